@@ -1,0 +1,142 @@
+"""One door to SQLite and PostgreSQL: engines, read and write transactions, and the database's own clock.
+
+Times are stored as seconds since 1970 (UTC, float) and always come from the database, so that no machine's wrong clock
+can end a lease early or keep one alive.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Float, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.functions import FunctionElement
+
+from trainyard.errors import DatabaseUnavailable
+
+MIN_SQLITE = (3, 51, 3)  # older ones can corrupt a WAL database that several processes write
+BUSY_TIMEOUT_MS = 10_000
+_WRITE = "trainyard_write"
+
+
+class now(FunctionElement[float]):  # noqa: N801 - reads as the SQL function that it is
+    """The database's clock at this very moment, in seconds since 1970."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(element: now, compiler: Any, **kw: Any) -> str:
+    return "unixepoch('subsec')"
+
+
+@compiles(now, "postgresql")
+def _now_postgresql(element: now, compiler: Any, **kw: Any) -> str:
+    return "EXTRACT(EPOCH FROM clock_timestamp())::double precision"
+
+
+class Database:
+    """An engine and its two kinds of transactions. Safe to share between threads, not across a fork."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = _build_engine(url)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A transaction that only reads; never blocks a writer on SQLite.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+        with _translated_errors(), Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A transaction that is committed at the block's end and rolled back if anything is raised.
+
+        On SQLite it takes the write lock at its start (BEGIN IMMEDIATE): a read that turns into a write would fail at
+        once, whatever the time-out. Do no file or network work inside.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer, or stayed locked for ten seconds.
+        """
+        with (
+            _translated_errors(),
+            self.engine.connect().execution_options(**{_WRITE: True}) as connection,
+            Session(connection, expire_on_commit=False) as session,
+        ):
+            yield session
+            session.commit()
+
+    def ping(self) -> None:
+        """Ask the database for an answer.
+
+        Raises:
+            DatabaseUnavailable: there is none.
+        """
+        with self.reading() as session:
+            session.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Close all connections that nobody uses."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError) as exc:
+        raise DatabaseUnavailable from exc
+    except DBAPIError as exc:
+        if exc.connection_invalidated:
+            raise DatabaseUnavailable from exc
+        raise
+
+
+def _build_engine(url: str) -> Engine:
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(
+            url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args={"connect_timeout": 5}
+        )
+    driver = _sqlite_driver()
+    if driver.sqlite_version_info < MIN_SQLITE:
+        raise RuntimeError(
+            f"SQLite {driver.sqlite_version} can corrupt a database that several processes write; "
+            f"{'.'.join(map(str, MIN_SQLITE))} or newer is needed: `pip install pysqlite3`"
+        )
+    engine = create_engine(url, module=driver, pool_size=10, max_overflow=20)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _sqlite_driver() -> Any:
+    if sys.platform == "linux":
+        from pysqlite3 import dbapi2
+
+        return dbapi2
+    import sqlite3
+
+    return sqlite3
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions by itself: `_begin_sqlite` does
+    cursor = connection.cursor()
+    for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

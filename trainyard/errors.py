@@ -1,0 +1,181 @@
+"""What a request can be refused for. A class is a stable `code` and an HTTP status; the message says what to do.
+
+ServiceError 500
+├── InvalidRequest 422                  a value is wrong
+│   ├── UnknownRecipe · InvalidConfig
+│   └── IdempotencyConflict · InvalidImage
+├── Unauthenticated 401
+├── NotFound 404                        of a route; of a thing:
+│   ├── JobNotFound · DatasetNotFound · CheckpointNotFound
+│   └── CheckpointPruned
+├── Conflict 409
+│   └── IllegalTransition · NoCheckpointOfJob
+├── TooLarge 413
+│   └── ImageTooLarge
+├── UnsupportedMedia 415
+└── Unavailable 503                     try again later
+    ├── NoCheckpoint · ModelLoading · PredictQueueFull
+    └── DatabaseUnavailable
+
+LeaseLost stands apart: a worker's write was refused because its lease is over. It never reaches a client.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """Something went wrong on our side. Try again; if it stays, look for the request id in the API's log."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "internal_error"
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(
+        self, message: str | None = None, *, param: str | None = None, retry_after_s: int | None = None
+    ) -> None:
+        self.message = message or inspect.getdoc(type(self)) or self.code
+        self.param = param
+        self.retry_after_s = retry_after_s
+        super().__init__(self.message)
+
+
+class InvalidRequest(ServiceError):
+    """The request is not valid."""
+
+    status, type, code = 422, "invalid_request", "invalid_request"
+
+
+class UnknownRecipe(InvalidRequest):
+    """There is no such recipe. `GET /recipes` lists them."""
+
+    code = "recipe_not_found"
+
+
+class InvalidConfig(InvalidRequest):
+    """The recipe with these overrides is not a config that can be trained."""
+
+    code = "config_invalid"
+
+
+class IdempotencyConflict(InvalidRequest):
+    """This Idempotency-Key was used with another body. Take a new key for a new request."""
+
+    code = "idempotency_key_reused"
+
+
+class InvalidImage(InvalidRequest):
+    """The image can't be read. Send a whole JPEG, PNG, WebP, BMP, GIF or TIFF file."""
+
+    code = "image_unreadable"
+
+
+class Unauthenticated(ServiceError):
+    """A valid key is needed: send it as `Authorization: Bearer <key>`."""
+
+    status, type, code = 401, "authentication", "unauthenticated"
+
+
+class NotFound(ServiceError):
+    """There is nothing at this address. `/docs` lists what there is."""
+
+    status, type, code = 404, "not_found", "route_not_found"
+
+
+class JobNotFound(NotFound):
+    """There is no such job."""
+
+    code = "job_not_found"
+
+
+class DatasetNotFound(NotFound):
+    """There is no such dataset. `GET /datasets` lists them."""
+
+    code = "dataset_not_found"
+
+
+class CheckpointNotFound(NotFound):
+    """There is no such checkpoint."""
+
+    code = "checkpoint_not_found"
+
+
+class CheckpointPruned(NotFound):
+    """This checkpoint was pruned: only the best, the latest and aliased ones are kept."""
+
+    code = "checkpoint_pruned"
+
+
+class Conflict(ServiceError):
+    """The request does not fit the state that the thing is in."""
+
+    status, type, code = 409, "conflict", "conflict"
+
+
+class IllegalTransition(Conflict):
+    """The job's state does not allow this."""
+
+    code = "illegal_transition"
+
+
+class NoCheckpointOfJob(Conflict):
+    """The job has no checkpoint yet. Wait for its first epoch to end."""
+
+    code = "no_checkpoint"
+
+
+class TooLarge(ServiceError):
+    """The request's body is too large."""
+
+    status, type, code = 413, "too_large", "body_too_large"
+
+
+class ImageTooLarge(TooLarge):
+    """The image has too many pixels. Send a smaller one."""
+
+    code = "image_too_large"
+
+
+class UnsupportedMedia(ServiceError):
+    """The body is of a type that is not understood here."""
+
+    status, type, code = 415, "unsupported_media", "unsupported_media_type"
+
+
+class Unavailable(ServiceError):
+    """Not possible right now. Try again after the seconds that `Retry-After` names."""
+
+    status, type, code = 503, "unavailable", "unavailable"
+
+    def __init__(self, message: str | None = None, *, param: str | None = None, retry_after_s: int | None = 1) -> None:
+        super().__init__(message, param=param, retry_after_s=retry_after_s)
+
+
+class NoCheckpoint(Unavailable):
+    """There is no checkpoint to predict with yet. Train first: `POST /jobs`."""
+
+    code = "no_checkpoint"
+
+
+class ModelLoading(Unavailable):
+    """The model is still being loaded. Try again in a moment."""
+
+    code = "model_loading"
+
+
+class PredictQueueFull(Unavailable):
+    """Too many predictions wait already. Try again in a moment."""
+
+    code = "predict_queue_full"
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer. Nothing was changed; try again in a moment."""
+
+    code = "database_unavailable"
+
+
+class LeaseLost(Exception):
+    """The lease under which a worker wrote is over: nothing was written, and its trainer must stop."""

@@ -1,0 +1,48 @@
+"""Why an attempt ended badly, and what follows: one table for the core's errors, the worker's and the reaper's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_BACKOFF_S = 300.0
+DISK_FULL_WAIT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a code means for the job."""
+
+    code: str
+    sentence: str
+    retryable: bool
+    counts: bool = True  #: raises `failures`, so that it can end in `crash_loop`
+
+
+_TABLE = [
+    Failure("trainer_killed", "The training process was killed from outside, or by the kernel for its memory.", True),
+    Failure("hung", "Training made no progress for too long and was stopped.", True),
+    Failure("lease_lost", "The worker stopped answering; another one takes over.", True),
+    Failure("internal_error", "The training process ended in an error of its own.", True),
+    Failure("preparation_failed", "The dataset could not be prepared; the next try may succeed.", True),
+    Failure("checkpoint_corrupt", "The checkpoint to go on from was damaged; the one before it is taken.", True, False),
+    Failure("disk_full", "The disk is full; the job goes on by itself once there is room.", True, False),
+    Failure("out_of_memory", "The device's memory does not hold this job: lower batch_size or image_px.", False),
+    Failure("diverged", "The loss is no longer a finite number: lower lr, or use another recipe.", False),
+    Failure("dataset_unavailable", "The dataset's source is not there.", False),
+    Failure("dataset_changed", "The dataset is not the one that this job began with.", False),
+    Failure("config_invalid", "The config can't be trained on this dataset.", False),
+    Failure("checkpoint_incompatible", "The checkpoint does not fit this job.", False),
+    Failure("crash_loop", "The job failed again and again without a new checkpoint in between.", False),
+]
+
+FAILURES: dict[str, Failure] = {failure.code: failure for failure in _TABLE}
+
+
+def get_failure(code: str) -> Failure:
+    """What a code means; an unknown one counts as `internal_error`."""
+    return FAILURES.get(code, FAILURES["internal_error"])
+
+
+def backoff_s(failures: int, first_s: float) -> float:
+    """Seconds to wait before the next try: `first_s`, doubled with each failure after the first, at most five minutes."""
+    return min(MAX_BACKOFF_S, first_s * 2 ** max(0, failures - 1))

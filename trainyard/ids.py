@@ -1,0 +1,27 @@
+"""Ids such as `job_01jd…`: a prefix and a tail that sorts by time (48 bits of milliseconds, 80 random bits)."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
+_TAIL_LENGTH = 26
+_ID = re.compile(r"(job|ds|ckpt|wrk|req)_[0-9a-z_-]{1,64}")
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id; ids of later milliseconds sort after it.
+
+    Args:
+        prefix: `job`, `ds`, `ckpt`, `wrk` or `req`.
+    """
+    number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    tail = "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * (_TAIL_LENGTH - 1), -1, -5))
+    return f"{prefix}_{tail}"
+
+
+def has_form(text: str, prefix: str) -> bool:
+    """Whether a text could be an id with this prefix; says nothing of whether there is such a thing."""
+    return text.startswith(prefix + "_") and _ID.fullmatch(text) is not None

@@ -1,0 +1,187 @@
+"""Jobs as their owner sees them: submit, look, list, cancel; and `move`, the one function that writes a job's state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, select, update
+from sqlalchemy.orm import Session, joinedload
+
+from trainyard.database import now
+from trainyard.errors import IllegalTransition, JobNotFound
+from trainyard.events import EventType, append_event
+from trainyard.ids import has_form, new_id
+from trainyard.pages import Page, get_page
+from trainyard.states import MOVES, Desired, JobState, ShownState, stored_states
+from trainyard.tables import Dataset, Job, Outbox
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A request to train, checked and complete."""
+
+    recipe: str
+    config: dict[str, Any]  #: a complete TrainConfig
+    seed: int
+    max_failures: int
+    name: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def submit(session: Session, owner: str, dataset: Dataset, new: NewJob) -> Job:
+    """Queue a job. Job, event and the bell to ring are one transaction: once it is committed the job will run."""
+    job = Job(
+        id=new_id("job"),
+        owner=owner,
+        name=new.name,
+        dataset_id=dataset.id,
+        dataset_digest=None,
+        recipe=new.recipe,
+        config=new.config,
+        seed=new.seed,
+        labels=dict(new.metadata),
+        max_failures=new.max_failures,
+        not_before=0.0,
+        created_at=now(),
+        queued_at=now(),
+    )
+    session.add(job)
+    session.flush()
+    append_event(session, job.id, EventType.STATE, reason="submitted")
+    ring(session, job.id)
+    return get_job(session, owner, job.id)
+
+
+def get_job(session: Session, owner: str, job_id: str) -> Job:
+    """One job, with its dataset.
+
+    Raises:
+        JobNotFound: there is none of this id, or it is another owner's.
+    """
+    query = select(Job).where(Job.id == job_id, Job.owner == owner).options(joinedload(Job.dataset))
+    job = None
+    if has_form(job_id, "job"):
+        job = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+    if job is None:
+        raise JobNotFound(f"there is no job {job_id!r}: `GET /jobs` lists yours", param="job_id")
+    return job
+
+
+def list_jobs(
+    session: Session,
+    owner: str,
+    *,
+    limit: int,
+    after: str | None = None,
+    state: ShownState | None = None,
+    dataset_id: str | None = None,
+    metadata: dict[str, str] | None = None,
+) -> Page[Job]:
+    """A page of the owner's jobs, newest first, those that match every filter given."""
+    query: Select[tuple[Job]] = select(Job).where(Job.owner == owner).options(joinedload(Job.dataset))
+    if state is not None:
+        stored, desired = stored_states(state)
+        query = query.where(Job.state == stored.value)
+        if desired is not None:
+            query = query.where(Job.desired == desired.value)
+    if dataset_id is not None:
+        query = query.where(Job.dataset_id == dataset_id)
+    for key, value in (metadata or {}).items():
+        query = query.where(Job.labels[key].as_string() == value)
+    return get_page(session, query, Job, limit=limit, after=after)
+
+
+def cancel(session: Session, owner: str, job_id: str) -> Job:
+    """Ask for the end of a job: at once if no worker has it, else at its next step. Repeating it is harmless.
+
+    Raises:
+        JobNotFound: see `get_job`.
+        IllegalTransition: the job ended in another way before.
+    """
+    job = get_job(session, owner, job_id)
+    for _ in range(3):  # a worker may claim or release the job between our look and our write
+        state = JobState(job.state)
+        if state is JobState.CANCELLED:
+            return job
+        if state.is_final:
+            raise IllegalTransition(f"job {job_id} is {job.state} already: a final state never changes")
+        done = (
+            _ask_running_job(session, job, Desired.CANCEL)
+            if state is JobState.RUNNING
+            else move(session, job.id, state, JobState.CANCELLED, reason="cancelled", values={"desired": "cancel"})
+        )
+        job = get_job(session, owner, job_id)
+        if done:
+            return job
+    raise IllegalTransition(f"job {job_id} changes too fast right now ({job.state}): try again")
+
+
+def _ask_running_job(session: Session, job: Job, wish: Desired) -> bool:
+    """Write what a running job should do; its worker reads it within a tick. False: the job stopped running just now."""
+    if job.desired == wish.value:
+        return True
+    asked = session.execute(
+        update(Job).where(Job.id == job.id, Job.state == JobState.RUNNING.value).values(desired=wish.value)
+    )
+    if asked.rowcount != 1:
+        return False
+    append_event(session, job.id, EventType.STATE, reason="requested")
+    return True
+
+
+def move(
+    session: Session,
+    job_id: str,
+    origin: JobState,
+    target: JobState,
+    *,
+    reason: str,
+    guards: tuple[ColumnElement[bool], ...] = (),
+    values: dict[str, Any] | None = None,
+    worker_id: str | None = None,
+) -> bool:
+    """Write a job's state: one compare-and-set, with its event (and bell) in the same transaction.
+
+    Args:
+        session: a writing one.
+        job_id: which job.
+        origin: the state that it must be in.
+        target: the state that it gets.
+        reason: machine-readable, for `state_reason` and the event.
+        guards: more conditions that must hold, such as the fencing token.
+        values: more columns to write.
+        worker_id: who moves it, where a worker does.
+
+    Returns:
+        Whether it was moved; False: the job was in another state, or a guard did not hold, and nothing was written.
+
+    Raises:
+        AssertionError: no such move exists: a mistake of ours.
+    """
+    assert target in MOVES[origin], f"no move from {origin} to {target}"
+    columns = _columns_of_move(origin, target) | {"state_reason": reason} | (values or {})
+    statement = update(Job).where(Job.id == job_id, Job.state == origin.value, *guards).values(columns)
+    if session.execute(statement.execution_options(synchronize_session=False)).rowcount != 1:
+        return False
+    append_event(session, job_id, EventType.STATE, reason=reason, worker_id=worker_id)
+    if target is JobState.QUEUED:
+        ring(session, job_id)
+    return True
+
+
+def _columns_of_move(origin: JobState, target: JobState) -> dict[str, Any]:
+    columns: dict[str, Any] = {"state": target.value}
+    if origin is JobState.RUNNING:
+        columns |= {"lease_owner": None, "lease_expires_at": None}
+    if target is JobState.QUEUED:
+        columns |= {"queued_at": now(), "desired": Desired.RUN.value}
+    if target.is_final:
+        columns |= {"finished_at": now()}
+    return columns
+
+
+def ring(session: Session, job_id: str) -> None:
+    """Leave word in the outbox that the queue must be rung for a job."""
+    session.add(Outbox(job_id=job_id, created_at=now()))
+    session.flush()

@@ -1,0 +1,30 @@
+"""Alembic's entry: runs on the connection that `trainyard.schema` hands over, or on the settings' database."""
+
+from __future__ import annotations
+
+from alembic import context
+from sqlalchemy import Connection
+
+from trainyard.database import Database
+from trainyard.settings import Settings
+from trainyard.tables import Base
+
+
+def run(connection: Connection) -> None:
+    """Run the migrations that the caller asked for on a connection, in one transaction."""
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        render_as_batch=connection.dialect.name == "sqlite",
+        compare_type=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+given: Connection | None = context.config.attributes.get("connection")
+if given is not None:
+    run(given)
+else:
+    with Database(Settings().sqlalchemy_url).engine.connect() as own:
+        run(own)

@@ -1,0 +1,209 @@
+"""Makes the world agree with the books, again and again: rings for waiting jobs, takes back expired leases, removes files.
+
+Any number of reconcilers may run at once: every change is a compare-and-set, so one more only does nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import delete, func, select, update
+
+from trainyard.checkpoints import CheckpointStatus
+from trainyard.database import Database, now
+from trainyard.errors import DatabaseUnavailable
+from trainyard.idempotency import forget_expired
+from trainyard.leases import grant_grace, reap
+from trainyard.queue import Bell, QueueUnavailable
+from trainyard.settings import Settings
+from trainyard.states import JobState
+from trainyard.storage import Storage
+from trainyard.tables import Checkpoint, Job, Outbox
+from trainyard.workers import count_slots
+
+log = logging.getLogger(__name__)
+
+STATE_FOLDER = "state"  # of a checkpoint: its training state, which goes before the rest
+QUEUE_RETRY_S = 2.0
+
+
+class Relay:
+    """Carries bells from the outbox to the queue, and rings again for jobs that nobody claimed."""
+
+    def __init__(
+        self, database: Database, bell: Bell, *, rering_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._database, self._bell, self._rering_s, self._clock = database, bell, rering_s, clock
+        self._last_rering = clock()
+        self._silent_until = 0.0
+        self.queue_is_up = True
+
+    def tick(self) -> None:
+        """Ring for every word in the outbox, then forget it. A queue that is down keeps the words there."""
+        if self._clock() < self._silent_until:
+            return
+        with self._database.reading() as session:
+            words = list(session.scalars(select(Outbox.id).order_by(Outbox.id).limit(100)))
+            forgotten = self._count_forgotten(session) if self._rering_is_due() else 0
+            enough = 2 * max(1, count_slots(session)) if words or forgotten else 0
+        if not words and not forgotten:
+            return
+        try:
+            free = enough - self._bell.waiting()  # a worker that hears one bell takes job after job: more are of no use
+            for _ in range(min(free, len(words) or forgotten)):
+                self._bell.ring()
+        except QueueUnavailable as exc:
+            self._silent_until = self._clock() + QUEUE_RETRY_S
+            self._report(up=False, detail=str(exc))
+            return
+        self._report(up=True)
+        self._last_rering = self._clock()
+        if words:
+            with self._database.writing() as session:
+                session.execute(delete(Outbox).where(Outbox.id.in_(words)))
+
+    def _rering_is_due(self) -> bool:
+        return self._clock() - self._last_rering >= self._rering_s
+
+    def _count_forgotten(self, session) -> int:  # type: ignore[no-untyped-def]
+        waiting = select(func.count()).where(
+            Job.state == JobState.QUEUED.value, Job.not_before <= now(), Job.queued_at <= now() - self._rering_s
+        )
+        self._last_rering = self._clock()
+        return int(session.scalar(waiting) or 0)
+
+    def _report(self, *, up: bool, detail: str = "") -> None:
+        if up != self.queue_is_up:
+            log.log(logging.INFO if up else logging.WARNING, "the queue answers again" if up else detail)
+        self.queue_is_up = up
+
+
+class Reaper:
+    """Takes jobs back from workers that no longer answer, by the database's clock."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        interval_s: float,
+        lease_ttl_s: float,
+        first_backoff_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database, self._clock = database, clock
+        self._interval_s, self._lease_ttl_s, self._first_backoff_s = interval_s, lease_ttl_s, first_backoff_s
+        self._last_tick: tuple[float, float] | None = None
+
+    def tick(self) -> list[str]:
+        """Take back what has expired.
+
+        A reaper that was itself late, by its own or by the database's clock (a suspended machine, a frozen database, a
+        step of the clock), can't tell a dead worker from one that slept with it: it gives every lease one more life.
+
+        Returns:
+            The ids of the jobs taken back.
+        """
+        with self._database.writing() as session:
+            moment = (self._clock(), float(session.scalar(select(now())) or 0.0))
+            late = self._last_tick is not None and any(
+                new - old > 2 * self._interval_s for old, new in zip(self._last_tick, moment, strict=True)
+            )
+            if late:
+                extended = grant_grace(session, self._lease_ttl_s)
+                log.warning("the reaper was late: every lease lives on", extra={"leases": extended})
+                reaped = []
+            else:
+                reaped = reap(session, first_backoff_s=self._first_backoff_s)
+        self._last_tick = moment
+        for job_id in reaped:
+            log.warning("a lease ran out; the job was taken back", extra={"job_id": job_id})
+        return reaped
+
+
+class Garbage:
+    """Removes the files of pruned checkpoints some time after their pruning, and keys that are too old."""
+
+    def __init__(self, database: Database, storage: Storage, *, grace_s: float) -> None:
+        self._database, self._storage, self._grace_s = database, storage, grace_s
+
+    def tick(self) -> None:
+        """Remove what has been given up long enough ago. Files first, then the books: a crash repeats the removal."""
+        with self._database.reading() as session:
+            folders = select(Checkpoint.id, Checkpoint.key).where(
+                Checkpoint.status == CheckpointStatus.PRUNED.value, Checkpoint.pruned_at <= now() - self._grace_s
+            )
+            states = select(Checkpoint.id, Checkpoint.key).where(
+                Checkpoint.has_state, Checkpoint.state_pruned_at <= now() - self._grace_s
+            )
+            pruned = [(row.id, row.key) for row in session.execute(folders.limit(100))]
+            stateless = [(row.id, row.key) for row in session.execute(states.limit(100))]
+        for checkpoint_id, key in pruned:
+            self._storage.delete(key)
+            self._write(checkpoint_id, {"status": CheckpointStatus.DELETED.value, "has_state": False})
+        for checkpoint_id, key in stateless:
+            self._storage.delete(str(Path(key) / STATE_FOLDER))
+            self._write(checkpoint_id, {"has_state": False})
+        with self._database.writing() as session:
+            forget_expired(session)
+
+    def _write(self, checkpoint_id: str, values: dict[str, object]) -> None:
+        with self._database.writing() as session:
+            session.execute(update(Checkpoint).where(Checkpoint.id == checkpoint_id).values(values))
+
+
+class Reconciler(threading.Thread):
+    """The relay, the reaper and the garbage, each in its own rhythm, until `stop`."""
+
+    def __init__(self, settings: Settings, database: Database, bell: Bell, storage: Storage) -> None:
+        super().__init__(name="reconciler", daemon=True)
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        self._relay_s = settings.relay_s
+        self.relay = Relay(database, bell, rering_s=settings.rering_s)
+        reaper = Reaper(
+            database,
+            interval_s=settings.reaper_s,
+            lease_ttl_s=settings.lease_ttl_s,
+            first_backoff_s=settings.backoff_s,
+        )
+        garbage = Garbage(database, storage, grace_s=settings.garbage_grace_s)
+        self._slow: list[tuple[float, Callable[[], object]]] = [
+            (settings.reaper_s, reaper.tick),
+            (max(settings.reaper_s, settings.garbage_grace_s / 6), garbage.tick),
+        ]
+
+    def wake(self) -> None:
+        """Look into the outbox now; call it after a commit."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End the thread and wait for it."""
+        self._stopped.set()
+        self._wake.set()
+        self.join(timeout=15)
+
+    def run(self) -> None:
+        """The thread's body; call it directly to run a reconciler alone."""
+        due = [0.0 for _ in self._slow]
+        while not self._stopped.is_set():
+            self._guarded(self.relay.tick)
+            for index, (interval_s, tick) in enumerate(self._slow):
+                if time.monotonic() >= due[index]:
+                    due[index] = time.monotonic() + interval_s
+                    self._guarded(tick)
+            self._wake.wait(self._relay_s)
+            self._wake.clear()
+
+    @staticmethod
+    def _guarded(tick: Callable[[], object]) -> None:
+        """Whatever goes wrong in a round, the next one comes."""
+        try:
+            tick()
+        except DatabaseUnavailable:
+            log.warning("the database does not answer; trying again")
+        except Exception:
+            log.exception("a round of the reconciler failed; trying again")

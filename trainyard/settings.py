@@ -1,0 +1,189 @@
+"""Where a process lives: every setting, read from `TRAINYARD_*` once, at the entry points only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+MIN_KEY_LENGTH = 16
+
+
+class Settings(BaseSettings):
+    """All settings of a yard. Each field is the environment variable `TRAINYARD_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="TRAINYARD_", extra="ignore", use_attribute_docstrings=True)
+
+    data_dir: Path = Path("trainyard-data")
+    """Folder for the database, dataset packs, checkpoints and logs. Made when it is not there."""
+
+    database_url: SecretStr | None = None
+    """`postgresql+psycopg://user:password@host/name`. Default: SQLite in the data folder."""
+
+    redis_url: SecretStr | None = None
+    """`redis://[:password@]host:port/0`. Default: `trainyard up` starts a queue server of its own."""
+
+    host: str = "127.0.0.1"
+    """Address that the API listens on. Any other than loopback needs `admin_key`."""
+
+    port: int = Field(8000, ge=0, le=65535)
+    """Port that the API listens on. 0: any free one; the ready line names it."""
+
+    admin_key: SecretStr | None = None
+    """The key that every request must carry as `Authorization: Bearer <key>`; at least 16 characters. None: no key is asked for."""
+
+    allow_open_network: bool = False
+    """Listen on a non-loopback address although there is no key. Only behind a proxy that authenticates."""
+
+    slots: int | None = Field(None, ge=1, le=64)
+    """Jobs that a worker trains at once. Default: one a GPU, or one on a machine without."""
+
+    devices: str = "auto"
+    """Devices that the slots use, by comma: `cpu`, `cuda:0,cuda:1`. `auto`: every GPU that `nvidia-smi` lists, else the CPU."""
+
+    trainer_threads: int | None = Field(None, ge=1, le=1024)
+    """CPU threads of one trainer. Default: the cores of the machine divided by the slots."""
+
+    serving_threads: int | None = Field(None, ge=1, le=1024)
+    """CPU threads of the API's inference. Default: half of the cores, at least one."""
+
+    fashion_mnist_dir: Path | None = None
+    """Folder with Fashion-MNIST's four IDX files (`.gz` or not). Default: Debian's `dataset-fashion-mnist`, else one download."""
+
+    recovery_every_s: float = Field(60, gt=0)
+    """Seconds between two recovery checkpoints of a running job."""
+
+    keep_latest: int = Field(2, ge=1, le=1000)
+    """Newest epoch checkpoints that are kept of each job, beside its best and every aliased one."""
+
+    max_failures: int = Field(3, ge=1, le=100)
+    """Crashes, hangs or lost leases without a new checkpoint between them after which a job fails with `crash_loop`."""
+
+    lease_ttl_s: float = Field(60, gt=0)
+    """Seconds after its last heartbeat at which a worker's right to write for a job ends."""
+
+    tick_s: float = Field(1, gt=0)
+    """Seconds between a supervisor's heartbeats; a cancel or pause is seen within one."""
+
+    reaper_s: float = Field(10, gt=0)
+    """Seconds between two looks for expired leases."""
+
+    relay_s: float = Field(0.5, gt=0)
+    """Seconds between two looks into the outbox. A commit in the same process wakes the relay at once."""
+
+    rering_s: float = Field(15, gt=0)
+    """Seconds after which the queue is rung again for a job that nobody claimed."""
+
+    garbage_grace_s: float = Field(60, ge=0)
+    """Seconds between a checkpoint's pruning in the database and the removal of its files."""
+
+    hang_s: float = Field(600, gt=0)
+    """Seconds without a sign of progress after which a trainer counts as hung and is killed."""
+
+    stop_grace_s: float = Field(30, gt=0)
+    """Seconds that a trainer that was told to stop gets before SIGTERM, and again before SIGKILL."""
+
+    self_fence_s: float = Field(600, gt=0)
+    """Seconds without a database after which a worker stops its trainer by itself."""
+
+    backoff_s: float = Field(2, ge=0)
+    """Wait before a job's second try after a failure; doubled with each further one, at most five minutes."""
+
+    max_upload_bytes: int = Field(20 * 1024 * 1024, ge=1024)
+    """Largest body of `POST /predict`, in bytes."""
+
+    max_body_bytes: int = Field(1024 * 1024, ge=1024)
+    """Largest body of any other request, in bytes."""
+
+    max_image_pixels: int = Field(25_000_000, ge=64)
+    """Largest image that is decoded, in pixels."""
+
+    max_queued_predictions: int = Field(256, ge=1)
+    """Images that wait for inference at most; one more is answered 503 with `Retry-After`."""
+
+    max_batch: int = Field(64, ge=1, le=1024)
+    """Images that are computed together at most."""
+
+    max_loaded_models: int = Field(4, ge=1, le=64)
+    """Checkpoints that the API keeps in memory; the one longest unused goes first."""
+
+    model_wait_s: float = Field(10, gt=0)
+    """Seconds that a prediction waits for its checkpoint to be loaded before it is answered 503."""
+
+    log_level: str = "INFO"
+    """Least severe level that is logged: DEBUG, INFO, WARNING or ERROR."""
+
+    testing: bool = False
+    """Allows `failpoints`. Never on a yard that holds anybody's work."""
+
+    failpoints: str = ""
+    """For tests: `name=value,…` handed to the trainer. Refused unless `testing` is set."""
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, level: str) -> str:
+        if level.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise ValueError(f"log_level is {level!r}: use DEBUG, INFO, WARNING or ERROR")
+        return level.upper()
+
+    @field_validator("admin_key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value()) < MIN_KEY_LENGTH:
+            raise ValueError(
+                f"admin_key is shorter than {MIN_KEY_LENGTH} characters: take a random one, as from `openssl rand -hex 24`"
+            )
+        return key
+
+    @model_validator(mode="after")
+    def _failpoints_only_in_tests(self) -> Self:
+        if self.failpoints and not self.testing:
+            raise ValueError("failpoints break jobs on purpose: they need TRAINYARD_TESTING=1")
+        return self
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database's URL for SQLAlchemy; holds the password, so never log it."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite:///{self.data_dir.absolute() / 'trainyard.db'}"
+
+    @property
+    def failpoint_values(self) -> dict[str, str]:
+        """`failpoints` as a dictionary."""
+        pairs = (item.partition("=") for item in self.failpoints.split(",") if item)
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+    def check_exposure(self) -> None:
+        """Refuse to listen where strangers can reach an API that asks for no key.
+
+        Raises:
+            ValueError: the host is not loopback, no key is set, and nobody said that this is meant.
+        """
+        if self.host in LOOPBACK_HOSTS or self.admin_key is not None or self.allow_open_network:
+            return
+        raise ValueError(
+            f"refusing to listen on {self.host} without a key: anyone who reaches this address could train and delete. "
+            "Set TRAINYARD_ADMIN_KEY (16 characters or more), listen on 127.0.0.1, "
+            "or set TRAINYARD_ALLOW_OPEN_NETWORK=1 if a proxy in front asks for credentials"
+        )
+
+    def as_environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a child process; defaults are left out."""
+        env: dict[str, str] = {}
+        for name in self.model_fields_set:
+            value = getattr(self, name)
+            if value is not None:
+                text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+                env[f"TRAINYARD_{name.upper()}"] = text
+        return env
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """The environment of a service child: this process's own, with the settings as they stand now."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("TRAINYARD_")}
+    return inherited | settings.as_environment()

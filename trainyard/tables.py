@@ -1,0 +1,260 @@
+"""The tables. Times are seconds since 1970 by the database's clock (`database.now`); `owner` stands on everything that
+belongs to somebody and is `local` where there are no keys.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from trainyard.states import Desired, JobState, ShownState, shown_state
+
+LOCAL_OWNER = "local"
+
+_NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+_RowNumber = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up by itself only on INTEGER
+
+
+class Base(DeclarativeBase):
+    """The base of all tables."""
+
+    metadata = MetaData(naming_convention=_NAMING)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own form
+        dict[str, Any]: JSON(none_as_null=True),
+        list[Any]: JSON(none_as_null=True),
+        str: String(255),
+        float: Float(53),
+    }
+
+
+class Dataset(Base):
+    """Labelled images: validated, packed, immutable. A built-in one belongs to nobody and everybody may use it."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str | None] = mapped_column(index=True)  #: None: built in
+    name: Mapped[str]
+    state: Mapped[str]  #: `datasets.DatasetState`
+    digest: Mapped[str | None]  #: sha256 of the pack's content; None until it is prepared
+    facts: Mapped[dict[str, Any]]  #: `alexnet_core.config.DatasetFacts`
+    report: Mapped[dict[str, Any] | None]  #: what validation found
+    key: Mapped[str]  #: the pack's folder in the storage
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[float]
+    ready_at: Mapped[float | None]
+
+    __table_args__ = (Index(None, "created_at", "id"),)
+
+
+class Job(Base):
+    """One training run, from request to final state."""
+
+    __tablename__ = "jobs"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    name: Mapped[str | None]
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
+    dataset_digest: Mapped[str | None]  #: of the pack that its first attempt trained on
+    recipe: Mapped[str]
+    config: Mapped[dict[str, Any]]  #: the complete `TrainConfig`
+    seed: Mapped[int] = mapped_column(BigInteger)
+    labels: Mapped[dict[str, Any]] = mapped_column("metadata")  #: the client's `metadata`; SQLAlchemy needs that name
+    priority: Mapped[int] = mapped_column(default=0)
+    max_runtime_s: Mapped[float | None]
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
+    init_from: Mapped[str | None]
+
+    state: Mapped[str] = mapped_column(default=JobState.QUEUED.value)
+    desired: Mapped[str] = mapped_column(default=Desired.RUN.value)
+    state_reason: Mapped[str | None]
+    not_before: Mapped[float]  #: no claim before this moment
+
+    lease_epoch: Mapped[int] = mapped_column(BigInteger, default=0)  #: the fencing token: +1 a claim, never less
+    lease_owner: Mapped[str | None]  #: the worker's id
+    lease_expires_at: Mapped[float | None]
+    heartbeat_at: Mapped[float | None]
+    attempt: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0)
+    max_failures: Mapped[int]
+    committed_step: Mapped[int] = mapped_column(BigInteger, default=-1)  #: of its furthest committed checkpoint
+
+    progress: Mapped[dict[str, Any] | None]
+    metrics: Mapped[dict[str, Any] | None]  #: of the last epoch
+    best: Mapped[dict[str, Any] | None]  #: `{epoch, checkpoint, val_top1, …}`
+    latest_checkpoint_id: Mapped[str | None]
+    test: Mapped[dict[str, Any] | None]  #: the test split, evaluated once on the best checkpoint
+    weights_sha256: Mapped[str | None]
+    error: Mapped[dict[str, Any] | None]
+    event_seq: Mapped[int] = mapped_column(default=0)  #: number of its newest event
+
+    created_at: Mapped[float]
+    queued_at: Mapped[float]
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+
+    dataset: Mapped[Dataset] = relationship(lazy="raise")
+
+    __table_args__ = (
+        CheckConstraint("state IN ('queued','running','paused','succeeded','failed','cancelled')", name="state"),
+        CheckConstraint("desired IN ('run','pause','cancel')", name="desired"),
+        CheckConstraint(
+            "state <> 'running' OR (lease_owner IS NOT NULL AND lease_expires_at IS NOT NULL)", name="running_has_lease"
+        ),
+        CheckConstraint(
+            "state NOT IN ('succeeded','failed','cancelled') OR finished_at IS NOT NULL", name="final_has_end"
+        ),
+        Index(None, "owner", "created_at", "id"),
+        Index(None, "state", "priority", "queued_at"),
+    )
+
+    @property
+    def shown_state(self) -> ShownState:
+        """The state that clients see."""
+        return shown_state(JobState(self.state), Desired(self.desired))
+
+
+class JobEvent(Base):
+    """One line of a job's log of what happened; written in the transaction of the change it tells of, never changed."""
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[float]
+    type: Mapped[str]  #: `events.EventType`
+    state: Mapped[str]  #: the shown state after it
+    reason: Mapped[str | None]
+    lease_epoch: Mapped[int] = mapped_column(BigInteger)
+    worker_id: Mapped[str | None]
+    request_id: Mapped[str | None]
+    data: Mapped[dict[str, Any]]
+
+
+class JobMetric(Base):
+    """One point of a job's series: `interval` every few steps, `epoch` at each epoch's end."""
+
+    __tablename__ = "job_metrics"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    epoch: Mapped[int]
+    lease_epoch: Mapped[int] = mapped_column(BigInteger)
+    at: Mapped[float]
+    data: Mapped[dict[str, Any]]
+
+
+class Checkpoint(Base):
+    """What a job left behind: a folder in the storage, immutable from its commit to its removal."""
+
+    __tablename__ = "checkpoints"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    kind: Mapped[str]  #: `checkpoints.CheckpointKind`
+    epoch: Mapped[int]
+    step: Mapped[int] = mapped_column(BigInteger)
+    lease_epoch: Mapped[int] = mapped_column(BigInteger)
+    key: Mapped[str]  #: its folder in the storage
+    files: Mapped[dict[str, Any]]  #: relative name -> sha256, size
+    metrics: Mapped[dict[str, Any]]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    weights_sha256: Mapped[str]
+    manifest_sha256: Mapped[str]
+    publication: Mapped[int | None] = mapped_column(BigInteger, unique=True)  #: never reused, never goes back
+    status: Mapped[str]  #: `checkpoints.CheckpointStatus`
+    has_state: Mapped[bool]  #: whether its training state is still there, so that a job can go on from it
+    created_at: Mapped[float]
+    pruned_at: Mapped[float | None]  #: when it was given up; its files go some time later
+    state_pruned_at: Mapped[float | None]  #: the same for its training state alone
+
+    __table_args__ = (
+        UniqueConstraint("job_id", "lease_epoch", "kind", "step"),
+        Index(None, "owner", "publication"),
+        Index(None, "status", "pruned_at"),
+    )
+
+
+class Alias(Base):
+    """A movable name for a checkpoint. Not stored: `latest`, the owner's newest publication."""
+
+    __tablename__ = "aliases"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    checkpoint_id: Mapped[str] = mapped_column(ForeignKey("checkpoints.id"), index=True)
+    updated_at: Mapped[float]
+
+
+class Outbox(Base):
+    """A bell that is still to be rung: written with the change, removed by the relay once the queue has it."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(_RowNumber, primary_key=True)
+    job_id: Mapped[str]
+    created_at: Mapped[float]
+
+
+class IdempotencyKey(Base):
+    """A client's name for one request, so that a repetition finds the first one's job."""
+
+    __tablename__ = "idempotency_keys"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    route: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]  #: sha256 of the request's content
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    created_at: Mapped[float] = mapped_column(index=True)
+
+
+class Worker(Base):
+    """A Celery worker process and its last sign of life."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    slots: Mapped[int]
+    devices: Mapped[list[Any]]
+    version: Mapped[str]
+    started_at: Mapped[float]
+    last_seen_at: Mapped[float]
+    draining: Mapped[bool] = mapped_column(default=False)
+    stopped_at: Mapped[float | None]
+
+
+class Counter(Base):
+    """A number that only grows; its row stays locked from the draw to the commit, so numbers rise in commit order."""
+
+    __tablename__ = "counters"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[int] = mapped_column(BigInteger)
+
+
+PUBLICATIONS = "publications"
