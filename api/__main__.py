@@ -1,0 +1,85 @@
+"""Serve the API: `python -m api [--die-with-parent PID]`. Everything else is a `TRAINYARD_*` setting."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import ValidationError
+
+from trainyard import logs
+from trainyard.settings import Settings
+
+PR_SET_PDEATHSIG = 1
+GRACEFUL_S = 20
+
+
+class Server(uvicorn.Server):
+    """Says on `/readyz` that it drains from the moment that it is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn."""
+        if (services := getattr(self._app.state, "services", None)) is not None:
+            services.draining = True
+        super().handle_exit(sig, frame)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; 2: the settings don't allow it."""
+    parser = argparse.ArgumentParser(prog="python -m api", description="Serve Trainyard's HTTP API.")
+    parser.add_argument("--die-with-parent", type=int, metavar="PID", help="end when the process PID, our parent, ends")
+    arguments = parser.parse_args(argv)
+    if arguments.die_with_parent is not None:
+        _die_with_parent(arguments.die_with_parent)
+    try:
+        settings = Settings()
+        settings.check_exposure()
+    except ValidationError as exc:
+        problem = exc.errors()[0]
+        return _refuse(f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}")
+    except ValueError as exc:
+        return _refuse(str(exc))
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle inference threads must not burn the trainer's cores
+    logs.configure(settings.log_level)
+
+    from api.app import create_app
+
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_S,
+    )
+    Server(config, app).run()
+    return 0
+
+
+def _refuse(reason: str) -> int:
+    sys.stderr.write(f"trainyard api: {' '.join(reason.split())}\n")
+    return 2
+
+
+def _die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends, and end at once if it has already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        raise SystemExit(3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""The FastAPI app as a plain list of what it is made of. `python -m api` serves it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypedDict
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.middleware import Middleware
+
+from api import errors, routes_catalogue, routes_checkpoints, routes_health, routes_jobs, routes_predictions
+from api.middleware import Authentication, BodyLimit, LastResort, RequestId, SecurityHeaders
+from api.runtime import Runtime, TorchRuntime
+from api.services import Services
+from api.serving import Engine
+from trainyard import __version__
+from trainyard.database import Database
+from trainyard.queue import Bell, CeleryBell, SilentBell
+from trainyard.reconciler import Reconciler
+from trainyard.settings import Settings
+from trainyard.storage import LocalStorage
+
+
+class State(TypedDict):
+    """What the lifespan hands to every request."""
+
+    services: Services
+
+
+def create_app(
+    settings: Settings, *, database: Database | None = None, bell: Bell | None = None, runtime: Runtime | None = None
+) -> FastAPI:
+    """The app on a yard's books.
+
+    Args:
+        settings: where everything is.
+        database: already open; None: the one that the settings name, closed at the end.
+        bell: None: Celery's if there is a queue, else one that wakes nobody.
+        runtime: what runs models; None: torch.
+    """
+    key = None if settings.admin_key is None else settings.admin_key.get_secret_value()
+    app = FastAPI(
+        title="Trainyard",
+        summary="Training-as-a-service for AlexNet",
+        version=__version__,
+        lifespan=_lifespan(settings, database, bell, runtime),
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+        middleware=[
+            Middleware(RequestId),
+            Middleware(SecurityHeaders),
+            Middleware(LastResort),
+            Middleware(Authentication, key=key),
+            Middleware(BodyLimit, default=settings.max_body_bytes, by_path={"/predict": settings.max_upload_bytes}),
+        ],
+    )
+    errors.install(app)
+    app.include_router(routes_health.router)
+    app.include_router(routes_jobs.router)
+    app.include_router(routes_checkpoints.router)
+    app.include_router(routes_catalogue.router)
+    app.include_router(routes_predictions.router)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def _lifespan(
+    settings: Settings, given: Database | None, bell: Bell | None, runtime: Runtime | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        database = given or Database(settings.sqlalchemy_url)
+        storage = LocalStorage(settings.data_dir)
+        services = Services(
+            settings=settings,
+            database=database,
+            storage=storage,
+            reconciler=Reconciler(settings, database, bell or _build_bell(settings), storage),
+            engine=Engine(settings, database, storage, runtime or TorchRuntime(settings.serving_threads)),
+        )
+        app.state.services = services  # for the server, which marks it as draining
+        await anyio.to_thread.run_sync(routes_health.register_when_migrated, services)
+        services.reconciler.start()
+        services.engine.start()
+        try:
+            yield {"services": services}
+        finally:
+            services.draining = True
+            await anyio.to_thread.run_sync(services.engine.stop)
+            await anyio.to_thread.run_sync(services.reconciler.stop)
+            if given is None:
+                database.close()
+
+    return lifespan
+
+
+def _build_bell(settings: Settings) -> Bell:
+    return SilentBell() if settings.redis_url is None else CeleryBell(settings.redis_url.get_secret_value())

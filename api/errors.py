@@ -1,0 +1,217 @@
+"""Every refusal has one body: `{"error": {"type", "code", "message", "param", "request_id"}}`.
+
+Lower errors are translated here and nowhere else: the books' `ServiceError`, the core's `CoreError`, a body that does
+not fit its schema, and what the framework itself refuses.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from alexnet_core.errors import (
+    ConfigError,
+    CoreError,
+    ImageFormatUnsupported,
+    ImageUnreadable,
+)
+from alexnet_core.errors import ImageTooLarge as CoreImageTooLarge
+from alexnet_core.errors import (
+    UnknownRecipe as CoreUnknownRecipe,
+)
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from sqlalchemy.exc import TimeoutError as PoolExhausted
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from trainyard.errors import (
+    DatabaseUnavailable,
+    ImageTooLarge,
+    InvalidConfig,
+    InvalidImage,
+    InvalidRequest,
+    NotFound,
+    ServiceError,
+    TooLarge,
+    UnknownRecipe,
+    UnsupportedMedia,
+)
+from trainyard.logs import request_id
+
+log = logging.getLogger(__name__)
+
+MAX_ECHO = 80  # characters of a wrong value that a message repeats
+
+
+class JsonInvalid(InvalidRequest):
+    """The body is not JSON."""
+
+    code = "json_invalid"
+
+
+class BodyUnreadable(InvalidRequest):
+    """The body can't be parsed. Check that it is what its Content-Type says."""
+
+    code = "body_unreadable"
+
+
+class RecipeNotFound(NotFound):
+    """There is no such recipe. `GET /recipes` lists them."""
+
+    code = "recipe_not_found"
+
+
+class MethodNotAllowed(ServiceError):
+    """This address does not know that method."""
+
+    status, type, code = 405, "invalid_request", "method_not_allowed"
+
+
+class UnsupportedImageFormat(UnsupportedMedia):
+    """The image's format is not read here. Send a JPEG, PNG, WebP, BMP, GIF or TIFF file."""
+
+    code = "image_format_unsupported"
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong, and what to do."""
+
+    type: str
+    code: str
+    message: str
+    param: str | None
+    request_id: str | None
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorDetail
+
+
+def responses(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+    """The entries of a route's OpenAPI `responses` for the errors that it may answer with."""
+    by_status: dict[int | str, list[str]] = {}
+    for kind in (*kinds, ServiceError):
+        by_status.setdefault(kind.status, []).append(f"`{kind.code}`")
+    return {
+        status: {"model": ErrorBody, "description": " or ".join(dict.fromkeys(codes))}
+        for status, codes in by_status.items()
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Have every error that reaches the app answered with the one body."""
+    app.add_exception_handler(ServiceError, _answer)
+    app.add_exception_handler(CoreError, _answer)
+    app.add_exception_handler(RequestValidationError, _answer)
+    app.add_exception_handler(HTTPException, _answer)
+    app.add_exception_handler(PoolExhausted, _answer)
+
+
+async def _answer(_request: Request, exc: Exception) -> Response:
+    error = translate(exc)
+    headers = dict(exc.headers or {}) if isinstance(exc, HTTPException) else {}
+    if error.status >= 500 and error.status != 503:
+        log.error("a request failed: %s", error.code, exc_info=exc)
+    return build_response(error, headers)
+
+
+def build_response(error: ServiceError, headers: dict[str, str] | None = None) -> Response:
+    """The answer that an error becomes."""
+    sent = dict(headers or {})
+    if error.retry_after_s is not None:
+        sent["Retry-After"] = str(error.retry_after_s)
+    if error.status == 401:
+        sent["WWW-Authenticate"] = 'Bearer realm="trainyard"'
+    return Response(encode(error), error.status, sent, "application/json")
+
+
+def encode(error: ServiceError) -> bytes:
+    """The body as JSON; plain ASCII, so that no text in it can make the encoding fail."""
+    return json.dumps({"error": describe(error)}).encode()
+
+
+def describe(error: ServiceError) -> dict[str, Any]:
+    """The object under `error`."""
+    return {
+        "type": error.type,
+        "code": error.code,
+        "message": error.message.encode("utf-8", "backslashreplace").decode(),
+        "param": error.param,
+        "request_id": request_id.get(),
+    }
+
+
+def translate(exc: Exception) -> ServiceError:
+    """The refusal that stands for an error of a lower layer; whatever is unknown becomes a 500 without details."""
+    if isinstance(exc, ServiceError):
+        return exc
+    if isinstance(exc, RequestValidationError):
+        return _from_validation(exc.errors())
+    if isinstance(exc, CoreError):
+        return _from_core(exc)
+    if isinstance(exc, PoolExhausted):
+        return DatabaseUnavailable()
+    if isinstance(exc, HTTPException):
+        return _from_framework(exc)
+    return ServiceError()
+
+
+def _from_core(exc: CoreError) -> ServiceError:
+    message, param = str(exc), getattr(exc, "param", None)
+    if isinstance(exc, CoreUnknownRecipe):
+        return UnknownRecipe(message, param=param or "recipe")
+    if isinstance(exc, ConfigError):
+        return InvalidConfig(message, param=param)
+    if isinstance(exc, CoreImageTooLarge):
+        return ImageTooLarge(message, param="file")
+    if isinstance(exc, ImageFormatUnsupported):
+        return UnsupportedImageFormat(message, param="file")
+    if isinstance(exc, ImageUnreadable):
+        return InvalidImage(message, param="file")
+    return ServiceError()
+
+
+def _from_framework(exc: HTTPException) -> ServiceError:
+    if exc.status_code == 404:
+        return NotFound()
+    if exc.status_code == 405:
+        return MethodNotAllowed()
+    if exc.status_code == 413:
+        return TooLarge()
+    if exc.status_code == 415:
+        return UnsupportedMedia()
+    if exc.status_code < 500:
+        return BodyUnreadable(str(exc.detail)[:200] if exc.detail else None)
+    return ServiceError()
+
+
+def _from_validation(problems: Sequence[Any]) -> ServiceError:
+    first = problems[0]
+    if first["type"] == "json_invalid":
+        return JsonInvalid(f"the body is not JSON: {first.get('ctx', {}).get('error', 'it can not be parsed')}")
+    param = ".".join(str(part) for part in first["loc"][1:])[:MAX_ECHO] or None
+    message = f"{param or 'the body'}{_echo(first.get('input'))}: {_lower_first(first['msg'])}"
+    if first["type"] == "extra_forbidden":
+        message = f"{param}: there is no such field, or it is not built yet: leave it out"
+    if len(problems) > 1:
+        message += f" (and {len(problems) - 1} more)"
+    return InvalidRequest(message, param=param)
+
+
+def _lower_first(text: str) -> str:
+    text = text.removeprefix("Value error, ")
+    return text[:1].lower() + text[1:]
+
+
+def _echo(value: object) -> str:
+    """The wrong value, where it is one that can be named in a few characters."""
+    if isinstance(value, bool | float | str) or (isinstance(value, int) and abs(value) < 10**30):
+        text = ascii(value)
+        return f" is {text if len(text) <= MAX_ECHO else text[:MAX_ECHO] + '…'}"
+    return ""

@@ -1,0 +1,80 @@
+"""`/checkpoints`: what jobs left behind, to look at and to take home."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from starlette.responses import StreamingResponse
+
+from api import errors
+from api.archive import Archive, Damaged
+from api.queries import AfterQuery, LimitQuery
+from api.schemas import CheckpointRead, ListRead
+from api.services import CallerDep, ServicesDep
+from trainyard import checkpoints
+from trainyard.errors import CheckpointNotFound, CheckpointPruned, DatabaseUnavailable, InvalidRequest
+from trainyard.tables import Checkpoint, Job
+
+router = APIRouter(prefix="/checkpoints", tags=["checkpoints"])
+
+
+@router.get("", responses=errors.responses(InvalidRequest, DatabaseUnavailable))
+def list_checkpoints(
+    services: ServicesDep, caller: CallerDep, limit: LimitQuery = 20, after: AfterQuery = None
+) -> ListRead[CheckpointRead]:
+    """A page of your checkpoints of all jobs, newest first."""
+    with services.database.reading() as session:
+        page = checkpoints.list_checkpoints(session, caller, job_id=None, limit=limit, after=after)
+        return ListRead[CheckpointRead].of(describe_checkpoints(session, page.items), has_more=page.has_more)
+
+
+@router.get("/{checkpoint_id}", responses=errors.responses(CheckpointNotFound, CheckpointPruned, DatabaseUnavailable))
+def get_checkpoint(checkpoint_id: str, services: ServicesDep, caller: CallerDep) -> CheckpointRead:
+    """One checkpoint: its metrics, files and checksums."""
+    with services.database.reading() as session:
+        row = checkpoints.get_checkpoint(session, caller, checkpoint_id)
+        return describe_checkpoints(session, [row])[0]
+
+
+@router.get(
+    "/{checkpoint_id}/download",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}}}
+    | errors.responses(CheckpointNotFound, CheckpointPruned, InvalidRequest, DatabaseUnavailable),
+)
+def download_checkpoint(
+    checkpoint_id: str,
+    services: ServicesDep,
+    caller: CallerDep,
+    format: Annotated[Literal["safetensors"], Query(description="Only `safetensors` is built yet.")] = "safetensors",
+) -> StreamingResponse:
+    """A tar with weights, config, class names, preprocessing and metadata; verified before its first byte is sent."""
+    with services.database.reading() as session:
+        row = checkpoints.get_checkpoint(session, caller, checkpoint_id)
+    try:
+        archive = Archive(row, services.storage.folder(row.key))
+    except Damaged as exc:
+        with services.database.reading() as session:
+            checkpoints.get_checkpoint(session, caller, checkpoint_id)  # it may have been pruned just now
+        with services.database.writing() as session:
+            checkpoints.mark_corrupt(session, row.id, str(exc))
+        raise CheckpointNotFound(
+            f"checkpoint {row.id} is damaged on disk and can't be used: take another one of job {row.job_id}",
+            param="checkpoint_id",
+        ) from exc
+    headers = {
+        "Content-Length": str(archive.size_bytes),
+        "Content-Disposition": f'attachment; filename="{row.id}.tar"',
+        "X-Trainyard-Checkpoint": row.id,
+    }
+    return StreamingResponse(archive.pieces(), headers=headers, media_type="application/x-tar")
+
+
+def describe_checkpoints(session: Session, rows: list[Checkpoint]) -> list[CheckpointRead]:
+    """Checkpoints as clients see them."""
+    bests = session.scalars(select(Job.best).where(Job.id.in_({row.job_id for row in rows}))).all()
+    best_ids = {best.get("checkpoint") for best in bests if best}
+    return [CheckpointRead.of(row, is_best=row.id in best_ids) for row in rows]

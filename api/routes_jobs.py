@@ -1,0 +1,177 @@
+"""`/jobs`: queue a training run, look at it, stop it."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Any
+
+from alexnet_core.recipes import resolve
+from fastapi import APIRouter, Header, Query, Request, Response
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from api import errors
+from api.queries import AfterQuery, LimitQuery
+from api.routes_checkpoints import describe_checkpoints
+from api.schemas import MAX_METADATA, CheckpointRead, JobCreate, JobRead, ListRead
+from api.services import CallerDep, Services, ServicesDep
+from trainyard import checkpoints, datasets, idempotency, jobs
+from trainyard.database import now
+from trainyard.errors import (
+    Conflict,
+    DatabaseUnavailable,
+    DatasetNotFound,
+    IdempotencyConflict,
+    IllegalTransition,
+    InvalidConfig,
+    InvalidRequest,
+    JobNotFound,
+    UnknownRecipe,
+)
+from trainyard.events import list_state_changes
+from trainyard.jobs import NewJob
+from trainyard.states import ShownState
+from trainyard.tables import Job
+from trainyard.workers import count_live
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+CREATE_ROUTE = "POST /jobs"
+KeyHeader = Annotated[
+    str | None,
+    Header(alias="Idempotency-Key", pattern=r"^[!-~]([ -~]{0,253}[!-~])?$", description="The same key, the same job."),
+]
+
+
+@router.post(
+    "",
+    status_code=202,
+    responses={200: {"model": JobRead, "description": "This Idempotency-Key made this job before."}}
+    | errors.responses(
+        DatasetNotFound, InvalidRequest, UnknownRecipe, InvalidConfig, IdempotencyConflict, DatabaseUnavailable
+    ),
+)
+def create_job(
+    body: JobCreate, response: Response, services: ServicesDep, caller: CallerDep, idempotency_key: KeyHeader = None
+) -> JobRead:
+    """Queue a training run and answer at once; follow it at `GET /jobs/{id}`."""
+    job_id, is_new = _submit_once(services, caller, body, idempotency_key)
+    services.reconciler.wake()
+    if not is_new:
+        response.status_code = 200
+        response.headers["Idempotent-Replayed"] = "true"
+    response.headers["Location"] = f"/jobs/{job_id}"
+    with services.database.reading() as session:
+        return describe_jobs(session, [jobs.get_job(session, caller, job_id)])[0]
+
+
+def _submit_once(services: Services, caller: str, body: JobCreate, key: str | None) -> tuple[str, bool]:
+    """The job's id, and whether this request made it."""
+    content = body.model_dump(mode="json")
+    for _ in range(3):  # another request with this key may be committed between our look and our write
+        with services.database.reading() as session:
+            known = idempotency.find_job_id(session, caller, CREATE_ROUTE, key, content) if key else None
+            if known is not None:
+                return known, False
+            dataset = datasets.get_dataset(session, caller, body.dataset)
+        new = _complete(services, body, datasets.facts_of(dataset))
+        try:
+            with services.database.writing() as session:
+                known = idempotency.find_job_id(session, caller, CREATE_ROUTE, key, content) if key else None
+                if known is not None:
+                    return known, False
+                job = jobs.submit(session, caller, dataset, new)
+                if key:
+                    idempotency.remember(session, caller, CREATE_ROUTE, key, content, job.id)
+                return job.id, True
+        except IntegrityError:
+            continue
+    raise Conflict("requests with this Idempotency-Key are in flight: try again", retry_after_s=1)
+
+
+def _complete(services: Services, body: JobCreate, facts: Any) -> NewJob:
+    recipe, config = resolve(body.recipe, body.overrides, facts)
+    return NewJob(
+        recipe=recipe,
+        config=config.model_dump(mode="json"),
+        seed=secrets.randbits(63) >> 31 if body.seed is None else body.seed,
+        max_failures=services.settings.max_failures,
+        name=body.name,
+        metadata=body.metadata,
+    )
+
+
+@router.get("", responses=errors.responses(InvalidRequest, DatasetNotFound, DatabaseUnavailable))
+def list_jobs(
+    request: Request,
+    services: ServicesDep,
+    caller: CallerDep,
+    limit: LimitQuery = 20,
+    after: AfterQuery = None,
+    state: Annotated[ShownState | None, Query(description="Only jobs in this state.")] = None,
+    dataset: Annotated[
+        str | None, Query(pattern=r"^[^\x00-\x1f\x7f]{1,200}$", description="Only jobs on this dataset (id or name).")
+    ] = None,
+) -> ListRead[JobRead]:
+    """A page of your jobs, newest first. `?metadata[key]=value` filters by metadata."""
+    wanted = _metadata_filters(request)
+    with services.database.reading() as session:
+        dataset_id = None if dataset is None else datasets.get_dataset(session, caller, dataset).id
+        page = jobs.list_jobs(
+            session, caller, limit=limit, after=after, state=state, dataset_id=dataset_id, metadata=wanted
+        )
+        return ListRead[JobRead].of(describe_jobs(session, page.items), has_more=page.has_more)
+
+
+def _metadata_filters(request: Request) -> dict[str, str]:
+    pairs = {
+        name.removeprefix("metadata[").removesuffix("]"): value
+        for name, value in request.query_params.multi_items()
+        if name.startswith("metadata[") and name.endswith("]")
+    }
+    for key, value in pairs.items():
+        if not key or len(key) > 64 or len(value) > 512 or "\0" in key + value or '"' in key:
+            raise InvalidRequest("metadata: a key has 1 to 64 characters, a value at most 512", param="metadata")
+    if len(pairs) > MAX_METADATA:
+        raise InvalidRequest(f"metadata: at most {MAX_METADATA} filters", param="metadata")
+    return pairs
+
+
+@router.get("/{job_id}", responses=errors.responses(JobNotFound, DatabaseUnavailable))
+def get_job(job_id: str, services: ServicesDep, caller: CallerDep) -> JobRead:
+    """One job: its state, progress, metrics and checkpoints."""
+    with services.database.reading() as session:
+        return describe_jobs(session, [jobs.get_job(session, caller, job_id)])[0]
+
+
+@router.post(
+    "/{job_id}/cancel",
+    status_code=202,
+    responses=errors.responses(JobNotFound, IllegalTransition, DatabaseUnavailable),
+)
+def cancel_job(job_id: str, services: ServicesDep, caller: CallerDep) -> JobRead:
+    """Stop a job for good, at its next step. Repeating it is harmless."""
+    with services.database.writing() as session:
+        jobs.cancel(session, caller, job_id)
+    services.reconciler.wake()
+    with services.database.reading() as session:
+        return describe_jobs(session, [jobs.get_job(session, caller, job_id)])[0]
+
+
+@router.get("/{job_id}/checkpoints", responses=errors.responses(JobNotFound, InvalidRequest, DatabaseUnavailable))
+def list_checkpoints_of_job(
+    job_id: str, services: ServicesDep, caller: CallerDep, limit: LimitQuery = 20, after: AfterQuery = None
+) -> ListRead[CheckpointRead]:
+    """A page of a job's checkpoints, newest first."""
+    with services.database.reading() as session:
+        page = checkpoints.list_checkpoints(session, caller, job_id=job_id, limit=limit, after=after)
+        return ListRead[CheckpointRead].of(describe_checkpoints(session, page.items), has_more=page.has_more)
+
+
+def describe_jobs(session: Session, rows: list[Job]) -> list[JobRead]:
+    """Jobs as clients see them, by three queries for any number of them."""
+    changes = list_state_changes(session, [job.id for job in rows])
+    moment = float(session.scalar(select(now())) or 0.0)
+    num_workers = count_live(session)
+    return [JobRead.of(job, changes[job.id], moment=moment, num_workers=num_workers) for job in rows]

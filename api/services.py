@@ -1,0 +1,42 @@
+"""What the routes work with, made once at start-up and handed in by FastAPI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from api.serving import Engine
+from trainyard.database import Database
+from trainyard.reconciler import Reconciler
+from trainyard.settings import Settings
+from trainyard.storage import Storage
+from trainyard.tables import LOCAL_OWNER
+
+
+@dataclass
+class Services:
+    """The books, the files, the queue's relay and the predict engine of this process."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    reconciler: Reconciler
+    engine: Engine
+    draining: bool = False
+    builtins_known: bool = False  #: whether the built-in datasets are in the books
+
+
+async def _services(request: Request) -> Services:
+    services: Services = request.state.services
+    return services
+
+
+async def _caller() -> str:
+    """The owner that a request acts for; there is one as long as there is one key."""
+    return LOCAL_OWNER
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
+CallerDep = Annotated[str, Depends(_caller)]
