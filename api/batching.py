@@ -96,7 +96,8 @@ class Batcher(threading.Thread):
                         return []
                     self._changed.wait()
                 model = self._waiting[0].model
-                batch, others = [], []
+                batch: list[_Item] = []
+                others: list[_Item] = []
                 for item in self._waiting:
                     (batch if item.model is model and len(batch) < self._max_batch else others).append(item)
                 self._waiting = deque(others)

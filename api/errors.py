@@ -27,6 +27,7 @@ from pydantic import BaseModel
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from trainyard.errors import (
     DatabaseUnavailable,
@@ -93,15 +94,20 @@ class ErrorBody(BaseModel):
     error: ErrorDetail
 
 
-def responses(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
-    """The entries of a route's OpenAPI `responses` for the errors that it may answer with."""
+Responses = dict[int | str, dict[str, Any]]
+
+
+def responses(*kinds: type[ServiceError], success: Responses | None = None) -> Responses:
+    """The entries of a route's OpenAPI `responses` for the errors that it may answer with, beside its own."""
     by_status: dict[int | str, list[str]] = {}
-    for kind in (*kinds, ServiceError):
+    listed: list[type[ServiceError]] = [*kinds, ServiceError]
+    for kind in listed:
         by_status.setdefault(kind.status, []).append(f"`{kind.code}`")
-    return {
+    refusals: Responses = {
         status: {"model": ErrorBody, "description": " or ".join(dict.fromkeys(codes))}
         for status, codes in by_status.items()
     }
+    return (success or {}) | refusals
 
 
 def install(app: FastAPI) -> None:
@@ -113,12 +119,24 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(PoolExhausted, _answer)
 
 
-async def _answer(_request: Request, exc: Exception) -> Response:
+async def _answer(request: Request, exc: Exception) -> Response:
     error = translate(exc)
     headers = dict(exc.headers or {}) if isinstance(exc, HTTPException) else {}
+    if error.status == 405:
+        headers["Allow"] = ", ".join(sorted(_methods_at(request)))
     if error.status >= 500 and error.status != 503:
         log.error("a request failed: %s", error.code, exc_info=exc)
     return build_response(error, headers)
+
+
+def _methods_at(request: Request) -> set[str]:
+    """All methods that this address knows; the framework names those of the first route only."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        found, _ = route.matches({**request.scope, "method": "OPTIONS"})
+        if found is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return methods
 
 
 def build_response(error: ServiceError, headers: dict[str, str] | None = None) -> Response:

@@ -1,4 +1,4 @@
-"""What happens to every request before a route sees it. Pure ASGI, listed from the outermost to the innermost:
+"""What happens to every request before a route sees it, from the outermost to the innermost; pure ASGI.
 
 `RequestId` names it, `SecurityHeaders` marks the answer, `LastResort` turns what nobody caught into a 500,
 `Authentication` looks at the headers before a byte of the body is read, `BodyLimit` counts the body's bytes.
@@ -33,6 +33,7 @@ class RequestId:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -58,6 +59,8 @@ class SecurityHeaders:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
+
         async def send_marked(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
@@ -77,6 +80,7 @@ class LastResort:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -104,6 +108,7 @@ class Authentication:
         self._digest = None if key is None else _digest(key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
         if scope["type"] != "http" or self._may_pass(scope):
             await self._app(scope, receive, send)
         else:
@@ -128,6 +133,7 @@ class BodyLimit:
         self._app, self._default, self._by_path = app, default, by_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

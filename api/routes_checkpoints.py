@@ -42,8 +42,10 @@ def get_checkpoint(checkpoint_id: str, services: ServicesDep, caller: CallerDep)
 @router.get(
     "/{checkpoint_id}/download",
     response_class=StreamingResponse,
-    responses={200: {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}}}
-    | errors.responses(CheckpointNotFound, CheckpointPruned, InvalidRequest, DatabaseUnavailable),
+    responses=errors.responses(
+        *(CheckpointNotFound, CheckpointPruned, InvalidRequest, DatabaseUnavailable),
+        success={200: {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}}},
+    ),
 )
 def download_checkpoint(
     checkpoint_id: str,

@@ -47,9 +47,10 @@ KeyHeader = Annotated[
 @router.post(
     "",
     status_code=202,
-    responses={200: {"model": JobRead, "description": "This Idempotency-Key made this job before."}}
-    | errors.responses(
-        DatasetNotFound, InvalidRequest, UnknownRecipe, InvalidConfig, IdempotencyConflict, DatabaseUnavailable
+    responses=errors.responses(
+        *(DatasetNotFound, InvalidRequest, UnknownRecipe, InvalidConfig, IdempotencyConflict, Conflict),
+        DatabaseUnavailable,
+        success={200: {"model": JobRead, "description": "This Idempotency-Key made this job before."}},
     ),
 )
 def create_job(

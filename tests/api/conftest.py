@@ -1,0 +1,63 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from api.app import create_app
+from tests.api.served import FakeRuntime, Served
+from trainyard.database import Database
+from trainyard.queue import SilentBell
+from trainyard.schema import migrate
+from trainyard.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path, model_wait_s=5)
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    database = Database(settings.sqlalchemy_url)
+    migrate(database)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def runtime() -> FakeRuntime:
+    return FakeRuntime()
+
+
+Serve = Callable[..., Served]
+
+
+@pytest.fixture
+def serve(settings: Settings, database: Database, runtime: FakeRuntime) -> Iterator[Serve]:
+    """Starts the app on a real server; keyword arguments replace settings."""
+    running: list[Served] = []
+
+    def start(prepare: Callable[[FastAPI], None] | None = None, **changes: object) -> Served:
+        used = settings.model_copy(update=changes)
+        app = create_app(used, database=database, bell=SilentBell(), runtime=runtime)
+        if prepare is not None:
+            prepare(app)
+        served = Served(app, database, used)
+        running.append(served)
+        return served
+
+    yield start
+    for served in running:
+        served.stop()
+
+
+@pytest.fixture
+def served(serve: Serve) -> Served:
+    return serve()
+
+
+@pytest.fixture
+def http(served: Served) -> httpx.Client:
+    return served.http

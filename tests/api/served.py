@@ -1,0 +1,171 @@
+"""The app on a real HTTP server in a thread, a runtime without torch, and books with a checkpoint in them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import uvicorn
+from alexnet_core.errors import CheckpointCorrupt
+from fastapi import FastAPI
+from PIL import Image
+
+from trainyard import checkpoints, datasets, jobs, leases
+from trainyard.checkpoints import CheckpointKind, NewCheckpoint
+from trainyard.database import Database
+from trainyard.jobs import NewJob
+from trainyard.settings import Settings
+from trainyard.tables import Checkpoint
+
+FILES = ("weights.safetensors", "config.json", "classes.json", "preprocessing.json", "metadata.json")
+
+
+class FakeModel:
+    """Has three classes; the brighter the image, the more probable the first."""
+
+    class_names = ("bright", "dark", "never")
+
+    def __init__(self, runtime: FakeRuntime) -> None:
+        self._runtime = runtime
+
+    def preprocess(self, image_HWC: Any) -> float:
+        return float(image_HWC.mean()) / 255
+
+    def compute(self, inputs: list[float]) -> list[list[float]]:
+        self._runtime.batches.append(len(inputs))
+        if self._runtime.gate is not None:
+            assert self._runtime.gate.wait(10)
+        return [[value, 1 - value, 0.0] for value in inputs]
+
+
+class FakeRuntime:
+    """Loads any folder that has a manifest whose text does not say `damaged`."""
+
+    def __init__(self) -> None:
+        self.loads: list[str] = []
+        self.batches: list[int] = []
+        self.gate: threading.Event | None = None
+        self.load_gate: threading.Event | None = None
+
+    def start(self) -> None:
+        pass
+
+    def prepare_thread(self) -> None:
+        pass
+
+    def load(self, folder: Path) -> FakeModel:
+        self.loads.append(folder.name)
+        if self.load_gate is not None:
+            assert self.load_gate.wait(10)
+        if "damaged" in (folder / "manifest.json").read_text():
+            raise CheckpointCorrupt("weights.safetensors does not match its sha256")
+        return FakeModel(self)
+
+
+class Served:
+    """A running server and a client for it."""
+
+    def __init__(self, app: FastAPI, database: Database, settings: Settings) -> None:
+        self.app, self.database, self.settings = app, database, settings
+        config = uvicorn.Config(app, port=0, log_config=None, access_log=False, server_header=False, ws="none")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run)
+        self._thread.start()
+        wait_until(lambda: self._server.started or not self._thread.is_alive())
+        self.port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.http = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
+
+    def stop(self) -> None:
+        self.http.close()
+        self._server.should_exit = True
+        self._thread.join(timeout=20)
+
+    def add_job(self) -> str:
+        """A job that a worker has claimed."""
+        with self.database.writing() as session:
+            dataset = datasets.get_dataset(session, "local", "digits")
+            new = NewJob(recipe="quick", config={"epochs": 3}, seed=1, max_failures=3)
+            job = jobs.submit(session, "local", dataset, new)
+            claimed = leases.claim(session, "wrk_test", 60)
+            assert claimed is not None
+            assert claimed[0].id == job.id
+            return job.id
+
+    def add_checkpoint(
+        self,
+        job_id: str,
+        epoch: int,
+        *,
+        is_best: bool = True,
+        damaged: bool = False,
+        files: dict[str, bytes] | None = None,
+    ) -> Checkpoint:
+        """An epoch checkpoint, in the storage and in the books."""
+        key = f"checkpoints/{job_id}/epoch-{epoch:08d}-e1"
+        folder = self.settings.data_dir / key
+        folder.mkdir(parents=True)
+        content = {name: f"{name} of {epoch}".encode() * 100 for name in FILES}
+        listed = {
+            name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for name, data in content.items()
+        }
+        manifest = json.dumps(
+            {"format_version": 1, "files": listed, "damaged" if damaged else "state_files": {}}
+        ).encode()
+        for name, data in (content | {"manifest.json": manifest}).items():
+            (folder / name).write_bytes(data)
+        new = NewCheckpoint(
+            kind=CheckpointKind.EPOCH,
+            key=key,
+            epoch=epoch,
+            step=10 * epoch,
+            metrics={"val_top1": 0.5, "val_loss": float("nan")},
+            files=listed,
+            size_bytes=sum(map(len, content.values())),
+            weights_sha256="a" * 64,
+            manifest_sha256=sha256(manifest),
+            is_best=True,
+        )
+        with self.database.writing() as session:
+            lease = leases.Lease(job_id, 1, "wrk_test")
+            return checkpoints.commit_checkpoint(session, lease, new, keep_latest=2)
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def wait_until(condition: Any, timeout_s: float = 10) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def png(value: int = 255, size: int = 8) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((size, size, 3), value, np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def error_of(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The error of a response, which must have the one shape."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert set(body) == {"error"}
+    error: dict[str, Any] = body["error"]
+    assert set(error) == {"type", "code", "message", "param", "request_id"}
+    assert error["code"] == code, error
+    assert error["message"]
+    assert error["request_id"] == response.headers["x-request-id"]
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["cache-control"] == "no-store"
+    return error

@@ -1,0 +1,67 @@
+import io
+import tarfile
+
+import httpx
+
+from tests.api.served import FILES, Served, error_of, sha256
+
+
+def test_checkpoints_are_listed_newest_first_with_the_best_marked(served: Served) -> None:
+    job_id = served.add_job()
+    ids = [served.add_checkpoint(job_id, epoch).id for epoch in (1, 2)]
+    for path in ("/checkpoints", f"/jobs/{job_id}/checkpoints"):
+        page = served.http.get(path).json()
+        assert [row["id"] for row in page["data"]] == ids[::-1]
+        assert [row["is_best"] for row in page["data"]] == [True, False]
+        assert page["data"][0]["metrics"] == {"val_top1": 0.5, "val_loss": None}
+    one = served.http.get(f"/checkpoints/{ids[0]}").json()
+    assert (one["object"], one["job"], one["kind"], one["epoch"]) == ("checkpoint", job_id, "epoch", 1)
+
+
+def test_a_download_is_a_whole_tar(served: Served) -> None:
+    checkpoint = served.add_checkpoint(served.add_job(), 1)
+    response = served.http.get(f"/checkpoints/{checkpoint.id}/download")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/x-tar"
+    assert response.headers["content-disposition"] == f'attachment; filename="{checkpoint.id}.tar"'
+    assert int(response.headers["content-length"]) == len(response.content)
+    with tarfile.open(fileobj=io.BytesIO(response.content)) as tar:
+        names = tar.getnames()
+        assert names == [f"{checkpoint.id}/{name}" for name in (*FILES, "manifest.json")]
+        weights = tar.extractfile(names[0])
+        assert weights is not None
+        assert sha256(weights.read()) == checkpoint.files[FILES[0]]["sha256"]
+
+
+def test_a_damaged_file_is_never_sent(served: Served) -> None:
+    checkpoint = served.add_checkpoint(served.add_job(), 1)
+    path = served.settings.data_dir / checkpoint.key / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    error_of(served.http.get(f"/checkpoints/{checkpoint.id}/download"), 404, "checkpoint_not_found")
+    assert served.http.get("/checkpoints").json()["data"] == []
+
+
+def test_other_formats_are_refused(served: Served) -> None:
+    checkpoint = served.add_checkpoint(served.add_job(), 1)
+    response = served.http.get(f"/checkpoints/{checkpoint.id}/download?format=onnx")
+    assert error_of(response, 422, "invalid_request")["param"] == "format"
+
+
+def test_a_pruned_checkpoint_says_so(served: Served) -> None:
+    job_id = served.add_job()
+    ids = [served.add_checkpoint(job_id, epoch).id for epoch in range(1, 4)]
+    error_of(served.http.get(f"/checkpoints/{ids[0]}"), 404, "checkpoint_pruned")
+
+
+def test_datasets_and_recipes_are_described(http: httpx.Client) -> None:
+    digits = http.get("/datasets/digits").json()
+    assert digits == http.get("/datasets/ds_digits").json()
+    assert (digits["num_classes"], digits["builtin"], digits["flip_safe"]) == (10, True, False)
+    assert "ds_digits" in [row["id"] for row in http.get("/datasets").json()["data"]]
+    names = [row["name"] for row in http.get("/recipes").json()["data"]]
+    assert "quick" in names
+    quick = http.get("/recipes/quick").json()
+    assert quick["config_schema"]["properties"]["epochs"]
+    assert quick["num_parameters"] > 0
+    assert http.get("/recipes/quick?num_classes=100").json()["num_parameters"] > quick["num_parameters"]
+    error_of(http.get("/recipes/quick?num_classes=1"), 422, "invalid_request")

@@ -1,0 +1,218 @@
+import io
+import threading
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.api.served import FakeRuntime, Served, error_of, png, wait_until
+
+PNG = {"Content-Type": "image/png"}
+
+
+@pytest.fixture
+def trained(served: Served) -> tuple[Served, str, str]:
+    job_id = served.add_job()
+    return served, job_id, served.add_checkpoint(job_id, 1).id
+
+
+def test_one_image_as_a_multipart_file(trained: tuple[Served, str, str]) -> None:
+    served, job_id, checkpoint_id = trained
+    response = served.http.post("/predict", files={"file": ("a.png", png(255))})
+    assert response.status_code == 200
+    body = response.json()
+    assert sorted(body) == ["model", "predictions", "timing"]
+    assert body["model"] == {"checkpoint": checkpoint_id, "job": job_id, "epoch": 1, "alias": "latest"}
+    assert response.headers["x-trainyard-checkpoint"] == checkpoint_id
+    assert body["predictions"] == [
+        {"label": "bright", "index": 0, "probability": 1.0},
+        {"label": "dark", "index": 1, "probability": 0.0},
+        {"label": "never", "index": 2, "probability": 0.0},
+    ]
+    assert sorted(body["timing"]) == ["inference_ms", "preprocess_ms", "queue_ms", "total_ms"]
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "application/octet-stream", "IMAGE/PNG; x=y"])
+def test_one_image_as_the_raw_body(trained: tuple[Served, str, str], content_type: str) -> None:
+    served, _, _ = trained
+    response = served.http.post("/predict?top_k=1", content=png(0), headers={"Content-Type": content_type})
+    assert [row["label"] for row in response.json()["predictions"]] == ["dark"]
+
+
+def test_every_way_to_name_a_model(trained: tuple[Served, str, str]) -> None:
+    served, job_id, first = trained
+    second = served.add_checkpoint(job_id, 2).id
+    for reference, expected in [
+        (first, first),
+        (job_id, second),
+        (f"{job_id}@latest", second),
+        (f"{job_id}@epoch-1", first),
+    ]:
+        body = served.http.post(f"/predict?model={reference}", content=png(), headers=PNG).json()
+        assert (body["model"]["checkpoint"], body["model"]["alias"]) == (expected, None)
+
+
+def test_several_images_keep_their_order_and_their_errors(trained: tuple[Served, str, str]) -> None:
+    served, _, _ = trained
+    files = [("file", ("a.png", png(255))), ("file", ("b.txt", b"text")), ("file", ("c.png", png(0)))]
+    response = served.http.post("/predict?top_k=1", files=files)
+    assert response.status_code == 200
+    results = response.json()["results"]
+    assert [result["filename"] for result in results] == ["a.png", "b.txt", "c.png"]
+    assert results[0]["predictions"][0]["label"] == "bright"
+    assert results[1]["error"]["code"] in {"image_unreadable", "image_format_unsupported"}
+    assert results[2]["predictions"][0]["label"] == "dark"
+    response = served.http.post("/predict", files=[("file", ("a", b"text")), ("file", ("b", b""))])
+    assert response.status_code in {415, 422}
+
+
+def _hundred_megapixels() -> bytes:
+    from struct import pack
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return pack(">I", len(data)) + kind + data + pack(">I", zlib.crc32(kind + data))
+
+    header = pack(">IIBBBBB", 10_000, 10_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def _truncated() -> bytes:
+    from random import Random
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.frombytes("RGB", (64, 64), Random(0).randbytes(64 * 64 * 3)).save(buffer, "PNG")
+    return buffer.getvalue()[:2000]
+
+
+@pytest.mark.parametrize(
+    ("content", "statuses"),
+    [
+        (b"this is text", {415, 422}),
+        (b"", {415, 422}),
+        (_truncated(), {422}),
+        (_hundred_megapixels(), {413}),
+        (b"%PDF-1.4", {415, 422}),
+    ],
+)
+def test_a_bad_image_is_refused(trained: tuple[Served, str, str], content: bytes, statuses: set[int]) -> None:
+    served, _, _ = trained
+    for response in (
+        served.http.post("/predict", content=content, headers=PNG),
+        served.http.post("/predict", files={"file": ("x.png", content)}),
+    ):
+        assert response.status_code in statuses
+        code = response.json()["error"]["code"]
+        assert code in {"image_unreadable", "image_format_unsupported", "image_too_large"}
+        error_of(response, response.status_code, code)
+
+
+def test_bad_requests_are_refused(trained: tuple[Served, str, str]) -> None:
+    served, job_id, _ = trained
+    http = served.http
+    error_of(http.post("/predict", json={}), 415, "unsupported_media_type")
+    error_of(http.post("/predict"), 415, "unsupported_media_type")
+    assert error_of(http.post("/predict", files={"other": b"x"}), 422, "invalid_request")["param"] == "file"
+    error_of(http.post("/predict", files={"other": b"x"}, data={"file": "text"}), 422, "invalid_request")
+    broken = {"Content-Type": "multipart/form-data; boundary=x"}
+    error_of(http.post("/predict", content=b"nonsense", headers=broken), 422, "body_unreadable")
+    no_boundary = {"Content-Type": "multipart/form-data"}
+    error_of(http.post("/predict", content=b"nonsense", headers=no_boundary), 422, "body_unreadable")
+    for query, status, code in [
+        ("top_k=0", 422, "invalid_request"),
+        ("top_k=1001", 422, "invalid_request"),
+        ("model=nope", 422, "invalid_request"),
+        ("model=%00", 422, "invalid_request"),
+        ("model=job_0", 404, "job_not_found"),
+        ("model=ckpt_0", 404, "checkpoint_not_found"),
+        (f"model={job_id}@epoch-9", 404, "checkpoint_not_found"),
+    ]:
+        error_of(http.post(f"/predict?{query}", content=png(), headers=PNG), status, code)
+
+
+def test_without_any_checkpoint(served: Served) -> None:
+    response = served.http.post("/predict", content=png(), headers=PNG)
+    error_of(response, 503, "no_checkpoint")
+    assert response.headers["retry-after"]
+    job_id = served.add_job()
+    error_of(served.http.post(f"/predict?model={job_id}", content=png(), headers=PNG), 409, "no_checkpoint")
+
+
+def test_latest_moves_by_itself_and_the_old_one_serves_meanwhile(
+    trained: tuple[Served, str, str], runtime: FakeRuntime
+) -> None:
+    served, job_id, first = trained
+
+    def answering() -> str:
+        response = served.http.post("/predict", content=png(), headers=PNG)
+        return str(response.json()["model"]["checkpoint"])
+
+    assert answering() == first
+    runtime.load_gate = threading.Event()
+    second = served.add_checkpoint(job_id, 2).id
+    wait_until(lambda: len(runtime.loads) == 2)
+    assert answering() == first
+    runtime.load_gate.set()
+    wait_until(lambda: answering() == second)
+
+
+def test_a_model_that_loads_too_slowly_is_503(serve: Callable[..., Served], runtime: FakeRuntime) -> None:
+    runtime.load_gate = threading.Event()
+    served = serve(model_wait_s=0.2)
+    served.add_checkpoint(served.add_job(), 1)
+    response = served.http.post("/predict", content=png(), headers=PNG)
+    error_of(response, 503, "model_loading")
+    assert response.headers["retry-after"]
+    wait_until(lambda: served.http.get("/readyz").json()["model"] == "loading")
+    runtime.load_gate.set()
+    wait_until(lambda: served.http.post("/predict", content=png(), headers=PNG).status_code == 200)
+
+
+def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_serves(trained: tuple[Served, str, str]) -> None:
+    served, job_id, first = trained
+    broken = served.add_checkpoint(job_id, 2, damaged=True).id
+    response = served.http.post(f"/predict?model={broken}", content=png(), headers=PNG)
+    error_of(response, 404, "checkpoint_not_found")
+    body = served.http.post("/predict", content=png(), headers=PNG).json()
+    assert body["model"]["checkpoint"] == first
+    assert [row["id"] for row in served.http.get("/checkpoints").json()["data"]] == [first]
+
+
+def test_what_waits_is_computed_together_and_more_than_fits_is_503(
+    serve: Callable[..., Served], runtime: FakeRuntime
+) -> None:
+    served = serve(max_queued_predictions=5, max_batch=3)
+    served.add_checkpoint(served.add_job(), 1)
+    served.http.post("/predict", content=png(), headers=PNG)
+    runtime.batches.clear()
+    runtime.gate = threading.Event()
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(served.http.post, "/predict", content=png(), headers=PNG)
+        wait_until(lambda: len(runtime.batches) == 1)
+        rest = [pool.submit(served.http.post, "/predict", content=png(), headers=PNG) for _ in range(4)]
+        engine = served.app.state.services.engine
+        wait_until(lambda: len(engine._batcher._waiting) == 4)
+        response = served.http.post("/predict", content=png(), headers=PNG)
+        error_of(response, 503, "predict_queue_full")
+        assert response.headers["retry-after"] == "1"
+        assert served.http.get("/healthz").status_code == 200
+        runtime.gate.set()
+        assert [answer.result().status_code for answer in [first, *rest]] == [200] * 5
+    assert runtime.batches == [1, 3, 1]
+    assert engine._admitted == 0
+    too_many = [("file", (f"{number}", png())) for number in range(6)]
+    assert served.http.post("/predict", files=too_many).status_code == 422
+
+
+def test_only_so_many_models_are_kept(serve: Callable[..., Served], runtime: FakeRuntime) -> None:
+    served = serve(max_loaded_models=2)
+    jobs = [served.add_job() for _ in range(3)]
+    ids = [served.add_checkpoint(job_id, 1).id for job_id in jobs]
+    wait_until(lambda: served.http.get("/readyz").json()["model"] == "ok")
+    for reference in (*ids, ids[0]):
+        assert served.http.post(f"/predict?model={reference}", content=png(), headers=PNG).status_code == 200
+    loader = served.app.state.services.engine._loader
+    assert set(loader._loaded) == {ids[0], ids[2]}
+    assert loader.latest.checkpoint_id == ids[2]
