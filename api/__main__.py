@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -64,7 +65,8 @@ def main(argv: list[str] | None = None) -> int:
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_S,
     )
-    Server(config, app).run()
+    with suppress(KeyboardInterrupt):  # raised again by uvicorn once everything is down
+        Server(config, app).run()
     return 0
 
 

@@ -123,20 +123,19 @@ async def _answer(request: Request, exc: Exception) -> Response:
     error = translate(exc)
     headers = dict(exc.headers or {}) if isinstance(exc, HTTPException) else {}
     if error.status == 405:
-        headers["Allow"] = ", ".join(sorted(_methods_at(request)))
+        headers["Allow"] = ", ".join(_methods_at(request))
     if error.status >= 500 and error.status != 503:
         log.error("a request failed: %s", error.code, exc_info=exc)
     return build_response(error, headers)
 
 
-def _methods_at(request: Request) -> set[str]:
+def _methods_at(request: Request) -> list[str]:
     """All methods that this address knows; the framework names those of the first route only."""
-    methods: set[str] = set()
-    for route in request.app.routes:
-        found, _ = route.matches({**request.scope, "method": "OPTIONS"})
-        if found is not Match.NONE:
-            methods |= getattr(route, "methods", None) or set()
-    return methods
+    return [
+        method
+        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 def build_response(error: ServiceError, headers: dict[str, str] | None = None) -> Response:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any
 
+from alexnet_core.config import DatasetFacts
 from sqlalchemy import Select, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from alexnet_core.config import DatasetFacts
 from trainyard.database import Database, now
 from trainyard.errors import DatasetNotFound
 from trainyard.pages import Page, get_page
@@ -60,7 +61,7 @@ def builtin_id(name: str) -> str:
     return f"ds_{name}"
 
 
-def mark_ready(session: Session, dataset_id: str, *, digest: str, facts: DatasetFacts, size_bytes: int) -> None:
+def mark_ready(session: Session, dataset_id: str, *, digest: str, facts: dict[str, Any], size_bytes: int) -> None:
     """Write down that a dataset's pack is whole; the first digest stays, whoever prepares it again."""
     session.execute(
         update(Dataset)
@@ -68,7 +69,7 @@ def mark_ready(session: Session, dataset_id: str, *, digest: str, facts: Dataset
         .values(
             state=DatasetState.READY.value,
             digest=digest,
-            facts=facts.model_dump(mode="json"),
+            facts=facts,
             size_bytes=size_bytes,
             ready_at=now(),
         )

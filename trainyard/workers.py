@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from trainyard import __version__
@@ -56,10 +56,15 @@ def count_live(session: Session) -> int:
     return int(session.scalar(query) or 0)
 
 
+def is_host_live(session: Session, host: str) -> bool:
+    """Whether a worker on this machine was seen just now."""
+    return session.scalar(select(Worker.id).where(Worker.host == host, _is_live()).limit(1)) is not None
+
+
 def count_slots(session: Session) -> int:
     """Slots of all live workers."""
     return int(session.scalar(select(func.coalesce(func.sum(Worker.slots), 0)).where(_is_live())) or 0)
 
 
-def _is_live():  # type: ignore[no-untyped-def]
+def _is_live() -> ColumnElement[bool]:
     return Worker.stopped_at.is_(None) & Worker.draining.is_(False) & (Worker.last_seen_at > now() - SEEN_WITHIN_S)

@@ -1,0 +1,99 @@
+"""Loss and accuracy of a network on a split of a pack.
+
+B batch, C channels, H height, W width, K classes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from alexnet_core.pack import Pack
+from alexnet_core.preprocess import Preprocessing
+
+SPLITS = {"train": 0, "validation": 1, "test": 2}
+
+
+def top_k_accuracy(logits_BK: Tensor, labels_B: Tensor, k: int = 1) -> float:
+    """Fraction of images whose true class is among the k highest logits.
+
+    Args:
+        logits_BK: float, any scale (no softmax needed).
+        labels_B: int64 in [0, K).
+        k: how many guesses count.
+
+    Returns:
+        A value in [0, 1]. The paper prints errors in percent: 100 * (1 - this) (Krizhevsky 2012, Tables 1-2).
+
+    Raises:
+        ValueError: k is outside [1, K].
+    """
+    if not 1 <= k <= logits_BK.shape[1]:
+        raise ValueError(f"k is {k}: it must be in 1..{logits_BK.shape[1]}, the number of classes")
+    return _count_hits(logits_BK, labels_B, k) / max(1, len(labels_B))
+
+
+def evaluate(
+    model: nn.Module,
+    pack: Pack,
+    split: str,
+    preprocessing: Preprocessing,
+    *,
+    device: str | torch.device = "cpu",
+    batch_size: int = 256,
+    precision: str = "fp32",
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
+    """Mean cross-entropy and top-1/top-5 accuracy over a split, the model in evaluation mode meanwhile.
+
+    Args:
+        model: on `device`.
+        pack: the dataset.
+        split: `train`, `validation` or `test`.
+        preprocessing: the model's own.
+        device: where the model is.
+        batch_size: images computed together; does not change the result.
+        precision: `fp32` or `bf16`.
+        should_stop: asked before every batch.
+
+    Returns:
+        `loss`, `top1`, `top5`, `num_images`; top5 counts K guesses where there are fewer than 5 classes.
+        None: it was stopped.
+    """
+    indices = np.flatnonzero(np.asarray(pack.split) == SPLITS[split])
+    loss, hits1, hits5 = 0.0, 0, 0
+    was_training = model.training
+    model.eval()
+    try:
+        for start in range(0, len(indices), batch_size):
+            if should_stop():
+                return None
+            chosen = indices[start : start + batch_size]
+            logits_BK, labels_B = _compute(model, pack, chosen, preprocessing, torch.device(device), precision)
+            loss += float(F.cross_entropy(logits_BK, labels_B, reduction="sum"))
+            hits1 += _count_hits(logits_BK, labels_B, 1)
+            hits5 += _count_hits(logits_BK, labels_B, min(5, logits_BK.shape[1]))
+    finally:
+        model.train(was_training)
+    count = max(1, len(indices))
+    return {"loss": loss / count, "top1": hits1 / count, "top5": hits5 / count, "num_images": len(indices)}
+
+
+@torch.inference_mode()
+def _compute(
+    model: nn.Module, pack: Pack, chosen: np.ndarray, preprocessing: Preprocessing, device: torch.device, precision: str
+) -> tuple[Tensor, Tensor]:
+    images = torch.from_numpy(np.ascontiguousarray(pack.images[chosen])).to(device)
+    labels_B = torch.from_numpy(np.asarray(pack.labels[chosen], dtype=np.int64)).to(device)
+    x_BCHW = preprocessing.to_input(images).contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        logits_BK = model(x_BCHW)
+    return logits_BK.float(), labels_B
+
+
+def _count_hits(logits_BK: Tensor, labels_B: Tensor, k: int) -> int:
+    return int((logits_BK.topk(k, dim=1).indices == labels_B[:, None]).any(dim=1).sum())

@@ -1,0 +1,117 @@
+"""Carries a trainer's reports into the books, inside the supervisor's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+
+from trainyard.checkpoints import CheckpointKind, NewCheckpoint, commit_checkpoint
+from trainyard.database import now
+from trainyard.events import EventType, append_event
+from trainyard.leases import Lease, write_fenced
+from trainyard.storage import Storage
+from trainyard.tables import JobMetric
+from worker.trainer import Report
+
+_PROGRESS = ("epoch", "epochs", "step", "steps", "fraction", "images_per_s", "eta_s")
+_STARTED = ("epoch", "step", "device", "environment", "resumed_from", "bit_exact")
+
+
+def write_reports(
+    session: Session, lease: Lease, storage: Storage, reports: Sequence[Report], *, keep_latest: int
+) -> dict[str, Any]:
+    """Write reports in their order.
+
+    Returns:
+        Columns of the job that the heartbeat of the same transaction must write.
+
+    Raises:
+        LeaseLost: the lease is over; the transaction must be given up.
+    """
+    columns: dict[str, Any] = {}
+    for report in reports:
+        kind = report["type"]
+        if kind == "progress":
+            columns["progress"] = {key: report.get(key) for key in _PROGRESS}
+        elif kind == "started":
+            columns |= _write_started(session, lease, report)
+        elif kind in {"interval", "epoch"}:
+            _write_metric(session, lease, kind, report)
+        elif kind == "checkpoint":
+            commit_checkpoint(session, lease, _read_checkpoint(storage, report), keep_latest=keep_latest)
+        elif kind == "warning":
+            write_fenced(session, lease, {"heartbeat_at": now()})
+            data = {"message": report["message"]}
+            append_event(
+                session, lease.job_id, EventType.WARNING, reason=report["code"], worker_id=lease.worker_id, data=data
+            )
+    return columns
+
+
+def _write_started(session: Session, lease: Lease, report: Report) -> dict[str, Any]:
+    write_fenced(session, lease, {"heartbeat_at": now()})
+    data = {key: report.get(key) for key in _STARTED}
+    append_event(session, lease.job_id, EventType.STARTED, worker_id=lease.worker_id, data=data)
+    if report.get("resumed_from") and not report.get("bit_exact", True):
+        data = {
+            "message": "resumed on another device, torch build, CPU or thread count: the weights may differ in bits"
+        }
+        append_event(
+            session,
+            lease.job_id,
+            EventType.WARNING,
+            reason="resume_not_bit_exact",
+            worker_id=lease.worker_id,
+            data=data,
+        )
+    steps = report["steps"]
+    progress = {
+        "epoch": report["epoch"],
+        "epochs": report["epochs"],
+        "step": report["step"],
+        "steps": steps,
+        "fraction": report["step"] / steps if steps else 0.0,
+        "images_per_s": None,
+        "eta_s": None,
+    }
+    return {"state_reason": "training", "progress": progress}
+
+
+def _write_metric(session: Session, lease: Lease, kind: str, report: Report) -> None:
+    """One point of a series; a step that is trained again after a crash replaces its first point."""
+    point = (JobMetric.job_id == lease.job_id, JobMetric.kind == kind, JobMetric.step == report["step"])
+    session.execute(delete(JobMetric).where(*point))
+    values = (
+        report["metrics"] if kind == "epoch" else {key: report[key] for key in ("train_loss", "lr", "images_per_s")}
+    )
+    session.add(
+        JobMetric(
+            job_id=lease.job_id,
+            kind=kind,
+            step=report["step"],
+            epoch=report["epoch"],
+            lease_epoch=lease.lease_epoch,
+            at=now(),
+            data=values,
+        )
+    )
+    session.flush()
+
+
+def _read_checkpoint(storage: Storage, report: Report) -> NewCheckpoint:
+    return NewCheckpoint(
+        kind=CheckpointKind(report["kind"]),
+        key=storage.key_of(Path(report["path"])),
+        epoch=report["epoch"],
+        step=report["step"],
+        metrics=report["metrics"] or {},
+        files=report["files"],
+        size_bytes=report["size_bytes"],
+        weights_sha256=report["weights_sha256"],
+        manifest_sha256=report["manifest_sha256"],
+        is_best=report["is_best"],
+    )

@@ -1,0 +1,76 @@
+"""Prepares a dataset's pack in a child process, so that whatever goes wrong there leaves the worker alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trainyard.settings import Settings
+from worker.trainer import scrubbed_environment
+
+
+class PreparationFailed(Exception):
+    """The dataset could not be prepared."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+def prepare(settings: Settings, name: str, target: Path, *, while_waiting: Callable[[], None]) -> dict[str, Any]:
+    """Make the pack of a built-in dataset.
+
+    Args:
+        settings: say where the sources are.
+        name: of the built-in dataset.
+        target: the pack's folder; whoever makes it first wins, and the content is the same.
+        while_waiting: called every tick; what it raises ends the preparation.
+
+    Returns:
+        The content of `pack.json`.
+
+    Raises:
+        PreparationFailed: with the core's error code.
+    """
+    command = [sys.executable, "-m", "alexnet_core", "prepare", "--dataset", name, "--target", str(target)]
+    source = settings.fashion_mnist_dir if name == "fashion-mnist" else None
+    if source is not None:
+        command += ["--source", str(source)]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=scrubbed_environment(threads=1),
+        start_new_session=True,
+    )
+    try:
+        while True:
+            try:
+                output, errors = child.communicate(timeout=settings.tick_s)
+                break
+            except subprocess.TimeoutExpired:
+                while_waiting()
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+    return _read_answer(child.returncode, output, errors)
+
+
+def _read_answer(status: int, output: str, errors: str) -> dict[str, Any]:
+    last_line = (output.strip().splitlines() or [""])[-1]
+    try:
+        answer: dict[str, Any] = json.loads(last_line)
+    except ValueError:
+        detail = (errors.strip().splitlines() or ["no output"])[-1]
+        raise PreparationFailed("preparation_failed", f"the preparation ended with status {status}: {detail}") from None
+    if "error" in answer:
+        raise PreparationFailed(answer["error"]["code"], answer["error"]["message"])
+    return answer

@@ -1,0 +1,198 @@
+"""The trainer as its worker sees it: a child process that takes commands and sends reports, as lines of JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+Report = dict[str, Any]
+
+NICENESS = 5  # training gives way to predictions on the same cores
+OOM_SCORE = 500  # when memory runs out the kernel takes the trainer, not its worker
+_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
+_PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "OMP_", "OPENBLAS_", "MKL_", "NCCL_")
+
+
+def scrubbed_environment(threads: int) -> dict[str, str]:
+    """The environment of a child that computes: no address, key or password of any service."""
+    kept = {k: v for k, v in os.environ.items() if k in _PASSED_ON or k.startswith(_PASSED_ON_PREFIXES)}
+    return kept | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+
+
+class TrainerProcess:
+    """A trainer child, in a process group of its own. Start it from a thread that lives as long as it may live."""
+
+    def __init__(self, threads: int) -> None:
+        receive, send = os.pipe()
+        command = [sys.executable, "-m", "alexnet_core", "trainer", "--report-fd", str(send)]
+        try:
+            self._process = subprocess.Popen(
+                [*command, "--parent-pid", str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(send,),
+                env=scrubbed_environment(threads),
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(receive)
+            raise
+        finally:
+            os.close(send)
+        self._yield_to_others()
+        self._reports: queue.Queue[Report | None] = queue.Queue()
+        self._ended = False
+        threading.Thread(target=self._read, args=(receive,), name=f"trainer-{self.pid}", daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        """Its process id, and its group's."""
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    def send(self, command: dict[str, Any]) -> None:
+        """Send a command; a trainer that is gone is noticed by its reports' end, not here."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(json.dumps(command).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def receive(self, timeout_s: float) -> Report | None:
+        """The next report; None: there is none within the time, or ever (`has_ended`)."""
+        if self._ended:
+            return None
+        try:
+            report = self._reports.get(timeout=max(0.0, timeout_s))
+        except queue.Empty:
+            return None
+        if report is None:
+            self._ended = True
+        return report
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its last report has been received and no other can come."""
+        return self._ended
+
+    def terminate(self) -> None:
+        """Ask the process to stop (SIGTERM)."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill the whole process group, at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """Wait for its end, which must be near: killed, or its reports have ended.
+
+        Returns:
+            The exit status; negative: the signal that killed it.
+        """
+        try:
+            return self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self._process.wait()
+        finally:
+            if self._process.stdin is not None:
+                with contextlib.suppress(OSError):
+                    self._process.stdin.close()
+
+    def _yield_to_others(self) -> None:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, self.pid, NICENESS)
+        with contextlib.suppress(OSError), open(f"/proc/{self.pid}/oom_score_adj", "w") as score:
+            score.write(str(OOM_SCORE))
+
+    def _read(self, receive: int) -> None:
+        with os.fdopen(receive, "rb") as lines:
+            for line in lines:
+                try:
+                    report = json.loads(line)
+                except ValueError:
+                    log.warning("a trainer sent a line that is no JSON", extra={"pid": self.pid})
+                    continue
+                self._reports.put(report)
+        self._reports.put(None)
+
+
+class WarmTrainers(threading.Thread):
+    """Keeps one trainer waiting with torch imported, so that a job's first step does not wait for that.
+
+    All trainers are started by this one thread, which lives as long as the worker: the kernel kills a child when the
+    *thread* that started it ends.
+    """
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(name="warm-trainers", daemon=True)
+        self._threads = threads
+        self._changed = threading.Condition()
+        self._spare: TrainerProcess | None = None
+        self._wanted = False
+        self._closed = False
+
+    def want_spare(self) -> None:
+        """Have a trainer ready from now on; returns at once."""
+        with self._changed:
+            self._wanted = True
+            self._changed.notify_all()
+
+    def take(self) -> TrainerProcess:
+        """A trainer for one attempt: the spare, or a fresh one that reads its spec once it has imported torch.
+
+        Raises:
+            RuntimeError: the worker is closing.
+        """
+        with self._changed:
+            while self._spare is None or not self._spare.is_alive:
+                if self._closed:
+                    raise RuntimeError("the worker is closing")
+                self._wanted = True
+                self._changed.notify_all()
+                self._changed.wait(timeout=1)
+            spare, self._spare, self._wanted = self._spare, None, False
+            return spare
+
+    def close(self) -> None:
+        """End the spare and start no other."""
+        with self._changed:
+            self._closed = True
+            if self._spare is not None:
+                self._spare.kill()
+            self._changed.notify_all()
+
+    def run(self) -> None:
+        """The thread's body."""
+        with self._changed:
+            while not self._closed:
+                if self._wanted and (self._spare is None or not self._spare.is_alive):
+                    self._start_spare()
+                self._changed.wait(timeout=5)
+
+    def _start_spare(self) -> None:
+        if self._spare is not None:
+            log.warning("the waiting trainer is gone; starting another", extra={"status": self._spare.wait()})
+            self._spare = None
+            self._changed.wait(timeout=1)
+        try:
+            self._spare = TrainerProcess(self._threads)
+        except OSError:
+            log.exception("no trainer could be started; trying again")
+            self._changed.wait(timeout=2)
+        self._changed.notify_all()
