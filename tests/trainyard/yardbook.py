@@ -1,0 +1,75 @@
+"""What the tests of the books share: rows made in one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select, update
+
+from trainyard import checkpoints, jobs, leases
+from trainyard.checkpoints import CheckpointKind, NewCheckpoint
+from trainyard.database import Database, now
+from trainyard.jobs import NewJob
+from trainyard.tables import Checkpoint, Dataset, Job
+
+OWNER = "local"
+
+
+def add_dataset(books: Database, dataset_id: str = "ds_digits", owner: str | None = None) -> None:
+    with books.writing() as session:
+        session.add(
+            Dataset(id=dataset_id, owner=owner, name=dataset_id[3:], state="ready", facts={}, key=f"packs/{dataset_id}",
+                    created_at=now())
+        )  # fmt: skip
+
+
+def submit(books: Database, owner: str = OWNER, *, max_failures: int = 3, **new: Any) -> str:
+    with books.writing() as session:
+        dataset = session.get(Dataset, "ds_digits")
+        if dataset is None:
+            dataset = Dataset(id="ds_digits", name="digits", state="ready", facts={}, key="packs/x", created_at=now())
+            session.add(dataset)
+            session.flush()
+        job = NewJob(recipe="quick", config={"epochs": 2}, seed=1, max_failures=max_failures, **new)
+        return jobs.submit(session, owner, dataset, job).id
+
+
+def claim(books: Database, worker: str = "wrk_a", ttl_s: float = 60) -> leases.Lease:
+    with books.writing() as session:
+        claimed = leases.claim(session, worker, ttl_s)
+        assert claimed is not None
+        return claimed[1]
+
+
+def try_claim(books: Database, worker: str = "wrk_a") -> str | None:
+    with books.writing() as session:
+        claimed = leases.claim(session, worker, 60)
+        return claimed and claimed[0].id
+
+
+def look(books: Database, job_id: str) -> Job:
+    with books.reading() as session:
+        return session.scalars(select(Job).where(Job.id == job_id)).one()
+
+
+def write(books: Database, job_id: str, **values: Any) -> None:
+    with books.writing() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(values))
+
+
+def commit(
+    books: Database, lease: leases.Lease, step: int, *, kind: CheckpointKind = CheckpointKind.EPOCH,
+    is_best: bool = False, keep_latest: int = 2,
+) -> str:  # fmt: skip
+    new = NewCheckpoint(
+        kind=kind, key=f"checkpoints/{lease.job_id}/{kind}-{step}-{lease.lease_epoch}", epoch=step // 10, step=step,
+        metrics={"val_top1": 0.5}, files={}, size_bytes=1, weights_sha256="0" * 64, manifest_sha256="1" * 64,
+        is_best=is_best,
+    )  # fmt: skip
+    with books.writing() as session:
+        return checkpoints.commit_checkpoint(session, lease, new, keep_latest=keep_latest).id
+
+
+def statuses(books: Database) -> dict[str, str]:
+    with books.reading() as session:
+        return {row.id: row.status for row in session.scalars(select(Checkpoint))}
