@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse
 from api.services import Services, ServicesDep
 from trainyard.datasets import register_builtins
 from trainyard.errors import DatabaseUnavailable
-from trainyard.schema import current_revision, newest_revision
+from trainyard.schema import current_revision
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def _database_answers(services: Services) -> bool:
 def register_when_migrated(services: Services) -> bool:
     """Whether the tables are at the newest revision; once they are, the built-in datasets are entered."""
     try:
-        if current_revision(services.database) != newest_revision():
+        if current_revision(services.database) != services.revision:
             return False
         if not services.builtins_known:
             register_builtins(services.database, {name: dataset.facts for name, dataset in BUILTINS.items()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from api.serving import Engine
 from trainyard.database import Database
 from trainyard.reconciler import Reconciler
+from trainyard.schema import newest_revision
 from trainyard.settings import Settings
 from trainyard.storage import Storage
 from trainyard.tables import LOCAL_OWNER
@@ -26,6 +27,7 @@ class Services:
     engine: Engine
     draining: bool = False
     builtins_known: bool = False  #: whether the built-in datasets are in the books
+    revision: str = field(default_factory=newest_revision)  #: of the tables, as this code needs them
 
 
 async def _services(request: Request) -> Services:
