@@ -1,0 +1,6 @@
+"""AlexNet: models, recipes, data, training, checkpoints, evaluation, inference. No web, queue or database.
+
+Importing this package, `config`, `errors`, `geometry`, `recipes`, `pack`, `images` or `builtin` does not load torch.
+"""
+
+__version__ = "0.1.0"
