@@ -1,6 +1,4 @@
-"""AlexNet: models, recipes, data, training, checkpoints, evaluation, inference. No web, queue or database.
+"""AlexNet: the network, its recipes, data, training, checkpoints, evaluation and inference. PyTorch only.
 
-Importing this package, `config`, `errors`, `geometry`, `recipes`, `pack`, `images` or `builtin` does not load torch.
+Importing this package, its config, errors, recipes, packs or image decoding does not import torch.
 """
-
-__version__ = "0.1.0"

@@ -1,140 +1,127 @@
-"""What can go wrong in the core. The docstring of a class is its default message.
+"""What can go wrong in the core. A class is a stable `code`; the message says what was wrong and what to do.
 
 CoreError
-├── ConfigError                  config_invalid
-│   └── UnknownRecipe            recipe_not_found
+├── ConfigError · UnknownRecipe
 ├── DataError
-│   ├── DatasetUnavailable       dataset_unavailable
-│   ├── DatasetChanged           dataset_changed
+│   ├── DatasetUnavailable · DatasetChanged
 │   └── ImageError
-│       ├── ImageUnreadable          image_unreadable
-│       ├── ImageTooLarge            image_too_large
-│       └── ImageFormatUnsupported   image_format_unsupported
+│       └── ImageUnreadable · ImageTooLarge · ImageFormatUnsupported
 ├── CheckpointError
-│   ├── CheckpointCorrupt        checkpoint_corrupt
-│   └── CheckpointIncompatible   checkpoint_incompatible
+│   └── CheckpointCorrupt · CheckpointIncompatible
 └── TrainingError
-    ├── Diverged                 diverged
-    ├── OutOfMemory              out_of_memory
-    └── DiskFull                 disk_full
+    └── Diverged · OutOfMemory · DiskFull
 """
 
 from __future__ import annotations
 
+import inspect
 from typing import ClassVar
 
 
 class CoreError(Exception):
-    """The core failed."""
+    """Something went wrong in the core."""
 
     code: ClassVar[str] = "internal_error"
-    retryable: ClassVar[bool] = False  #: the same run may succeed later without a change by its owner
+    retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or (type(self).__doc__ or "").strip())
-
-    @property
-    def message(self) -> str:
-        """Cause, value and what to do."""
-        return str(self)
+    def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
+        self.message = message or inspect.getdoc(type(self)) or self.code
+        self.param = param
+        super().__init__(self.message)
 
 
 class ConfigError(CoreError):
-    """The configuration is not valid: correct the named value."""
+    """The config can't be trained."""
 
     code = "config_invalid"
 
-    def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
-        super().__init__(message)
-        self.param = param  #: dotted path of the offending value, as `overrides.lr`
-
 
 class UnknownRecipe(ConfigError):
-    """There is no recipe of that name: list them and choose one."""
+    """There is no such recipe."""
 
     code = "recipe_not_found"
 
 
 class DataError(CoreError):
-    """The data cannot be used."""
+    """The data can't be used."""
 
     code = "data_invalid"
 
 
 class DatasetUnavailable(DataError):
-    """The dataset's source files are not at hand: install or download them, or name their folder."""
+    """The dataset's source is not there."""
 
     code = "dataset_unavailable"
 
 
 class DatasetChanged(DataError):
-    """The dataset's content is not what it was: prepare it again and start a new job."""
+    """The dataset is not the one that it was."""
 
     code = "dataset_changed"
 
 
 class ImageError(DataError):
-    """The image cannot be used."""
+    """The image can't be used."""
 
     code = "image_invalid"
 
 
 class ImageUnreadable(ImageError):
-    """The image is damaged or incomplete: send it again."""
+    """The image can't be read: it is damaged, cut short or no image at all."""
 
     code = "image_unreadable"
 
 
 class ImageTooLarge(ImageError):
-    """The image has too many pixels: scale it down first."""
+    """The image has too many pixels."""
 
     code = "image_too_large"
 
 
 class ImageFormatUnsupported(ImageError):
-    """The file is not an image of a supported format: send JPEG, PNG, WebP, BMP, GIF or TIFF."""
+    """The image's format is not read here: send JPEG, PNG, WebP, BMP, GIF or TIFF."""
 
     code = "image_format_unsupported"
 
 
 class CheckpointError(CoreError):
-    """The checkpoint cannot be used."""
+    """The checkpoint can't be used."""
 
     code = "checkpoint_invalid"
 
 
 class CheckpointCorrupt(CheckpointError):
-    """The checkpoint's files are not what its manifest lists: use another checkpoint."""
+    """A file of the checkpoint is missing or does not match its sha256."""
 
     code = "checkpoint_corrupt"
 
 
 class CheckpointIncompatible(CheckpointError):
-    """The checkpoint does not fit this run or this version: use one of the same network and dataset."""
+    """The checkpoint fits neither this config nor this version."""
 
     code = "checkpoint_incompatible"
 
 
 class TrainingError(CoreError):
-    """The training run cannot go on."""
+    """The training can't go on."""
 
     code = "training_failed"
 
 
 class Diverged(TrainingError):
-    """The loss is no longer a finite number: use a lower learning rate."""
+    """The loss is no longer a finite number: lower `lr`, or take another recipe."""
 
     code = "diverged"
 
 
 class OutOfMemory(TrainingError):
-    """The device has no memory left: use a smaller batch_size or image_px."""
+    """The device's memory does not hold this job: lower `batch_size` or `image_px`."""
 
     code = "out_of_memory"
 
 
 class DiskFull(TrainingError):
-    """The disk is full: free some space and resume the job."""
+    """There is no room for a checkpoint."""
 
     code = "disk_full"
     retryable = True

@@ -1,0 +1,248 @@
+"""Checkpoints: folders that are whole or not there, and verified whenever they are read.
+
+weights.safetensors         the network
+config.json                 the TrainConfig
+classes.json                class names in the order of the logits
+preprocessing.json          the input transform
+metadata.json               where it comes from: job, epoch, step, metrics, environment
+state/                      what training needs to go on: buffers and history; may be deleted alone
+manifest.json               sha256 and size of every file; written last
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import signal
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from torch import Tensor
+
+from alexnet_core.config import TrainConfig
+from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, DiskFull
+from alexnet_core.preprocess import Preprocessing
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+STATE_TENSORS = "state/training_state.safetensors"
+STATE_JSON = "state/training_state.json"
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint in memory; `state` and `state_tensors` only when asked for."""
+
+    path: Path
+    config: TrainConfig
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    metadata: dict[str, Any]
+    weights: dict[str, Tensor]
+    state: dict[str, Any] | None = None
+    state_tensors: dict[str, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class SavedCheckpoint:
+    """What was written."""
+
+    path: Path
+    files: dict[str, dict[str, Any]]
+    size_bytes: int
+    weights_sha256: str
+    manifest_sha256: str
+
+
+def weights_sha256(weights: Mapping[str, Tensor]) -> str:
+    """Hash of names, types, shapes and values, in name order; memory layout and device don't matter."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(safetensors.torch._tobytes(tensor, name))
+    return digest.hexdigest()
+
+
+def save_checkpoint(checkpoint: Checkpoint, *, fail_after_bytes: int | None = None) -> SavedCheckpoint:
+    """Write a checkpoint to its path, which must not exist yet.
+
+    Args:
+        checkpoint: with its training state.
+        fail_after_bytes: for tests: kill this process after so many bytes.
+
+    Raises:
+        DiskFull: there is no room; nothing is left behind.
+        OSError: any other trouble; nothing is left behind.
+    """
+    target = checkpoint.path
+    contents = _serialise(checkpoint)
+    temporary = target.parent / f".tmp-{target.name}-{uuid.uuid4().hex[:8]}"
+    writer = _Writer(temporary, fail_after_bytes)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _check_free_space(target.parent, sum(len(data) for data in contents.values()))
+        (temporary / "state").mkdir(parents=True)
+        entries = {name: writer.write(name, data) for name, data in contents.items()}
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            "files": {name: entry for name, entry in entries.items() if not name.startswith("state/")},
+            "state_files": {name: entry for name, entry in entries.items() if name.startswith("state/")},
+        }
+        of_manifest = writer.write(MANIFEST, _json_bytes(manifest))
+        _sync_dir(temporary / "state")
+        _sync_dir(temporary)
+        os.rename(temporary, target)
+        _sync_dir(target.parent)
+    except OSError as exc:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFull(f"no space left while writing {target}: free some and resume") from exc
+        raise
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    size = sum(entry["size"] for entry in entries.values()) + of_manifest["size"]
+    return SavedCheckpoint(target, entries, size, checkpoint.metadata["weights_sha256"], of_manifest["sha256"])
+
+
+def verify_checkpoint(path: Path, *, state: bool) -> None:
+    """Check size and sha256 of every file; with `state` also of those that are needed to go on.
+
+    Raises:
+        CheckpointCorrupt: a file is missing or differs from the manifest.
+        CheckpointIncompatible: another version of this program wrote it.
+    """
+    _read_verified(path, state=state)
+
+
+def load_checkpoint(path: Path, *, state: bool = False) -> Checkpoint:
+    """Read a checkpoint, on the CPU, from the very bytes that were verified.
+
+    Raises:
+        CheckpointCorrupt: a file is missing, damaged or unreadable.
+        CheckpointIncompatible: another version of this program wrote it.
+    """
+    data = _read_verified(path, state=state)
+    try:
+        return Checkpoint(
+            path=path,
+            config=TrainConfig.model_validate_json(data["config.json"]),
+            class_names=tuple(json.loads(data["classes.json"])),
+            preprocessing=Preprocessing.model_validate_json(data["preprocessing.json"]),
+            metadata=json.loads(data["metadata.json"]),
+            weights=safetensors.torch.load(data["weights.safetensors"]),
+            state=json.loads(data[STATE_JSON]) if state else None,
+            state_tensors=safetensors.torch.load(data[STATE_TENSORS]) if state else None,
+        )
+    except (ValidationError, KeyError) as exc:
+        raise CheckpointIncompatible(f"checkpoint {path} can't be understood by this version: {exc}") from exc
+    except (ValueError, SafetensorError) as exc:
+        raise CheckpointCorrupt(f"checkpoint {path} is damaged: {exc}") from exc
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint; its files are not checked.
+
+    Raises:
+        CheckpointCorrupt: there is none, or it can't be read.
+        CheckpointIncompatible: another version of this program wrote it.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_bytes())
+        version, files, state_files = manifest["format_version"], manifest["files"], manifest["state_files"]
+        names = {*files, *state_files}
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise CheckpointCorrupt(f"{path} is no whole checkpoint: its {MANIFEST} can't be read ({exc})") from exc
+    if version != FORMAT_VERSION:
+        raise CheckpointIncompatible(f"checkpoint {path} has format {version!r}; this version reads {FORMAT_VERSION}")
+    if any(name.startswith("/") or ".." in Path(name).parts for name in names):
+        raise CheckpointCorrupt(f"the manifest of {path} names files outside of its folder")
+    return manifest
+
+
+def _serialise(checkpoint: Checkpoint) -> dict[str, bytes]:
+    return {
+        "weights.safetensors": _tensor_bytes(checkpoint.weights),
+        "config.json": checkpoint.config.model_dump_json(indent=1).encode(),
+        "classes.json": _json_bytes(list(checkpoint.class_names)),
+        "preprocessing.json": checkpoint.preprocessing.model_dump_json(indent=1).encode(),
+        "metadata.json": _json_bytes(checkpoint.metadata),
+        STATE_TENSORS: _tensor_bytes(checkpoint.state_tensors or {}),
+        STATE_JSON: _json_bytes(checkpoint.state or {}),
+    }
+
+
+def _tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    return safetensors.torch.save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})
+
+
+def _json_bytes(value: Any) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode()
+
+
+class _Writer:
+    """Writes files so that they are on disk when it returns."""
+
+    def __init__(self, root: Path, fail_after_bytes: int | None) -> None:
+        self._root = root
+        self._left = fail_after_bytes
+
+    def write(self, name: str, data: bytes) -> dict[str, Any]:
+        with open(self._root / name, "wb", buffering=0) as file:
+            view = memoryview(data)
+            while view:
+                view = view[file.write(self._cut(view[:_CHUNK_BYTES])) :]
+                self._count(file.fileno(), len(data) - len(view))
+            os.fsync(file.fileno())
+        if self._left is not None:
+            self._left -= len(data)
+        return {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+
+    def _cut(self, chunk: memoryview) -> memoryview:
+        return chunk if self._left is None else chunk[: max(1, self._left)]
+
+    def _count(self, fileno: int, written: int) -> None:
+        if self._left is not None and written >= self._left:
+            os.fsync(fileno)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _check_free_space(parent: Path, size_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(parent).free
+    if free_bytes < 2 * size_bytes:
+        raise DiskFull(
+            f"{free_bytes // 1_000_000} MB are free at {parent}, and a checkpoint needs {2 * size_bytes // 1_000_000} MB "
+            "(twice its size): free some and resume"
+        )
+
+
+def _sync_dir(path: Path) -> None:
+    fileno = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fileno)
+    finally:
+        os.close(fileno)
+
+
+def _read_verified(path: Path, *, state: bool) -> dict[str, bytes]:
+    manifest = read_manifest(path)
+    data: dict[str, bytes] = {}
+    for name, entry in (manifest["files"] | (manifest["state_files"] if state else {})).items():
+        try:
+            data[name] = (path / name).read_bytes()
+        except OSError as exc:
+            raise CheckpointCorrupt(f"checkpoint {path} lacks {name}: {exc.strerror}") from exc
+        if len(data[name]) != entry["size"] or hashlib.sha256(data[name]).hexdigest() != entry["sha256"]:
+            raise CheckpointCorrupt(f"{name} of checkpoint {path} differs from its manifest: use an older checkpoint")
+    return data

@@ -1,0 +1,30 @@
+"""Where a run computes: device, threads, precision, and what decides whether two places give the same bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from alexnet_core.config import TrainConfig
+
+
+def select_precision(config: TrainConfig, device: torch.device) -> str:
+    """`fp32` or `bf16`; `auto` is bf16 where the hardware multiplies it natively and faster."""
+    if config.precision != "auto":
+        return config.precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"
+
+
+def describe_environment(device: torch.device, precision: str) -> dict[str, Any]:
+    """Everything that a run's bits depend on besides its config, data and seed."""
+    return {
+        "torch": torch.__version__,
+        "device_type": device.type,
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "num_threads": torch.get_num_threads(),
+        "precision": precision,
+    }

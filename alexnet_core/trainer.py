@@ -1,0 +1,241 @@
+"""The trainer child: takes one spec and commands as JSON lines on stdin, sends reports as JSON lines.
+
+It dies with its worker, knows no database or queue, and trains once. torch is imported only after the process is tied
+to its parent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import errno
+import fcntl
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alexnet_core.checkpoint import SavedCheckpoint
+
+log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+_PARENT_IS_GONE = 3
+
+
+def main(argv: list[str]) -> int:
+    """Serve one attempt; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m alexnet_core trainer", description=__doc__)
+    parser.add_argument("--report-fd", type=int, required=True, help="file descriptor that reports are written to")
+    parser.add_argument("--parent-pid", type=int, default=None, help="end at once if this is not the parent")
+    options = parser.parse_args(argv)
+    _die_with_parent(options.parent_pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    commands = Commands()
+    signal.signal(signal.SIGTERM, lambda *_: commands.stop("drain"))
+    reports = Reports(options.report_fd)
+
+    import torch  # noqa: F401
+
+    from alexnet_core import predictor, training  # noqa: F401
+
+    reports.send("ready")
+    spec = commands.wait_for_spec()
+    if spec is None:
+        return 0
+    reports.ids = {"job_id": spec["job_id"], "lease_epoch": spec["lease_epoch"]}
+    try:
+        _redirect_output(spec.get("log_path"))
+        finished = _train(spec, commands, reports)
+    except BaseException as exc:
+        log.exception("the run failed")
+        reports.send("failed", **_explain(exc))
+        return 1
+    reports.send("finished", **finished)
+    return 0
+
+
+class Commands:
+    """What the worker says, read by a thread of its own; the process ends when the worker's end closes."""
+
+    def __init__(self) -> None:
+        self._specs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self.stop_reason: str | None = None
+        threading.Thread(target=self._read, name="commands", daemon=True).start()
+
+    def stop(self, reason: str) -> None:
+        """Stop after the current step; the first reason stays, except that a cancel replaces any."""
+        if self.stop_reason is None or reason == "cancel":
+            self.stop_reason = reason
+        self._specs.put(None)
+
+    def wait_for_spec(self) -> dict[str, Any] | None:
+        """The spec; None: told to stop before one came."""
+        return self._specs.get()
+
+    def _read(self) -> None:
+        for line in sys.stdin.buffer:
+            try:
+                command = json.loads(line)
+                kind = command["type"]
+            except (ValueError, KeyError, TypeError):
+                log.warning("ignored a line that is no command")
+                continue
+            if kind == "spec":
+                self._specs.put(command)
+            elif kind == "stop":
+                self.stop(str(command.get("reason", "cancel")))
+        os._exit(_PARENT_IS_GONE)
+
+
+class Reports:
+    """The line to the worker."""
+
+    def __init__(self, fileno: int) -> None:
+        self._fileno = fileno
+        self.ids: dict[str, Any] = {}
+        os.set_inheritable(fileno, False)
+
+    def send(self, kind: str, **values: Any) -> None:
+        """Send one report."""
+        line = memoryview(json.dumps({"type": kind} | self.ids | values).encode() + b"\n")
+        while line:
+            line = line[os.write(self._fileno, line) :]
+
+
+class ReportingHooks:
+    """Passes what a run tells on to the worker, and a readable line to the log."""
+
+    def __init__(self, commands: Commands, reports: Reports) -> None:
+        self._commands, self._send = commands, reports.send
+
+    def on_started(self, report: dict[str, Any]) -> None:
+        """See `training.Hooks`."""
+        log.info("training on %s from step %d of %d", report["device"], report["step"], report["steps"])
+        self._send("started", **report)
+
+    def on_first_step(self) -> None:
+        """See `training.Hooks`."""
+        self._send("first_step")
+
+    def on_progress(self, report: dict[str, Any]) -> None:
+        """See `training.Hooks`."""
+        self._send("progress", **report)
+
+    def on_interval(self, report: dict[str, Any]) -> None:
+        """See `training.Hooks`."""
+        self._send("interval", **report)
+
+    def on_epoch(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
+        """See `training.Hooks`."""
+        log.info("epoch %d: %s", epoch, " ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
+        self._send("epoch", epoch=epoch, step=step, metrics=metrics)
+
+    def on_checkpoint(self, kind: str, saved: SavedCheckpoint, metadata: dict[str, Any], is_best: bool) -> None:
+        """See `training.Hooks`."""
+        log.info("%s checkpoint %s, %.1f MB", kind, saved.path.name, saved.size_bytes / 1e6)
+        self._send(
+            "checkpoint", kind=kind, path=str(saved.path.absolute()), name=saved.path.name, epoch=metadata["epoch"],
+            step=metadata["step"], metrics=metadata["metrics"], size_bytes=saved.size_bytes, files=saved.files,
+            weights_sha256=saved.weights_sha256, manifest_sha256=saved.manifest_sha256, is_best=is_best,
+        )  # fmt: skip
+
+    def on_warning(self, code: str, message: str) -> None:
+        """See `training.Hooks`."""
+        log.warning("%s: %s", code, message)
+        self._send("warning", code=code, message=message)
+
+    def should_stop(self) -> bool:
+        """See `training.Hooks`."""
+        return self._commands.stop_reason is not None
+
+
+def _train(spec: dict[str, Any], commands: Commands, reports: Reports) -> dict[str, Any]:
+    import torch
+
+    from alexnet_core.config import TrainConfig
+    from alexnet_core.errors import DatasetChanged
+    from alexnet_core.pack import open_pack
+    from alexnet_core.training import Run, RunSpec
+
+    lock = _lock(spec.get("lock_path"))
+    torch.set_num_threads(int(spec.get("num_threads") or 1))
+    config = TrainConfig.model_validate_json(json.dumps(spec["config"]))
+    pack = open_pack(Path(spec["pack_dir"]))
+    if spec.get("pack_digest") not in {None, pack.digest}:
+        raise DatasetChanged(f"the pack at {spec['pack_dir']} is {pack.digest}, the job expects {spec['pack_digest']}")
+    pack.verify()
+    run = RunSpec(
+        config=config, pack=pack, seed=int(spec["seed"]), checkpoint_root=Path(spec["checkpoint_root"]),
+        job_id=spec["job_id"], lease_epoch=spec["lease_epoch"], device=spec.get("device") or "cpu",
+        recovery_every_s=float(spec.get("recovery_every_s") or 60), resume_from=_path(spec.get("resume_from")),
+        best_checkpoint=_path(spec.get("best_checkpoint")), failpoints=spec.get("failpoints") or {},
+    )  # fmt: skip
+    result = Run(run, ReportingHooks(commands, reports)).train()
+    if lock is not None:
+        log.info("%s at step %d", result.outcome, result.step)
+    reason = commands.stop_reason if result.outcome == "stopped" else None
+    return {
+        "outcome": result.outcome, "reason": reason, "step": result.step, "epoch": result.epoch,
+        "weights_sha256": result.weights_sha256, "test": result.test,
+    }  # fmt: skip
+
+
+def _explain(exc: BaseException) -> dict[str, Any]:
+    """Code, message and retry rule of whatever ended the run."""
+    import torch
+    from pydantic import ValidationError
+
+    from alexnet_core.errors import ConfigError, CoreError, DiskFull, OutOfMemory
+
+    if isinstance(exc, ValidationError):
+        exc = ConfigError(str(exc))
+    elif isinstance(exc, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(exc):
+        exc = OutOfMemory(f"memory ran out ({str(exc).splitlines()[0] if str(exc) else 'MemoryError'}): lower batch_size")
+    elif isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+        exc = DiskFull(f"no space left: {exc}")
+    if isinstance(exc, CoreError):
+        return {"code": exc.code, "message": str(exc), "retryable": exc.retryable}
+    summary = (str(exc).splitlines() or [""])[0]
+    return {"code": "internal_error", "message": f"{type(exc).__name__}: {summary}", "retryable": True}
+
+
+def _redirect_output(log_path: str | None) -> None:
+    if log_path:
+        Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+        fileno = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(fileno, 1)
+        os.dup2(fileno, 2)
+        os.close(fileno)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.Formatter.converter = time.gmtime
+
+
+def _lock(path: str | None) -> int | None:
+    """Take the slot's lock for as long as this process lives."""
+    if not path:
+        return None
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    fileno = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fcntl.flock(fileno, fcntl.LOCK_EX)
+    return fileno
+
+
+def _path(value: str | None) -> Path | None:
+    return Path(value) if value else None
+
+
+def _die_with_parent(parent_pid: int | None) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent_pid is not None and os.getppid() != parent_pid:
+        sys.exit("the parent process is gone")
