@@ -1,4 +1,6 @@
-"""AlexNet: the network, its recipes, data, training, checkpoints, evaluation and inference. PyTorch only.
+"""AlexNet: models, recipes, data, training, checkpoints, evaluation, inference. No web, queue or database.
 
-Importing this package, its config, errors, recipes, packs or image decoding does not import torch.
+Importing this package, `config`, `errors`, `geometry`, `recipes`, `pack`, `images` or `builtin` does not load torch.
 """
+
+__version__ = "0.1.0"

@@ -1,127 +1,140 @@
-"""What can go wrong in the core. A class is a stable `code`; the message says what was wrong and what to do.
+"""What can go wrong in the core. The docstring of a class is its default message.
 
 CoreError
-├── ConfigError · UnknownRecipe
+├── ConfigError                  config_invalid
+│   └── UnknownRecipe            recipe_not_found
 ├── DataError
-│   ├── DatasetUnavailable · DatasetChanged
+│   ├── DatasetUnavailable       dataset_unavailable
+│   ├── DatasetChanged           dataset_changed
 │   └── ImageError
-│       └── ImageUnreadable · ImageTooLarge · ImageFormatUnsupported
+│       ├── ImageUnreadable          image_unreadable
+│       ├── ImageTooLarge            image_too_large
+│       └── ImageFormatUnsupported   image_format_unsupported
 ├── CheckpointError
-│   └── CheckpointCorrupt · CheckpointIncompatible
+│   ├── CheckpointCorrupt        checkpoint_corrupt
+│   └── CheckpointIncompatible   checkpoint_incompatible
 └── TrainingError
-    └── Diverged · OutOfMemory · DiskFull
+    ├── Diverged                 diverged
+    ├── OutOfMemory              out_of_memory
+    └── DiskFull                 disk_full
 """
 
 from __future__ import annotations
 
-import inspect
 from typing import ClassVar
 
 
 class CoreError(Exception):
-    """Something went wrong in the core."""
+    """The core failed."""
 
     code: ClassVar[str] = "internal_error"
-    retryable: ClassVar[bool] = False
+    retryable: ClassVar[bool] = False  #: the same run may succeed later without a change by its owner
 
-    def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
-        self.message = message or inspect.getdoc(type(self)) or self.code
-        self.param = param
-        super().__init__(self.message)
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+    @property
+    def message(self) -> str:
+        """Cause, value and what to do."""
+        return str(self)
 
 
 class ConfigError(CoreError):
-    """The config can't be trained."""
+    """The configuration is not valid: correct the named value."""
 
     code = "config_invalid"
 
+    def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param  #: dotted path of the offending value, as `overrides.lr`
+
 
 class UnknownRecipe(ConfigError):
-    """There is no such recipe."""
+    """There is no recipe of that name: list them and choose one."""
 
     code = "recipe_not_found"
 
 
 class DataError(CoreError):
-    """The data can't be used."""
+    """The data cannot be used."""
 
     code = "data_invalid"
 
 
 class DatasetUnavailable(DataError):
-    """The dataset's source is not there."""
+    """The dataset's source files are not at hand: install or download them, or name their folder."""
 
     code = "dataset_unavailable"
 
 
 class DatasetChanged(DataError):
-    """The dataset is not the one that it was."""
+    """The dataset's content is not what it was: prepare it again and start a new job."""
 
     code = "dataset_changed"
 
 
 class ImageError(DataError):
-    """The image can't be used."""
+    """The image cannot be used."""
 
     code = "image_invalid"
 
 
 class ImageUnreadable(ImageError):
-    """The image can't be read: it is damaged, cut short or no image at all."""
+    """The image is damaged or incomplete: send it again."""
 
     code = "image_unreadable"
 
 
 class ImageTooLarge(ImageError):
-    """The image has too many pixels."""
+    """The image has too many pixels: scale it down first."""
 
     code = "image_too_large"
 
 
 class ImageFormatUnsupported(ImageError):
-    """The image's format is not read here: send JPEG, PNG, WebP, BMP, GIF or TIFF."""
+    """The file is not an image of a supported format: send JPEG, PNG, WebP, BMP, GIF or TIFF."""
 
     code = "image_format_unsupported"
 
 
 class CheckpointError(CoreError):
-    """The checkpoint can't be used."""
+    """The checkpoint cannot be used."""
 
     code = "checkpoint_invalid"
 
 
 class CheckpointCorrupt(CheckpointError):
-    """A file of the checkpoint is missing or does not match its sha256."""
+    """The checkpoint's files are not what its manifest lists: use another checkpoint."""
 
     code = "checkpoint_corrupt"
 
 
 class CheckpointIncompatible(CheckpointError):
-    """The checkpoint fits neither this config nor this version."""
+    """The checkpoint does not fit this run or this version: use one of the same network and dataset."""
 
     code = "checkpoint_incompatible"
 
 
 class TrainingError(CoreError):
-    """The training can't go on."""
+    """The training run cannot go on."""
 
     code = "training_failed"
 
 
 class Diverged(TrainingError):
-    """The loss is no longer a finite number: lower `lr`, or take another recipe."""
+    """The loss is no longer a finite number: use a lower learning rate."""
 
     code = "diverged"
 
 
 class OutOfMemory(TrainingError):
-    """The device's memory does not hold this job: lower `batch_size` or `image_px`."""
+    """The device has no memory left: use a smaller batch_size or image_px."""
 
     code = "out_of_memory"
 
 
 class DiskFull(TrainingError):
-    """There is no room for a checkpoint."""
+    """The disk is full: free some space and resume the job."""
 
     code = "disk_full"
     retryable = True
