@@ -222,7 +222,8 @@ def _check_free_space(parent: Path, size_bytes: int) -> None:
     free_bytes = shutil.disk_usage(parent).free
     if free_bytes < 2 * size_bytes:
         raise DiskFull(
-            f"{free_bytes // 1_000_000} MB are free at {parent}, and a checkpoint needs {2 * size_bytes // 1_000_000} MB "
+            f"{free_bytes // 1_000_000} MB are free at {parent}, "
+            f"and a checkpoint needs {2 * size_bytes // 1_000_000} MB "
             "(twice its size): free some and resume"
         )
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def same_padding(size_px: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Padding before and after one side, so that the output has ceil(size / stride) positions; the odd one goes after."""
+    """Padding before and after, so that the output has ceil(size / stride) positions; the odd one goes after."""
     total = max(0, (math.ceil(size_px / stride) - 1) * stride + kernel - size_px)
     return total // 2, total - total // 2
 

@@ -22,7 +22,7 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
         return config.lr
     if config.schedule == "step":
         epoch = step // steps_per_epoch
-        return next((lr for start, lr in reversed(sorted(config.lr_steps)) if epoch >= start), config.lr)
+        return next((lr for start, lr in sorted(config.lr_steps, reverse=True) if epoch >= start), config.lr)
     total = config.epochs * steps_per_epoch
     warmup = config.warmup_fraction * total
     if step < warmup:

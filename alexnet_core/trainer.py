@@ -198,7 +198,8 @@ def _explain(exc: BaseException) -> dict[str, Any]:
     if isinstance(exc, ValidationError):
         exc = ConfigError(str(exc))
     elif isinstance(exc, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(exc):
-        exc = OutOfMemory(f"memory ran out ({str(exc).splitlines()[0] if str(exc) else 'MemoryError'}): lower batch_size")
+        summary = (str(exc).splitlines() or ["MemoryError"])[0]
+        exc = OutOfMemory(f"memory ran out ({summary}): lower batch_size")
     elif isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
         exc = DiskFull(f"no space left: {exc}")
     if isinstance(exc, CoreError):

@@ -118,7 +118,9 @@ class Run:
         self.channels = self.config.channels or self.pack.channels
         self.preprocessing = Preprocessing.of(self.config, self.pack)
         split = np.asarray(self.pack.split)
-        self.validate_on = self.config.validate_on if np.any(split == 1) or self.config.validate_on == "test" else "test"
+        self.validate_on = (
+            self.config.validate_on if np.any(split == 1) or self.config.validate_on == "test" else "test"
+        )
         self.train_indices = np.flatnonzero(split != 2 if self.config.validate_on == "test" else split == 0)
         self.steps_per_epoch = _count_steps(self.config, len(self.train_indices))
         self.steps = self.steps_per_epoch * self.config.epochs
