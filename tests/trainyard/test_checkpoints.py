@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.trainyard import yardbook as yb
+from trainyard import checkpoints
+from trainyard.checkpoints import CheckpointKind, resolve_model
+from trainyard.database import Database, now
+from trainyard.errors import CheckpointNotFound, CheckpointPruned, InvalidRequest, NoCheckpoint, NoCheckpointOfJob
+from trainyard.tables import Alias, Checkpoint
+
+
+def resolve(books: Database, reference: str, owner: str = "local") -> str:
+    with books.reading() as session:
+        return resolve_model(session, owner, reference).id
+
+
+def test_retention_keeps_best_latest_two_and_aliased(books: Database) -> None:
+    yb.submit(books)
+    lease = yb.claim(books)
+    aliased = yb.commit(books, lease, 10)
+    with books.writing() as session:
+        session.add(Alias(owner="local", name="production", checkpoint_id=aliased, updated_at=now()))
+    best = yb.commit(books, lease, 20, is_best=True)
+    plain = [yb.commit(books, lease, step) for step in (30, 40, 50)]
+    kept = {key for key, status in yb.statuses(books).items() if status == "committed"}
+    assert kept == {aliased, best, *plain[1:]}
+    with books.reading() as session:
+        stateful = {c.id for c in session.query(Checkpoint) if c.status == "committed" and not c.state_pruned_at}
+        assert stateful == set(plain[1:]), "only where the job may go on from"
+
+
+def test_a_recovery_checkpoint_goes_when_a_newer_one_commits(books: Database) -> None:
+    job_id = yb.submit(books)
+    lease = yb.claim(books)
+    recovery = yb.commit(books, lease, 5, kind=CheckpointKind.RECOVERY)
+    with books.reading() as session:
+        found = checkpoints.find_resumable(session, job_id)
+        assert found
+        assert (found.id, found.publication) == (recovery, None)
+    epoch = yb.commit(books, lease, 10)
+    assert yb.statuses(books) == {recovery: "pruned", epoch: "committed"}
+
+
+def test_publications_rise_and_latest_follows(books: Database) -> None:
+    yb.submit(books)
+    yb.submit(books)
+    one, two = yb.claim(books), yb.claim(books, "wrk_b")
+    with pytest.raises(NoCheckpoint):
+        resolve(books, "latest")
+    for lease, step in ((one, 10), (two, 10), (one, 20)):
+        assert resolve(books, "latest") == yb.commit(books, lease, step)
+    yb.commit(books, two, 15, kind=CheckpointKind.RECOVERY)
+    assert resolve(books, f"{one.job_id}@latest") == resolve(books, "latest")
+    with books.reading() as session:
+        numbers = [c.publication for c in session.query(Checkpoint).order_by(Checkpoint.created_at) if c.publication]
+    assert numbers == [1, 2, 3]
+
+
+def test_every_form_of_a_model_reference(books: Database) -> None:
+    job_id = yb.submit(books)
+    lease = yb.claim(books)
+    with pytest.raises(NoCheckpointOfJob):
+        resolve(books, job_id)
+    best = yb.commit(books, lease, 10, is_best=True)
+    pruned, before, last = (yb.commit(books, lease, step) for step in (20, 30, 40))
+    assert resolve(books, job_id) == best
+    assert resolve(books, f"{job_id}@latest") == last
+    assert resolve(books, f"{job_id}@epoch-3") == before
+    assert resolve(books, before) == before
+    for reference in (pruned, f"{job_id}@epoch-2"):
+        with pytest.raises(CheckpointPruned):
+            resolve(books, reference)
+    for reference in (f"{job_id}@epoch-9", "ckpt_0", "ckpt_\x00"):
+        with pytest.raises(CheckpointNotFound):
+            resolve(books, reference)
+    for reference in ("", "production!", f"{job_id}@best", f"{job_id}@epoch-", "\x00"):
+        with pytest.raises(InvalidRequest):
+            resolve(books, reference)
+    with pytest.raises(CheckpointNotFound):
+        resolve(books, last, owner="bob")
+
+
+def test_a_corrupt_checkpoint_is_passed_over(books: Database) -> None:
+    job_id = yb.submit(books)
+    lease = yb.claim(books)
+    good, bad = yb.commit(books, lease, 10), yb.commit(books, lease, 20, is_best=True)
+    with books.writing() as session:
+        checkpoints.mark_corrupt(session, bad, "sha256 differs")
+        checkpoints.mark_corrupt(session, bad, "sha256 differs")
+        found = checkpoints.find_resumable(session, job_id)
+        assert found
+        assert found.id == good
+    assert resolve(books, "latest") == resolve(books, job_id) == good

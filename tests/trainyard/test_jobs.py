@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from tests.trainyard import yardbook as yb
+from trainyard import idempotency, jobs
+from trainyard.database import Database
+from trainyard.errors import IdempotencyConflict, IllegalTransition, InvalidRequest, JobNotFound
+from trainyard.events import list_state_changes
+from trainyard.states import MOVES, Desired, JobState, ShownState, shown_state, stored_states
+from trainyard.tables import IdempotencyKey, Outbox
+
+
+def test_a_submitted_job_has_its_event_and_its_bell(books: Database) -> None:
+    job_id = yb.submit(books, name="mine")
+    with books.reading() as session:
+        job = jobs.get_job(session, "local", job_id)
+        assert (job.state, job.name, job.dataset.id) == ("queued", "mine", "ds_digits")
+        assert [event.reason for event in list_state_changes(session, [job_id])[job_id]] == ["submitted"]
+        assert list(session.scalars(select(Outbox.job_id))) == [job_id]
+
+
+@pytest.mark.parametrize("job_id", ["job_0", "job_\x00", "", "ds_digits", "job_" + "x" * 300, "job_é"])
+def test_an_unknown_job_is_not_found(books: Database, job_id: str) -> None:
+    with pytest.raises(JobNotFound), books.reading() as session:
+        jobs.get_job(session, "local", job_id)
+
+
+def test_another_owners_job_is_not_there(books: Database) -> None:
+    job_id = yb.submit(books, "bob")
+    with books.writing() as session:
+        for action in (jobs.get_job, jobs.cancel):
+            with pytest.raises(JobNotFound):
+                action(session, "alice", job_id)
+        assert jobs.list_jobs(session, "alice", limit=10).items == []
+        with pytest.raises(InvalidRequest):
+            jobs.list_jobs(session, "alice", limit=10, after=job_id)
+    assert yb.look(books, job_id).state == "queued"
+
+
+def test_pages_hold_every_job_once_while_more_come(books: Database) -> None:
+    made = [yb.submit(books) for _ in range(7)]
+    seen: list[str] = []
+    after = None
+    while True:
+        with books.reading() as session:
+            page = jobs.list_jobs(session, "local", limit=3, after=after)
+        seen += [job.id for job in page.items]
+        if not page.has_more:
+            break
+        after = seen[-1]
+        yb.submit(books)
+    assert seen == made[::-1]
+
+
+def test_a_cursor_holds_when_its_job_left_the_filter(books: Database) -> None:
+    older, newer = yb.submit(books), yb.submit(books)
+    with books.writing() as session:
+        jobs.cancel(session, "local", newer)
+    with books.reading() as session:
+        page = jobs.list_jobs(session, "local", limit=3, after=newer, state=ShownState.QUEUED)
+    assert [job.id for job in page.items] == [older]
+
+
+@pytest.mark.parametrize("after", ["job_0", "\x00", "\ud800"])
+def test_a_cursor_that_names_nothing_is_refused(books: Database, after: str) -> None:
+    with pytest.raises(InvalidRequest), books.reading() as session:
+        jobs.list_jobs(session, "local", limit=3, after=after)
+
+
+def test_filters_by_metadata_and_shown_state(books: Database) -> None:
+    tagged = yb.submit(books, metadata={"team.a": "x"})
+    yb.claim(books)
+    yb.submit(books)
+    with books.writing() as session:
+        jobs.cancel(session, "local", tagged)
+    with books.reading() as session:
+        found = jobs.list_jobs(session, "local", limit=9, metadata={"team.a": "x"}, state=ShownState.CANCELLING)
+        assert [job.id for job in found.items] == [tagged]
+        assert jobs.list_jobs(session, "local", limit=9, state=ShownState.RUNNING).items == []
+
+
+@pytest.mark.parametrize("state", ["queued", "paused", "running", "cancelled", "succeeded", "failed"])
+def test_cancel_in_every_state(books: Database, state: str) -> None:
+    job_id = yb.submit(books)
+    if state == "running":
+        yb.claim(books)
+    else:
+        yb.write(books, job_id, state=state, finished_at=1.0)
+    with books.writing() as session:
+        if state in {"succeeded", "failed"}:
+            with pytest.raises(IllegalTransition, match=state):
+                jobs.cancel(session, "local", job_id)
+            return
+        shown = jobs.cancel(session, "local", job_id).shown_state
+        again = jobs.cancel(session, "local", job_id).shown_state
+    assert shown == again == ("cancelling" if state == "running" else "cancelled")
+    with books.reading() as session:
+        assert len(list_state_changes(session, [job_id])[job_id]) == {"running": 3, "cancelled": 1}.get(state, 2)
+
+
+def test_final_states_have_no_moves_and_every_state_is_shown() -> None:
+    final = {state for state in JobState if state.is_final}
+    assert final == {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+    assert set(MOVES) == set(JobState)
+    for state in JobState:
+        for desired in Desired:
+            stored, wanted = stored_states(shown_state(state, desired))
+            assert stored is state
+            assert wanted in {None, desired}
+
+
+def test_an_idempotency_key_finds_its_job_and_refuses_another_body(books: Database) -> None:
+    job_id = yb.submit(books)
+    with books.writing() as session:
+        assert idempotency.find_job_id(session, "local", "r", "k", {"a": 1, "b": 2}) is None
+        idempotency.remember(session, "local", "r", "k", {"a": 1, "b": 2}, job_id)
+        assert idempotency.find_job_id(session, "local", "r", "k", {"b": 2, "a": 1}) == job_id
+        assert idempotency.find_job_id(session, "bob", "r", "k", {}) is None
+        with pytest.raises(IdempotencyConflict):
+            idempotency.find_job_id(session, "local", "r", "k", {"a": 2})
+    with pytest.raises(IntegrityError), books.writing() as session:
+        idempotency.remember(session, "local", "r", "k", {"a": 1}, job_id)
+    with books.writing() as session:
+        session.get_one(IdempotencyKey, ("local", "r", "k")).created_at -= idempotency.KEPT_S + 1
+        session.flush()
+        assert idempotency.find_job_id(session, "local", "r", "k", {"a": 2}) is None
+        session.expunge_all()
+        idempotency.remember(session, "local", "r", "k", {"a": 2}, job_id)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import threading
+import time
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, select
+
+from trainyard import schema
+from trainyard.database import Database, now
+from trainyard.tables import Base
+
+
+def test_the_migrations_make_the_tables_of_the_code_and_take_them_away(empty_url: str) -> None:
+    database = Database(empty_url)
+    assert schema.current_revision(database) is None
+    schema.migrate(database)
+    schema.migrate(database)
+    assert schema.current_revision(database) == schema.newest_revision()
+    with database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+    with database.engine.connect().execution_options(trainyard_write=True) as connection:
+        config = schema._config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+        connection.commit()
+    assert set(inspect(database.engine).get_table_names()) <= {"alembic_version"}
+    database.close()
+
+
+def test_processes_that_start_together_migrate_once(empty_url: str) -> None:
+    problems: list[Exception] = []
+
+    def work() -> None:
+        database = Database(empty_url)
+        try:
+            schema.migrate(database)
+        except Exception as exc:
+            problems.append(exc)
+        finally:
+            database.close()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+
+
+def test_the_database_tells_the_time_within_a_transaction(books: Database) -> None:
+    with books.reading() as session:
+        first = session.scalar(select(now()))
+        time.sleep(0.01)
+        second = session.scalar(select(now()))
+    assert first is not None
+    assert second is not None
+    assert first < second
+    assert abs(first - time.time()) < 5
