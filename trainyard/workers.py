@@ -50,9 +50,11 @@ def mark_stopped(session: Session, worker_id: str) -> None:
     session.execute(update(Worker).where(Worker.id == worker_id).values(stopped_at=now(), draining=True))
 
 
-def count_live(session: Session) -> int:
-    """Workers that were seen just now and take jobs."""
+def count_live(session: Session, *, pid: int | None = None) -> int:
+    """Workers that were seen just now and take jobs; with `pid`, only the one that is this process."""
     query = select(func.count()).select_from(Worker).where(_is_live())
+    if pid is not None:
+        query = query.where(Worker.pid == pid)
     return int(session.scalar(query) or 0)
 
 
