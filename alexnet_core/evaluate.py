@@ -6,14 +6,16 @@ B batch, C channels, H height, W width, K classes
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from alexnet_core.pack import Pack
-from alexnet_core.preprocess import Preprocessing
+if TYPE_CHECKING:
+    from alexnet_core.pack import Pack
+    from alexnet_core.preprocess import Preprocessing
 
 SPLITS = {"train": 0, "validation": 1, "test": 2}
 
