@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 
-from alexnet_core.errors import CheckpointCorrupt
 from sqlalchemy import select
 
+from alexnet_core.errors import CheckpointCorrupt
+from api.archive import MANIFEST
 from api.batching import Model
 from api.runtime import Runtime
 from trainyard.checkpoints import CheckpointStatus, get_checkpoint, get_latest, mark_corrupt
@@ -143,8 +146,10 @@ class Loader(threading.Thread):
         with self._changed:
             if (known := self._loaded.get(checkpoint.id)) is not None:
                 return known
+        folder = self._storage.folder(checkpoint.key)
         try:
-            model = self._runtime.load(self._storage.folder(checkpoint.key))
+            _check_manifest(folder, checkpoint.manifest_sha256)
+            model = self._runtime.load(folder)
         except (CheckpointCorrupt, FileNotFoundError) as exc:
             raise self._put_aside(checkpoint, exc) from exc
         except Exception:
@@ -191,3 +196,9 @@ class Loader(threading.Thread):
                 return get_latest(session, LOCAL_OWNER, skip=self.unusable).id == loaded.checkpoint_id
         except ServiceError:
             return True
+
+
+def _check_manifest(folder: Path, sha256: str) -> None:
+    """The manifest lists the checksums of the other files, and the books list the manifest's own."""
+    if hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest() != sha256:
+        raise CheckpointCorrupt(f"{MANIFEST} is not the one that was committed")

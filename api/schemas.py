@@ -16,12 +16,29 @@ from trainyard.tables import Checkpoint, Dataset, Job, JobEvent
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 MAX_METADATA = 16
+MAX_OVERRIDES_DEPTH = 4
 
 
 def _without_controls(text: str) -> str:
     if _CONTROL.search(text):
         raise ValueError("control characters are not allowed")
     return text
+
+
+def _check_plain(value: Any, depth: int = 0) -> Any:
+    """Overrides are a few settings: nothing deep, and no text that can't be written down."""
+    if depth > MAX_OVERRIDES_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_OVERRIDES_DEPTH} levels")
+    if isinstance(value, str):
+        _without_controls(value)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _without_controls(key)
+            _check_plain(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check_plain(item, depth + 1)
+    return value
 
 
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_without_controls)]
@@ -39,7 +56,7 @@ class JobCreate(BaseModel):
     """Id or name of the dataset."""
     recipe: Reference | None = None
     """Name of a recipe. Default: the one that fits the dataset's image size."""
-    overrides: dict[str, Any] = Field(default_factory=dict)
+    overrides: Annotated[dict[str, Any], AfterValidator(_check_plain)] = Field(default_factory=dict)
     """Config fields that differ from the recipe, such as `{"epochs": 3, "lr": 0.01}`."""
     name: Name | None = None
     """A name to know the job by; need not be unique."""
@@ -188,7 +205,7 @@ class CheckpointRead(BaseModel):
             metrics=finite(row.metrics),
             is_best=is_best,
             publication=row.publication,
-            files=row.files,
+            files={name: entry for name, entry in row.files.items() if not name.startswith("state/")},
             size_bytes=row.size_bytes,
             weights_sha256=row.weights_sha256,
             manifest_sha256=row.manifest_sha256,

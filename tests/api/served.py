@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 import numpy as np
 import uvicorn
-from alexnet_core.errors import CheckpointCorrupt
 from fastapi import FastAPI
 from PIL import Image
 
+from alexnet_core.errors import CheckpointCorrupt
 from trainyard import checkpoints, datasets, jobs, leases
 from trainyard.checkpoints import CheckpointKind, NewCheckpoint
 from trainyard.database import Database
@@ -104,21 +104,22 @@ class Served:
         job_id: str,
         epoch: int,
         *,
-        is_best: bool = True,
         damaged: bool = False,
         files: dict[str, bytes] | None = None,
+        manifest: bytes | None = None,
     ) -> Checkpoint:
         """An epoch checkpoint, in the storage and in the books."""
         key = f"checkpoints/{job_id}/epoch-{epoch:08d}-e1"
         folder = self.settings.data_dir / key
         folder.mkdir(parents=True)
-        content = {name: f"{name} of {epoch}".encode() * 100 for name in FILES}
+        content = files or {name: f"{name} of {epoch}".encode() * 100 for name in FILES}
         listed = {
             name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)} for name, data in content.items()
         }
-        manifest = json.dumps(
-            {"format_version": 1, "files": listed, "damaged" if damaged else "state_files": {}}
-        ).encode()
+        manifest = (
+            manifest
+            or json.dumps({"format_version": 1, "files": listed, "damaged" if damaged else "state_files": {}}).encode()
+        )
         for name, data in (content | {"manifest.json": manifest}).items():
             (folder / name).write_bytes(data)
         new = NewCheckpoint(

@@ -68,10 +68,11 @@ def test_a_bad_body_is_refused_with_what_is_wrong(http: httpx.Client, body: str,
     assert error_of(response, 422, code)["param"] == param
 
 
-def test_text_that_can_not_be_encoded_is_refused_not_echoed(http: httpx.Client) -> None:
-    body = '{"dataset": "digits", "overrides": {"\\ud800": "\\udfff"}}'
+@pytest.mark.parametrize("overrides", ['{"\\ud800": 1}', '{"lr": "\\udfff"}', '{"a": [[[[[[1]]]]]]}'])
+def test_text_that_can_not_be_encoded_is_refused_not_echoed(http: httpx.Client, overrides: str) -> None:
+    body = f'{{"dataset": "digits", "overrides": {overrides}}}'
     response = http.post("/jobs", content=body, headers={"Content-Type": "application/json"})
-    error_of(response, 422, "config_invalid")
+    assert error_of(response, 422, "invalid_request")["param"] in {"overrides", "overrides.lr"}
 
 
 def test_a_body_that_is_not_utf_8_is_refused(http: httpx.Client) -> None:
