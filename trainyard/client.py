@@ -1,0 +1,124 @@
+"""The Python client: jobs, checkpoints and predictions over HTTP.
+
+client = Client("http://127.0.0.1:8000")
+job = client.create_job(dataset="digits")
+job = client.wait(job["id"])
+client.predict(Path("seven.png").read_bytes())
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
+
+Json = dict[str, Any]
+
+
+class ApiError(Exception):
+    """The API refused a request; `code` is stable, the message says what to do."""
+
+    def __init__(self, status: int, body: Json) -> None:
+        error = body.get("error", {})
+        self.status = status
+        self.code: str = error.get("code", "unknown")
+        self.param: str | None = error.get("param")
+        self.request_id: str | None = error.get("request_id")
+        super().__init__(f"{status} {self.code}: {error.get('message', 'no message')}")
+
+
+class Client:
+    """One connection to a yard. Not safe to share between threads."""
+
+    def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def create_job(self, dataset: str, *, idempotency_key: str | None = None, **fields: Any) -> Json:
+        """Queue a job; fields as in `POST /jobs` (`recipe`, `overrides`, `name`, `metadata`, `seed`)."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        return self._request("POST", "/jobs", json={"dataset": dataset} | fields, headers=headers)
+
+    def get_job(self, job_id: str) -> Json:
+        """One job as it stands."""
+        return self._request("GET", f"/jobs/{job_id}")
+
+    def cancel_job(self, job_id: str) -> Json:
+        """Ask for a job's end."""
+        return self._request("POST", f"/jobs/{job_id}/cancel")
+
+    def list_checkpoints(self, job_id: str) -> list[Json]:
+        """The newest checkpoints of a job."""
+        page = self._request("GET", f"/jobs/{job_id}/checkpoints", params={"limit": 100})
+        return list(page["data"])
+
+    def wait(
+        self,
+        job_id: str,
+        *,
+        timeout_s: float | None = None,
+        poll_s: float = 0.25,
+        on_change: Callable[[Json], None] | None = None,
+    ) -> Json:
+        """Wait for a job's final state.
+
+        Args:
+            job_id: which job.
+            timeout_s: seconds to wait at most; None: as long as it takes.
+            poll_s: seconds between two looks.
+            on_change: called with the job whenever its state or progress is another.
+
+        Raises:
+            TimeoutError: it is not final yet.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        seen: Any = None
+        while True:
+            job = self.get_job(job_id)
+            if on_change is not None and (job["state"], job["progress"], job["metrics"]) != seen:
+                seen = (job["state"], job["progress"], job["metrics"])
+                on_change(job)
+            if job["state"] in FINAL_STATES:
+                return job
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"job {job_id} is still {job['state']} after {timeout_s} s")
+            time.sleep(poll_s)
+
+    def predict(self, image: bytes, *, model: str = "latest", top_k: int = 5) -> Json:
+        """Classify one image file."""
+        files = {"file": ("image", image, "application/octet-stream")}
+        return self._request("POST", "/predict", params={"model": model, "top_k": top_k}, files=files)
+
+    def download_checkpoint(self, checkpoint_id: str) -> bytes:
+        """The bundle of a checkpoint: a tar with weights, config, classes and preprocessing."""
+        answer = self._http.get(f"/checkpoints/{checkpoint_id}/download")
+        self._check(answer)
+        return answer.content
+
+    def _request(self, method: str, path: str, **kw: Any) -> Json:
+        answer = self._http.request(method, path, **kw)
+        self._check(answer)
+        body: Json = answer.json()
+        return body
+
+    @staticmethod
+    def _check(answer: httpx.Response) -> None:
+        if answer.status_code >= 400:
+            try:
+                body = answer.json()
+            except ValueError:
+                body = {}
+            raise ApiError(answer.status_code, body)
