@@ -49,9 +49,10 @@ def test_publications_rise_and_latest_follows(books: Database) -> None:
     with pytest.raises(NoCheckpoint):
         resolve(books, "latest")
     for lease, step in ((one, 10), (two, 10), (one, 20)):
-        assert resolve(books, "latest") == yb.commit(books, lease, step)
+        committed = yb.commit(books, lease, step)
+        assert resolve(books, "latest") == committed
     yb.commit(books, two, 15, kind=CheckpointKind.RECOVERY)
-    assert resolve(books, f"{one.job_id}@latest") == resolve(books, "latest")
+    assert resolve(books, f"{one.job_id}@latest") == resolve(books, "latest") == committed
     with books.reading() as session:
         numbers = [c.publication for c in session.query(Checkpoint).order_by(Checkpoint.created_at) if c.publication]
     assert numbers == [1, 2, 3]

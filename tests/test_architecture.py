@@ -1,0 +1,74 @@
+"""The arrows between the packages, and what an import may pull in."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("alexnet_core", "trainyard", "worker", "api")
+ARROWS = {
+    "alexnet_core": set(),
+    "trainyard": {"alexnet_core.config", "alexnet_core.errors"},
+    "worker": {"alexnet_core", "trainyard"},
+    "api": {"alexnet_core", "trainyard"},
+}
+READS_ENVIRONMENT = {
+    "trainyard/settings.py",
+    "api/__main__.py",  # sets OMP_WAIT_POLICY for its own process
+    "worker/trainer.py",  # hands a scrubbed environment to the trainer
+}
+MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_keeps_the_rules(path: Path) -> None:
+    name = path.relative_to(ROOT).as_posix()
+    package = name.split("/")[0]
+    for imported in imports_of(path):
+        if imported.split(".")[0] in set(PACKAGES) - {package}:
+            allowed = any(imported == arrow or imported.startswith(arrow + ".") for arrow in ARROWS[package])
+            assert allowed, f"{name} must not import {imported}"
+    assert path.stem not in {"utils", "helpers", "common", "manager"}
+    assert len(path.read_text().splitlines()) <= 400, f"{name} is too long"
+    if name not in READS_ENVIRONMENT:
+        assert not {"os.environ", "os.getenv"} & _attributes(path), f"{name} reads the environment"
+
+
+def _attributes(path: Path) -> set[str]:
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return {f"{n.value.id}.{n.attr}" for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)}
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"import sys\n{statement}\nprint(*sorted({{'torch', 'fastapi'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_books_and_the_command_line_pulls_in_neither_torch_nor_fastapi() -> None:
+    names = [
+        path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+        for path in sorted((ROOT / "trainyard").glob("*.py"))
+        if path.stem != "__main__"
+    ]
+    assert loaded_after(f"import {', '.join(names)}") == set()
+
+
+def test_importing_the_worker_does_not_pull_in_torch() -> None:
+    names = [f"worker.{p.stem}" for p in sorted((ROOT / "worker").glob("*.py")) if not p.stem.startswith("__")]
+    assert "torch" not in loaded_after(f"import {', '.join(names)}")

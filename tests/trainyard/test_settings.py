@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from trainyard.logs import JsonLines
+from trainyard.settings import Settings
+
+
+def test_a_network_address_without_a_key_is_refused() -> None:
+    with pytest.raises(ValueError, match="TRAINYARD_ADMIN_KEY"):
+        Settings(host="0.0.0.0").check_exposure()
+    Settings(host="127.0.0.1").check_exposure()
+    Settings(host="0.0.0.0", admin_key="k" * 16).check_exposure()
+    Settings(host="0.0.0.0", allow_open_network=True).check_exposure()
+
+
+def test_failpoints_need_testing_and_keys_are_long() -> None:
+    for wrong in ({"failpoints": "a=b"}, {"admin_key": "short"}, {"log_level": "LOUD"}):
+        with pytest.raises(ValidationError):
+            Settings(**wrong)
+    assert Settings(failpoints="a=b,c=d", testing=True).failpoint_values == {"a": "b", "c": "d"}
+
+
+def test_every_setting_is_documented() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_settings_survive_the_way_through_an_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, admin_key="k" * 20, slots=2, testing=True, lease_ttl_s=4)
+    assert "k" * 20 not in repr(settings)
+    for name, value in settings.as_environment().items():
+        monkeypatch.setenv(name, value)
+    assert Settings() == settings
+
+
+def test_a_log_record_is_one_line_of_json() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines())
+    record = logging.makeLogRecord({"msg": "a\nb %s", "args": ("\x1b[\r\n",), "name": "n\nm", "job_id": "x\ny"})
+    handler.emit(record)
+    (line,) = stream.getvalue().splitlines()
+    assert json.loads(line)["job_id"] == "x\ny"
