@@ -181,7 +181,8 @@ def list_checkpoints(
     query = _committed().where(Checkpoint.owner == owner)
     if job_id is not None:
         query = query.where(Checkpoint.job_id == get_job(session, owner, job_id).id)
-    return get_page(session, query, Checkpoint, limit=limit, after=after)
+    visible = select(Checkpoint).where(Checkpoint.owner == owner)
+    return get_page(session, query, Checkpoint, limit=limit, after=after, visible=visible)
 
 
 def resolve_model(session: Session, owner: str, reference: str) -> Checkpoint:

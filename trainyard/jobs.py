@@ -89,7 +89,7 @@ def list_jobs(
         query = query.where(Job.dataset_id == dataset_id)
     for key, value in (metadata or {}).items():
         query = query.where(Job.labels[key].as_string() == value)
-    return get_page(session, query, Job, limit=limit, after=after)
+    return get_page(session, query, Job, limit=limit, after=after, visible=select(Job).where(Job.owner == owner))
 
 
 def cancel(session: Session, owner: str, job_id: str) -> Job:

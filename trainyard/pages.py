@@ -21,21 +21,32 @@ class Page(Generic[Row]):
     has_more: bool
 
 
-def get_page(session: Session, query: Select[tuple[Row]], table: Any, *, limit: int, after: str | None) -> Page[Row]:
+def get_page(
+    session: Session,
+    query: Select[tuple[Row]],
+    table: Any,
+    *,
+    limit: int,
+    after: str | None,
+    visible: Select[tuple[Row]] | None = None,
+) -> Page[Row]:
     """The rows after a given one, newest first.
 
     Args:
         session: any.
-        query: selects the rows that the caller may see, unordered.
+        query: selects the rows of the list, unordered.
         table: a table with `id` and `created_at`.
         limit: rows on the page at most.
         after: id of the last row of the page before.
+        visible: selects every row that the caller may see; None: `query` does. With a filter on what changes (a job's
+            state) the cursor's row may have left the list between two pages.
 
     Raises:
         InvalidRequest: `after` names no row of this list.
     """
     if after is not None:
-        last = session.execute(query.where(table.id == after)).scalar_one_or_none()
+        known = (query if visible is None else visible).where(table.id == after)
+        last = session.execute(known).scalar_one_or_none() if after.isprintable() else None  # NUL: PostgreSQL refuses it
         if last is None:
             raise InvalidRequest(
                 f"there is nothing with id {after!r} in this list: take `last_id` of a page", param="after"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Select, delete, func, or_, select, update
 
 from trainyard.checkpoints import CheckpointStatus
 from trainyard.database import Database, now
@@ -43,11 +43,11 @@ class Relay:
         self.queue_is_up = True
 
     def tick(self) -> None:
-        """Ring for every word in the outbox, then forget it. A queue that is down keeps the words there."""
+        """Ring for every word in the outbox that is due, then forget it. A queue that is down keeps the words there."""
         if self._clock() < self._silent_until:
             return
         with self._database.reading() as session:
-            words = list(session.scalars(select(Outbox.id).order_by(Outbox.id).limit(100)))
+            words = list(session.scalars(_due_words()))
             forgotten = self._count_forgotten(session) if self._rering_is_due() else 0
             enough = 2 * max(1, count_slots(session)) if words or forgotten else 0
         if not words and not forgotten:
@@ -58,6 +58,7 @@ class Relay:
                 self._bell.ring()
         except QueueUnavailable as exc:
             self._silent_until = self._clock() + QUEUE_RETRY_S
+            self._last_rering = self._clock() - self._rering_s  # it may come back empty: ring again at once
             self._report(up=False, detail=str(exc))
             return
         self._report(up=True)
@@ -80,6 +81,12 @@ class Relay:
         if up != self.queue_is_up:
             log.log(logging.INFO if up else logging.WARNING, "the queue answers again" if up else detail)
         self.queue_is_up = up
+
+
+def _due_words() -> Select[tuple[int]]:
+    """Words whose job may be claimed now: a bell rung earlier would wake a worker that finds nothing."""
+    due = or_(Job.id.is_(None), Job.not_before <= now())
+    return select(Outbox.id).outerjoin(Job, Job.id == Outbox.job_id).where(due).order_by(Outbox.id).limit(100)
 
 
 class Reaper:
@@ -187,14 +194,25 @@ class Reconciler(threading.Thread):
         self.join(timeout=15)
 
     def run(self) -> None:
-        """The thread's body; call it directly to run a reconciler alone."""
+        """The thread's body; call it directly to run a reconciler alone.
+
+        The relay has a thread of its own: a frozen queue blocks it for many seconds, and a reaper that waited for it
+        would always be late and give dead workers grace for ever.
+        """
+        relay = threading.Thread(target=self._run_relay, name="relay", daemon=True)
+        relay.start()
         due = [0.0 for _ in self._slow]
         while not self._stopped.is_set():
-            self._guarded(self.relay.tick)
             for index, (interval_s, tick) in enumerate(self._slow):
                 if time.monotonic() >= due[index]:
                     due[index] = time.monotonic() + interval_s
                     self._guarded(tick)
+            self._stopped.wait(max(0.01, min(due) - time.monotonic()))
+        relay.join(timeout=15)
+
+    def _run_relay(self) -> None:
+        while not self._stopped.is_set():
+            self._guarded(self.relay.tick)
             self._wake.wait(self._relay_s)
             self._wake.clear()
 
