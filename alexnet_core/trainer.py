@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +43,7 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: commands.stop("drain"))
     reports = Reports(options.report_fd)
 
-    import torch  # noqa: F401
-
-    from alexnet_core import predictor, training  # noqa: F401
-
+    _warm_up()
     reports.send("ready")
     spec = commands.wait_for_spec()
     if spec is None:
@@ -81,7 +79,7 @@ class Commands:
         return self._specs.get()
 
     def _read(self) -> None:
-        for line in sys.stdin.buffer:
+        for line in _read_lines(sys.stdin.fileno()):
             try:
                 command = json.loads(line)
                 kind = command["type"]
@@ -95,6 +93,14 @@ class Commands:
         os._exit(_PARENT_IS_GONE)
 
 
+def _read_lines(fileno: int) -> Iterator[bytes]:
+    """Lines until the end, unbuffered: a buffered reader's lock held by a daemon thread aborts the exit."""
+    rest = b""
+    while data := os.read(fileno, 1 << 16):
+        *lines, rest = (rest + data).split(b"\n")
+        yield from lines
+
+
 class Reports:
     """The line to the worker."""
 
@@ -103,7 +109,7 @@ class Reports:
         self.ids: dict[str, Any] = {}
         os.set_inheritable(fileno, False)
 
-    def send(self, kind: str, **values: Any) -> None:
+    def send(self, kind: str, /, **values: Any) -> None:
         """Send one report."""
         line = memoryview(json.dumps({"type": kind} | self.ids | values).encode() + b"\n")
         while line:
@@ -155,6 +161,19 @@ class ReportingHooks:
     def should_stop(self) -> bool:
         """See `training.Hooks`."""
         return self._commands.stop_reason is not None
+
+
+def _warm_up() -> None:
+    """Import what a run needs and do what torch does at first use, on the CPU; no GPU is touched."""
+    import torch
+    from torch import nn
+
+    from alexnet_core import training  # noqa: F401
+
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
+    nn.functional.cross_entropy(model(torch.zeros(4, 1, 8, 8)), torch.zeros(4, dtype=torch.int64)).backward()
+    optimiser.step()
 
 
 def _train(spec: dict[str, Any], commands: Commands, reports: Reports) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def test_the_keras_rule_holds_across_a_change_of_the_learning_rate():
         optimiser.step()
         v = 0.9 * v - lr * gradient
         w = w + 0.9 * v - lr * gradient
-        assert float(weight) == pytest.approx(w, abs=1e-12)
+        assert weight.item() == pytest.approx(w, abs=1e-12)
 
 
 def test_the_step_schedule_changes_at_its_epochs():
