@@ -32,6 +32,15 @@ _TABLE = [
     Failure("dataset_changed", "The dataset is not the one that this job began with.", False),
     Failure("config_invalid", "The config can't be trained on this dataset.", False),
     Failure("checkpoint_incompatible", "The checkpoint does not fit this job.", False),
+    Failure("checkpoint_invalid", "The checkpoint can't be used.", False),
+    Failure("recipe_not_found", "There is no such recipe.", False),
+    Failure("data_invalid", "The dataset can't be trained on.", False),
+    Failure("image_invalid", "An image of the dataset can't be used.", False),
+    Failure("image_unreadable", "An image of the dataset can't be read.", False),
+    Failure("image_too_large", "An image of the dataset has too many pixels.", False),
+    Failure("image_format_unsupported", "An image of the dataset is in a format that is not read here.", False),
+    Failure("training_failed", "Training ended in an error; the next try may succeed.", True),
+    Failure("core_error", "The training process ended in an error of the core.", True),
     Failure("crash_loop", "The job failed again and again without a new checkpoint in between.", False),
 ]
 
