@@ -83,7 +83,9 @@ def get_dataset(session: Session, owner: str, reference: str, *, param: str = "d
         DatasetNotFound: there is none, or it is another owner's.
     """
     query = _visible(owner).where(or_(Dataset.id == reference, Dataset.name == reference))
-    found = session.scalars(query.order_by(Dataset.created_at.desc(), Dataset.id.desc()).limit(1)).one_or_none()
+    newest = query.order_by(Dataset.created_at.desc(), Dataset.id.desc()).limit(1)
+    # PostgreSQL refuses a text with a NUL in it, both drivers a lone surrogate
+    found = session.scalars(newest).one_or_none() if reference.isprintable() else None
     if found is None:
         raise DatasetNotFound(f"there is no dataset {reference!r}: `GET /datasets` lists them", param=param)
     return found

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from trainyard.database import now
-from trainyard.errors import IllegalTransition, JobNotFound
+from trainyard.errors import IllegalTransition, InvalidRequest, JobNotFound
 from trainyard.events import EventType, append_event
 from trainyard.ids import has_form, new_id
 from trainyard.pages import Page, get_page
@@ -30,7 +30,13 @@ class NewJob:
 
 
 def submit(session: Session, owner: str, dataset: Dataset, new: NewJob) -> Job:
-    """Queue a job. Job, event and the bell to ring are one transaction: once it is committed the job will run."""
+    """Queue a job. Job, event and the bell to ring are one transaction: once it is committed the job will run.
+
+    Raises:
+        InvalidRequest: the name or the metadata holds what can't be stored.
+    """
+    _check_texts("name", new.name or "")
+    _check_texts("metadata", *new.metadata, *new.metadata.values())
     job = Job(
         id=new_id("job"),
         owner=owner,
@@ -51,6 +57,13 @@ def submit(session: Session, owner: str, dataset: Dataset, new: NewJob) -> Job:
     append_event(session, job.id, EventType.STATE, reason="submitted")
     ring(session, job.id)
     return get_job(session, owner, job.id)
+
+
+def _check_texts(param: str, *texts: str) -> None:
+    """Refuse what PostgreSQL (a NUL) or both drivers (a lone surrogate) can't store."""
+    for text in texts:
+        if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text):
+            raise InvalidRequest(f"{param} holds {text[:100]!r}: a NUL or half a character is not text", param=param)
 
 
 def get_job(session: Session, owner: str, job_id: str) -> Job:
@@ -78,7 +91,11 @@ def list_jobs(
     dataset_id: str | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Page[Job]:
-    """A page of the owner's jobs, newest first, those that match every filter given."""
+    """A page of the owner's jobs, newest first, those that match every filter given.
+
+    Raises:
+        InvalidRequest: no job can match, as a filter holds what can't be stored; or `after` names no job.
+    """
     query: Select[tuple[Job]] = select(Job).where(Job.owner == owner).options(joinedload(Job.dataset))
     if state is not None:
         stored, desired = stored_states(state)
@@ -88,8 +105,12 @@ def list_jobs(
     if dataset_id is not None:
         query = query.where(Job.dataset_id == dataset_id)
     for key, value in (metadata or {}).items():
+        _check_texts("metadata", key, value)
+        if '"' in key:  # SQLite has no path to such a key
+            raise InvalidRequest(f"jobs can't be filtered by the metadata key {key!r}: it has a quote in it")
         query = query.where(Job.labels[key].as_string() == value)
-    return get_page(session, query, Job, limit=limit, after=after, visible=select(Job).where(Job.owner == owner))
+    own = select(Job).where(Job.owner == owner)
+    return get_page(session, query, Job, limit=limit, after=after, visible=own)
 
 
 def cancel(session: Session, owner: str, job_id: str) -> Job:

@@ -46,7 +46,8 @@ def get_page(
     """
     if after is not None:
         known = (query if visible is None else visible).where(table.id == after)
-        last = session.execute(known).scalar_one_or_none() if after.isprintable() else None  # NUL: PostgreSQL refuses it
+        # PostgreSQL refuses a text with a NUL in it, both drivers a lone surrogate
+        last = session.execute(known).scalar_one_or_none() if after.isprintable() else None
         if last is None:
             raise InvalidRequest(
                 f"there is nothing with id {after!r} in this list: take `last_id` of a page", param="after"

@@ -129,3 +129,22 @@ def test_an_idempotency_key_finds_its_job_and_refuses_another_body(books: Databa
         assert idempotency.find_job_id(session, "local", "r", "k", {"a": 2}) is None
         session.expunge_all()
         idempotency.remember(session, "local", "r", "k", {"a": 2}, job_id)
+
+
+@pytest.mark.parametrize(("key", "value"), [("a'b", "x"), ("$", "x"), ("a", "é\n")])
+def test_a_strange_metadata_filter_finds_nothing(books: Database, key: str, value: str) -> None:
+    yb.submit(books, metadata={"a": "b"})
+    with books.reading() as session:
+        assert jobs.list_jobs(session, "local", limit=9, metadata={key: value}).items == []
+
+
+@pytest.mark.parametrize(("key", "value"), [('a"b', "x"), ("a", "\x00"), ("\ud800", "x")])
+def test_a_metadata_filter_that_a_database_can_not_take_is_refused(books: Database, key: str, value: str) -> None:
+    with pytest.raises(InvalidRequest), books.reading() as session:
+        jobs.list_jobs(session, "local", limit=9, metadata={key: value})
+
+
+@pytest.mark.parametrize("new", [{"name": "a\x00"}, {"metadata": {"a": "\x00"}}, {"metadata": {"\ud800": "x"}}])
+def test_a_text_that_can_not_be_stored_is_refused(books: Database, new: dict[str, object]) -> None:
+    with pytest.raises(InvalidRequest):
+        yb.submit(books, **new)
