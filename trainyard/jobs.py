@@ -139,7 +139,7 @@ def cancel(session: Session, owner: str, job_id: str) -> Job:
 
 
 def _ask_running_job(session: Session, job: Job, wish: Desired) -> bool:
-    """Write what a running job should do; its worker reads it within a tick. False: the job stopped running just now."""
+    """Write what a running job should do; its worker reads it within a tick. False: it stopped running just now."""
     if job.desired == wish.value:
         return True
     asked = session.execute(

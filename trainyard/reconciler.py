@@ -83,7 +83,7 @@ class Relay:
         self.queue_is_up = up
 
 
-def _due_words() -> Select[tuple[int]]:
+def _due_words() -> Select[int]:
     """Words whose job may be claimed now: a bell rung earlier would wake a worker that finds nothing."""
     due = or_(Job.id.is_(None), Job.not_before <= now())
     return select(Outbox.id).outerjoin(Job, Job.id == Outbox.job_id).where(due).order_by(Outbox.id).limit(100)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 from sqlalchemy import func, select, update
@@ -7,7 +9,8 @@ from sqlalchemy import func, select, update
 from tests.trainyard import yardbook as yb
 from trainyard.database import Database, now
 from trainyard.queue import SilentBell
-from trainyard.reconciler import Garbage, Reaper, Relay
+from trainyard.reconciler import Garbage, Reaper, Reconciler, Relay
+from trainyard.settings import Settings
 from trainyard.storage import LocalStorage
 from trainyard.tables import Checkpoint, Outbox
 
@@ -119,3 +122,34 @@ def test_garbage_removes_pruned_folders_after_the_grace(books: Database, tmp_pat
     Garbage(books, LocalStorage(tmp_path), grace_s=0).tick()
     assert not folder.exists()
     assert yb.statuses(books)[first] == "deleted"
+
+
+def test_a_frozen_queue_does_not_hold_up_the_reaper(books: Database, tmp_path: Path) -> None:
+    job_id = yb.submit(books)
+    yb.claim(books)
+    yb.write(books, job_id, lease_expires_at=1.0)
+    bell = FrozenBell()
+    reconciler = Reconciler(Settings(reaper_s=0.05), books, bell, LocalStorage(tmp_path))
+    reconciler.start()
+    try:
+        assert bell.entered.wait(10)
+        deadline = time.monotonic() + 10
+        while yb.look(books, job_id).state == "running" and time.monotonic() < deadline:
+            time.sleep(0.02)
+    finally:
+        bell.thaw.set()
+        reconciler.stop()
+    assert yb.look(books, job_id).state_reason == "lease_lost"
+
+
+class FrozenBell(SilentBell):
+    """Does not come back until it is thawed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.thaw = threading.Event(), threading.Event()
+
+    def waiting(self) -> int:
+        self.entered.set()
+        self.thaw.wait(20)
+        return 0
