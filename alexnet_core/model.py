@@ -38,7 +38,7 @@ def build_model(config: TrainConfig, num_classes: int, channels: int) -> AlexNet
         features.train()
     model = AlexNet(features, _build_classifier(config, num_features, num_classes))
     _initialise(model, config.init)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return model.to(memory_format=torch.channels_last)
 
 
 def count_parameters(model: nn.Module) -> int:

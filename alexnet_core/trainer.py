@@ -172,7 +172,8 @@ def _warm_up() -> None:
 
     model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
-    nn.functional.cross_entropy(model(torch.zeros(4, 1, 8, 8)), torch.zeros(4, dtype=torch.int64)).backward()
+    loss = nn.functional.cross_entropy(model(torch.zeros(4, 1, 8, 8)), torch.zeros(4, dtype=torch.int64))
+    loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
 
 

@@ -115,7 +115,7 @@ class Run:
         self.device = torch.device(spec.device)
         self.precision = select_precision(self.config, self.device)
         self.environment = describe_environment(self.device, self.precision)
-        self.channels = self.config.channels or self.pack.channels
+        self.channels = self.config.channels or self.pack.facts.channels
         self.preprocessing = Preprocessing.of(self.config, self.pack)
         split = np.asarray(self.pack.split)
         self.validate_on = (
@@ -125,7 +125,7 @@ class Run:
         self.steps_per_epoch = _count_steps(self.config, len(self.train_indices))
         self.steps = self.steps_per_epoch * self.config.epochs
         torch.manual_seed(_derive(spec.seed, _INIT_STREAM, 0))
-        self.model = build_model(self.config, len(self.pack.class_names), self.channels)
+        self.model = build_model(self.config, self.pack.facts.num_classes, self.channels)
         self.model.to(self.device)
         self.optimiser = build_optimiser(self.config, self.model)
         self.counts = _Counts()
@@ -251,8 +251,8 @@ class Run:
         self._epoch_began_at = time.monotonic()
 
     def _warn_if_not_learning(self, metrics: dict[str, float]) -> None:
-        num_classes = len(self.pack.class_names)
-        if metrics["train_loss"] > 0.98 * math.log(num_classes) and metrics["val_top1"] < 1.5 / num_classes:
+        num_classes = self.pack.facts.num_classes
+        if len(self.counts.history) == 1 and metrics["train_loss"] > 0.98 * math.log(num_classes):
             self.hooks.on_warning(
                 "not_learning",
                 f"after epoch {self.counts.epoch} the loss is {metrics['train_loss']:.3f}, that of guessing among "
@@ -277,7 +277,7 @@ class Run:
             path = self.spec.checkpoint_root / best["name"]
         if not np.any(np.asarray(self.pack.split) == 2):
             return None
-        model = build_model(self.config, len(self.pack.class_names), self.channels).to(self.device)
+        model = build_model(self.config, self.pack.facts.num_classes, self.channels).to(self.device)
         try:
             if path is None:
                 raise CheckpointCorrupt("the best epoch's checkpoint is gone")
@@ -307,12 +307,12 @@ class Run:
             raise Diverged(f"a weight is no number at step {counts.step}: lower lr (it is {self.config.lr})")
         metadata = {
             "format_version": 1, "kind": kind, "job_id": self.spec.job_id, "lease_epoch": self.spec.lease_epoch,
-            "epoch": counts.epoch, "step": counts.step, "metrics": metrics, "dataset": self.pack.name,
+            "epoch": counts.epoch, "step": counts.step, "metrics": metrics, "dataset": self.pack.facts.name,
             "dataset_digest": self.pack.digest, "weights_sha256": weights_sha256(weights), "seed": self.spec.seed,
             "environment": self.environment, "validate_on": self.validate_on,
         }  # fmt: skip
         checkpoint = Checkpoint(
-            self.spec.checkpoint_root / self._name(kind), self.config, tuple(self.pack.class_names),
+            self.spec.checkpoint_root / self._name(kind), self.config, tuple(self.pack.facts.class_names),
             self.preprocessing, metadata, weights,
             asdict(counts) | {"epoch_seconds": seconds}, optimiser_tensors(self.optimiser, self.model),
         )  # fmt: skip
