@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from api.batching import Model
 
 
@@ -67,7 +69,7 @@ class TorchModel:
 
     def preprocess(self, image_HWC: Any) -> Any:
         """See `Model`."""
-        return self._predictor.preprocess(image_HWC)
+        return self._predictor.preprocess(np.require(image_HWC, requirements=["C", "W"]))  # torch wants it writable
 
     def compute(self, inputs: list[Any]) -> list[list[float]]:
         """See `Model`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, select, update
+from sqlalchemy import ColumnElement, Select, func, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from trainyard.database import now
@@ -193,6 +193,8 @@ def move(
 
 def _columns_of_move(origin: JobState, target: JobState) -> dict[str, Any]:
     columns: dict[str, Any] = {"state": target.value}
+    if target is JobState.RUNNING:
+        columns |= {"started_at": func.coalesce(Job.started_at, now())}
     if origin is JobState.RUNNING:
         columns |= {"lease_owner": None, "lease_expires_at": None}
     if target is JobState.QUEUED:

@@ -43,6 +43,8 @@ def write_reports(
             _write_metric(session, lease, kind, report)
         elif kind == "checkpoint":
             commit_checkpoint(session, lease, _read_checkpoint(storage, report), keep_latest=keep_latest)
+        elif kind == "finished" and report["outcome"] == "succeeded":
+            columns["progress"] = _complete(columns.get("progress"), report)
         elif kind == "warning":
             write_fenced(session, lease, {"heartbeat_at": now()})
             data = {"message": report["message"]}
@@ -79,6 +81,12 @@ def _write_started(session: Session, lease: Lease, report: Report) -> dict[str, 
         "eta_s": None,
     }
     return {"state_reason": "training", "progress": progress}
+
+
+def _complete(latest: dict[str, Any] | None, report: Report) -> dict[str, Any]:
+    """The progress of a run that is done; its speed stays the last one measured, where this tick measured one."""
+    done = {"epoch": report["epoch"], "epochs": report["epoch"], "step": report["step"], "steps": report["step"]}
+    return done | {"fraction": 1.0, "images_per_s": (latest or {}).get("images_per_s"), "eta_s": 0.0}
 
 
 def _write_metric(session: Session, lease: Lease, kind: str, report: Report) -> None:

@@ -5,16 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 import torch
-from alexnet_core.builtin import BUILTINS
-from alexnet_core.images import decode_image
-from alexnet_core.preprocess import Preprocessing
-from alexnet_core.recipes import resolve
 
+from alexnet_core.builtin import BUILTINS
 from alexnet_core.checkpoint import Checkpoint, save_checkpoint, weights_sha256
+from alexnet_core.images import decode_image
 from alexnet_core.model import build_model
 from alexnet_core.predictor import Predictor
+from alexnet_core.preprocess import Preprocessing
+from alexnet_core.recipes import resolve
 from api.app import create_app
 from tests.api.served import Served, error_of, png
 from trainyard.database import Database
@@ -61,7 +62,7 @@ def test_the_network_answers_as_it_does_without_the_api(real: tuple[Served, Path
     assert len(predictions) == 10
     assert sum(row["probability"] for row in predictions) == pytest.approx(1)
     predictor = Predictor.load(folder)
-    logits_BK = predictor.logits(torch.stack([predictor.preprocess(decode_image(png(200, 8)))]))
+    logits_BK = predictor.logits(torch.stack([predictor.preprocess(np.array(decode_image(png(200, 8))))]))
     expected = torch.softmax(logits_BK.double(), dim=1)[0]
     for row in predictions:
         assert row["probability"] == pytest.approx(float(expected[row["index"]]), abs=1e-6)

@@ -1,0 +1,186 @@
+import errno
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from alexnet_core import checkpoint as checkpoints
+from alexnet_core.checkpoint import load_checkpoint, save_checkpoint, verify_checkpoint
+from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, DiskFull, Diverged
+from alexnet_core.evaluate import evaluate
+from alexnet_core.pack import Pack
+from alexnet_core.predictor import Predictor
+from alexnet_core.training import Run, RunResult, RunSpec
+
+from .toy import CONFIG, QuietHooks, write_toy_pack
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory):
+    return write_toy_pack(tmp_path_factory.mktemp("packs") / "toy")
+
+
+def train(pack: Pack, root: Path, config=CONFIG, stop_after=None, **spec) -> RunResult:
+    return Run(RunSpec(config, pack, 7, root, **spec), QuietHooks(stop_after)).train()
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "keras_sgd", "adamw"])
+def test_a_run_stopped_anywhere_and_resumed_ends_with_the_same_bits(pack, tmp_path, optimiser):
+    config = CONFIG.with_overrides({"optimiser": optimiser})
+    whole = train(pack, tmp_path / "whole", config)
+    for stop_after in (1, 7, 10, 15, 22):
+        root = tmp_path / str(stop_after)
+        stopped = train(pack, root, config, stop_after)
+        assert stopped.outcome == "stopped"
+        resumed = train(pack, root, config, resume_from=stopped.last_checkpoint, lease_epoch=1)
+        assert (resumed.weights_sha256, resumed.test) == (whole.weights_sha256, whole.test)
+
+
+def test_a_checkpoint_of_another_seed_is_refused(pack, tmp_path):
+    stopped = train(pack, tmp_path, stop_after=2)
+    with pytest.raises(CheckpointIncompatible):
+        Run(RunSpec(CONFIG, pack, 8, tmp_path, resume_from=stopped.last_checkpoint), QuietHooks())
+
+
+def test_a_diverging_run_fails_and_commits_nothing(pack, tmp_path):
+    with pytest.raises(Diverged):
+        train(pack, tmp_path, CONFIG.with_overrides({"lr": 10.0, "norm": "none", "schedule": "constant", "mean": (0.0,),
+                                                     "std": (1e-6,), "momentum": 0.99}))  # fmt: skip
+    assert not list(tmp_path.glob("epoch-*"))
+
+
+def test_predictor_and_evaluation_agree(pack, tmp_path):
+    result = train(pack, tmp_path)
+    predictor = Predictor.load(result.last_checkpoint)
+    predictor.warm([1])
+    measured = evaluate(predictor._model, pack, "test", predictor.preprocessing)
+    guesses = predictor.predict([pack.images[index] for index in range(130, 160)], top_k=9)
+    hits = sum(guess[0].index == label for guess, label in zip(guesses, pack.labels[130:], strict=True))
+    assert hits / 30 == pytest.approx(measured["top1"])
+    assert len(guesses[0]) == 3
+    assert sum(prediction.probability for prediction in guesses[0]) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "classes.json", "state/training_state.safetensors"])
+def test_a_flipped_bit_is_found_in_every_file(pack, tmp_path, name):
+    path = train(pack, tmp_path, stop_after=1).last_checkpoint
+    data = bytearray((path / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (path / name).write_bytes(data)
+    with pytest.raises(CheckpointCorrupt, match=name):
+        verify_checkpoint(path, state=True)
+
+
+def test_a_checkpoint_without_its_state_can_still_be_served(pack, tmp_path):
+    path = train(pack, tmp_path, stop_after=1).last_checkpoint
+    for file in (path / "state").iterdir():
+        file.unlink()
+    (path / "state").rmdir()
+    assert load_checkpoint(path).class_names == ("a", "b", "c")
+    with pytest.raises(CheckpointCorrupt):
+        load_checkpoint(path, state=True)
+
+
+def test_a_full_disk_leaves_nothing_behind(pack, tmp_path, monkeypatch):
+    whole = load_checkpoint(train(pack, tmp_path / "a", stop_after=1).last_checkpoint, state=True)
+
+    def fail(fileno):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(checkpoints.os, "fsync", fail)
+    with pytest.raises(DiskFull):
+        save_checkpoint(replace(whole, path=tmp_path / "b" / "again"))
+    assert list((tmp_path / "b").iterdir()) == []
+
+
+class Child:
+    """The real trainer child, over pipes."""
+
+    def __init__(self) -> None:
+        receive, send = os.pipe()
+        command = [sys.executable, "-m", "alexnet_core", "trainer", "--report-fd", str(send)]
+        self.process = subprocess.Popen(
+            [*command, "--parent-pid", str(os.getpid())], stdin=subprocess.PIPE, pass_fds=(send,)
+        )
+        os.close(send)
+        self.reports = os.fdopen(receive)
+
+    def send(self, **command) -> None:
+        self.process.stdin.write(json.dumps(command).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def read(self) -> dict | None:
+        line = self.reports.readline()
+        return json.loads(line) if line else None
+
+    def close(self) -> int:
+        self.reports.close()
+        self.process.stdin.close()
+        return self.process.wait(timeout=20)
+
+
+def serve(pack: Pack, root: Path, *, epochs=5, stop_at=None, **more) -> tuple[list[dict], int]:
+    child = Child()
+    assert child.read() == {"type": "ready"}
+    config = json.loads(CONFIG.with_overrides({"epochs": epochs}).model_dump_json())
+    spec = {
+        "job_id": "job_1", "lease_epoch": 1, "seed": 5, "config": config, "pack_dir": str(pack.path),
+        "pack_digest": pack.digest, "checkpoint_root": str(root), "resume_from": None, "best_checkpoint": None,
+        "init_from": None, "device": "cpu", "num_threads": 1, "recovery_every_s": 60, "tensorboard_dir": None,
+        "log_path": str(root / "log" / "trainer.log"), "lock_path": str(root / "slot.lock"), "failpoints": {},
+    }  # fmt: skip
+    child.send(type="spec", **(spec | more))
+    reports = []
+    while (report := child.read()) is not None:
+        reports.append(report)
+        if stop_at is not None and report["type"] == "epoch" and report["epoch"] == stop_at:
+            child.send(type="stop", reason="pause")
+    return reports, child.close()
+
+
+def test_the_child_trains_stops_and_goes_on_to_the_same_weights(pack, tmp_path):
+    whole, status = serve(pack, tmp_path / "whole", epochs=40)
+    assert (status, whole[-1]["outcome"], whole[-1]["step"]) == (0, "succeeded", 280)
+    assert {"started", "first_step", "progress", "interval", "epoch", "checkpoint", "finished"} <= {
+        report["type"] for report in whole
+    }
+    stopped, status = serve(pack, tmp_path / "parts", epochs=40, stop_at=2)
+    assert (status, stopped[-1]["outcome"], stopped[-1]["reason"]) == (0, "stopped", "pause")
+    last = [report for report in stopped if report["type"] == "checkpoint"][-1]
+    assert last["step"] == stopped[-1]["step"]
+    resumed, _ = serve(pack, tmp_path / "parts", epochs=40, resume_from=last["path"], lease_epoch=2)
+    assert resumed[0]["bit_exact"] is True
+    assert resumed[-1]["weights_sha256"] == whole[-1]["weights_sha256"]
+
+
+def test_a_changed_dataset_fails_before_the_first_step(pack, tmp_path):
+    reports, status = serve(pack, tmp_path, pack_digest="0" * 64)
+    assert status == 1
+    assert [report["code"] for report in reports] == ["dataset_changed"]
+
+
+@pytest.mark.parametrize("num_bytes", ["1", "20000", "60000"])
+def test_a_kill_while_saving_leaves_no_half_checkpoint(pack, tmp_path, num_bytes):
+    _, status = serve(pack, tmp_path, failpoints={"checkpoint_bytes": num_bytes}, epochs=1)
+    assert status in {0, -9}
+    for path in tmp_path.glob("epoch-*"):
+        verify_checkpoint(path, state=True)
+
+
+def test_the_child_ends_when_its_worker_does():
+    child = Child()
+    child.read()
+    assert child.close() == 3
