@@ -24,8 +24,8 @@ _DIGITS_TRAIN = 1437  # the first 1,437 images train (and validate), the last 36
 class LabelledImages:
     """A dataset as its publisher split it."""
 
-    images_NHWC: NDArray[np.uint8]
-    labels_N: NDArray[np.int64]
+    images: NDArray[np.uint8]  #: NHWC
+    labels: NDArray[np.int64]
     num_test: int  #: the last ones are the test images
 
 
@@ -55,16 +55,16 @@ def prepare(name: str, *, source_dir: Path | None, target_dir: Path) -> Pack:
     if builtin is None:
         raise DatasetUnavailable(f"There is no built-in dataset {name!r}. Known: {', '.join(BUILTINS)}.")
     data = builtin.read(source_dir)
-    split_N = np.full(len(data.labels_N), TEST, dtype=np.uint8)
-    num_train = len(data.labels_N) - data.num_test
-    validation = split_validation(data.labels_N[:num_train], data.images_NHWC[:num_train])
+    split_N = np.full(len(data.labels), TEST, dtype=np.uint8)
+    num_train = len(data.labels) - data.num_test
+    validation = split_validation(data.labels[:num_train], data.images[:num_train])
     split_N[:num_train] = np.where(validation, VAL, TRAIN)
     return write_pack(
         target_dir,
         name=name,
         class_names=builtin.facts.class_names,
-        images_NHWC=data.images_NHWC,
-        labels_N=data.labels_N,
+        images_NHWC=data.images,
+        labels_N=data.labels,
         split_N=split_N,
         flip_safe=builtin.facts.flip_safe,
     )
@@ -82,7 +82,7 @@ def _read_digits(source_dir: Path | None) -> LabelledImages:
         raise DatasetUnavailable(f"{path} does not hold the 1,797 digits. Install scikit-learn again.")
     # 0..16 becomes 0..255 by rounding v * 255 / 16: seventeen different values, so nothing is lost.
     images = np.round(table[:, :64] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-    return LabelledImages(images, table[:, 64], len(table) - _DIGITS_TRAIN)
+    return LabelledImages(images, table[:, 64].astype(np.int64), len(table) - _DIGITS_TRAIN)
 
 
 def _find_digits(source_dir: Path | None) -> Path:
@@ -121,8 +121,8 @@ def _fetch_fashion_mnist() -> LabelledImages:
 
 def _nowhere(name: str, exc: Exception) -> DatasetUnavailable:
     return DatasetUnavailable(
-        f"{name} is not on this machine and could not be fetched ({exc}). Put its four published files (…-ubyte.gz) into "
-        "the folder of dataset sources, or install Debian's package dataset-fashion-mnist."
+        f"{name} is not on this machine and could not be fetched ({exc}). Put its four published files (…-ubyte.gz) "
+        "into the folder of dataset sources, or install Debian's package dataset-fashion-mnist."
     )
 
 
@@ -135,9 +135,9 @@ def _read_idx_folder(folder: Path) -> LabelledImages:
     for images, labels in parts:
         if len(images) != len(labels) or images.shape[1:] != (28, 28) or (len(labels) and labels.max() > 9):
             raise DatasetUnavailable(f"The files in {folder} don't fit each other. Fetch them again.")
-    images = np.concatenate([images for images, _ in parts])[..., None]
-    labels = np.concatenate([labels for _, labels in parts]).astype(np.int64)
-    return LabelledImages(images, labels, len(parts[1][1]))
+    all_images = np.concatenate([images for images, _ in parts])[..., None]
+    all_labels = np.concatenate([labels for _, labels in parts]).astype(np.int64)
+    return LabelledImages(all_images, all_labels, len(parts[1][1]))
 
 
 def _find_idx(folder: Path, stem: str) -> Path | None:

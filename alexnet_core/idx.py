@@ -6,7 +6,7 @@ import gzip
 import zlib
 from math import prod
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ def read_idx(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
             if not zipped:
                 return _read(raw, path, dimensions, size_bytes)
             with gzip.GzipFile(fileobj=raw) as file:
-                return _read(file, path, dimensions, size_bytes * _MAX_DEFLATE_RATIO)
+                return _read(cast(IO[bytes], file), path, dimensions, size_bytes * _MAX_DEFLATE_RATIO)
     except (OSError, EOFError, zlib.error) as exc:
         raise DatasetUnavailable(f"{path} can't be read ({exc}). Fetch the file again.") from exc
 

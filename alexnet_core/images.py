@@ -1,7 +1,7 @@
 """The one decoder of image files, for datasets and predictions alike. Torch-free.
 
-The documented rule: the first frame; turned as EXIF says; 16-bit grey divided by 257; transparency laid on white; palettes,
-CMYK and other colour spaces converted to RGB; 1-bit and grey images stay grey.
+The documented rule: the first frame; turned as EXIF says; 16-bit grey divided by 257; transparency laid on white;
+palettes, CMYK and other colour spaces converted to RGB; 1-bit and grey images stay grey.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from alexnet_core.errors import ImageError, ImageFormatUnsupported, ImageTooLarge, ImageUnreadable
 
@@ -31,7 +31,7 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
     Raises:
         ImageUnreadable: empty, cut off or damaged.
         ImageTooLarge: more pixels than allowed; found in the header, before a pixel is decoded.
-        ImageFormatUnsupported: not JPEG, PNG, WebP, BMP, GIF or TIFF, or pixels of a kind that has no agreed brightness.
+        ImageFormatUnsupported: not JPEG, PNG, WebP, BMP, GIF or TIFF, or pixels that have no agreed brightness.
     """
     if not data:
         raise ImageUnreadable("The image has 0 bytes. Send the whole file.")
@@ -39,7 +39,7 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
         with _open(data) as image:
             if image.width * image.height > max_pixels:
                 raise ImageTooLarge(
-                    f"The image is {image.width}x{image.height}, more than {max_pixels / 1e6:g} megapixels. Scale it down."
+                    f"The image is {image.width}x{image.height}, more than {max_pixels:,} pixels. Scale it down."
                 )
             image.load()
             return _to_array(ImageOps.exif_transpose(image))
@@ -54,7 +54,7 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
 def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.UnidentifiedImageError as exc:
+    except UnidentifiedImageError as exc:
         raise ImageFormatUnsupported(
             "The bytes are not a whole image of a supported format. Send JPEG, PNG, WebP, BMP, GIF or TIFF."
         ) from exc
@@ -69,8 +69,8 @@ def _to_array(image: Image.Image) -> NDArray[np.uint8]:
         grey = image.mode in ("L", "1", "LA", "La")
         return _on_white(np.asarray(image.convert("LA" if grey else "RGBA")))
     if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))[..., None]
-    return np.asarray(image.convert("RGB"))
+        return np.array(image.convert("L"))[..., None]
+    return np.array(image.convert("RGB"))
 
 
 def _from_16_bit(pixels_HW: NDArray[np.integer]) -> NDArray[np.uint8]:
