@@ -1,0 +1,54 @@
+"""A real yard as child processes: queue server, worker and API, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+START_S = 90
+
+
+@dataclass
+class RunningYard:
+    process: subprocess.Popen[str]
+    url: str
+    folder: Path
+
+    def descendants(self) -> list[int]:
+        """Every process below the parent, whatever its depth, by /proc."""
+        children: dict[int, list[int]] = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+        found, waiting = [], [self.process.pid]
+        while waiting:
+            below = children.get(waiting.pop(), [])
+            found += below
+            waiting += below
+        return found
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=90)
+
+
+def start_yard(folder: Path, **settings: str) -> RunningYard:
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("TRAINYARD_")}
+    command = [sys.executable, "-m", "trainyard", "up", "--port", "0", "--data-dir", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=inherited | settings)
+    assert process.stdout is not None
+    deadline = time.monotonic() + START_S
+    for line in process.stdout:
+        if "is ready: " in line:
+            return RunningYard(process, line.split("is ready: ")[1].split()[0], folder)
+        assert time.monotonic() < deadline, "the yard did not get ready"
+    raise AssertionError(f"the yard ended with status {process.wait()}")

@@ -1,0 +1,180 @@
+"""The whole yard from outside: train, watch, predict, download, cancel, kill."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load as load_tensors
+
+from alexnet_core.checkpoint import load_checkpoint
+from alexnet_core.config import TrainConfig
+from alexnet_core.evaluate import evaluate
+from alexnet_core.model import build_model
+from alexnet_core.pack import open_pack
+from alexnet_core.predictor import Predictor
+from alexnet_core.preprocess import Preprocessing
+from tests.integration.running import RunningYard, start_yard
+from trainyard.client import ApiError, Client, Json
+
+pytestmark = pytest.mark.end_to_end
+
+
+@pytest.fixture(scope="module")
+def finished(yard: RunningYard) -> Json:
+    with Client(yard.url) as client:
+        job = client.create_job("digits", overrides={"epochs": 3}, seed=7)
+        return client.wait(job["id"], timeout_s=180)
+
+
+def test_a_job_trains_to_the_end_and_says_so(finished: Json) -> None:
+    assert finished["state"] == "succeeded", finished["error"]
+    assert [change["state"] for change in finished["state_history"]] == ["queued", "running", "succeeded"]
+    assert finished["progress"]["fraction"] == 1.0
+    assert finished["best"]["val_top1"] > 0.5
+    assert finished["test"]["num_images"] == 360
+    assert finished["started_at"] <= finished["finished_at"]
+
+
+def test_predictions_agree_with_the_evaluation_on_every_test_image(
+    yard: RunningYard, client: Client, finished: Json
+) -> None:
+    best = finished["best"]["checkpoint"]
+    pack = open_pack(yard.folder / "packs" / "ds_digits")
+    chosen = np.flatnonzero(np.asarray(pack.split) == 2)
+    folder = _checkpoint_folder(yard, client, best)
+    predictor = Predictor.load(folder)
+    hits = 0
+    for index in chosen[:60]:
+        pixels = np.array(pack.images[index])
+        answer = client.predict(_png(pixels), model=best, top_k=1)
+        expected = predictor.predict([pixels], 1)[0][0]
+        guess = answer["predictions"][0]
+        assert guess["label"] == expected.label
+        assert guess["probability"] == pytest.approx(expected.probability, abs=1e-4)
+        hits += guess["index"] == int(pack.labels[index])
+    assert hits / 60 > 0.5
+    checkpoint = load_checkpoint(folder)
+    model = build_model(checkpoint.config, len(checkpoint.class_names), checkpoint.preprocessing.channels)
+    model.load_state_dict(checkpoint.weights)
+    evaluation = evaluate(model, pack, "test", predictor.preprocessing)
+    assert evaluation is not None
+    assert evaluation["top1"] == pytest.approx(finished["test"]["top1"])
+
+
+def test_latest_serves_the_last_epoch(client: Client, finished: Json) -> None:
+    deadline = time.monotonic() + 20
+    while (answer := client.predict(_png(np.zeros((8, 8, 1), np.uint8))))["model"]["epoch"] != 3:
+        assert time.monotonic() < deadline, answer
+        time.sleep(0.2)
+    assert answer["model"] == {
+        "checkpoint": finished["latest_checkpoint"],
+        "job": finished["id"],
+        "epoch": 3,
+        "alias": "latest",
+    }
+
+
+def test_the_downloaded_bundle_gives_the_same_answers_by_hand(
+    yard: RunningYard, client: Client, finished: Json
+) -> None:
+    best = finished["best"]["checkpoint"]
+    with tarfile.open(fileobj=io.BytesIO(client.download_checkpoint(best))) as bundle:
+        files = {Path(member.name).name: bundle.extractfile(member).read() for member in bundle}  # type: ignore[union-attr]
+    classes = json.loads(files["classes.json"])
+    preprocessing = Preprocessing.model_validate_json(files["preprocessing.json"])
+    model = build_model(TrainConfig.model_validate_json(files["config.json"]), len(classes), preprocessing.channels)
+    model.load_state_dict(load_tensors(files["weights.safetensors"]))
+    model.eval()
+    pack = open_pack(yard.folder / "packs" / "ds_digits")
+    for index in np.flatnonzero(np.asarray(pack.split) == 2)[:10]:
+        pixels = np.array(pack.images[index])
+        with torch.inference_mode():
+            probabilities = model(preprocessing.to_input(torch.from_numpy(pixels)[None])).softmax(1)[0]
+        guess = client.predict(_png(pixels), model=best, top_k=1)["predictions"][0]
+        assert guess["label"] == classes[int(probabilities.argmax())]
+        assert guess["probability"] == pytest.approx(float(probabilities.max()), abs=1e-4)
+
+
+def test_a_running_job_is_served_and_a_cancel_keeps_a_checkpoint(client: Client, finished: Json) -> None:
+    job = client.create_job("digits", overrides={"epochs": 500}, seed=8)
+    deadline = time.monotonic() + 120
+    while not (job := client.get_job(job["id"]))["latest_checkpoint"]:
+        assert time.monotonic() < deadline, job
+        time.sleep(0.2)
+    answer = client.predict(_png(np.zeros((8, 8, 1), np.uint8)), model=job["id"])
+    assert answer["model"]["job"] == job["id"]
+    assert client.cancel_job(job["id"])["state"] == "cancelling"
+    job = client.wait(job["id"], timeout_s=30)
+    assert job["state"] == "cancelled"
+    newest = client.list_checkpoints(job["id"])[0]
+    assert newest["id"] == job["latest_checkpoint"]
+    with pytest.raises(ApiError, match="illegal_transition"):
+        client.cancel_job(finished["id"])
+
+
+def test_kill_of_the_parent_leaves_nothing_and_the_job_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    settings = {"TRAINYARD_LEASE_TTL_S": "3", "TRAINYARD_REAPER_S": "1"}
+    first = start_yard(folder, **settings)
+    with Client(first.url) as client:
+        job = client.create_job("digits", overrides={"epochs": 12}, seed=9)
+        deadline = time.monotonic() + 120
+        while not client.get_job(job["id"])["latest_checkpoint"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    below = first.descendants()
+    assert len(below) >= 4, "queue server, API, worker and trainer"
+    os.kill(first.process.pid, signal.SIGKILL)
+    first.process.wait()
+    _close(first)
+    deadline = time.monotonic() + 5
+    while alive := [pid for pid in below if _is_alive(pid)]:
+        assert time.monotonic() < deadline, [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in alive]
+        time.sleep(0.1)
+
+    second = start_yard(folder, **settings)
+    try:
+        with Client(second.url) as client:
+            resumed = client.wait(job["id"], timeout_s=180)
+    finally:
+        assert second.stop() == 0
+        _close(second)
+    assert resumed["state"] == "succeeded", resumed["error"]
+    assert resumed["attempt"] == 2
+    reasons = [change["reason"] for change in resumed["state_history"]]
+    assert reasons == ["submitted", "claimed", "lease_lost", "claimed", "finished"]
+
+
+def _checkpoint_folder(yard: RunningYard, client: Client, checkpoint_id: str) -> Path:
+    """The folder whose weights are this checkpoint's."""
+    job_id = client.predict(_png(np.zeros((8, 8, 1), np.uint8)), model=checkpoint_id)["model"]["job"]
+    step = next(row["step"] for row in client.list_checkpoints(job_id) if row["id"] == checkpoint_id)
+    return next((yard.folder / "checkpoints" / job_id).glob(f"epoch-{step:08d}-e*"))
+
+
+def _png(pixels_HWC: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels_HWC.squeeze()).save(file, format="PNG")
+    return file.getvalue()
+
+
+def _close(yard: RunningYard) -> None:
+    assert yard.process.stdout is not None
+    yard.process.stdout.close()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
