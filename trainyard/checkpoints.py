@@ -1,4 +1,4 @@
-"""Checkpoints in the books: commit, publish, retain, find. Their files are the storage's and `alexnet_core`'s business."""
+"""Checkpoints in the books: commit, publish, retain, find. Their files are up to the storage and `alexnet_core`."""
 
 from __future__ import annotations
 
@@ -256,10 +256,10 @@ def _usable(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint
 
 
-def _committed() -> Select[tuple[Checkpoint]]:
+def _committed() -> Select[Checkpoint]:
     return select(Checkpoint).where(Checkpoint.status == CheckpointStatus.COMMITTED.value)
 
 
-def _published(owner: str) -> Select[tuple[Checkpoint]]:
+def _published(owner: str) -> Select[Checkpoint]:
     published = _committed().where(Checkpoint.owner == owner, Checkpoint.publication.is_not(None))
     return published.order_by(Checkpoint.publication.desc())

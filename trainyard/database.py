@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Float, create_engine, event, text
+from sqlalchemy import Connection, CursorResult, Engine, Float, Update, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.compiler import compiles
@@ -88,6 +88,13 @@ class Database:
     def close(self) -> None:
         """Close all connections that nobody uses."""
         self.engine.dispose()
+
+
+def update_rows(session: Session, statement: Update) -> int:
+    """Run an UPDATE that returns nothing; the number of rows that it matched."""
+    result = session.execute(statement)
+    assert isinstance(result, CursorResult)
+    return result.rowcount
 
 
 @contextmanager

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from alexnet_core.config import DatasetFacts
 from sqlalchemy import Select, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from alexnet_core.config import DatasetFacts
 from trainyard.database import Database, now
 from trainyard.errors import DatasetNotFound
 from trainyard.pages import Page, get_page
@@ -101,5 +101,5 @@ def facts_of(dataset: Dataset) -> DatasetFacts:
     return DatasetFacts.model_validate(dataset.facts)
 
 
-def _visible(owner: str) -> Select[tuple[Dataset]]:
+def _visible(owner: str) -> Select[Dataset]:
     return select(Dataset).where(or_(Dataset.owner == owner, Dataset.owner.is_(None)))

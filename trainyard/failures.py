@@ -53,5 +53,6 @@ def get_failure(code: str) -> Failure:
 
 
 def backoff_s(failures: int, first_s: float) -> float:
-    """Seconds to wait before the next try: `first_s`, doubled with each failure after the first, at most five minutes."""
-    return min(MAX_BACKOFF_S, first_s * 2 ** max(0, failures - 1))
+    """Seconds to wait before the next try: `first_s`, doubled with each failure after the first; at most 5 minutes."""
+    factor: int = 2 ** max(0, failures - 1)
+    return min(MAX_BACKOFF_S, first_s * factor)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from trainyard.database import now
+from trainyard.database import now, update_rows
 from trainyard.errors import IllegalTransition, InvalidRequest, JobNotFound
 from trainyard.events import EventType, append_event
 from trainyard.ids import has_form, new_id
@@ -96,7 +96,7 @@ def list_jobs(
     Raises:
         InvalidRequest: no job can match, as a filter holds what can't be stored; or `after` names no job.
     """
-    query: Select[tuple[Job]] = select(Job).where(Job.owner == owner).options(joinedload(Job.dataset))
+    query = select(Job).where(Job.owner == owner).options(joinedload(Job.dataset))
     if state is not None:
         stored, desired = stored_states(state)
         query = query.where(Job.state == stored.value)
@@ -142,10 +142,8 @@ def _ask_running_job(session: Session, job: Job, wish: Desired) -> bool:
     """Write what a running job should do; its worker reads it within a tick. False: it stopped running just now."""
     if job.desired == wish.value:
         return True
-    asked = session.execute(
-        update(Job).where(Job.id == job.id, Job.state == JobState.RUNNING.value).values(desired=wish.value)
-    )
-    if asked.rowcount != 1:
+    running = update(Job).where(Job.id == job.id, Job.state == JobState.RUNNING.value)
+    if update_rows(session, running.values(desired=wish.value)) != 1:
         return False
     append_event(session, job.id, EventType.STATE, reason="requested")
     return True
@@ -183,7 +181,7 @@ def move(
     assert target in MOVES[origin], f"no move from {origin} to {target}"
     columns = _columns_of_move(origin, target) | {"state_reason": reason} | (values or {})
     statement = update(Job).where(Job.id == job_id, Job.state == origin.value, *guards).values(columns)
-    if session.execute(statement.execution_options(synchronize_session=False)).rowcount != 1:
+    if update_rows(session, statement.execution_options(synchronize_session=False)) != 1:
         return False
     append_event(session, job_id, EventType.STATE, reason=reason, worker_id=worker_id)
     if target is JobState.QUEUED:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from trainyard.database import now
+from trainyard.database import now, update_rows
 from trainyard.errors import LeaseLost
 from trainyard.events import EventType, append_event
 from trainyard.failures import DISK_FULL_WAIT_S, FAILURES, backoff_s, get_failure
@@ -172,7 +172,7 @@ def grant_grace(session: Session, ttl_s: float) -> int:
         .where(Job.state == JobState.RUNNING.value, Job.lease_expires_at < now() + ttl_s)
         .values(lease_expires_at=now() + ttl_s)
     )
-    return int(session.execute(statement.execution_options(synchronize_session=False)).rowcount)
+    return update_rows(session, statement.execution_options(synchronize_session=False))
 
 
 def _release(

@@ -18,6 +18,7 @@ class JsonLines(logging.Formatter):
     """Formats a record as one line of JSON; fields given by `extra=` become keys of their own."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """The line of a record, without a line break."""
         line: dict[str, object] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

@@ -23,12 +23,12 @@ class Page(Generic[Row]):
 
 def get_page(
     session: Session,
-    query: Select[tuple[Row]],
+    query: Select[Row],
     table: Any,
     *,
     limit: int,
     after: str | None,
-    visible: Select[tuple[Row]] | None = None,
+    visible: Select[Row] | None = None,
 ) -> Page[Row]:
     """The rows after a given one, newest first.
 
@@ -47,12 +47,12 @@ def get_page(
     if after is not None:
         known = (query if visible is None else visible).where(table.id == after)
         # PostgreSQL refuses a text with a NUL in it, both drivers a lone surrogate
-        last = session.execute(known).scalar_one_or_none() if after.isprintable() else None
+        last: Any = session.execute(known).scalar_one_or_none() if after.isprintable() else None
         if last is None:
             raise InvalidRequest(
                 f"there is nothing with id {after!r} in this list: take `last_id` of a page", param="after"
             )
-        older = or_(table.created_at < last.created_at, and_(table.created_at == last.created_at, table.id < last.id))  # type: ignore[attr-defined]
+        older = or_(table.created_at < last.created_at, and_(table.created_at == last.created_at, table.id < last.id))
         query = query.where(older)
     rows = session.scalars(query.order_by(table.created_at.desc(), table.id.desc()).limit(limit + 1)).all()
     return Page(items=list(rows[:limit]), has_more=len(rows) > limit)

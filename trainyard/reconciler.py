@@ -1,4 +1,4 @@
-"""Makes the world agree with the books, again and again: rings for waiting jobs, takes back expired leases, removes files.
+"""Makes the world agree with the books, over and over: rings for waiting jobs, reaps expired leases, removes files.
 
 Any number of reconcilers may run at once: every change is a compare-and-set, so one more only does nothing.
 """

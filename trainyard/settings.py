@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     """Port that the API listens on. 0: any free one; the ready line names it."""
 
     admin_key: SecretStr | None = None
-    """The key that every request must carry as `Authorization: Bearer <key>`; at least 16 characters. None: no key is asked for."""
+    """Key that every request carries as `Authorization: Bearer <key>`; at least 16 characters. None: none is needed."""
 
     allow_open_network: bool = False
     """Listen on a non-loopback address although there is no key. Only behind a proxy that authenticates."""
@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     """Jobs that a worker trains at once. Default: one a GPU, or one on a machine without."""
 
     devices: str = "auto"
-    """Devices that the slots use, by comma: `cpu`, `cuda:0,cuda:1`. `auto`: every GPU that `nvidia-smi` lists, else the CPU."""
+    """The slots' devices, by comma: `cpu`, `cuda:0,cuda:1`. `auto`: every GPU that `nvidia-smi` lists, else the CPU."""
 
     trainer_threads: int | None = Field(None, ge=1, le=1024)
     """CPU threads of one trainer. Default: the cores of the machine divided by the slots."""
@@ -52,7 +52,10 @@ class Settings(BaseSettings):
     """CPU threads of the API's inference. Default: half of the cores, at least one."""
 
     fashion_mnist_dir: Path | None = None
-    """Folder with Fashion-MNIST's four IDX files (`.gz` or not). Default: Debian's `dataset-fashion-mnist`, else one download."""
+    """Folder with Fashion-MNIST's four IDX files (`.gz` or not).
+
+    Default: Debian's `dataset-fashion-mnist`, else one download.
+    """
 
     recovery_every_s: float = Field(60, gt=0)
     """Seconds between two recovery checkpoints of a running job."""
@@ -135,7 +138,8 @@ class Settings(BaseSettings):
     def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and len(key.get_secret_value()) < MIN_KEY_LENGTH:
             raise ValueError(
-                f"admin_key is shorter than {MIN_KEY_LENGTH} characters: take a random one, as from `openssl rand -hex 24`"
+                f"admin_key is shorter than {MIN_KEY_LENGTH} characters: "
+                "take a random one, as from `openssl rand -hex 24`"
             )
         return key
 

@@ -110,7 +110,7 @@ class Station:
 
 
 def _lock_path(worker_id: str, index: int, device: str) -> Path:
-    """The file that a trainer locks while it uses a slot: one a GPU for the whole machine, one a CPU slot of a worker."""
+    """The file that a trainer locks while it uses a slot: one a GPU of the machine, one a CPU slot of a worker."""
     name = device.replace(":", "-") if device != "cpu" else f"{worker_id}-{index}"
     folder = Path(tempfile.gettempdir()) / f"trainyard-locks-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)

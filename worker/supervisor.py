@@ -1,8 +1,8 @@
 """One attempt of one job: prepares, starts a trainer, carries its reports into the books, and gives the job back.
 
-Everything that a trainer reports is written in one transaction a tick, under the lease. If the lease is over, nothing is
-written, the trainer is killed and its uncommitted files are removed. A database that does not answer does not stop the
-training: reports wait until it does.
+Everything that a trainer reports is written in one transaction a tick, under the lease. If the lease is over, nothing
+is written, the trainer is killed and its uncommitted files are removed. A database that does not answer does not stop
+the training: reports wait until it does.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ class Supervisor:
             self._enforce_stop(attempt, trainer)
 
     def _collect(self, attempt: Attempt, trainer: TrainerProcess) -> bool:
-        """Receive until the tick is over or something urgent came. Progress between two ticks is merged by the ledger."""
+        """Receive until the tick is over or something urgent came. The ledger merges progress between two ticks."""
         deadline = self._clock() + self._settings.tick_s
         had_report = False
         if trainer.has_ended:  # what is pending could not be written: wait before the next try
