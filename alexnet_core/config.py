@@ -78,7 +78,7 @@ class TrainConfig(BaseModel):
     """Passes over the training split."""
 
     schedule: Literal["constant", "step", "cosine", "one_cycle"] = "constant"
-    """How the learning rate changes. `cosine` and `one_cycle` (linear) stretch with `epochs`; `step` follows `lr_steps`."""
+    """How the learning rate changes. `cosine` and `one_cycle` (linear) stretch with `epochs`; `step` has `lr_steps`."""
     lr_steps: Annotated[tuple[LrStep, ...], BeforeValidator(_list_to_tuple)] = Field(default=(), max_length=100)
     """For `step`: pairs of the first epoch (from 0) at which a learning rate holds, and that rate. Not scaled."""
     warmup_fraction: float = Field(default=0.0, ge=0, le=0.9)
@@ -143,7 +143,7 @@ def _explain(param: str, error: Any) -> str:
     if not error["loc"]:
         return f"{param} do not fit together: {reason}"
     limits = _limits(str(error["loc"][0]))
-    return f"{param} is {str(error['input'])[:80]!r}: {reason}{f' (allowed: {limits})' if limits else ''}"
+    return f"{param} is {repr(error['input'])[:80]}: {reason}{f' (allowed: {limits})' if limits else ''}"
 
 
 def _limits(name: str) -> str:

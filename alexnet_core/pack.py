@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +117,7 @@ def write_pack(
         ValueError: the arrays don't fit each other.
         DatasetChanged: another pack with other content stands there already.
     """
-    labels_N = labels_N.astype(np.int64)
+    labels = labels_N.astype(np.int64)
     facts = DatasetFacts(
         name=name,
         num_classes=len(class_names),
@@ -129,12 +129,13 @@ def write_pack(
         num_val=int((split_N == VAL).sum()),
         num_test=int((split_N == TEST).sum()),
     )
-    _require_arrays(facts, images_NHWC, labels_N, split_N)
-    digest = _digest(facts, images_NHWC, labels_N, split_N)
+    _require_arrays(facts, images_NHWC, labels, split_N)
+    digest = _digest(facts, images_NHWC, labels, split_N)
     target_dir.parent.mkdir(parents=True, exist_ok=True)
     temp = Path(tempfile.mkdtemp(prefix=".tmp-pack-", dir=target_dir.parent))
     try:
-        for file_name, array in zip(_ARRAYS, (images_NHWC, labels_N, split_N), strict=True):
+        arrays: tuple[NDArray[Any], ...] = (images_NHWC, labels, split_N)
+        for file_name, array in zip(_ARRAYS, arrays, strict=True):
             _write_array(temp / file_name, array)
         mean, std = _statistics(images_NHWC, split_N)
         meta = {"format_version": FORMAT_VERSION, **facts.model_dump(mode="json"), "mean": mean, "std": std}
@@ -206,7 +207,7 @@ def _digest(facts: DatasetFacts, images: NDArray[np.uint8], labels: NDArray[np.i
     sha = hashlib.sha256(json.dumps([FORMAT_VERSION, content], sort_keys=True).encode())
     for array in (images, labels.astype("<i8", copy=False), split):
         for start in range(0, len(array), _CHUNK_IMAGES):
-            sha.update(np.ascontiguousarray(array[start : start + _CHUNK_IMAGES]))
+            sha.update(np.ascontiguousarray(array[start : start + _CHUNK_IMAGES]).data)
     return sha.hexdigest()
 
 
@@ -255,6 +256,6 @@ def _move_into_place(temp: Path, target: Path, digest: str) -> None:
     except OSError:  # another writer was faster, or an older pack stands there
         if not (target / "pack.json").exists():
             raise
-        if cast(str, open_pack(target).digest) != digest:
+        if open_pack(target).digest != digest:
             raise DatasetChanged(f"Another dataset stands at {target} already. Packs are never overwritten.") from None
     _sync_dir(target.parent)

@@ -69,7 +69,7 @@ def _convert_channels(x_BCHW: Tensor, channels: int) -> Tensor:
         return x_BCHW
     if channels == 3:
         return x_BCHW.expand(-1, 3, -1, -1).contiguous()
-    red, green, blue = x_BCHW.split(1, dim=1)
+    red, green, blue = x_BCHW[:, 0:1], x_BCHW[:, 1:2], x_BCHW[:, 2:3]
     return red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2]
 
 

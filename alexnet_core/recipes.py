@@ -28,10 +28,11 @@ NOTES_CIFAR10 = Recipe(
     title="AlexNet on CIFAR-10, as in the reproduction notes",
     description="The paper's widths on 32 px images: conv1 11x11 stride 4, no LRN, one device; 21,622,154 parameters.",
     source=(
-        "A Keras reproduction of Krizhevsky 2012 on CIFAR-10, number by number: TensorFlow's 'same' padding, U(-0.05, 0.05) "
-        "convolution kernels, Glorot uniform dense layers, Nesterov with the learning rate inside the velocity, three "
-        "learning rates over 300 epochs, flips and sub-pixel shifts filled with 0 after standardisation, the test set as "
-        "validation set."
+        "A Keras reproduction of Krizhevsky 2012 on CIFAR-10, number by number: TensorFlow's 'same' padding, "
+        "U(-0.05, 0.05) convolution kernels, Glorot uniform dense layers, Nesterov with the "
+        "learning rate inside the velocity, three "
+        "learning rates over 300 epochs, flips and sub-pixel shifts filled with 0 after standardisation, the test set "
+        "as validation set."
     ),
     config=TrainConfig(
         widths=(96, 256, 384, 384, 256),
@@ -65,9 +66,10 @@ SMALL_IMAGES = Recipe(
     title="AlexNet for small images, for accuracy",
     description="The paper's order of layers with kernels made for images of about 32 px, and batch normalisation.",
     source=(
-        "Krizhevsky 2012, but: conv1 5x5 stride 1 (11x11 stride 4 leaves 8x8 of a 32 px image and costs accuracy), conv2 3x3, "
-        "batch normalisation for LRN (bears a higher learning rate), 1024 units in the hidden layers (an image has a fiftieth "
-        "of the pixels), one cycle of the learning rate and label smoothing for the manual schedule."
+        "Krizhevsky 2012, but: conv1 5x5 stride 1 (11x11 stride 4 leaves 8x8 of a 32 px image and costs accuracy), "
+        "conv2 3x3, batch normalisation for LRN (bears a higher learning rate), 1024 units in the hidden "
+        "layers (an image has a fiftieth of the pixels), one cycle of the learning rate and label "
+        "smoothing for the manual schedule."
     ),
     config=TrainConfig(
         widths=(64, 160, 256, 256, 256),
@@ -96,10 +98,10 @@ SMALL_IMAGES = Recipe(
 QUICK = Recipe(
     name="quick",
     title="A small AlexNet for a CPU",
-    description="Seconds to minutes on two cores: narrow layers, small kernels, batch normalisation, one-cycle schedule.",
+    description="Seconds to minutes on two cores: narrow layers, small kernels, batch normalisation, one cycle.",
     source=(
-        "As small-images, but narrower (32-64-96-96-64, 256 units in the hidden layers) on 24 px images, with a little turning "
-        "and zooming in place of larger crops: made to be quick without a GPU."
+        "As small-images, but narrower (32-64-96-96-64, 256 units in the hidden layers) on 24 px images, with a little "
+        "turning and zooming in place of larger crops: made to be quick without a GPU."
     ),
     config=TrainConfig(
         widths=(32, 64, 96, 96, 64),
