@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -52,8 +53,7 @@ class LocalStorage:
         """See `Storage`. The folder leaves its name first, so that a half-removed one is never taken for whole."""
         folder = self.folder(key)
         doomed = folder.with_name(f".gone-{folder.name}")
-        if folder.exists():
-            shutil.rmtree(doomed, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # gone already, or another reconciler was faster
             folder.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 

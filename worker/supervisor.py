@@ -119,6 +119,7 @@ class Supervisor:
             best = get_checkpoint(session, job.owner, best_id) if best_id else None
         root = self._storage.folder(f"checkpoints/{job.id}")
         root.mkdir(parents=True, exist_ok=True)
+        _sweep_half_written(root)
         log_path = self._settings.data_dir.absolute() / "logs" / "jobs" / f"{job.id}.log"
         log_path.parent.mkdir(parents=True, exist_ok=True)
         return {
@@ -309,3 +310,9 @@ class Supervisor:
         for report in attempt.pending:
             if report["type"] == "checkpoint":
                 shutil.rmtree(report["path"], ignore_errors=True)
+
+
+def _sweep_half_written(root: Path) -> None:
+    """Remove what trainers that were killed while saving left of this job. Only its lease's holder calls this."""
+    for folder in root.glob(".tmp-*"):
+        shutil.rmtree(folder, ignore_errors=True)
