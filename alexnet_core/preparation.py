@@ -11,6 +11,7 @@ from pathlib import Path
 
 from alexnet_core.builtin import BUILTINS, prepare
 from alexnet_core.errors import CoreError, DiskFull
+from alexnet_core.parent import die_with_parent
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,7 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--source", type=Path, default=None, help="folder of the source files, where they are not usual"
     )
+    parser.add_argument("--parent-pid", type=int, default=None, help="end when this process, our parent, ends")
     args = parser.parse_args(argv)
+    if args.parent_pid is not None:
+        die_with_parent(args.parent_pid)
     try:
         pack = prepare(args.dataset, source_dir=args.source, target_dir=args.target)
         answer = json.loads((pack.path / "pack.json").read_text(encoding="utf-8"))

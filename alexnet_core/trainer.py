@@ -7,7 +7,6 @@ to its parent.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import errno
 import fcntl
 import json
@@ -22,12 +21,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alexnet_core.parent import die_with_parent
+
 if TYPE_CHECKING:
     from alexnet_core.checkpoint import SavedCheckpoint
 
 log = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG = 1
 _PARENT_IS_GONE = 3
 
 
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--report-fd", type=int, required=True, help="file descriptor that reports are written to")
     parser.add_argument("--parent-pid", type=int, default=None, help="end at once if this is not the parent")
     options = parser.parse_args(argv)
-    _die_with_parent(options.parent_pid)
+    die_with_parent(options.parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     commands = Commands()
     signal.signal(signal.SIGTERM, lambda *_: commands.stop("drain"))
@@ -253,10 +253,3 @@ def _lock(path: str | None) -> int | None:
 
 def _path(value: str | None) -> Path | None:
     return Path(value) if value else None
-
-
-def _die_with_parent(parent_pid: int | None) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if parent_pid is not None and os.getppid() != parent_pid:
-        sys.exit("the parent process is gone")

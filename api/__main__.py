@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
-import signal
 import sys
 from contextlib import suppress
 from types import FrameType
@@ -15,9 +13,9 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from trainyard import logs
+from trainyard.processes import die_with_parent
 from trainyard.settings import Settings
 
-PR_SET_PDEATHSIG = 1
 GRACEFUL_S = 20
 
 
@@ -41,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--die-with-parent", type=int, metavar="PID", help="end when the process PID, our parent, ends")
     arguments = parser.parse_args(argv)
     if arguments.die_with_parent is not None:
-        _die_with_parent(arguments.die_with_parent)
+        die_with_parent(arguments.die_with_parent)
     try:
         settings = Settings()
         settings.check_exposure()
@@ -73,14 +71,6 @@ def main(argv: list[str] | None = None) -> int:
 def _refuse(reason: str) -> int:
     sys.stderr.write(f"trainyard api: {' '.join(reason.split())}\n")
     return 2
-
-
-def _die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, and end at once if it has already."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        raise SystemExit(3)
 
 
 if __name__ == "__main__":

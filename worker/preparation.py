@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,6 +38,7 @@ def prepare(settings: Settings, name: str, target: Path, *, while_waiting: Calla
         PreparationFailed: with the core's error code.
     """
     command = [sys.executable, "-m", "alexnet_core", "prepare", "--dataset", name, "--target", str(target)]
+    command += ["--parent-pid", str(os.getpid())]
     source = settings.fashion_mnist_dir if name == "fashion-mnist" else None
     if source is not None:
         command += ["--source", str(source)]
