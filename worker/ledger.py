@@ -39,6 +39,9 @@ def write_reports(
             columns["progress"] = {key: report.get(key) for key in _PROGRESS}
         elif kind == "started":
             columns |= _write_started(session, lease, report)
+        elif kind == "first_step":
+            write_fenced(session, lease, {"heartbeat_at": now()})
+            append_event(session, lease.job_id, EventType.PHASE, reason="first_step", worker_id=lease.worker_id)
         elif kind in {"interval", "epoch"}:
             _write_metric(session, lease, kind, report)
         elif kind == "checkpoint":

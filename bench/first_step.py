@@ -1,0 +1,55 @@
+"""How long a job waits for its first step on an idle yard, and how long a fresh yard takes to get ready.
+
+    .venv/bin/python bench/first_step.py [JOBS]
+
+Starts a yard in a temporary folder and sends one-epoch jobs one after the other, each once the trainer for the next one has
+had time to warm up. Prints seconds from a job's commit to the end of its first optimiser step, by the database's clock.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from sqlalchemy import select
+
+from trainyard.client import Client
+from trainyard.database import Database
+from trainyard.settings import Settings
+from trainyard.tables import Job, JobEvent
+from trainyard.yard import Yard
+
+WARM_UP_S = 8.0
+
+
+def main(num_jobs: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
+        settings = Settings(data_dir=Path(folder), port=0, admin_key=None, redis_url=None, database_url=None)
+        with Yard(settings) as yard, Client(yard.url) as client:
+            print(f"fresh folder to ready: {time.monotonic() - began:.2f} s")
+            for _ in range(num_jobs):
+                time.sleep(WARM_UP_S)
+                job = client.create_job("digits", overrides={"epochs": 1})
+                client.wait(job["id"], timeout_s=120)
+            waits = _list_waits(Database(settings.sqlalchemy_url))
+    print(f"POST to first step, {len(waits)} jobs: {' '.join(f'{wait:.2f}' for wait in waits)} s")
+    print(f"median {statistics.median(waits):.2f} s, worst {max(waits):.2f} s (the first job also prepares its dataset)")
+
+
+def _list_waits(database: Database) -> list[float]:
+    query = (
+        select(JobEvent.at - Job.created_at)
+        .join(Job, Job.id == JobEvent.job_id)
+        .where(JobEvent.reason == "first_step")
+        .order_by(Job.created_at)
+    )
+    with database.reading() as session:
+        return [float(wait) for wait in session.scalars(query)]
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 6)
