@@ -11,6 +11,14 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from sqlalchemy.exc import TimeoutError as PoolExhausted
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+
 from alexnet_core.errors import (
     ConfigError,
     CoreError,
@@ -21,14 +29,6 @@ from alexnet_core.errors import ImageTooLarge as CoreImageTooLarge
 from alexnet_core.errors import (
     UnknownRecipe as CoreUnknownRecipe,
 )
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
-from sqlalchemy.exc import TimeoutError as PoolExhausted
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
-from starlette.routing import Match
-
 from trainyard.errors import (
     DatabaseUnavailable,
     ImageTooLarge,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from fastapi import APIRouter, Query
+
 from alexnet_core.config import TrainConfig
 from alexnet_core.errors import ConfigError
 from alexnet_core.errors import UnknownRecipe as CoreUnknownRecipe
 from alexnet_core.geometry import count_parameters
 from alexnet_core.recipes import Recipe, get_recipe, list_recipes
-from fastapi import APIRouter, Query
-
 from api import errors
 from api.errors import RecipeNotFound
 from api.queries import AfterQuery, LimitQuery

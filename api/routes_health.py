@@ -6,11 +6,11 @@ import logging
 import tempfile
 from typing import Literal
 
-from alexnet_core.builtin import BUILTINS
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 from starlette.responses import RedirectResponse
 
+from alexnet_core.builtin import BUILTINS
 from api.services import Services, ServicesDep
 from trainyard.datasets import register_builtins
 from trainyard.errors import DatabaseUnavailable

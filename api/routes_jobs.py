@@ -5,12 +5,12 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any
 
-from alexnet_core.recipes import resolve
 from fastapi import APIRouter, Header, Query, Request, Response
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from alexnet_core.recipes import resolve
 from api import errors
 from api.queries import AfterQuery, LimitQuery
 from api.routes_checkpoints import describe_checkpoints

@@ -6,10 +6,10 @@ import asyncio
 import time
 from typing import Annotated, Any
 
-from alexnet_core.errors import ImageError
 from fastapi import APIRouter, Query, Request, Response
 from starlette.datastructures import UploadFile
 
+from alexnet_core.errors import ImageError
 from api import errors
 from api.errors import UnsupportedImageFormat
 from api.loading import Loaded

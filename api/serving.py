@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from alexnet_core.images import decode_image
-
 from api.batching import Batcher, Computed
 from api.loading import Loaded, Loader
 from api.runtime import Runtime
