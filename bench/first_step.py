@@ -3,7 +3,8 @@
     .venv/bin/python bench/first_step.py [JOBS]
 
 Starts a yard in a temporary folder and sends one-epoch jobs one after the other, each once the trainer for the next
-one has had time to warm up. Prints seconds from a job's commit to the end of its first optimiser step, by the database's clock.
+one has had time to warm up. Prints seconds from a job's commit to the end of
+its first optimiser step, by the database's clock.
 """
 
 from __future__ import annotations
