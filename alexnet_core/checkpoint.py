@@ -163,7 +163,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_bytes())
         version, files, state_files = manifest["format_version"], manifest["files"], manifest["state_files"]
         names = {*files, *state_files}
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as exc:
         raise CheckpointCorrupt(f"{path} is no whole checkpoint: its {MANIFEST} can't be read ({exc})") from exc
     if version != FORMAT_VERSION:
         raise CheckpointIncompatible(f"checkpoint {path} has format {version!r}; this version reads {FORMAT_VERSION}")
@@ -243,7 +243,7 @@ def _read_verified(path: Path, *, state: bool) -> dict[str, bytes]:
     for name, entry in (manifest["files"] | (manifest["state_files"] if state else {})).items():
         try:
             data[name] = (path / name).read_bytes()
-        except OSError as exc:
+        except FileNotFoundError as exc:
             raise CheckpointCorrupt(f"checkpoint {path} lacks {name}: {exc.strerror}") from exc
         if len(data[name]) != entry["size"] or hashlib.sha256(data[name]).hexdigest() != entry["sha256"]:
             raise CheckpointCorrupt(f"{name} of checkpoint {path} differs from its manifest: use an older checkpoint")

@@ -184,3 +184,14 @@ def test_the_child_ends_when_its_worker_does():
     child = Child()
     child.read()
     assert child.close() == 3
+
+
+def test_a_read_error_is_not_taken_for_a_damaged_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+
+    def fail(_path: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        load_checkpoint(tmp_path)
