@@ -1,7 +1,7 @@
 """The queue: a bell that wakes workers and knows nothing. What is to be done stands in the database alone.
 
 A lost, repeated or late ring is harmless, so nothing of the broker's promises is relied on. The Celery settings follow
-from that; the measurements behind them stand in `docs/reliability.md`.
+from that; the reasons stand in `docs/decisions/0001-the-queue-is-only-a-bell.md`.
 """
 
 from __future__ import annotations
