@@ -185,7 +185,7 @@ def _train(spec: dict[str, Any], commands: Commands, reports: Reports) -> dict[s
     from alexnet_core.pack import open_pack
     from alexnet_core.training import Run, RunSpec
 
-    lock = _lock(spec.get("lock_path"))
+    _lock(spec.get("lock_path"))
     torch.set_num_threads(int(spec.get("num_threads") or 1))
     config = TrainConfig.model_validate_json(json.dumps(spec["config"]))
     pack = open_pack(Path(spec["pack_dir"]))
@@ -199,8 +199,7 @@ def _train(spec: dict[str, Any], commands: Commands, reports: Reports) -> dict[s
         best_checkpoint=_path(spec.get("best_checkpoint")), failpoints=spec.get("failpoints") or {},
     )  # fmt: skip
     result = Run(run, ReportingHooks(commands, reports)).train()
-    if lock is not None:
-        log.info("%s at step %d", result.outcome, result.step)
+    log.info("%s at step %d", result.outcome, result.step)
     reason = commands.stop_reason if result.outcome == "stopped" else None
     return {
         "outcome": result.outcome, "reason": reason, "step": result.step, "epoch": result.epoch,
@@ -241,14 +240,13 @@ def _redirect_output(log_path: str | None) -> None:
     logging.Formatter.converter = time.gmtime
 
 
-def _lock(path: str | None) -> int | None:
-    """Take the slot's lock for as long as this process lives."""
+def _lock(path: str | None) -> None:
+    """Take the slot's lock for as long as this process lives: the descriptor is never closed."""
     if not path:
-        return None
+        return
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     fileno = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     fcntl.flock(fileno, fcntl.LOCK_EX)
-    return fileno
 
 
 def _path(value: str | None) -> Path | None:

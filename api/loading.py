@@ -18,7 +18,14 @@ from api.batching import Model
 from api.runtime import Runtime
 from trainyard.checkpoints import CheckpointStatus, get_checkpoint, get_latest, mark_corrupt
 from trainyard.database import Database
-from trainyard.errors import CheckpointNotFound, CheckpointPruned, DatabaseUnavailable, NoCheckpoint, ServiceError
+from trainyard.errors import (
+    CheckpointNotFound,
+    CheckpointPruned,
+    DatabaseUnavailable,
+    ModelLoading,
+    NoCheckpoint,
+    ServiceError,
+)
 from trainyard.storage import Storage
 from trainyard.tables import LOCAL_OWNER, Checkpoint
 
@@ -152,6 +159,9 @@ class Loader(threading.Thread):
             model = self._runtime.load(folder)
         except (CheckpointCorrupt, FileNotFoundError) as exc:
             raise self._put_aside(checkpoint, exc) from exc
+        except OSError as exc:  # too many open files, say: the checkpoint may be whole, so the next try may succeed
+            log.warning("a checkpoint can't be read now", extra={"checkpoint": checkpoint.id, "detail": str(exc)})
+            raise ModelLoading from exc
         except Exception:
             log.exception("a checkpoint can't be loaded", extra={"checkpoint": checkpoint.id})
             self.unusable |= {checkpoint.id}

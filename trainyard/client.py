@@ -15,7 +15,9 @@ from typing import Any, Self
 
 import httpx
 
-FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
+from trainyard.states import JobState
+
+FINAL_STATES = frozenset(state.value for state in JobState if state.is_final)
 
 Json = dict[str, Any]
 

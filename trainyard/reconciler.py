@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy import Select, delete, func, or_, select, update
+from sqlalchemy.orm import Session
 
 from trainyard.checkpoints import CheckpointStatus
 from trainyard.database import Database, now
@@ -48,7 +49,10 @@ class Relay:
             return
         with self._database.reading() as session:
             words = list(session.scalars(_due_words()))
-            forgotten = self._count_forgotten(session) if self._rering_is_due() else 0
+            forgotten = 0
+            if self._clock() - self._last_rering >= self._rering_s:
+                self._last_rering = self._clock()
+                forgotten = self._count_forgotten(session)
             enough = 2 * max(1, count_slots(session)) if words or forgotten else 0
         if not words and not forgotten:
             return
@@ -67,14 +71,10 @@ class Relay:
             with self._database.writing() as session:
                 session.execute(delete(Outbox).where(Outbox.id.in_(words)))
 
-    def _rering_is_due(self) -> bool:
-        return self._clock() - self._last_rering >= self._rering_s
-
-    def _count_forgotten(self, session) -> int:  # type: ignore[no-untyped-def]
+    def _count_forgotten(self, session: Session) -> int:
         waiting = select(func.count()).where(
             Job.state == JobState.QUEUED.value, Job.not_before <= now(), Job.queued_at <= now() - self._rering_s
         )
-        self._last_rering = self._clock()
         return int(session.scalar(waiting) or 0)
 
     def _report(self, *, up: bool, detail: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -31,11 +32,16 @@ def migrate(database: Database) -> None:
 
 
 def current_revision(database: Database) -> str | None:
-    """The revision that the database's tables have; None for an empty database."""
-    with database.engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+    """The revision that the database's tables have; None for an empty database.
+
+    Raises:
+        DatabaseUnavailable: the database does not answer.
+    """
+    with database.reading() as session:
+        return MigrationContext.configure(session.connection()).get_current_revision()
 
 
+@cache
 def newest_revision() -> str:
     """The revision that this code needs."""
     head = ScriptDirectory.from_config(_config()).get_current_head()

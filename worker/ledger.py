@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from trainyard.checkpoints import CheckpointKind, NewCheckpoint, commit_checkpoint
 from trainyard.database import now
-from trainyard.events import EventType, append_event
-from trainyard.leases import Lease, write_fenced
+from trainyard.events import EventType
+from trainyard.leases import Lease, report_event
 from trainyard.storage import Storage
 from trainyard.tables import JobMetric
 from worker.trainer import Report
@@ -40,8 +40,7 @@ def write_reports(
         elif kind == "started":
             columns |= _write_started(session, lease, report)
         elif kind == "first_step":
-            write_fenced(session, lease, {"heartbeat_at": now()})
-            append_event(session, lease.job_id, EventType.PHASE, reason="first_step", worker_id=lease.worker_id)
+            report_event(session, lease, EventType.PHASE, reason="first_step")
         elif kind in {"interval", "epoch"}:
             _write_metric(session, lease, kind, report)
         elif kind == "checkpoint":
@@ -49,30 +48,15 @@ def write_reports(
         elif kind == "finished" and report["outcome"] == "succeeded":
             columns["progress"] = _complete(columns.get("progress"), report)
         elif kind == "warning":
-            write_fenced(session, lease, {"heartbeat_at": now()})
-            data = {"message": report["message"]}
-            append_event(
-                session, lease.job_id, EventType.WARNING, reason=report["code"], worker_id=lease.worker_id, data=data
-            )
+            report_event(session, lease, EventType.WARNING, reason=report["code"], data={"message": report["message"]})
     return columns
 
 
 def _write_started(session: Session, lease: Lease, report: Report) -> dict[str, Any]:
-    write_fenced(session, lease, {"heartbeat_at": now()})
-    data = {key: report.get(key) for key in _STARTED}
-    append_event(session, lease.job_id, EventType.STARTED, worker_id=lease.worker_id, data=data)
+    report_event(session, lease, EventType.STARTED, data={key: report.get(key) for key in _STARTED})
     if report.get("resumed_from") and not report.get("bit_exact", True):
-        data = {
-            "message": "resumed on another device, torch build, CPU or thread count: the weights may differ in bits"
-        }
-        append_event(
-            session,
-            lease.job_id,
-            EventType.WARNING,
-            reason="resume_not_bit_exact",
-            worker_id=lease.worker_id,
-            data=data,
-        )
+        message = "resumed on another device, torch build, CPU or thread count: the weights may differ in bits"
+        report_event(session, lease, EventType.WARNING, reason="resume_not_bit_exact", data={"message": message})
     steps = report["steps"]
     progress = {
         "epoch": report["epoch"],

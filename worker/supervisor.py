@@ -160,8 +160,6 @@ class Supervisor:
             size = sum(file.stat().st_size for file in folder.iterdir())
             with self._database.writing() as session:
                 mark_ready(session, dataset.id, digest=pack["digest"], facts=facts, size_bytes=size)
-                session.flush()
-                session.refresh(session.merge(dataset))
             dataset.digest = dataset.digest or pack["digest"]
         if job.dataset_digest is None:
             with self._database.writing() as session:
