@@ -30,6 +30,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from alexnet_core.config import TrainConfig
+from alexnet_core.durable import sync_dir
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, DiskFull
 from alexnet_core.preprocess import Preprocessing
 
@@ -101,10 +102,10 @@ def save_checkpoint(checkpoint: Checkpoint, *, fail_after_bytes: int | None = No
             "state_files": {name: entry for name, entry in entries.items() if name.startswith("state/")},
         }
         of_manifest = writer.write(MANIFEST, _json_bytes(manifest))
-        _sync_dir(temporary / "state")
-        _sync_dir(temporary)
+        sync_dir(temporary / "state")
+        sync_dir(temporary)
         os.rename(temporary, target)
-        _sync_dir(target.parent)
+        sync_dir(target.parent)
     except OSError as exc:
         shutil.rmtree(temporary, ignore_errors=True)
         if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
@@ -227,14 +228,6 @@ def _check_free_space(parent: Path, size_bytes: int) -> None:
             f"and a checkpoint needs {2 * size_bytes // 1_000_000} MB "
             "(twice its size): free some and resume"
         )
-
-
-def _sync_dir(path: Path) -> None:
-    fileno = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fileno)
-    finally:
-        os.close(fileno)
 
 
 def _read_verified(path: Path, *, state: bool) -> dict[str, bytes]:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet_core.config import DatasetFacts
+from alexnet_core.durable import sync_dir
 from alexnet_core.errors import DatasetChanged, DatasetUnavailable
 
 FORMAT_VERSION = 1
@@ -140,7 +141,7 @@ def write_pack(
         mean, std = _statistics(images_NHWC, split_N)
         meta = {"format_version": FORMAT_VERSION, **facts.model_dump(mode="json"), "mean": mean, "std": std}
         _write_bytes(temp / "pack.json", json.dumps(meta | {"digest": digest}, indent=2).encode())
-        _sync_dir(temp)
+        sync_dir(temp)
         _move_into_place(temp, target_dir, digest)
     finally:
         shutil.rmtree(temp, ignore_errors=True)
@@ -241,14 +242,6 @@ def _write_bytes(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_dir(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _move_into_place(temp: Path, target: Path, digest: str) -> None:
     temp.chmod(0o755)
     try:
@@ -258,4 +251,4 @@ def _move_into_place(temp: Path, target: Path, digest: str) -> None:
             raise
         if open_pack(target).digest != digest:
             raise DatasetChanged(f"Another dataset stands at {target} already. Packs are never overwritten.") from None
-    _sync_dir(target.parent)
+    sync_dir(target.parent)

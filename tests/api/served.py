@@ -53,6 +53,7 @@ class FakeRuntime:
         self.batches: list[int] = []
         self.gate: threading.Event | None = None
         self.load_gate: threading.Event | None = None
+        self.trouble: OSError | None = None
 
     def start(self) -> None:
         pass
@@ -64,6 +65,8 @@ class FakeRuntime:
         self.loads.append(folder.name)
         if self.load_gate is not None:
             assert self.load_gate.wait(10)
+        if self.trouble is not None:
+            raise self.trouble
         if "damaged" in (folder / "manifest.json").read_text():
             raise CheckpointCorrupt("weights.safetensors does not match its sha256")
         return FakeModel(self)

@@ -180,6 +180,21 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_serves(trained: tu
     assert [row["id"] for row in served.http.get("/checkpoints").json()["data"]] == [first]
 
 
+def test_a_checkpoint_that_cannot_be_read_just_now_is_kept_and_tried_again(
+    trained: tuple[Served, str, str], runtime: FakeRuntime
+) -> None:
+    served, job_id, _ = trained
+    runtime.trouble = OSError(24, "Too many open files")
+    newer = served.add_checkpoint(job_id, 2).id
+    response = served.http.post(f"/predict?model={newer}", content=png(), headers=PNG)
+    error_of(response, 503, "model_loading")
+    assert response.headers["retry-after"]
+    runtime.trouble = None
+    body = served.http.post(f"/predict?model={newer}", content=png(), headers=PNG).json()
+    assert body["model"]["checkpoint"] == newer
+    wait_until(lambda: served.http.post("/predict", content=png(), headers=PNG).json()["model"]["checkpoint"] == newer)
+
+
 def test_what_waits_is_computed_together_and_more_than_fits_is_503(
     serve: Callable[..., Served], runtime: FakeRuntime
 ) -> None:
