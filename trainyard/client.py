@@ -62,6 +62,11 @@ class Client:
         """Ask for a job's end."""
         return self._request("POST", f"/jobs/{job_id}/cancel")
 
+    def list_datasets(self) -> list[Json]:
+        """The newest hundred datasets that jobs can train on, the built-in ones included."""
+        page = self._request("GET", "/datasets", params={"limit": 100})
+        return list(page["data"])
+
     def list_checkpoints(self, job_id: str) -> list[Json]:
         """The newest checkpoints of a job."""
         page = self._request("GET", f"/jobs/{job_id}/checkpoints", params={"limit": 100})

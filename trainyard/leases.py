@@ -142,20 +142,26 @@ def end_attempt(session: Session, lease: Lease, ending: Ending, *, first_backoff
     return _release(session, job, ending, lease.guards, first_backoff_s, worker_id=lease.worker_id)
 
 
-def reap(session: Session, *, first_backoff_s: float) -> list[str]:
-    """Take back every job whose lease ran out by the database's clock.
+def reap(session: Session, moment: float, *, first_backoff_s: float) -> list[str]:
+    """Take back every job whose lease ran out before a moment.
+
+    Args:
+        session: a writing one.
+        moment: by the database's clock, when the reaper looked whether it was late itself: a process that is frozen
+            after that look takes no lease that was alive then.
+        first_backoff_s: wait before the first retry.
 
     Returns:
         The ids of the jobs taken back.
     """
     expired = (
         select(Job)
-        .where(Job.state == JobState.RUNNING.value, Job.lease_expires_at < now())
+        .where(Job.state == JobState.RUNNING.value, Job.lease_expires_at < moment)
         .with_for_update(skip_locked=True)
     )
     reaped = []
     for job in session.scalars(expired).all():
-        guards = (Job.lease_epoch == job.lease_epoch, Job.lease_expires_at < now())
+        guards = (Job.lease_epoch == job.lease_epoch, Job.lease_expires_at < moment)
         _release(session, job, Ending(failure="lease_lost"), guards, first_backoff_s, worker_id=job.lease_owner)
         reaped.append(job.id)
     return reaped

@@ -124,7 +124,7 @@ class Reaper:
                 log.warning("the reaper was late: every lease lives on", extra={"leases": extended})
                 reaped = []
             else:
-                reaped = reap(session, first_backoff_s=self._first_backoff_s)
+                reaped = reap(session, moment[1], first_backoff_s=self._first_backoff_s)
         self._last_tick = moment
         for job_id in reaped:
             log.warning("a lease ran out; the job was taken back", extra={"job_id": job_id})

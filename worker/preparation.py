@@ -10,7 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from trainyard.database import Database
+from trainyard.datasets import mark_ready
 from trainyard.settings import Settings
+from trainyard.storage import Storage
+from trainyard.tables import Dataset
 from worker.trainer import scrubbed_environment
 
 
@@ -20,6 +24,44 @@ class PreparationFailed(Exception):
     def __init__(self, code: str, message: str) -> None:
         self.code = code
         super().__init__(message)
+
+
+def has_pack(storage: Storage, dataset: Dataset) -> bool:
+    """Whether a dataset's pack is in the books and on this machine."""
+    return dataset.digest is not None and (storage.folder(dataset.key) / "pack.json").exists()
+
+
+def prepare_builtin(
+    settings: Settings,
+    database: Database,
+    storage: Storage,
+    dataset: Dataset,
+    *,
+    while_waiting: Callable[[], None] = lambda: None,
+) -> str:
+    """Make the pack of a built-in dataset and write down that it is ready.
+
+    Args:
+        settings: say where the sources are.
+        database: gets the facts and the digest.
+        storage: where the pack will stand.
+        dataset: the built-in one.
+        while_waiting: called every tick; what it raises ends the preparation.
+
+    Returns:
+        The pack's digest.
+
+    Raises:
+        PreparationFailed: with the core's error code.
+        DatabaseUnavailable: the pack stands, the books don't know it yet.
+    """
+    folder = storage.folder(dataset.key)
+    pack = prepare(settings, dataset.name, folder, while_waiting=while_waiting)
+    facts = dataset.facts | {key: pack[key] for key in dataset.facts if key in pack}
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    with database.writing() as session:
+        mark_ready(session, dataset.id, digest=pack["digest"], facts=facts, size_bytes=size)
+    return str(pack["digest"])
 
 
 def prepare(settings: Settings, name: str, target: Path, *, while_waiting: Callable[[], None]) -> dict[str, Any]:

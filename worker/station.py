@@ -10,21 +10,26 @@ import tempfile
 import threading
 from pathlib import Path
 
+from alexnet_core.builtin import BUILTINS
 from trainyard.database import Database
+from trainyard.datasets import builtin_id, register_builtins
 from trainyard.errors import DatabaseUnavailable
 from trainyard.ids import new_id
 from trainyard.leases import claim
 from trainyard.schema import current_revision, newest_revision
 from trainyard.settings import Settings
 from trainyard.storage import LocalStorage
+from trainyard.tables import Dataset
 from trainyard.workers import WorkerIdentity, mark_seen, mark_stopped, register
 from worker.devices import list_devices, threads_per_slot
+from worker.preparation import PreparationFailed, has_pack, prepare_builtin
 from worker.supervisor import Slot, Supervisor
 from worker.trainer import WarmTrainers
 
 log = logging.getLogger(__name__)
 
 SIGN_OF_LIFE_S = 3.0
+FIRST_DATASET = "digits"  # small and always at hand: a newcomer's first job finds it prepared
 
 
 class Station:
@@ -42,9 +47,9 @@ class Station:
         self._trainers = WarmTrainers(threads)
         self._draining = threading.Event()
         self._ended = threading.Event()
-        storage = LocalStorage(settings.data_dir)
+        self._storage = LocalStorage(settings.data_dir)
         self._supervisor = Supervisor(
-            settings, self._database, storage, self._trainers, is_draining=self._draining.is_set
+            settings, self._database, self._storage, self._trainers, is_draining=self._draining.is_set
         )
 
     def open(self) -> None:
@@ -54,6 +59,7 @@ class Station:
         threading.Thread(target=self._show_life, name="signs-of-life", daemon=True).start()
         self._trainers.start()
         self._trainers.want_spare()
+        threading.Thread(target=self._prepare_first_dataset, name="first-dataset", daemon=True).start()
         log.info("worker is ready", extra={"worker": self.identity.id, "devices": list(self.identity.devices)})
 
     def drain(self) -> None:
@@ -97,6 +103,17 @@ class Station:
         job, lease = claimed
         self._supervisor.run(job, lease, slot)
         return True
+
+    def _prepare_first_dataset(self) -> None:
+        """Make the small dataset's pack now; if that fails, the job that needs it tries again and says why."""
+        try:
+            register_builtins(self._database, {FIRST_DATASET: BUILTINS[FIRST_DATASET].facts})
+            with self._database.reading() as session:
+                dataset = session.get(Dataset, builtin_id(FIRST_DATASET))
+            if dataset is not None and not has_pack(self._storage, dataset):
+                prepare_builtin(self._settings, self._database, self._storage, dataset)
+        except (OSError, DatabaseUnavailable, PreparationFailed) as exc:
+            log.warning("%s could not be prepared in advance: %s", FIRST_DATASET, exc)
 
     def _show_life(self) -> None:
         while not self._ended.wait(SIGN_OF_LIFE_S):

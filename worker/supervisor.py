@@ -19,7 +19,6 @@ from sqlalchemy.orm import Session
 
 from trainyard.checkpoints import find_resumable, get_checkpoint, mark_corrupt
 from trainyard.database import Database
-from trainyard.datasets import mark_ready
 from trainyard.errors import DatabaseUnavailable, LeaseLost, ServiceError
 from trainyard.events import EventType
 from trainyard.leases import Ending, Lease, end_attempt, heartbeat, report_event, write_fenced
@@ -28,7 +27,7 @@ from trainyard.states import Desired
 from trainyard.storage import Storage
 from trainyard.tables import Checkpoint, Job
 from worker.ledger import write_reports
-from worker.preparation import PreparationFailed, prepare
+from worker.preparation import PreparationFailed, has_pack, prepare_builtin
 from worker.trainer import Report, TrainerProcess, WarmTrainers
 
 log = logging.getLogger(__name__)
@@ -149,23 +148,20 @@ class Supervisor:
     def _ready_pack(self, attempt: Attempt) -> Path:
         """The folder of the job's pack, made first if it is a built-in one that nobody made here yet."""
         dataset, job = attempt.job.dataset, attempt.job
-        folder = self._storage.folder(dataset.key)
-        if dataset.digest is None or not (folder / "pack.json").exists():
+        if not has_pack(self._storage, dataset):
             with self._database.writing() as session:
                 data = {"phase": "preparing_dataset", "dataset": dataset.id}
                 report_event(session, attempt.lease, EventType.PHASE, reason="preparing_dataset", data=data)
                 write_fenced(session, attempt.lease, {"state_reason": "preparing_dataset"})
-            pack = prepare(self._settings, dataset.name, folder, while_waiting=lambda: self._beat(attempt))
-            facts = dataset.facts | {key: pack[key] for key in dataset.facts if key in pack}
-            size = sum(file.stat().st_size for file in folder.iterdir())
-            with self._database.writing() as session:
-                mark_ready(session, dataset.id, digest=pack["digest"], facts=facts, size_bytes=size)
-            dataset.digest = dataset.digest or pack["digest"]
+            digest = prepare_builtin(
+                self._settings, self._database, self._storage, dataset, while_waiting=lambda: self._beat(attempt)
+            )
+            dataset.digest = dataset.digest or digest
         if job.dataset_digest is None:
             with self._database.writing() as session:
                 write_fenced(session, attempt.lease, {"dataset_digest": dataset.digest})
             job.dataset_digest = dataset.digest
-        return folder
+        return self._storage.folder(dataset.key)
 
     def _beat(self, attempt: Attempt) -> None:
         """A heartbeat while something else than training goes on; a wish to stop waits for the trainer."""

@@ -30,7 +30,23 @@ pytestmark = pytest.mark.end_to_end
 
 
 @pytest.fixture(scope="module")
-def finished(yard: RunningYard) -> Json:
+def digits(yard: RunningYard) -> Json:
+    """The small dataset of a yard that was given no job yet."""
+    deadline = time.monotonic() + 60
+    with Client(yard.url) as client:
+        while True:
+            found = next(ds for ds in client.list_datasets() if ds["name"] == "digits")
+            if found["state"] == "ready" or time.monotonic() > deadline:
+                return found
+            time.sleep(0.2)
+
+
+def test_digits_is_prepared_before_any_job_asks_for_it(digits: Json) -> None:
+    assert (digits["state"], digits["num_train"] + digits["num_val"]) == ("ready", 1437)
+
+
+@pytest.fixture(scope="module")
+def finished(yard: RunningYard, digits: Json) -> Json:
     with Client(yard.url) as client:
         job = client.create_job("digits", overrides={"epochs": 3}, seed=7)
         return client.wait(job["id"], timeout_s=180)

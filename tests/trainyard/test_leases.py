@@ -4,6 +4,8 @@ import threading
 from typing import Any
 
 import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from tests.trainyard import yardbook as yb
 from trainyard import jobs, leases
@@ -11,6 +13,10 @@ from trainyard.database import Database, now
 from trainyard.errors import LeaseLost
 from trainyard.leases import Ending
 from trainyard.states import JobState
+
+
+def read_clock(session: Session) -> float:
+    return float(session.scalar(select(now())) or 0)
 
 
 def end(books: Database, lease: leases.Lease, **ending: Any) -> JobState:
@@ -118,7 +124,7 @@ def test_every_write_of_a_reaped_worker_is_refused(books: Database) -> None:
     old = yb.claim(books)
     yb.write(books, job_id, lease_expires_at=1.0)
     with books.writing() as session:
-        assert leases.reap(session, first_backoff_s=0) == [job_id]
+        assert leases.reap(session, read_clock(session), first_backoff_s=0) == [job_id]
     assert yb.look(books, job_id).state_reason == "lease_lost"
     for claimed_again in (False, True):
         if claimed_again:
@@ -130,6 +136,16 @@ def test_every_write_of_a_reaped_worker_is_refused(books: Database) -> None:
         with pytest.raises(LeaseLost):
             end(books, old, succeeded=True)
     assert yb.statuses(books) == {}
+
+
+def test_a_lease_that_was_alive_when_the_reaper_looked_is_kept(books: Database) -> None:
+    job_id = yb.submit(books)
+    yb.claim(books)
+    with books.writing() as session:
+        moment = read_clock(session)
+    yb.write(books, job_id, lease_expires_at=moment + 1e-6)  # over by now, but not at that moment
+    with books.writing() as session:
+        assert leases.reap(session, moment, first_backoff_s=0) == []
 
 
 def test_a_heartbeat_extends_the_lease_and_reads_the_wish(books: Database) -> None:
@@ -150,5 +166,5 @@ def test_the_reaper_honours_what_the_owner_wants(books: Database, desired: str, 
     yb.claim(books)
     yb.write(books, job_id, desired=desired, lease_expires_at=1.0)
     with books.writing() as session:
-        leases.reap(session, first_backoff_s=0)
+        leases.reap(session, read_clock(session), first_backoff_s=0)
     assert yb.look(books, job_id).state == state
