@@ -1,0 +1,149 @@
+"""Kills a process in the middle of its file work, at every place where a kill makes a difference.
+
+`python -m tests.alexnet_core.killing checkpoint|pack SOURCE TARGET` imports what it needs once, then forks a child for
+each place to die at. A child works in a folder of its own below TARGET, which is named after that place.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+OPERATIONS = frozenset({"open", "os.mkdir", "os.rename"})
+SURVIVED = "survived"  # in the name of the folder of the one child that had no place left to die at
+
+
+def kill_everywhere(what: str, source: Path, target: Path) -> list[Path]:
+    """Run this module in a fresh interpreter.
+
+    Returns:
+        The folder of each child; the last one is that of the child that lived.
+    """
+    target.mkdir()
+    command = [sys.executable, "-m", "tests.alexnet_core.killing", what, str(source), str(target)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+    return sorted(target.iterdir())
+
+
+def die_before_operation(number: int, folder: Path) -> None:
+    """Kill this process just before it opens, makes or renames its n-th file or folder below a folder."""
+    left = number
+
+    def look(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal left
+        if event in OPERATIONS and str(arguments[0]).startswith(str(folder)):
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left -= 1
+
+    sys.addaudithook(look)
+
+
+def die_at_file_size(size_bytes: int) -> None:
+    """Have the kernel kill this process when it writes past that place of any one file."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
+
+
+def fork(work: Callable[[], object]) -> bool:
+    """Whether the work was survived by the child that did it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        except BaseException as exc:
+            print(repr(exc), file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status in {0, -signal.SIGKILL, -signal.SIGXFSZ}, status
+    return status == 0
+
+
+def kill_saves(source: Path, target: Path) -> None:
+    """Source is a folder with one checkpoint; each child saves the next one beside a copy of it."""
+    import torch
+
+    from alexnet_core.checkpoint import load_checkpoint, save_checkpoint
+
+    torch.set_num_threads(1)
+    previous = load_checkpoint(next(source.iterdir()), state=True)
+    weights = {name: value + 1 if value.is_floating_point() else value for name, value in previous.weights.items()}
+    following = replace(previous, weights=weights)
+    saved = save_checkpoint(replace(following, path=target / "sizes" / "whole"))
+    shutil.rmtree(target / "sizes")
+
+    sizes = [entry["size"] for entry in saved.files.values()]
+    ends = {sum(sizes[: number + 1]) for number in range(len(sizes))} | {saved.size_bytes}
+    spread = {1 + round(part * (saved.size_bytes - 1) / 24) for part in range(25)}
+    for num_bytes in sorted(ends | spread | {end + 1 for end in ends if end < saved.size_bytes}):
+        root = target / f"bytes-{num_bytes:06d}"
+        shutil.copytree(source, root)
+        checkpoint = replace(following, path=root / "epoch-00000014-e1")
+        assert not fork(lambda: save_checkpoint(checkpoint, fail_after_bytes=num_bytes)), num_bytes  # noqa: B023
+    for number in count():
+        root = target / f"operation-{number:02d}"
+        shutil.copytree(source, root)
+        checkpoint = replace(following, path=root / "epoch-00000014-e1")
+
+        def save() -> None:
+            die_before_operation(number, root)  # noqa: B023
+            save_checkpoint(checkpoint)  # noqa: B023
+
+        if fork(save):
+            root.rename(target / SURVIVED)
+            return
+
+
+def kill_packs(source: Path, target: Path) -> None:
+    """Source is a pack; each child writes the same one into a folder of its own."""
+    from alexnet_core.pack import Pack, open_pack
+
+    pack = open_pack(source)
+
+    def write(root: Path, arm: Callable[[], None]) -> Pack:
+        arm()
+        return write_again(pack, root / "pack")
+
+    largest = max(path.stat().st_size for path in source.iterdir())
+    for part in range(24):
+        size_bytes = round(part * largest / 24)
+        root = target / f"bytes-{size_bytes:06d}"
+        root.mkdir()
+        assert not fork(lambda: write(root, lambda: die_at_file_size(size_bytes))), size_bytes  # noqa: B023
+    for number in count():
+        root = target / f"operation-{number:02d}"
+        root.mkdir()
+        if fork(lambda: write(root, lambda: die_before_operation(number, root))):  # noqa: B023
+            root.rename(target / SURVIVED)
+            return
+
+
+def write_again(pack: Any, path: Path) -> Any:
+    """The same pack at another place."""
+    from alexnet_core.pack import write_pack
+
+    return write_pack(
+        path,
+        name=pack.name,
+        class_names=pack.class_names,
+        images_NHWC=pack.images,
+        labels_N=pack.labels,
+        split_N=pack.split,
+        flip_safe=pack.facts.flip_safe,
+    )
+
+
+if __name__ == "__main__":
+    {"checkpoint": kill_saves, "pack": kill_packs}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
