@@ -83,7 +83,8 @@ def open_pack(path: Path) -> Pack:
 
     Raises:
         DatasetUnavailable: there is no whole pack at that path.
-        DatasetChanged: its files don't fit each other.
+        DatasetChanged: its files are damaged or don't fit each other.
+        OSError: they can't be read just now, which says nothing about them.
     """
     try:
         meta = json.loads((path / "pack.json").read_text(encoding="utf-8"))
@@ -96,7 +97,7 @@ def open_pack(path: Path) -> Pack:
         raise DatasetUnavailable(
             f"There is no dataset at {path}: {exc.filename} is missing. Prepare it again."
         ) from exc
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except (EOFError, ValueError, KeyError, TypeError) as exc:
         raise DatasetChanged(f"The pack at {path} can't be read ({exc}). Prepare the dataset again.") from exc
     _require_consistent(pack)
     return pack

@@ -1,7 +1,8 @@
 """Kills a process in the middle of its file work, at every place where a kill makes a difference.
 
-`python -m tests.alexnet_core.killing checkpoint|pack SOURCE TARGET` imports what it needs once, then forks a child for
-each place to die at. A child works in a folder of its own below TARGET, which is named after that place.
+`python -m tests.alexnet_core.killing checkpoint|pack|race SOURCE TARGET` imports what it needs once, then forks a child
+for each place to die at. A child works in a folder of its own below TARGET, which is named after that place. In a race
+the child only stops there, while another writer does the same work from start to end, and then goes on.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ def kill_everywhere(what: str, source: Path, target: Path) -> list[Path]:
     return sorted(target.iterdir())
 
 
-def die_before_operation(number: int, folder: Path) -> None:
-    """Kill this process just before it opens, makes or renames its n-th file or folder below a folder."""
+def die_before_operation(number: int, folder: Path, deadly: signal.Signals = signal.SIGKILL) -> None:
+    """Kill (or stop) this process just before it opens, makes or renames its n-th file or folder below a folder."""
     left = number
 
     def look(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal left
         if event in OPERATIONS and str(arguments[0]).startswith(str(folder)):
             if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), deadly)
             left -= 1
 
     sys.addaudithook(look)
@@ -56,8 +57,12 @@ def die_at_file_size(size_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, size_bytes))
 
 
-def fork(work: Callable[[], object]) -> bool:
-    """Whether the work was survived by the child that did it."""
+def fork(work: Callable[[], object], *, meanwhile: Callable[[], object] | None = None) -> bool:
+    """Do the work in a child; when it stops, do something else and have it go on.
+
+    Returns:
+        Whether the child did its work without being killed or stopped.
+    """
     pid = os.fork()
     if pid == 0:
         try:
@@ -66,9 +71,18 @@ def fork(work: Callable[[], object]) -> bool:
             print(repr(exc), file=sys.stderr, flush=True)
             os._exit(1)
         os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert status in {0, -signal.SIGKILL, -signal.SIGXFSZ}, status
-    return status == 0
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    was_stopped = os.WIFSTOPPED(status)
+    if was_stopped:
+        try:
+            assert meanwhile is not None
+            meanwhile()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+            _, status = os.waitpid(pid, 0)
+    exit_code = os.waitstatus_to_exitcode(status)
+    assert exit_code in {0, -signal.SIGKILL, -signal.SIGXFSZ}, exit_code
+    return exit_code == 0 and not was_stopped
 
 
 def kill_saves(source: Path, target: Path) -> None:
@@ -108,26 +122,56 @@ def kill_saves(source: Path, target: Path) -> None:
 
 def kill_packs(source: Path, target: Path) -> None:
     """Source is a pack; each child writes the same one into a folder of its own."""
-    from alexnet_core.pack import Pack, open_pack
+    from alexnet_core.pack import open_pack
 
     pack = open_pack(source)
-
-    def write(root: Path, arm: Callable[[], None]) -> Pack:
-        arm()
-        return write_again(pack, root / "pack")
-
     largest = max(path.stat().st_size for path in source.iterdir())
     for part in range(24):
         size_bytes = round(part * largest / 24)
-        root = target / f"bytes-{size_bytes:06d}"
-        root.mkdir()
-        assert not fork(lambda: write(root, lambda: die_at_file_size(size_bytes))), size_bytes  # noqa: B023
+        root = make_folder(target / f"bytes-{size_bytes:06d}")
+
+        def write_until_full() -> None:
+            die_at_file_size(size_bytes)  # noqa: B023
+            write_again(pack, root / "pack")  # noqa: B023
+
+        assert not fork(write_until_full), size_bytes
     for number in count():
-        root = target / f"operation-{number:02d}"
-        root.mkdir()
-        if fork(lambda: write(root, lambda: die_before_operation(number, root))):  # noqa: B023
+        root = make_folder(target / f"operation-{number:02d}")
+
+        def write() -> None:
+            die_before_operation(number, root)  # noqa: B023
+            write_again(pack, root / "pack")  # noqa: B023
+
+        if fork(write):
             root.rename(target / SURVIVED)
             return
+
+
+def race_packs(source: Path, target: Path) -> None:
+    """Source is a pack; each child stops while another writer writes the same pack to the same place."""
+    from alexnet_core.pack import open_pack
+
+    pack = open_pack(source)
+    for number in count():
+        root = make_folder(target / f"operation-{number:02d}")
+
+        def write() -> None:
+            die_before_operation(number, root, signal.SIGSTOP)  # noqa: B023
+            write_again(pack, root / "pack")  # noqa: B023
+
+        def write_meanwhile() -> None:
+            if (root / "pack").exists():  # noqa: B023
+                open_pack(root / "pack").verify()  # noqa: B023
+            write_again(pack, root / "pack").verify()  # noqa: B023
+
+        if fork(write, meanwhile=write_meanwhile):
+            root.rename(target / SURVIVED)
+            return
+
+
+def make_folder(path: Path) -> Path:
+    path.mkdir()
+    return path
 
 
 def write_again(pack: Any, path: Path) -> Any:
@@ -146,4 +190,6 @@ def write_again(pack: Any, path: Path) -> Any:
 
 
 if __name__ == "__main__":
-    {"checkpoint": kill_saves, "pack": kill_packs}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
+    {"checkpoint": kill_saves, "pack": kill_packs, "race": race_packs}[sys.argv[1]](
+        Path(sys.argv[2]), Path(sys.argv[3])
+    )
