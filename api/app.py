@@ -7,11 +7,19 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypedDict
 
 import anyio.to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 
-from api import errors, routes_catalogue, routes_checkpoints, routes_health, routes_jobs, routes_predictions
+from api import (
+    documentation,
+    errors,
+    routes_catalogue,
+    routes_checkpoints,
+    routes_health,
+    routes_jobs,
+    routes_predictions,
+)
 from api.middleware import Authentication, BodyLimit, LastResort, RequestId, SecurityHeaders
 from api.runtime import Runtime, TorchRuntime
 from api.services import Services
@@ -42,11 +50,14 @@ def create_app(
         runtime: what runs models; None: torch.
     """
     key = None if settings.admin_key is None else settings.admin_key.get_secret_value()
-    app = FastAPI(
+    app = documentation.DocumentedApp(
         title="Trainyard",
         summary="Training-as-a-service for AlexNet",
+        description=documentation.DESCRIPTION,
+        openapi_tags=documentation.TAGS,
         version=__version__,
         lifespan=_lifespan(settings, database, bell, runtime),
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
@@ -60,10 +71,12 @@ def create_app(
     )
     errors.install(app)
     app.include_router(routes_health.router)
-    app.include_router(routes_jobs.router)
-    app.include_router(routes_checkpoints.router)
-    app.include_router(routes_catalogue.router)
-    app.include_router(routes_predictions.router)
+    app.include_router(documentation.router)
+    locked = [] if key is None else [Depends(documentation.bearer)]
+    app.include_router(routes_jobs.router, dependencies=locked)
+    app.include_router(routes_predictions.router, dependencies=locked)
+    app.include_router(routes_checkpoints.router, dependencies=locked)
+    app.include_router(routes_catalogue.router, dependencies=locked)
     return app
 
 

@@ -38,6 +38,7 @@ from trainyard.errors import (
     NotFound,
     ServiceError,
     TooLarge,
+    Unauthenticated,
     UnknownRecipe,
     UnsupportedMedia,
 )
@@ -100,7 +101,7 @@ Responses = dict[int | str, dict[str, Any]]
 def responses(*kinds: type[ServiceError], success: Responses | None = None) -> Responses:
     """The entries of a route's OpenAPI `responses` for the errors that it may answer with, beside its own."""
     by_status: dict[int | str, list[str]] = {}
-    listed: list[type[ServiceError]] = [*kinds, ServiceError]
+    listed: list[type[ServiceError]] = [*kinds, Unauthenticated, ServiceError]
     for kind in listed:
         by_status.setdefault(kind.status, []).append(f"`{kind.code}`")
     refusals: Responses = {

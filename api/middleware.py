@@ -14,6 +14,7 @@ import re
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api import documentation
 from api.errors import build_response
 from trainyard.errors import ServiceError, TooLarge, Unauthenticated
 from trainyard.ids import new_id
@@ -21,7 +22,7 @@ from trainyard.logs import request_id
 
 log = logging.getLogger(__name__)
 
-OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json"}) | documentation.PATHS
 _SANE_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 _CLOSE = {"Connection": "close"}  # the rest of the body is not read
 
@@ -65,7 +66,7 @@ class SecurityHeaders:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["X-Content-Type-Options"] = "nosniff"
-                headers["Content-Security-Policy"] = "frame-ancestors 'none'"
+                headers.setdefault("Content-Security-Policy", "frame-ancestors 'none'")
                 if headers.get("content-type", "").startswith("application/json"):
                     headers["Cache-Control"] = "no-store"
             await send(message)

@@ -1,12 +1,16 @@
-"""Query parameters that several routes share."""
+"""Parameters that several routes share."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Path, Query
 
 LimitQuery = Annotated[int, Query(ge=1, le=100, description="Entries on the page at most.")]
 AfterQuery = Annotated[
     str | None, Query(pattern=r"^[0-9A-Za-z_-]{1,100}$", description="`last_id` of the page before.")
 ]
+JobPath = Annotated[str, Path(description="The job's id, such as `job_01m867mjxcwzg9jmycd4rmka44`.")]
+CheckpointPath = Annotated[str, Path(description="The checkpoint's id, such as `ckpt_01m867nfjbcxgh62576cf45x6p`.")]
+DatasetPath = Annotated[str, Path(description="The dataset's id or name, such as `ds_digits` or `digits`.")]
+RecipePath = Annotated[str, Path(description="The recipe's name, such as `quick`.")]

@@ -13,8 +13,9 @@ from alexnet_core.geometry import count_parameters
 from alexnet_core.recipes import Recipe, get_recipe, list_recipes
 from api import errors
 from api.errors import RecipeNotFound
-from api.queries import AfterQuery, LimitQuery
-from api.schemas import DatasetRead, ListRead, RecipeRead
+from api.queries import AfterQuery, DatasetPath, LimitQuery, RecipePath
+from api.schemas import ListRead
+from api.schemas_catalogue import DatasetRead, RecipeRead
 from api.services import CallerDep, ServicesDep
 from trainyard import datasets
 from trainyard.errors import DatabaseUnavailable, DatasetNotFound, InvalidConfig, InvalidRequest
@@ -27,7 +28,12 @@ ChannelsQuery = Annotated[
 ]
 
 
-@router.get("/datasets", tags=["datasets"], responses=errors.responses(InvalidRequest, DatabaseUnavailable))
+@router.get(
+    "/datasets",
+    tags=["datasets"],
+    summary="List datasets",
+    responses=errors.responses(InvalidRequest, DatabaseUnavailable),
+)
 def list_datasets(
     services: ServicesDep, caller: CallerDep, limit: LimitQuery = 20, after: AfterQuery = None
 ) -> ListRead[DatasetRead]:
@@ -38,9 +44,12 @@ def list_datasets(
 
 
 @router.get(
-    "/datasets/{dataset_id}", tags=["datasets"], responses=errors.responses(DatasetNotFound, DatabaseUnavailable)
+    "/datasets/{dataset_id}",
+    tags=["datasets"],
+    summary="Get a dataset",
+    responses=errors.responses(DatasetNotFound, DatabaseUnavailable),
 )
-def get_dataset(dataset_id: str, services: ServicesDep, caller: CallerDep) -> DatasetRead:
+def get_dataset(dataset_id: DatasetPath, services: ServicesDep, caller: CallerDep) -> DatasetRead:
     """One dataset, by id or by name."""
     if "\0" in dataset_id:
         raise DatasetNotFound(param="dataset_id")
@@ -48,15 +57,20 @@ def get_dataset(dataset_id: str, services: ServicesDep, caller: CallerDep) -> Da
         return DatasetRead.of(datasets.get_dataset(session, caller, dataset_id, param="dataset_id"))
 
 
-@router.get("/recipes", tags=["recipes"], responses=errors.responses(InvalidRequest, InvalidConfig))
+@router.get("/recipes", tags=["recipes"], summary="List recipes", responses=errors.responses(InvalidRequest))
 def list_all_recipes(num_classes: ClassesQuery = 10, channels: ChannelsQuery = None) -> ListRead[RecipeRead]:
     """All recipes. They are few: one page holds them."""
     found = [_describe(recipe, num_classes, channels, strict=False) for recipe in list_recipes()]
     return ListRead[RecipeRead].of(found, has_more=False, key="name")
 
 
-@router.get("/recipes/{name}", tags=["recipes"], responses=errors.responses(RecipeNotFound, InvalidConfig))
-def get_one_recipe(name: str, num_classes: ClassesQuery = 10, channels: ChannelsQuery = None) -> RecipeRead:
+@router.get(
+    "/recipes/{name}",
+    tags=["recipes"],
+    summary="Get a recipe",
+    responses=errors.responses(RecipeNotFound, InvalidRequest, InvalidConfig),
+)
+def get_one_recipe(name: RecipePath, num_classes: ClassesQuery = 10, channels: ChannelsQuery = None) -> RecipeRead:
     """One recipe: its complete config, the config's JSON schema, and the number of parameters."""
     try:
         recipe = get_recipe(name)

@@ -11,7 +11,7 @@ from starlette.responses import StreamingResponse
 
 from api import errors
 from api.archive import Archive, Damaged
-from api.queries import AfterQuery, LimitQuery
+from api.queries import AfterQuery, CheckpointPath, LimitQuery
 from api.schemas import CheckpointRead, ListRead
 from api.services import CallerDep, ServicesDep
 from trainyard import checkpoints
@@ -21,7 +21,7 @@ from trainyard.tables import Checkpoint, Job
 router = APIRouter(prefix="/checkpoints", tags=["checkpoints"])
 
 
-@router.get("", responses=errors.responses(InvalidRequest, DatabaseUnavailable))
+@router.get("", summary="List checkpoints", responses=errors.responses(InvalidRequest, DatabaseUnavailable))
 def list_checkpoints(
     services: ServicesDep, caller: CallerDep, limit: LimitQuery = 20, after: AfterQuery = None
 ) -> ListRead[CheckpointRead]:
@@ -31,8 +31,12 @@ def list_checkpoints(
         return ListRead[CheckpointRead].of(describe_checkpoints(session, page.items), has_more=page.has_more)
 
 
-@router.get("/{checkpoint_id}", responses=errors.responses(CheckpointNotFound, CheckpointPruned, DatabaseUnavailable))
-def get_checkpoint(checkpoint_id: str, services: ServicesDep, caller: CallerDep) -> CheckpointRead:
+@router.get(
+    "/{checkpoint_id}",
+    summary="Get a checkpoint",
+    responses=errors.responses(CheckpointNotFound, CheckpointPruned, DatabaseUnavailable),
+)
+def get_checkpoint(checkpoint_id: CheckpointPath, services: ServicesDep, caller: CallerDep) -> CheckpointRead:
     """One checkpoint: its metrics, files and checksums."""
     with services.database.reading() as session:
         row = checkpoints.get_checkpoint(session, caller, checkpoint_id)
@@ -41,6 +45,8 @@ def get_checkpoint(checkpoint_id: str, services: ServicesDep, caller: CallerDep)
 
 @router.get(
     "/{checkpoint_id}/download",
+    summary="Download a checkpoint",
+    response_description="A tar.",
     response_class=StreamingResponse,
     responses=errors.responses(
         *(CheckpointNotFound, CheckpointPruned, InvalidRequest, DatabaseUnavailable),
@@ -48,7 +54,7 @@ def get_checkpoint(checkpoint_id: str, services: ServicesDep, caller: CallerDep)
     ),
 )
 def download_checkpoint(
-    checkpoint_id: str,
+    checkpoint_id: CheckpointPath,
     services: ServicesDep,
     caller: CallerDep,
     format: Annotated[Literal["safetensors"], Query(description="Only `safetensors` is built yet.")] = "safetensors",

@@ -45,13 +45,17 @@ async def redirect_to_docs() -> RedirectResponse:
     return RedirectResponse("/docs")
 
 
-@router.get("/healthz")
+@router.get("/healthz", summary="Live?")
 async def get_health() -> Health:
     """Whether the process answers."""
     return Health()
 
 
-@router.get("/readyz", responses={503: {"model": Readiness, "description": "Not ready; the body says why."}})
+@router.get(
+    "/readyz",
+    summary="Ready?",
+    responses={503: {"model": Readiness, "description": "Not ready; the body says why."}},
+)
 def get_readiness(response: Response, services: ServicesDep) -> Readiness:
     """Whether requests should be sent here."""
     readiness = _look(services)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Body, Header, Query, Request, Response
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from alexnet_core.recipes import resolve
 from api import errors
-from api.queries import AfterQuery, LimitQuery
+from api.errors import BodyUnreadable, JsonInvalid
+from api.queries import AfterQuery, JobPath, LimitQuery
 from api.routes_checkpoints import describe_checkpoints
 from api.schemas import MAX_METADATA, CheckpointRead, JobCreate, JobRead, ListRead
 from api.services import CallerDep, Services, ServicesDep
@@ -27,6 +28,7 @@ from trainyard.errors import (
     InvalidConfig,
     InvalidRequest,
     JobNotFound,
+    TooLarge,
     UnknownRecipe,
 )
 from trainyard.events import list_state_changes
@@ -40,23 +42,61 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 CREATE_ROUTE = "POST /jobs"
 KeyHeader = Annotated[
     str | None,
-    Header(alias="Idempotency-Key", pattern=r"^[!-~]([ -~]{0,253}[!-~])?$", description="The same key, the same job."),
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[!-~]([ -~]{0,253}[!-~])?$",
+        description="1 to 255 characters of your choice: the same request, sent again with the same key within a day, "
+        "gives the job that it made the first time.",
+    ),
 ]
+NewJobBody = Annotated[
+    JobCreate,
+    Body(
+        openapi_examples={
+            "smallest": {"summary": "The least that is needed", "value": {"dataset": "digits"}},
+            "recipe": {
+                "summary": "A recipe with overrides, and a name to find the job by",
+                "value": {
+                    "dataset": "digits",
+                    "recipe": "small-images",
+                    "overrides": {"epochs": 5, "lr": 0.02},
+                    "name": "digits, lower rate",
+                    "metadata": {"team": "vision"},
+                    "seed": 7,
+                },
+            },
+        }
+    ),
+]
+_METADATA_FILTER: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "metadata",
+            "in": "query",
+            "style": "deepObject",
+            "explode": True,
+            "description": "`?metadata[key]=value`: only jobs with this pair; may be repeated.",
+            "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+        }
+    ]
+}
 
 
 @router.post(
     "",
     status_code=202,
+    summary="Queue a job",
+    response_description="Queued. `Location` is where to follow it.",
     responses=errors.responses(
         *(DatasetNotFound, InvalidRequest, UnknownRecipe, InvalidConfig, IdempotencyConflict, Conflict),
-        DatabaseUnavailable,
+        *(JsonInvalid, BodyUnreadable, TooLarge, DatabaseUnavailable),
         success={200: {"model": JobRead, "description": "This Idempotency-Key made this job before."}},
     ),
 )
 def create_job(
-    body: JobCreate, response: Response, services: ServicesDep, caller: CallerDep, idempotency_key: KeyHeader = None
+    body: NewJobBody, response: Response, services: ServicesDep, caller: CallerDep, idempotency_key: KeyHeader = None
 ) -> JobRead:
-    """Queue a training run and answer at once; follow it at `GET /jobs/{id}`."""
+    """Queue a training run and answer at once; follow it at `GET /jobs/{job_id}`."""
     job_id, is_new = _submit_once(services, caller, body, idempotency_key)
     services.reconciler.wake()
     if not is_new:
@@ -103,7 +143,12 @@ def _complete(services: Services, body: JobCreate, facts: Any) -> NewJob:
     )
 
 
-@router.get("", responses=errors.responses(InvalidRequest, DatasetNotFound, DatabaseUnavailable))
+@router.get(
+    "",
+    summary="List jobs",
+    openapi_extra=_METADATA_FILTER,
+    responses=errors.responses(InvalidRequest, DatasetNotFound, DatabaseUnavailable),
+)
 def list_jobs(
     request: Request,
     services: ServicesDep,
@@ -139,8 +184,8 @@ def _metadata_filters(request: Request) -> dict[str, str]:
     return pairs
 
 
-@router.get("/{job_id}", responses=errors.responses(JobNotFound, DatabaseUnavailable))
-def get_job(job_id: str, services: ServicesDep, caller: CallerDep) -> JobRead:
+@router.get("/{job_id}", summary="Get a job", responses=errors.responses(JobNotFound, DatabaseUnavailable))
+def get_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> JobRead:
     """One job: its state, progress, metrics and checkpoints."""
     with services.database.reading() as session:
         return describe_jobs(session, [jobs.get_job(session, caller, job_id)])[0]
@@ -149,10 +194,12 @@ def get_job(job_id: str, services: ServicesDep, caller: CallerDep) -> JobRead:
 @router.post(
     "/{job_id}/cancel",
     status_code=202,
+    summary="Cancel a job",
+    response_description="The job: `cancelled`, or `cancelling` until its step and a checkpoint are done.",
     responses=errors.responses(JobNotFound, IllegalTransition, DatabaseUnavailable),
 )
-def cancel_job(job_id: str, services: ServicesDep, caller: CallerDep) -> JobRead:
-    """Stop a job for good, at its next step. Repeating it is harmless."""
+def cancel_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> JobRead:
+    """Stop a job for good: a queued one at once, a running one at its next step. Repeating it is harmless."""
     with services.database.writing() as session:
         jobs.cancel(session, caller, job_id)
     services.reconciler.wake()
@@ -160,9 +207,13 @@ def cancel_job(job_id: str, services: ServicesDep, caller: CallerDep) -> JobRead
         return describe_jobs(session, [jobs.get_job(session, caller, job_id)])[0]
 
 
-@router.get("/{job_id}/checkpoints", responses=errors.responses(JobNotFound, InvalidRequest, DatabaseUnavailable))
+@router.get(
+    "/{job_id}/checkpoints",
+    summary="List a job's checkpoints",
+    responses=errors.responses(JobNotFound, InvalidRequest, DatabaseUnavailable),
+)
 def list_checkpoints_of_job(
-    job_id: str, services: ServicesDep, caller: CallerDep, limit: LimitQuery = 20, after: AfterQuery = None
+    job_id: JobPath, services: ServicesDep, caller: CallerDep, limit: LimitQuery = 20, after: AfterQuery = None
 ) -> ListRead[CheckpointRead]:
     """A page of a job's checkpoints, newest first."""
     with services.database.reading() as session:

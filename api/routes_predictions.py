@@ -11,15 +11,16 @@ from starlette.datastructures import UploadFile
 
 from alexnet_core.errors import ImageError
 from api import errors
-from api.errors import UnsupportedImageFormat
+from api.errors import BodyUnreadable, UnsupportedImageFormat
 from api.loading import Loaded
-from api.schemas import FileResult, LabelRead, ModelRead, PredictManyRead, PredictRead, TimingRead
+from api.schemas_predictions import FileResult, LabelRead, ModelRead, PredictManyRead, PredictRead, TimingRead
 from api.services import CallerDep, ServicesDep
 from api.serving import Engine, Prediction
 from trainyard.checkpoints import LATEST
 from trainyard.errors import (
     CheckpointNotFound,
     CheckpointPruned,
+    DatabaseUnavailable,
     ImageTooLarge,
     InvalidImage,
     InvalidRequest,
@@ -57,11 +58,13 @@ _REQUEST_BODY: dict[str, Any] = {
 
 @router.post(
     "/predict",
+    summary="Classify images",
+    response_description="The classes, most probable first. `X-Trainyard-Checkpoint` names the checkpoint.",
     openapi_extra=_REQUEST_BODY,
     responses=errors.responses(
         *(JobNotFound, CheckpointNotFound, CheckpointPruned, NoCheckpointOfJob, NoCheckpoint, ModelLoading),
-        *(PredictQueueFull, TooLarge, ImageTooLarge, InvalidImage, InvalidRequest, UnsupportedMedia),
-        UnsupportedImageFormat,
+        *(PredictQueueFull, TooLarge, ImageTooLarge, InvalidImage, InvalidRequest, BodyUnreadable, UnsupportedMedia),
+        *(UnsupportedImageFormat, DatabaseUnavailable),
     ),
 )
 async def predict(
@@ -78,7 +81,11 @@ async def predict(
     ] = LATEST,
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name; clipped to those that there are.")] = 5,
 ) -> PredictRead | PredictManyRead:
-    """Classify one image (multipart `file` or the raw body) or several (`file` repeated)."""
+    """Classify one image (multipart `file` or the raw body) or several (`file` repeated).
+
+    One image is answered with `predictions`, several with `results`: an entry a file, its predictions or its error.
+    The call fails only if none of the images could be classified.
+    """
     started = time.perf_counter()
     engine = services.engine
     images = await _read_images(request, services.settings.max_queued_predictions)

@@ -10,9 +10,8 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from trainyard.datasets import facts_of
 from trainyard.states import ShownState
-from trainyard.tables import Checkpoint, Dataset, Job, JobEvent
+from trainyard.tables import Checkpoint, Job, JobEvent
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 MAX_METADATA = 16
@@ -47,6 +46,9 @@ MetadataKey = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(
 MetadataValue = Annotated[str, Field(max_length=512), AfterValidator(_without_controls)]
 
 
+DESCRIBED = ConfigDict(use_attribute_docstrings=True)
+
+
 class JobCreate(BaseModel):
     """A training run to queue. `{"dataset": "digits"}` is enough."""
 
@@ -69,57 +71,92 @@ class JobCreate(BaseModel):
 class StateChange(BaseModel):
     """One line of a job's history."""
 
+    model_config = DESCRIBED
+
     state: ShownState
     at: datetime
     reason: str | None
+    """Machine-readable: `submitted`, `claimed`, `finished`, or the code of a failure."""
 
 
 class Progress(BaseModel):
     """How far a run is, as its worker said last."""
 
+    model_config = DESCRIBED
+
     epoch: int
+    """Epochs that are complete."""
     epochs: int | None
     step: int
+    """Optimiser steps that are done."""
     steps: int | None
+    """All steps of the run; null until it began."""
     fraction: float
+    """0 to 1."""
     images_per_s: float | None
+    """Training images a second, as measured last."""
     eta_s: float | None
+    """Seconds to the last step, at the present speed."""
 
 
 class JobRead(BaseModel):
     """One training run."""
 
+    model_config = DESCRIBED
+
     id: str
     object: Literal["job"] = "job"
     name: str | None
     state: ShownState
+    """What it does now; the last three are final."""
     state_reason: str | None
+    """Why it is in this state."""
     state_history: list[StateChange]
+    """Every change of `state`, oldest first."""
     dataset: str
+    """Id of the dataset."""
     recipe: str
     config: dict[str, Any]
+    """The complete training options: the recipe's, with the overrides."""
     metadata: dict[str, str]
     priority: int
+    """The highest is claimed first; 0 for all as yet."""
     owner: str
     parent_id: str | None
+    """The job that this one repeats; none as yet."""
     seed: int
+    """Of everything random in the run."""
     attempt: int
+    """How often a worker has taken the job; for information."""
     failures: int
+    """Crashes, hangs and lost leases since the last new checkpoint."""
     max_failures: int
+    """So many `failures` end the job as `failed` with `crash_loop`."""
     waiting_for: Literal["no_live_worker", "retry_backoff", "a_free_slot"] | None
+    """What a queued job waits for."""
     created_at: datetime
     queued_at: datetime
+    """When it went into the queue last."""
     started_at: datetime | None
+    """When a worker took it first."""
     finished_at: datetime | None
     worker: str | None
+    """Id of the worker that has it."""
     progress: Progress
     metrics: dict[str, Any] | None
+    """Of the last epoch: `train_loss`, `val_loss`, `val_top1`, `val_top5`, `seconds`."""
     best: dict[str, Any] | None
+    """The epoch with the highest `val_top1`: its number, checkpoint and metrics."""
     latest_checkpoint: str | None
+    """Id of the newest checkpoint."""
     test: dict[str, Any] | None
+    """Once at the end, of the best checkpoint on the test split: `loss`, `top1`, `top5`, `num_images`."""
     weights_sha256: str | None
+    """Of the newest checkpoint's weights; at the end, of the last weights."""
     error: dict[str, Any] | None
+    """Of a failed job: `type`, `code`, `message`, `retryable`."""
     links: dict[str, str]
+    """Where to go from here."""
 
     @classmethod
     def of(cls, job: Job, changes: Iterable[JobEvent], *, moment: float, num_workers: int) -> Self:
@@ -177,19 +214,32 @@ class JobRead(BaseModel):
 class CheckpointRead(BaseModel):
     """What a job left behind at one moment."""
 
+    model_config = DESCRIBED
+
     id: str
     object: Literal["checkpoint"] = "checkpoint"
     job: str
+    """Id of the job that made it."""
     kind: Literal["epoch", "recovery"]
+    """`epoch`: at an epoch's end, with metrics; `recovery`: in between, to go on from."""
     epoch: int
+    """Epochs that were complete."""
     step: int
+    """Optimiser steps that were done."""
     metrics: dict[str, Any]
+    """Of its epoch; empty for a recovery checkpoint."""
     is_best: bool
+    """Whether it is its job's best."""
     publication: int | None
+    """Rises with every published checkpoint of the yard; `latest` is the highest. Null: recovery."""
     files: dict[str, Any]
+    """Of every file that a download holds: `sha256` and `size`."""
     size_bytes: int
+    """All files together, the training state included."""
     weights_sha256: str
+    """Over the tensors' names, types, shapes and values."""
     manifest_sha256: str
+    """Of the file `manifest.json`, which lists the others' checksums."""
     created_at: datetime
     links: dict[str, str]
 
@@ -219,67 +269,6 @@ class CheckpointRead(BaseModel):
         )
 
 
-class DatasetRead(BaseModel):
-    """Labelled images that jobs can train on."""
-
-    id: str
-    object: Literal["dataset"] = "dataset"
-    name: str
-    state: Literal["registered", "ready", "failed"]
-    builtin: bool
-    digest: str | None
-    num_classes: int
-    class_names: list[str]
-    image_px: int
-    channels: int
-    flip_safe: bool
-    num_train: int | None
-    num_val: int | None
-    num_test: int | None
-    size_bytes: int | None
-    report: dict[str, Any] | None
-    created_at: datetime
-    ready_at: datetime | None
-    links: dict[str, str]
-
-    @classmethod
-    def of(cls, row: Dataset) -> Self:
-        """The dataset as clients see it."""
-        facts = facts_of(row)
-        return cls.model_validate(
-            facts.model_dump()
-            | {
-                "class_names": list(facts.class_names),
-                "id": row.id,
-                "name": row.name,
-                "state": row.state,
-                "builtin": row.owner is None,
-                "digest": row.digest,
-                "size_bytes": row.size_bytes,
-                "report": row.report,
-                "created_at": to_time(row.created_at),
-                "ready_at": to_time_or_none(row.ready_at),
-                "links": {"self": f"/datasets/{row.id}"},
-            }
-        )
-
-
-class RecipeRead(BaseModel):
-    """A named, complete set of hyper-parameters."""
-
-    name: str
-    object: Literal["recipe"] = "recipe"
-    title: str
-    description: str
-    source: str
-    config: dict[str, Any]
-    num_parameters: int | None
-    num_classes: int
-    channels: int
-    config_schema: dict[str, Any] | None = None
-    links: dict[str, str]
-
-
 Item = TypeVar("Item", bound=BaseModel)
 
 
@@ -299,56 +288,6 @@ class ListRead(BaseModel, Generic[Item]):
         return cls(
             data=list(items), first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=has_more
         )
-
-
-class ModelRead(BaseModel):
-    """Which checkpoint answered."""
-
-    checkpoint: str
-    job: str
-    epoch: int
-    alias: str | None
-
-
-class LabelRead(BaseModel):
-    """A class and its probability."""
-
-    label: str
-    index: int
-    probability: float
-
-
-class TimingRead(BaseModel):
-    """Where the time went, in milliseconds; of several images the slowest."""
-
-    preprocess_ms: float
-    queue_ms: float
-    inference_ms: float
-    total_ms: float
-
-
-class FileResult(BaseModel):
-    """The result for one of several images: predictions, or the error that it has."""
-
-    filename: str
-    predictions: list[LabelRead] | None = None
-    error: dict[str, Any] | None = None
-
-
-class PredictRead(BaseModel):
-    """The answer for one image."""
-
-    model: ModelRead
-    predictions: list[LabelRead]
-    timing: TimingRead
-
-
-class PredictManyRead(BaseModel):
-    """The answer for several images, in their order."""
-
-    model: ModelRead
-    results: list[FileResult]
-    timing: TimingRead
 
 
 def to_time(seconds: float) -> datetime:

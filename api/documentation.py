@@ -1,0 +1,129 @@
+"""What `/docs` and `/openapi.json` say beside the routes' own words, and the page that shows it.
+
+The page's scripts and styles come out of the `fastapi-offline` package, so it works without a network.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.security import HTTPBearer
+from starlette.responses import FileResponse, HTMLResponse, Response
+
+PAGE = "/docs"
+DESCRIPTION = """
+Train AlexNet on labelled images over HTTP, watch it, and predict from its newest checkpoint.
+
+1. `GET /datasets` lists what there is to train on.
+2. `POST /jobs` with `{"dataset": "digits"}` queues a training run and answers with its `id`.
+3. `GET /jobs/{job_id}` says how it stands, until `state` is `succeeded`, `failed` or `cancelled`.
+4. `POST /predict` with an image answers from the newest checkpoint, also while the job still trains.
+
+Where the yard has a key, press *Authorize* first. Times are RFC 3339 in UTC. Lists are pages, newest first; the next
+page is `?after=<last_id>`. Every refusal has one body, `{"error": {"type", "code", "message", "param", "request_id"}}`:
+`code` is for programs and stays as it is, `message` says what to do.
+"""
+TAGS = [
+    {"name": "jobs", "description": "Training runs: queue one, follow it, stop it."},
+    {"name": "predictions", "description": "Images in, classes out."},
+    {"name": "checkpoints", "description": "What jobs leave behind: weights, metrics and checksums."},
+    {"name": "datasets", "description": "Labelled images to train on."},
+    {"name": "recipes", "description": "Named, complete sets of hyper-parameters, which a job may override."},
+    {"name": "health", "description": "For load balancers and monitors; needs no key."},
+]
+
+bearer = HTTPBearer(
+    auto_error=False, scheme_name="key", description="The key that the yard was started with (`TRAINYARD_ADMIN_KEY`)."
+)
+"""Says in the document that a key is needed; `middleware.Authentication` is what asks for it."""
+
+_ASSETS = {
+    f"{PAGE}/swagger-ui.css": "text/css",
+    f"{PAGE}/swagger-ui-bundle.js": "text/javascript",
+    f"{PAGE}/favicon.png": "image/png",
+}
+_START = f"{PAGE}/start.js"
+PATHS = frozenset({PAGE, _START, *_ASSETS})
+
+_CACHED = {"Cache-Control": "public, max-age=3600"}
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HTML = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Trainyard API</title>
+<link rel="stylesheet" href="docs/swagger-ui.css">
+<link rel="icon" href="docs/favicon.png">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<noscript>This page needs JavaScript. The same as JSON: <a href="openapi.json">openapi.json</a></noscript>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"""
+_SCRIPT = """SwaggerUIBundle({
+  url: "openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  defaultModelsExpandDepth: 0,
+  displayRequestDuration: true,
+  validatorUrl: null,  // never send the address of a yard to a service on the internet
+});
+"""
+
+router = APIRouter(include_in_schema=False)
+
+
+class DocumentedApp(FastAPI):
+    """FastAPI, less the 422 that it adds to every route with a parameter: its body is not the one that we answer."""
+
+    def openapi(self) -> dict[str, Any]:
+        """See FastAPI."""
+        if self.openapi_schema is None:
+            self.openapi_schema = _without_foreign_bodies(super().openapi())
+        return self.openapi_schema
+
+
+@router.get(PAGE)
+async def show_page() -> HTMLResponse:
+    """The page."""
+    return HTMLResponse(_HTML, headers={"Content-Security-Policy": _POLICY})
+
+
+@router.get(_START)
+async def get_script() -> Response:
+    """What starts it; a file of its own, so that no inline script needs to be allowed."""
+    return Response(_SCRIPT, media_type="text/javascript", headers=_CACHED)
+
+
+def _add_asset(path: str, media_type: str) -> None:
+    name = path.removeprefix(f"{PAGE}/")
+    file = Path(str(distribution("fastapi-offline").locate_file(f"fastapi_offline/static/{name}")))
+
+    async def get_asset() -> FileResponse:
+        return FileResponse(file, media_type=media_type, headers=_CACHED)
+
+    router.add_api_route(path, get_asset, response_class=FileResponse, name=name)
+
+
+for _path, _media_type in _ASSETS.items():
+    _add_asset(_path, _media_type)
+
+
+def _without_foreign_bodies(document: dict[str, Any]) -> dict[str, Any]:
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if operation["responses"].get("422", {}).get("description") == "Validation Error":
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+    return document
