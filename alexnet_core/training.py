@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from alexnet_core.augment import augment, draw_table
+from alexnet_core.augment import Augmentation, draw_table
 from alexnet_core.checkpoint import Checkpoint, SavedCheckpoint, load_checkpoint, save_checkpoint, weights_sha256
 from alexnet_core.config import TrainConfig
 from alexnet_core.environment import describe_environment, select_precision
@@ -30,7 +30,7 @@ from alexnet_core.model import build_model
 from alexnet_core.optimiser import build_optimiser, load_optimiser_tensors, optimiser_tensors, set_learning_rate
 from alexnet_core.pack import Pack
 from alexnet_core.preprocess import Preprocessing
-from alexnet_core.schedule import learning_rate
+from alexnet_core.schedule import conv1_learning_rate, learning_rate, reason_to_end
 
 _PROGRESS_EVERY_S = 0.5
 _SAMPLER_STREAM, _DROPOUT_STREAM, _INIT_STREAM = 1, 3, 4
@@ -110,13 +110,15 @@ class _Counts:
 class Run:
     """One training run in this process."""
 
-    def __init__(self, spec: RunSpec, hooks: Hooks) -> None:
+    def __init__(self, spec: RunSpec, hooks: Hooks, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.spec, self.hooks, self.config, self.pack = spec, hooks, spec.config, spec.pack
         self.device = torch.device(spec.device)
         self.precision = select_precision(self.config, self.device)
         self.environment = describe_environment(self.device, self.precision)
         self.channels = self.config.channels or self.pack.facts.channels
         self.preprocessing = Preprocessing.of(self.config, self.pack)
+        self.augmentation = Augmentation(self.config, self.preprocessing, self.pack)
         split = np.asarray(self.pack.split)
         self.validate_on = (
             self.config.validate_on if np.any(split == 1) or self.config.validate_on == "test" else "test"
@@ -135,7 +137,7 @@ class Run:
             self._restore(spec.resume_from)
         self.loss_sum = torch.tensor(self.counts.epoch_loss, dtype=torch.float64, device=self.device)
         self._order_epoch = -1
-        self._saved_at = self._resumed_at = self._epoch_began_at = time.monotonic()
+        self._saved_at = self._resumed_at = self._epoch_began_at = self._clock()
         self._told_at, self._first_step_here = 0.0, self.counts.step
 
     def train(self) -> RunResult:
@@ -161,11 +163,12 @@ class Run:
         return self._stop() if test is None and self.hooks.should_stop() else self._result("succeeded", test)
 
     def _take_step(self) -> None:
-        images, labels_B, draws_B5 = self._next_batch()
-        lr = learning_rate(self.config, self.counts.step, self.steps_per_epoch)
-        set_learning_rate(self.optimiser, lr)
-        torch.manual_seed(_derive(self.spec.seed, _DROPOUT_STREAM, self.counts.step))
-        x_BCHW = augment(self.preprocessing.to_input(images), draws_B5, self.config)
+        images, labels_B, draws_BD = self._next_batch()
+        step, epoch = self.counts.step, self.counts.step // self.steps_per_epoch
+        own_lr = conv1_learning_rate(self.config, step, self.steps_per_epoch)
+        set_learning_rate(self.optimiser, self._learning_rate(step), own_lr)
+        torch.manual_seed(_derive(self.spec.seed, _DROPOUT_STREAM, step))
+        x_BCHW = self.augmentation(images, draws_BD, epoch)
         x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             logits_BK = self.model(x_BCHW)
@@ -179,12 +182,15 @@ class Run:
         if self.counts.step == self._first_step_here + 1:
             self.hooks.on_first_step()
 
+    def _learning_rate(self, step: int) -> float:
+        return learning_rate(self.config, step, self.steps_per_epoch, self.counts.history)
+
     def _next_batch(self) -> tuple[Tensor, Tensor, Tensor]:
         epoch, position = divmod(self.counts.step, self.steps_per_epoch)
         if epoch != self._order_epoch:
             generator = np.random.default_rng([self.spec.seed, epoch, _SAMPLER_STREAM])
             self._order = self.train_indices[generator.permutation(len(self.train_indices))]
-            self._draws = draw_table(self.spec.seed, epoch, len(self.pack.split))
+            self._draws = draw_table(self.spec.seed, epoch, len(self.pack.split), self.config)
             self._order_epoch = epoch
         chosen = self._order[position * self.config.batch_size : (position + 1) * self.config.batch_size]
         images = torch.from_numpy(np.ascontiguousarray(self.pack.images[chosen])).to(self.device, non_blocking=True)
@@ -192,7 +198,7 @@ class Run:
         return images, labels_B, torch.from_numpy(self._draws[chosen]).to(self.device)
 
     def _report_step(self) -> None:
-        counts, now = self.counts, time.monotonic()
+        counts, now = self.counts, self._clock()
         interval = self.config.interval_steps or max(1, self.steps_per_epoch // 20)
         at_interval = counts.step % interval == 0
         if not at_interval and now - self._told_at < _PROGRESS_EVERY_S:
@@ -202,7 +208,7 @@ class Run:
             "epoch": counts.epoch,
             "step": counts.step,
             "train_loss": self._mean_loss(),
-            "lr": learning_rate(self.config, counts.step - 1, self.steps_per_epoch),
+            "lr": self._learning_rate(counts.step - 1),
             "images_per_s": speed * self.config.batch_size,
         }
         if at_interval:
@@ -214,13 +220,13 @@ class Run:
 
     def _save_if_due(self) -> None:
         at_end = self.counts.step == (self.counts.epoch + 1) * self.steps_per_epoch
-        if at_end or time.monotonic() - self._saved_at < self.spec.recovery_every_s:
+        if at_end or self._clock() - self._saved_at < self.spec.recovery_every_s:
             return
         try:
             self._save("recovery", None, is_best=False)
         except DiskFull as exc:
             self.hooks.on_warning(exc.code, str(exc))
-            self._saved_at = time.monotonic()
+            self._saved_at = self._clock()
 
     def _finish_epoch(self) -> None:
         counts = self.counts
@@ -231,7 +237,7 @@ class Run:
         )  # fmt: skip
         if validation is None:
             return
-        seconds = counts.epoch_seconds + time.monotonic() - self._epoch_began_at
+        seconds = counts.epoch_seconds + self._clock() - self._epoch_began_at
         metrics = {"train_loss": train_loss} | {f"val_{key}": validation[key] for key in ("loss", "top1", "top5")}
         metrics["seconds"] = round(seconds, 3)
         counts.epoch += 1
@@ -248,7 +254,7 @@ class Run:
     def _start_epoch(self) -> None:
         self.counts.epoch_images, self.counts.epoch_seconds = 0, 0.0
         self.loss_sum.zero_()
-        self._epoch_began_at = time.monotonic()
+        self._epoch_began_at = self._clock()
 
     def _warn_if_not_learning(self, metrics: dict[str, float]) -> None:
         num_classes = self.pack.facts.num_classes
@@ -301,7 +307,7 @@ class Run:
         counts = self.counts
         self._mean_loss()
         counts.epoch_loss = float(self.loss_sum)
-        seconds = counts.epoch_seconds + time.monotonic() - self._epoch_began_at
+        seconds = counts.epoch_seconds + self._clock() - self._epoch_began_at
         weights = {name: value.detach().cpu() for name, value in self.model.state_dict().items()}
         if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
             raise Diverged(f"a weight is no number at step {counts.step}: lower lr (it is {self.config.lr})")
@@ -318,7 +324,7 @@ class Run:
         )  # fmt: skip
         fail_after = self.spec.failpoints.get("checkpoint_bytes")
         saved = save_checkpoint(checkpoint, fail_after_bytes=int(fail_after) if fail_after else None)
-        self._saved_at, self.last_checkpoint = time.monotonic(), (counts.step, saved.path)
+        self._saved_at, self.last_checkpoint = self._clock(), (counts.step, saved.path)
         self.hooks.on_checkpoint(kind, saved, metadata, is_best)
 
     def _restore(self, path: Path) -> None:
