@@ -77,6 +77,7 @@ _METADATA_FILTER: dict[str, Any] = {
             "explode": True,
             "description": "`?metadata[key]=value`: only jobs with this pair; may be repeated.",
             "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+            "example": {},  # else the page would fill in a pair that no job has
         }
     ]
 }

@@ -1,0 +1,383 @@
+"""The documentation names everything that there is, and nothing that there is not.
+
+`python -m tests.test_documentation` writes the tables anew that are made from the code.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import typer
+from pydantic_core import PydanticUndefined
+
+from alexnet_core.config import TrainConfig
+from alexnet_core.errors import CoreError
+from alexnet_core.recipes import list_recipes
+from api.app import create_app
+from api.documentation import PATHS
+from api.schemas import CheckpointRead, JobCreate, JobRead
+from tests.api.served import FakeRuntime, Served
+from trainyard.cli import app as command_line
+from trainyard.database import Database
+from trainyard.errors import ServiceError
+from trainyard.events import EventType
+from trainyard.failures import FAILURES
+from trainyard.queue import SilentBell
+from trainyard.schema import migrate
+from trainyard.settings import Settings
+from trainyard.states import MOVES, Desired, JobState, ShownState
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+OPENAPI: dict[str, Any] = create_app(Settings()).openapi()
+EVERYWHERE = {"unauthenticated", "internal_error"}  #: refusals of every route that asks for a key; said once
+UNITS = {"_s": "seconds", "_bytes": "bytes", "_pixels": "pixels", "_threads": "threads"}
+COMPOSE_ONLY = {"TRAINYARD_PUBLISH"}  #: read by docker-compose.yml, not by the yard
+
+# --- what is read out of a page ---
+
+
+def section(page: str, heading: str) -> str:
+    """The text under a heading, down to the next one."""
+    text = (DOCS / page).read_text()
+    found = re.search(rf"^#+ {re.escape(heading)}$", text, re.M)
+    assert found, f"docs/{page} has no heading {heading!r}"
+    return re.split(r"^#+ ", text[found.end() :], maxsplit=1, flags=re.M)[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every table row that begins with a name in backticks."""
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def names(text: str) -> list[str]:
+    """The names in backticks that its table rows begin with."""
+    return [row[0].strip("`") for row in rows(text)]
+
+
+def headings(page: str, level: int) -> list[str]:
+    """The headings of a level, without their backticks."""
+    found = re.findall(rf"^{'#' * level} (.+)$", (DOCS / page).read_text(), re.M)
+    return [heading.replace("`", "") for heading in found]
+
+
+def assert_same(documented: list[str] | set[str], real: set[str], what: str) -> None:
+    """Everything once, and nothing else."""
+    assert sorted(documented) == sorted(real), (
+        f"{what}: not documented {sorted(real - set(documented))}, documented only {sorted(set(documented) - real)}"
+    )
+
+
+# --- tables that are made from the code ---
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("|", "\\|")
+
+
+def _value(value: object) -> str:
+    if value is None or value == "":
+        return ""
+    return f"`{list(value) if isinstance(value, tuple) else value}`"
+
+
+def settings_table() -> str:
+    """Every setting: default, unit, meaning."""
+    lines = ["| setting | default | unit | meaning |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        unit = next((unit for ending, unit in UNITS.items() if name.endswith(ending)), "")
+        lines.append(
+            f"| `TRAINYARD_{name.upper()}` | {_value(field.default)} | {unit} | {_one_line(field.description)} |"
+        )
+    return "\n".join(lines)
+
+
+def _allowed(name: str) -> str:
+    schema = TrainConfig.model_json_schema()["properties"][name]
+    options = [option for option in schema.get("anyOf", [schema]) if option.get("type") != "null"]
+    if (choices := options[0].get("enum") or ([options[0]["const"]] if "const" in options[0] else None)) is not None:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = [f"{sign} {options[0][key]:g}" for key, sign in signs.items() if key in options[0]]
+    return ", ".join([options[0].get("type", "").replace("boolean", "`true`, `false`"), *bounds])
+
+
+def options_table() -> str:
+    """Every training option: default, what is allowed, meaning."""
+    lines = ["| option | default | allowed | meaning |", "|---|---|---|---|"]
+    for name, field in TrainConfig.model_fields.items():
+        default = "the recipe's" if field.default is PydanticUndefined else _value(field.default) or "none"
+        lines.append(f"| `{name}` | {default} | {_allowed(name)} | {_one_line(field.description)} |")
+    return "\n".join(lines)
+
+
+def recipes_table() -> str:
+    """Every recipe."""
+    lines = ["| recipe | is | made for |", "|---|---|---|"]
+    lines += [f"| `{it.name}` | {_one_line(it.title)} | {_one_line(it.description)} |" for it in list_recipes()]
+    return "\n".join(lines)
+
+
+TABLES: dict[str, tuple[str, Callable[[], str]]] = {
+    "settings": ("reference/settings.md", settings_table),
+    "options": ("reference/training-options.md", options_table),
+    "recipes": ("reference/training-options.md", recipes_table),
+}
+_BEGIN, _END = "<!-- table {}: made from the code -->\n", "\n<!-- end -->"
+
+
+def write_tables() -> None:
+    """Put the tables into their pages."""
+    for name, (page, build) in TABLES.items():
+        path = DOCS / page
+        before, _, rest = path.read_text().partition(_BEGIN.format(name))
+        path.write_text(before + _BEGIN.format(name) + build() + _END + rest.partition(_END)[2])
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_is_what_the_code_says(name: str) -> None:
+    page, build = TABLES[name]
+    written = (DOCS / page).read_text().partition(_BEGIN.format(name))[2].partition(_END)[0]
+    assert written.splitlines() == build().splitlines(), "run `python -m tests.test_documentation`"
+
+
+# --- settings ---
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_setting_that_is_mentioned_exists(path: Path) -> None:
+    known = {f"TRAINYARD_{name.upper()}" for name in Settings.model_fields} | COMPOSE_ONLY
+    assert set(re.findall(r"TRAINYARD_[A-Z][A-Z_]*[A-Z]", path.read_text())) <= known
+
+
+# --- routes ---
+
+OPERATIONS = {
+    f"{method.upper()} {path}": operation
+    for path, operations in OPENAPI["paths"].items()
+    for method, operation in operations.items()
+}
+
+
+def test_every_route_has_its_heading() -> None:
+    assert_same(headings("reference/http.md", 3), set(OPERATIONS), "routes")
+
+
+@pytest.mark.parametrize("route", OPERATIONS)
+def test_a_routes_parameters_are_described(route: str) -> None:
+    text = section("reference/http.md", f"`{route}`")
+    given = {parameter["name"] for parameter in OPERATIONS[route].get("parameters", [])}
+    body = OPERATIONS[route].get("requestBody", {}).get("content", {})
+    given |= set(body.get("multipart/form-data", {}).get("schema", {}).get("properties", {}))
+    given |= set(JobCreate.model_fields) if "application/json" in body else set()
+    assert_same(names(text), given, f"parameters of {route}")
+
+
+@pytest.mark.parametrize("route", OPERATIONS)
+def test_a_routes_refusals_are_named(route: str) -> None:
+    text = section("reference/http.md", f"`{route}`")
+    real = {
+        (int(status), code)
+        for status, answer in OPERATIONS[route]["responses"].items()
+        for code in re.findall(r"`([a-z_]+)`", answer["description"] if int(status) >= 400 else "")
+        if code not in EVERYWHERE
+    }
+    listed = re.sub(r"\(.*?\)", "", text.partition("\nRefusals: ")[2].partition("\n\n")[0], flags=re.S)
+    documented = {
+        (int(part.split()[0]), code) for part in listed.split(";") if part for code in re.findall(r"`([a-z_]+)`", part)
+    }
+    assert documented == real
+
+
+def test_every_field_of_a_job_and_a_checkpoint_is_described() -> None:
+    assert_same(names(section("reference/http.md", "The job")), set(JobRead.model_fields), "fields of a job")
+    found = names(section("reference/http.md", "The checkpoint"))
+    assert_same(found, set(CheckpointRead.model_fields), "fields of a checkpoint")
+
+
+def test_every_operation_has_texts() -> None:
+    for route, operation in OPERATIONS.items():
+        assert operation["summary"], route
+        assert operation["description"], route
+        for parameter in operation.get("parameters", []):
+            assert parameter.get("description"), (route, parameter["name"])
+        assert operation["tags"][0] in {tag["name"] for tag in OPENAPI["tags"]}, route
+    assert "HTTPValidationError" not in str(OPENAPI)
+
+
+# --- errors, failures, states, events ---
+
+
+def _tree(kind: type[Any]) -> Iterator[type[Any]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _tree(child)
+
+
+def test_every_error_code_has_its_row() -> None:
+    real = {f"{kind.code} {kind.status}" for kind in _tree(ServiceError) if kind.__module__.split(".")[0] != "tests"}
+    documented = [
+        f"{row[0].strip('`')} {row[1]}" for row in rows(section("reference/errors.md", "Refusals by the API"))
+    ]
+    assert_same(documented, real, "error codes")
+
+
+def test_every_failure_code_has_its_row_with_its_rule() -> None:
+    text = section("reference/errors.md", "Failures of a job")
+    real = {f"{it.code} {_yes(it.retryable)} {_yes(it.retryable and it.counts)}" for it in FAILURES.values()}
+    documented = [f"{row[0].strip('`')} {row[1]} {row[2]}" for row in rows(text)]
+    assert_same(documented, real, "failure codes")
+    assert {kind.code for kind in _tree(CoreError)} <= set(names(text))
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def test_every_state_wish_move_and_event_has_its_row() -> None:
+    page = "life-of-a-job.md"
+    assert_same(names(section(page, "States")), set(ShownState), "states")
+    assert_same(names(section(page, "Wishes")), set(Desired), "wishes")
+    assert_same(names(section(page, "Events")), set(EventType), "event types")
+    moves = {f"{origin.value} -> {target.value}" for origin in JobState for target in MOVES[origin]}
+    assert_same(names(section(page, "Moves")), moves, "moves")
+
+
+# --- the command line ---
+
+_PROGRAMS = {
+    "python -m alexnet_core train": ["alexnet_core", "train"],
+    "python -m alexnet_core evaluate": ["alexnet_core", "evaluate"],
+    "python -m alexnet_core predict": ["alexnet_core", "predict"],
+    "python -m alexnet_core prepare": ["alexnet_core", "prepare"],
+    "python -m alexnet_core trainer": ["alexnet_core", "trainer"],
+    "python -m api": ["api"],
+    "python -m worker": ["worker"],
+}
+
+
+def _typer_commands() -> dict[str, Any]:
+    group = typer.main.get_command(command_line)
+    return {f"trainyard {name}": command for name, command in group.commands.items()}  # type: ignore[attr-defined]
+
+
+def _help(*command: str) -> str:
+    return subprocess.run([sys.executable, "-m", *command, "--help"], capture_output=True, text=True, check=True).stdout
+
+
+def test_every_command_has_its_heading() -> None:
+    real = set(_typer_commands()) | set(_PROGRAMS)
+    assert_same(headings("reference/cli.md", 3), real, "commands")
+    listed = re.search(r"\{([a-z,]+)\}", _help("alexnet_core"))
+    assert listed
+    commands = {f"python -m alexnet_core {name}" for name in listed[1].split(",")}
+    assert commands == {name for name in _PROGRAMS if name.startswith("python -m alexnet_core ")}
+
+
+@pytest.mark.parametrize("command", _typer_commands())
+def test_every_option_of_trainyard_has_its_row(command: str) -> None:
+    parameters = _typer_commands()[command].params
+    real = {option for parameter in parameters for option in parameter.opts if option != "--help"}
+    assert_same(names(section("reference/cli.md", f"`{command}`")), real, f"options of {command}")
+
+
+@pytest.mark.parametrize("command", _PROGRAMS)
+def test_every_option_of_the_other_programs_has_its_row(command: str) -> None:
+    text = _help(*_PROGRAMS[command])
+    real = set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", text, re.M)) - {"--help"}
+    real |= set(
+        re.findall(r"^  ([A-Za-z]+)(?: |$)", text.partition("positional arguments:")[2].partition("\n\n")[0], re.M)
+    )
+    assert_same(names(section("reference/cli.md", f"`{command}`")), real, f"options of {command}")
+
+
+# --- links and proofs ---
+
+
+def _slug(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_relative_link_resolves(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if "://" in link:
+            continue
+        target, _, anchor = link.partition("#")
+        file = (path.parent / target).resolve() if target else path
+        assert file.exists(), f"{link} leads nowhere"
+        assert file.is_relative_to(ROOT), f"{link} leads out of the repository"
+        if anchor:
+            found = {_slug(heading) for heading in re.findall(r"^#+ (.+)$", file.read_text(), re.M)}
+            assert anchor in found, f"{file.name} has no heading for {link}"
+
+
+def test_the_index_leads_to_every_page() -> None:
+    links = re.findall(r"\]\(([^)#\s]+)\)", (DOCS / "README.md").read_text())
+    linked = {(DOCS / link).resolve() for link in links if "://" not in link}
+    assert {page for page in PAGES if page.name != "README.md"} <= linked
+
+
+def test_every_test_that_a_page_names_as_proof_exists() -> None:
+    proofs = [proof for page in PAGES for proof in re.findall(r"tests/[\w/]+\.py::[\w:]+", page.read_text())]
+    assert proofs
+    for proof in proofs:
+        file, *parts = proof.split("::")
+        text = (ROOT / file).read_text()
+        for part in parts:
+            assert re.search(rf"^\s*(async )?(def|class) {part}\b", text, re.M), f"there is no {proof}"
+
+
+# --- the page at /docs ---
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    settings = Settings(data_dir=tmp_path, admin_key="k" * 20)
+    database = Database(settings.sqlalchemy_url)
+    migrate(database)
+    app = create_app(settings, database=database, bell=SilentBell(), runtime=FakeRuntime())
+    server = Served(app, database, settings)
+    yield server
+    server.stop()
+    database.close()
+
+
+def test_the_docs_page_needs_nothing_from_elsewhere(served: Served) -> None:
+    page = httpx.get(f"{served.url}/docs", trust_env=False)
+    assert page.status_code == 200
+    assert "default-src 'none'; script-src 'self'" in page.headers["content-security-policy"]
+    wanted = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert {f"/{path}" for path in wanted} == PATHS - {"/docs"} | {"/openapi.json"}
+    for path in wanted:
+        answer = httpx.get(f"{served.url}/{path}", trust_env=False)
+        assert answer.status_code == 200, path
+        assert answer.content
+    assert "SwaggerUIBundle" in httpx.get(f"{served.url}/docs/swagger-ui-bundle.js", trust_env=False).text
+
+
+@pytest.mark.parametrize("path", ["/docs/", "/docs/redoc.standalone.js", "/docs/..%2fcore.py", "/docs/%2e%2e/core.py"])
+def test_nothing_else_of_the_package_is_served(served: Served, path: str) -> None:
+    answer = httpx.get(f"{served.url}{path}", headers={"Authorization": f"Bearer {'k' * 20}"}, trust_env=False)
+    assert answer.status_code == 404
+
+
+def test_the_document_asks_for_a_key_where_there_is_one() -> None:
+    locked = create_app(Settings(admin_key="k" * 20)).openapi()
+    assert locked["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    open_paths = {path for path, operations in locked["paths"].items() if "security" not in str(operations)}
+    assert open_paths == {"/healthz", "/readyz"}
+    assert "securitySchemes" not in OPENAPI["components"]
+
+
+if __name__ == "__main__":
+    write_tables()
