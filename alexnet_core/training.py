@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from alexnet_core.augment import Augmentation, draw_table
+from alexnet_core.augment import augment, draw_table
 from alexnet_core.checkpoint import Checkpoint, SavedCheckpoint, load_checkpoint, save_checkpoint, weights_sha256
 from alexnet_core.config import TrainConfig
 from alexnet_core.environment import describe_environment, select_precision
@@ -30,7 +30,7 @@ from alexnet_core.model import build_model
 from alexnet_core.optimiser import build_optimiser, load_optimiser_tensors, optimiser_tensors, set_learning_rate
 from alexnet_core.pack import Pack
 from alexnet_core.preprocess import Preprocessing
-from alexnet_core.schedule import conv1_learning_rate, learning_rate, reason_to_end
+from alexnet_core.schedule import learning_rate
 
 _PROGRESS_EVERY_S = 0.5
 _SAMPLER_STREAM, _DROPOUT_STREAM, _INIT_STREAM = 1, 3, 4
@@ -118,7 +118,6 @@ class Run:
         self.environment = describe_environment(self.device, self.precision)
         self.channels = self.config.channels or self.pack.facts.channels
         self.preprocessing = Preprocessing.of(self.config, self.pack)
-        self.augmentation = Augmentation(self.config, self.preprocessing, self.pack)
         split = np.asarray(self.pack.split)
         self.validate_on = (
             self.config.validate_on if np.any(split == 1) or self.config.validate_on == "test" else "test"
@@ -163,12 +162,11 @@ class Run:
         return self._stop() if test is None and self.hooks.should_stop() else self._result("succeeded", test)
 
     def _take_step(self) -> None:
-        images, labels_B, draws_BD = self._next_batch()
-        step, epoch = self.counts.step, self.counts.step // self.steps_per_epoch
-        own_lr = conv1_learning_rate(self.config, step, self.steps_per_epoch)
-        set_learning_rate(self.optimiser, self._learning_rate(step), own_lr)
-        torch.manual_seed(_derive(self.spec.seed, _DROPOUT_STREAM, step))
-        x_BCHW = self.augmentation(images, draws_BD, epoch)
+        images, labels_B, draws_B5 = self._next_batch()
+        lr = learning_rate(self.config, self.counts.step, self.steps_per_epoch)
+        set_learning_rate(self.optimiser, lr)
+        torch.manual_seed(_derive(self.spec.seed, _DROPOUT_STREAM, self.counts.step))
+        x_BCHW = augment(self.preprocessing.to_input(images), draws_B5, self.config)
         x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             logits_BK = self.model(x_BCHW)
@@ -182,15 +180,12 @@ class Run:
         if self.counts.step == self._first_step_here + 1:
             self.hooks.on_first_step()
 
-    def _learning_rate(self, step: int) -> float:
-        return learning_rate(self.config, step, self.steps_per_epoch, self.counts.history)
-
     def _next_batch(self) -> tuple[Tensor, Tensor, Tensor]:
         epoch, position = divmod(self.counts.step, self.steps_per_epoch)
         if epoch != self._order_epoch:
             generator = np.random.default_rng([self.spec.seed, epoch, _SAMPLER_STREAM])
             self._order = self.train_indices[generator.permutation(len(self.train_indices))]
-            self._draws = draw_table(self.spec.seed, epoch, len(self.pack.split), self.config)
+            self._draws = draw_table(self.spec.seed, epoch, len(self.pack.split))
             self._order_epoch = epoch
         chosen = self._order[position * self.config.batch_size : (position + 1) * self.config.batch_size]
         images = torch.from_numpy(np.ascontiguousarray(self.pack.images[chosen])).to(self.device, non_blocking=True)
@@ -208,7 +203,7 @@ class Run:
             "epoch": counts.epoch,
             "step": counts.step,
             "train_loss": self._mean_loss(),
-            "lr": self._learning_rate(counts.step - 1),
+            "lr": learning_rate(self.config, counts.step - 1, self.steps_per_epoch),
             "images_per_s": speed * self.config.batch_size,
         }
         if at_interval:
