@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from alexnet_core.errors import CoreError
@@ -31,27 +32,36 @@ def main(argv: list[str] | None = None) -> int:
         from alexnet_core import trainer
 
         return trainer.main(argv[1:])
-    options = _build_parser().parse_args(argv)
+    parser = _build_parser()
+    options = parser.parse_args(argv)
+    if getattr(options, "resume", None) and (options.recipe or options.override or options.seed is not None):
+        parser.error("--resume goes on as the run began: leave out --recipe, --override and --seed")
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
     try:
         status: int = options.run(options)
     except CoreError as exc:
         print(f"{exc.code}: {exc}", file=sys.stderr)
         return 1
+    except OSError as exc:
+        print(f"{exc.filename}: {exc.strerror}" if exc.filename else exc, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     return status
 
 
 class ConsoleHooks:
-    """Prints a readable line an epoch; Ctrl-C stops the run after the current step."""
+    """Prints a readable line an epoch; Ctrl-C or SIGTERM stops the run after the current step."""
 
     def __init__(self) -> None:
-        self._stopping = False
+        self.exit_status = 0  #: of a stopped run: 128 and the signal's number, as shells count
         signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGTERM, self._stop)
 
-    def _stop(self, *_: Any) -> None:
-        if self._stopping:
-            sys.exit(130)
-        self._stopping = True
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        if self.exit_status:
+            sys.exit(self.exit_status)
+        self.exit_status = 128 + number
         print("stopping after this step; again to stop at once", file=sys.stderr)
 
     def on_started(self, report: dict[str, Any]) -> None:
@@ -84,7 +94,7 @@ class ConsoleHooks:
 
     def should_stop(self) -> bool:
         """See `training.Hooks`."""
-        return self._stopping
+        return self.exit_status != 0
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -95,20 +105,21 @@ def _train(options: argparse.Namespace) -> int:
 
     pack = _open_dataset(options)
     recipe, config = resolve(options.recipe, _parse_overrides(options.override), BUILTINS[options.dataset].facts)
-    seed, lease_epoch = options.seed, 0
+    seed = options.seed or 0
     if options.resume is not None:
         checkpoint = load_checkpoint(options.resume)
         recipe, config, seed = "resumed", checkpoint.config, checkpoint.metadata["seed"]
-        lease_epoch = checkpoint.metadata["lease_epoch"] + 1
-    out = options.resume.parent if options.resume and options.out is None else options.out or Path("checkpoints")
+    out = options.out or (options.resume.absolute().parent if options.resume else Path("checkpoints"))
+    out.mkdir(parents=True, exist_ok=True)  # now, rather than fail after the first epoch
     print(f"{options.dataset}, recipe {recipe}, seed {seed}, checkpoints in {out}")
-    spec = RunSpec(config, pack, seed, out, lease_epoch=lease_epoch, resume_from=options.resume)
-    result = Run(spec, ConsoleHooks()).train()
+    spec = RunSpec(config, pack, seed, out, lease_epoch=_count_runs(out), resume_from=options.resume)
+    hooks = ConsoleHooks()
+    result = Run(spec, hooks).train()
     if result.outcome == "stopped":
         print(
             f"stopped at step {result.step}; go on with --dataset {options.dataset} --resume {result.last_checkpoint}"
         )
-        return 130
+        return hooks.exit_status
     if result.test is not None:
         print(f"test accuracy {result.test['top1']:.2%} on {result.test['num_images']} images")
     print(f"weights {result.weights_sha256}")
@@ -116,24 +127,32 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from alexnet_core.checkpoint import load_checkpoint
+    from alexnet_core.errors import CheckpointIncompatible
     from alexnet_core.evaluate import evaluate
-    from alexnet_core.model import build_model
+    from alexnet_core.predictor import Predictor
 
-    checkpoint = load_checkpoint(options.checkpoint)
-    model = build_model(checkpoint.config, len(checkpoint.class_names), checkpoint.preprocessing.channels)
-    model.load_state_dict(checkpoint.weights)
-    print(json.dumps(evaluate(model, _open_dataset(options), options.split, checkpoint.preprocessing)))
+    predictor, pack = Predictor.load(options.checkpoint), _open_dataset(options)
+    if predictor.class_names != pack.class_names:
+        raise CheckpointIncompatible(
+            f"{options.checkpoint} tells apart {', '.join(predictor.class_names[:20])}; {options.dataset} has other "
+            "classes: use the dataset that it was trained on"
+        )
+    print(json.dumps(evaluate(predictor.model, pack, options.split, predictor.preprocessing)))
     return 0
 
 
 def _predict(options: argparse.Namespace) -> int:
+    from alexnet_core.errors import ImageError
     from alexnet_core.images import decode_image
     from alexnet_core.predictor import Predictor
 
     predictor = Predictor.load(options.checkpoint)
     for path in options.images:
-        [predictions] = predictor.predict([decode_image(path.read_bytes())], options.top_k)
+        try:
+            pixels = decode_image(path.read_bytes())
+        except ImageError as exc:
+            raise type(exc)(f"{path}: {exc}") from exc
+        [predictions] = predictor.predict([pixels], options.top_k)
         print(f"{path}  " + "  ".join(f"{p.label} {p.probability:.1%}" for p in predictions))
     return 0
 
@@ -151,6 +170,12 @@ def _open_dataset(options: argparse.Namespace) -> Pack:
     return prepare(options.dataset, source_dir=None, target_dir=target)
 
 
+def _count_runs(out: Path) -> int:
+    """A number that no checkpoint in that folder ends with, so that none is in the way of another run."""
+    numbers = (path.name.rpartition("-e")[2] for path in out.glob("*-e*"))
+    return 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
+
+
 def _parse_overrides(pairs: list[str]) -> dict[str, Any]:
     """`epochs=3` and `flip=false` as a dictionary; a value that is no JSON is text."""
     overrides: dict[str, Any] = {}
@@ -163,13 +188,20 @@ def _parse_overrides(pairs: list[str]) -> dict[str, Any]:
     return overrides
 
 
+def _count(text: str) -> int:
+    """A number from 0, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m alexnet_core", description="Train AlexNet without any service.")
     commands = parser.add_subparsers(required=True)
     train = commands.add_parser("train", help="train on a built-in dataset")
     train.add_argument("--recipe", default=None, help="a named configuration; the dataset's default if left out")
     train.add_argument("--override", action="append", default=[], metavar="FIELD=VALUE", help="may be repeated")
-    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--seed", type=_count, default=None, help="the same seed gives the same weights; 0 if left out")
     train.add_argument("--out", type=Path, default=None, help="where checkpoints go")
     train.add_argument("--resume", type=Path, default=None, metavar="CHECKPOINT", help="go on from here")
     train.set_defaults(run=_train)
@@ -180,7 +212,7 @@ def _build_parser() -> argparse.ArgumentParser:
     predict = commands.add_parser("predict", help="classify image files")
     predict.add_argument("checkpoint", type=Path)
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
-    predict.add_argument("--top-k", type=int, default=5)
+    predict.add_argument("--top-k", type=_count, default=5, help="classes to name")
     predict.set_defaults(run=_predict)
     for command in (train, evaluate):
         command.add_argument("--dataset", required=True)

@@ -45,7 +45,7 @@ class Predictor:
         self.preprocessing = preprocessing
         self.class_names = tuple(class_names)
         self.metadata = metadata
-        self._model = model.to(self.device).eval()
+        self.model = model.to(self.device).eval()
 
     @classmethod
     def load(cls, checkpoint_dir: Path | str, *, device: str = "cpu") -> Predictor:
@@ -71,7 +71,7 @@ class Predictor:
     def logits(self, batch_BCHW: Tensor) -> Tensor:
         """Logits_BK in fp32, on the CPU."""
         x_BCHW = batch_BCHW.to(self.device).contiguous(memory_format=torch.channels_last)
-        logits_BK: Tensor = self._model(x_BCHW)
+        logits_BK: Tensor = self.model(x_BCHW)
         return logits_BK.float().cpu()
 
     def predict(self, images: Sequence[npt.NDArray[np.uint8]], top_k: int = 5) -> list[list[Prediction]]:

@@ -66,7 +66,7 @@ def test_predictor_and_evaluation_agree(pack, tmp_path):
     result = train(pack, tmp_path)
     predictor = Predictor.load(result.last_checkpoint)
     predictor.warm([1])
-    measured = evaluate(predictor._model, pack, "test", predictor.preprocessing)
+    measured = evaluate(predictor.model, pack, "test", predictor.preprocessing)
     guesses = predictor.predict([pack.images[index] for index in range(130, 160)], top_k=9)
     hits = sum(guess[0].index == label for guess, label in zip(guesses, pack.labels[130:], strict=True))
     assert hits / 30 == pytest.approx(measured["top1"])

@@ -1,0 +1,200 @@
+"""`python -m alexnet_core`, as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from alexnet_core.__main__ import main
+
+from .killing import ROOT
+
+TINY = ["widths=[8,8,8,8,8]", "fc_widths=[16,16]", "norm=batch", "batch_size=64", "epochs=8"]
+TRAIN = ["train", "--dataset", "digits", *[word for pair in TINY for word in ("--override", pair)], "--seed", "3"]
+
+
+def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "alexnet_core", *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def run(*arguments: object, cwd: Path) -> str:
+    process = start(*arguments, cwd=cwd)
+    output, errors = process.communicate(timeout=180)
+    assert process.returncode == 0, errors
+    return output
+
+
+def weights(output: str) -> str:
+    [found] = re.findall(r"^weights ([0-9a-f]{64})$", output, re.MULTILINE)
+    return str(found)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which digits is prepared and a run is done."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "output.txt").write_text(run(*TRAIN, "--out", "whole", cwd=folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(home: Path) -> Path:
+    return max((home / "whole").glob("epoch-*"))
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def stop_after_its_first_epoch(command: Sequence[object], number: signal.Signals, cwd: Path) -> list[str]:
+    """Start a run and stop it by a signal.
+
+    Returns:
+        The arguments to go on with, which its last line names.
+    """
+    process = start(*command, cwd=cwd)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch "):
+            break
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, errors
+    assert "Traceback" not in errors
+    [words] = re.findall(r"^stopped at step \d+; go on with (.+)$", output, re.MULTILINE)
+    return ["train", *words.split()]
+
+
+def test_a_run_stopped_by_ctrl_c_and_by_sigterm_goes_on_to_the_same_weights(home: Path) -> None:
+    go_on = stop_after_its_first_epoch([*TRAIN, "--out", "parts"], signal.SIGINT, home)
+    go_on = stop_after_its_first_epoch(go_on, signal.SIGTERM, home)
+    assert weights(run(*go_on, cwd=home)) == weights((home / "output.txt").read_text())
+    assert {path.name.rpartition("-")[2] for path in (home / "parts").iterdir()} == {"e0", "e1", "e2"}
+
+
+def test_the_same_run_again_into_the_same_folder_keeps_the_checkpoints_that_are_there(
+    home: Path, checkpoint: Path
+) -> None:
+    before = {path.name for path in checkpoint.parent.iterdir()}
+    again = run(*TRAIN, "--out", "whole", cwd=home)
+    assert weights(again) == weights((home / "output.txt").read_text())
+    assert {path.name for path in checkpoint.parent.iterdir()} > before
+
+
+def test_evaluate_agrees_with_what_training_said(home: Path, checkpoint: Path) -> None:
+    output = run("evaluate", checkpoint, "--dataset", "digits", cwd=home)
+    assert '"num_images": 360' in output
+    assert re.search(r'"top1": 0\.\d+', output)
+
+
+def test_predict_names_the_classes_of_each_file(home: Path, checkpoint: Path) -> None:
+    for name in ("one.png", "two.png"):
+        Image.new("L", (8, 8), 200).save(home / name)
+    lines = run("predict", checkpoint, "one.png", "two.png", "--top-k", "3", cwd=home).splitlines()
+    assert [line.split()[0] for line in lines] == ["one.png", "two.png"]
+    assert [line.count("%") for line in lines] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "--dataset", "nope"], "dataset_unavailable: there is no dataset 'nope': use one of digits"),
+        (["train", "--dataset", "digits", "--recipe", "nope"], "recipe_not_found: there is no recipe 'nope': use"),
+        (["train", "--dataset", "digits", "--override", "nope=1"], "config_invalid: overrides.nope is not a setting"),
+        (["train", "--dataset", "digits", "--override", "lr=x"], "config_invalid: overrides.lr is 'x': Input should"),
+        (["train", "--dataset", "digits", "--override", "lr"], "config_invalid: overrides.lr is ''"),
+        (["train", "--dataset", "digits", "--out", "{file}/x", "--override", "epochs=1"], "{file}/x: Not a directory"),
+        (["train", "--dataset", "digits", "--resume", "{nothing}"], "checkpoint_corrupt: {nothing} is no whole"),
+        (["train", "--dataset", "digits", "--resume", "{damaged}"], "checkpoint_corrupt: weights.safetensors of"),
+        (["evaluate", "{nothing}", "--dataset", "digits"], "checkpoint_corrupt: {nothing} is no whole checkpoint"),
+        (["evaluate", "{damaged}", "--dataset", "digits"], "checkpoint_corrupt: weights.safetensors of checkpoint"),
+        (["evaluate", "{checkpoint}", "--dataset", "nope"], "dataset_unavailable: there is no dataset 'nope'"),
+        (["evaluate", "{checkpoint}", "--dataset", "digits", "--data-dir", "{file}"], "{file}: File exists"),
+        (["predict", "{nothing}", "{file}"], "checkpoint_corrupt: {nothing} is no whole checkpoint"),
+        (["predict", "{checkpoint}", "{nothing}"], "{nothing}: No such file or directory"),
+        (["predict", "{checkpoint}", "{folder}"], "{folder}: Is a directory"),
+        (["predict", "{checkpoint}", "{file}"], "image_format_unsupported: {file}: The bytes are not a whole image"),
+    ],
+)
+def test_a_bad_input_is_answered_with_one_line(
+    home: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    says: str,
+) -> None:
+    monkeypatch.chdir(home)
+    places = {"nothing": tmp_path / "nothing", "file": tmp_path / "file.txt", "folder": tmp_path / "folder"}
+    places |= {"checkpoint": checkpoint, "damaged": tmp_path / "damaged"}
+    places["file"].write_text("no image")
+    places["folder"].mkdir()
+    damage_a_copy(checkpoint, places["damaged"])
+    status = main([word.format(**places) for word in arguments])
+    errors = capsys.readouterr().err
+    assert status == 1
+    assert errors.startswith(says.format(**places)), errors
+    assert errors.count("\n") == 1, errors
+
+
+def damage_a_copy(checkpoint: Path, copy: Path) -> None:
+    for path in checkpoint.rglob("*"):
+        if path.is_file():
+            data = bytearray(path.read_bytes())
+            if path.name == "weights.safetensors":
+                data[-1] ^= 1
+            target = copy / path.relative_to(checkpoint)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+
+
+def test_a_checkpoint_of_other_classes_is_not_evaluated(
+    home: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from .toy import write_toy_pack
+
+    monkeypatch.chdir(home)
+    write_toy_pack(tmp_path / "digits")
+    assert main(["evaluate", str(checkpoint), "--dataset", "digits", "--data-dir", str(tmp_path)]) == 1
+    assert "checkpoint_incompatible" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "the following arguments are required"),
+        (["nope"], "invalid choice: 'nope'"),
+        (["train"], "the following arguments are required: --dataset"),
+        (["train", "--dataset", "digits", "--seed=-1"], "argument --seed: '-1' is not a whole number from 0"),
+        (["train", "--dataset", "digits", "--seed", "x"], "argument --seed: 'x' is not a whole number from 0"),
+        (["train", "--dataset", "digits", "--resume", "x", "--seed", "1"], "--resume goes on as the run began"),
+        (["train", "--dataset", "digits", "--resume", "x", "--override", "epochs=9"], "--resume goes on as the run"),
+        (["evaluate", "x", "--dataset", "digits", "--split", "nope"], "argument --split: invalid choice: 'nope'"),
+        (["predict", "x"], "the following arguments are required: IMAGE"),
+        (["predict", "x", "y", "--top-k=-1"], "argument --top-k: '-1' is not a whole number from 0"),
+    ],
+)
+def test_a_wrong_command_line_is_refused_before_anything_is_loaded(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    with pytest.raises(SystemExit) as exc:
+        main(arguments)
+    assert exc.value.code == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
