@@ -65,20 +65,20 @@ class ConsoleHooks:
         print("stopping after this step; again to stop at once", file=sys.stderr)
 
     def on_started(self, report: dict[str, Any]) -> None:
-        """See `training.Hooks`."""
+        """See `runs.Hooks`."""
         print(f"training on {report['device']}, steps {report['step']} to {report['steps']}")
 
     def on_first_step(self) -> None:
-        """See `training.Hooks`."""
+        """See `runs.Hooks`."""
 
     def on_progress(self, report: dict[str, Any]) -> None:
-        """See `training.Hooks`."""
+        """See `runs.Hooks`."""
 
     def on_interval(self, report: dict[str, Any]) -> None:
-        """See `training.Hooks`."""
+        """See `runs.Hooks`."""
 
     def on_epoch(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
-        """See `training.Hooks`."""
+        """See `runs.Hooks`."""
         print(
             f"epoch {epoch:4d}  train loss {metrics['train_loss']:.4f}  val loss {metrics['val_loss']:.4f}  "
             f"val top-1 {metrics['val_top1']:.2%}  {metrics['seconds']:.1f} s",
@@ -86,14 +86,14 @@ class ConsoleHooks:
         )
 
     def on_checkpoint(self, kind: str, saved: SavedCheckpoint, metadata: dict[str, Any], is_best: bool) -> None:
-        """See `training.Hooks`."""
+        """See `runs.Hooks`."""
 
     def on_warning(self, code: str, message: str) -> None:
-        """See `training.Hooks`."""
+        """See `runs.Hooks`."""
         print(f"warning {code}: {message}", file=sys.stderr)
 
     def should_stop(self) -> bool:
-        """See `training.Hooks`."""
+        """See `runs.Hooks`."""
         return self.exit_status != 0
 
 
@@ -101,7 +101,8 @@ def _train(options: argparse.Namespace) -> int:
     from alexnet_core.builtin import BUILTINS
     from alexnet_core.checkpoint import load_checkpoint
     from alexnet_core.recipes import resolve
-    from alexnet_core.training import Run, RunSpec
+    from alexnet_core.runs import RunSpec
+    from alexnet_core.training import Run
 
     pack = _open_dataset(options)
     recipe, config = resolve(options.recipe, _parse_overrides(options.override), BUILTINS[options.dataset].facts)

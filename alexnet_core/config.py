@@ -20,7 +20,11 @@ Kernel = Annotated[int, Field(ge=1, le=15)]
 ByteValue = Annotated[float, Field(ge=0, le=255)]
 ByteDeviation = Annotated[float, Field(gt=0, le=255)]
 LearningRate = Annotated[float, Field(gt=0, le=10)]
-LrStep = Annotated[tuple[Annotated[int, Field(ge=0, le=1000)], LearningRate], BeforeValidator(_list_to_tuple)]
+Epoch = Annotated[int, Field(ge=0, le=1000)]
+Layer = Literal["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
+LrStep = Annotated[tuple[Epoch, LearningRate], BeforeValidator(_list_to_tuple)]
+FreezableLrStep = Annotated[tuple[Epoch, Annotated[float, Field(ge=0, le=10)]], BeforeValidator(_list_to_tuple)]
+LayerFactor = Annotated[tuple[Layer, Annotated[float, Field(ge=0, le=100)]], BeforeValidator(_list_to_tuple)]
 
 _FROZEN = ConfigDict(
     frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
@@ -32,36 +36,68 @@ class TrainConfig(BaseModel):
 
     model_config = _FROZEN
 
+    # --- the network ---
+
     widths: Annotated[tuple[Width, Width, Width, Width, Width], BeforeValidator(_list_to_tuple)]
-    """Maps of the five convolutions."""
+    """Maps of the five convolutions, before `width_multiplier`."""
     kernels: Annotated[tuple[Kernel, Kernel, Kernel, Kernel, Kernel], BeforeValidator(_list_to_tuple)]
-    """Kernel sides of the five convolutions, in pixels; odd where `padding` is `same`."""
+    """Kernel sides of the five convolutions, in pixels; odd unless `padding` is `tf_same`."""
     conv1_stride: int = Field(default=1, ge=1, le=8)
     """Stride of the first convolution, in pixels; the others have 1."""
-    padding: Literal["same", "tf_same"] = "same"
-    """`same`: kernel // 2 on every side. `tf_same`: TensorFlow's rule, the odd pixel goes after."""
     fc_widths: Annotated[tuple[Width, Width], BeforeValidator(_list_to_tuple)]
-    """Units of the two hidden fully connected layers."""
-    activation: Literal["relu"] = "relu"
+    """Units of the two hidden fully connected layers, before `width_multiplier`."""
+    width_multiplier: float = Field(default=1.0, gt=0, le=4)
+    """Factor on `widths` and `fc_widths`, rounded to multiples of `groups`, at least that."""
+    groups: Literal[1, 2] = 1
+    """2: conv2, conv4 and conv5 see only their own half of the maps, as on the paper's two GPUs."""
+    padding: Literal["same", "tf_same", "ceil", "valid", "pad_2"] = "same"
+    """How conv1 and the pools treat the border; the other convolutions keep the size.
+
+    `same`: kernel // 2 on every side. `tf_same`: TensorFlow's rule, the odd pixel goes after. `ceil`: none before,
+    sizes round up, so that 224 px give 55 (the 2012 code). `valid`: none, conv1 rounds down, pools round up, so that
+    227 px give 55 (Caffe). `pad_2`: 2 around conv1, pools round down (torchvision)."""
+    pooling: Literal["overlapping", "plain"] = "overlapping"
+    """Max pooling after conv1, conv2 and conv5 with stride 2: `overlapping` over 3x3, `plain` over 2x2 pixels."""
+    pool5_px: int | None = Field(default=None, ge=1, le=16)
+    """Average conv5's pooled maps to this side before the first fully connected layer. None: take them as they are."""
+    activation: Literal["relu", "tanh", "sigmoid"] = "relu"
     """After every convolution and hidden fully connected layer."""
-    norm: Literal["none", "batch"] = "none"
-    """`batch`: batch normalisation between each convolution, then without bias, and its activation."""
+    conv1_order: Literal["activate_normalise_pool", "pool_activate_normalise"] = "activate_normalise_pool"
+    """What follows conv1 in which order; the 2012 run pooled first."""
+    norm: Literal["none", "batch", "lrn", "lrn_2012_code", "lrn_caffe"] = "none"
+    """`batch`: between each convolution, then without bias, and its activation. `lrn…`: local response normalisation
+    after conv1's and conv2's activation, in the form that the paper prints, that its code ran, or that Caffe has."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    """Probability of dropping a unit after each hidden fully connected layer, in training only."""
-    init: Literal["notes", "torch", "he_normal"] = "torch"
-    """`notes`: U(-.05, .05) in convolutions, Glorot uniform in fully connected layers, biases 0."""
+    """Probability of dropping a unit at each hidden fully connected layer, in training only."""
+    dropout_place: Literal["after", "before"] = "after"
+    """`after` each hidden fully connected layer (the paper), or `before` it, on its input (torchvision)."""
+    dropout_form: Literal["inverted", "2012"] = "inverted"
+    """`inverted`: what is kept is scaled up in training. `2012`: it is not, and all is scaled down afterwards."""
+    init: Literal["torch", "paper", "paper_run", "caffe", "uniform", "he_normal", "glorot"] = "torch"
+    """First weights. `paper`: N(0, .01), biases 1 in conv2, conv4, conv5, fc6, fc7. `paper_run`: so, but .03 in conv3
+    to conv5. `caffe`: N(0, .01), .005 in fc6 and fc7, those biases .1. `uniform`: U(-.05, .05) in convolutions, Glorot
+    uniform in fully connected layers. `he_normal`, `glorot`: in all layers, biases 0. `torch`: PyTorch's own."""
+
+    # --- its input ---
 
     image_px: int = Field(ge=8, le=512)
-    """Side of the network's square input, in pixels; images are resized to it."""
+    """Side of the network's square input, in pixels."""
+    resize_px: int | None = Field(default=None, ge=8, le=768)
+    """The shorter side that images are resized to before `image_px` is cut out. None: `image_px`."""
     channels: Literal[1, 3] | None = None
     """Colour channels of the network's input. None: the dataset's own."""
+    standardise: Literal["mean_std", "mean"] = "mean_std"
+    """Subtract the mean and divide by the deviation, or subtract only (the paper: raw values of 0..255)."""
     mean: Annotated[tuple[ByteValue, ...] | None, BeforeValidator(_list_to_tuple)] = None
     """Mean by channel that is subtracted, in 0..255 units. None: that of the dataset's training split."""
     std: Annotated[tuple[ByteDeviation, ...] | None, BeforeValidator(_list_to_tuple)] = None
     """Deviation by channel that is divided by, in 0..255 units. None: that of the dataset's training split."""
 
-    optimiser: Literal["sgd", "keras_sgd", "adamw"] = "sgd"
-    """`keras_sgd` keeps the learning rate inside the velocity; it differs from `sgd` right after a change of it."""
+    # --- the update rule ---
+
+    optimiser: Literal["sgd", "sgd_lr_in_velocity", "adamw"] = "sgd"
+    """`sgd`: PyTorch's. `sgd_lr_in_velocity`: the paper's and Keras', v <- m v - lr (g + decay w); w <- w + v. The two
+    differ right after a change of the learning rate."""
     lr: LearningRate = Field(default=0.01)
     """Learning rate; the highest one of a schedule that warms up."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -69,20 +105,45 @@ class TrainConfig(BaseModel):
     nesterov: bool = False
     """Look ahead along the velocity; of both kinds of SGD, needs momentum."""
     weight_decay: float = Field(default=0.0, ge=0, le=1)
-    """On kernels and matrices, not on biases and norms."""
+    """Share of a weight that is added to its gradient (`adamw`: taken off it, times the learning rate)."""
+    decay_biases: bool = False
+    """Whether `weight_decay` applies to biases and batch norms too."""
+    bias_lr_factor: float = Field(default=1.0, ge=0, le=100)
+    """Factor on the learning rate of biases; Caffe's solver has 2."""
+    layer_lr_factors: Annotated[tuple[LayerFactor, ...], BeforeValidator(_list_to_tuple)] = Field(
+        default=(), max_length=8
+    )
+    """Pairs of a layer (`conv1` to `fc8`) and the factor on its learning rate; 0 freezes it."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target that is spread over all classes; in the training loss only."""
     batch_size: int = Field(ge=1, le=1024)
     """Images a step."""
     epochs: int = Field(ge=1, le=1000)
-    """Passes over the training split."""
+    """Passes over the training split, at most."""
+    early_stop_patience: int | None = Field(default=None, ge=1, le=1000)
+    """End when the validation accuracy has not risen for so many epochs. None: never."""
 
-    schedule: Literal["constant", "step", "cosine", "one_cycle"] = "constant"
-    """How the learning rate changes. `cosine` and `one_cycle` (linear) stretch with `epochs`; `step` has `lr_steps`."""
+    # --- the learning rate over time ---
+
+    schedule: Literal["constant", "multistep", "plateau", "cosine", "one_cycle"] = "constant"
+    """`multistep` follows `lr_steps`; `plateau` divides when the validation error stops improving (the paper's rule);
+    `cosine` and `one_cycle` (linear) stretch with `epochs`."""
     lr_steps: Annotated[tuple[LrStep, ...], BeforeValidator(_list_to_tuple)] = Field(default=(), max_length=100)
-    """For `step`: pairs of the first epoch (from 0) at which a learning rate holds, and that rate. Not scaled."""
+    """For `multistep`: pairs of the first epoch (from 0) at which a learning rate holds, and that rate. Not scaled."""
+    conv1_lr_steps: Annotated[tuple[FreezableLrStep, ...], BeforeValidator(_list_to_tuple)] = Field(
+        default=(), max_length=100
+    )
+    """The same for conv1 alone, over any schedule, from the first of these epochs on; 0 freezes it (the 2012 run)."""
+    plateau_patience: int = Field(default=5, ge=1, le=1000)
+    """For `plateau`: epochs without a lower validation error before the learning rate is divided."""
+    plateau_factor: float = Field(default=0.1, gt=0, lt=1)
+    """For `plateau`: what the learning rate is multiplied by."""
+    plateau_drops: int = Field(default=3, ge=0, le=10)
+    """For `plateau`: how often that happens at most; the run ends at the plateau after the last one."""
     warmup_fraction: float = Field(default=0.0, ge=0, le=0.9)
     """Share of the run over which `cosine` and `one_cycle` rise to `lr`."""
+
+    # --- changes to the training images ---
 
     flip: bool = False
     """Mirror half of the training images left to right. Only where the classes allow it."""
@@ -92,30 +153,70 @@ class TrainConfig(BaseModel):
     """Turn by a uniform draw in (-this, this) degrees."""
     scale: float = Field(default=0.0, ge=0, le=0.5)
     """Zoom by a uniform draw in (1 - this, 1 + this)."""
+    random_crop: bool = False
+    """Cut `image_px` out at a random place of the resized image, not its centre; needs a larger `resize_px`."""
+    colour_std: float = Field(default=0.0, ge=0, le=2)
+    """Deviation of the draw that multiplies each principal component of the training pixels' colours (as fractions of
+    255) and its variance, added to a whole image; the paper has .1."""
+    colour_form: Literal["paper", "2012_code"] = "paper"
+    """`paper`: add it. `2012_code`: add it, then divide by 1 + `colour_std`."""
+    colour_until_epoch: int | None = Field(default=None, ge=0, le=1000)
+    """The epoch (from 0) from which colours stay as they are. None: never."""
 
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of training. `auto`: bf16 where the device is fast in it, else fp32."""
+    # --- how it is computed and judged ---
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of training. `auto`: bf16 where the device is fast in it, else fp32. `fp16`: on a GPU only."""
     interval_steps: int | None = Field(default=None, ge=1, le=1_000_000)
     """Steps between two points of the training curve. None: chosen from the length of the run."""
     validate_on: Literal["validation", "test"] = "validation"
     """The split that chooses the best checkpoint. `test` is what some published runs did; results are marked so."""
+    test_crops: Literal[1, 10] = 1
+    """Views of a test image whose probabilities are averaged: its centre, or centre and corners and their mirror
+    images (the paper)."""
+
+    @property
+    def conv_channels(self) -> tuple[int, ...]:
+        """Maps of the five convolutions as they are built."""
+        return tuple(self._scale(width) for width in self.widths)
+
+    @property
+    def fc_units(self) -> tuple[int, ...]:
+        """Units of the two hidden fully connected layers as they are built."""
+        return tuple(self._scale(width) for width in self.fc_widths)
+
+    def _scale(self, width: int) -> int:
+        return max(1, round(width * self.width_multiplier / self.groups)) * self.groups
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if self.padding == "same" and any(kernel % 2 == 0 for kernel in self.kernels):
-            raise ValueError(
-                f"kernels {list(self.kernels)} must be odd where padding is same; use tf_same for even ones"
-            )
+        if self.padding != "tf_same" and any(kernel % 2 == 0 for kernel in self.kernels[1:]):
+            raise ValueError(f"kernels {list(self.kernels)} must be odd after conv1; use padding tf_same for even ones")
+        if self.padding == "same" and self.kernels[0] % 2 == 0:
+            raise ValueError(f"conv1's kernel {self.kernels[0]} must be odd where padding is same")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
-        if (self.mean is None) != (self.std is None):
+        if self.resize_px is not None and self.resize_px < self.image_px:
+            raise ValueError(f"resize_px {self.resize_px} is below image_px {self.image_px}")
+        if self.random_crop and (self.resize_px or self.image_px) == self.image_px:
+            raise ValueError("random_crop needs a resize_px above image_px")
+        if self.colour_std and self.channels == 1:
+            raise ValueError("colour_std needs 3 channels")
+        if self.conv1_order == "pool_activate_normalise" and self.norm == "batch":
+            raise ValueError("conv1_order pool_activate_normalise is not made for a batch norm")
+        self._check_statistics()
+        return self
+
+    def _check_statistics(self) -> None:
+        if self.standardise == "mean_std" and (self.mean is None) != (self.std is None):
             raise ValueError("mean and std are given together, or neither")
+        if self.standardise == "mean" and self.std is not None:
+            raise ValueError("std has no meaning where standardise is mean")
         for values in (self.mean, self.std):
             if values is not None and len(values) != (self.channels or len(self.mean or ())):
                 raise ValueError("mean and std need one value a channel, as many as channels says")
             if values is not None and len(values) not in (1, 3):
                 raise ValueError(f"mean and std have {len(values)} values; give 1 or 3")
-        return self
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> TrainConfig:
         """This configuration with some values replaced, validated anew.

@@ -7,18 +7,31 @@ from typing import Any
 import torch
 
 from alexnet_core.config import TrainConfig
+from alexnet_core.errors import ConfigError
 
 _FAST_BF16 = ("amx_bf16", "avx512_bf16")  # CPU instructions that multiply bf16; measured on the latter: see README
 
 
 def select_precision(config: TrainConfig, device: torch.device) -> str:
-    """`fp32` or `bf16`; `auto` is bf16 where the hardware multiplies it natively and faster."""
+    """`fp32`, `bf16` or `fp16`; `auto` is bf16 where the hardware multiplies it natively and faster.
+
+    Raises:
+        ConfigError: the device can't compute in what the config asks for.
+    """
+    if config.precision == "fp16" and device.type != "cuda":
+        raise ConfigError("precision fp16 needs a GPU: use auto, bf16 or fp32", param="overrides.precision")
     if config.precision != "auto":
         return config.precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     capabilities = torch.cpu.get_capabilities()
     return "bf16" if any(capabilities.get(name, False) for name in _FAST_BF16) else "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which a network computes in that precision; its weights stay fp32."""
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=precision != "fp32")
 
 
 def describe_environment(device: torch.device, precision: str) -> dict[str, Any]:

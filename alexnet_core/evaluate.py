@@ -1,6 +1,6 @@
 """Loss and accuracy of a network on a split of a pack.
 
-B batch, C channels, H height, W width, K classes
+B batch, C channels, H height, W width, K classes, V views
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+
+from alexnet_core.environment import autocast
 
 if TYPE_CHECKING:
     from alexnet_core.pack import Pack
@@ -48,6 +50,7 @@ def evaluate(
     device: str | torch.device = "cpu",
     batch_size: int = 256,
     precision: str = "fp32",
+    crops: int = 1,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
     """Mean cross-entropy and top-1/top-5 accuracy over a split, the model in evaluation mode meanwhile.
@@ -59,7 +62,8 @@ def evaluate(
         preprocessing: the model's own.
         device: where the model is.
         batch_size: images computed together; does not change the result.
-        precision: `fp32` or `bf16`.
+        precision: `fp32`, `bf16` or `fp16`.
+        crops: 1: the centre. 10: centre, corners and their mirror images, whose probabilities are averaged.
         should_stop: asked before every batch.
 
     Returns:
@@ -75,10 +79,11 @@ def evaluate(
             if should_stop():
                 return None
             chosen = indices[start : start + batch_size]
-            logits_BK, labels_B = _compute(model, pack, chosen, preprocessing, torch.device(device), precision)
-            loss += float(F.cross_entropy(logits_BK, labels_B, reduction="sum"))
-            hits1 += _count_hits(logits_BK, labels_B, 1)
-            hits5 += _count_hits(logits_BK, labels_B, min(5, logits_BK.shape[1]))
+            images, labels_B = _load(pack, chosen, torch.device(device))
+            scores_BK = score(model, images, preprocessing, precision=precision, crops=crops)
+            loss += float(F.nll_loss(scores_BK, labels_B, reduction="sum"))
+            hits1 += _count_hits(scores_BK, labels_B, 1)
+            hits5 += _count_hits(scores_BK, labels_B, min(5, scores_BK.shape[1]))
     finally:
         model.train(was_training)
     count = max(1, len(indices))
@@ -86,15 +91,32 @@ def evaluate(
 
 
 @torch.inference_mode()
-def _compute(
-    model: nn.Module, pack: Pack, chosen: np.ndarray, preprocessing: Preprocessing, device: torch.device, precision: str
-) -> tuple[Tensor, Tensor]:
+def score(
+    model: nn.Module, images_BHWC: Tensor, preprocessing: Preprocessing, *, precision: str = "fp32", crops: int = 1
+) -> Tensor:
+    """Logarithms of the probabilities, scores_BK, float32.
+
+    Args:
+        model: in evaluation mode, where the images are.
+        images_BHWC: uint8, as stored.
+        preprocessing: the model's own.
+        precision: `fp32`, `bf16` or `fp16`.
+        crops: 1 or 10 views of an image, whose probabilities are averaged (Krizhevsky 2012, section 4.1).
+    """
+    with autocast(images_BHWC.device, precision):
+        if crops == 1:
+            logits_BK = model(preprocessing.to_input(images_BHWC).contiguous(memory_format=torch.channels_last))
+            return torch.log_softmax(logits_BK.float(), dim=1)
+        views_VBK = [
+            torch.softmax(model(view.contiguous(memory_format=torch.channels_last)).float(), dim=1)
+            for view in preprocessing.to_ten_crops(images_BHWC)
+        ]
+    return torch.stack(views_VBK).mean(dim=0).clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def _load(pack: Pack, chosen: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
     images = torch.from_numpy(np.ascontiguousarray(pack.images[chosen])).to(device)
-    labels_B = torch.from_numpy(np.asarray(pack.labels[chosen], dtype=np.int64)).to(device)
-    x_BCHW = preprocessing.to_input(images).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        logits_BK = model(x_BCHW)
-    return logits_BK.float(), labels_B
+    return images, torch.from_numpy(np.asarray(pack.labels[chosen], dtype=np.int64)).to(device)
 
 
 def _count_hits(logits_BK: Tensor, labels_B: Tensor, k: int) -> int:

@@ -8,8 +8,9 @@ from alexnet_core.config import TrainConfig
 from alexnet_core.errors import ConfigError
 
 MAX_PARAMETERS = 1_000_000_000  #: 4 GB of weights, four times that in training
-_POOLED_CONVS = (1, 2, 5)
-_POOL_STRIDE = 2
+POOLED_CONVS = (1, 2, 5)  #: Krizhevsky 2012, section 3.5
+TOWER_CONVS = (2, 4, 5)  #: those that see one tower only, where there are two
+POOL_KERNELS = {"overlapping": 3, "plain": 2}  #: with stride 2; Krizhevsky 2012, section 3.4
 
 
 @dataclass(frozen=True)
@@ -25,27 +26,59 @@ class LayerShape:
 def describe(config: TrainConfig, num_classes: int, channels: int) -> list[LayerShape]:
     """Every layer that has parameters or changes the size, in order.
 
-    Both kinds of padding give ceil(size / stride) positions: "same" because its kernels are odd.
-
     Raises:
-        ConfigError: the network would be larger than MAX_PARAMETERS.
+        ConfigError: the images are too small for the layers, or the network would be larger than MAX_PARAMETERS.
     """
     layers: list[LayerShape] = []
     size_px = config.image_px
-    for number, (width, kernel) in enumerate(zip(config.widths, config.kernels, strict=True), start=1):
-        size_px = _ceil_div(size_px, config.conv1_stride if number == 1 else 1)
+    for number, (width, kernel) in enumerate(zip(config.conv_channels, config.kernels, strict=True), start=1):
+        size_px = _require(conv_size(config, number, size_px), f"conv{number}", config)
+        seen = channels // (config.groups if number in TOWER_CONVS else 1)
         extras = 2 * width if config.norm == "batch" else width  # scale and shift of the norm, or the bias
-        layers.append(LayerShape(f"conv{number}", width, size_px, kernel * kernel * channels * width + extras))
-        if number in _POOLED_CONVS:
-            size_px = _ceil_div(size_px, _POOL_STRIDE)
+        layers.append(LayerShape(f"conv{number}", width, size_px, kernel * kernel * seen * width + extras))
+        if number in POOLED_CONVS:
+            size_px = _require(pool_size(config, size_px), f"pool{number}", config)
             layers.append(LayerShape(f"pool{number}", width, size_px, 0))
         channels = width
-    num_inputs = channels * size_px * size_px
-    for number, width in enumerate((*config.fc_widths, num_classes), start=6):
+    num_inputs = channels * (config.pool5_px or size_px) ** 2
+    for number, width in enumerate((*config.fc_units, num_classes), start=6):
         layers.append(LayerShape(f"fc{number}", width, 1, (num_inputs + 1) * width))
         num_inputs = width
     _check_size(sum(layer.num_parameters for layer in layers), config)
     return layers
+
+
+def conv_size(config: TrainConfig, number: int, size_px: int) -> int:
+    """Side of a convolution's maps, in pixels; below 1: it has none."""
+    if number > 1:
+        return size_px  # stride 1, and as much padding as the kernel takes
+    kernel, stride = config.kernels[0], config.conv1_stride
+    if config.padding in {"same", "tf_same"}:
+        return _ceil_div(size_px, stride)
+    if config.padding == "ceil":
+        return 1 + _ceil_div(max(0, size_px - kernel), stride)
+    around = 2 if config.padding == "pad_2" else 0
+    return 1 + (size_px + 2 * around - kernel) // stride
+
+
+def pool_size(config: TrainConfig, size_px: int) -> int:
+    """Side of a pool's maps, in pixels; below 1: it has none."""
+    kernel = POOL_KERNELS[config.pooling]
+    if config.padding in {"same", "tf_same"}:
+        return _ceil_div(size_px, 2)
+    if config.padding == "pad_2":
+        return 1 + (size_px - kernel) // 2
+    return 1 + _ceil_div(size_px - kernel, 2)
+
+
+def _require(size_px: int, layer: str, config: TrainConfig) -> int:
+    if size_px < 1:
+        raise ConfigError(
+            f"image_px {config.image_px} leaves nothing for {layer} with padding {config.padding}: use larger images "
+            "or padding same",
+            param="overrides",
+        )
+    return size_px
 
 
 def count_parameters(config: TrainConfig, num_classes: int, channels: int) -> int:

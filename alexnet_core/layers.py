@@ -1,4 +1,4 @@
-"""Convolution and pooling that pad as TensorFlow's "same" does.
+"""The layers that torch.nn lacks: TensorFlow's "same" padding, padding after only, and dropout as in 2012.
 
 B batch, C channels, H height, W width
 """
@@ -7,22 +7,39 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 
 def same_padding(size_px: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Padding before and after, so that the output has ceil(size / stride) positions; the odd one goes after."""
+    """TensorFlow's padding before and after: the output has ceil(size / stride) positions; the odd one goes after."""
     total = max(0, (math.ceil(size_px / stride) - 1) * stride + kernel - size_px)
     return total // 2, total - total // 2
 
 
-class SameConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's "same" padding, which depends on the input's size."""
+def ceil_padding(size_px: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Padding after only, so that the output has 1 + ceil((size - kernel) / stride) positions, as in the 2012 code."""
+    steps = math.ceil(max(0, size_px - kernel) / stride)
+    return 0, max(0, steps * stride + kernel - size_px)
+
+
+class PaddedConv2d(nn.Conv2d):
+    """A convolution whose padding depends on the input's size, by TensorFlow's "same" rule or after only."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int, *, rule: str, groups: int, bias: bool
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride, groups=groups, bias=bias)
+        self._rule = same_padding if rule == "tf_same" else ceil_padding
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Convolve; the output has ceil(H / stride) rows and ceil(W / stride) columns."""
-        return super().forward(_pad_same(x_BCHW, int(self.kernel_size[0]), int(self.stride[0]), 0.0))
+        """Convolve; missing places count as 0."""
+        kernel, stride = int(self.kernel_size[0]), int(self.stride[0])
+        (top, bottom), (left, right) = (self._rule(int(size), kernel, stride) for size in x_BCHW.shape[2:])
+        if top or bottom or left or right:
+            x_BCHW = F.pad(x_BCHW, (left, right, top, bottom))
+        return super().forward(x_BCHW)
 
 
 class SameMaxPool2d(nn.Module):
@@ -34,12 +51,21 @@ class SameMaxPool2d(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Pool; the output has ceil(H / stride) rows and ceil(W / stride) columns."""
-        return F.max_pool2d(_pad_same(x_BCHW, self.kernel, self.stride, float("-inf")), self.kernel, self.stride)
+        (top, bottom), (left, right) = (same_padding(int(n), self.kernel, self.stride) for n in x_BCHW.shape[2:])
+        if top or bottom or left or right:
+            x_BCHW = F.pad(x_BCHW, (left, right, top, bottom), value=float("-inf"))
+        return F.max_pool2d(x_BCHW, self.kernel, self.stride)
 
 
-def _pad_same(x_BCHW: Tensor, kernel: int, stride: int, value: float) -> Tensor:
-    top, bottom = same_padding(x_BCHW.shape[2], kernel, stride)
-    left, right = same_padding(x_BCHW.shape[3], kernel, stride)
-    if not (top or bottom or left or right):
-        return x_BCHW
-    return F.pad(x_BCHW, (left, right, top, bottom), value=value)
+class Dropout2012(nn.Module):
+    """Dropout as the paper has it: no scaling in training, all outputs times the kept share afterwards."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop in training, scale in evaluation (Krizhevsky 2012, section 4.2)."""
+        if not self.training:
+            return x * (1 - self.rate)
+        return x * torch.empty_like(x).bernoulli_(1 - self.rate)

@@ -1,18 +1,29 @@
-"""The network: five convolutions, overlapping pools after 1, 2 and 5, three fully connected layers with dropout.
+"""The network: five convolutions, pools after 1, 2 and 5, three fully connected layers with dropout.
 
 B batch, C channels, H height, W width, K classes
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor, nn
 
 from alexnet_core.config import TrainConfig
-from alexnet_core.layers import SameConv2d, SameMaxPool2d
+from alexnet_core.errors import CheckpointIncompatible
+from alexnet_core.geometry import POOL_KERNELS, POOLED_CONVS, TOWER_CONVS
+from alexnet_core.initialisation import initialise
+from alexnet_core.layers import Dropout2012, PaddedConv2d, SameMaxPool2d
+from alexnet_core.normalisation import FORMS, LocalResponseNorm
 
-POOLED_CONVS = (1, 2, 5)  # Krizhevsky 2012, section 3.4; kernel 3, stride 2 overlap
-_NOTES_CONV_LIMIT = 0.05  # Keras' "uniform" initialiser
+_NORMALISED_CONVS = (1, 2)  # by local response; Krizhevsky 2012, section 3.5
+_LAST_LAYER = "classifier.fc8"
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
 
 
 class AlexNet(nn.Module):
@@ -37,8 +48,30 @@ def build_model(config: TrainConfig, num_classes: int, channels: int) -> AlexNet
         num_features = features(torch.zeros(1, channels, config.image_px, config.image_px)).numel()
         features.train()
     model = AlexNet(features, _build_classifier(config, num_features, num_classes))
-    _initialise(model, config.init)
+    initialise(model, config.init)
     return model.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def copy_weights(model: AlexNet, weights: Mapping[str, Tensor]) -> list[str]:
+    """Start from another network's weights; the last layer starts anew where it has another number of classes.
+
+    Returns:
+        The names of the layers that start anew.
+
+    Raises:
+        CheckpointIncompatible: the networks differ in anything else.
+    """
+    own = model.state_dict()
+    differing = sorted(own.keys() ^ weights.keys())
+    differing += [name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape]
+    anew = {name for name in differing if name.startswith(_LAST_LAYER)}
+    if set(differing) - anew:
+        names = ", ".join(sorted(set(differing) - anew)[:4])
+        raise CheckpointIncompatible(f"the weights to start from are of another network: {names} differ")
+    for name in own.keys() - anew:
+        own[name].copy_(weights[name])
+    return [_LAST_LAYER] if anew else []
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -48,47 +81,53 @@ def count_parameters(model: nn.Module) -> int:
 
 def _build_features(config: TrainConfig, channels: int) -> nn.Sequential:
     layers = nn.Sequential()
-    for number, (width, kernel) in enumerate(zip(config.widths, config.kernels, strict=True), start=1):
-        stride = config.conv1_stride if number == 1 else 1
-        has_norm = config.norm == "batch"
-        conv: nn.Conv2d
-        if config.padding == "tf_same":
-            conv = SameConv2d(channels, width, kernel, stride, bias=not has_norm)
-        else:
-            conv = nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=not has_norm)
-        layers.add_module(f"conv{number}", conv)
-        if has_norm:
+    for number, width in enumerate(config.conv_channels, start=1):
+        layers.add_module(f"conv{number}", _build_conv(config, number, channels, width))
+        if config.norm == "batch":
             layers.add_module(f"norm{number}", nn.BatchNorm2d(width))
-        layers.add_module(f"relu{number}", nn.ReLU(inplace=True))
+        after: list[tuple[str, nn.Module]] = [(f"{config.activation}{number}", _ACTIVATIONS[config.activation]())]
+        if config.norm in FORMS and number in _NORMALISED_CONVS:
+            after.append((f"norm{number}", LocalResponseNorm(FORMS[config.norm])))
         if number in POOLED_CONVS:
-            pool = SameMaxPool2d(3, 2) if config.padding == "tf_same" else nn.MaxPool2d(3, 2, padding=1)
-            layers.add_module(f"pool{number}", pool)
+            pools_first = number == 1 and config.conv1_order == "pool_activate_normalise"
+            after.insert(0 if pools_first else len(after), (f"pool{number}", _build_pool(config)))
+        for name, layer in after:
+            layers.add_module(name, layer)
         channels = width
+    if config.pool5_px is not None:
+        layers.add_module("average5", nn.AdaptiveAvgPool2d(config.pool5_px))
     return layers
+
+
+def _build_conv(config: TrainConfig, number: int, channels: int, width: int) -> nn.Conv2d:
+    kernel, stride = config.kernels[number - 1], config.conv1_stride if number == 1 else 1
+    groups = config.groups if number in TOWER_CONVS else 1
+    bias = config.norm != "batch"
+    if config.padding == "tf_same" or (config.padding == "ceil" and number == 1):
+        return PaddedConv2d(channels, width, kernel, stride, rule=config.padding, groups=groups, bias=bias)
+    around = kernel // 2 if number > 1 else {"same": kernel // 2, "valid": 0, "pad_2": 2}[config.padding]
+    return nn.Conv2d(channels, width, kernel, stride, around, groups=groups, bias=bias)
+
+
+def _build_pool(config: TrainConfig) -> nn.Module:
+    kernel = POOL_KERNELS[config.pooling]
+    if config.padding == "tf_same":
+        return SameMaxPool2d(kernel, 2)
+    if config.padding == "same":
+        return nn.MaxPool2d(kernel, 2, padding=kernel // 2 if kernel % 2 else 0, ceil_mode=kernel % 2 == 0)
+    return nn.MaxPool2d(kernel, 2, ceil_mode=config.padding != "pad_2")
 
 
 def _build_classifier(config: TrainConfig, num_features: int, num_classes: int) -> nn.Sequential:
     layers = nn.Sequential()
-    for number, width in enumerate(config.fc_widths, start=6):
+    dropout = Dropout2012 if config.dropout_form == "2012" else nn.Dropout
+    for number, width in enumerate(config.fc_units, start=6):
+        if config.dropout_place == "before":
+            layers.add_module(f"dropout{number}", dropout(config.dropout))
         layers.add_module(f"fc{number}", nn.Linear(num_features, width))
-        layers.add_module(f"relu{number}", nn.ReLU(inplace=True))
-        layers.add_module(f"dropout{number}", nn.Dropout(config.dropout))
+        layers.add_module(f"{config.activation}{number}", _ACTIVATIONS[config.activation]())
+        if config.dropout_place == "after":
+            layers.add_module(f"dropout{number}", dropout(config.dropout))
         num_features = width
     layers.add_module("fc8", nn.Linear(num_features, num_classes))
     return layers
-
-
-def _initialise(model: AlexNet, init: str) -> None:
-    if init == "torch":
-        return
-    for module in model.modules():
-        if not isinstance(module, nn.Conv2d | nn.Linear):
-            continue
-        if init == "he_normal":
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        elif isinstance(module, nn.Conv2d):
-            nn.init.uniform_(module.weight, -_NOTES_CONV_LIMIT, _NOTES_CONV_LIMIT)
-        else:
-            nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

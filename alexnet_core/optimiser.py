@@ -1,4 +1,4 @@
-"""The update rules, and their buffers as named tensors."""
+"""The update rules, the groups of parameters that share a learning rate, and the rules' buffers as named tensors."""
 
 from __future__ import annotations
 
@@ -11,58 +11,87 @@ from torch import Tensor, nn
 from alexnet_core.config import TrainConfig
 from alexnet_core.errors import CheckpointIncompatible
 
+_UNIT = "velocity_lr"  # the learning rate in whose unit a velocity is kept
 
-class KerasSGD(torch.optim.Optimizer):
-    """SGD as Keras has it, with the learning rate *inside* the velocity.
 
-    v <- m v - lr g, then w <- w + v, or with Nesterov w <- w + m v - lr g. torch's own rule equals it only while the
-    learning rate is constant.
+class VelocitySGD(torch.optim.SGD):
+    """SGD with the learning rate *inside* the velocity, as in Krizhevsky 2012 and in Keras.
+
+    v <- m v - lr (g + decay w), then w <- w + v, or with Nesterov w <- w + m v - lr (g + decay w).
+
+    torch's rule keeps b with w <- w - lr b. The two are one while the learning rate is constant, with v = -lr b; so
+    this class keeps b, which lets torch's one-pass kernel do the work, and rescales it when the learning rate changes.
+    A rate of 0 lets what velocity there is run out.
     """
-
-    def __init__(self, params: Any, lr: float, momentum: float, nesterov: bool) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": 0.0})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if not params:
-                continue
-            grads = [p.grad for p in params]
-            if group["weight_decay"]:
-                grads = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
-            velocities = [
-                self.state[p].setdefault("momentum_buffer", torch.zeros_like(p, memory_format=torch.preserve_format))
-                for p in params
-            ]
-            torch._foreach_mul_(velocities, group["momentum"])
-            torch._foreach_add_(velocities, grads, alpha=-group["lr"])
-            if group["nesterov"]:
-                torch._foreach_add_(params, velocities, alpha=group["momentum"])
-                torch._foreach_add_(params, grads, alpha=-group["lr"])
-            else:
-                torch._foreach_add_(params, velocities)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._rescale(parameter, float(group["lr"]))
+                    if group["lr"] == 0:
+                        self._coast(parameter, group)
+        super().step()
+
+    def _rescale(self, parameter: Tensor, lr: float) -> None:
+        state = self.state[parameter]
+        if lr == 0 or not state:
+            if lr > 0:
+                state[_UNIT] = torch.tensor(lr, dtype=torch.float64)
+            return
+        unit = float(state.get(_UNIT, lr))
+        if unit != lr and state.get("momentum_buffer") is not None:
+            state["momentum_buffer"].mul_(unit / lr)
+        state[_UNIT] = torch.tensor(lr, dtype=torch.float64)
+
+    def _coast(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        buffer = self.state[parameter].get("momentum_buffer")
+        if buffer is not None:
+            buffer.mul_(group["momentum"])
+            factor = group["momentum"] if group["nesterov"] else 1.0
+            parameter.sub_(buffer, alpha=factor * float(self.state[parameter][_UNIT]))
+        parameter.grad = None  # torch's kernel would mix the gradient into the buffer
 
 
 def build_optimiser(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser of a run; weight decay applies to kernels and matrices, not to biases and norms."""
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if config.optimiser == "keras_sgd":
-        return KerasSGD(groups, config.lr, config.momentum, config.nesterov)
+    """The optimiser of a run, with one group for each mix of learning rate and weight decay."""
+    groups = _group_parameters(config, model)
     if config.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, fused=True)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+    rule = VelocitySGD if config.optimiser == "sgd_lr_in_velocity" else torch.optim.SGD
+    return rule(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
 
 
-def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
-    """Use this learning rate from the next step on."""
+def _group_parameters(config: TrainConfig, model: nn.Module) -> list[dict[str, Any]]:
+    """Groups in the order of their first parameter; `factor` multiplies the run's rate, `layer` names conv1's own."""
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    factors = {str(layer): factor for layer, factor in config.layer_lr_factors}
+    for name, parameter in model.named_parameters():
+        layer, kind = name.split(".")[-2:]
+        is_kernel = parameter.ndim > 1
+        decay = config.weight_decay if is_kernel or config.decay_biases else 0.0
+        factor = factors.get(layer, 1.0) * (config.bias_lr_factor if kind == "bias" else 1.0)
+        own_rate = bool(config.conv1_lr_steps) and layer == "conv1"
+        groups.setdefault((decay, factor, own_rate), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "factor": factor, "is_conv1": own_rate}
+        for (decay, factor, own_rate), parameters in groups.items()
+    ]
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float, conv1_lr: float | None = None) -> None:
+    """Use this learning rate from the next step on.
+
+    Args:
+        optimiser: from `build_optimiser`.
+        lr: of every layer whose factor is 1.
+        conv1_lr: conv1's own; None: it has none.
+    """
     for group in optimiser.param_groups:
-        group["lr"] = lr
+        own = conv1_lr if group["is_conv1"] and conv1_lr is not None else lr
+        group["lr"] = own * group["factor"]
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
@@ -88,7 +117,8 @@ def load_optimiser_tensors(optimiser: torch.optim.Optimizer, model: nn.Module, t
         if parameter is None or (saved.ndim and saved.shape != parameter.shape):
             raise CheckpointIncompatible(f"the training state's {key} fits no parameter: was the network changed?")
         if saved.ndim == 0:
-            restored = saved.clone()
+            restored = saved.clone() if buffer == _UNIT else saved.clone().to(parameter.device)
         else:
             restored = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(saved)
-        optimiser.state[parameter][buffer] = restored.detach().to(parameter.device)
+            restored = restored.detach().to(parameter.device)
+        optimiser.state[parameter][buffer] = restored

@@ -3,7 +3,8 @@
 images.npy   uint8 (N, H, W, C), H = W
 labels.npy   int64 (N,)
 split.npy    uint8 (N,): 0 train, 1 validation, 2 test
-pack.json    what the dataset is, its counts, the training images' mean and std, the digest; written last
+pack.json    what the dataset is, its counts, the training images' mean, std and covariance of colours, the digest;
+             written last
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ TRAIN, VAL, TEST = 0, 1, 2
 SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
 _ARRAYS = ("images.npy", "labels.npy", "split.npy")
 _CHUNK_IMAGES = 4096
+_CHUNK_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Pack:
     split: NDArray[np.uint8]  #: N
     mean: tuple[float, ...]  #: one a channel, over the training images, 0..255 units
     std: tuple[float, ...]
+    covariance: tuple[tuple[float, ...], ...]  #: of the channels, over the training images' pixels, (0..255 units)^2
     digest: str  #: sha256 over the content
 
     @property
@@ -92,7 +95,10 @@ def open_pack(path: Path) -> Pack:
         if meta["format_version"] != FORMAT_VERSION:
             raise DatasetChanged(f"The pack at {path} has format {meta['format_version']}, not {FORMAT_VERSION}.")
         facts = _facts(meta)
-        pack = Pack(path, facts, images, labels, split, tuple(meta["mean"]), tuple(meta["std"]), meta["digest"])
+        covariance = tuple(tuple(row) for row in meta["covariance"])
+        pack = Pack(
+            path, facts, images, labels, split, tuple(meta["mean"]), tuple(meta["std"]), covariance, meta["digest"]
+        )
     except FileNotFoundError as exc:
         raise DatasetUnavailable(
             f"There is no dataset at {path}: {exc.filename} is missing. Prepare it again."
@@ -139,8 +145,7 @@ def write_pack(
         arrays: tuple[NDArray[Any], ...] = (images_NHWC, labels, split_N)
         for file_name, array in zip(_ARRAYS, arrays, strict=True):
             _write_array(temp / file_name, array)
-        mean, std = _statistics(images_NHWC, split_N)
-        meta = {"format_version": FORMAT_VERSION, **facts.model_dump(mode="json"), "mean": mean, "std": std}
+        meta = {"format_version": FORMAT_VERSION, **facts.model_dump(mode="json"), **_statistics(images_NHWC, split_N)}
         _write_bytes(temp / "pack.json", json.dumps(meta | {"digest": digest}, indent=2).encode())
         sync_dir(temp)
         _move_into_place(temp, target_dir, digest)
@@ -213,20 +218,26 @@ def _digest(facts: DatasetFacts, images: NDArray[np.uint8], labels: NDArray[np.i
     return sha.hexdigest()
 
 
-def _statistics(images: NDArray[np.uint8], split: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
-    """Exact mean and std of each channel over the training images, by counting the 256 values."""
-    indices, values = np.flatnonzero(split == TRAIN), np.arange(256)
-    means, stds = [], []
-    for channel in range(images.shape[3]):
-        counts = np.zeros(256, dtype=np.int64)
-        for start in range(0, len(indices), _CHUNK_IMAGES):
-            chunk = images[indices[start : start + _CHUNK_IMAGES], :, :, channel]
-            counts += np.bincount(chunk.ravel(), minlength=256)
-        total = max(1, int(counts.sum()))
-        mean = float((counts * values).sum() / total)
-        means.append(mean)
-        stds.append(float(np.sqrt((counts * (values - mean) ** 2).sum() / total)))
-    return means, stds
+def _statistics(images: NDArray[np.uint8], split: NDArray[np.uint8]) -> dict[str, Any]:
+    """Mean and std by channel and the channels' covariance, over the pixels of the training images.
+
+    Sums of products of bytes are whole numbers, so nothing is lost until the last division.
+    """
+    channels, count = images.shape[3], 0
+    sums, products = np.zeros(channels, dtype=np.int64), np.zeros((channels, channels), dtype=np.int64)
+    indices = np.flatnonzero(split == TRAIN)
+    for start in range(0, len(indices), _CHUNK_IMAGES):
+        pixels = images[indices[start : start + _CHUNK_IMAGES]].reshape(-1, channels)
+        for chunk in np.array_split(pixels, max(1, len(pixels) // _CHUNK_PIXELS)):
+            exact = chunk.astype(np.float64)  # whole numbers below 2^53
+            sums += exact.sum(axis=0).astype(np.int64)
+            products += (exact.T @ exact).astype(np.int64)
+        count += len(pixels)
+    total = max(1, count)
+    mean = sums / total
+    covariance = products / total - np.outer(mean, mean)
+    std = np.sqrt(np.maximum(np.diag(covariance), 0))
+    return {"mean": mean.tolist(), "std": std.tolist(), "covariance": covariance.tolist()}
 
 
 def _write_array(path: Path, array: NDArray[Any]) -> None:

@@ -123,29 +123,29 @@ class ReportingHooks:
         self._commands, self._send = commands, reports.send
 
     def on_started(self, report: dict[str, Any]) -> None:
-        """See `training.Hooks`."""
+        """See `runs.Hooks`."""
         log.info("training on %s from step %d of %d", report["device"], report["step"], report["steps"])
         self._send("started", **report)
 
     def on_first_step(self) -> None:
-        """See `training.Hooks`."""
+        """See `runs.Hooks`."""
         self._send("first_step")
 
     def on_progress(self, report: dict[str, Any]) -> None:
-        """See `training.Hooks`."""
+        """See `runs.Hooks`."""
         self._send("progress", **report)
 
     def on_interval(self, report: dict[str, Any]) -> None:
-        """See `training.Hooks`."""
+        """See `runs.Hooks`."""
         self._send("interval", **report)
 
     def on_epoch(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
-        """See `training.Hooks`."""
+        """See `runs.Hooks`."""
         log.info("epoch %d: %s", epoch, " ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
         self._send("epoch", epoch=epoch, step=step, metrics=metrics)
 
     def on_checkpoint(self, kind: str, saved: SavedCheckpoint, metadata: dict[str, Any], is_best: bool) -> None:
-        """See `training.Hooks`."""
+        """See `runs.Hooks`."""
         log.info("%s checkpoint %s, %.1f MB", kind, saved.path.name, saved.size_bytes / 1e6)
         self._send(
             "checkpoint", kind=kind, path=str(saved.path.absolute()), name=saved.path.name, epoch=metadata["epoch"],
@@ -154,12 +154,12 @@ class ReportingHooks:
         )  # fmt: skip
 
     def on_warning(self, code: str, message: str) -> None:
-        """See `training.Hooks`."""
+        """See `runs.Hooks`."""
         log.warning("%s: %s", code, message)
         self._send("warning", code=code, message=message)
 
     def should_stop(self) -> bool:
-        """See `training.Hooks`."""
+        """See `runs.Hooks`."""
         return self._commands.stop_reason is not None
 
 
@@ -183,7 +183,8 @@ def _train(spec: dict[str, Any], commands: Commands, reports: Reports) -> dict[s
     from alexnet_core.config import TrainConfig
     from alexnet_core.errors import DatasetChanged
     from alexnet_core.pack import open_pack
-    from alexnet_core.training import Run, RunSpec
+    from alexnet_core.runs import RunSpec
+    from alexnet_core.training import Run
 
     _lock(spec.get("lock_path"))
     torch.set_num_threads(int(spec.get("num_threads") or 1))

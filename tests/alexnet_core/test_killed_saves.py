@@ -11,7 +11,8 @@ import torch
 from alexnet_core.checkpoint import load_checkpoint, verify_checkpoint
 from alexnet_core.errors import CheckpointCorrupt
 from alexnet_core.pack import Pack
-from alexnet_core.training import Run, RunResult, RunSpec
+from alexnet_core.runs import RunResult, RunSpec
+from alexnet_core.training import Run
 
 from .killing import SURVIVED, kill_everywhere
 from .toy import CONFIG, QuietHooks, write_toy_pack

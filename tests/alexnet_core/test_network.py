@@ -5,18 +5,18 @@ import pytest
 import torch
 from torch import nn
 
-from alexnet_core.augment import augment, draw_table
+from alexnet_core.augment import draw_table, transform
 from alexnet_core.config import TrainConfig
 from alexnet_core.evaluate import top_k_accuracy
-from alexnet_core.layers import SameConv2d, SameMaxPool2d, same_padding
+from alexnet_core.layers import PaddedConv2d, SameMaxPool2d, same_padding
 from alexnet_core.model import build_model, count_parameters
-from alexnet_core.optimiser import KerasSGD
+from alexnet_core.optimiser import VelocitySGD
 from alexnet_core.schedule import learning_rate
 
 NOTES = TrainConfig(
-    widths=(96, 256, 384, 384, 256), kernels=(11, 5, 3, 3, 3), conv1_stride=4, padding="tf_same", init="notes",
-    fc_widths=(4096, 4096), image_px=32, optimiser="keras_sgd", nesterov=True, batch_size=64, epochs=300,
-    schedule="step", lr_steps=((0, 0.01), (100, 0.001), (200, 0.0001)), flip=True, shift_px=4.0,
+    widths=(96, 256, 384, 384, 256), kernels=(11, 5, 3, 3, 3), conv1_stride=4, padding="tf_same", init="uniform",
+    fc_widths=(4096, 4096), image_px=32, optimiser="sgd_lr_in_velocity", nesterov=True, batch_size=64, epochs=300,
+    schedule="multistep", lr_steps=((0, 0.01), (100, 0.001), (200, 0.0001)), flip=True, shift_px=4.0,
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def test_same_padding_is_tensorflows():
 @pytest.mark.parametrize("size", [7, 8])
 def test_same_convolution_and_pooling_agree_with_a_plain_loop(size):
     x = torch.randn(1, 1, size, size)
-    conv = SameConv2d(1, 1, 3, 2, bias=False)
+    conv = PaddedConv2d(1, 1, 3, 2, rule="tf_same", groups=1, bias=False)
     before, after = same_padding(size, 3, 2)
     image = x[0, 0].numpy()
     zeros = np.pad(image, (before, after))
@@ -51,7 +51,7 @@ def test_same_convolution_and_pooling_agree_with_a_plain_loop(size):
 
 def test_the_keras_rule_holds_across_a_change_of_the_learning_rate():
     weight = nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
-    optimiser = KerasSGD([weight], lr=0.1, momentum=0.9, nesterov=True)
+    optimiser = VelocitySGD([weight], lr=0.1, momentum=0.9, nesterov=True)
     w, v = 1.0, 0.0
     for lr, gradient in [(0.1, 2.0), (0.1, -1.0), (0.01, 3.0), (0.01, 0.5)]:
         optimiser.param_groups[0]["lr"] = lr
@@ -77,16 +77,16 @@ def test_one_cycle_peaks_after_its_warmup_and_ends_near_nothing():
 
 def test_an_image_gets_its_draw_whatever_its_batch():
     x = torch.randn(8, 1, 28, 28)
-    draws = torch.from_numpy(draw_table(3, 1, 8))
+    draws = torch.from_numpy(draw_table(3, 1, 8, NOTES))
     config = NOTES.with_overrides({"rotate_deg": 10.0, "scale": 0.1})
-    together = augment(x, draws, config)
-    assert torch.equal(together[2:4], augment(x[2:4], draws[2:4], config))
+    together = transform(x, draws, config)
+    assert torch.equal(together[2:4], transform(x[2:4], draws[2:4], config))
 
 
 def test_no_augmentation_leaves_the_images_alone():
     x = torch.randn(2, 1, 8, 8)
     config = NOTES.with_overrides({"flip": False, "shift_px": 0.0})
-    assert augment(x, torch.zeros(2, 5), config) is x
+    assert transform(x, torch.zeros(2, 5), config) is x
 
 
 def test_top_k_refuses_more_guesses_than_classes():

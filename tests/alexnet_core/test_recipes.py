@@ -36,15 +36,20 @@ def test_the_notes_network_has_its_parameters_and_sizes() -> None:
     assert [layers[f"pool{n}"].size_px for n in (1, 2, 5)] == [4, 2, 1]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("image_px", [8, 17, 28])
-def test_the_counted_parameters_are_those_of_the_built_network(name: str, channels: int, image_px: int) -> None:
-    from alexnet_core.model import build_model
+@pytest.mark.parametrize(
+    ("name", "num_parameters"),
+    [("paper-2012", 60_965_224), ("paper-2012-run", 60_965_224), ("caffe", 60_965_224), ("torchvision", 61_100_840)],
+)
+def test_the_published_networks_have_their_parameters(name: str, num_parameters: int) -> None:
+    config = get_recipe(name).config
+    sizes = {layer.name: layer.size_px for layer in describe(config, 1000, 3)}
+    assert count_parameters(config, 1000, 3) == num_parameters
+    assert (sizes["conv1"], sizes["pool1"], sizes["pool2"], sizes["pool5"]) == (55, 27, 13, 6)
 
-    config = get_recipe(name).config.with_overrides({"image_px": image_px, "channels": None, "mean": None, "std": None})
-    model = build_model(config, 7, channels)
-    assert count_parameters(config, 7, channels) == sum(p.numel() for p in model.parameters())
+
+def test_large_images_get_another_recipe() -> None:
+    facts = DIGITS.model_copy(update={"image_px": 33})
+    assert [resolve(None, {}, each)[0] for each in (DIGITS, FASHION, facts)] == ["quick", "quick", "torchvision"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -58,7 +63,7 @@ def test_a_config_survives_json(name: str) -> None:
     "overrides",
     [
         {"lr": 100.0}, {"lr": float("nan")}, {"lr": 0}, {"epochs": "3"}, {"epochs": 0}, {"epochs": 5000},
-        {"batch_size": True}, {"image_px": 4}, {"channels": 2}, {"widths": [1, 2]}, {"schedule": "plateau"},
+        {"batch_size": True}, {"image_px": 4}, {"channels": 2}, {"widths": [1, 2]}, {"schedule": "plate"},
         {"no_such_field": 1}, {"dropout": 1.0}, {"lr_steps": [[0, 0]]},
     ],
 )  # fmt: skip

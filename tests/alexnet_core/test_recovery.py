@@ -16,7 +16,8 @@ from alexnet_core import trainer
 from alexnet_core.checkpoint import SavedCheckpoint, load_checkpoint, verify_checkpoint
 from alexnet_core.errors import DiskFull
 from alexnet_core.pack import Pack
-from alexnet_core.training import Run, RunResult, RunSpec
+from alexnet_core.runs import RunResult, RunSpec
+from alexnet_core.training import Run
 
 from .toy import CONFIG, QuietHooks, write_toy_pack
 

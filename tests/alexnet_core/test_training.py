@@ -15,7 +15,8 @@ from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, DiskF
 from alexnet_core.evaluate import evaluate
 from alexnet_core.pack import Pack
 from alexnet_core.predictor import Predictor
-from alexnet_core.training import Run, RunResult, RunSpec
+from alexnet_core.runs import RunResult, RunSpec
+from alexnet_core.training import Run
 
 from .toy import CONFIG, QuietHooks, write_toy_pack
 
@@ -37,7 +38,7 @@ def train(pack: Pack, root: Path, config=CONFIG, stop_after=None, **spec) -> Run
     return Run(RunSpec(config, pack, 7, root, **spec), QuietHooks(stop_after)).train()
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "keras_sgd", "adamw"])
+@pytest.mark.parametrize("optimiser", ["sgd", "sgd_lr_in_velocity", "adamw"])
 def test_a_run_stopped_anywhere_and_resumed_ends_with_the_same_bits(pack, tmp_path, optimiser):
     config = CONFIG.with_overrides({"optimiser": optimiser})
     whole = train(pack, tmp_path / "whole", config)

@@ -1,0 +1,66 @@
+"""The named, complete sets of hyper-parameters, and how a dataset meets them. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from alexnet_core.config import DatasetFacts, TrainConfig
+from alexnet_core.errors import UnknownRecipe
+from alexnet_core.geometry import describe
+from alexnet_core.recipes.caffe import CAFFE
+from alexnet_core.recipes.notes_cifar10 import NOTES_CIFAR10
+from alexnet_core.recipes.paper import PAPER_2012, PAPER_2012_RUN
+from alexnet_core.recipes.quick import QUICK
+from alexnet_core.recipes.recipe import Recipe
+from alexnet_core.recipes.small_images import SMALL_IMAGES
+from alexnet_core.recipes.torchvision import TORCHVISION
+
+_ALL = (NOTES_CIFAR10, PAPER_2012, PAPER_2012_RUN, CAFFE, TORCHVISION, SMALL_IMAGES, QUICK)
+_RECIPES = {recipe.name: recipe for recipe in _ALL}
+_QUICK_UP_TO_PX = 32
+
+__all__ = ["Recipe", "default_recipe", "get_recipe", "list_recipes", "resolve"]
+
+
+def list_recipes() -> list[Recipe]:
+    """Every recipe."""
+    return list(_RECIPES.values())
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of this name.
+
+    Raises:
+        UnknownRecipe: there is none.
+    """
+    try:
+        return _RECIPES[name]
+    except KeyError:
+        raise UnknownRecipe(f"there is no recipe {name!r}: use one of {', '.join(_RECIPES)}", param="recipe") from None
+
+
+def default_recipe(facts: DatasetFacts) -> Recipe:
+    """The recipe for whoever names none: `quick` for small images, else `torchvision`."""
+    return QUICK if facts.image_px <= _QUICK_UP_TO_PX else TORCHVISION
+
+
+def resolve(recipe_name: str | None, overrides: Mapping[str, Any], facts: DatasetFacts) -> tuple[str, TrainConfig]:
+    """The name of the recipe and the complete config of a job.
+
+    Mirroring is off where the dataset's classes don't allow it, unless the overrides say otherwise; a recipe's own mean
+    and std hold only on the dataset that they were computed on.
+
+    Raises:
+        UnknownRecipe: there is no such recipe.
+        ConfigError: an override is wrong, or the images are too small for the network.
+    """
+    recipe = get_recipe(recipe_name) if recipe_name is not None else default_recipe(facts)
+    changes: dict[str, Any] = {}
+    if recipe.config.flip and not facts.flip_safe:
+        changes["flip"] = False
+    if recipe.fixed_statistics is not None and recipe.fixed_statistics != facts.name:
+        changes |= {"mean": None, "std": None}
+    config = recipe.config.with_overrides({**changes, **overrides})
+    describe(config, facts.num_classes, config.channels or facts.channels)
+    return recipe.name, config
