@@ -1,0 +1,38 @@
+"""Padding by TensorFlow's rule, against a plain loop."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from alexnet_core.layers import PaddedConv2d, SameMaxPool2d, ceil_padding, same_padding
+
+
+def test_ceil_padding_makes_55_of_224() -> None:
+    assert ceil_padding(224, 11, 4) == (0, 3)
+    assert ceil_padding(227, 11, 4) == (0, 0)
+
+
+def test_same_padding_is_tensorflows():
+    assert same_padding(32, 11, 4) == (3, 4)
+    assert same_padding(8, 3, 2) == (0, 1)
+    assert same_padding(7, 3, 2) == (1, 1)
+
+
+@pytest.mark.parametrize("size", [7, 8])
+def test_same_convolution_and_pooling_agree_with_a_plain_loop(size):
+    x = torch.randn(1, 1, size, size)
+    conv = PaddedConv2d(1, 1, 3, 2, rule="tf_same", groups=1, bias=False)
+    before, after = same_padding(size, 3, 2)
+    image = x[0, 0].numpy()
+    zeros = np.pad(image, (before, after))
+    lowest = np.pad(image, (before, after), constant_values=-np.inf)
+    kernel = conv.weight.detach().numpy()[0, 0]
+    places = range(math.ceil(size / 2))
+    convolved = [[(zeros[2 * i : 2 * i + 3, 2 * j : 2 * j + 3] * kernel).sum() for j in places] for i in places]
+    pooled = [[lowest[2 * i : 2 * i + 3, 2 * j : 2 * j + 3].max() for j in places] for i in places]
+    np.testing.assert_allclose(conv(x)[0, 0].detach().numpy(), convolved, atol=1e-5)
+    np.testing.assert_allclose(SameMaxPool2d(3, 2)(x)[0, 0].numpy(), pooled)
