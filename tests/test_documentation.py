@@ -107,8 +107,9 @@ def _allowed(name: str) -> str:
     if (choices := options[0].get("enum") or ([options[0]["const"]] if "const" in options[0] else None)) is not None:
         return ", ".join(f"`{choice}`" for choice in choices)
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    bounds = [f"{sign} {options[0][key]:g}" for key, sign in signs.items() if key in options[0]]
-    return ", ".join([options[0].get("type", "").replace("boolean", "`true`, `false`"), *bounds])
+    bounds = [f"{sign} {options[0][key]}".removesuffix(".0") for key, sign in signs.items() if key in options[0]]
+    kind = options[0]["type"].replace("boolean", "`true`, `false`").replace("array", "list")
+    return ", ".join([kind, *bounds])
 
 
 def options_table() -> str:
