@@ -22,6 +22,7 @@ import torch.nn.functional as F  # noqa: N812
 from alexnet_core.augment import Augmentation
 from alexnet_core.batches import Batches
 from alexnet_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_sha256
+from alexnet_core.diagnosis import NOT_LEARNING_AFTER_STEPS, Examination, examining, find_trouble
 from alexnet_core.environment import autocast, describe_environment, select_precision
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, DiskFull, Diverged
 from alexnet_core.evaluate import evaluate
@@ -59,6 +60,7 @@ class Run:
         self.counts = Counts()
         self.bit_exact = True
         self.last_checkpoint: tuple[int, Path] | None = None
+        self.examination: Examination | None = None
         self.started_anew: list[str] = []
         if spec.resume_from is not None:
             self._restore(spec.resume_from)
@@ -100,11 +102,16 @@ class Run:
         torch.manual_seed(_derive(self.spec.seed, _DROPOUT_STREAM, step))
         x_BCHW = self.augmentation(images, draws_BD, epoch)
         x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
-        with autocast(self.device, self.precision):
+        with (
+            examining(self.model, wanted=self._is_at_interval(step + 1)) as self.examination,
+            autocast(self.device, self.precision),
+        ):
             logits_BK = self.model(x_BCHW)
         loss = F.cross_entropy(logits_BK.float(), labels_B, label_smoothing=self.config.label_smoothing)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if self.examination is not None:
+            self.examination.measure_gradients(self.model, scale=self.scaler.get_scale())
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.loss_sum += loss.detach().double() * len(labels_B)
@@ -113,14 +120,15 @@ class Run:
         if self.counts.step == self._first_step_here + 1:
             self.hooks.on_first_step()
 
+    def _is_at_interval(self, step: int) -> bool:
+        return step % (self.config.interval_steps or max(1, self.steps_per_epoch // 20)) == 0
+
     def _learning_rate(self, step: int) -> float:
         return learning_rate(self.config, step, self.steps_per_epoch, self.counts.history)
 
     def _report_step(self) -> None:
         counts, now = self.counts, self._clock()
-        interval = self.config.interval_steps or max(1, self.steps_per_epoch // 20)
-        at_interval = counts.step % interval == 0
-        if not at_interval and now - self._told_at < _PROGRESS_EVERY_S:
+        if self.examination is None and now - self._told_at < _PROGRESS_EVERY_S:
             return
         speed = (counts.step - self._first_step_here) / max(1e-9, now - self._resumed_at)  # steps a second
         point = {
@@ -130,8 +138,9 @@ class Run:
             "lr": self._learning_rate(counts.step - 1),
             "images_per_s": speed * self.config.batch_size,
         }
-        if at_interval:
-            self.hooks.on_interval(point)
+        if self.examination is not None:
+            self.hooks.on_interval(point | self.examination.describe())
+            self._warn_of_trouble(self.examination)
         if now - self._told_at >= _PROGRESS_EVERY_S:
             self._told_at = now
             ends = {"epochs": self.config.epochs, "steps": self.steps, "fraction": counts.step / self.steps}
@@ -166,7 +175,6 @@ class Run:
         if is_best:
             counts.best = {"epoch": counts.epoch, "name": self._name("epoch")} | metrics
         self.hooks.on_epoch(counts.epoch, counts.step, metrics)
-        self._warn_if_not_learning(metrics)
         self._start_epoch()
         self._save("epoch", metrics, is_best=is_best)
 
@@ -175,14 +183,17 @@ class Run:
         self.loss_sum.zero_()
         self._epoch_began_at = self._clock()
 
-    def _warn_if_not_learning(self, metrics: dict[str, float]) -> None:
-        num_classes = self.pack.facts.num_classes
-        if len(self.counts.history) == 1 and metrics["train_loss"] > 0.98 * math.log(num_classes):
-            self.hooks.on_warning(
-                "not_learning",
-                f"after epoch {self.counts.epoch} the loss is {metrics['train_loss']:.3f}, that of guessing among "
-                f"{num_classes} classes: try another lr (it is {self.config.lr}) or norm='batch'",
-            )
+    def _warn_of_trouble(self, examination: Examination) -> None:
+        counts = self.counts
+        if counts.step < min(NOT_LEARNING_AFTER_STEPS, self.steps_per_epoch):
+            return
+        for trouble in find_trouble(
+            examination, loss=self._mean_loss(), step=counts.step, num_classes=self.pack.facts.num_classes,
+            lr=self.config.lr,
+        ):  # fmt: skip
+            if trouble.code not in counts.warned:
+                counts.warned.append(trouble.code)
+                self.hooks.on_warning(trouble.code, trouble.message)
 
     def _seconds(self) -> float:
         return self.counts.seconds + self._clock() - self._resumed_at
