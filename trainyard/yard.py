@@ -45,6 +45,10 @@ class YardError(Exception):
     """The yard can't be started; the message says why."""
 
 
+def _say(line: str) -> None:
+    print(line, flush=True)  # also where the output is no terminal
+
+
 @dataclass
 class Child:
     """One supervised process and how often it died in a row."""
@@ -82,7 +86,7 @@ class Yard:
     """Use as a context manager: inside, the yard is up and ready."""
 
     settings: Settings
-    say: Callable[[str], None] = print
+    say: Callable[[str], None] = _say
     children: list[Child] = field(default_factory=list)
     _signals: int = 0
     _lock: IO[str] | None = None
@@ -141,13 +145,13 @@ class Yard:
         """End every child: the worker drains first, the queue goes last."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._count_signal)
-        second = self._signals + 1
+        last = 2 if self._signals else 1  # two may have come before we got here
         running = self._count_running()
         if running:
             self.say(f"stopping: {running} running job(s) write a checkpoint first (again Ctrl-C: kill at once)")
         grace_s = CHILD_GRACE_S + (2 * self.settings.stop_grace_s if running else 0)
         for child in reversed(self.children):
-            child.stop(grace_s if child.name == "worker" else CHILD_GRACE_S, lambda: self._signals >= second)
+            child.stop(grace_s if child.name == "worker" else CHILD_GRACE_S, lambda: self._signals >= last)
         if self._database is not None:
             self._database.close()
         if self._lock is not None:

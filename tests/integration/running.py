@@ -35,16 +35,22 @@ class RunningYard:
             waiting += below
         return found
 
+    def press_ctrl_c(self) -> None:
+        """What a terminal does: SIGINT to the whole process group in its foreground."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
     def stop(self) -> int:
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
+            self.press_ctrl_c()
         return self.process.wait(timeout=90)
 
 
 def start_yard(folder: Path, **settings: str) -> RunningYard:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("TRAINYARD_")}
     command = [sys.executable, "-m", "trainyard", "up", "--port", "0", "--data-dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=inherited | settings)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=inherited | settings, start_new_session=True
+    )
     assert process.stdout is not None
     deadline = time.monotonic() + START_S
     for line in process.stdout:
