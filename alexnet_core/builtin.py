@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
-import tempfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from alexnet_core.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES, find_cifar, read_cifar
 from alexnet_core.config import DatasetFacts
 from alexnet_core.errors import DatasetUnavailable
-from alexnet_core.idx import read_idx
-from alexnet_core.pack import TEST, TRAIN, VAL, Pack, split_validation, write_pack
+from alexnet_core.fetching import fetched_cifar, fetched_mnist
+from alexnet_core.idx import find_mnist, read_mnist
+from alexnet_core.labelled import LabelledImages
+from alexnet_core.pack import TEST, TRAIN, VAL, Pack, write_pack
+from alexnet_core.splits import split_validation
 
 _DIGITS_TRAIN = 1437  # the first 1,437 images train (and validate), the last 360 test
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """A dataset as its publisher split it."""
-
-    images: NDArray[np.uint8]  #: NHWC
-    labels: NDArray[np.int64]
-    num_test: int  #: the last ones are the test images
+_DEBIAN = Path("/usr/share/datasets")  # where packages such as dataset-fashion-mnist put their files
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,8 @@ class BuiltinDataset:
 
     facts: DatasetFacts
     source: str  #: who made it and where its files come from
-    read: Callable[[Path | None], LabelledImages]  #: from a folder of sources, if one is named
+    num_published: tuple[int, int]  #: images to train (and validate) on, and to test on
+    read: Callable[[Path | None], LabelledImages]  #: from a folder (or archive) of its files, if one is named
 
 
 def prepare(name: str, *, source_dir: Path | None, target_dir: Path) -> Pack:
@@ -45,20 +43,25 @@ def prepare(name: str, *, source_dir: Path | None, target_dir: Path) -> Pack:
 
     Args:
         name: a key of BUILTINS.
-        source_dir: a folder with the published files; None: only the usual places.
+        source_dir: the folder with this dataset's published files, or their archive; None: the usual places, else one
+            download.
         target_dir: where the pack will stand.
 
     Raises:
-        DatasetUnavailable: unknown name, or its files are neither here nor to be fetched.
+        DatasetUnavailable: unknown name, or its files are damaged, incomplete, or neither here nor to be fetched.
     """
     builtin = BUILTINS.get(name)
     if builtin is None:
         raise DatasetUnavailable(f"There is no built-in dataset {name!r}. Known: {', '.join(BUILTINS)}.")
     data = builtin.read(source_dir)
+    if (data.num_train, data.num_test) != builtin.num_published:
+        raise DatasetUnavailable(
+            f"The files of {name} hold {data.num_train:,} + {data.num_test:,} images, not the published "
+            f"{builtin.num_published[0]:,} + {builtin.num_published[1]:,}. Fetch them again."
+        )
     split_N = np.full(len(data.labels), TEST, dtype=np.uint8)
-    num_train = len(data.labels) - data.num_test
-    validation = split_validation(data.labels[:num_train], data.images[:num_train])
-    split_N[:num_train] = np.where(validation, VAL, TRAIN)
+    validation = split_validation(data.labels[: data.num_train], data.images[: data.num_train])
+    split_N[: data.num_train] = np.where(validation, VAL, TRAIN)
     return write_pack(
         target_dir,
         name=name,
@@ -76,7 +79,7 @@ def _read_digits(source_dir: Path | None) -> LabelledImages:
     try:
         with gzip.open(path, "rt", encoding="ascii") as file:
             table = np.loadtxt(file, delimiter=",", dtype=np.int64, ndmin=2)
-    except (OSError, EOFError, ValueError) as exc:
+    except (OSError, EOFError, ValueError, zlib.error) as exc:
         raise DatasetUnavailable(f"{path} can't be read ({exc}). Install scikit-learn again.") from exc
     if table.shape != (1797, 65) or table.min() < 0 or table[:, :64].max() > 16 or table[:, 64].max() > 9:
         raise DatasetUnavailable(f"{path} does not hold the 1,797 digits. Install scikit-learn again.")
@@ -86,11 +89,13 @@ def _read_digits(source_dir: Path | None) -> LabelledImages:
 
 
 def _find_digits(source_dir: Path | None) -> Path:
-    candidates = [source_dir / "digits.csv.gz"] if source_dir else []
+    if source_dir is not None:
+        if (source_dir / "digits.csv.gz").is_file():
+            return source_dir / "digits.csv.gz"
+        raise _not_in("digits", source_dir)
     spec = importlib.util.find_spec("sklearn")
     if spec is not None and spec.origin is not None:
-        candidates.append(Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz")
-    for path in candidates:
+        path = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
         if path.is_file():
             return path
     raise DatasetUnavailable(
@@ -98,57 +103,33 @@ def _find_digits(source_dir: Path | None) -> Path:
     )
 
 
-def _read_fashion_mnist(source_dir: Path | None) -> LabelledImages:
-    folders = [source_dir, source_dir / "fashion-mnist", source_dir / "FashionMNIST" / "raw"] if source_dir else []
-    for folder in [*folders, Path("/usr/share/datasets/fashion-mnist")]:  # the last: Debian's dataset-fashion-mnist
-        if _find_idx(folder, "train-images-idx3-ubyte") is not None:
-            return _read_idx_folder(folder)
-    return _fetch_fashion_mnist()
+def _read_mnist(source_dir: Path | None, *, name: Literal["mnist", "fashion-mnist"]) -> LabelledImages:
+    place = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw"}[name]  # as torchvision keeps them
+    if source_dir is not None:
+        folder = find_mnist(source_dir, place)
+        if folder is None:
+            raise _not_in(name, source_dir)
+        return read_mnist(folder)
+    folder = find_mnist(_DEBIAN / name)
+    if folder is not None:
+        return read_mnist(folder)
+    with fetched_mnist(name) as folder:
+        return read_mnist(folder)
 
 
-def _fetch_fashion_mnist() -> LabelledImages:
-    try:
-        from torchvision.datasets import FashionMNIST
-    except ImportError as exc:
-        raise _nowhere("fashion-mnist", exc) from exc
-    with tempfile.TemporaryDirectory(prefix="trainyard-fetch-") as folder:
-        try:
-            FashionMNIST(root=folder, download=True)
-        except (OSError, RuntimeError) as exc:
-            raise _nowhere("fashion-mnist", exc) from exc
-        return _read_idx_folder(Path(folder) / "FashionMNIST" / "raw")
+def _read_cifar(source_dir: Path | None, *, name: Literal["cifar10", "cifar100"]) -> LabelledImages:
+    num_classes: Literal[10, 100] = 10 if name == "cifar10" else 100
+    if source_dir is not None:
+        source = find_cifar(source_dir, num_classes=num_classes)
+        if source is None:
+            raise _not_in(name, source_dir)
+        return read_cifar(source, num_classes=num_classes)
+    with fetched_cifar(name) as archive:
+        return read_cifar(archive, num_classes=num_classes)
 
 
-def _nowhere(name: str, exc: Exception) -> DatasetUnavailable:
-    return DatasetUnavailable(
-        f"{name} is not on this machine and could not be fetched ({exc}). Put its four published files (…-ubyte.gz) "
-        "into the folder of dataset sources, or install Debian's package dataset-fashion-mnist."
-    )
-
-
-def _read_idx_folder(folder: Path) -> LabelledImages:
-    """The four files of MNIST's layout."""
-    parts = [
-        (_require_idx(folder, f"{part}-images-idx3-ubyte", 3), _require_idx(folder, f"{part}-labels-idx1-ubyte", 1))
-        for part in ("train", "t10k")
-    ]
-    for images, labels in parts:
-        if len(images) != len(labels) or images.shape[1:] != (28, 28) or (len(labels) and labels.max() > 9):
-            raise DatasetUnavailable(f"The files in {folder} don't fit each other. Fetch them again.")
-    all_images = np.concatenate([images for images, _ in parts])[..., None]
-    all_labels = np.concatenate([labels for _, labels in parts]).astype(np.int64)
-    return LabelledImages(all_images, all_labels, len(parts[1][1]))
-
-
-def _find_idx(folder: Path, stem: str) -> Path | None:
-    return next((path for path in (folder / f"{stem}.gz", folder / stem) if path.is_file()), None)
-
-
-def _require_idx(folder: Path, stem: str, dimensions: int) -> NDArray[np.uint8]:
-    path = _find_idx(folder, stem)
-    if path is None:
-        raise DatasetUnavailable(f"{folder} has no {stem}.gz. Put all four published files there.")
-    return read_idx(path, dimensions=dimensions)
+def _not_in(name: str, folder: Path) -> DatasetUnavailable:
+    return DatasetUnavailable(f"{folder} has none of the published files of {name}. Put them there.")
 
 
 _FASHION_CLASSES = (
@@ -164,31 +145,44 @@ _FASHION_CLASSES = (
     "Ankle boot",
 )
 
+
+def _facts(name: str, class_names: tuple[str, ...], **values: object) -> DatasetFacts:
+    return DatasetFacts.model_validate(
+        {"name": name, "num_classes": len(class_names), "class_names": class_names, **values}
+    )
+
+
+_TEN_DIGITS = tuple("0123456789")
+
 BUILTINS: dict[str, BuiltinDataset] = {
     "digits": BuiltinDataset(
-        facts=DatasetFacts(
-            name="digits",
-            num_classes=10,
-            class_names=tuple("0123456789"),
-            image_px=8,
-            channels=1,
-            flip_safe=False,
-            num_test=1797 - _DIGITS_TRAIN,
-        ),
+        facts=_facts("digits", _TEN_DIGITS, image_px=8, channels=1, flip_safe=False, num_test=1797 - _DIGITS_TRAIN),
         source="1,797 handwritten digits of 8x8 pixels (Alpaydin and Kaynak 1998, UCI), out of the scikit-learn wheel.",
+        num_published=(_DIGITS_TRAIN, 1797 - _DIGITS_TRAIN),
         read=_read_digits,
     ),
+    "mnist": BuiltinDataset(
+        facts=_facts("mnist", _TEN_DIGITS, image_px=28, channels=1, flip_safe=False, num_test=10_000),
+        source="60,000 + 10,000 handwritten digits of 28x28 pixels (LeCun, Bottou, Bengio and Haffner 1998).",
+        num_published=(60_000, 10_000),
+        read=partial(_read_mnist, name="mnist"),
+    ),
     "fashion-mnist": BuiltinDataset(
-        facts=DatasetFacts(
-            name="fashion-mnist",
-            num_classes=10,
-            class_names=_FASHION_CLASSES,
-            image_px=28,
-            channels=1,
-            flip_safe=True,
-            num_test=10_000,
-        ),
+        facts=_facts("fashion-mnist", _FASHION_CLASSES, image_px=28, channels=1, flip_safe=True, num_test=10_000),
         source="60,000 + 10,000 grey 28x28 pictures of clothes (Xiao, Rasul and Vollgraf 2017), MIT licence.",
-        read=_read_fashion_mnist,
+        num_published=(60_000, 10_000),
+        read=partial(_read_mnist, name="fashion-mnist"),
+    ),
+    "cifar10": BuiltinDataset(
+        facts=_facts("cifar10", CIFAR10_CLASSES, image_px=32, channels=3, flip_safe=True, num_test=10_000),
+        source="50,000 + 10,000 colour 32x32 photographs of ten things (Krizhevsky 2009).",
+        num_published=(50_000, 10_000),
+        read=partial(_read_cifar, name="cifar10"),
+    ),
+    "cifar100": BuiltinDataset(
+        facts=_facts("cifar100", CIFAR100_CLASSES, image_px=32, channels=3, flip_safe=True, num_test=10_000),
+        source="50,000 + 10,000 colour 32x32 photographs of a hundred things, by their fine labels (Krizhevsky 2009).",
+        num_published=(50_000, 10_000),
+        read=partial(_read_cifar, name="cifar100"),
     ),
 }

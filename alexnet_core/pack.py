@@ -5,19 +5,22 @@ labels.npy   int64 (N,)
 split.npy    uint8 (N,): 0 train, 1 validation, 2 test
 pack.json    what the dataset is, its counts, the training images' mean, std and covariance of colours, the digest;
              written last
+report.json  how it was made; only of a dataset of one's own
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +33,7 @@ FORMAT_VERSION = 1
 TRAIN, VAL, TEST = 0, 1, 2
 SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
 _ARRAYS = ("images.npy", "labels.npy", "split.npy")
-_CHUNK_IMAGES = 4096
+_CHUNK_BYTES = 1 << 23
 _CHUNK_PIXELS = 1 << 20
 
 
@@ -73,7 +76,9 @@ class Pack:
         Raises:
             DatasetChanged: the content is not what the pack says it is.
         """
-        found = _digest(self.facts, self.images, self.labels, self.split)
+        sha = _digest(self.facts)
+        _update(sha, self.images, self.labels, self.split)
+        found = sha.hexdigest()
         if found != self.digest:
             raise DatasetChanged(
                 f"The pack at {self.path} has changed: its content is {found[:12]}…, it should be {self.digest[:12]}…. "
@@ -109,6 +114,121 @@ def open_pack(path: Path) -> Pack:
     return pack
 
 
+class PackDraft:
+    """A pack that is being written beside its place: images are appended, in any number; memory stays small.
+
+    A context manager: what was not committed at its end is removed.
+
+    Args:
+        target_dir: where the pack will stand; several writers of the same content all succeed.
+        image_px: side of the images.
+        channels: 1 or 3.
+    """
+
+    def __init__(self, target_dir: Path, *, image_px: int, channels: int) -> None:
+        self._target = target_dir
+        self._row_shape = (image_px, image_px, channels)
+        self._num_images = 0
+        target_dir.parent.mkdir(parents=True, exist_ok=True)
+        self._temp = Path(tempfile.mkdtemp(prefix=".tmp-pack-", dir=target_dir.parent))
+        self._file = (self._temp / "images.npy").open("x+b")
+        self._write_header()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._file.close()
+        finally:
+            shutil.rmtree(self._temp, ignore_errors=True)
+
+    def append(self, images_BHWC: NDArray[np.uint8]) -> None:
+        """Write some images behind the others.
+
+        Raises:
+            ValueError: they have another size, channels or dtype than this pack.
+            OSError: as from any file that is written.
+        """
+        if images_BHWC.shape[1:] != self._row_shape or images_BHWC.dtype != np.uint8:
+            raise ValueError(f"images are {images_BHWC.dtype} {images_BHWC.shape}, not uint8 (N, {self._row_shape})")
+        self._file.write(np.ascontiguousarray(images_BHWC).data)
+        self._num_images += len(images_BHWC)
+
+    def commit(
+        self,
+        *,
+        name: str,
+        class_names: Sequence[str],
+        labels_N: NDArray[np.integer[Any]],
+        split_N: NDArray[np.uint8],
+        flip_safe: bool,
+        report: dict[str, Any] | None = None,
+    ) -> Pack:
+        """Finish the pack and move it into place whole. The images are read once more, for digest and statistics.
+
+        Args:
+            name: the dataset's.
+            class_names: one a class, in the order of the labels.
+            labels_N: one an image that was appended.
+            split_N: TRAIN, VAL or TEST.
+            flip_safe: whether a mirrored image still shows its class.
+            report: how the pack was made; kept beside it as `report.json`, no part of the digest.
+
+        Raises:
+            ValueError: the arrays don't fit the images.
+            DatasetChanged: another pack with other content stands there already.
+            OSError: as from any file that is written.
+        """
+        labels = labels_N.astype(np.int64)
+        facts = DatasetFacts(
+            name=name,
+            num_classes=len(class_names),
+            class_names=tuple(class_names),
+            image_px=self._row_shape[0],
+            channels=cast(Literal[1, 3], self._row_shape[2]),
+            flip_safe=flip_safe,
+            num_train=int((split_N == TRAIN).sum()),
+            num_val=int((split_N == VAL).sum()),
+            num_test=int((split_N == TEST).sum()),
+        )
+        _require_arrays(facts, (self._num_images, *self._row_shape), labels, split_N)
+        self._write_header()
+        digest, statistics = _digest(facts), _Statistics(facts.channels)
+        for rows, images in self._read_chunks():
+            digest.update(images.data)
+            statistics.add(images[split_N[rows] == TRAIN])
+        _update(digest, labels, split_N)
+        os.fsync(self._file.fileno())
+        _write_array(self._temp / "labels.npy", labels)
+        _write_array(self._temp / "split.npy", split_N)
+        if report is not None:
+            _write_bytes(self._temp / "report.json", json.dumps(report, indent=2).encode())
+        meta = {"format_version": FORMAT_VERSION, **facts.model_dump(mode="json"), **statistics.summary()}
+        _write_bytes(self._temp / "pack.json", json.dumps(meta | {"digest": digest.hexdigest()}, indent=2).encode())
+        sync_dir(self._temp)
+        _move_into_place(self._temp, self._target, digest.hexdigest())
+        return open_pack(self._target)
+
+    def _write_header(self) -> None:
+        """That of `numpy.save`, whose length does not depend on the number of images (NEP 1, since numpy 1.24)."""
+        self._file.seek(0)
+        shape = (self._num_images, *self._row_shape)
+        np.lib.format.write_array_header_1_0(self._file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        self._data_offset = self._file.tell()
+
+    def _read_chunks(self) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
+        """All images again, some at a time, by reads: mapped pages would count as this process's memory."""
+        self._file.seek(self._data_offset)
+        step = _rows_a_chunk(self._row_shape)
+        for start in range(0, self._num_images, step):
+            rows = slice(start, min(start + step, self._num_images))
+            images = np.empty((rows.stop - rows.start, *self._row_shape), dtype=np.uint8)
+            if self._file.readinto(images.data.cast("B")) != images.nbytes:
+                raise OSError(errno.EIO, "the images that were written are not there", str(self._temp))
+            yield rows, images
+
+
 def write_pack(
     target_dir: Path,
     *,
@@ -119,70 +239,17 @@ def write_pack(
     split_N: NDArray[np.uint8],
     flip_safe: bool,
 ) -> Pack:
-    """Write a pack beside its place and move it there whole. Several writers of the same content all succeed.
+    """Write a pack of images that are in memory; see `PackDraft`.
 
     Raises:
         ValueError: the arrays don't fit each other.
         DatasetChanged: another pack with other content stands there already.
     """
-    labels = labels_N.astype(np.int64)
-    facts = DatasetFacts(
-        name=name,
-        num_classes=len(class_names),
-        class_names=tuple(class_names),
-        image_px=images_NHWC.shape[1],
-        channels=images_NHWC.shape[3],
-        flip_safe=flip_safe,
-        num_train=int((split_N == TRAIN).sum()),
-        num_val=int((split_N == VAL).sum()),
-        num_test=int((split_N == TEST).sum()),
-    )
-    _require_arrays(facts, images_NHWC, labels, split_N)
-    digest = _digest(facts, images_NHWC, labels, split_N)
-    target_dir.parent.mkdir(parents=True, exist_ok=True)
-    temp = Path(tempfile.mkdtemp(prefix=".tmp-pack-", dir=target_dir.parent))
-    try:
-        arrays: tuple[NDArray[Any], ...] = (images_NHWC, labels, split_N)
-        for file_name, array in zip(_ARRAYS, arrays, strict=True):
-            _write_array(temp / file_name, array)
-        meta = {"format_version": FORMAT_VERSION, **facts.model_dump(mode="json"), **_statistics(images_NHWC, split_N)}
-        _write_bytes(temp / "pack.json", json.dumps(meta | {"digest": digest}, indent=2).encode())
-        sync_dir(temp)
-        _move_into_place(temp, target_dir, digest)
-    finally:
-        shutil.rmtree(temp, ignore_errors=True)
-    return open_pack(target_dir)
-
-
-def split_validation(
-    labels_N: NDArray[np.integer[Any]],
-    images_NHWC: NDArray[np.uint8],
-    *,
-    fraction: float = 0.1,
-    seed: int = 0,
-) -> NDArray[np.bool_]:
-    """Which images to validate on: a fixed share of each class, always the same for the same images and seed.
-
-    Identical images (equal bytes, whatever their labels) are never on both sides.
-
-    Returns:
-        (N,) True for validation. Every class keeps at least one image to train on.
-    """
-    groups: dict[bytes, list[int]] = {}
-    for index in range(len(labels_N)):
-        groups.setdefault(hashlib.blake2b(images_NHWC[index].tobytes(), digest_size=16).digest(), []).append(index)
-    salt = str(seed).encode()
-    order = sorted(groups, key=lambda key: hashlib.blake2b(key + salt, digest_size=16).digest())
-    counts = np.bincount(labels_N, minlength=1)
-    wanted = np.minimum(np.round(counts * fraction), np.maximum(counts - 1, 0)).astype(int)
-    chosen = np.zeros(len(labels_N), dtype=np.bool_)
-    for key in order:
-        members = groups[key]
-        taken = np.bincount(labels_N[members], minlength=len(wanted))
-        if np.all(taken <= wanted):
-            wanted -= taken
-            chosen[members] = True
-    return chosen
+    with PackDraft(target_dir, image_px=images_NHWC.shape[1], channels=images_NHWC.shape[3]) as draft:
+        step = _rows_a_chunk(images_NHWC.shape[1:])
+        for start in range(0, len(images_NHWC), step):
+            draft.append(images_NHWC[start : start + step])
+        return draft.commit(name=name, class_names=class_names, labels_N=labels_N, split_N=split_N, flip_safe=flip_safe)
 
 
 def _facts(meta: dict[str, Any]) -> DatasetFacts:
@@ -191,53 +258,73 @@ def _facts(meta: dict[str, Any]) -> DatasetFacts:
 
 def _require_consistent(pack: Pack) -> None:
     try:
-        _require_arrays(pack.facts, pack.images, pack.labels, pack.split)
+        _require_bytes(pack.images, "images")
+        _require_arrays(pack.facts, pack.images.shape, pack.labels, pack.split)
     except ValueError as exc:
         raise DatasetChanged(f"The pack at {pack.path} is damaged: {exc}. Prepare the dataset again.") from exc
 
 
 def _require_arrays(
-    facts: DatasetFacts, images: NDArray[np.uint8], labels: NDArray[np.int64], split: NDArray[np.uint8]
+    facts: DatasetFacts, images_shape: tuple[int, ...], labels: NDArray[np.int64], split: NDArray[np.uint8]
 ) -> None:
     expected = (len(labels), facts.image_px, facts.image_px, facts.channels)
-    if images.shape != expected or images.dtype != np.uint8:
-        raise ValueError(f"images are {images.dtype} {images.shape}, not uint8 {expected}")
-    if split.shape != labels.shape or split.dtype != np.uint8:
-        raise ValueError(f"split is {split.dtype} {split.shape}, not uint8 {labels.shape}")
+    if images_shape != expected:
+        raise ValueError(f"images are {images_shape}, not {expected}")
+    _require_bytes(split, "split")
+    if split.shape != labels.shape:
+        raise ValueError(f"split is {split.shape}, not {labels.shape}")
     if len(labels) and (labels.min() < 0 or labels.max() >= facts.num_classes):
         raise ValueError(f"labels are outside 0..{facts.num_classes - 1}")
 
 
-def _digest(facts: DatasetFacts, images: NDArray[np.uint8], labels: NDArray[np.int64], split: NDArray[np.uint8]) -> str:
-    """Sha256 over what the dataset is and every byte of its arrays; the name is not part of it."""
+def _require_bytes(array: NDArray[Any], what: str) -> None:
+    if array.dtype != np.uint8:
+        raise ValueError(f"{what} is {array.dtype}, not uint8")
+
+
+def _rows_a_chunk(row_shape: tuple[int, ...]) -> int:
+    return max(1, _CHUNK_BYTES // max(1, prod(row_shape)))
+
+
+def _digest(facts: DatasetFacts) -> hashlib._Hash:
+    """The begin of the sha256 over what the dataset is and every byte of its arrays; the name is not part of it."""
     content = facts.model_dump(mode="json", exclude={"name"})
-    sha = hashlib.sha256(json.dumps([FORMAT_VERSION, content], sort_keys=True).encode())
-    for array in (images, labels.astype("<i8", copy=False), split):
-        for start in range(0, len(array), _CHUNK_IMAGES):
-            sha.update(np.ascontiguousarray(array[start : start + _CHUNK_IMAGES]).data)
-    return sha.hexdigest()
+    return hashlib.sha256(json.dumps([FORMAT_VERSION, content], sort_keys=True).encode())
 
 
-def _statistics(images: NDArray[np.uint8], split: NDArray[np.uint8]) -> dict[str, Any]:
-    """Mean and std by channel and the channels' covariance, over the pixels of the training images.
+def _update(digest: hashlib._Hash, *arrays: NDArray[Any]) -> None:
+    for array in arrays:
+        step = _rows_a_chunk((array.itemsize, *array.shape[1:]))
+        for start in range(0, len(array), step):
+            chunk = array[start : start + step]
+            digest.update(np.ascontiguousarray(chunk, dtype=chunk.dtype.newbyteorder("<")).data)
+
+
+class _Statistics:
+    """Mean and std by channel and the channels' covariance, over the pixels that were added.
 
     Sums of products of bytes are whole numbers, so nothing is lost until the last division.
     """
-    channels, count = images.shape[3], 0
-    sums, products = np.zeros(channels, dtype=np.int64), np.zeros((channels, channels), dtype=np.int64)
-    indices = np.flatnonzero(split == TRAIN)
-    for start in range(0, len(indices), _CHUNK_IMAGES):
-        pixels = images[indices[start : start + _CHUNK_IMAGES]].reshape(-1, channels)
+
+    def __init__(self, channels: int) -> None:
+        self._count = 0
+        self._sums = np.zeros(channels, dtype=np.int64)
+        self._products = np.zeros((channels, channels), dtype=np.int64)
+
+    def add(self, images_BHWC: NDArray[np.uint8]) -> None:
+        pixels = images_BHWC.reshape(-1, len(self._sums))
         for chunk in np.array_split(pixels, max(1, len(pixels) // _CHUNK_PIXELS)):
             exact = chunk.astype(np.float64)  # whole numbers below 2^53
-            sums += exact.sum(axis=0).astype(np.int64)
-            products += (exact.T @ exact).astype(np.int64)
-        count += len(pixels)
-    total = max(1, count)
-    mean = sums / total
-    covariance = products / total - np.outer(mean, mean)
-    std = np.sqrt(np.maximum(np.diag(covariance), 0))
-    return {"mean": mean.tolist(), "std": std.tolist(), "covariance": covariance.tolist()}
+            self._sums += exact.sum(axis=0).astype(np.int64)
+            self._products += (exact.T @ exact).astype(np.int64)
+        self._count += len(pixels)
+
+    def summary(self) -> dict[str, Any]:
+        total = max(1, self._count)
+        mean = self._sums / total
+        covariance = self._products / total - np.outer(mean, mean)
+        std = np.sqrt(np.maximum(np.diag(covariance), 0))
+        return {"mean": mean.tolist(), "std": std.tolist(), "covariance": covariance.tolist()}
 
 
 def _write_array(path: Path, array: NDArray[Any]) -> None:

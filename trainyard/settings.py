@@ -51,10 +51,10 @@ class Settings(BaseSettings):
     serving_threads: int | None = Field(None, ge=1, le=1024)
     """CPU threads of the API's inference. Default: half of the cores, at least one."""
 
-    fashion_mnist_dir: Path | None = None
-    """Folder with Fashion-MNIST's four IDX files (`.gz` or not).
+    datasets_dir: Path | None = None
+    """Folder with the published files of built-in datasets, each in a sub-folder of its name, as `cifar10`.
 
-    Default: Debian's `dataset-fashion-mnist`, else one download.
+    For a dataset without one: Debian's `dataset-fashion-mnist`, else one download.
     """
 
     recovery_every_s: float = Field(60, gt=0)

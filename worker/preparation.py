@@ -81,9 +81,8 @@ def prepare(settings: Settings, name: str, target: Path, *, while_waiting: Calla
     """
     command = [sys.executable, "-m", "alexnet_core", "prepare", "--dataset", name, "--target", str(target)]
     command += ["--parent-pid", str(os.getpid())]
-    source = settings.fashion_mnist_dir if name == "fashion-mnist" else None
-    if source is not None:
-        command += ["--source", str(source)]
+    if settings.datasets_dir is not None and (settings.datasets_dir / name).exists():
+        command += ["--source", str(settings.datasets_dir / name)]
     target.parent.mkdir(parents=True, exist_ok=True)
     child = subprocess.Popen(
         command,

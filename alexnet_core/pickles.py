@@ -1,0 +1,176 @@
+"""A reader of the pickles in which CIFAR is published that can't run anything: opcodes are data to it. Torch-free.
+
+`pickle.Unpickler` calls what a file tells it to call. A `find_class` of one's own closes that, but a few bytes (a memo
+index, a length, a tuple as a key) still make it reserve gigabytes or compute for years. So the opcodes, which the
+standard library's `pickletools` lists without acting on them, are followed here, and only those that such files need:
+bytes, texts, whole numbers, lists, dictionaries, and numpy's arrays of bytes, which are recognised rather than called.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from math import prod
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class PickleRefused(ValueError):
+    """The pickle is damaged, or holds what no published file of CIFAR holds."""
+
+
+def read_pickle(data: bytes) -> dict[str, Any]:
+    """The dictionary in a pickle of protocol 2 or later, as Python 2 or 3 wrote it.
+
+    Returns:
+        Keys as text. Values are bytes, str, int, bool, None, lists, tuples and dictionaries of these, or uint8 arrays.
+
+    Raises:
+        PickleRefused: it is cut off, no dictionary, or would need anything but the above.
+    """
+    machine = _Machine()
+    try:
+        for opcode, argument, position in pickletools.genops(data):
+            if not machine.follow(opcode.name, argument):
+                raise PickleRefused(f"it holds {opcode.name} at byte {position}, which no published file needs")
+        found = machine.pop()
+    except PickleRefused:
+        raise
+    except (ValueError, IndexError, KeyError, TypeError) as exc:
+        raise PickleRefused(f"it is damaged: {exc!s:.200}") from exc
+    if not isinstance(found, dict):
+        raise PickleRefused(f"it holds a {type(found).__name__}, not a dictionary")
+    return {key: value.pixels if isinstance(value, _Array) else value for key, value in found.items()}
+
+
+class _Array:
+    """An array that is being described."""
+
+    def __init__(self) -> None:
+        self.pixels: NDArray[np.uint8] | None = None
+
+    def build(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) != 5 or state[2] is not _BYTES:
+            raise PickleRefused("it holds an array of something else than bytes")
+        _, shape, _, is_fortran, content = state
+        if not isinstance(shape, tuple) or not all(type(side) is int and 0 <= side < 2**32 for side in shape):
+            raise PickleRefused("it holds an array of no sensible shape")
+        if not isinstance(content, bytes) or len(content) != prod(shape):
+            raise PickleRefused(f"it holds an array of {shape} without as many bytes")
+        flat = np.frombuffer(content, dtype=np.uint8)
+        self.pixels = flat.reshape(shape, order="F" if is_fortran else "C")
+
+
+_MARK: Final = object()
+_RECONSTRUCT, _NDARRAY, _DTYPE, _BYTES = (object() for _ in range(4))
+_GLOBALS = {
+    "numpy.core.multiarray _reconstruct": _RECONSTRUCT,
+    "numpy._core.multiarray _reconstruct": _RECONSTRUCT,  # since numpy 2
+    "numpy ndarray": _NDARRAY,
+    "numpy dtype": _DTYPE,
+}
+_INTEGERS = frozenset({"BININT", "BININT1", "BININT2", "LONG1", "INT"})
+_TEXTS = frozenset({"BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"})
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+
+
+class _Machine:
+    """The stack and the memo; nothing on them is ever called."""
+
+    def __init__(self) -> None:
+        self._stack: list[Any] = []
+        self._memo: dict[int, Any] = {}
+
+    def pop(self) -> Any:
+        value = self._stack.pop()
+        if value is _MARK:
+            raise PickleRefused("it is damaged: a mark is missing")
+        return value
+
+    def follow(self, name: str, argument: Any) -> bool:
+        """Do what one opcode says; False where it is none of the few that are needed."""
+        push = self._stack.append
+        match name:
+            case "PROTO" | "FRAME" | "STOP":
+                pass
+            case "MARK":
+                push(_MARK)
+            case _ if name in _INTEGERS | _TEXTS:
+                push(argument)
+            case _ if name in _CONSTANTS:
+                push(_CONSTANTS[name])
+            case "BINSTRING" | "SHORT_BINSTRING":  # Python 2's str, which pickletools shows as Latin-1
+                push(argument.encode("latin-1"))
+            case "EMPTY_LIST":
+                push([])
+            case "EMPTY_DICT":
+                push({})
+            case "TUPLE":
+                push(tuple(self._pop_to_mark()))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                push(tuple([self.pop() for _ in range(int(name[-1]))][::-1]))
+            case "APPEND" | "APPENDS":
+                values = [self.pop()] if name == "APPEND" else self._pop_to_mark()
+                self._top(list).extend(values)
+            case "SETITEM" | "SETITEMS":
+                values = [self.pop(), self.pop()][::-1] if name == "SETITEM" else self._pop_to_mark()
+                for key, value in zip(values[::2], values[1::2], strict=True):
+                    self._top(dict)[_as_text(key)] = value
+            case "BINPUT" | "LONG_BINPUT":
+                self._memo[argument] = self._stack[-1]
+            case "MEMOIZE":
+                self._memo[len(self._memo)] = self._stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                push(self._memo[argument])
+            case "GLOBAL":
+                push(_find_global(argument))
+            case "STACK_GLOBAL":
+                attribute, module = self.pop(), self.pop()
+                push(_find_global(f"{_as_text(module)} {_as_text(attribute)}"))
+            case "REDUCE":
+                arguments, target = self.pop(), self.pop()
+                push(_reduce(target, arguments))
+            case "BUILD":
+                state, target = self.pop(), self._stack[-1]
+                if isinstance(target, _Array):
+                    target.build(state)
+                elif target is not _BYTES:  # a type of bytes has no state that matters
+                    return False
+            case _:
+                return False
+        return True
+
+    def _top(self, kind: type[Any]) -> Any:
+        if type(self._stack[-1]) is not kind:
+            raise PickleRefused(f"it is damaged: a {kind.__name__} is missing")
+        return self._stack[-1]
+
+    def _pop_to_mark(self) -> list[Any]:
+        values: list[Any] = []
+        while (value := self._stack.pop()) is not _MARK:
+            values.append(value)
+        return values[::-1]
+
+
+def _find_global(name: str) -> object:
+    if name not in _GLOBALS:
+        raise PickleRefused(f"it asks for {name.replace(' ', '.')!r:.100}, which no published file needs")
+    return _GLOBALS[name]
+
+
+def _reduce(target: object, arguments: object) -> object:
+    if isinstance(arguments, tuple) and arguments:
+        if target is _RECONSTRUCT and arguments[0] is _NDARRAY:
+            return _Array()
+        if target is _DTYPE and arguments[0] in (b"u1", "u1"):
+            return _BYTES
+    raise PickleRefused("it asks for something else than an array of bytes")
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("ascii")
+    if isinstance(value, str):
+        return value
+    raise PickleRefused(f"it has a {type(value).__name__} where a name belongs")
