@@ -111,3 +111,15 @@ def test_no_other_format_costs_memory_either(server: Server, file_format: str, o
     growth_bytes = server.peak_bytes() - before
     print(f"{file_format}: {growth_bytes / 1e6:.1f} MB")
     assert growth_bytes < MAX_GROWTH_BYTES
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_the_largest_image_that_is_taken_costs_few_bytes_a_pixel(server: Server, mode: str) -> None:
+    buffer = io.BytesIO()
+    Image.new(mode, (5000, 4990)).save(buffer, "PNG")
+    server.peak_bytes()
+    before = server.peak_bytes()
+    assert server.post(buffer.getvalue()).status_code == 200
+    growth_bytes = server.peak_bytes() - before
+    print(f"{mode}: {growth_bytes / 1e6:.1f} MB")
+    assert growth_bytes < 24 * 5000 * 4990
