@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from alexnet_core.config import TrainConfig
+from alexnet_core.convolution import SmallMapConv2d
 from alexnet_core.errors import CheckpointIncompatible
 from alexnet_core.geometry import POOL_KERNELS, POOLED_CONVS, TOWER_CONVS
 from alexnet_core.initialisation import initialise
@@ -103,10 +104,15 @@ def _build_conv(config: TrainConfig, number: int, channels: int, width: int) -> 
     kernel, stride = config.kernels[number - 1], config.conv1_stride if number == 1 else 1
     groups = config.groups if number in TOWER_CONVS else 1
     bias = config.norm != "batch"
-    if config.padding == "tf_same" or (config.padding == "ceil" and number == 1):
+    keeps_size = stride == 1 and kernel % 2 == 1 and (number > 1 or config.padding in {"same", "tf_same"})
+    if keeps_size and groups == 1:
+        return SmallMapConv2d(channels, width, kernel, bias=bias)
+    if keeps_size or (number == 1 and config.padding == "same"):
+        return nn.Conv2d(channels, width, kernel, stride, kernel // 2, groups=groups, bias=bias)
+    if config.padding in {"tf_same", "ceil"}:
         return PaddedConv2d(channels, width, kernel, stride, rule=config.padding, groups=groups, bias=bias)
-    around = kernel // 2 if number > 1 else {"same": kernel // 2, "valid": 0, "pad_2": 2}[config.padding]
-    return nn.Conv2d(channels, width, kernel, stride, around, groups=groups, bias=bias)
+    around = 2 if config.padding == "pad_2" else 0
+    return nn.Conv2d(channels, width, kernel, stride, around, bias=bias)
 
 
 def _build_pool(config: TrainConfig) -> nn.Module:

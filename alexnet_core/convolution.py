@@ -1,0 +1,106 @@
+"""Convolution of maps of a few pixels as one matrix product.
+
+On a map of 2x2 or 4x4 pixels a 3x3 or 5x5 kernel reaches almost every pixel from almost every other, and most of what
+an ordinary convolution multiplies is padding. Written out as the matrix that takes all inputs of an image to all its
+outputs, it needs fewer products, and forward and backward pass are plain matrix products, which CPUs do at their best
+speed; the usual backward pass does not come near that on such maps.
+
+B batch, C channels in, O channels out, H height, W width
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MAX_PIXELS = 16  #: of a map: above, the matrix has more zeros than the padding that it saves
+
+
+class SmallMapConv2d(nn.Conv2d):
+    """A convolution with stride 1 that keeps the size and trains fast on small maps; weights as in `nn.Conv2d`.
+
+    Without gradients, or on a GPU, torch's own kernels are as good and nothing needs to be written out.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel: side of the square kernel, odd.
+        bias: whether there is one.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Convolve; missing places count as 0."""
+        is_small = x_BCHW.shape[2] * x_BCHW.shape[3] <= MAX_PIXELS
+        if not (is_small and torch.is_grad_enabled() and x_BCHW.device.type == "cpu"):
+            return super().forward(x_BCHW)
+        batch, _, height, width = x_BCHW.shape
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x_BCHW.dtype
+        inputs = x_BCHW.to(dtype).permute(0, 2, 3, 1).reshape(batch, -1)
+        outputs: Tensor = _WrittenOut.apply(inputs, self.weight, self.bias, height, width)
+        return outputs.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+class _WrittenOut(torch.autograd.Function):
+    """From all inputs of an image (B, H W C) to all its outputs (B, H W O), and the gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: Tensor, kernel_OCKK: Tensor, bias_O: Tensor | None, height: int, width: int
+    ) -> Tensor:
+        matrix = _write_out(kernel_OCKK, height, width, inputs.dtype)
+        outputs = inputs @ matrix.t()
+        if bias_O is not None:
+            outputs.view(-1, len(bias_O)).add_(bias_O.to(inputs.dtype))
+        ctx.save_for_backward(inputs, matrix, kernel_OCKK)
+        ctx.size, ctx.has_bias = (height, width), bias_O is not None
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None, None]:
+        inputs, matrix, kernel_OCKK = ctx.saved_tensors
+        grad = grads[0]
+        grad_inputs = grad @ matrix if ctx.needs_input_grad[0] else None
+        grad_kernel = _gather(grad.t() @ inputs, kernel_OCKK, *ctx.size)
+        grad_bias = None
+        if ctx.has_bias:
+            grad_bias = grad.view(-1, len(kernel_OCKK)).sum(dim=0, dtype=kernel_OCKK.dtype)
+        return grad_inputs, grad_kernel, grad_bias, None, None
+
+
+def _write_out(kernel_OCKK: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    """The matrix from all inputs (H, W, C) to all outputs (H, W, O) of an image."""
+    kernel_OKKC = kernel_OCKK.detach().permute(0, 2, 3, 1)
+    num_out, side, _, num_in = kernel_OKKC.shape
+    matrix = torch.zeros(height, width, num_out, height, width, num_in, dtype=dtype)
+    for row, column in _pixels(height, width):
+        (rows, in_rows), (columns, in_columns) = _reach(row, side, height), _reach(column, side, width)
+        matrix[row, column, :, in_rows, in_columns].copy_(kernel_OKKC[:, rows, columns])
+    return matrix.view(height * width * num_out, -1)
+
+
+def _gather(matrix: Tensor, kernel_OCKK: Tensor, height: int, width: int) -> Tensor:
+    """The kernel's gradient from that of the matrix: a sum over the places where each of its values stands."""
+    num_out, num_in, side, _ = kernel_OCKK.shape
+    grad_OKKC = torch.zeros(num_out, side, side, num_in, dtype=kernel_OCKK.dtype)
+    blocks = matrix.view(height, width, num_out, height, width, num_in)
+    for row, column in _pixels(height, width):
+        (rows, in_rows), (columns, in_columns) = _reach(row, side, height), _reach(column, side, width)
+        grad_OKKC[:, rows, columns] += blocks[row, column, :, in_rows, in_columns]
+    return grad_OKKC.permute(0, 3, 1, 2)
+
+
+def _pixels(height: int, width: int) -> Iterator[tuple[int, int]]:
+    return ((row, column) for row in range(height) for column in range(width))
+
+
+def _reach(place: int, side: int, size: int) -> tuple[slice, slice]:
+    """The part of a kernel that lies inside the map when centred on a place, and where it lies."""
+    first = place - side // 2
+    start, end = max(0, first), min(size, first + side)
+    return slice(start - first, end - first), slice(start, end)
