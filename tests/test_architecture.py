@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,28 @@ def test_importing_the_books_and_the_command_line_pulls_in_neither_torch_nor_fas
     assert loaded_after(f"import {', '.join(names)}") == set()
 
 
-def test_importing_the_worker_does_not_pull_in_torch() -> None:
-    names = [f"worker.{p.stem}" for p in sorted((ROOT / "worker").glob("*.py")) if not p.stem.startswith("__")]
+@pytest.mark.parametrize("package", ["worker", "api"])
+def test_importing_worker_or_api_does_not_pull_in_torch(package: str) -> None:
+    names = [f"{package}.{path.stem}" for path in sorted((ROOT / package).glob("*.py")) if path.stem != "__init__"]
     assert "torch" not in loaded_after(f"import {', '.join(names)}")
+
+
+def test_a_worker_that_waits_for_jobs_has_not_loaded_torch(tmp_path: Path) -> None:
+    code = f"""
+        from pathlib import Path
+        from trainyard.database import Database
+        from trainyard.schema import migrate
+        from trainyard.settings import Settings
+        from worker.app import build_app
+        from worker.station import Station
+
+        settings = Settings(data_dir=Path({str(tmp_path)!r}))
+        migrate(Database(settings.sqlalchemy_url))
+        station = Station(settings)
+        build_app("redis://127.0.0.1:1/0", station)
+        station.open()
+        station.work()
+        station.drain()
+        station.close()
+    """
+    assert loaded_after(textwrap.dedent(code)) == set()
