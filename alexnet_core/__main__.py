@@ -102,6 +102,7 @@ def _train(options: argparse.Namespace) -> int:
     from alexnet_core.checkpoint import load_checkpoint
     from alexnet_core.recipes import resolve
     from alexnet_core.runs import RunSpec
+    from alexnet_core.tensorboard import beside_event_files
     from alexnet_core.training import Run
 
     pack = _open_dataset(options)
@@ -114,13 +115,14 @@ def _train(options: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)  # now, rather than fail after the first epoch
     print(f"{options.dataset}, recipe {recipe}, seed {seed}, checkpoints in {out}")
     spec = RunSpec(config, pack, seed, out, lease_epoch=_count_runs(out), resume_from=options.resume)
-    hooks = ConsoleHooks()
-    result = Run(spec, hooks).train()
+    console = ConsoleHooks()
+    with beside_event_files(console, out / "tensorboard", attempt=spec.lease_epoch) as hooks:
+        result = Run(spec, hooks).train()
     if result.outcome == "stopped":
         print(
             f"stopped at step {result.step}; go on with --dataset {options.dataset} --resume {result.last_checkpoint}"
         )
-        return hooks.exit_status
+        return console.exit_status
     if result.test is not None:
         print(f"test accuracy {result.test['top1']:.2%} on {result.test['num_images']} images")
     print(f"weights {result.weights_sha256}")

@@ -168,7 +168,7 @@ def _warm_up() -> None:
     import torch
     from torch import nn
 
-    from alexnet_core import training  # noqa: F401
+    from alexnet_core import tensorboard, training  # noqa: F401
 
     model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
@@ -184,6 +184,7 @@ def _train(spec: dict[str, Any], commands: Commands, reports: Reports) -> dict[s
     from alexnet_core.errors import DatasetChanged
     from alexnet_core.pack import open_pack
     from alexnet_core.runs import RunSpec
+    from alexnet_core.tensorboard import beside_event_files
     from alexnet_core.training import Run
 
     _lock(spec.get("lock_path"))
@@ -199,7 +200,9 @@ def _train(spec: dict[str, Any], commands: Commands, reports: Reports) -> dict[s
         recovery_every_s=float(spec.get("recovery_every_s") or 60), resume_from=_path(spec.get("resume_from")),
         best_checkpoint=_path(spec.get("best_checkpoint")), failpoints=spec.get("failpoints") or {},
     )  # fmt: skip
-    result = Run(run, ReportingHooks(commands, reports)).train()
+    folder, reporting = _path(spec.get("tensorboard_dir")), ReportingHooks(commands, reports)
+    with beside_event_files(reporting, folder, attempt=run.lease_epoch) as hooks:
+        result = Run(run, hooks).train()
     log.info("%s at step %d", result.outcome, result.step)
     reason = commands.stop_reason if result.outcome == "stopped" else None
     return {

@@ -138,7 +138,7 @@ class Supervisor:
             "recovery_every_s": self._settings.recovery_every_s,
             "log_path": str(log_path),
             "lock_path": str(slot.lock_path),
-            "tensorboard_dir": None,
+            "tensorboard_dir": str(self._storage.folder(f"tensorboard/{job.id}")),
             "failpoints": self._settings.failpoint_values,
         }
 
