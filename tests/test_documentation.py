@@ -17,6 +17,7 @@ import pytest
 import typer
 from pydantic_core import PydanticUndefined
 
+from alexnet_core.builtin import BUILTINS
 from alexnet_core.config import TrainConfig
 from alexnet_core.recipes import list_recipes
 from api.app import create_app
@@ -204,6 +205,11 @@ def test_every_field_of_a_job_and_a_checkpoint_is_described() -> None:
     assert_same(found, set(CheckpointRead.model_fields), "fields of a checkpoint")
 
 
+def test_every_built_in_dataset_is_named() -> None:
+    listed = re.findall(r"^- (`.+?):", section("reference/http.md", "`GET /datasets`"), re.M)
+    assert_same(re.findall(r"`([^`]+)`", " ".join(listed)), set(BUILTINS), "built-in datasets")
+
+
 def test_every_operation_has_texts() -> None:
     for route, operation in OPERATIONS.items():
         assert operation["summary"] != operation["operationId"].replace("_", " ").title(), f"{route} has no summary"
@@ -276,7 +282,7 @@ def _help(*command: str) -> str:
 def test_every_command_has_its_heading() -> None:
     real = set(_typer_commands()) | set(_PROGRAMS)
     assert_same(headings("reference/cli.md", 3), real, "commands")
-    listed = re.search(r"\{([a-z,]+)\}", _help("alexnet_core"))
+    listed = re.search(r"\{([a-z,-]+)\}", _help("alexnet_core"))
     assert listed
     commands = {f"python -m alexnet_core {name}" for name in listed[1].split(",")}
     assert commands == {name for name in _PROGRAMS if name.startswith("python -m alexnet_core ")}
