@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from alexnet_core.__main__ import main
 
@@ -88,7 +89,7 @@ def test_a_run_stopped_by_ctrl_c_and_by_sigterm_goes_on_to_the_same_weights(home
     [step] = re.findall(r"^training on cpu, steps (\d+) to 168$", output, re.MULTILINE)
     assert int(step) >= 42, "it goes on from the second stop, after two epochs or more"
     assert weights(output) == weights((home / "output.txt").read_text())
-    assert {path.name.rpartition("-")[2] for path in (home / "parts").iterdir()} == {"e0", "e1", "e2"}
+    assert {path.name.rpartition("-")[2] for path in (home / "parts").glob("*-e*")} == {"e0", "e1", "e2"}
 
 
 def test_the_same_run_again_into_the_same_folder_keeps_the_checkpoints_that_are_there(
@@ -98,6 +99,11 @@ def test_the_same_run_again_into_the_same_folder_keeps_the_checkpoints_that_are_
     again = run(*TRAIN, "--out", "whole", cwd=home)
     assert weights(again) == weights((home / "output.txt").read_text())
     assert {path.name for path in checkpoint.parent.iterdir()} > before
+
+
+def test_a_run_leaves_event_files_beside_its_checkpoints(home: Path) -> None:
+    series = EventAccumulator(str(home / "whole/tensorboard/epochs")).Reload()
+    assert [point.step for point in series.Scalars("val/top1")] == list(range(1, 9))
 
 
 def test_evaluate_agrees_with_what_training_said(home: Path, checkpoint: Path) -> None:
@@ -117,7 +123,7 @@ def test_predict_names_the_classes_of_each_file(home: Path, checkpoint: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["train", "--dataset", "nope"], "dataset_unavailable: there is no dataset 'nope': use one of digits"),
+        (["train", "--dataset", "nope"], "dataset_unavailable: there is no dataset 'nope': use one of"),
         (["train", "--dataset", "digits", "--recipe", "nope"], "recipe_not_found: there is no recipe 'nope': use"),
         (["train", "--dataset", "digits", "--override", "nope=1"], "config_invalid: overrides.nope is not a setting"),
         (["train", "--dataset", "digits", "--override", "lr=x"], "config_invalid: overrides.lr is 'x': Input should"),

@@ -17,8 +17,8 @@ from trainyard.tables import Checkpoint, Job, JobEvent
 
 pytestmark = pytest.mark.end_to_end
 
-STEP_S = 10.0  # what one of these steps may take on a busy machine; two seconds on an idle one
-SLOW = {"image_px": 64, "batch_size": 128, "epochs": 50}
+STEP_S = 10.0  # what one of these steps may take on a busy machine; one second on an idle one
+SLOW = {"image_px": 64, "batch_size": 64, "epochs": 50}
 
 Start = Callable[..., RunningYard]
 
