@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from alexnet_core import pictures
 from alexnet_core.errors import CoreError
 
 if TYPE_CHECKING:
@@ -217,6 +218,7 @@ def _build_parser() -> argparse.ArgumentParser:
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     predict.add_argument("--top-k", type=_count, default=5, help="classes to name")
     predict.set_defaults(run=_predict)
+    pictures.add_commands(commands)
     for command in (train, evaluate):
         command.add_argument("--dataset", required=True)
         command.add_argument("--data-dir", type=Path, default=_DEFAULT_DATA_DIR, help="where packs are kept")

@@ -14,6 +14,7 @@ from alexnet_core.runs import RunSpec
 from alexnet_core.tensorboard import FLUSH_EVERY_S, WARNING, EventFiles, beside_event_files
 from alexnet_core.training import Run
 
+from .test_training import serve
 from .toy import CONFIG, QuietHooks, write_toy_pack
 
 STEP_TAGS = ["train/images_per_s", "train/loss", "train/lr"]
@@ -101,6 +102,14 @@ def test_a_resumed_run_continues_the_same_series(pack, whole, tmp_path, stop_aft
     train(pack, tmp_path, tmp_path / "board", attempt=1, resume_from=stopped.last_checkpoint)
     for series, tag in [("steps", "train/loss"), ("steps", "train/lr"), *(("epochs", tag) for tag in EPOCH_TAGS)]:
         assert points(tmp_path / "board" / series, tag) == points(whole.board / series, tag)
+
+
+def test_the_trainer_child_writes_to_the_folder_that_its_spec_names(pack, tmp_path):
+    reports, status = serve(pack, tmp_path / "job", epochs=2, tensorboard_dir=str(tmp_path / "board"))
+    assert status == 0
+    told = [(report["step"], pytest.approx(report["train_loss"])) for report in reports if report["type"] == "interval"]
+    assert points(tmp_path / "board/steps", "train/loss") == told
+    assert [epoch for epoch, _ in points(tmp_path / "board/epochs", "val/top5")] == [1, 2]
 
 
 def test_steps_that_are_trained_again_are_there_once(pack, whole, tmp_path):
