@@ -16,6 +16,7 @@ from alexnet_core.errors import CheckpointIncompatible
 from alexnet_core.geometry import POOL_KERNELS, POOLED_CONVS, TOWER_CONVS
 from alexnet_core.initialisation import initialise
 from alexnet_core.layers import Dropout2012, PaddedConv2d, SameMaxPool2d
+from alexnet_core.linear import WideLinear
 from alexnet_core.normalisation import FORMS, LocalResponseNorm
 
 _NORMALISED_CONVS = (1, 2)  # by local response; Krizhevsky 2012, section 3.5
@@ -130,7 +131,7 @@ def _build_classifier(config: TrainConfig, num_features: int, num_classes: int) 
     for number, width in enumerate(config.fc_units, start=6):
         if config.dropout_place == "before":
             layers.add_module(f"dropout{number}", dropout(config.dropout))
-        layers.add_module(f"fc{number}", nn.Linear(num_features, width))
+        layers.add_module(f"fc{number}", WideLinear(num_features, width))
         layers.add_module(f"{config.activation}{number}", _ACTIVATIONS[config.activation]())
         if config.dropout_place == "after":
             layers.add_module(f"dropout{number}", dropout(config.dropout))

@@ -2,19 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.errors import CheckpointIncompatible
+from alexnet_core.linear import WideLinear
 
+_BLOCK_VALUES = 1 << 17  # half a megabyte in fp32, three of which fit a core's cache
 _UNIT = "velocity_lr"  # the learning rate in whose unit a velocity is kept
 
 
-class VelocitySGD(torch.optim.SGD):
+class BlockSGD(torch.optim.SGD):
+    """torch's SGD, which also takes bf16 gradients of large matrices and keeps their bf16 copies up to date.
+
+    Such a matrix is updated in blocks: gradient, matrix, velocity and copy of a block stay in the cache meanwhile.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], *, layers: Iterable[WideLinear] = (), **options: Any) -> None:
+        super().__init__(groups, fused=True, **options)
+        self._layers = {layer.weight: layer for layer in layers if layer.keep_copy()}
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and parameter.grad.dtype != parameter.dtype:
+                    self._update_in_blocks(parameter, group)
+                    parameter.grad = None
+        super().step()
+
+    def _update_in_blocks(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        state, layer = self.state[parameter], self._layers[parameter]
+        if state.get("momentum_buffer") is None:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        copy = layer.find_copy()
+        pieces = [parameter.detach(), parameter.grad, state["momentum_buffer"], *([] if copy is None else [copy])]
+        for weight, grad, buffer, *copies in zip(*(p.view(-1).split(_BLOCK_VALUES) for p in pieces), strict=True):
+            sgd(
+                [weight], [grad.to(weight.dtype)], [buffer], fused=True, weight_decay=group["weight_decay"],
+                momentum=group["momentum"], lr=group["lr"], dampening=0.0, nesterov=group["nesterov"], maximize=False,
+            )  # fmt: skip
+            for block in copies:
+                block.copy_(weight)
+        if copy is not None:
+            layer.trust_copy()
+
+
+class VelocitySGD(BlockSGD):
     """SGD with the learning rate *inside* the velocity, as in Krizhevsky 2012 and in Keras.
 
     v <- m v - lr (g + decay w), then w <- w + v, or with Nesterov w <- w + m v - lr (g + decay w).
@@ -60,8 +100,9 @@ def build_optimiser(config: TrainConfig, model: nn.Module) -> torch.optim.Optimi
     groups = _group_parameters(config, model)
     if config.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, fused=True)
-    rule = VelocitySGD if config.optimiser == "sgd_lr_in_velocity" else torch.optim.SGD
-    return rule(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+    rule = VelocitySGD if config.optimiser == "sgd_lr_in_velocity" else BlockSGD
+    layers = [module for module in model.modules() if isinstance(module, WideLinear)]
+    return rule(groups, layers=layers, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
 
 
 def _group_parameters(config: TrainConfig, model: nn.Module) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ STEPS = [(0.1, 2.0), (0.1, -1.0), (0.01, 3.0), (0.01, 0.5), (0.2, 1.0), (0.0, 9.
 @pytest.mark.parametrize("decay", [0.0, 0.05])
 def test_the_rate_stands_inside_the_velocity(nesterov: bool, decay: float) -> None:
     weight = nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
-    optimiser = VelocitySGD([weight], lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=decay, fused=True)
+    optimiser = VelocitySGD([weight], lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=decay)
     w, v = 1.0, 0.0
     for lr, gradient in STEPS:
         optimiser.param_groups[0]["lr"] = lr
