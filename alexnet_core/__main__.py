@@ -99,7 +99,6 @@ class ConsoleHooks:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from alexnet_core.builtin import BUILTINS
     from alexnet_core.checkpoint import load_checkpoint
     from alexnet_core.recipes import resolve
     from alexnet_core.runs import RunSpec
@@ -107,7 +106,7 @@ def _train(options: argparse.Namespace) -> int:
     from alexnet_core.training import Run
 
     pack = _open_dataset(options)
-    recipe, config = resolve(options.recipe, _parse_overrides(options.override), BUILTINS[options.dataset].facts)
+    recipe, config = resolve(options.recipe, _parse_overrides(options.override), pack.facts)
     seed = options.seed or 0
     if options.resume is not None:
         checkpoint = load_checkpoint(options.resume)
@@ -162,16 +161,9 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _open_dataset(options: argparse.Namespace) -> Pack:
-    from alexnet_core.builtin import BUILTINS, prepare
-    from alexnet_core.errors import DatasetUnavailable
-    from alexnet_core.pack import open_pack
+    from alexnet_core.preparation import open_dataset
 
-    if options.dataset not in BUILTINS:
-        raise DatasetUnavailable(f"there is no dataset {options.dataset!r}: use one of {', '.join(sorted(BUILTINS))}")
-    target = options.data_dir / options.dataset
-    if (target / "pack.json").is_file():
-        return open_pack(target)
-    return prepare(options.dataset, source_dir=None, target_dir=target)
+    return open_dataset(options.dataset, data_dir=options.data_dir, source=options.source)
 
 
 def _count_runs(out: Path) -> int:
@@ -202,7 +194,7 @@ def _count(text: str) -> int:
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m alexnet_core", description="Train AlexNet without any service.")
     commands = parser.add_subparsers(required=True)
-    train = commands.add_parser("train", help="train on a built-in dataset")
+    train = commands.add_parser("train", help="train on a built-in dataset or a folder of images")
     train.add_argument("--recipe", default=None, help="a named configuration; the dataset's default if left out")
     train.add_argument("--override", action="append", default=[], metavar="FIELD=VALUE", help="may be repeated")
     train.add_argument("--seed", type=_count, default=None, help="the same seed gives the same weights; 0 if left out")
@@ -220,7 +212,10 @@ def _build_parser() -> argparse.ArgumentParser:
     predict.set_defaults(run=_predict)
     pictures.add_commands(commands)
     for command in (train, evaluate):
-        command.add_argument("--dataset", required=True)
+        command.add_argument(
+            "--dataset", required=True, help="a built-in dataset, a folder of class folders, or a pack"
+        )
+        command.add_argument("--source", type=Path, default=None, help="a built-in dataset's published files")
         command.add_argument("--data-dir", type=Path, default=_DEFAULT_DATA_DIR, help="where packs are kept")
     for name, text in (("prepare", "make a dataset's pack"), ("trainer", "serve one job of a worker")):
         commands.add_parser(name, help=text, add_help=False)

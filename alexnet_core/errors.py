@@ -6,6 +6,7 @@ CoreError
 ├── DataError
 │   ├── DatasetUnavailable       dataset_unavailable
 │   ├── DatasetChanged           dataset_changed
+│   ├── DatasetInvalid           dataset_invalid
 │   └── ImageError
 │       ├── ImageUnreadable          image_unreadable
 │       ├── ImageTooLarge            image_too_large
@@ -21,7 +22,7 @@ CoreError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class CoreError(Exception):
@@ -71,6 +72,19 @@ class DatasetChanged(DataError):
     """The dataset's content is not what it was: prepare it again and start a new job."""
 
     code = "dataset_changed"
+
+
+class DatasetInvalid(DataError):
+    """The dataset's files cannot be trained on: correct what is named and try again."""
+
+    code = "dataset_invalid"
+
+    def __init__(
+        self, message: str | None = None, *, problem: str = "invalid", report: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.problem = problem  #: what is wrong, for programs: `too_few_classes`, `too_many_rejected`…
+        self.report = report  #: what was found until then
 
 
 class ImageError(DataError):
