@@ -16,6 +16,7 @@ from api import (
     errors,
     routes_catalogue,
     routes_checkpoints,
+    routes_curves,
     routes_health,
     routes_jobs,
     routes_predictions,
@@ -74,6 +75,7 @@ def create_app(
     app.include_router(documentation.router)
     locked = [] if key is None else [Depends(documentation.bearer)]
     app.include_router(routes_jobs.router, dependencies=locked)
+    app.include_router(routes_curves.router, dependencies=locked)
     app.include_router(routes_predictions.router, dependencies=locked)
     app.include_router(routes_checkpoints.router, dependencies=locked)
     app.include_router(routes_catalogue.router, dependencies=locked)

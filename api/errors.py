@@ -67,6 +67,12 @@ class RecipeNotFound(NotFound):
     code = "recipe_not_found"
 
 
+class EventFilesNotFound(NotFound):
+    """The job has left no TensorBoard event files."""
+
+    code = "event_files_not_found"
+
+
 class MethodNotAllowed(ServiceError):
     """This address does not know that method."""
 

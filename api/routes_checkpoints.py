@@ -11,9 +11,11 @@ from starlette.responses import StreamingResponse
 
 from api import errors
 from api.archive import Archive, Damaged
+from api.errors import EventFilesNotFound
+from api.event_files import EventFileArchive
 from api.queries import AfterQuery, CheckpointPath, LimitQuery
 from api.schemas import CheckpointRead, ListRead
-from api.services import CallerDep, ServicesDep
+from api.services import CallerDep, Services, ServicesDep
 from trainyard import checkpoints
 from trainyard.errors import CheckpointNotFound, CheckpointPruned, DatabaseUnavailable, InvalidRequest
 from trainyard.tables import Checkpoint, Job
@@ -49,7 +51,7 @@ def get_checkpoint(checkpoint_id: CheckpointPath, services: ServicesDep, caller:
     response_description="A tar.",
     response_class=StreamingResponse,
     responses=errors.responses(
-        *(CheckpointNotFound, CheckpointPruned, InvalidRequest, DatabaseUnavailable),
+        *(CheckpointNotFound, CheckpointPruned, EventFilesNotFound, InvalidRequest, DatabaseUnavailable),
         success={200: {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}}},
     ),
 )
@@ -58,10 +60,16 @@ def download_checkpoint(
     services: ServicesDep,
     caller: CallerDep,
     format: Annotated[Literal["safetensors"], Query(description="Only `safetensors` is built yet.")] = "safetensors",
+    what: Annotated[
+        Literal["checkpoint", "tensorboard"],
+        Query(description="`tensorboard`: the event files of the whole job in its place, for `tensorboard --logdir`."),
+    ] = "checkpoint",
 ) -> StreamingResponse:
     """A tar with weights, config, class names, preprocessing and metadata; verified before its first byte is sent."""
     with services.database.reading() as session:
         row = checkpoints.get_checkpoint(session, caller, checkpoint_id)
+    if what == "tensorboard":
+        return _send_event_files(services, row)
     try:
         archive = Archive(row, services.storage.folder(row.key))
     except Damaged as exc:
@@ -77,6 +85,22 @@ def download_checkpoint(
         "Content-Length": str(archive.size_bytes),
         "Content-Disposition": f'attachment; filename="{row.id}.tar"',
         "X-Trainyard-Checkpoint": row.id,
+    }
+    return StreamingResponse(archive.pieces(), headers=headers, media_type="application/x-tar")
+
+
+def _send_event_files(services: Services, row: Checkpoint) -> StreamingResponse:
+    try:
+        archive = EventFileArchive(services.storage.folder(f"tensorboard/{row.job_id}"))
+    except FileNotFoundError as exc:
+        raise EventFilesNotFound(
+            f"job {row.job_id} has left no TensorBoard event files: its learning curves are at "
+            f"/jobs/{row.job_id}/curves.png",
+            param="what",
+        ) from exc
+    headers = {
+        "Content-Length": str(archive.size_bytes),
+        "Content-Disposition": f'attachment; filename="{row.job_id}-tensorboard.tar"',
     }
     return StreamingResponse(archive.pieces(), headers=headers, media_type="application/x-tar")
 

@@ -65,3 +65,45 @@ def test_datasets_and_recipes_are_described(http: httpx.Client) -> None:
     assert quick["num_parameters"] > 0
     assert http.get("/recipes/quick?num_classes=100").json()["num_parameters"] > quick["num_parameters"]
     error_of(http.get("/recipes/quick?num_classes=1"), 422, "invalid_request")
+
+
+def write_event_files(served: Served, job_id: str) -> dict[str, bytes]:
+    names = ("epochs/events-000001.out.tfevents.17.host.1", "steps/events-000001.out.tfevents.17.host.1")
+    content = {name: name.encode() * 100 for name in names}
+    for name, data in content.items():
+        path = served.settings.data_dir / "tensorboard" / job_id / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+    (served.settings.data_dir / "tensorboard" / job_id / "notes.txt").write_text("not an event file")
+    return content
+
+
+def test_the_event_files_of_a_checkpoints_job_come_as_a_tar(served: Served) -> None:
+    job_id = served.add_job()
+    checkpoint = served.add_checkpoint(job_id, 1)
+    content = write_event_files(served, job_id)
+    write_event_files(served, "job_of_somebody_else")
+    response = served.http.get(f"/checkpoints/{checkpoint.id}/download?what=tensorboard")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/x-tar"
+    assert response.headers["content-disposition"] == f'attachment; filename="{job_id}-tensorboard.tar"'
+    assert int(response.headers["content-length"]) == len(response.content)
+    with tarfile.open(fileobj=io.BytesIO(response.content)) as tar:
+        assert {name: tar.extractfile(name).read() for name in tar.getnames()} == {  # type: ignore[union-attr]
+            f"{job_id}/{name}": data for name, data in content.items()
+        }
+
+
+def test_a_job_without_event_files_says_so(served: Served) -> None:
+    checkpoint = served.add_checkpoint(served.add_job(), 1)
+    response = served.http.get(f"/checkpoints/{checkpoint.id}/download?what=tensorboard")
+    assert error_of(response, 404, "event_files_not_found")["param"] == "what"
+    (served.settings.data_dir / "tensorboard" / checkpoint.job_id).mkdir(parents=True)
+    response = served.http.get(f"/checkpoints/{checkpoint.id}/download?what=tensorboard")
+    error_of(response, 404, "event_files_not_found")
+
+
+def test_nothing_else_can_be_downloaded(served: Served) -> None:
+    checkpoint = served.add_checkpoint(served.add_job(), 1)
+    response = served.http.get(f"/checkpoints/{checkpoint.id}/download?what=logs")
+    assert error_of(response, 422, "invalid_request")["param"] == "what"

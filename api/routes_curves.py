@@ -1,0 +1,63 @@
+"""`/jobs/{job_id}/curves.png`: how a run went, as a picture."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+from fastapi import APIRouter, Header
+from starlette.responses import Response
+
+from alexnet_core.curves import Curves, draw_curves
+from api import errors
+from api.queries import JobPath
+from api.services import CallerDep, ServicesDep
+from trainyard import __version__, jobs
+from trainyard.errors import DatabaseUnavailable, JobNotFound
+from trainyard.series import read_series, read_version
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+KnownHeader = Annotated[
+    str | None, Header(alias="If-None-Match", description="The `ETag` of the picture that you have.")
+]
+
+
+@router.get(
+    "/{job_id}/curves.png",
+    summary="Draw a job's learning curves",
+    response_description="A PNG of 1000x600.",
+    response_class=Response,
+    responses=errors.responses(
+        *(JobNotFound, DatabaseUnavailable),
+        success={
+            200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
+            304: {"description": "Nothing was measured since the picture that you have."},
+        },
+    ),
+)
+def get_curves(
+    job_id: JobPath, services: ServicesDep, caller: CallerDep, if_none_match: KnownHeader = None
+) -> Response:
+    """Loss and learning rate by step and validation accuracy by epoch, the best epoch marked.
+
+    Of a job that has not measured anything yet, a picture that says so.
+    """
+    with services.database.reading() as session:
+        job = jobs.get_job(session, caller, job_id)
+        title, best_epoch = f"{job.id} · {job.recipe} on {job.dataset_id}", (job.best or {}).get("epoch")
+        version = repr((__version__, title, best_epoch, read_version(session, job.id)))
+        headers = {
+            "ETag": f'"{hashlib.sha256(version.encode()).hexdigest()[:32]}"',
+            "Cache-Control": "private, no-cache",
+        }
+        if _knows(if_none_match, headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        series = read_series(session, job.id)
+    picture = draw_curves(Curves.of(series.by_step, series.by_epoch, best_epoch), title)
+    return Response(picture, headers=headers, media_type="image/png")
+
+
+def _knows(if_none_match: str | None, etag: str) -> bool:
+    tags = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    return etag in tags or tags == ["*"]
