@@ -1,21 +1,36 @@
-"""The rules of the compose file and the Dockerfiles, checked by parsing: no engine is needed."""
+"""The rules of the compose file and the Dockerfiles, checked by parsing: no engine is needed.
+
+Most of them were learnt by running it; docs/deploy.md says on what.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from trainyard.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docker-compose.yml").read_text()
-SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = [name for name, service in SERVICES.items() if "build" in service]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 IMAGES = {"redis:7-alpine", "postgres:16", "python:3.11-slim"}
 DOCKERFILES = sorted((ROOT / "deploy").glob("Dockerfile*"))
+API_ONLY = {"TRAINYARD_HOST", "TRAINYARD_PORT", "TRAINYARD_ADMIN_KEY"}
+NOT_OFFERED = {"TRAINYARD_ALLOW_OPEN_NETWORK", "TRAINYARD_TESTING", "TRAINYARD_FAILPOINTS"}
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -28,10 +43,25 @@ def test_a_service_has_a_known_image_and_a_healthcheck(name: str) -> None:
     assert "healthcheck" in service or service.get("restart") == "no"
 
 
-def test_every_setting_in_it_exists() -> None:
-    keys = {key for service in SERVICES.values() for key in service.get("environment", {})}
-    known = {f"TRAINYARD_{name.upper()}" for name in Settings.model_fields}
-    assert {key for key in keys if key.startswith("TRAINYARD_")} <= known
+def test_compose_1_29_reads_it_as_well_as_version_2() -> None:
+    assert {key for key in COMPOSE if not key.startswith("x-")} == {"services", "volumes"}  # 1.29 refuses `name`
+    assert not re.search(r"\$\{[^}]*\$\{", TEXT)  # nor does it know one variable inside another
+    assert not any("env_file" in service for service in SERVICES.values())  # it has no optional ones
+
+
+@pytest.mark.parametrize("name", ["api", "worker", "worker-gpu"])
+def test_every_setting_can_be_made(name: str) -> None:
+    settings = {f"TRAINYARD_{field.upper()}" for field in Settings.model_fields}
+    offered = settings - NOT_OFFERED - (set() if name == "api" else API_ONLY)
+    assert set(SERVICES[name]["environment"]) == offered
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_variable_that_is_not_set_is_not_passed_on_as_an_empty_one(name: str) -> None:
+    given = {key for key, value in SERVICES[name]["environment"].items() if value is not None}
+    assert given <= {"TRAINYARD_DATA_DIR", "TRAINYARD_DATABASE_URL", "TRAINYARD_REDIS_URL", *API_ONLY}
+    # a name alone; `${PIP_NO_INDEX:-}` would hide what the base image says from pip
+    assert all(re.fullmatch("PIP_[A-Z_]+", argument) for argument in SERVICES[name]["build"]["args"])
 
 
 @pytest.mark.parametrize("secret", ["TRAINYARD_ADMIN_KEY", "POSTGRES_PASSWORD", "REDIS_PASSWORD"])
@@ -46,9 +76,86 @@ def test_the_api_is_published_on_this_machine_only_and_waits_for_the_migration()
         assert SERVICES[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
 
 
+@pytest.mark.parametrize("name", ["api", "worker", "worker-gpu"])
+def test_a_process_gets_signals_from_its_first_moment_on(name: str) -> None:
+    assert SERVICES[name]["init"] is True  # Python as process 1 ignores SIGTERM until it has set up its handlers
+
+
+def test_a_worker_has_the_time_to_hand_its_job_back() -> None:
+    stop_grace_s = Settings.model_fields["stop_grace_s"].default
+    assert int(SERVICES["worker"]["stop_grace_period"].removesuffix("s")) > 2 * stop_grace_s
+
+
+def test_redis_itself_gets_signals_and_its_password_stands_in_no_command_line() -> None:
+    shell, flag, script = SERVICES["redis"]["command"]
+    assert (shell, flag) == ("sh", "-c")
+    command, _, settings = script.partition("\n")
+    assert command.startswith("exec ")
+    assert command.endswith(" redis-server - <<END")  # a pipe would leave the shell as process 1, which ignores SIGTERM
+    assert "requirepass $$REDIS_PASSWORD\n" in settings
+
+
+def test_postgres_is_not_healthy_while_its_first_start_makes_the_database() -> None:
+    test = SERVICES["postgres"]["healthcheck"]["test"]
+    assert test[test.index("-h") + 1] == "127.0.0.1"  # that server listens on its socket alone
+
+
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
 def test_a_dockerfile_keeps_the_rules(path: Path) -> None:
     text = path.read_text()
     assert set(re.findall(r"^FROM (\S+)", text, re.M)) <= IMAGES
     assert re.search(r"^USER (?!root)", text, re.M)
-    assert not re.search(r"# syntax=|apt-get|curl|<<|--upgrade|:latest", text)
+    assert not re.search(r"# syntax=|--mount|apt-get|curl|<<|--upgrade|:latest", text)
+
+
+def test_the_images_share_their_layers() -> None:
+    bodies = {tuple(path.read_text().splitlines()[1:-1]) for path in DOCKERFILES}
+    assert len(bodies) == 1
+
+
+def test_nothing_that_only_the_build_needs_is_in_the_last_stage() -> None:
+    stages = re.split(r"^FROM ", DOCKERFILES[0].read_text(), flags=re.M)[1:]
+    assert "wheels" in stages[0]
+    assert "wheels" not in stages[-1]
+    assert "pip" not in stages[-1]
+
+
+def test_a_change_of_the_source_installs_nothing_anew() -> None:
+    libraries = DOCKERFILES[0].read_text().split("AS source")[0]
+    assert re.findall(r"^COPY (.+)", libraries, re.M) == ["pyproject.toml wheels* wheels/"]
+
+
+def test_every_package_is_copied_and_nothing_else_goes_to_the_builder() -> None:
+    packages = {name.rstrip("*") for name in PYPROJECT["tool"]["setuptools"]["packages"]["find"]["include"]}
+    assert set(re.findall(r"^COPY (\w+) /app/", DOCKERFILES[0].read_text(), re.M)) == packages
+    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignore
+    assert {line[1:] for line in ignore if line.startswith("!")} == packages | {"pyproject.toml", "wheels"}
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    """An image holds what `dependencies` asks for, and not what a library of the tests happens to bring."""
+    entries = (
+        "api.app, worker.app, worker.station, alexnet_core.__main__, trainyard.cli, kombu.transport.redis, psycopg"
+    )
+    code = f"import sys, json, {entries}; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    libraries = packages_distributions()
+    imported = {canonicalize_name(name) for module in json.loads(found.stdout) for name in libraries.get(module, [])}
+    assert imported - {"trainyard"} <= needed(PYPROJECT["project"]["dependencies"])
+
+
+def needed(dependencies: list[str]) -> set[str]:
+    """The names of these distributions and of all that they need on this platform."""
+    names: set[str] = set()
+    seen: set[str] = set()
+    waiting = [(Requirement(text), {""}) for text in dependencies]
+    while waiting:
+        requirement, extras = waiting.pop()
+        marker = requirement.marker
+        if str(requirement) in seen or not (marker is None or any(marker.evaluate({"extra": e}) for e in extras)):
+            continue
+        seen.add(str(requirement))
+        names.add(canonicalize_name(requirement.name))
+        waiting += [(Requirement(text), {"", *requirement.extras}) for text in requires(requirement.name) or []]
+    return names
