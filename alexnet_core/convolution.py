@@ -33,6 +33,7 @@ class SmallMapConv2d(nn.Conv2d):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, *, bias: bool = True) -> None:
         super().__init__(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias)
+        self._spare: Tensor | None = None  # a matrix of an earlier step: what is 0 in it always is
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Convolve; missing places count as 0."""
@@ -42,8 +43,14 @@ class SmallMapConv2d(nn.Conv2d):
         batch, _, height, width = x_BCHW.shape
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x_BCHW.dtype
         inputs = x_BCHW.to(dtype).permute(0, 2, 3, 1).reshape(batch, -1)
-        outputs: Tensor = _WrittenOut.apply(inputs, self.weight, self.bias, height, width)
+        blocks = _write_out(self.weight, height, width, dtype, self._spare)
+        self._spare = None  # until this one's backward pass gives it back
+        outputs: Tensor = _WrittenOut.apply(inputs, self.weight, self.bias, blocks, self)
         return outputs.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+    def give_back(self, blocks: Tensor) -> None:
+        """Take a matrix that nobody needs any more for the next step."""
+        self._spare = blocks
 
 
 class _WrittenOut(torch.autograd.Function):
@@ -51,47 +58,54 @@ class _WrittenOut(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, inputs: Tensor, kernel_OCKK: Tensor, bias_O: Tensor | None, height: int, width: int
+        ctx: Any, inputs: Tensor, kernel_OCKK: Tensor, bias_O: Tensor | None, blocks: Tensor, layer: SmallMapConv2d
     ) -> Tensor:
-        matrix = _write_out(kernel_OCKK, height, width, inputs.dtype)
-        outputs = inputs @ matrix.t()
+        outputs = inputs @ blocks.view(-1, inputs.shape[1]).t()
         if bias_O is not None:
             outputs.view(-1, len(bias_O)).add_(bias_O.to(inputs.dtype))
-        ctx.save_for_backward(inputs, matrix, kernel_OCKK)
-        ctx.size, ctx.has_bias = (height, width), bias_O is not None
+        ctx.save_for_backward(inputs, blocks, kernel_OCKK)
+        ctx.layer, ctx.has_bias = layer, bias_O is not None
         return outputs
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None, None]:
-        inputs, matrix, kernel_OCKK = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, blocks, kernel_OCKK = ctx.saved_tensors
         grad = grads[0]
-        grad_inputs = grad @ matrix if ctx.needs_input_grad[0] else None
-        grad_kernel = _gather(grad.t() @ inputs, kernel_OCKK, *ctx.size)
+        grad_inputs = grad @ blocks.view(-1, inputs.shape[1]) if ctx.needs_input_grad[0] else None
+        ctx.layer.give_back(blocks)
+        grad_kernel = _gather((grad.t() @ inputs).view_as(blocks), kernel_OCKK)
         grad_bias = None
         if ctx.has_bias:
             grad_bias = grad.view(-1, len(kernel_OCKK)).sum(dim=0, dtype=kernel_OCKK.dtype)
         return grad_inputs, grad_kernel, grad_bias, None, None
 
 
-def _write_out(kernel_OCKK: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
-    """The matrix from all inputs (H, W, C) to all outputs (H, W, O) of an image."""
-    kernel_OKKC = kernel_OCKK.detach().permute(0, 2, 3, 1)
+def _write_out(kernel_OCKK: Tensor, height: int, width: int, dtype: torch.dtype, earlier: Tensor | None) -> Tensor:
+    """The matrix from all inputs of an image to all its outputs, in an earlier one's place if it fits.
+
+    Returns:
+        (H, W, O, H, W, C): from the last three to the first three.
+    """
+    kernel_OKKC = kernel_OCKK.detach().permute(0, 2, 3, 1).to(dtype)
     num_out, side, _, num_in = kernel_OKKC.shape
-    matrix = torch.zeros(height, width, num_out, height, width, num_in, dtype=dtype)
+    shape = (height, width, num_out, height, width, num_in)
+    blocks = earlier if earlier is not None and (earlier.shape, earlier.dtype) == (shape, dtype) else None
+    if blocks is None:
+        blocks = torch.zeros(shape, dtype=dtype)
     for row, column in _pixels(height, width):
         (rows, in_rows), (columns, in_columns) = _reach(row, side, height), _reach(column, side, width)
-        matrix[row, column, :, in_rows, in_columns].copy_(kernel_OKKC[:, rows, columns])
-    return matrix.view(height * width * num_out, -1)
+        blocks[row, column, :, in_rows, in_columns].copy_(kernel_OKKC[:, rows, columns])
+    return blocks
 
 
-def _gather(matrix: Tensor, kernel_OCKK: Tensor, height: int, width: int) -> Tensor:
+def _gather(blocks: Tensor, kernel_OCKK: Tensor) -> Tensor:
     """The kernel's gradient from that of the matrix: a sum over the places where each of its values stands."""
     num_out, num_in, side, _ = kernel_OCKK.shape
+    height, width = blocks.shape[:2]
     grad_OKKC = torch.zeros(num_out, side, side, num_in, dtype=kernel_OCKK.dtype)
-    blocks = matrix.view(height, width, num_out, height, width, num_in)
     for row, column in _pixels(height, width):
         (rows, in_rows), (columns, in_columns) = _reach(row, side, height), _reach(column, side, width)
-        grad_OKKC[:, rows, columns] += blocks[row, column, :, in_rows, in_columns]
+        grad_OKKC[:, rows, columns] += blocks[row, column].to(grad_OKKC.dtype)[:, in_rows, in_columns]
     return grad_OKKC.permute(0, 3, 1, 2)
 
 

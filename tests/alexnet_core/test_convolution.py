@@ -44,6 +44,29 @@ def test_what_follows_may_write_over_its_output() -> None:
     torch.testing.assert_close(ours.weight.grad, torchs.weight.grad)
 
 
+def test_forward_passes_before_a_backward_pass_do_not_disturb_it() -> None:
+    ours, torchs, x = build(2, 2, 3, True)
+    for layer in (ours, torchs):
+        first = layer(x).sum()
+        second = layer(x * 2).square().sum()
+        first.backward()
+        layer(x).sum().backward()
+        second.backward()
+    torch.testing.assert_close(ours.weight.grad, torchs.weight.grad)
+
+
+def test_a_changed_kernel_and_another_size_are_seen() -> None:
+    ours, torchs, _ = build(2, 2, 5, True)
+    for height, width in ((2, 2), (4, 4), (2, 2), (4, 1), (1, 4)):
+        x = torch.randn(4, 3, height, width, dtype=torch.float64)
+        with torch.no_grad():
+            ours.weight.add_(1)
+            torchs.weight.add_(1)
+        y = ours(x)
+        torch.testing.assert_close(y, torchs(x))
+        y.sum().backward()
+
+
 def test_gradients_hold_against_differences() -> None:
     ours, _, x = build(2, 2, 3, True)
     assert torch.autograd.gradcheck(ours, (x[:2].requires_grad_(),))
