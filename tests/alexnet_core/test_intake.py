@@ -310,6 +310,15 @@ def test_train_takes_a_folder_or_a_pack_and_packs_a_changed_folder_anew(tmp_path
     assert open_pack(pack).split.tolist().count(VAL) == 3
 
 
+def test_a_folder_in_which_one_file_was_replaced_is_packed_anew(tmp_path: Path) -> None:
+    folder = write_classes(tmp_path / "mine", {"a": 3, "b": 3})
+    before = preparation.open_dataset(str(folder), data_dir=tmp_path / "data")
+    pixels = write_image(folder / "a" / "000.png", 77)
+    after = preparation.open_dataset(str(folder), data_dir=tmp_path / "data")
+    assert after.path != before.path
+    assert np.array_equal(after.images[0], pixels)
+
+
 def test_a_folder_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(DatasetUnavailable, match="no folder"):
         pack_folder(tmp_path / "nothing", tmp_path / "pack", OPTIONS)
