@@ -5,12 +5,13 @@ B batch, C channels, H height, W width, K classes, V views
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from alexnet_core.environment import autocast
@@ -38,7 +39,7 @@ def top_k_accuracy(logits_BK: Tensor, labels_B: Tensor, k: int = 1) -> float:
     """
     if not 1 <= k <= logits_BK.shape[1]:
         raise ValueError(f"k is {k}: it must be in 1..{logits_BK.shape[1]}, the number of classes")
-    return _count_hits(logits_BK, labels_B, k) / max(1, len(labels_B))
+    return count_hits(logits_BK, labels_B, k) / max(1, len(labels_B))
 
 
 def evaluate(
@@ -70,24 +71,23 @@ def evaluate(
         `loss`, `top1`, `top5`, `num_images`; top5 counts K guesses where there are fewer than 5 classes.
         None: it was stopped.
     """
-    indices = np.flatnonzero(np.asarray(pack.split) == SPLITS[split])
-    loss, hits1, hits5 = 0.0, 0, 0
+    loss, hits1, hits5, count = 0.0, 0, 0, 0
     was_training = model.training
     model.eval()
     try:
-        for start in range(0, len(indices), batch_size):
+        for chosen in batches_of(pack, split, batch_size):
             if should_stop():
                 return None
-            chosen = indices[start : start + batch_size]
-            images, labels_B = _load(pack, chosen, torch.device(device))
+            images, labels_B = load_batch(pack, chosen, torch.device(device))
             scores_BK = score(model, images, preprocessing, precision=precision, crops=crops)
-            loss += float(F.nll_loss(scores_BK, labels_B, reduction="sum"))
-            hits1 += _count_hits(scores_BK, labels_B, 1)
-            hits5 += _count_hits(scores_BK, labels_B, min(5, scores_BK.shape[1]))
+            loss += total_loss(scores_BK, labels_B)
+            hits1 += count_hits(scores_BK, labels_B, 1)
+            hits5 += count_hits(scores_BK, labels_B, min(5, scores_BK.shape[1]))
+            count += len(chosen)
     finally:
         model.train(was_training)
-    count = max(1, len(indices))
-    return {"loss": loss / count, "top1": hits1 / count, "top5": hits5 / count, "num_images": len(indices)}
+    images_or_1 = max(1, count)
+    return {"loss": loss / images_or_1, "top1": hits1 / images_or_1, "top5": hits5 / images_or_1, "num_images": count}
 
 
 @torch.inference_mode()
@@ -114,10 +114,24 @@ def score(
     return torch.stack(views_VBK).mean(dim=0).clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
-def _load(pack: Pack, chosen: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+def batches_of(pack: Pack, split: str, batch_size: int) -> Iterator[NDArray[np.int64]]:
+    """Where the images of a split are in its pack, ascending, some at a time."""
+    indices = np.flatnonzero(np.asarray(pack.split) == SPLITS[split])
+    for start in range(0, len(indices), batch_size):
+        yield indices[start : start + batch_size]
+
+
+def load_batch(pack: Pack, chosen: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Images_BHWC as stored, and labels_B, on a device."""
     images = torch.from_numpy(np.ascontiguousarray(pack.images[chosen])).to(device)
     return images, torch.from_numpy(np.asarray(pack.labels[chosen], dtype=np.int64)).to(device)
 
 
-def _count_hits(logits_BK: Tensor, labels_B: Tensor, k: int) -> int:
+def total_loss(scores_BK: Tensor, labels_B: Tensor) -> float:
+    """Cross-entropy, added up over the images."""
+    return float(F.nll_loss(scores_BK, labels_B, reduction="sum"))
+
+
+def count_hits(logits_BK: Tensor, labels_B: Tensor, k: int) -> int:
+    """Images whose true class is among the k highest logits."""
     return int((logits_BK.topk(k, dim=1).indices == labels_B[:, None]).any(dim=1).sum())
