@@ -1,4 +1,4 @@
-"""The command line: `python -m alexnet_core train|evaluate|predict|prepare|trainer`."""
+"""The command line: `python -m alexnet_core train|evaluate|predict|export|import-keras|prepare|trainer`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from alexnet_core import pictures
 from alexnet_core.errors import CoreError
+from alexnet_core.export.command import add_commands
 
 if TYPE_CHECKING:
     from alexnet_core.checkpoint import SavedCheckpoint
@@ -130,17 +131,35 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from alexnet_core.checkpoint import load_checkpoint
+    from alexnet_core.environment import require_device
     from alexnet_core.errors import CheckpointIncompatible
-    from alexnet_core.evaluate import evaluate
     from alexnet_core.predictor import Predictor
+    from alexnet_core.report import report_on, to_table
 
-    predictor, pack = Predictor.load(options.checkpoint), _open_dataset(options)
+    require_device(options.device)
+    checkpoint = load_checkpoint(options.checkpoint)
+    predictor, pack = Predictor.of(checkpoint, device=options.device), _open_dataset(options)
     if predictor.class_names != pack.class_names:
         raise CheckpointIncompatible(
             f"{options.checkpoint} tells apart {', '.join(predictor.class_names[:20])}; {options.dataset} has other "
             "classes: use the dataset that it was trained on"
         )
-    print(json.dumps(evaluate(predictor.model, pack, options.split, predictor.preprocessing)))
+    crops = options.crops or checkpoint.config.test_crops
+    report = report_on(
+        predictor.model,
+        pack,
+        options.split,
+        predictor.preprocessing,
+        device=options.device,
+        crops=crops,
+        num_hardest=options.hardest,
+    )
+    print(to_table(report))
+    if checkpoint.metadata.get("validate_on") == options.split:
+        print(f"\nthe best epoch was chosen on this split ({options.split}): other images will do worse")
+    if options.report is not None:
+        options.report.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return 0
 
 
@@ -204,6 +223,10 @@ def _build_parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="loss and accuracy of a checkpoint")
     evaluate.add_argument("checkpoint", type=Path)
     evaluate.add_argument("--split", choices=("train", "validation", "test"), default="test")
+    evaluate.add_argument("--crops", type=int, choices=(1, 10), default=None, help="the checkpoint's own if left out")
+    evaluate.add_argument("--hardest", type=_count, default=10, metavar="N", help="name so many of the hardest images")
+    evaluate.add_argument("--report", type=Path, default=None, metavar="FILE", help="write everything as JSON too")
+    evaluate.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
     evaluate.set_defaults(run=_evaluate)
     predict = commands.add_parser("predict", help="classify image files")
     predict.add_argument("checkpoint", type=Path)
@@ -211,6 +234,7 @@ def _build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--top-k", type=_count, default=5, help="classes to name")
     predict.set_defaults(run=_predict)
     pictures.add_commands(commands)
+    add_commands(commands, _parse_overrides)
     for command in (train, evaluate):
         command.add_argument(
             "--dataset", required=True, help="a built-in dataset, a folder of class folders, or a pack"

@@ -12,6 +12,16 @@ from alexnet_core.errors import ConfigError
 _FAST_BF16 = ("amx_bf16", "avx512_bf16")  # CPU instructions that multiply bf16; measured on the latter: see README
 
 
+def require_device(device: str) -> None:
+    """See that there is a GPU where one is asked for.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device {device} is not here: PyTorch finds no GPU; use cpu", param="device")
+
+
 def select_precision(config: TrainConfig, device: torch.device) -> str:
     """`fp32`, `bf16` or `fp16`; `auto` is bf16 where the hardware multiplies it natively and faster.
 

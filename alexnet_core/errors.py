@@ -13,7 +13,8 @@ CoreError
 │       └── ImageFormatUnsupported   image_format_unsupported
 ├── CheckpointError
 │   ├── CheckpointCorrupt        checkpoint_corrupt
-│   └── CheckpointIncompatible   checkpoint_incompatible
+│   ├── CheckpointIncompatible   checkpoint_incompatible
+│   └── ExportUnsupported        export_unsupported
 └── TrainingError
     ├── Diverged                 diverged
     ├── OutOfMemory              out_of_memory
@@ -127,6 +128,12 @@ class CheckpointIncompatible(CheckpointError):
     """The checkpoint does not fit this run or this version: use one of the same network and dataset."""
 
     code = "checkpoint_incompatible"
+
+
+class ExportUnsupported(CheckpointError):
+    """The checkpoint's network cannot be expressed in that format: use another one."""
+
+    code = "export_unsupported"
 
 
 class TrainingError(CoreError):

@@ -35,11 +35,14 @@ class PaddedConv2d(nn.Conv2d):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Convolve; missing places count as 0."""
-        kernel, stride = int(self.kernel_size[0]), int(self.stride[0])
-        (top, bottom), (left, right) = (self._rule(int(size), kernel, stride) for size in x_BCHW.shape[2:])
+        (top, bottom), (left, right) = (self.padding_of(int(size)) for size in x_BCHW.shape[2:])
         if top or bottom or left or right:
             x_BCHW = F.pad(x_BCHW, (left, right, top, bottom))
         return super().forward(x_BCHW)
+
+    def padding_of(self, size_px: int) -> tuple[int, int]:
+        """Pixels before and after maps of this side."""
+        return self._rule(size_px, int(self.kernel_size[0]), int(self.stride[0]))
 
 
 class SameMaxPool2d(nn.Module):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from alexnet_core.checkpoint import load_checkpoint
+from alexnet_core.checkpoint import Checkpoint, load_checkpoint
 from alexnet_core.errors import CheckpointIncompatible
 from alexnet_core.model import AlexNet, build_model
 from alexnet_core.preprocess import Preprocessing
@@ -55,12 +55,20 @@ class Predictor:
             CheckpointCorrupt: a file is missing or damaged.
             CheckpointIncompatible: its weights don't fit its config.
         """
-        checkpoint = load_checkpoint(Path(checkpoint_dir))
+        return cls.of(load_checkpoint(Path(checkpoint_dir)), device=device)
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, *, device: str = "cpu") -> Predictor:
+        """The network of a loaded checkpoint.
+
+        Raises:
+            CheckpointIncompatible: its weights don't fit its config.
+        """
         model = build_model(checkpoint.config, len(checkpoint.class_names), checkpoint.preprocessing.channels)
         try:
             model.load_state_dict(checkpoint.weights)
         except RuntimeError as exc:
-            raise CheckpointIncompatible(f"the weights of {checkpoint_dir} don't fit its config: {exc}") from exc
+            raise CheckpointIncompatible(f"the weights of {checkpoint.path} don't fit its config: {exc}") from exc
         return cls(model, checkpoint.preprocessing, checkpoint.class_names, checkpoint.metadata, device)
 
     def preprocess(self, image: npt.NDArray[np.uint8]) -> Tensor:

@@ -265,6 +265,8 @@ _PROGRAMS = {
     "python -m alexnet_core predict": ["alexnet_core", "predict"],
     "python -m alexnet_core curves": ["alexnet_core", "curves"],
     "python -m alexnet_core filters": ["alexnet_core", "filters"],
+    "python -m alexnet_core export": ["alexnet_core", "export"],
+    "python -m alexnet_core import-keras": ["alexnet_core", "import-keras"],
     "python -m alexnet_core prepare": ["alexnet_core", "prepare"],
     "python -m alexnet_core trainer": ["alexnet_core", "trainer"],
     "python -m api": ["api"],

@@ -34,6 +34,7 @@ _TABLE = [
     Failure("config_invalid", "The config can't be trained on this dataset.", False),
     Failure("checkpoint_incompatible", "The checkpoint does not fit this job.", False),
     Failure("checkpoint_invalid", "The checkpoint can't be used.", False),
+    Failure("export_unsupported", "The checkpoint's network can't be expressed in that format.", False),
     Failure("recipe_not_found", "There is no such recipe.", False),
     Failure("data_invalid", "The dataset can't be trained on.", False),
     Failure("image_invalid", "An image of the dataset can't be used.", False),

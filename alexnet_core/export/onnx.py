@@ -1,0 +1,174 @@
+"""ONNX: a file for onnxruntime, Triton, OpenVINO, TensorRT and browsers.
+
+The graph is built by hand: the network is one row of a dozen kinds of layers, and `torch.onnx.export` needs another
+package (onnxscript) and takes a local response norm apart into some ten operators, where ONNX has one of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from alexnet_core.checkpoint import Checkpoint
+from alexnet_core.errors import ExportUnsupported
+from alexnet_core.export.layers import (
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Convolution,
+    Dropout,
+    Flatten,
+    FullyConnected,
+    Layer,
+    MaxPool,
+    Padding,
+    ResponseNorm,
+    Scale,
+    list_layers,
+)
+from alexnet_core.predictor import Predictor
+
+if TYPE_CHECKING:
+    import onnx
+
+INPUT, OUTPUT = "input", "logits"
+OPSET = 17  #: has all operators in their final form; runtimes since 2022 read it
+_IR_VERSION = 8  # what opset 17 came with
+_MAX_BYTES = (1 << 31) - 1  # of a protocol buffer
+_OPERATORS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
+
+
+def write_onnx(checkpoint: Checkpoint, target: Path) -> None:
+    """Write the network: input_BCHW, standardised float32 with any B, to logits_BK.
+
+    Raises:
+        ExportUnsupported: a layer is not known here, or the weights are larger than the format allows.
+    """
+    target.write_bytes(build_onnx(checkpoint).SerializeToString())
+
+
+def build_onnx(checkpoint: Checkpoint) -> onnx.ModelProto:
+    """The checked model; `class_names`, `preprocessing` and `weights_sha256` stand in its metadata.
+
+    Raises:
+        ExportUnsupported: a layer is not known here, or the weights are larger than the format allows.
+    """
+    import onnx
+
+    size_bytes = sum(tensor.numel() * tensor.element_size() for tensor in checkpoint.weights.values())
+    if size_bytes > _MAX_BYTES:
+        raise ExportUnsupported(
+            f"an ONNX file holds 2 GB, and the weights have {size_bytes / 1e9:.1f} GB: use torch_export"
+        )
+    how = checkpoint.preprocessing
+    graph = _Graph()
+    for layer in list_layers(Predictor.of(checkpoint).model, how.image_px):
+        graph.add(layer)
+    graph.nodes[-1].output[0] = OUTPUT
+    float32 = onnx.TensorProto.FLOAT
+    input_BCHW = onnx.helper.make_tensor_value_info(INPUT, float32, ["batch", how.channels, how.image_px, how.image_px])
+    output_BK = onnx.helper.make_tensor_value_info(OUTPUT, float32, ["batch", len(checkpoint.class_names)])
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(graph.nodes, "alexnet", [input_BCHW], [output_BK], graph.weights),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        producer_name="alexnet_core",
+        ir_version=_IR_VERSION,
+    )
+    metadata = {
+        "class_names": json.dumps(checkpoint.class_names),
+        "preprocessing": how.model_dump_json(),
+        "weights_sha256": str(checkpoint.metadata.get("weights_sha256", "")),
+    }
+    onnx.helper.set_model_props(model, metadata)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+class _Graph:
+    """Nodes in a row: each reads what the one before it put out."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+
+    def add(self, layer: Layer) -> None:
+        match layer:
+            case Convolution(name, module, kernel, stride, padding):
+                inputs = self._tensors(name, weight=module.weight, bias=module.bias)
+                self._node("Conv", name, inputs, group=module.groups, **_window(kernel, stride, padding))
+            case BatchNorm(name, module):
+                inputs = self._tensors(
+                    name, weight=module.weight, bias=module.bias, mean=module.running_mean, var=module.running_var
+                )
+                self._node("BatchNormalization", name, inputs, epsilon=module.eps)
+            case ResponseNorm(name, form):
+                if form.size % 2 == 0:
+                    raise ExportUnsupported(f"{name} looks at {form.size} maps, and ONNX's at an odd number of them")
+                alpha = form.alpha * form.size  # ONNX divides it by the size
+                self._node("LRN", name, size=form.size, alpha=alpha, beta=form.beta, bias=form.k)
+            case Activation(name, function):
+                self._node(_OPERATORS[function], name)
+            case MaxPool(name, kernel, stride, padding):
+                self._node("MaxPool", name, **_window(kernel, stride, padding))
+            case AveragePool():
+                self._add_average(layer)
+            case Flatten(name):
+                self._node("Flatten", name, axis=1)
+            case Scale(name, factor):
+                self._node("Mul", name, [self._constant(f"{name}.factor", np.array(factor, dtype=np.float32))])
+            case FullyConnected(name, module):
+                inputs = self._tensors(name, weight=module.weight, bias=module.bias)
+                self._node("Gemm", name, inputs, transB=1)
+            case Dropout():
+                pass  # in training only
+
+    def _add_average(self, layer: AveragePool) -> None:
+        """Averages over columns, then over rows, as products with matrices: right for windows of any size."""
+        if layer.size_px == layer.out_px:
+            return
+        shares = average_shares(layer.size_px, layer.out_px)
+        columns, rows = f"{layer.name}.columns", f"{layer.name}.rows"
+        self._node("MatMul", f"{layer.name}.over_columns", [self._constant(columns, shares.T.copy())])
+        self._node("MatMul", layer.name, [self._constant(rows, shares)], others_first=True)
+
+    def _node(
+        self, operator: str, name: str, others: Sequence[str] = (), *, others_first: bool = False, **how: Any
+    ) -> None:
+        import onnx
+
+        last = self.nodes[-1].output[0] if self.nodes else INPUT
+        inputs = [*others, last] if others_first else [last, *others]
+        self.nodes.append(onnx.helper.make_node(operator, inputs, [f"{name}.out"], name=name, **how))
+
+    def _tensors(self, layer: str, **tensors: Tensor | None) -> list[str]:
+        present = {part: tensor for part, tensor in tensors.items() if tensor is not None}
+        return [
+            self._constant(f"{layer}.{part}", tensor.detach().cpu().contiguous().numpy())
+            for part, tensor in present.items()
+        ]
+
+    def _constant(self, name: str, values: NDArray[np.float32]) -> str:
+        import onnx
+
+        self.weights.append(onnx.numpy_helper.from_array(values, name))
+        return name
+
+
+def average_shares(size: int, out: int) -> NDArray[np.float32]:
+    """The matrix (out, size) by which a row of values becomes its averages, with PyTorch's adaptive windows."""
+    shares = np.zeros((out, size), dtype=np.float32)
+    for place in range(out):
+        start, end = place * size // out, -(-(place + 1) * size // out)
+        shares[place, start:end] = 1 / (end - start)
+    return shares
+
+
+def _window(kernel: int, stride: int, padding: Padding) -> dict[str, Any]:
+    pads = [padding.before, padding.before, padding.after, padding.after]
+    return {"kernel_shape": [kernel, kernel], "strides": [stride, stride], "pads": pads}

@@ -1,0 +1,112 @@
+"""`torch.export`: the network as a program that PyTorch runs without this package.
+
+What is exported is the network of plain torch layers that computes the same: our own layers are written for the speed
+of training, and torch.export would keep the number of images that they were shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from alexnet_core.checkpoint import Checkpoint
+from alexnet_core.export.layers import (
+    Activation,
+    AveragePool,
+    BatchNorm,
+    Convolution,
+    Dropout,
+    Flatten,
+    FullyConnected,
+    Layer,
+    MaxPool,
+    Padding,
+    ResponseNorm,
+    Scale,
+    list_layers,
+)
+from alexnet_core.predictor import Predictor
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+
+def write_torch_export(checkpoint: Checkpoint, target: Path) -> None:
+    """Write the network in evaluation mode: standardised x_BCHW, float32 with any B, to logits_BK.
+
+    `classes.json` and `preprocessing.json` travel along as extra files.
+
+    Raises:
+        ExportUnsupported: a layer is not known here.
+    """
+    how = checkpoint.preprocessing
+    network = build_plain_network(list_layers(Predictor.of(checkpoint).model, how.image_px))
+    example_BCHW = torch.zeros(2, how.channels, how.image_px, how.image_px)  # of 1 image the 1 would be fixed
+    with torch.no_grad():
+        program = torch.export.export(network, (example_BCHW,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    extras = {"classes.json": json.dumps(checkpoint.class_names), "preprocessing.json": how.model_dump_json()}
+    with open(target, "wb") as file:
+        torch.export.save(program, file, extra_files=extras)
+
+
+def build_plain_network(layers: list[Layer]) -> nn.Sequential:
+    """The same function in torch's own layers, in evaluation mode, with copies of the weights."""
+    return nn.Sequential(OrderedDict((layer.name, _plain(layer)) for layer in layers)).eval()
+
+
+def _plain(layer: Layer) -> nn.Module:
+    match layer:
+        case Convolution(module=conv, kernel=kernel, stride=stride, padding=padding):
+            sizes = (conv.in_channels, conv.out_channels, kernel, stride)
+            plain = nn.Conv2d(*sizes, groups=conv.groups, bias=conv.bias is not None)
+            return _padded(_filled(plain, conv), padding, 0.0)
+        case BatchNorm(module=norm):
+            return _filled(nn.BatchNorm2d(norm.num_features, eps=norm.eps), norm)
+        case ResponseNorm(form=form):
+            return nn.LocalResponseNorm(form.size, form.alpha * form.size, form.beta, form.k)  # torch divides by size
+        case Activation(function=function):
+            return _ACTIVATIONS[function]()
+        case MaxPool(kernel=kernel, stride=stride, padding=padding):
+            return _padded(nn.MaxPool2d(kernel, stride), padding, float("-inf"))
+        case AveragePool(out_px=out_px):
+            return nn.AdaptiveAvgPool2d(out_px)
+        case Flatten():
+            return nn.Flatten()
+        case Dropout(rate=rate):
+            return nn.Dropout(rate)
+        case Scale(factor=factor):
+            return _Scale(factor)
+        case FullyConnected(module=linear):
+            return _filled(nn.Linear(linear.in_features, linear.out_features), linear)
+
+
+def _filled(plain: nn.Module, own: nn.Module) -> nn.Module:
+    plain.load_state_dict({name: values.contiguous() for name, values in own.state_dict().items()})
+    return plain
+
+
+def _padded(layer: nn.Module, padding: Padding, value: float) -> nn.Module:
+    return layer if padding == Padding(0, 0) else nn.Sequential(_Pad(padding, value), layer)
+
+
+class _Pad(nn.Module):
+    def __init__(self, padding: Padding, value: float) -> None:
+        super().__init__()
+        self.sides = (padding.before, padding.after, padding.before, padding.after)
+        self.value = value
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return F.pad(x_BCHW, self.sides, value=self.value)
+
+
+class _Scale(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor

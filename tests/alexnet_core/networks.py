@@ -1,0 +1,59 @@
+"""Checkpoints of untrained networks whose every value matters: no bias is 0, no batch norm without effect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from alexnet_core.checkpoint import Checkpoint, weights_sha256
+from alexnet_core.model import build_model
+from alexnet_core.predictor import Predictor
+from alexnet_core.preprocess import Preprocessing
+from alexnet_core.recipes import get_recipe
+
+CLASSES = tuple("abcdefghij")
+NARROW = {"width_multiplier": 0.1}
+
+
+def make_checkpoint(recipe: str, channels: int = 3, **overrides: Any) -> Checkpoint:
+    """With activations and logits of about 1."""
+    config = get_recipe(recipe).config.with_overrides({"init": "he_normal", **overrides})
+    channels = config.channels or channels
+    torch.manual_seed(7)
+    model = build_model(config, len(CLASSES), channels)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+            elif config.activation == "sigmoid":
+                parameter.mul_(4)  # its slope is a quarter
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                assert module.running_mean is not None
+                assert module.running_var is not None
+                module.running_mean.normal_(0, 0.5)
+                module.running_var.uniform_(0.5, 2)
+    weights = {name: values.detach() for name, values in model.state_dict().items()}
+    how = Preprocessing(image_px=config.image_px, channels=channels, mean=(120.0,) * channels, std=(60.0,) * channels)  # type: ignore[arg-type]
+    return Checkpoint(Path("made"), config, CLASSES, how, {"weights_sha256": weights_sha256(weights)}, weights)
+
+
+def inputs_of(checkpoint: Checkpoint, count: int = 4) -> Tensor:
+    """Standardised images_BCHW of noise."""
+    how = checkpoint.preprocessing
+    return torch.randn(count, how.channels, how.image_px, how.image_px, generator=torch.Generator().manual_seed(3))
+
+
+def logits_of(checkpoint: Checkpoint, x_BCHW: Tensor) -> Tensor:
+    """What the network answers."""
+    return Predictor.of(checkpoint).logits(x_BCHW)
+
+
+def assert_same_answers(found_BK: Tensor, expected_BK: Tensor) -> None:
+    """Within 1e-4, and the same five classes in the same order; the images are told apart."""
+    assert expected_BK.std(dim=0).max() > 1e-2, "the answers depend on the image"
+    torch.testing.assert_close(found_BK, expected_BK, rtol=0, atol=1e-4)
+    assert torch.equal(found_BK.topk(5).indices, expected_BK.topk(5).indices)
