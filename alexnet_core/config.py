@@ -83,7 +83,7 @@ class TrainConfig(BaseModel):
     image_px: int = Field(ge=8, le=512)
     """Side of the network's square input, in pixels."""
     resize_px: int | None = Field(default=None, ge=8, le=768)
-    """The shorter side that images are resized to before `image_px` is cut out. None: `image_px`."""
+    """Side that the square in an image's middle is resized to before `image_px` is cut out. None: `image_px`."""
     channels: Literal[1, 3] | None = None
     """Colour channels of the network's input. None: the dataset's own."""
     standardise: Literal["mean_std", "mean"] = "mean_std"

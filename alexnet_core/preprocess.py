@@ -24,7 +24,7 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     image_px: int  #: side of the square input
-    resize_px: int | None = None  #: the shorter side that an image is resized to before; None: image_px
+    resize_px: int | None = None  #: side that the middle square is resized to before; None: image_px
     channels: Literal[1, 3]
     mean: tuple[float, ...]  #: by channel, 0..255
     std: tuple[float, ...]  #: by channel, 0..255
@@ -45,8 +45,8 @@ class Preprocessing(BaseModel):
     def to_input(self, images_BHWC: Tensor) -> Tensor:
         """Standardised input_BCHW, float32 on the images' device.
 
-        The shorter side is resized to `resize_px` (bilinear, antialiased), then the centre is cut out. An image gives
-        the same bits alone and in a batch.
+        The square in the image's middle is resized to `resize_px` (bilinear, antialiased), then the centre is cut out.
+        An image gives the same bits alone and in a batch.
 
         Args:
             images_BHWC: uint8, 1 (grey) or 3 (red, green, blue) channels.
@@ -62,15 +62,19 @@ class Preprocessing(BaseModel):
         return torch.stack([*views, *(view.flip(3) for view in views)])
 
     def resize(self, images_BHWC: Tensor) -> Tensor:
-        """Images_BCHW, uncut, their shorter side at `resize_px`; still uint8 where nothing had to change."""
+        """The square in the images' middle, its side at `resize_px`; still uint8 where nothing had to change.
+
+        Cutting first bounds the work: an image of one row and a million columns is legal.
+        """
         x_BCHW = images_BHWC.permute(0, 3, 1, 2)
         height, width = x_BCHW.shape[2:]
         shorter, target = min(height, width), self.resize_px or self.image_px
+        top, left = (height - shorter) // 2, (width - shorter) // 2
+        x_BCHW = x_BCHW[:, :, top : top + shorter, left : left + shorter]
         if shorter == target:
             return x_BCHW
-        size = [max(target, round(side * target / shorter)) for side in (height, width)]
         x_BCHW = self.finish(x_BCHW)
-        return F.interpolate(x_BCHW, size=size, mode="bilinear", antialias=True, align_corners=False)
+        return F.interpolate(x_BCHW, size=(target, target), mode="bilinear", antialias=True, align_corners=False)
 
     def cut_centre(self, x_BCHW: Tensor) -> Tensor:
         """The centre, `image_px` wide and high."""

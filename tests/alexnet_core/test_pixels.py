@@ -167,3 +167,14 @@ def test_the_transform_cuts_the_centre_and_survives_json() -> None:
     assert transform.to_input(pixels).shape == (2, 1, 16, 16)
     assert torch.equal(transform.to_input(pixels[:1])[0], transform.to_input(pixels)[0])
     assert Preprocessing.model_validate_json(transform.model_dump_json()) == transform
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 3_000_000), (3_000_000, 1), (9, 400_000)])
+def test_a_very_long_image_costs_no_more_than_its_middle_square(height: int, width: int) -> None:
+    preprocessing = Preprocessing(image_px=24, resize_px=28, channels=1, mean=(0.0,), std=(1.0,))
+    pixels = torch.zeros(1, height, width, 1, dtype=torch.uint8)
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    pixels[:, top : top + side, left : left + side] = 200
+    assert preprocessing.resize(pixels).shape == (1, 1, 28, 28)
+    torch.testing.assert_close(preprocessing.to_input(pixels), torch.full((1, 1, 24, 24), 200.0))
