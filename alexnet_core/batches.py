@@ -13,22 +13,24 @@ from torch import Tensor
 from alexnet_core.augment import draw_table
 from alexnet_core.config import TrainConfig
 from alexnet_core.pack import TEST, TRAIN, Pack
+from alexnet_core.world import World
 
 _SAMPLER_STREAM = 1
 
 
 class Batches:
-    """The training images of a pack, cut into the batches of every epoch."""
+    """The training images of a pack, cut into the batches of every epoch, and these into each process's share."""
 
-    def __init__(self, config: TrainConfig, pack: Pack, seed: int, device: torch.device) -> None:
-        self._config, self._pack, self._seed, self._device = config, pack, seed, device
+    def __init__(self, config: TrainConfig, pack: Pack, seed: int, world: World) -> None:
+        self._config, self._pack, self._seed, self._world = config, pack, seed, world
+        self._device = torch.device(world.device)
         split = np.asarray(pack.split)
         self._indices = np.flatnonzero(split != TEST if config.validate_on == "test" else split == TRAIN)
-        self.steps_per_epoch = _count_steps(config, len(self._indices))
+        self.steps_per_epoch = _count_steps(config, len(self._indices), world.shares)
         self._epoch = -1
 
     def load(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The batch of a step, on the device.
+        """This process's share of the batch of a step, on the device.
 
         Args:
             step: counted from 0 over the whole run.
@@ -39,13 +41,18 @@ class Batches:
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._shuffle(epoch)
-        size = self._config.batch_size
-        chosen = self._order[position * size : (position + 1) * size]
+        start, count = position * self._config.batch_size, self.count(step)
+        chosen = self._order[start : start + count][self._world.share_of(count).rows]
         return (
             self._send(self._pack.images[chosen]),
             self._send(np.asarray(self._pack.labels[chosen], dtype=np.int64)),
             self._send(self._draws[chosen]),
         )
+
+    def count(self, step: int) -> int:
+        """Images of the whole batch of a step."""
+        start = step % self.steps_per_epoch * self._config.batch_size
+        return min(self._config.batch_size, len(self._indices) - start)
 
     def _shuffle(self, epoch: int) -> None:
         generator = np.random.default_rng([self._seed, epoch, _SAMPLER_STREAM])
@@ -60,7 +67,7 @@ class Batches:
         return tensor.to(self._device, non_blocking=True)
 
 
-def _count_steps(config: TrainConfig, num_images: int) -> int:
-    """Steps of an epoch; a last batch of one image is left out where a batch norm could not use it."""
+def _count_steps(config: TrainConfig, num_images: int, shares: int) -> int:
+    """Steps of an epoch; a last batch too small for a batch norm (2 images, one a process) is left out."""
     full, rest = divmod(num_images, config.batch_size)
-    return full + (1 if rest > (1 if config.norm == "batch" and full else 0) else 0)
+    return full + (1 if rest >= (max(2, shares) if config.norm == "batch" and full else 1) else 0)

@@ -46,7 +46,7 @@ class Examination:
     def measure_gradients(self, model: nn.Module, *, scale: float = 1.0) -> None:
         """Call after the backward pass; `scale` is what the loss was multiplied by."""
         grads = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-        norms = torch.stack([norm.float() for norm in torch._foreach_norm(grads)])
+        norms = torch.stack([norm.float().to(grads[0].device) for norm in torch._foreach_norm(grads)])
         self.gradient = torch.linalg.vector_norm(norms) / scale
 
     def describe(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Several hooks as one."""
+"""Several hooks as one, or none."""
 
 from __future__ import annotations
 
@@ -53,3 +53,15 @@ class FanOut:
     def should_stop(self) -> bool:
         """See `runs.Hooks`."""
         return any(hooks.should_stop() for hooks in self._hooks)
+
+
+class Muted(FanOut):
+    """Tells nobody anything; still asks its hooks whether to stop."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        super().__init__()
+        self._asked = hooks
+
+    def should_stop(self) -> bool:
+        """See `runs.Hooks`."""
+        return self._asked.should_stop()

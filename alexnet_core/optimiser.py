@@ -95,13 +95,19 @@ class VelocitySGD(BlockSGD):
         parameter.grad = None  # torch's kernel would mix the gradient into the buffer
 
 
-def build_optimiser(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser of a run, with one group for each mix of learning rate and weight decay."""
+def build_optimiser(config: TrainConfig, model: nn.Module, *, keep_copies: bool = True) -> torch.optim.Optimizer:
+    """The optimiser of a run, with one group for each mix of learning rate and weight decay.
+
+    Args:
+        config: names the rule.
+        model: whose parameters it updates.
+        keep_copies: whether it may take gradients of another type than the parameter's: see `WideLinear`.
+    """
     groups = _group_parameters(config, model)
     if config.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, fused=True)
     rule = VelocitySGD if config.optimiser == "sgd_lr_in_velocity" else BlockSGD
-    layers = [module for module in model.modules() if isinstance(module, WideLinear)]
+    layers = [module for module in model.modules() if keep_copies and isinstance(module, WideLinear)]
     return rule(groups, layers=layers, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import IntFlag
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,6 +12,16 @@ if TYPE_CHECKING:
     from alexnet_core.checkpoint import SavedCheckpoint
     from alexnet_core.config import TrainConfig
     from alexnet_core.pack import Pack
+
+
+class Due(IntFlag):
+    """What is to be done after a step; several processes agree on it."""
+
+    NOTHING = 0
+    TELL = 1  #: report progress
+    SAVE = 2  #: write a recovery checkpoint
+    END = 4  #: the run has had its time
+    STOP = 8  #: it was told to stop
 
 
 class Hooks(Protocol):

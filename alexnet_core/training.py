@@ -26,46 +26,62 @@ from alexnet_core.diagnosis import NOT_LEARNING_AFTER_STEPS, Examination, examin
 from alexnet_core.environment import autocast, describe_environment, select_precision
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, DiskFull, Diverged
 from alexnet_core.evaluate import evaluate
+from alexnet_core.fan_out import Muted
 from alexnet_core.model import build_model, copy_weights
 from alexnet_core.optimiser import build_optimiser, load_optimiser_tensors, optimiser_tensors, set_learning_rate
 from alexnet_core.preprocess import Preprocessing
-from alexnet_core.runs import Counts, Hooks, RunResult, RunSpec
+from alexnet_core.runs import Counts, Due, Hooks, RunResult, RunSpec
 from alexnet_core.schedule import conv1_learning_rate, learning_rate, reason_to_end
+from alexnet_core.world import World
 
 _PROGRESS_EVERY_S = 0.5
 _DROPOUT_STREAM, _INIT_STREAM = 3, 4  # tell what is drawn from the same seed apart
 
 
 class Run:
-    """One training run in this process."""
+    """One training run in this process, or this process's part of one.
 
-    def __init__(self, spec: RunSpec, hooks: Hooks, *, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        spec: what to train; the same in every process, and its files are in everyone's reach.
+        hooks: of the first process; the others' are only asked whether to stop.
+        clock: seconds.
+        world: the processes of the run; None: this one, on the spec's device.
+    """
+
+    def __init__(
+        self, spec: RunSpec, hooks: Hooks, *, clock: Callable[[], float] = time.monotonic, world: World | None = None
+    ) -> None:
         self._clock = clock
-        self.spec, self.hooks, self.config, self.pack = spec, hooks, spec.config, spec.pack
-        self.device = torch.device(spec.device)
+        self.world = world or World(spec.device)
+        self.hooks = hooks if self.world.is_first else Muted(hooks)
+        self.spec, self.config, self.pack = spec, spec.config, spec.pack
+        self.world.check(self.config)
+        self.device = torch.device(self.world.device)
         self.precision = select_precision(self.config, self.device)
-        self.environment = describe_environment(self.device, self.precision)
+        self.environment = describe_environment(self.device, self.precision) | self.world.describe()
         self.channels = self.config.channels or self.pack.facts.channels
         self.preprocessing = Preprocessing.of(self.config, self.pack)
         self.augmentation = Augmentation(self.config, self.preprocessing, self.pack)
         self.validate_on = self.config.validate_on if self.pack.facts.num_val else "test"
-        self.batches = Batches(self.config, self.pack, spec.seed, self.device)
+        self.batches = Batches(self.config, self.pack, spec.seed, self.world)
         self.steps_per_epoch = self.batches.steps_per_epoch
         self.steps = self.steps_per_epoch * self.config.epochs
         torch.manual_seed(_derive(spec.seed, _INIT_STREAM, 0))
         self.model = build_model(self.config, self.pack.facts.num_classes, self.channels)
         self.model.to(self.device)
-        self.optimiser = build_optimiser(self.config, self.model)
+        self.started_anew: list[str] = []
+        if spec.init_from is not None and spec.resume_from is None:
+            self.started_anew = copy_weights(self.model, load_checkpoint(spec.init_from).weights)
+        side = self.config.image_px
+        self.placed = self.world.place(self.model, torch.zeros(1, self.channels, side, side, device=self.device))
+        self.optimiser = build_optimiser(self.config, self.placed.trained, keep_copies=self.world.shares == 1)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.counts = Counts()
         self.bit_exact = True
         self.last_checkpoint: tuple[int, Path] | None = None
         self.examination: Examination | None = None
-        self.started_anew: list[str] = []
         if spec.resume_from is not None:
             self._restore(spec.resume_from)
-        elif spec.init_from is not None:
-            self.started_anew = copy_weights(self.model, load_checkpoint(spec.init_from).weights)
         self.loss_sum = torch.tensor(self.counts.epoch_loss, dtype=torch.float64, device=self.device)
         self._saved_at = self._resumed_at = self._epoch_began_at = self._clock()
         self._told_at, self._first_step_here = 0.0, self.counts.step
@@ -79,43 +95,59 @@ class Run:
         """
         counts = self.counts
         self.hooks.on_started(self._describe_start())
-        self.model.train()
+        self.placed.network.train()
         while counts.epoch < self.config.epochs and reason_to_end(self.config, counts.history) is None:
             if counts.step < (counts.epoch + 1) * self.steps_per_epoch:
                 self._take_step()
-                self._report_step()
-                self._save_if_due()
+                due = self._agree()
+                self._report_step(due)
+                self._save_if_due(due)
             else:
                 self._finish_epoch()
-            if self.hooks.should_stop():
+                due = self._agree()
+            if Due.STOP in due:
                 return self._stop("stopped")
-            if self.spec.max_runtime_s is not None and self._seconds() >= self.spec.max_runtime_s:
+            if Due.END in due:
                 return self._stop("max_runtime")
-        test = self._test()
-        return self._stop("stopped") if test is None and self.hooks.should_stop() else self._result("succeeded", test)
+        test = self.world.first(self._test)
+        return self._stop("stopped") if test is None and Due.STOP in self._agree() else self._result("succeeded", test)
+
+    def _agree(self) -> Due:
+        """What is due after this step: by the first process's clock, and to stop by anyone's wish."""
+        due = Due.STOP if self.hooks.should_stop() else Due.NOTHING
+        if self.world.is_first:
+            now = self._clock()
+            due |= Due.TELL * (now - self._told_at >= _PROGRESS_EVERY_S)
+            due |= Due.SAVE * (now - self._saved_at >= self.spec.recovery_every_s)
+            due |= Due.END * (self._seconds() >= (self.spec.max_runtime_s or math.inf))
+        return Due(self.world.agree(due))
 
     def _take_step(self) -> None:
         images, labels_B, draws_BD = self.batches.load(self.counts.step)
         step, epoch = self.counts.step, self.counts.step // self.steps_per_epoch
         own_lr = conv1_learning_rate(self.config, step, self.steps_per_epoch)
         set_learning_rate(self.optimiser, self._learning_rate(step), own_lr)
-        torch.manual_seed(_derive(self.spec.seed, _DROPOUT_STREAM, step))
+        torch.manual_seed(_derive(self.spec.seed, _DROPOUT_STREAM, step, self.world.rank))
         x_BCHW = self.augmentation(images, draws_BD, epoch)
         x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         with (
-            examining(self.model, wanted=self._is_at_interval(step + 1)) as self.examination,
+            examining(
+                self.placed.trained, wanted=self.world.is_first and self._is_at_interval(step + 1)
+            ) as self.examination,
             autocast(self.device, self.precision),
         ):
-            logits_BK = self.model(x_BCHW)
+            logits_BK = self.placed.network(x_BCHW)
+        count = self.batches.count(step)
         loss = F.cross_entropy(logits_BK.float(), labels_B, label_smoothing=self.config.label_smoothing)
+        loss = loss * self.world.share_of(count).weight
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if self.examination is not None:
-            self.examination.measure_gradients(self.model, scale=self.scaler.get_scale())
+            self.examination.measure_gradients(self.placed.trained, scale=self.scaler.get_scale())
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        self.loss_sum += loss.detach().double() * len(labels_B)
-        self.counts.epoch_images += len(labels_B)
+        self.loss_sum += self.world.total(loss.detach().double()) / self.world.shares * count
+        self.counts.epoch_images += count
         self.counts.step += 1
         if self.counts.step == self._first_step_here + 1:
             self.hooks.on_first_step()
@@ -126,9 +158,9 @@ class Run:
     def _learning_rate(self, step: int) -> float:
         return learning_rate(self.config, step, self.steps_per_epoch, self.counts.history)
 
-    def _report_step(self) -> None:
+    def _report_step(self, due: Due) -> None:
         counts, now = self.counts, self._clock()
-        if self.examination is None and now - self._told_at < _PROGRESS_EVERY_S:
+        if not self._is_at_interval(counts.step) and Due.TELL not in due:
             return
         speed = (counts.step - self._first_step_here) / max(1e-9, now - self._resumed_at)  # steps a second
         point = {
@@ -141,14 +173,14 @@ class Run:
         if self.examination is not None:
             self.hooks.on_interval(point | self.examination.describe())
             self._warn_of_trouble(self.examination)
-        if now - self._told_at >= _PROGRESS_EVERY_S:
+        if Due.TELL in due:
             self._told_at = now
             ends = {"epochs": self.config.epochs, "steps": self.steps, "fraction": counts.step / self.steps}
             self.hooks.on_progress(point | ends | {"eta_s": (self.steps - counts.step) / speed if speed else None})
 
-    def _save_if_due(self) -> None:
+    def _save_if_due(self, due: Due) -> None:
         at_end = self.counts.step == (self.counts.epoch + 1) * self.steps_per_epoch
-        if at_end or self._clock() - self._saved_at < self.spec.recovery_every_s:
+        if at_end or Due.SAVE not in due:
             return
         try:
             self._save("recovery", None, is_best=False)
@@ -159,10 +191,9 @@ class Run:
     def _finish_epoch(self) -> None:
         counts = self.counts
         train_loss = self._mean_loss()
-        validation = evaluate(
-            self.model, self.pack, self.validate_on, self.preprocessing,
-            device=self.device, precision=self.precision, should_stop=self.hooks.should_stop,
-        )  # fmt: skip
+        if self.placed.trained is not self.model:
+            self.model.load_state_dict(self.placed.collect(self.placed.trained.state_dict()))
+        validation = self.world.first(self._validate)
         if validation is None:
             return
         seconds = counts.epoch_seconds + self._clock() - self._epoch_began_at
@@ -177,6 +208,12 @@ class Run:
         self.hooks.on_epoch(counts.epoch, counts.step, metrics)
         self._start_epoch()
         self._save("epoch", metrics, is_best=is_best)
+
+    def _validate(self) -> dict[str, float] | None:
+        return evaluate(
+            self.model, self.pack, self.validate_on, self.preprocessing,
+            device=self.device, precision=self.precision, should_stop=self.hooks.should_stop,
+        )  # fmt: skip
 
     def _start_epoch(self) -> None:
         self.counts.epoch_images, self.counts.epoch_seconds = 0, 0.0
@@ -205,7 +242,7 @@ class Run:
 
     def _result(self, outcome: str, test: dict[str, float] | None) -> RunResult:
         path = self.last_checkpoint[1] if self.last_checkpoint else None
-        digest = weights_sha256(self.model.state_dict())
+        digest = weights_sha256(self.placed.collect(self.placed.trained.state_dict()))
         return RunResult(outcome, self.counts.step, self.counts.epoch, digest, test, path)
 
     def _test(self) -> dict[str, float] | None:
@@ -242,7 +279,8 @@ class Run:
         self._mean_loss()
         counts.epoch_loss, counts.loss_scale = float(self.loss_sum), self.scaler.state_dict()
         seconds = counts.epoch_seconds + self._clock() - self._epoch_began_at
-        weights = {name: value.detach().cpu() for name, value in self.model.state_dict().items()}
+        weights = self.placed.collect(self.placed.trained.state_dict())
+        weights = {name: value.detach().cpu() for name, value in weights.items()}
         if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
             raise Diverged(f"a weight is no number at step {counts.step}: lower lr (it is {self.config.lr})")
         metadata = {
@@ -255,10 +293,12 @@ class Run:
             self.spec.checkpoint_root / self._name(kind), self.config, tuple(self.pack.facts.class_names),
             self.preprocessing, metadata, weights,
             asdict(counts) | {"epoch_seconds": seconds, "seconds": self._seconds()},
-            optimiser_tensors(self.optimiser, self.model),
+            self.placed.collect(optimiser_tensors(self.optimiser, self.placed.trained)),
         )  # fmt: skip
         fail_after = self.spec.failpoints.get("checkpoint_bytes")
-        saved = save_checkpoint(checkpoint, fail_after_bytes=int(fail_after) if fail_after else None)
+        saved = self.world.first(
+            lambda: save_checkpoint(checkpoint, fail_after_bytes=int(fail_after) if fail_after else None)
+        )
         self._saved_at, self.last_checkpoint = self._clock(), (counts.step, saved.path)
         self.hooks.on_checkpoint(kind, saved, metadata, is_best)
 
@@ -268,10 +308,11 @@ class Run:
         if metadata["dataset_digest"] != self.pack.digest or metadata["seed"] != self.spec.seed:
             raise CheckpointIncompatible(f"checkpoint {path} belongs to another dataset or seed: start anew from it")
         try:
-            self.model.load_state_dict(checkpoint.weights)
+            self.placed.trained.load_state_dict(self.placed.pick(checkpoint.weights))
         except RuntimeError as exc:
             raise CheckpointIncompatible(f"the weights of {path} don't fit this network: {exc}") from exc
-        load_optimiser_tensors(self.optimiser, self.model, checkpoint.state_tensors or {})
+        buffers = self.placed.pick(checkpoint.state_tensors or {})
+        load_optimiser_tensors(self.optimiser, self.placed.trained, buffers)
         self.counts = Counts(**state)
         self.scaler.load_state_dict(self.counts.loss_scale)
         self.bit_exact = metadata["environment"] == self.environment
@@ -280,7 +321,7 @@ class Run:
     def _describe_start(self) -> dict[str, Any]:
         return {
             "epoch": self.counts.epoch, "step": self.counts.step, "steps": self.steps,
-            "steps_per_epoch": self.steps_per_epoch, "epochs": self.config.epochs, "device": self.spec.device,
+            "steps_per_epoch": self.steps_per_epoch, "epochs": self.config.epochs, "device": self.world.device,
             "environment": self.environment, "bit_exact": self.bit_exact,
             "started_anew": self.started_anew,
             "resumed_from": str(self.spec.resume_from) if self.spec.resume_from else None,
@@ -290,6 +331,7 @@ class Run:
         return f"{kind}-{self.counts.step:08d}-e{self.spec.lease_epoch}"
 
 
-def _derive(seed: int, stream: int, index: int) -> int:
-    """A seed of its own for everything that is drawn."""
-    return int(np.random.SeedSequence([seed, stream, index]).generate_state(1, np.uint64)[0]) >> 1
+def _derive(seed: int, stream: int, index: int, rank: int = 0) -> int:
+    """A seed of its own for everything that is drawn; the first process's is that of one that is alone."""
+    entropy = [seed, stream, index, *([rank] if rank else [])]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]) >> 1
