@@ -52,6 +52,14 @@ def test_the_curves_of_a_run_are_what_it_reported(run):
     assert curves.best_epoch == load_checkpoint(max(root.glob("epoch-*")), state=True).state["best"]["epoch"]
 
 
+def test_the_learning_rate_is_that_of_a_schedule_which_looks_at_the_history(pack, tmp_path):
+    config, hooks = CONFIG.with_overrides({"schedule": "plateau", "plateau_patience": 1, "lr": 1e-9}), Recorder()
+    Run(RunSpec(config, pack, 7, tmp_path), hooks).train()
+    curves = read_curves(tmp_path)
+    assert curves.step_lr.tolist() == [point["lr"] for point in hooks.points]
+    assert len(set(curves.step_lr)) > 1
+
+
 def test_the_newest_attempt_is_drawn_although_an_older_one_came_further(pack, run, tmp_path):
     root, _ = run
     for path in root.iterdir():

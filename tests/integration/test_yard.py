@@ -10,11 +10,13 @@ import tarfile
 import time
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load as load_tensors
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from alexnet_core.checkpoint import load_checkpoint
 from alexnet_core.config import TrainConfig
@@ -119,6 +121,21 @@ def test_the_downloaded_bundle_gives_the_same_answers_by_hand(
         guess = client.predict(_png(pixels), model=best, top_k=1)["predictions"][0]
         assert guess["label"] == classes[int(probabilities.argmax())]
         assert guess["probability"] == pytest.approx(float(probabilities.max()), abs=1e-4)
+
+
+def test_the_curves_and_event_files_of_a_job_show_its_epochs(yard: RunningYard, finished: Json, tmp_path: Path) -> None:
+    picture = httpx.get(f"{yard.url}/jobs/{finished['id']}/curves.png", trust_env=False)
+    assert picture.status_code == 200
+    with Image.open(io.BytesIO(picture.content)) as image:
+        assert image.size == (1000, 600)
+    path = f"/checkpoints/{finished['best']['checkpoint']}/download?what=tensorboard"
+    answer = httpx.get(yard.url + path, trust_env=False)
+    assert answer.status_code == 200
+    with tarfile.open(fileobj=io.BytesIO(answer.content)) as bundle:
+        bundle.extractall(tmp_path, filter="data")
+    series = EventAccumulator(str(tmp_path / finished["id"] / "epochs")).Reload().Scalars("val/top1")
+    assert [point.step for point in series] == [1, 2, 3]
+    assert max(point.value for point in series) == pytest.approx(finished["best"]["val_top1"])
 
 
 def test_a_running_job_is_served_and_a_cancel_keeps_a_checkpoint(client: Client, finished: Json) -> None:
