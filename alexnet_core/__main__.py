@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from alexnet_core.export.command import add_commands
 if TYPE_CHECKING:
     from alexnet_core.checkpoint import SavedCheckpoint
     from alexnet_core.pack import Pack
+    from alexnet_core.world import World
 
 _DEFAULT_DATA_DIR = Path("data")
 
@@ -55,7 +58,8 @@ def main(argv: list[str] | None = None) -> int:
 class ConsoleHooks:
     """Prints a readable line an epoch; Ctrl-C or SIGTERM stops the run after the current step."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, speaks: bool = True) -> None:
+        self._speaks = speaks
         self.exit_status = 0  #: of a stopped run: 128 and the signal's number, as shells count
         signal.signal(signal.SIGINT, self._stop)
         signal.signal(signal.SIGTERM, self._stop)
@@ -64,7 +68,8 @@ class ConsoleHooks:
         if self.exit_status:
             sys.exit(self.exit_status)
         self.exit_status = 128 + number
-        print("stopping after this step; again to stop at once", file=sys.stderr)
+        if self._speaks:
+            print("stopping after this step; again to stop at once", file=sys.stderr)
 
     def on_started(self, report: dict[str, Any]) -> None:
         """See `runs.Hooks`."""
@@ -100,12 +105,26 @@ class ConsoleHooks:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from alexnet_core.environment import require_device
+    from alexnet_core.world import join
+
+    for device in options.device.split(","):
+        require_device(device)
+    with (
+        join(os.environ, options.device, towers=options.towers) as world,
+        redirect_stdout(sys.stdout if world.is_first else None),  # the first process speaks for all
+    ):
+        return _train_in(world, options)
+
+
+def _train_in(world: World, options: argparse.Namespace) -> int:
     from alexnet_core.checkpoint import load_checkpoint
     from alexnet_core.recipes import resolve
     from alexnet_core.runs import RunSpec
     from alexnet_core.tensorboard import beside_event_files
     from alexnet_core.training import Run
 
+    world.first(lambda: _open_dataset(options).digest)  # one process alone prepares it
     pack = _open_dataset(options)
     recipe, config = resolve(options.recipe, _parse_overrides(options.override), pack.facts)
     seed = options.seed or 0
@@ -116,9 +135,10 @@ def _train(options: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)  # now, rather than fail after the first epoch
     print(f"{options.dataset}, recipe {recipe}, seed {seed}, checkpoints in {out}")
     spec = RunSpec(config, pack, seed, out, lease_epoch=_count_runs(out), resume_from=options.resume)
-    console = ConsoleHooks()
-    with beside_event_files(console, out / "tensorboard", attempt=spec.lease_epoch) as hooks:
-        result = Run(spec, hooks).train()
+    console = ConsoleHooks(speaks=world.is_first)
+    folder = out / "tensorboard" if world.is_first else None
+    with beside_event_files(console, folder, attempt=spec.lease_epoch) as hooks:
+        result = Run(spec, hooks, world=world).train()
     if result.outcome == "stopped":
         print(
             f"stopped at step {result.step}; go on with --dataset {options.dataset} --resume {result.last_checkpoint}"
@@ -219,6 +239,8 @@ def _build_parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=_count, default=None, help="the same seed gives the same weights; 0 if left out")
     train.add_argument("--out", type=Path, default=None, help="where checkpoints go")
     train.add_argument("--resume", type=Path, default=None, metavar="CHECKPOINT", help="go on from here")
+    train.add_argument("--device", default="cpu", help="cpu, cuda, or two with a comma between, a tower on each")
+    train.add_argument("--towers", action="store_true", help="half of the network in each of torchrun's two processes")
     train.set_defaults(run=_train)
     evaluate = commands.add_parser("evaluate", help="loss and accuracy of a checkpoint")
     evaluate.add_argument("checkpoint", type=Path)
