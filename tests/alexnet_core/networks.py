@@ -17,6 +17,20 @@ from alexnet_core.recipes import get_recipe
 CLASSES = tuple("abcdefghij")
 NARROW = {"width_multiplier": 0.1}
 
+#: arguments of make_checkpoint: every kind of layer and padding that no recipe has
+VARIANTS: list[dict[str, Any]] = [
+    {"recipe": "quick", "channels": 1},
+    {"recipe": "quick", "pooling": "plain", "activation": "tanh", "image_px": 25},
+    {"recipe": "quick", "groups": 2, "activation": "sigmoid", "padding": "valid", "image_px": 31},
+    {"recipe": "quick", "padding": "ceil", "conv1_stride": 2, "image_px": 46, "dropout_form": "2012"},
+    {"recipe": "quick", "padding": "valid", "pooling": "plain", "image_px": 27},
+    {"recipe": "notes-cifar10", "activation": "tanh", "kernels": (8, 4, 2, 3, 4), "image_px": 45},
+    {"recipe": "notes-cifar10", "norm": "batch", "groups": 2, "pool5_px": 1},
+    {"recipe": "torchvision", "image_px": 160, "resize_px": 180},  # 4 px averaged to 6
+    {"recipe": "torchvision", "image_px": 256, "resize_px": 280, "activation": "tanh"},  # 7 px averaged to 6
+    {"recipe": "paper-2012-run", "activation": "tanh", "dropout_place": "before", "dropout": 0.3},
+]
+
 
 def make_checkpoint(recipe: str, channels: int = 3, **overrides: Any) -> Checkpoint:
     """With activations and logits of about 1."""

@@ -79,6 +79,8 @@ def test_a_file_system_without_links_will_do(
 
     monkeypatch.setattr(os, "link", refuse)
     export_checkpoint(checkpoint, "onnx", tmp_path / "a.onnx")
+    with pytest.raises(FileExistsError):
+        export_checkpoint(checkpoint, "onnx", tmp_path / "a.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
 
 

@@ -39,12 +39,12 @@ def keras(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def notes_model(keras: Any, config: TrainConfig = NOTES) -> Any:
-    """The notes' network as one writes it in Keras; its probabilities are what it answers."""
+    """The notes' network as one writes it in Keras, for images of any size; it answers with probabilities."""
     layers = keras.layers
     conv, full = config.conv_channels, config.fc_units
     return keras.Sequential(
         [
-            layers.Input((32, 32, 3)),
+            layers.Input((config.image_px, config.image_px, 3)),
             layers.Conv2D(conv[0], (11, 11), strides=(4, 4), padding="same", activation="relu"),
             layers.MaxPooling2D((3, 3), strides=(2, 2), padding="same"),
             layers.Conv2D(conv[1], (5, 5), padding="same", activation="relu"),
@@ -175,11 +175,29 @@ def test_a_checkpoint_of_keras_weights_answers_as_keras_does(trained: Any, tmp_p
     assert checkpoint.metadata["imported_from"] == name
 
 
-def test_there_and_back_gives_the_same_bits(tmp_path: Path) -> None:
-    checkpoint = make_checkpoint("notes-cifar10", **NARROW)
+def test_maps_of_several_pixels_come_from_keras_in_our_order(keras: Any, tmp_path: Path) -> None:
+    config = NARROW_NOTES.with_overrides({"image_px": 96})  # leaves 3x3 before fc6; 32 px leave one
+    model = notes_model(keras, config)
+    draw_weights(model)
+    model.save_weights(tmp_path / "a.weights.h5")
+    checkpoint = read_keras(tmp_path / "a.weights.h5", config, CLASSES, tmp_path / "x")
+    x_BCHW = inputs_of(checkpoint)
+    assert_same_answers(answers(model, x_BCHW).log(), logits_of(checkpoint, x_BCHW).log_softmax(1))
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [{"recipe": "notes-cifar10"}, {"recipe": "notes-cifar10", "image_px": 96}, {"recipe": "quick", "channels": 1}],
+    ids=lambda variant: " ".join(str(value) for value in variant.values()),
+)
+def test_there_and_back_gives_the_same_bits(tmp_path: Path, variant: dict[str, Any]) -> None:
+    checkpoint = make_checkpoint(**NARROW, **variant)
     write_keras(checkpoint, tmp_path / "a.weights.h5")
-    again = read_keras(tmp_path / "a.weights.h5", checkpoint.config, CLASSES, tmp_path / "again")
+    mean = {"mean": checkpoint.preprocessing.mean, "std": checkpoint.preprocessing.std}
+    config = checkpoint.config.with_overrides({"channels": checkpoint.preprocessing.channels, **mean})
+    again = read_keras(tmp_path / "a.weights.h5", config, CLASSES, tmp_path / "again", batch_norm_epsilon=1e-5)
     assert again.metadata["weights_sha256"] == checkpoint.metadata["weights_sha256"]
+    assert again.preprocessing == checkpoint.preprocessing
 
 
 def test_more_than_nine_layers_of_a_class_keep_their_order(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from alexnet_core.normalisation import FORMS
 from alexnet_core.predictor import Predictor
 from alexnet_core.recipes import list_recipes
 
-from .networks import CLASSES, NARROW, assert_same_answers, inputs_of, logits_of, make_checkpoint
+from .networks import CLASSES, NARROW, VARIANTS, assert_same_answers, inputs_of, logits_of, make_checkpoint
 
 
 def answers(model: onnx.ModelProto, x_BCHW: Tensor) -> Tensor:
@@ -50,20 +50,6 @@ def test_the_whole_network_of_the_notes_answers_the_same_in_onnxruntime() -> Non
     model = assert_agrees(make_checkpoint("notes-cifar10"))
     trained = sum(np.prod(weight.dims) for weight in model.graph.initializer)
     assert trained == 21_622_154
-
-
-VARIANTS: list[dict[str, Any]] = [
-    {"recipe": "quick", "channels": 1},
-    {"recipe": "quick", "pooling": "plain", "activation": "tanh", "image_px": 25},
-    {"recipe": "quick", "groups": 2, "activation": "sigmoid", "padding": "valid", "image_px": 31},
-    {"recipe": "quick", "padding": "ceil", "conv1_stride": 2, "image_px": 46, "dropout_form": "2012"},
-    {"recipe": "quick", "padding": "valid", "pooling": "plain", "image_px": 27},
-    {"recipe": "notes-cifar10", "activation": "tanh", "kernels": (8, 4, 2, 3, 4), "image_px": 45},
-    {"recipe": "notes-cifar10", "norm": "batch", "groups": 2, "pool5_px": 1},
-    {"recipe": "torchvision", "image_px": 160, "resize_px": 180},  # 4 px averaged to 6
-    {"recipe": "torchvision", "image_px": 256, "resize_px": 280, "activation": "tanh"},  # 7 px averaged to 6
-    {"recipe": "paper-2012-run", "activation": "tanh", "dropout_place": "before", "dropout": 0.3},
-]
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: " ".join(str(value) for value in variant.values()))
