@@ -60,6 +60,20 @@ class SameMaxPool2d(nn.Module):
         return F.max_pool2d(x_BCHW, self.kernel, self.stride)
 
 
+class Dropout(nn.Module):
+    """Dropout as most libraries have it: what is kept is scaled up in training, and nothing changes afterwards."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop and scale in training."""
+        if not (self.training and self.rate):
+            return x
+        return x * draw_kept(x, 1 - self.rate).div_(1 - self.rate)
+
+
 class Dropout2012(nn.Module):
     """Dropout as the paper has it: no scaling in training, all outputs times the kept share afterwards."""
 
@@ -69,6 +83,16 @@ class Dropout2012(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop in training, scale in evaluation (Krizhevsky 2012, section 4.2)."""
-        if not self.training:
-            return x * (1 - self.rate)
-        return x * torch.empty_like(x).bernoulli_(1 - self.rate)
+        return x * draw_kept(x, 1 - self.rate) if self.training else x * (1 - self.rate)
+
+
+def draw_kept(x: Tensor, share: float) -> Tensor:
+    """Ones with that probability, else zeros, in the shape and type of x, from torch's generator.
+
+    On a CPU the probability is rounded to 1/65536: torch draws one value after the other there, so each draw of 64 bits
+    serves four places.
+    """
+    if x.device.type != "cpu":
+        return torch.empty_like(x).bernoulli_(share)
+    draws = torch.empty(math.ceil(x.numel() / 4), dtype=torch.int64).random_(-(1 << 63), None)
+    return (draws.view(torch.int16)[: x.numel()].view(x.shape) < round(share * 65536) - 32768).to(x.dtype)

@@ -15,7 +15,7 @@ from alexnet_core.convolution import SmallMapConv2d
 from alexnet_core.errors import CheckpointIncompatible
 from alexnet_core.geometry import POOL_KERNELS, POOLED_CONVS, TOWER_CONVS
 from alexnet_core.initialisation import initialise
-from alexnet_core.layers import Dropout2012, PaddedConv2d, SameMaxPool2d
+from alexnet_core.layers import Dropout, Dropout2012, PaddedConv2d, SameMaxPool2d
 from alexnet_core.linear import WideLinear
 from alexnet_core.normalisation import FORMS, LocalResponseNorm
 
@@ -127,7 +127,7 @@ def _build_pool(config: TrainConfig) -> nn.Module:
 
 def _build_classifier(config: TrainConfig, num_features: int, num_classes: int) -> nn.Sequential:
     layers = nn.Sequential()
-    dropout = Dropout2012 if config.dropout_form == "2012" else nn.Dropout
+    dropout = Dropout2012 if config.dropout_form == "2012" else Dropout
     for number, width in enumerate(config.fc_units, start=6):
         if config.dropout_place == "before":
             layers.add_module(f"dropout{number}", dropout(config.dropout))

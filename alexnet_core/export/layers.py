@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from alexnet_core import layers
 from alexnet_core.errors import ExportUnsupported
 from alexnet_core.layers import Dropout2012, PaddedConv2d, SameMaxPool2d, ceil_padding, same_padding
 from alexnet_core.model import AlexNet
@@ -171,8 +172,8 @@ def _of_any(name: str, module: nn.Module) -> Layer:
     match module:
         case nn.Linear():
             return FullyConnected(name, module)
-        case nn.Dropout():
-            return Dropout(name, module.p)
+        case layers.Dropout():
+            return Dropout(name, module.rate)
         case Dropout2012():
             return Scale(name, 1 - module.rate)
     if type(module) not in _ACTIVATIONS:
