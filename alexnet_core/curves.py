@@ -133,31 +133,31 @@ def _draw_loss(axes: Axes, curves: Curves) -> None:
 
 
 def _draw_rate(axes: Axes, curves: Curves) -> None:
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     _draw_line(axes, curves.step, curves.step_lr, "", _RATE)
     axes.set_title("learning rate", fontsize=10, loc="left")
     axes.set_xlabel("step", fontsize=9)
     axes.set_ylim(bottom=0)
     axes.set_xlim(0, 1.04 * _highest(curves.step, curves.epoch_step))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
-    axes.yaxis.get_offset_text().set_fontsize(8)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     _add_legend(axes)
 
 
 def _draw_accuracy(axes: Axes, curves: Curves) -> None:
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    _draw_line(axes, curves.epoch, curves.val_top5, "val top-5", _TOP5)
-    _draw_line(axes, curves.epoch, curves.val_top1, "val top-1", _VALIDATION)
+    _draw_line(axes, curves.epoch, curves.val_top5, "top-5", _TOP5)
+    _draw_line(axes, curves.epoch, curves.val_top1, "top-1", _VALIDATION)
     best = _index_of_best(curves)
     if best is not None and math.isfinite(curves.val_top1[best]):
         epoch, top1 = curves.epoch[best], curves.val_top1[best]
         axes.axvline(epoch, color=_BEST, linewidth=1, linestyle=":", zorder=1)
         label = f"best: epoch {epoch:.0f}, {top1:.2%}"
         axes.plot([epoch], [top1], "*", color=_BEST, markersize=13, label=label, zorder=4)
-    axes.set_title("accuracy", fontsize=10, loc="left")
+    axes.set_title("val accuracy", fontsize=10, loc="left")
     axes.set_xlabel("epoch", fontsize=9)
     axes.set_xlim(0, 1.04 * _highest(curves.epoch))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
