@@ -20,6 +20,7 @@ ARROWS = {
 }
 READS_ENVIRONMENT = {
     "trainyard/settings.py",
+    "alexnet_core/__main__.py",  # hands torchrun's variables on
     "api/__main__.py",  # sets OMP_WAIT_POLICY for its own process
     "worker/trainer.py",  # hands a scrubbed environment to the trainer
 }
