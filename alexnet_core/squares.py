@@ -82,7 +82,7 @@ def choose_shape(shapes: Sequence[ImageShape], side_px: int | None = None) -> St
 
 
 def cut_square(pixels_HWC: NDArray[np.uint8], stored: StoredShape) -> NDArray[np.uint8]:
-    """The shorter side resized (bilinear, antialiased), then the centre cut out, as the paper did (section 2).
+    """The square in the middle, resized (bilinear, antialiased), as the paper did (section 2), and as prediction does.
 
     Only the pixels of that square are computed, so that a very long image takes no memory.
 
@@ -95,19 +95,13 @@ def cut_square(pixels_HWC: NDArray[np.uint8], stored: StoredShape) -> NDArray[np
     """
     height, width, channels = pixels_HWC.shape
     side, shorter = stored.side_px, min(height, width)
+    top, left = (height - shorter) // 2, (width - shorter) // 2
+    pixels_HWC = pixels_HWC[top : top + shorter, left : left + shorter]
     if shorter != side or channels > stored.channels:
-        image = Image.fromarray(pixels_HWC[..., 0] if channels == 1 else pixels_HWC)
+        image = Image.fromarray(np.ascontiguousarray(pixels_HWC[..., 0] if channels == 1 else pixels_HWC))
         image = image.convert("L") if channels > stored.channels else image
-        longs = [max(side, round(length * side / shorter)) for length in (width, height)]
-        scales = [length / long for length, long in zip((width, height), longs, strict=True)]
-        left, top = ((long - side) // 2 for long in longs)
-        box = (left * scales[0], top * scales[1], (left + side) * scales[0], (top + side) * scales[1])
-        box = (*box[:2], min(box[2], width), min(box[3], height))
-        resized = image.resize((side, side), Image.Resampling.BILINEAR, box=box)
+        resized = image.resize((side, side), Image.Resampling.BILINEAR)
         pixels_HWC = np.asarray(resized).reshape(side, side, -1)
-    else:
-        top, left = (height - side) // 2, (width - side) // 2
-        pixels_HWC = pixels_HWC[top : top + side, left : left + side]
     if pixels_HWC.shape[2] < stored.channels:
         pixels_HWC = np.repeat(pixels_HWC, stored.channels, axis=2)
     return np.ascontiguousarray(pixels_HWC)
