@@ -3,7 +3,7 @@
     python -m alexnet_core train --dataset fashion-mnist --recipe small-images
 
 Source: Krizhevsky 2012; every deviation and its reason stands in the recipe's `source`.
-Cost and accuracy: README.md and docs/experiments.md.
+Cost and accuracy: not measured over a whole run yet.
 """
 
 from __future__ import annotations
