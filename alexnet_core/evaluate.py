@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from alexnet_core.environment import autocast
+from alexnet_core.pack import TEST, TRAIN, VAL, Pack
 
 if TYPE_CHECKING:
-    from alexnet_core.pack import Pack
     from alexnet_core.preprocess import Preprocessing
 
-SPLITS = {"train": 0, "validation": 1, "test": 2}
+SPLITS = {"train": TRAIN, "validation": VAL, "test": TEST}
 
 
 def top_k_accuracy(logits_BK: Tensor, labels_B: Tensor, k: int = 1) -> float:

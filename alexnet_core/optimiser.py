@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,17 +39,20 @@ class BlockSGD(torch.optim.SGD):
 
     def _update_in_blocks(self, parameter: Tensor, group: dict[str, Any]) -> None:
         state, layer = self.state[parameter], self._layers[parameter]
-        if state.get("momentum_buffer") is None:
+        if group["momentum"] and state.get("momentum_buffer") is None:
             state["momentum_buffer"] = torch.zeros_like(parameter)
-        copy = layer.find_copy()
-        pieces = [parameter.detach(), parameter.grad, state["momentum_buffer"], *([] if copy is None else [copy])]
-        for weight, grad, buffer, *copies in zip(*(p.view(-1).split(_BLOCK_VALUES) for p in pieces), strict=True):
+        buffer, copy = state.get("momentum_buffer"), layer.find_copy()
+        weights, grads = parameter.detach().view(-1), cast(Tensor, parameter.grad).view(-1)
+        for start in range(0, len(weights), _BLOCK_VALUES):
+            block = slice(start, start + _BLOCK_VALUES)
+            velocity = None if buffer is None else buffer.view(-1)[block]
             sgd(
-                [weight], [grad.to(weight.dtype)], [buffer], fused=True, weight_decay=group["weight_decay"],
-                momentum=group["momentum"], lr=group["lr"], dampening=0.0, nesterov=group["nesterov"], maximize=False,
+                [weights[block]], [grads[block].to(weights.dtype)], [velocity], fused=True,
+                weight_decay=group["weight_decay"], momentum=group["momentum"], lr=group["lr"], dampening=0.0,
+                nesterov=group["nesterov"], maximize=False,
             )  # fmt: skip
-            for block in copies:
-                block.copy_(weight)
+            if copy is not None:
+                copy.view(-1)[block].copy_(weights[block])
         if copy is not None:
             layer.trust_copy()
 
@@ -77,13 +80,11 @@ class VelocitySGD(BlockSGD):
 
     def _rescale(self, parameter: Tensor, lr: float) -> None:
         state = self.state[parameter]
-        if lr == 0 or not state:
-            if lr > 0:
-                state[_UNIT] = torch.tensor(lr, dtype=torch.float64)
+        unit = state.get(_UNIT)
+        if lr == 0 or (unit is not None and float(unit) == lr):
             return
-        unit = float(state.get(_UNIT, lr))
-        if unit != lr and state.get("momentum_buffer") is not None:
-            state["momentum_buffer"].mul_(unit / lr)
+        if unit is not None and state.get("momentum_buffer") is not None:
+            state["momentum_buffer"].mul_(float(unit) / lr)
         state[_UNIT] = torch.tensor(lr, dtype=torch.float64)
 
     def _coast(self, parameter: Tensor, group: dict[str, Any]) -> None:

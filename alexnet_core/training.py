@@ -247,12 +247,12 @@ class Run:
 
     def _test(self) -> dict[str, float] | None:
         """Accuracy of the best checkpoint, as it is on disk, on the test split, in fp32."""
+        if not self.pack.facts.num_test:
+            return None
         best = self.counts.best
         path = self.spec.best_checkpoint
         if best is not None and (self.spec.checkpoint_root / best["name"]).is_dir():
             path = self.spec.checkpoint_root / best["name"]
-        if not np.any(np.asarray(self.pack.split) == 2):
-            return None
         model = build_model(self.config, self.pack.facts.num_classes, self.channels).to(self.device)
         try:
             if path is None:

@@ -95,3 +95,13 @@ def test_a_small_matrix_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = build(WideLinear)
     assert isinstance(layer, WideLinear)
     assert not layer.keep_copy()
+
+
+def test_without_momentum_no_velocity_is_kept() -> None:
+    layer = build(WideLinear)
+    assert isinstance(layer, WideLinear)
+    optimiser = BlockSGD([{"params": [layer.weight]}], layers=[layer], lr=0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(torch.randn(4, 24)).sum().backward()
+    optimiser.step()
+    assert optimiser.state[layer.weight].get("momentum_buffer") is None

@@ -21,6 +21,8 @@ from alexnet_core.training import Run
 
 from .toy import CONFIG, QuietHooks, write_toy_pack
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 #: Mean training loss of the epoch so far after every step of the toy run, seed 7; torch 2.14.1, one CPU thread.
 GOLDEN = [
     1.14079, 1.15991, 1.17348, 1.15639, 1.13493, 1.11875, 1.11429,
@@ -41,14 +43,6 @@ RUNS = {
     "bf16": {"precision": "bf16", "nesterov": True, "weight_decay": 0.01, "norm": "none", "label_smoothing": 0.1},
     "adamw": {"optimiser": "adamw", "weight_decay": 0.05, "lr": 0.002, "schedule": "cosine", "activation": "tanh"},
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -17,16 +17,10 @@ from alexnet_core.training import Run
 from .test_training import serve
 from .toy import CONFIG, QuietHooks, write_toy_pack
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 STEP_TAGS = ["train/images_per_s", "train/loss", "train/lr"]
 EPOCH_TAGS = ["train/loss", "val/loss", "val/top1", "val/top5"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

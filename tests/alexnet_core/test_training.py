@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from alexnet_core import checkpoint as checkpoints
 from alexnet_core.checkpoint import load_checkpoint, save_checkpoint, verify_checkpoint
@@ -20,13 +19,7 @@ from alexnet_core.training import Run
 
 from .toy import CONFIG, QuietHooks, write_toy_pack
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
