@@ -1,0 +1,145 @@
+"""One run, and what it came to."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from alexnet_core.checkpoint import SavedCheckpoint
+from alexnet_core.config import TrainConfig
+from alexnet_core.errors import Diverged
+from alexnet_core.evaluate import evaluate
+from alexnet_core.geometry import count_parameters
+from alexnet_core.normalisation import LocalResponseNorm
+from alexnet_core.pack import TEST, TRAIN, Pack, write_pack
+from alexnet_core.runs import RunSpec
+from alexnet_core.training import Run
+
+SAMPLE = 2_000  #: training images on which the training error is measured
+
+
+def reduce_pack(pack: Pack, target: Path, *, num_train: int, with_test: bool) -> Pack:
+    """The first training images, as many of each class, and all of the other splits."""
+    labels, split = np.asarray(pack.labels), np.asarray(pack.split)
+    share = max(1, num_train // pack.facts.num_classes)
+    chosen = ~np.isin(split, [TRAIN] if with_test else [TRAIN, TEST])
+    for label in range(pack.facts.num_classes):
+        chosen[np.flatnonzero((split == TRAIN) & (labels == label))[:share]] = True
+    return write_pack(
+        target,
+        name=pack.name,
+        class_names=pack.class_names,
+        images_NHWC=pack.images[chosen],
+        labels_N=labels[chosen],
+        split_N=split[chosen],
+        flip_safe=pack.facts.flip_safe,
+    )
+
+
+def train(config: TrainConfig, pack: Pack, seed: int, *, until_error: float | None) -> dict[str, Any]:
+    """Train once: errors as fractions, by epoch or interval and, where there is a test split, at the end."""
+    began, cpu_began = time.monotonic(), time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        watch = Watch(pack, until_error)
+        watch.run = Run(RunSpec(config, pack, seed, Path(folder), recovery_every_s=1e9), watch)
+        try:
+            test, diverged = watch.run.train().test, False
+        except Diverged:
+            test, diverged = None, True
+    run = watch.run
+    return {
+        "dataset": pack.name, "num_train": pack.facts.num_train, "seed": seed, "config": config.model_dump(mode="json"),
+        "parameters": count_parameters(config, pack.facts.num_classes, run.channels), "environment": run.environment,
+        "steps_to": None if until_error is None else steps_to(watch.intervals, until_error), "diverged": diverged,
+        "test_error": None if test is None else 1 - test["top1"], "norm_factors": measure_factors(run, watch.sample),
+        "seconds": round(time.monotonic() - began, 1), "cpu_s": round(time.process_time() - cpu_began, 1),
+        "epochs": watch.epochs, "intervals": watch.intervals,
+    }  # fmt: skip
+
+
+def steps_to(points: Sequence[dict[str, float]], error: float) -> int | None:
+    """The first step after which the training error was measured at this or below; None: it never was."""
+    return next((int(point["step"]) for point in points if point["train_error"] <= error), None)
+
+
+class Watch:
+    """Hooks that measure the training error, always on the same images and without dropout.
+
+    Args:
+        pack: what is trained on.
+        until_error: the training error at which the run is stopped, measured at every interval; None: measure it at
+            the end of every epoch.
+    """
+
+    run: Run
+
+    def __init__(self, pack: Pack, until_error: float | None) -> None:
+        places = np.random.default_rng(0).permutation(pack.list_indices("train"))[:SAMPLE]
+        self.sample = replace(pack, images=pack.images[places], labels=pack.labels[places], split=pack.split[places])
+        self._until_error = until_error
+        self.intervals: list[dict[str, float]] = []
+        self.epochs: list[dict[str, float]] = []
+
+    def on_interval(self, report: dict[str, Any]) -> None:
+        """See `runs.Hooks`."""
+        if self._until_error is not None:
+            self.intervals.append({"step": report["step"], "train_error": self._measure()})
+
+    def on_epoch(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
+        """See `runs.Hooks`."""
+        point = {"epoch": epoch, "step": step, "train_error": self._measure(), "val_error": 1 - metrics["val_top1"]}
+        self.epochs.append(point | {name: metrics[name] for name in ("train_loss", "val_loss", "val_top1")})
+
+    def should_stop(self) -> bool:
+        """See `runs.Hooks`."""
+        return self._until_error is not None and steps_to(self.intervals[-1:], self._until_error) is not None
+
+    def on_started(self, report: dict[str, Any]) -> None:
+        """See `runs.Hooks`."""
+
+    def on_first_step(self) -> None:
+        """See `runs.Hooks`."""
+
+    def on_progress(self, report: dict[str, Any]) -> None:
+        """See `runs.Hooks`."""
+
+    def on_checkpoint(self, kind: str, saved: SavedCheckpoint, metadata: dict[str, Any], is_best: bool) -> None:
+        """See `runs.Hooks`."""
+
+    def on_warning(self, code: str, message: str) -> None:
+        """See `runs.Hooks`."""
+        print(f"warning {code}: {message}", flush=True)
+
+    def _measure(self) -> float:
+        run = self.run
+        measured = evaluate(run.model, self.sample, "train", run.preprocessing, precision=run.precision)
+        assert measured is not None, "nothing stops it"
+        return 1 - measured["top1"]
+
+
+def measure_factors(run: Run, sample: Pack) -> dict[str, list[float]]:
+    """What each response norm of a trained network multiplies by: 1st and 99th percentile, on 256 images."""
+    found: dict[str, list[float]] = {}
+
+    def watching(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
+        def observe(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+            fired = inputs[0] > 0
+            factors = (output[fired] / inputs[0][fired]).numpy()
+            found[name] = [round(float(value), 4) for value in np.percentile(factors, [1, 99])]
+
+        return observe
+
+    for name, layer in run.model.named_modules():
+        if isinstance(layer, LocalResponseNorm):
+            layer.register_forward_hook(watching(name.rpartition(".")[2]))
+    if any(isinstance(layer, LocalResponseNorm) for layer in run.model.modules()):
+        few = replace(sample, images=sample.images[:256], labels=sample.labels[:256], split=sample.split[:256])
+        evaluate(run.model, few, "train", run.preprocessing)
+    return found
