@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -87,15 +86,22 @@ class Trial:
         tried = [config.with_overrides(candidate) for candidate in self._experiment.candidates]
         if len(tried) < 2:
             return (tried or [config])[0]
-        steps = [self._train(f"choosing for {arm.name}", it, CHOOSING_SEED)["steps_to"] or math.inf for it in tried]
-        return tried[steps.index(min(steps))]
+        best, soonest = tried[0], None
+        for candidate in tried:  # each has as many steps as the best before it took
+            steps = self._train(f"choosing for {arm.name}", candidate, CHOOSING_SEED, max_steps=soonest)["steps_to"]
+            if steps is not None and (soonest is None or steps < soonest):
+                best, soonest = candidate, steps
+        return best
 
-    def _train(self, name: str, config: TrainConfig, seed: int) -> dict[str, Any]:
+    def _train(self, name: str, config: TrainConfig, seed: int, *, max_steps: int | None = None) -> dict[str, Any]:
         until_error = self._experiment.until_error
-        identity = [config.model_dump(mode="json"), seed, self._pack.digest, until_error, torch.get_num_threads()]
+        ends = (until_error, max_steps)
+        identity = [config.model_dump(mode="json"), seed, self._pack.digest, ends, torch.get_num_threads()]
         key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
         if key not in self._known:
-            self._known[key] = {"key": key} | train(config, self._pack, seed, until_error=until_error)
+            self._known[key] = {"key": key} | train(
+                config, self._pack, seed, until_error=until_error, max_steps=max_steps
+            )
             with self._book.open("a") as file:
                 file.write(json.dumps(self._known[key]) + "\n")
         record = self._known[key]

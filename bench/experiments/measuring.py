@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -43,11 +44,22 @@ def reduce_pack(pack: Pack, target: Path, *, num_train: int, with_test: bool) ->
     )
 
 
-def train(config: TrainConfig, pack: Pack, seed: int, *, until_error: float | None) -> dict[str, Any]:
-    """Train once: errors as fractions, by epoch or interval and, where there is a test split, at the end."""
+def train(
+    config: TrainConfig, pack: Pack, seed: int, *, until_error: float | None, max_steps: int | None = None
+) -> dict[str, Any]:
+    """Train once: errors as fractions, by epoch or interval and, where there is a test split, at the end.
+
+    Args:
+        config: what to train.
+        pack: on what.
+        seed: of everything that is drawn.
+        until_error: the training error at which the run is stopped, measured at every interval. None: it goes to its
+            end, and the training error is measured after every epoch only.
+        max_steps: where a run with `until_error` ends at the latest. None: at the end of its epochs.
+    """
     began, cpu_began = time.monotonic(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        watch = Watch(pack, until_error)
+        watch = Watch(pack, until_error, max_steps)
         watch.run = Run(RunSpec(config, pack, seed, Path(folder), recovery_every_s=1e9), watch)
         try:
             test, diverged = watch.run.train().test, False
@@ -70,20 +82,14 @@ def steps_to(points: Sequence[dict[str, float]], error: float) -> int | None:
 
 
 class Watch:
-    """Hooks that measure the training error, always on the same images and without dropout.
-
-    Args:
-        pack: what is trained on.
-        until_error: the training error at which the run is stopped, measured at every interval; None: measure it at
-            the end of every epoch.
-    """
+    """Hooks that measure the training error, always on the same images and without dropout; see `train`."""
 
     run: Run
 
-    def __init__(self, pack: Pack, until_error: float | None) -> None:
+    def __init__(self, pack: Pack, until_error: float | None, max_steps: int | None) -> None:
         places = np.random.default_rng(0).permutation(pack.list_indices("train"))[:SAMPLE]
         self.sample = replace(pack, images=pack.images[places], labels=pack.labels[places], split=pack.split[places])
-        self._until_error = until_error
+        self._until_error, self._max_steps = until_error, max_steps or math.inf
         self.intervals: list[dict[str, float]] = []
         self.epochs: list[dict[str, float]] = []
 
@@ -99,7 +105,10 @@ class Watch:
 
     def should_stop(self) -> bool:
         """See `runs.Hooks`."""
-        return self._until_error is not None and steps_to(self.intervals[-1:], self._until_error) is not None
+        if self._until_error is None or not self.intervals:
+            return False
+        last = self.intervals[-1]
+        return last["train_error"] <= self._until_error or last["step"] >= self._max_steps
 
     def on_started(self, report: dict[str, Any]) -> None:
         """See `runs.Hooks`."""

@@ -76,8 +76,11 @@ def test_what_stands_in_the_book_is_not_trained_again(data_dir, tmp_path, monkey
 
 
 def test_each_activation_takes_the_candidate_that_was_soonest_there(data_dir, tmp_path, monkeypatch):
-    def train(config, pack, seed, *, until_error):
-        steps = {("relu", 0.03): 5, ("tanh", 0.1): 20, ("tanh", 0.01): 30}.get((config.activation, config.lr))
+    limits = []
+
+    def train(config, pack, seed, *, until_error, max_steps):
+        limits.append(max_steps)
+        steps = {("relu", 0.03): 5, ("tanh", 0.003): 20, ("tanh", 0.01): 30}.get((config.activation, config.lr))
         return {
             "config": config.model_dump(mode="json"), "seed": seed, "steps_to": steps, "epochs": [], "diverged": False,
             "test_error": None, "seconds": 1.0, "norm_factors": {},
@@ -85,8 +88,9 @@ def test_each_activation_takes_the_candidate_that_was_soonest_there(data_dir, tm
 
     monkeypatch.setattr("bench.experiments.__main__.train", train)
     reported = [record for record in run("relu", data_dir, tmp_path) if record["seed"] < 100]
-    assert {(it["config"]["activation"], it["config"]["lr"]) for it in reported} == {("relu", 0.03), ("tanh", 0.1)}
+    assert {(it["config"]["activation"], it["config"]["lr"]) for it in reported} == {("relu", 0.03), ("tanh", 0.003)}
     assert len(reported) == 4
+    assert limits[:12] == [None, None, None, None, None, 5] + [None, 30, 30, 20, 20, 20], "the losers are cut off"
 
 
 def test_a_run_until_an_error_ends_there_and_reads_no_test_images(data_dir, tmp_path, monkeypatch):
