@@ -18,7 +18,7 @@ import os
 import shutil
 import signal
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ MANIFEST = "manifest.json"
 STATE_TENSORS = "state/training_state.safetensors"
 STATE_JSON = "state/training_state.json"
 _CHUNK_BYTES = 1 << 20
+_TYPES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64", torch.int64: "I64"}
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,9 @@ def weights_sha256(weights: Mapping[str, Tensor]) -> str:
     """Hash of names, types, shapes and values, in name order; memory layout and device don't matter."""
     digest = hashlib.sha256()
     for name in sorted(weights):
-        tensor = weights[name].detach().cpu().contiguous()
+        tensor = weights[name]
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(_view_bytes(tensor))
     return digest.hexdigest()
 
 
@@ -93,15 +94,15 @@ def save_checkpoint(checkpoint: Checkpoint, *, fail_after_bytes: int | None = No
     writer = _Writer(temporary, fail_after_bytes)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _check_free_space(target.parent, sum(len(data) for data in contents.values()))
+        _check_free_space(target.parent, sum(content.size_bytes for content in contents.values()))
         (temporary / "state").mkdir(parents=True)
-        entries = {name: writer.write(name, data) for name, data in contents.items()}
+        entries = {name: writer.write(name, content) for name, content in contents.items()}
         manifest = {
             "format_version": FORMAT_VERSION,
             "files": {name: entry for name, entry in entries.items() if not name.startswith("state/")},
             "state_files": {name: entry for name, entry in entries.items() if name.startswith("state/")},
         }
-        of_manifest = writer.write(MANIFEST, _json_bytes(manifest))
+        of_manifest = writer.write(MANIFEST, _json_content(manifest))
         sync_dir(temporary / "state")
         sync_dir(temporary)
         os.rename(temporary, target)
@@ -173,24 +174,58 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _serialise(checkpoint: Checkpoint) -> dict[str, bytes]:
+@dataclass(frozen=True)
+class _Content:
+    """What a file is to hold; the parts are made one by one, so that no second copy of a network is in memory."""
+
+    size_bytes: int
+    parts: Iterable[bytes | memoryview]
+
+
+def _serialise(checkpoint: Checkpoint) -> dict[str, _Content]:
     return {
-        "weights.safetensors": _tensor_bytes(checkpoint.weights),
-        "config.json": checkpoint.config.model_dump_json(indent=1).encode(),
-        "classes.json": _json_bytes(list(checkpoint.class_names)),
-        "preprocessing.json": checkpoint.preprocessing.model_dump_json(indent=1).encode(),
-        "metadata.json": _json_bytes(checkpoint.metadata),
-        STATE_TENSORS: _tensor_bytes(checkpoint.state_tensors or {}),
-        STATE_JSON: _json_bytes(checkpoint.state or {}),
+        "weights.safetensors": _tensor_content(checkpoint.weights),
+        "config.json": _text_content(checkpoint.config.model_dump_json(indent=1)),
+        "classes.json": _json_content(list(checkpoint.class_names)),
+        "preprocessing.json": _text_content(checkpoint.preprocessing.model_dump_json(indent=1)),
+        "metadata.json": _json_content(checkpoint.metadata),
+        STATE_TENSORS: _tensor_content(checkpoint.state_tensors or {}),
+        STATE_JSON: _json_content(checkpoint.state or {}),
     }
 
 
-def _tensor_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    return safetensors.torch.save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})
+def _tensor_content(tensors: Mapping[str, Tensor]) -> _Content:
+    """The very bytes of `safetensors.torch.save`: the length of a header of JSON, the header, the values."""
+    kinds = list(_TYPES)
+    names = sorted(tensors, key=lambda name: (-kinds.index(tensors[name].dtype), name))
+    header, end = {}, 0
+    for name in names:
+        tensor, start = tensors[name], end
+        end += tensor.nbytes
+        header[name] = {"dtype": _TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+
+    def parts() -> Iterator[bytes | memoryview]:
+        yield len(text).to_bytes(8, "little") + text
+        for name in names:
+            yield _view_bytes(tensors[name])
+
+    return _Content(8 + len(text) + end, parts())
 
 
-def _json_bytes(value: Any) -> bytes:
-    return json.dumps(value, indent=1, sort_keys=True).encode()
+def _json_content(value: Any) -> _Content:
+    return _text_content(json.dumps(value, indent=1, sort_keys=True))
+
+
+def _text_content(text: str) -> _Content:
+    data = text.encode()
+    return _Content(len(data), [data])
+
+
+def _view_bytes(tensor: Tensor) -> memoryview:
+    """Its values in the order of its dimensions; a copy only where they lie otherwise or on a GPU."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 class _Writer:
@@ -200,22 +235,27 @@ class _Writer:
         self._root = root
         self._left = fail_after_bytes
 
-    def write(self, name: str, data: bytes) -> dict[str, Any]:
+    def write(self, name: str, content: _Content) -> dict[str, Any]:
+        digest = hashlib.sha256()
         with open(self._root / name, "wb", buffering=0) as file:
-            view = memoryview(data)
-            while view:
-                view = view[file.write(self._cut(view[:_CHUNK_BYTES])) :]
-                self._count(file.fileno(), len(data) - len(view))
+            for part in content.parts:
+                view = memoryview(part)
+                while view:
+                    written = file.write(self._cut(view[:_CHUNK_BYTES]))
+                    digest.update(view[:written])
+                    view = view[written:]
+                    self._count(file.fileno(), written)
             os.fsync(file.fileno())
-        if self._left is not None:
-            self._left -= len(data)
-        return {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+        return {"sha256": digest.hexdigest(), "size": content.size_bytes}
 
     def _cut(self, chunk: memoryview) -> memoryview:
         return chunk if self._left is None else chunk[: max(1, self._left)]
 
     def _count(self, fileno: int, written: int) -> None:
-        if self._left is not None and written >= self._left:
+        if self._left is None:
+            return
+        self._left -= written
+        if self._left <= 0:
             os.fsync(fileno)
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
 
 from alexnet_core.augment import Augmentation
 from alexnet_core.batches import Batches
@@ -281,7 +282,7 @@ class Run:
         seconds = counts.epoch_seconds + self._clock() - self._epoch_began_at
         weights = self.placed.collect(self.placed.trained.state_dict())
         weights = {name: value.detach().cpu() for name, value in weights.items()}
-        if not all(bool(torch.isfinite(value).all()) for value in weights.values()):
+        if not all(_is_finite(value) for value in weights.values()):
             raise Diverged(f"a weight is no number at step {counts.step}: lower lr (it is {self.config.lr})")
         metadata = {
             "format_version": 1, "kind": kind, "job_id": self.spec.job_id, "lease_epoch": self.spec.lease_epoch,
@@ -329,6 +330,11 @@ class Run:
 
     def _name(self, kind: str) -> str:
         return f"{kind}-{self.counts.step:08d}-e{self.spec.lease_epoch}"
+
+
+def _is_finite(value: Tensor) -> bool:
+    """Whether all of its values are numbers; without a mask of its size."""
+    return not value.numel() or all(math.isfinite(end) for end in torch.aminmax(value))
 
 
 def _derive(seed: int, stream: int, index: int, rank: int = 0) -> int:

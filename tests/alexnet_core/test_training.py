@@ -1,5 +1,6 @@
 import errno
 import json
+import math
 import os
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 
 from alexnet_core import checkpoint as checkpoints
 from alexnet_core.checkpoint import load_checkpoint, save_checkpoint, verify_checkpoint
@@ -66,6 +69,33 @@ def test_predictor_and_evaluation_agree(pack, tmp_path):
     assert hits / 30 == pytest.approx(measured["top1"])
     assert len(guesses[0]) == 3
     assert sum(prediction.probability for prediction in guesses[0]) == pytest.approx(1, abs=1e-5)
+
+
+def test_tensors_are_written_as_safetensors_writes_them(pack, tmp_path):
+    whole = load_checkpoint(train(pack, tmp_path / "a", stop_after=1).last_checkpoint, state=True)
+    tensors = {
+        "scalar": torch.tensor(0.5, dtype=torch.float64),
+        "count": torch.tensor(3),
+        "empty": torch.zeros(0, 2),
+        "b/kernel": torch.randn(3, 4, 5, 6).to(memory_format=torch.channels_last),
+        "a/kernel": torch.randn(5, 3).t(),
+        "half": torch.randn(7).half(),
+        "brain": torch.randn(3).bfloat16(),
+    }
+    for number, case in enumerate([tensors, {"count": tensors["count"]}, {}]):
+        saved = save_checkpoint(replace(whole, path=tmp_path / str(number), weights=case))
+        written = (saved.path / "weights.safetensors").read_bytes()
+        assert written == safetensors.torch.save({name: value.contiguous() for name, value in case.items()})
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_weights_that_are_no_numbers_are_not_saved(pack, tmp_path, value):
+    run = Run(RunSpec(CONFIG, pack, 7, tmp_path), QuietHooks())
+    with torch.no_grad():
+        list(run.model.parameters())[-1][1] = value
+    with pytest.raises(Diverged, match="no number"):
+        run._save("recovery", None, is_best=False)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "classes.json", "state/training_state.safetensors"])
