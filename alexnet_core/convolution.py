@@ -34,6 +34,7 @@ class SmallMapConv2d(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, kernel: int, *, bias: bool = True) -> None:
         super().__init__(in_channels, out_channels, kernel, padding=kernel // 2, bias=bias)
         self._spare: Tensor | None = None  # a matrix of an earlier step: what is 0 in it always is
+        self._spare_grad: Tensor | None = None  # memory of an earlier one's gradient
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Convolve; missing places count as 0."""
@@ -51,6 +52,13 @@ class SmallMapConv2d(nn.Conv2d):
     def give_back(self, blocks: Tensor) -> None:
         """Take a matrix that nobody needs any more for the next step."""
         self._spare = blocks
+
+    def get_spare_grad(self, blocks: Tensor) -> Tensor:
+        """Memory for the gradient of such a matrix: always the same, as the system is slow to find as much anew."""
+        spare = self._spare_grad
+        if spare is None or (spare.shape, spare.dtype) != (blocks.shape, blocks.dtype):
+            self._spare_grad = spare = torch.empty_like(blocks)
+        return spare
 
 
 class _WrittenOut(torch.autograd.Function):
@@ -73,7 +81,9 @@ class _WrittenOut(torch.autograd.Function):
         grad = grads[0]
         grad_inputs = grad @ blocks.view(-1, inputs.shape[1]) if ctx.needs_input_grad[0] else None
         ctx.layer.give_back(blocks)
-        grad_kernel = _gather((grad.t() @ inputs).view_as(blocks), kernel_OCKK)
+        grad_blocks = ctx.layer.get_spare_grad(blocks)
+        torch.mm(grad.t(), inputs, out=grad_blocks.view(-1, inputs.shape[1]))
+        grad_kernel = _gather(grad_blocks, kernel_OCKK)
         grad_bias = None
         if ctx.has_bias:
             grad_bias = grad.view(-1, len(kernel_OCKK)).sum(dim=0, dtype=kernel_OCKK.dtype)

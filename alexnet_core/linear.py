@@ -24,6 +24,7 @@ class WideLinear(nn.Linear):
         super().__init__(in_features, out_features)
         self._copy_OI: Tensor | None = None
         self._copy_version = -1
+        self._spare_OI: Tensor | None = None  # memory of an earlier gradient
         self._is_kept = False
 
     def keep_copy(self) -> bool:
@@ -42,7 +43,7 @@ class WideLinear(nn.Linear):
         if not (self._is_kept and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")):
             return super().forward(x_BI)
         dtype = torch.get_autocast_dtype("cpu")
-        y_BO: Tensor = _Product.apply(x_BI.to(dtype), self.weight, self.bias, self.get_copy(dtype))
+        y_BO: Tensor = _Product.apply(x_BI.to(dtype), self.weight, self.bias, self.get_copy(dtype), self)
         return y_BO
 
     def get_copy(self, dtype: torch.dtype) -> Tensor:
@@ -56,6 +57,17 @@ class WideLinear(nn.Linear):
         """The copy that an optimiser must write to; None if there is none yet."""
         return self._copy_OI
 
+    def take_spare(self) -> Tensor:
+        """Memory for a gradient, that nobody else holds."""
+        spare, self._spare_OI = self._spare_OI, None
+        copy = self._copy_OI
+        assert copy is not None
+        return torch.empty_like(copy) if spare is None or spare.dtype != copy.dtype else spare
+
+    def give_back(self, grad_OI: Tensor) -> None:
+        """Take a gradient that nobody needs any more for the next one's memory."""
+        self._spare_OI = grad_OI
+
     def trust_copy(self) -> None:
         """The copy was written together with the matrix."""
         self._copy_version = self.weight._version
@@ -65,13 +77,16 @@ class _Product(torch.autograd.Function):
     """x W^T + b by the copy of W; the gradient of W in the copy's precision."""
 
     @staticmethod
-    def forward(ctx: Any, x_BI: Tensor, _weight_OI: Tensor, bias_O: Tensor, copy_OI: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x_BI: Tensor, _weight_OI: Tensor, bias_O: Tensor, copy_OI: Tensor, layer: WideLinear
+    ) -> Tensor:
         ctx.save_for_backward(x_BI, copy_OI)
-        ctx.bias_type = bias_O.dtype
+        ctx.bias_type, ctx.layer = bias_O.dtype, layer
         return torch.addmm(bias_O.to(copy_OI.dtype), x_BI, copy_OI.t())
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x_BI, copy_OI = ctx.saved_tensors
         grad_BO = grads[0]
-        return grad_BO @ copy_OI, grad_BO.t() @ x_BI, grad_BO.sum(dim=0, dtype=ctx.bias_type), None
+        grad_OI = torch.mm(grad_BO.t(), x_BI, out=ctx.layer.take_spare())
+        return grad_BO @ copy_OI, grad_OI, grad_BO.sum(dim=0, dtype=ctx.bias_type), None, None

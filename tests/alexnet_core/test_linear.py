@@ -105,3 +105,42 @@ def test_without_momentum_no_velocity_is_kept() -> None:
         layer(torch.randn(4, 24)).sum().backward()
     optimiser.step()
     assert optimiser.state[layer.weight].get("momentum_buffer") is None
+
+
+def test_a_gradients_memory_serves_the_next_one_and_nobody_elses_is_written_to() -> None:
+    layer = build(WideLinear)
+    assert isinstance(layer, WideLinear)
+    optimiser = BlockSGD([{"params": [layer.weight]}], layers=[layer], lr=0.1)
+
+    def find_gradient(step: bool) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            layer(torch.randn(4, 24)).sum().backward()
+        assert layer.weight.grad is not None
+        gradient = layer.weight.grad
+        if step:
+            optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        return gradient
+
+    first, second = find_gradient(step=True).data_ptr(), find_gradient(step=False)
+    assert second.data_ptr() == first
+    before = second.clone()
+    assert find_gradient(step=False).data_ptr() != second.data_ptr(), "it was not given back"
+    assert torch.equal(second, before)
+
+
+def test_gradients_of_several_backward_passes_add_up() -> None:
+    layer = build(WideLinear)
+    assert isinstance(layer, WideLinear)
+    optimiser = BlockSGD([{"params": [layer.weight]}], layers=[layer], lr=0.1)
+    x = torch.randn(4, 24)
+    gradients = []
+    for passes in (1, 2, 1):
+        for _ in range(passes):
+            with torch.autocast("cpu", torch.bfloat16):
+                (layer(x) * torch.arange(40.0)).sum().backward()
+        assert layer.weight.grad is not None
+        gradients.append(layer.weight.grad.clone())
+        optimiser.step()
+    assert torch.equal(gradients[1], 2 * gradients[0])
+    assert torch.equal(gradients[2], gradients[0])
