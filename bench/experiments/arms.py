@@ -61,7 +61,10 @@ EXPERIMENTS = {
             "dropout": 0.0, "weight_decay": 0.0, "flip": False, "schedule": "constant", "warmup_fraction": 0.0,
             "epochs": 12, "interval_steps": 25,
         },
-        candidates=tuple({"lr": lr, "init": init} for lr in (0.01, 0.003, 0.03) for init in ("he_normal", "glorot")),
+        candidates=(
+            *({"lr": lr, "init": init} for lr in (0.01, 0.003, 0.03) for init in ("he_normal", "glorot")),
+            *({"lr": lr, "init": "he_normal"} for lr in (0.006, 0.001)),  # both were sooner there with he_normal
+        ),
         num_seeds=3,
         until_error=0.1,
         tests=False,

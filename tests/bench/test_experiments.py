@@ -90,7 +90,7 @@ def test_each_activation_takes_the_candidate_that_was_soonest_there(data_dir, tm
     reported = [record for record in run("relu", data_dir, tmp_path) if record["seed"] < 100]
     assert {(it["config"]["activation"], it["config"]["lr"]) for it in reported} == {("relu", 0.03), ("tanh", 0.003)}
     assert len(reported) == 4
-    assert limits[:12] == [None, None, None, None, None, 5, None, 30, 30, 20, 20, 20], "the losers are cut off"
+    assert limits[:16] == [*[None] * 5, *[5] * 3, None, 30, 30, *[20] * 5], "the losers are cut off"
 
 
 def test_a_run_until_an_error_ends_there_and_reads_no_test_images(data_dir, tmp_path, monkeypatch):
