@@ -3,7 +3,7 @@
 An image's draw depends on the job's seed, the epoch and the image's place in the pack: on neither the batch it is in
 nor on what ran before.
 
-B batch, C channels, H height, W width
+B batch, C channels, H height, W width, X a row's values: W times C
 """
 
 from __future__ import annotations
@@ -51,17 +51,60 @@ class Augmentation:
         """
         config, preprocessing = self._config, self._preprocessing
         x_BCHW = preprocessing.resize(images_BHWC)
-        x_BCHW = _cut_at(x_BCHW, draws_BD, config.image_px) if config.random_crop else preprocessing.cut_centre(x_BCHW)
+        shifts_BC = self._find_colours(draws_BD, epoch)
+        if _suits_one_by_one(x_BCHW.device, config):
+            return self._change_one_by_one(x_BCHW, draws_BD, shifts_BC)
+        if config.random_crop:
+            x_BCHW = _cut(x_BCHW, *_find_places(x_BCHW, draws_BD, config), config.image_px)
+        else:
+            x_BCHW = preprocessing.cut_centre(x_BCHW)
         x_BCHW = preprocessing.finish(x_BCHW)
-        until = config.colour_until_epoch
-        if self._colours_33 is not None and (until is None or epoch < until):
-            x_BCHW = _add_colour(x_BCHW, draws_BD, self._colours_33.to(x_BCHW.device), config)
+        if shifts_BC is not None:
+            x_BCHW = x_BCHW + shifts_BC[:, :, None, None]
+            if config.colour_form == "2012_code":
+                x_BCHW = x_BCHW / (1 + config.colour_std)
         return transform(preprocessing.standardise(x_BCHW), draws_BD, config)
+
+    def _find_colours(self, draws_BD: Tensor, epoch: int) -> Tensor | None:
+        """What is added to each channel of an image; None: nothing in this epoch.
+
+        Krizhevsky 2012, section 4.1: one amount of each principal colour for a whole image.
+        """
+        config = self._config
+        until = config.colour_until_epoch
+        if self._colours_33 is None or (until is not None and epoch >= until):
+            return None
+        amounts_B3 = torch.special.ndtri(draws_BD[:, _COLOUR : _COLOUR + 3].clamp(_SMALLEST, 1 - _SMALLEST))
+        shifts_BC: Tensor = (amounts_B3 * config.colour_std) @ self._colours_33.to(draws_BD.device)
+        return shifts_BC
+
+    def _change_one_by_one(self, x_BCHW: Tensor, draws_BD: Tensor, shifts_BC: Tensor | None) -> Tensor:
+        """The same values for a CPU, whose cache holds an image through all of it but no batch; channels-last."""
+        config, preprocessing = self._config, self._preprocessing
+        if x_BCHW.shape[1] != preprocessing.channels:
+            x_BCHW = preprocessing.finish(x_BCHW)
+        x_BHWC, side_px = x_BCHW.permute(0, 2, 3, 1), config.image_px
+        tops, lefts = (places_B.tolist() for places_B in _find_places(x_BCHW, draws_BD, config))
+        mirrored = (draws_BD[:, _FLIP] < 0.5).tolist()
+        changed_BHWC = torch.empty(len(x_BHWC), side_px, side_px, preprocessing.channels)
+        shifts_BX = None if shifts_BC is None else shifts_BC.repeat(1, side_px)
+        mean_X, std_X = (torch.tensor(value).repeat(side_px) for value in (preprocessing.mean, preprocessing.std))
+        for number, (x_HWC, changed_HWC) in enumerate(zip(x_BHWC, changed_BHWC, strict=True)):
+            top, left = tops[number], lefts[number]
+            cut_HWC = x_HWC[top : top + side_px, left : left + side_px]
+            changed_HWC.copy_(cut_HWC.flip(1) if config.flip and mirrored[number] else cut_HWC)
+            changed_HX = changed_HWC.view(side_px, -1)
+            if shifts_BX is not None:
+                changed_HX.add_(shifts_BX[number])
+                if config.colour_form == "2012_code":
+                    changed_HX.div_(1 + config.colour_std)
+            changed_HX.sub_(mean_X).div_(std_X)
+        return changed_BHWC.permute(0, 3, 1, 2)
 
 
 def transform(x_BCHW: Tensor, draws_BD: Tensor, config: TrainConfig) -> Tensor:
     """Flip, shift, turn and scale standardised images; uncovered places become 0."""
-    if not (config.shift_px or config.rotate_deg or config.scale):
+    if not _moves(config):
         if not config.flip:
             return x_BCHW
         return torch.where((draws_BD[:, _FLIP] < 0.5)[:, None, None, None], x_BCHW.flip(3), x_BCHW)
@@ -78,24 +121,33 @@ def transform(x_BCHW: Tensor, draws_BD: Tensor, config: TrainConfig) -> Tensor:
     return F.grid_sample(x_BCHW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def _cut_at(x_BCHW: Tensor, draws_BD: Tensor, side_px: int) -> Tensor:
-    """Each image's own square of that side."""
+def _suits_one_by_one(device: torch.device, config: TrainConfig) -> bool:
+    """Whether images are changed one after the other; a GPU, and what moves pixels, takes a batch at once."""
+    return device.type == "cpu" and not _moves(config)
+
+
+def _moves(config: TrainConfig) -> bool:
+    """Whether a pixel may come to lie between others."""
+    return bool(config.shift_px or config.rotate_deg or config.scale)
+
+
+def _find_places(x_BCHW: Tensor, draws_BD: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """The first row and column of each image's own square, or of the one in the middle."""
+    height, width = (side - config.image_px for side in x_BCHW.shape[2:])
+    if not config.random_crop:
+        middle_B = torch.zeros_like(draws_BD[:, 0], dtype=torch.int64)
+        return middle_B + height // 2, middle_B + width // 2
+    return (draws_BD[:, _CROP_Y] * (height + 1)).long(), (draws_BD[:, _CROP_X] * (width + 1)).long()
+
+
+def _cut(x_BCHW: Tensor, tops_B: Tensor, lefts_B: Tensor, side_px: int) -> Tensor:
+    """The squares of that side at these places."""
     along = torch.arange(side_px, device=x_BCHW.device)
-    places = [x_BCHW.shape[2] - side_px + 1, x_BCHW.shape[3] - side_px + 1]
-    top_B, left_B = ((draws_BD[:, n] * count).long() for n, count in zip((_CROP_Y, _CROP_X), places, strict=True))
     image = torch.arange(len(x_BCHW), device=x_BCHW.device)[:, None, None]
     x_BHWC = x_BCHW.permute(0, 2, 3, 1)[
-        image, (top_B[:, None] + along)[:, :, None], (left_B[:, None] + along)[:, None, :]
+        image, (tops_B[:, None] + along)[:, :, None], (lefts_B[:, None] + along)[:, None, :]
     ]
     return x_BHWC.permute(0, 3, 1, 2)
-
-
-def _add_colour(x_BCHW: Tensor, draws_BD: Tensor, colours_33: Tensor, config: TrainConfig) -> Tensor:
-    """Krizhevsky 2012, section 4.1: one amount of each principal colour for a whole image."""
-    amounts_B3 = torch.special.ndtri(draws_BD[:, _COLOUR : _COLOUR + 3].clamp(_SMALLEST, 1 - _SMALLEST))
-    shift_BC = (amounts_B3 * config.colour_std) @ colours_33
-    x_BCHW = x_BCHW + shift_BC[:, :, None, None]
-    return x_BCHW / (1 + config.colour_std) if config.colour_form == "2012_code" else x_BCHW
 
 
 def _principal_colours(pack: Pack) -> Tensor:

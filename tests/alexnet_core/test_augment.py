@@ -68,6 +68,28 @@ def test_an_image_gets_its_changes_whatever_its_batch(pack: Pack, overrides: dic
     assert not torch.equal(together, change(load(pack), torch.from_numpy(draw_table(3, 2, 60, config)), 0))
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"flip": True},
+        {"resize_px": 20, "random_crop": True},
+        {"resize_px": 24, "random_crop": True, "colour_std": 0.1, "flip": True},
+        {"resize_px": 20, "colour_std": 0.1, "colour_form": "2012_code", "standardise": "mean"},
+        {"resize_px": 20, "random_crop": True, "channels": 1, "flip": True},
+    ],
+)
+def test_one_image_at_a_time_gives_the_values_of_a_whole_batch(
+    pack: Pack, overrides: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, config, _ = augmentation(pack, **overrides)
+    draws = torch.from_numpy(draw_table(3, 1, 60, config))
+    one_by_one = change(load(pack), draws, 0)
+    assert one_by_one.is_contiguous(memory_format=torch.channels_last)
+    monkeypatch.setattr("alexnet_core.augment._suits_one_by_one", lambda *_: False)
+    assert torch.equal(change(load(pack), draws, 0), one_by_one)
+
+
 def test_a_flip_mirrors_about_half(pack: Pack) -> None:
     config = BASE.with_overrides({"flip": True})
     x = torch.randn(1000, 1, 4, 4)
