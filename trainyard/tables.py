@@ -92,6 +92,8 @@ class Job(Base):
 
     lease_epoch: Mapped[int] = mapped_column(BigInteger, default=0)  #: the fencing token: +1 a claim, never less
     lease_owner: Mapped[str | None]  #: the worker's id
+    slot: Mapped[int | None]  #: which of that worker's slots, from 0; means nothing while the job does not run
+    claim_number: Mapped[int] = mapped_column(BigInteger, default=0)  #: of its newest claim, over all jobs; 0: none yet
     lease_expires_at: Mapped[float | None]
     heartbeat_at: Mapped[float | None]
     attempt: Mapped[int] = mapped_column(default=0)
@@ -125,13 +127,16 @@ class Job(Base):
             "state NOT IN ('succeeded','failed','cancelled') OR finished_at IS NOT NULL", name="final_has_end"
         ),
         Index(None, "owner", "created_at", "id"),
-        Index(None, "state", "priority", "queued_at"),
+        Index(None, "owner", "claim_number"),
     )
 
     @property
     def shown_state(self) -> ShownState:
         """The state that clients see."""
         return shown_state(JobState(self.state), Desired(self.desired))
+
+
+Index("ix_jobs_turn", Job.state, Job.owner, Job.priority.desc(), Job.queued_at, Job.id)  # `waiting.in_turn`
 
 
 class JobEvent(Base):
@@ -258,3 +263,4 @@ class Counter(Base):
 
 
 PUBLICATIONS = "publications"
+CLAIMS = "claims"
