@@ -18,6 +18,7 @@ from api import (
     routes_checkpoints,
     routes_curves,
     routes_health,
+    routes_job_actions,
     routes_jobs,
     routes_predictions,
 )
@@ -75,6 +76,7 @@ def create_app(
     app.include_router(documentation.router)
     locked = [] if key is None else [Depends(documentation.bearer)]
     app.include_router(routes_jobs.router, dependencies=locked)
+    app.include_router(routes_job_actions.router, dependencies=locked)
     app.include_router(routes_curves.router, dependencies=locked)
     app.include_router(routes_predictions.router, dependencies=locked)
     app.include_router(routes_checkpoints.router, dependencies=locked)

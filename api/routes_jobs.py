@@ -1,4 +1,4 @@
-"""`/jobs`: queue a training run, look at it, stop it."""
+"""`/jobs`: queue a training run, look at it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from trainyard.errors import (
     DatabaseUnavailable,
     DatasetNotFound,
     IdempotencyConflict,
-    IllegalTransition,
     InvalidConfig,
     InvalidRequest,
     JobNotFound,
@@ -188,22 +187,6 @@ def _metadata_filters(request: Request) -> dict[str, str]:
 @router.get("/{job_id}", summary="Get a job", responses=errors.responses(JobNotFound, DatabaseUnavailable))
 def get_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> JobRead:
     """One job: its state, progress, metrics and checkpoints."""
-    with services.database.reading() as session:
-        return describe_jobs(session, [jobs.get_job(session, caller, job_id)])[0]
-
-
-@router.post(
-    "/{job_id}/cancel",
-    status_code=202,
-    summary="Cancel a job",
-    response_description="The job: `cancelled`, or `cancelling` until its step and a checkpoint are done.",
-    responses=errors.responses(JobNotFound, IllegalTransition, DatabaseUnavailable),
-)
-def cancel_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> JobRead:
-    """Stop a job for good: a queued one at once, a running one at its next step. Repeating it is harmless."""
-    with services.database.writing() as session:
-        jobs.cancel(session, caller, job_id)
-    services.reconciler.wake()
     with services.database.reading() as session:
         return describe_jobs(session, [jobs.get_job(session, caller, job_id)])[0]
 

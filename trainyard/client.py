@@ -62,6 +62,14 @@ class Client:
         """Ask for a job's end."""
         return self._request("POST", f"/jobs/{job_id}/cancel")
 
+    def pause_job(self, job_id: str) -> Json:
+        """Let a job wait: it writes a checkpoint and frees its slot."""
+        return self._request("POST", f"/jobs/{job_id}/pause")
+
+    def resume_job(self, job_id: str) -> Json:
+        """Put a paused job back into the queue."""
+        return self._request("POST", f"/jobs/{job_id}/resume")
+
     def list_datasets(self) -> list[Json]:
         """The newest hundred datasets that jobs can train on, the built-in ones included."""
         page = self._request("GET", "/datasets", params={"limit": 100})

@@ -76,3 +76,11 @@ def list_state_changes(session: Session, job_ids: Iterable[str]) -> dict[str, li
     for event in session.scalars(query):
         changes[event.job_id].append(event)
     return changes
+
+
+def has_event(session: Session, job_id: str, event_type: EventType, reason: str) -> bool:
+    """Whether a job's log has such an event."""
+    query = select(JobEvent.seq).where(
+        JobEvent.job_id == job_id, JobEvent.type == event_type.value, JobEvent.reason == reason
+    )
+    return session.scalar(query.limit(1)) is not None

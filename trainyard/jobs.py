@@ -1,4 +1,4 @@
-"""Jobs as their owner sees them: submit, look, list, cancel; and `move`, the one function that writes a job's state."""
+"""Jobs as their owner sees them: submit, look, list, cancel, pause, resume; and `move`, which alone writes a state."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from sqlalchemy.orm import Session, joinedload
 
 from trainyard.database import now, update_rows
 from trainyard.errors import IllegalTransition, InvalidRequest, JobNotFound
-from trainyard.events import EventType, append_event
+from trainyard.events import EventType, append_event, has_event
 from trainyard.ids import has_form, new_id
 from trainyard.pages import Page, get_page
 from trainyard.states import MOVES, Desired, JobState, ShownState, stored_states
 from trainyard.tables import Dataset, Job, Outbox
+
+RESUMED = "resumed"  # the reason of the move that a resume makes
 
 
 @dataclass(frozen=True)
@@ -135,14 +137,63 @@ def cancel(session: Session, owner: str, job_id: str) -> Job:
         job = get_job(session, owner, job_id)
         if done:
             return job
-    raise IllegalTransition(f"job {job_id} changes too fast right now ({job.state}): try again")
+    raise _changes_too_fast(job)
+
+
+def pause(session: Session, owner: str, job_id: str) -> Job:
+    """Ask a job to wait for a resume: at once if no worker has it, else at its next step. Repeating it is harmless.
+
+    Raises:
+        JobNotFound: see `get_job`.
+        IllegalTransition: the job has ended or is told to.
+    """
+    job = get_job(session, owner, job_id)
+    for _ in range(3):  # as in `cancel`
+        shown = job.shown_state
+        if shown in {ShownState.PAUSED, ShownState.PAUSING}:
+            return job
+        if shown not in {ShownState.QUEUED, ShownState.RUNNING}:
+            raise IllegalTransition(f"job {job_id} is {shown}: only a queued or running job can be paused")
+        done = (
+            _ask_running_job(session, job, Desired.PAUSE)
+            if shown is ShownState.RUNNING
+            else move(session, job.id, JobState.QUEUED, JobState.PAUSED, reason="paused", values={"desired": "pause"})
+        )
+        job = get_job(session, owner, job_id)
+        if done:
+            return job
+    raise _changes_too_fast(job)
+
+
+def resume(session: Session, owner: str, job_id: str) -> Job:
+    """Put a paused job back into the queue; it goes on from its newest checkpoint. Repeating it is harmless.
+
+    Raises:
+        JobNotFound: see `get_job`.
+        IllegalTransition: the job is not paused, and not because it was resumed before.
+    """
+    job = get_job(session, owner, job_id)
+    if job.state == JobState.PAUSED.value:
+        move(session, job.id, JobState.PAUSED, JobState.QUEUED, reason=RESUMED, values={"not_before": 0.0})
+        job = get_job(session, owner, job_id)
+    goes_on = job.shown_state in {ShownState.QUEUED, ShownState.RUNNING}
+    if goes_on and has_event(session, job.id, EventType.STATE, RESUMED):
+        return job
+    hint = (
+        ": wait until it is paused" if job.shown_state is ShownState.PAUSING else ": only a paused job can be resumed"
+    )
+    raise IllegalTransition(f"job {job_id} is {job.shown_state}{hint}")
+
+
+def _changes_too_fast(job: Job) -> IllegalTransition:
+    return IllegalTransition(f"job {job.id} changes too fast right now ({job.shown_state}): try again")
 
 
 def _ask_running_job(session: Session, job: Job, wish: Desired) -> bool:
-    """Write what a running job should do; its worker reads it within a tick. False: it stopped running just now."""
+    """Write what a running job should do; its worker reads it within a tick. False: it changed just now."""
     if job.desired == wish.value:
         return True
-    running = update(Job).where(Job.id == job.id, Job.state == JobState.RUNNING.value)
+    running = update(Job).where(Job.id == job.id, Job.state == JobState.RUNNING.value, Job.desired == job.desired)
     if update_rows(session, running.values(desired=wish.value)) != 1:
         return False
     append_event(session, job.id, EventType.STATE, reason="requested")

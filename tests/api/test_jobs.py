@@ -227,3 +227,35 @@ def test_not_a_number_in_metrics_is_null(served: Served) -> None:
     job = served.http.get(f"/jobs/{job_id}").json()
     assert job["metrics"] == {"val_top1": 0.5, "val_loss": None}
     assert job["best"]["checkpoint"] == job["latest_checkpoint"] == checkpoint.id
+
+
+class TestPauseAndResume:
+    def test_a_queued_job_waits_and_goes_on(self, http: httpx.Client) -> None:
+        job_id = http.post("/jobs", json={"dataset": "digits"}).json()["id"]
+        for _ in range(2):
+            answer = http.post(f"/jobs/{job_id}/pause")
+            assert (answer.status_code, answer.json()["state"]) == (202, "paused")
+        for _ in range(2):
+            answer = http.post(f"/jobs/{job_id}/resume")
+            assert (answer.status_code, answer.json()["state"]) == (202, "queued")
+        history = [(change["state"], change["reason"]) for change in answer.json()["state_history"]]
+        assert history == [("queued", "submitted"), ("paused", "paused"), ("queued", "resumed")]
+
+    def test_a_running_job_is_pausing_until_its_worker_has_stopped_it(self, served: Served) -> None:
+        job_id = served.add_job()
+        assert served.http.post(f"/jobs/{job_id}/pause").json()["state"] == "pausing"
+        assert [job["id"] for job in served.http.get("/jobs?state=pausing").json()["data"]] == [job_id]
+        assert "pausing" in error_of(served.http.post(f"/jobs/{job_id}/resume"), 409, "illegal_transition")["message"]
+        assert served.http.post(f"/jobs/{job_id}/cancel").json()["state"] == "cancelling"
+        error_of(served.http.post(f"/jobs/{job_id}/pause"), 409, "illegal_transition")
+
+    @pytest.mark.parametrize("action", ["pause", "resume"])
+    def test_a_final_state_never_changes(self, http: httpx.Client, action: str) -> None:
+        job_id = http.post("/jobs", json={"dataset": "digits"}).json()["id"]
+        http.post(f"/jobs/{job_id}/cancel")
+        error = error_of(http.post(f"/jobs/{job_id}/{action}"), 409, "illegal_transition")
+        assert "cancelled" in error["message"]
+
+    @pytest.mark.parametrize("action", ["pause", "resume"])
+    def test_an_unknown_job_is_404(self, http: httpx.Client, action: str) -> None:
+        error_of(http.post(f"/jobs/job_0/{action}"), 404, "job_not_found")

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from tests.trainyard import yardbook as yb
-from trainyard import idempotency, jobs
+from trainyard import idempotency, jobs, leases
 from trainyard.database import Database
 from trainyard.errors import IdempotencyConflict, IllegalTransition, InvalidRequest, JobNotFound
 from trainyard.events import list_state_changes
 from trainyard.states import MOVES, Desired, JobState, ShownState, shown_state, stored_states
-from trainyard.tables import IdempotencyKey, Outbox
+from trainyard.tables import IdempotencyKey, Job, Outbox
 
 
 def test_a_submitted_job_has_its_event_and_its_bell(books: Database) -> None:
@@ -31,7 +34,7 @@ def test_an_unknown_job_is_not_found(books: Database, job_id: str) -> None:
 def test_another_owners_job_is_not_there(books: Database) -> None:
     job_id = yb.submit(books, "bob")
     with books.writing() as session:
-        for action in (jobs.get_job, jobs.cancel):
+        for action in (jobs.get_job, jobs.cancel, jobs.pause, jobs.resume):
             with pytest.raises(JobNotFound):
                 action(session, "alice", job_id)
         assert jobs.list_jobs(session, "alice", limit=10).items == []
@@ -99,6 +102,103 @@ def test_cancel_in_every_state(books: Database, state: str) -> None:
     assert shown == again == ("cancelling" if state == "running" else "cancelled")
     with books.reading() as session:
         assert len(list_state_changes(session, [job_id])[job_id]) == {"running": 3, "cancelled": 1}.get(state, 2)
+
+
+@pytest.mark.parametrize("state", ["queued", "paused", "running", "cancelled", "succeeded", "failed"])
+def test_pause_in_every_state(books: Database, state: str) -> None:
+    job_id = yb.submit(books)
+    if state == "running":
+        yb.claim(books)
+    elif state == "paused":
+        yb.act(books, jobs.pause, job_id)
+    elif state != "queued":
+        yb.write(books, job_id, state=state, finished_at=1.0)
+    if state in {"cancelled", "succeeded", "failed"}:
+        with pytest.raises(IllegalTransition, match=state):
+            yb.act(books, jobs.pause, job_id)
+        return
+    shown = yb.act(books, jobs.pause, job_id).shown_state
+    again = yb.act(books, jobs.pause, job_id).shown_state
+    assert shown == again == ("pausing" if state == "running" else "paused")
+    assert yb.try_claim(books) is None, "a paused job waits for its owner"
+    with books.reading() as session:
+        changes = [event.state for event in list_state_changes(session, [job_id])[job_id]]
+    assert changes == (["queued", "running", "pausing"] if state == "running" else ["queued", "paused"])
+
+
+def test_a_paused_job_goes_back_into_the_queue_with_a_bell(books: Database) -> None:
+    job_id = yb.submit(books)
+    yb.act(books, jobs.pause, job_id)
+    yb.write(books, job_id, not_before=9e9)
+    with books.writing() as session:
+        session.execute(delete(Outbox))
+    assert yb.act(books, jobs.resume, job_id).state == "queued"
+    assert yb.act(books, jobs.resume, job_id).state == "queued", "repeating it is harmless"
+    with books.reading() as session:
+        assert list(session.scalars(select(Outbox.job_id))) == [job_id]
+    yb.claim(books)
+    assert yb.act(books, jobs.resume, job_id).state == "running"
+    yb.act(books, jobs.pause, job_id)
+    with pytest.raises(IllegalTransition, match="pausing"):
+        yb.act(books, jobs.resume, job_id)
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "cancelling", "cancelled", "succeeded", "failed"])
+def test_only_a_paused_job_can_be_resumed(books: Database, state: str) -> None:
+    job_id = yb.submit(books)
+    if state in {"running", "cancelling"}:
+        yb.claim(books)
+    if state == "cancelling":
+        yb.act(books, jobs.cancel, job_id)
+    if state in {"cancelled", "succeeded", "failed"}:
+        yb.write(books, job_id, state=state, finished_at=1.0)
+    with pytest.raises(IllegalTransition, match=state):
+        yb.act(books, jobs.resume, job_id)
+    assert yb.look(books, job_id).shown_state == state
+
+
+def test_a_cancel_replaces_a_pause_and_never_the_other_way(books: Database) -> None:
+    job_id = yb.submit(books)
+    yb.claim(books)
+    yb.act(books, jobs.pause, job_id)
+    assert yb.act(books, jobs.cancel, job_id).shown_state == "cancelling"
+    with pytest.raises(IllegalTransition, match="cancelling"):
+        yb.act(books, jobs.pause, job_id)
+    assert yb.look(books, job_id).desired == "cancel"
+
+
+def test_a_paused_job_can_be_cancelled(books: Database) -> None:
+    job_id = yb.submit(books)
+    yb.act(books, jobs.pause, job_id)
+    assert yb.act(books, jobs.cancel, job_id).state == "cancelled"
+
+
+@pytest.mark.parametrize("between", [jobs.cancel, None])
+def test_a_pause_that_looked_before_another_change_does_not_undo_it(
+    books: Database, between: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between our look and our write: a cancel of the running job, or the claim of the queued one."""
+    job_id = yb.submit(books)
+    if between is not None:
+        yb.claim(books)
+    real, looks = jobs.get_job, iter([True])
+
+    def look_then_change(session: Session, owner: str, wanted: str) -> Any:
+        job = real(session, owner, wanted)
+        if next(looks, False):
+            session.expunge(job)
+            if between is not None:
+                session.execute(update(Job).where(Job.id == job_id).values(desired="cancel"))
+            else:
+                assert leases.claim(session, "wrk_a", 60)
+        return job
+
+    monkeypatch.setattr(jobs, "get_job", look_then_change)
+    if between is not None:
+        with pytest.raises(IllegalTransition, match="cancelling"):
+            yb.act(books, jobs.pause, job_id)
+    else:
+        assert yb.act(books, jobs.pause, job_id).shown_state == "pausing"
 
 
 def test_final_states_have_no_moves_and_every_state_is_shown() -> None:

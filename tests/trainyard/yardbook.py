@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from trainyard import checkpoints, jobs, leases
 from trainyard.checkpoints import CheckpointKind, NewCheckpoint
@@ -50,6 +52,11 @@ def try_claim(books: Database, worker: str = "wrk_a") -> str | None:
 def look(books: Database, job_id: str) -> Job:
     with books.reading() as session:
         return session.scalars(select(Job).where(Job.id == job_id)).one()
+
+
+def act(books: Database, action: Callable[[Session, str, str], Job], job_id: str) -> Job:
+    with books.writing() as session:
+        return action(session, OWNER, job_id)
 
 
 def write(books: Database, job_id: str, **values: Any) -> None:
