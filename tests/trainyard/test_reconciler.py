@@ -9,10 +9,10 @@ from sqlalchemy import func, select, update
 from tests.trainyard import yardbook as yb
 from trainyard.database import Database, now
 from trainyard.queue import SilentBell
-from trainyard.reconciler import Garbage, Reaper, Reconciler, Relay
+from trainyard.reconciler import Reaper, Reconciler, Relay
 from trainyard.settings import Settings
 from trainyard.storage import LocalStorage
-from trainyard.tables import Checkpoint, Outbox
+from trainyard.tables import Outbox
 
 
 class Clock:
@@ -107,21 +107,6 @@ def test_a_reaper_that_was_late_gives_grace_once(books: Database) -> None:
     yb.write(books, job_id, lease_expires_at=1.0)
     clock.at += 10
     assert reaper.tick() == [job_id]
-
-
-def test_garbage_removes_pruned_folders_after_the_grace(books: Database, tmp_path: Path) -> None:
-    yb.submit(books)
-    lease = yb.claim(books)
-    first, *_rest = (yb.commit(books, lease, step) for step in (10, 20, 30))
-    with books.reading() as session:
-        key = session.get_one(Checkpoint, first).key
-    folder = tmp_path / key
-    folder.mkdir(parents=True)
-    Garbage(books, LocalStorage(tmp_path), grace_s=100).tick()
-    assert folder.exists()
-    Garbage(books, LocalStorage(tmp_path), grace_s=0).tick()
-    assert not folder.exists()
-    assert yb.statuses(books)[first] == "deleted"
 
 
 def test_a_frozen_queue_does_not_hold_up_the_reaper(books: Database, tmp_path: Path) -> None:
