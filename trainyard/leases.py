@@ -18,7 +18,8 @@ from trainyard.events import EventType, append_event
 from trainyard.failures import DISK_FULL_WAIT_S, FAILURES, backoff_s, get_failure
 from trainyard.jobs import move
 from trainyard.states import Desired, JobState
-from trainyard.tables import Job
+from trainyard.tables import CLAIMS, Counter, Job
+from trainyard.waiting import in_turn, read_clock
 
 
 @dataclass(frozen=True)
@@ -52,35 +53,34 @@ class Ending:
     weights_sha256: str | None = None
 
 
-def claim(session: Session, worker_id: str, ttl_s: float) -> tuple[Job, Lease] | None:
-    """Take the next job that may run; None if there is none.
+def claim(
+    session: Session, worker_id: str, ttl_s: float, *, slot: int = 0, max_running_per_owner: int | None = None
+) -> tuple[Job, Lease] | None:
+    """Take the job whose turn it is (see `waiting`); None if there is none.
 
-    The highest priority first, then the longest waiting. Two workers never get the same one: PostgreSQL skips rows that
-    another claim has locked, SQLite has one writer at a time.
+    Claims are numbered, and the number's row stays locked to the commit: one claim at a time, so each sees what the one
+    before took, and no two give an owner more than the limit. A row that somebody else holds is left for later.
     """
-    waiting = (
-        select(Job.id)
-        .where(Job.state == JobState.QUEUED.value, Job.desired == Desired.RUN.value, Job.not_before <= now())
-        .order_by(Job.priority.desc(), Job.queued_at, Job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    job_id = session.scalar(waiting)
-    if job_id is None:
-        return None
+    number = update(Counter).where(Counter.name == CLAIMS).values(value=Counter.value + 1).returning(Counter.value)
+    claim_number = session.execute(number.execution_options(synchronize_session=False)).scalar_one()
     lease_columns = {
         "lease_epoch": Job.lease_epoch + 1,
         "attempt": Job.attempt + 1,
+        "claim_number": claim_number,
         "lease_owner": worker_id,
+        "slot": slot,
         "lease_expires_at": now() + ttl_s,
         "heartbeat_at": now(),
     }
-    if not move(
-        session, job_id, JobState.QUEUED, JobState.RUNNING, reason="claimed", values=lease_columns, worker_id=worker_id
-    ):
-        return None
-    job = session.scalars(select(Job).where(Job.id == job_id).options(joinedload(Job.dataset))).one()
-    return job, Lease(job_id, job.lease_epoch, worker_id)
+    for turn in in_turn(session, read_clock(session), max_running_per_owner):
+        free = select(Job.id).where(Job.id == turn.job_id, Job.desired == Desired.RUN.value)
+        if session.scalar(free.with_for_update(skip_locked=True)) is None:
+            continue
+        origin, target = JobState.QUEUED, JobState.RUNNING
+        if move(session, turn.job_id, origin, target, reason="claimed", values=lease_columns, worker_id=worker_id):
+            job = session.scalars(select(Job).where(Job.id == turn.job_id).options(joinedload(Job.dataset))).one()
+            return job, Lease(job.id, job.lease_epoch, worker_id)
+    return None
 
 
 def heartbeat(session: Session, lease: Lease, ttl_s: float, **columns: Any) -> Desired:
