@@ -83,7 +83,8 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(default=0)
     max_runtime_s: Mapped[float | None]
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
-    init_from: Mapped[str | None]
+    init_from: Mapped[str | None]  #: a checkpoint whose weights it begins with
+    resume_from: Mapped[str | None]  #: a checkpoint whose full training state it begins with
 
     state: Mapped[str] = mapped_column(default=JobState.QUEUED.value)
     desired: Mapped[str] = mapped_column(default=Desired.RUN.value)
@@ -220,6 +221,15 @@ class Outbox(Base):
 
     id: Mapped[int] = mapped_column(_RowNumber, primary_key=True)
     job_id: Mapped[str]
+    created_at: Mapped[float]
+
+
+class Removal(Base):
+    """A file or folder in the storage whose owner is out of the books: to be removed, however often that is cut off."""
+
+    __tablename__ = "removals"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
     created_at: Mapped[float]
 
 
