@@ -59,7 +59,13 @@ def test_every_setting_can_be_made(name: str) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_a_variable_that_is_not_set_is_not_passed_on_as_an_empty_one(name: str) -> None:
     given = {key for key, value in SERVICES[name]["environment"].items() if value is not None}
-    assert given <= {"TRAINYARD_DATA_DIR", "TRAINYARD_DATABASE_URL", "TRAINYARD_REDIS_URL", *API_ONLY}
+    assert given <= {
+        "TRAINYARD_DATA_DIR",
+        "TRAINYARD_DATABASE_URL",
+        "TRAINYARD_REDIS_URL",
+        "TRAINYARD_LOCKS_DIR",
+        *API_ONLY,
+    }
     # a name alone; `${PIP_NO_INDEX:-}` would hide what the base image says from pip
     assert all(re.fullmatch("PIP_[A-Z_]+", argument) for argument in SERVICES[name]["build"]["args"])
 

@@ -66,6 +66,18 @@ class Settings(BaseSettings):
     max_failures: int = Field(3, ge=1, le=100)
     """Crashes, hangs or lost leases without a new checkpoint between them after which a job fails with `crash_loop`."""
 
+    max_running_per_owner: int | None = Field(None, ge=1)
+    """Jobs of one owner that run at once at most. Default: no limit. Set it to the same for API and workers."""
+
+    idle_poll_s: float = Field(5, gt=0)
+    """Seconds between two looks of a worker with a free slot for a job that no bell told it of."""
+
+    locks_dir: Path | None = None
+    """Folder of the GPUs' locks, the same for all workers of a machine. Default: in its folder for temporary files.
+
+    Workers in containers need one that they share.
+    """
+
     lease_ttl_s: float = Field(60, gt=0)
     """Seconds after its last heartbeat at which a worker's right to write for a job ends."""
 
