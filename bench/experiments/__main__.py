@@ -1,6 +1,6 @@
 """The experiments of the AlexNet paper on small pictures: what each of its ideas does, one command each.
 
-    .venv/bin/python -m bench.experiments relu|lrn|pooling|towers|dropout [--seeds 5]
+    .venv/bin/python -m bench.experiments relu|lrn|pooling|towers|dropout [--seeds 3]
     .venv/bin/python -m bench.experiments rates
 
 An experiment trains networks that differ in the named options only, each with several seeds, and prints tables. Every

@@ -43,7 +43,7 @@ class Experiment:
     arms: tuple[Arm, ...]
     shared: Mapping[str, Any]  #: what all arms have differently from REDUCED
     num_train: int = 15_000  #: the first so many training images, as many of each class
-    num_seeds: int = 5
+    num_seeds: int = 3
     candidates: tuple[Mapping[str, Any], ...] = ()  #: of which each arm takes what reaches `until_error` soonest
     until_error: float | None = None  #: training error at which a run ends; how soon it does is what is compared
     tests: bool = True  #: whether the test split is read, once, at the end of each run
@@ -65,7 +65,6 @@ EXPERIMENTS = {
             *({"lr": lr, "init": init} for lr in (0.01, 0.003, 0.03) for init in ("he_normal", "glorot")),
             *({"lr": lr, "init": "he_normal"} for lr in (0.006, 0.001)),  # both were sooner there with he_normal
         ),
-        num_seeds=3,
         until_error=0.1,
         tests=False,
     ),
@@ -93,7 +92,6 @@ EXPERIMENTS = {
         arms=(Arm("dropout", {"dropout": 0.5}), Arm("without", {"dropout": 0.0})),
         shared={"fc_widths": (1024, 1024), "flip": False, "epochs": 25},
         num_train=5_000,
-        num_seeds=3,
     ),
     "rates": Experiment(
         "Which learning rate for lrn, pooling, towers and dropout? Judged by validation, the test split left out.",
