@@ -21,6 +21,7 @@ from api import (
     routes_job_actions,
     routes_jobs,
     routes_predictions,
+    routes_workers,
 )
 from api.middleware import Authentication, BodyLimit, LastResort, RequestId, SecurityHeaders
 from api.runtime import Runtime, TorchRuntime
@@ -81,6 +82,7 @@ def create_app(
     app.include_router(routes_predictions.router, dependencies=locked)
     app.include_router(routes_checkpoints.router, dependencies=locked)
     app.include_router(routes_catalogue.router, dependencies=locked)
+    app.include_router(routes_workers.router, dependencies=locked)
     return app
 
 

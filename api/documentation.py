@@ -32,6 +32,7 @@ TAGS = [
     {"name": "checkpoints", "description": "What jobs leave behind: weights, metrics and checksums."},
     {"name": "datasets", "description": "Labelled images to train on."},
     {"name": "recipes", "description": "Named, complete sets of hyper-parameters, which a job may override."},
+    {"name": "workers", "description": "Who trains, and what waits to be trained."},
     {"name": "health", "description": "For load balancers and monitors; needs no key."},
 ]
 

@@ -66,4 +66,4 @@ def _act(action: Callable[[Session, str, str], Job], services: Services, caller:
         action(session, caller, job_id)
     services.reconciler.wake()
     with services.database.reading() as session:
-        return describe_jobs(session, [jobs.get_job(session, caller, job_id)])[0]
+        return describe_jobs(session, services.settings, [jobs.get_job(session, caller, job_id)])[0]

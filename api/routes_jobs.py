@@ -6,7 +6,6 @@ import secrets
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
-from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -18,7 +17,6 @@ from api.routes_checkpoints import describe_checkpoints
 from api.schemas import MAX_METADATA, CheckpointRead, JobCreate, JobRead, ListRead
 from api.services import CallerDep, Services, ServicesDep
 from trainyard import checkpoints, datasets, idempotency, jobs
-from trainyard.database import now
 from trainyard.errors import (
     Conflict,
     DatabaseUnavailable,
@@ -32,9 +30,10 @@ from trainyard.errors import (
 )
 from trainyard.events import list_state_changes
 from trainyard.jobs import NewJob
+from trainyard.settings import Settings
 from trainyard.states import ShownState
 from trainyard.tables import Job
-from trainyard.workers import count_live
+from trainyard.waiting import find_positions, get_outlook
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -104,7 +103,7 @@ def create_job(
         response.headers["Idempotent-Replayed"] = "true"
     response.headers["Location"] = f"/jobs/{job_id}"
     with services.database.reading() as session:
-        return describe_jobs(session, [jobs.get_job(session, caller, job_id)])[0]
+        return describe_jobs(session, services.settings, [jobs.get_job(session, caller, job_id)])[0]
 
 
 def _submit_once(services: Services, caller: str, body: JobCreate, key: str | None) -> tuple[str, bool]:
@@ -167,7 +166,7 @@ def list_jobs(
         page = jobs.list_jobs(
             session, caller, limit=limit, after=after, state=state, dataset_id=dataset_id, metadata=wanted
         )
-        return ListRead[JobRead].of(describe_jobs(session, page.items), has_more=page.has_more)
+        return ListRead[JobRead].of(describe_jobs(session, services.settings, page.items), has_more=page.has_more)
 
 
 def _metadata_filters(request: Request) -> dict[str, str]:
@@ -188,7 +187,7 @@ def _metadata_filters(request: Request) -> dict[str, str]:
 def get_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> JobRead:
     """One job: its state, progress, metrics and checkpoints."""
     with services.database.reading() as session:
-        return describe_jobs(session, [jobs.get_job(session, caller, job_id)])[0]
+        return describe_jobs(session, services.settings, [jobs.get_job(session, caller, job_id)])[0]
 
 
 @router.get(
@@ -205,9 +204,9 @@ def list_checkpoints_of_job(
         return ListRead[CheckpointRead].of(describe_checkpoints(session, page.items), has_more=page.has_more)
 
 
-def describe_jobs(session: Session, rows: list[Job]) -> list[JobRead]:
-    """Jobs as clients see them, by three queries for any number of them."""
+def describe_jobs(session: Session, settings: Settings, rows: list[Job]) -> list[JobRead]:
+    """Jobs as clients see them, by a few queries for any number of them."""
     changes = list_state_changes(session, [job.id for job in rows])
-    moment = float(session.scalar(select(now())) or 0.0)
-    num_workers = count_live(session)
-    return [JobRead.of(job, changes[job.id], moment=moment, num_workers=num_workers) for job in rows]
+    outlook = get_outlook(session, {job.owner for job in rows}, settings.max_running_per_owner)
+    positions = find_positions(session, rows, outlook)
+    return [JobRead.of(job, changes[job.id], outlook=outlook, position=positions.get(job.id)) for job in rows]

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from trainyard.states import ShownState
 from trainyard.tables import Checkpoint, Job, JobEvent
+from trainyard.waiting import Outlook, WaitsFor
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 MAX_METADATA = 16
@@ -132,8 +133,10 @@ class JobRead(BaseModel):
     """Crashes, hangs and lost leases since the last new checkpoint."""
     max_failures: int
     """So many `failures` end the job as `failed` with `crash_loop`."""
-    waiting_for: Literal["no_live_worker", "retry_backoff", "a_free_slot"] | None
-    """What a queued job waits for."""
+    waiting_for: WaitsFor | None
+    """What a queued job waits for right now; `GET /queue` says the same."""
+    queue_position: int | None
+    """Of a queued job, from 1, over all owners' jobs; null where it is none of the first thousand."""
     created_at: datetime
     queued_at: datetime
     """When it went into the queue last."""
@@ -159,14 +162,14 @@ class JobRead(BaseModel):
     """Where to go from here."""
 
     @classmethod
-    def of(cls, job: Job, changes: Iterable[JobEvent], *, moment: float, num_workers: int) -> Self:
+    def of(cls, job: Job, changes: Iterable[JobEvent], *, outlook: Outlook, position: int | None) -> Self:
         """The job as clients see it.
 
         Args:
             job: with its dataset loaded.
             changes: its state events, oldest first.
-            moment: the database's clock.
-            num_workers: live ones.
+            outlook: how things stand for its owner.
+            position: in the queue.
         """
         return cls(
             id=job.id,
@@ -188,7 +191,8 @@ class JobRead(BaseModel):
             attempt=job.attempt,
             failures=job.failures,
             max_failures=job.max_failures,
-            waiting_for=_waiting_for(job, moment, num_workers),
+            waiting_for=outlook.waits_for(job),
+            queue_position=position,
             created_at=to_time(job.created_at),
             queued_at=to_time(job.queued_at),
             started_at=to_time_or_none(job.started_at),
@@ -322,13 +326,3 @@ def _progress(job: Job) -> Progress:
         images_per_s=reported.get("images_per_s"),
         eta_s=reported.get("eta_s"),
     )
-
-
-def _waiting_for(
-    job: Job, moment: float, num_workers: int
-) -> Literal["no_live_worker", "retry_backoff", "a_free_slot"] | None:
-    if job.shown_state is not ShownState.QUEUED:
-        return None
-    if num_workers == 0:
-        return "no_live_worker"
-    return "retry_backoff" if job.not_before > moment else "a_free_slot"

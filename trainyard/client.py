@@ -70,6 +70,16 @@ class Client:
         """Put a paused job back into the queue."""
         return self._request("POST", f"/jobs/{job_id}/resume")
 
+    def list_workers(self, *, state: str | None = None) -> list[Json]:
+        """The newest hundred workers; without a state those that are not gone for an hour."""
+        page = self._request("GET", "/workers", params={"limit": 100} | ({"state": state} if state else {}))
+        return list(page["data"])
+
+    def list_queue(self) -> list[Json]:
+        """Your first hundred queued jobs, the next one to start first, each with what it waits for."""
+        page = self._request("GET", "/queue", params={"limit": 100})
+        return list(page["data"])
+
     def list_datasets(self) -> list[Json]:
         """The newest hundred datasets that jobs can train on, the built-in ones included."""
         page = self._request("GET", "/datasets", params={"limit": 100})

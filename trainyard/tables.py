@@ -18,7 +18,7 @@ from sqlalchemy import (
     String,
     UniqueConstraint,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, synonym
 
 from trainyard.states import Desired, JobState, ShownState, shown_state
 
@@ -261,6 +261,8 @@ class Worker(Base):
     last_seen_at: Mapped[float]
     draining: Mapped[bool] = mapped_column(default=False)
     stopped_at: Mapped[float | None]
+
+    created_at = synonym("started_at")  #: the name by which `pages` orders every table
 
 
 class Counter(Base):

@@ -119,7 +119,7 @@ class Station:
         while not self._ended.wait(SIGN_OF_LIFE_S):
             try:
                 with self._database.writing() as session:
-                    mark_seen(session, self.identity.id, draining=self._draining.is_set())
+                    mark_seen(session, self.identity, draining=self._draining.is_set())
             except DatabaseUnavailable:
                 log.warning("the database does not answer; no sign of life was written")
             except Exception:

@@ -28,6 +28,7 @@ FIELDS = [
     "failures",
     "max_failures",
     "waiting_for",
+    "queue_position",
     "created_at",
     "queued_at",
     "started_at",
