@@ -11,11 +11,11 @@ from trainyard.database import Database, now
 from trainyard.idempotency import forget_expired
 from trainyard.storage import Storage
 from trainyard.tables import Checkpoint
+from trainyard.workers import forget_gone
 
 STATE_FOLDER = "state"  # of a checkpoint: its training state, which goes before the rest
 
 
-from trainyard.workers import forget_gone
 class Garbage:
     """Removes the files of pruned checkpoints some time after their pruning, and keys that are too old."""
 
@@ -41,23 +41,8 @@ class Garbage:
             self._write(checkpoint_id, {"has_state": False})
         with self._database.writing() as session:
             forget_expired(session)
+            forget_gone(session)
 
     def _write(self, checkpoint_id: str, values: dict[str, object]) -> None:
         with self._database.writing() as session:
-            forget_gone(session)
-
-    @staticmethod
-    def _with_status(status: CheckpointStatus) -> Select[Checkpoint]:
-        return select(Checkpoint).where(Checkpoint.status == status.value)
-
-    def _take_back(self) -> None:
-        """Un-prune what came into use in the same moment in which it was pruned: neither could see the other."""
-        with self._database.writing() as session:
-            pruned = Checkpoint.status == CheckpointStatus.PRUNED.value
-            statement = update(Checkpoint).where(pruned, is_in_use())
-            values = {"status": CheckpointStatus.COMMITTED.value, "pruned_at": None}
-            session.execute(statement.values(values).execution_options(synchronize_session=False))
-            has_state = (Checkpoint.has_state, Checkpoint.state_pruned_at.is_not(None))
-            state = update(Checkpoint).where(*has_state, is_resumed_from()).values(state_pruned_at=None)
-            session.execute(state.execution_options(synchronize_session=False))
             session.execute(update(Checkpoint).where(Checkpoint.id == checkpoint_id).values(values))
