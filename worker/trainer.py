@@ -19,6 +19,9 @@ Report = dict[str, Any]
 
 NICENESS = 5  # training gives way to predictions on the same cores
 OOM_SCORE = 500  # when memory runs out the kernel takes the trainer, not its worker
+#: For its next piece of work, a thread spins a quarter of a millisecond before it sleeps (libgomp; others sleep at
+#: once). Without, steps of small batches take a fifth longer; for longer, it would burn what predictions could use.
+_BRIEF_WAIT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
 _PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "OMP_", "OPENBLAS_", "MKL_", "NCCL_")
 
@@ -26,7 +29,7 @@ _PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "OMP_", "OPENBLAS_", "MKL_", "NCCL_")
 def scrubbed_environment(threads: int) -> dict[str, str]:
     """The environment of a child that computes: no address, key or password of any service."""
     kept = {k: v for k, v in os.environ.items() if k in _PASSED_ON or k.startswith(_PASSED_ON_PREFIXES)}
-    return kept | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+    return kept | {"OMP_NUM_THREADS": str(threads), **_BRIEF_WAIT, "PYTHONUNBUFFERED": "1"}
 
 
 class TrainerProcess:
