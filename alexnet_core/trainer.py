@@ -198,7 +198,8 @@ def _train(spec: dict[str, Any], commands: Commands, reports: Reports) -> dict[s
         config=config, pack=pack, seed=int(spec["seed"]), checkpoint_root=Path(spec["checkpoint_root"]),
         job_id=spec["job_id"], lease_epoch=spec["lease_epoch"], device=spec.get("device") or "cpu",
         recovery_every_s=float(spec.get("recovery_every_s") or 60), resume_from=_path(spec.get("resume_from")),
-        best_checkpoint=_path(spec.get("best_checkpoint")), failpoints=spec.get("failpoints") or {},
+        best_checkpoint=_path(spec.get("best_checkpoint")), init_from=_path(spec.get("init_from")),
+        max_runtime_s=spec.get("max_runtime_s"), failpoints=spec.get("failpoints") or {},
     )  # fmt: skip
     folder, reporting = _path(spec.get("tensorboard_dir")), ReportingHooks(commands, reports)
     with beside_event_files(reporting, folder, attempt=run.lease_epoch) as hooks:

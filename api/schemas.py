@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from trainyard.json_values import finite
 from trainyard.states import ShownState
 from trainyard.tables import Checkpoint, Job, JobEvent
 from trainyard.waiting import Outlook, WaitsFor
@@ -302,17 +302,6 @@ def to_time(seconds: float) -> datetime:
 def to_time_or_none(seconds: float | None) -> datetime | None:
     """The same where there may be none."""
     return None if seconds is None else to_time(seconds)
-
-
-def finite(value: Any) -> Any:
-    """A JSON value with None where it holds NaN or an infinity, which JSON has no words for."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [finite(item) for item in value]
-    return value
 
 
 def _progress(job: Job) -> Progress:

@@ -153,6 +153,14 @@ def find_resumable(session: Session, job_id: str) -> Checkpoint | None:
     return session.scalars(query).one_or_none()
 
 
+def find_usable(session: Session, checkpoint_id: str | None, *, with_state: bool = False) -> Checkpoint | None:
+    """A checkpoint by its id, if it can be used, and with its training state if that is asked for; whoever owns it."""
+    query = _committed().where(Checkpoint.id == checkpoint_id)
+    if with_state:
+        query = query.where(Checkpoint.has_state, Checkpoint.state_pruned_at.is_(None))
+    return session.scalars(query).one_or_none()
+
+
 def get_checkpoint(session: Session, owner: str, checkpoint_id: str) -> Checkpoint:
     """One checkpoint that can be used.
 

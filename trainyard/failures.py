@@ -26,6 +26,8 @@ _TABLE = [
     Failure("preparation_failed", "The dataset could not be prepared; the next try may succeed.", True),
     Failure("checkpoint_corrupt", "The checkpoint to go on from was damaged; the one before it is taken.", True, False),
     Failure("disk_full", "The disk is full; the job goes on by itself once there is room.", True, False),
+    Failure("max_runtime", "The job has trained for as long as its max_runtime_s allows.", False),
+    Failure("no_valid_checkpoint", "The checkpoint that the job was to begin with is damaged or gone.", False),
     Failure("out_of_memory", "The device's memory does not hold this job: lower batch_size or image_px.", False),
     Failure("diverged", "The loss is no longer a finite number: lower lr, or use another recipe.", False),
     Failure("dataset_unavailable", "The dataset's source is not there.", False),
@@ -42,7 +44,6 @@ _TABLE = [
     Failure("image_too_large", "An image of the dataset has too many pixels.", False),
     Failure("image_format_unsupported", "An image of the dataset is in a format that is not read here.", False),
     Failure("training_failed", "Training ended in an error; the next try may succeed.", True),
-    Failure("core_error", "The training process ended in an error of the core.", True),
     Failure("crash_loop", "The job failed again and again without a new checkpoint in between.", False),
 ]
 

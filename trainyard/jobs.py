@@ -29,6 +29,13 @@ class NewJob:
     max_failures: int
     name: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    priority: int = 0
+    max_runtime_s: float | None = None
+    init_from: str | None = None  #: a checkpoint that the caller has locked
+    parent_id: str | None = None  #: of a retry: the job that it repeats
+    resume_from: str | None = None  #: of a retry: a checkpoint that the caller has locked
+    dataset_digest: str | None = None  #: of a retry: of the pack that the checkpoint was trained on
+    best: dict[str, Any] | None = None  #: of a retry: the best epoch up to that checkpoint
 
 
 def submit(session: Session, owner: str, dataset: Dataset, new: NewJob) -> Job:
@@ -44,11 +51,17 @@ def submit(session: Session, owner: str, dataset: Dataset, new: NewJob) -> Job:
         owner=owner,
         name=new.name,
         dataset_id=dataset.id,
-        dataset_digest=None,
+        dataset_digest=new.dataset_digest,
         recipe=new.recipe,
         config=new.config,
         seed=new.seed,
         labels=dict(new.metadata),
+        priority=new.priority,
+        max_runtime_s=new.max_runtime_s,
+        init_from=new.init_from,
+        parent_id=new.parent_id,
+        resume_from=new.resume_from,
+        best=new.best,
         max_failures=new.max_failures,
         not_before=0.0,
         created_at=now(),

@@ -12,13 +12,14 @@ from sqlalchemy.orm import Session
 from trainyard.checkpoints import CheckpointKind, NewCheckpoint, commit_checkpoint
 from trainyard.database import now
 from trainyard.events import EventType
+from trainyard.json_values import finite
 from trainyard.leases import Lease, report_event
 from trainyard.storage import Storage
 from trainyard.tables import JobMetric
 from worker.trainer import Report
 
 _PROGRESS = ("epoch", "epochs", "step", "steps", "fraction", "images_per_s", "eta_s")
-_STARTED = ("epoch", "step", "device", "environment", "resumed_from", "bit_exact")
+_STARTED = ("epoch", "step", "device", "environment", "resumed_from", "bit_exact", "started_anew")
 
 
 def write_reports(
@@ -33,7 +34,7 @@ def write_reports(
         LeaseLost: the lease is over; the transaction must be given up.
     """
     columns: dict[str, Any] = {}
-    for report in reports:
+    for report in map(finite, reports):
         kind = report["type"]
         if kind == "progress":
             columns["progress"] = {key: report.get(key) for key in _PROGRESS}
@@ -57,6 +58,11 @@ def _write_started(session: Session, lease: Lease, report: Report) -> dict[str, 
     if report.get("resumed_from") and not report.get("bit_exact", True):
         message = "resumed on another device, torch build, CPU or thread count: the weights may differ in bits"
         report_event(session, lease, EventType.WARNING, reason="resume_not_bit_exact", data={"message": message})
+    if report.get("started_anew"):
+        layers = list(report["started_anew"])
+        message = f"the checkpoint has other classes: {', '.join(layers)} started anew"
+        data = {"message": message, "layers": layers}
+        report_event(session, lease, EventType.WARNING, reason="layers_started_anew", data=data)
     steps = report["steps"]
     progress = {
         "epoch": report["epoch"],

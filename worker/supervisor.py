@@ -17,10 +17,11 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from trainyard.checkpoints import find_resumable, get_checkpoint, mark_corrupt
+from trainyard.checkpoints import find_resumable, find_usable, mark_corrupt
 from trainyard.database import Database
 from trainyard.errors import DatabaseUnavailable, LeaseLost, ServiceError
 from trainyard.events import EventType
+from trainyard.json_values import finite
 from trainyard.leases import Ending, Lease, end_attempt, heartbeat, report_event, write_fenced
 from trainyard.settings import Settings
 from trainyard.states import Desired
@@ -33,6 +34,14 @@ from worker.trainer import Report, TrainerProcess, WarmTrainers
 log = logging.getLogger(__name__)
 
 URGENT = frozenset({"started", "first_step", "epoch", "checkpoint", "warning", "finished", "failed"})
+
+
+class StopWished(Exception):
+    """The owner, or the worker's own end, wants the attempt to stop before its trainer began."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ class Attempt:
     job: Job
     lease: Lease
     slot: Slot
-    resume_from: Checkpoint | None = None
+    starts_from: Checkpoint | None = None  #: what its trainer loads first
     pending: list[Report] = field(default_factory=list)  #: received, not written yet
     outcome: Report | None = None  #: `finished` or `failed`
     stop_reason: str | None = None  #: what the trainer was told
@@ -71,9 +80,10 @@ class Supervisor:
         *,
         is_draining: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings, self._database, self._storage, self._trainers = settings, database, storage, trainers
-        self._is_draining, self._clock = is_draining, clock
+        self._is_draining, self._clock, self._sleep = is_draining, clock, sleep
 
     def run(self, job: Job, lease: Lease, slot: Slot) -> None:
         """Run an attempt to its end and give the job back. Raises nothing that the job can be blamed for."""
@@ -91,13 +101,18 @@ class Supervisor:
 
     def _train(self, attempt: Attempt) -> Ending:
         try:
-            spec = self._build_spec(attempt)
+            spec = self._wait_for_spec(attempt)
+        except StopWished as exc:
+            return Ending(stopped=exc.reason)
         except PreparationFailed as exc:
             return Ending(failure=exc.code, message=str(exc))
         except (OSError, ServiceError) as exc:
             log.exception("an attempt could not be prepared")
             return Ending(failure="internal_error", message=f"{type(exc).__name__}: {exc}")
-        trainer = self._trainers.take()
+        try:
+            trainer = self._trainers.take()
+        except RuntimeError:  # the worker is closing
+            return Ending(stopped="drain")
         try:
             trainer.send(spec)
             self._attend(attempt, trainer)
@@ -109,13 +124,35 @@ class Supervisor:
 
     # --- before the trainer ---
 
+    def _wait_for_spec(self, attempt: Attempt) -> dict[str, Any]:
+        """The trainer's spec, however long the database takes to answer: that is not the job's fault.
+
+        Raises:
+            StopWished: the attempt must not begin.
+        """
+        while True:
+            try:
+                spec = self._build_spec(attempt)
+                self._beat(attempt)
+                return spec
+            except DatabaseUnavailable:
+                log.warning("the database does not answer; the attempt waits", extra={"job_id": attempt.job.id})
+            if self._is_draining():
+                raise StopWished("drain")
+            self._sleep(self._settings.tick_s)
+
     def _build_spec(self, attempt: Attempt) -> dict[str, Any]:
         job, slot = attempt.job, attempt.slot
         pack = self._ready_pack(attempt)
-        best_id = (job.best or {}).get("checkpoint")
         with self._database.reading() as session:
-            attempt.resume_from = find_resumable(session, job.id)
-            best = get_checkpoint(session, job.owner, best_id) if best_id else None
+            best = find_usable(session, (job.best or {}).get("checkpoint"))
+            resume_from = find_resumable(session, job.id)
+            if resume_from is None and job.resume_from is not None:
+                resume_from = _needed(find_usable(session, job.resume_from, with_state=True), job.resume_from)
+            init_from = None
+            if resume_from is None and job.init_from is not None:
+                init_from = _needed(find_usable(session, job.init_from), job.init_from)
+        attempt.starts_from = resume_from or init_from
         root = self._storage.folder(f"checkpoints/{job.id}")
         root.mkdir(parents=True, exist_ok=True)
         _sweep_half_written(root)
@@ -130,9 +167,10 @@ class Supervisor:
             "pack_dir": str(pack),
             "pack_digest": job.dataset_digest,
             "checkpoint_root": str(root),
-            "resume_from": self._folder_of(attempt.resume_from),
+            "resume_from": self._folder_of(resume_from),
             "best_checkpoint": self._folder_of(best),
-            "init_from": None,
+            "init_from": self._folder_of(init_from),
+            "max_runtime_s": job.max_runtime_s,
             "device": slot.device,
             "num_threads": slot.threads,
             "recovery_every_s": self._settings.recovery_every_s,
@@ -164,12 +202,22 @@ class Supervisor:
         return self._storage.folder(dataset.key)
 
     def _beat(self, attempt: Attempt) -> None:
-        """A heartbeat while something else than training goes on; a wish to stop waits for the trainer."""
+        """A heartbeat while something else than training goes on.
+
+        Raises:
+            StopWished: there is no point in going on.
+            LeaseLost: the lease is over.
+        """
+        if self._is_draining():
+            raise StopWished("drain")
         try:
             with self._database.writing() as session:
-                heartbeat(session, attempt.lease, self._settings.lease_ttl_s)
+                desired = heartbeat(session, attempt.lease, self._settings.lease_ttl_s)
         except DatabaseUnavailable:
             log.warning("the database does not answer; the preparation goes on")
+            return
+        if desired is not Desired.RUN:
+            raise StopWished(desired.value)
 
     # --- while it trains ---
 
@@ -198,7 +246,7 @@ class Supervisor:
         deadline = self._clock() + self._settings.tick_s
         had_report = False
         if trainer.has_ended:  # what is pending could not be written: wait before the next try
-            time.sleep(self._settings.tick_s)
+            self._sleep(self._settings.tick_s)
         while not trainer.has_ended and (left := deadline - self._clock()) > 0:
             report = trainer.receive(left)
             if report is None:
@@ -270,7 +318,11 @@ class Supervisor:
         outcome = attempt.outcome
         if outcome is not None and outcome["type"] == "finished":
             if outcome["outcome"] == "succeeded":
-                return Ending(succeeded=True, test=outcome.get("test"), weights_sha256=outcome["weights_sha256"])
+                test = finite(outcome.get("test"))
+                return Ending(succeeded=True, test=test, weights_sha256=outcome["weights_sha256"])
+            if outcome["outcome"] == "max_runtime":
+                text = f"The job has trained for its max_runtime_s ({attempt.job.max_runtime_s:g} s); step "
+                return Ending(failure="max_runtime", message=text + f"{outcome['step']} is saved: retry it from there.")
             return Ending(stopped=outcome.get("reason") or "drain")
         if outcome is not None:
             return Ending(failure=outcome["code"], message=outcome["message"])
@@ -291,19 +343,26 @@ class Supervisor:
         while True:
             try:
                 with self._database.writing() as session:
-                    if ending.failure == "checkpoint_corrupt" and attempt.resume_from is not None:
-                        mark_corrupt(session, attempt.resume_from.id, ending.message or "")
+                    if ending.failure == "checkpoint_corrupt" and attempt.starts_from is not None:
+                        mark_corrupt(session, attempt.starts_from.id, ending.message or "")
                     end_attempt(session, attempt.lease, ending, first_backoff_s=self._settings.backoff_s)
                 return
             except DatabaseUnavailable:
                 log.warning("the database does not answer; the job's end waits", extra={"job_id": attempt.job.id})
-                time.sleep(self._settings.tick_s)
+                self._sleep(self._settings.tick_s)
 
     def _remove_uncommitted(self, attempt: Attempt) -> None:
         """Remove the checkpoints of this attempt that never came into the books."""
         for report in attempt.pending:
             if report["type"] == "checkpoint":
                 shutil.rmtree(report["path"], ignore_errors=True)
+
+
+def _needed(checkpoint: Checkpoint | None, checkpoint_id: str) -> Checkpoint:
+    """The checkpoint that a job was promised to begin with; without it the job would be another one."""
+    if checkpoint is None:
+        raise PreparationFailed("no_valid_checkpoint", f"Checkpoint {checkpoint_id}, to begin with, can't be used.")
+    return checkpoint
 
 
 def _sweep_half_written(root: Path) -> None:

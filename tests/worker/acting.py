@@ -1,0 +1,164 @@
+"""A trainer that says what a test wants, a clock that moves when somebody waits, and a supervisor between them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import select
+
+from trainyard import leases
+from trainyard.database import Database, now
+from trainyard.errors import DatabaseUnavailable
+from trainyard.settings import Settings
+from trainyard.storage import LocalStorage
+from trainyard.tables import Dataset, Job, JobEvent
+from worker.supervisor import Slot, Supervisor
+from worker.trainer import Report, WarmTrainers
+
+STARTED: Report = {
+    "type": "started", "epoch": 0, "step": 0, "steps": 40, "epochs": 2, "device": "cpu", "environment": {},
+    "bit_exact": True, "resumed_from": None, "started_anew": [],
+}  # fmt: skip
+FINISHED: Report = {
+    "type": "finished", "outcome": "succeeded", "reason": None, "step": 40, "epoch": 2, "weights_sha256": "f" * 64,
+    "test": None,
+}  # fmt: skip
+
+
+class Clock:
+    """Time that passes only where somebody waits."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class ActingTrainer:
+    """Plays a script: reports, and functions that are called when their turn comes. At its end the process ends."""
+
+    def __init__(self, clock: Clock, script: list[Report | Callable[[], None]], status: int = 0) -> None:
+        self._clock, self._script, self._status = clock, iter(script), status
+        self.commands: list[dict[str, Any]] = []
+        self.has_ended = False
+        self.was_killed = False
+
+    def send(self, command: dict[str, Any]) -> None:
+        self.commands.append(command)
+
+    def receive(self, timeout_s: float) -> Report | None:
+        if self.was_killed:
+            self.has_ended = True
+            return None
+        for act in itertools.islice(self._script, 1):
+            if isinstance(act, dict):
+                return act
+            self._clock.sleep(timeout_s)
+            act()
+            return None
+        self.has_ended = True
+        return None
+
+    def terminate(self) -> None:
+        self.was_killed = True
+
+    def kill(self) -> None:
+        self.was_killed = True
+
+    def wait(self) -> int:
+        return -9 if self.was_killed and not self.has_ended else self._status
+
+
+class Stage:
+    """A worker's hands: books, files, a clock and one trainer after the other."""
+
+    def __init__(self, books: Database, folder: Path) -> None:
+        self.books, self.clock = books, Clock()
+        self.settings = Settings(data_dir=folder, tick_s=1, self_fence_s=60, backoff_s=2)
+        self.storage = LocalStorage(folder)
+        self.trainers: list[ActingTrainer] = []
+        self.draining = False
+        self._next: ActingTrainer | None = None
+        self.supervisor = Supervisor(
+            self.settings, books, self.storage, cast(WarmTrainers, self), is_draining=lambda: self.draining,
+            clock=self.clock, sleep=self.clock.sleep,
+        )  # fmt: skip
+
+    def take(self) -> ActingTrainer:
+        """As `WarmTrainers` does."""
+        assert self._next is not None, "no trainer was to be started"
+        self.trainers.append(self._next)
+        return self.trainers[-1]
+
+    def want_spare(self) -> None:
+        """As `WarmTrainers` does."""
+
+    def add_ready_dataset(self) -> None:
+        """A dataset whose pack stands in the storage."""
+        pack = self.storage.folder("packs/x")
+        pack.mkdir(parents=True)
+        (pack / "pack.json").write_text("{}")
+        with self.books.writing() as session:
+            row = Dataset(
+                id="ds_digits", name="digits", state="ready", digest="d", facts={}, key="packs/x", created_at=now()
+            )
+            session.add(row)
+
+    def run(
+        self, *script: Report | Callable[[], None], status: int = 0, starts: bool = True, database_away_for: int = 0
+    ) -> ActingTrainer | None:
+        """One attempt of the next job; the trainer that played in it."""
+        self._next = ActingTrainer(self.clock, list(script), status) if starts else None
+        with self.books.writing() as session:
+            session.execute(Job.__table__.update().values(not_before=0))  # type: ignore[attr-defined]
+            claimed = leases.claim(session, "wrk_a", 60)
+        assert claimed is not None
+        with self._database_away_for(database_away_for):
+            self.supervisor.run(*claimed, Slot("cpu", self.settings.data_dir / "lock", 1))
+        return self._next
+
+    def reasons(self, job_id: str, event_type: str = "warning") -> list[str | None]:
+        """Of a job's events of one type."""
+        with self.books.reading() as session:
+            query = select(JobEvent.reason).where(JobEvent.job_id == job_id, JobEvent.type == event_type)
+            return list(session.scalars(query.order_by(JobEvent.seq)))
+
+    @contextlib.contextmanager
+    def _database_away_for(self, looks: int) -> Iterator[None]:
+        """The next `looks` transactions find no database."""
+        left = [looks]
+        real = self.books.writing, self.books.reading
+
+        def fail_first(transaction: Callable[[], Any]) -> Callable[[], Any]:
+            def begin() -> Any:
+                if left[0] > 0:
+                    left[0] -= 1
+                    raise DatabaseUnavailable
+                return transaction()
+
+            return begin
+
+        self.books.writing, self.books.reading = map(fail_first, real)  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            self.books.writing, self.books.reading = real  # type: ignore[method-assign]
+
+
+def checkpoint_report(stage: Stage, job_id: str, step: int, lease_epoch: int = 1, kind: str = "epoch") -> Report:
+    """What a trainer tells of a checkpoint; its folder is there."""
+    folder = stage.storage.folder(f"checkpoints/{job_id}/{kind}-{step:08d}-e{lease_epoch}")
+    folder.mkdir(parents=True)
+    return {
+        "type": "checkpoint", "kind": kind, "path": str(folder), "epoch": step // 20, "step": step,
+        "metrics": {"val_top1": 0.5, "val_loss": float("nan")}, "files": {}, "size_bytes": 1,
+        "weights_sha256": "a" * 64, "manifest_sha256": "b" * 64, "is_best": True,
+    }  # fmt: skip

@@ -1,0 +1,216 @@
+"""One attempt after the other with a trainer that only acts, on real books."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from tests.trainyard import yardbook as yb
+from tests.worker.acting import FINISHED, STARTED, Stage, checkpoint_report
+from trainyard import jobs
+from trainyard.database import Database
+from trainyard.tables import Checkpoint, JobMetric
+from worker import supervisor as supervisor_module
+from worker.preparation import PreparationFailed
+
+
+@pytest.fixture
+def stage(books: Database, tmp_path: Path) -> Stage:
+    stage = Stage(books, tmp_path)
+    stage.add_ready_dataset()
+    return stage
+
+
+def failed(code: str) -> dict[str, Any]:
+    return {"type": "failed", "code": code, "message": "it broke"}
+
+
+def stopped(reason: str) -> dict[str, Any]:
+    return FINISHED | {"outcome": "stopped", "reason": reason}
+
+
+def test_a_pause_frees_the_slot_and_the_next_attempt_goes_on_from_its_checkpoint(stage: Stage) -> None:
+    job_id = yb.submit(stage.books)
+    first = stage.run(
+        STARTED,
+        lambda: yb.act(stage.books, jobs.pause, job_id) and None,
+        lambda: None,
+        checkpoint_report(stage, job_id, 7, kind="recovery"),
+        stopped("pause"),
+    )
+    assert first is not None
+    assert first.commands[1:] == [{"type": "stop", "reason": "pause"}]
+    paused = yb.look(stage.books, job_id)
+    assert (paused.state, paused.lease_owner, paused.failures) == ("paused", None, 0)
+    assert yb.try_claim(stage.books) is None
+    yb.act(stage.books, jobs.resume, job_id)
+    second = stage.run(STARTED, FINISHED)
+    assert second is not None
+    assert second.commands[0]["resume_from"].endswith("recovery-00000007-e1")
+    done = yb.look(stage.books, job_id)
+    assert (done.state, done.weights_sha256) == ("succeeded", "f" * 64)
+
+
+def test_a_pausing_job_that_is_cancelled_ends_cancelled(stage: Stage) -> None:
+    job_id = yb.submit(stage.books)
+    stage.run(
+        STARTED,
+        lambda: yb.act(stage.books, jobs.pause, job_id) and None,
+        lambda: yb.act(stage.books, jobs.cancel, job_id) and None,
+        stopped("pause"),
+    )
+    assert yb.look(stage.books, job_id).state == "cancelled"
+
+
+@pytest.mark.parametrize("way", ["crash", "killed", "hung"])
+def test_a_pause_that_races_with_a_failure_ends_paused(stage: Stage, way: str) -> None:
+    job_id = yb.submit(stage.books)
+    script: list[Any] = [STARTED, lambda: yb.act(stage.books, jobs.pause, job_id) and None]
+    if way == "crash":
+        script += [failed("internal_error")]
+    elif way == "hung":
+        script += [lambda: stage.clock.sleep(10_000)] * 3
+    stage.run(*script, status=-9 if way == "killed" else 1)
+    job = yb.look(stage.books, job_id)
+    assert (job.state, job.error) == ("paused", None)
+
+
+def test_a_job_that_has_had_its_time_fails_with_its_last_step_saved(stage: Stage) -> None:
+    job_id = yb.submit(stage.books, max_runtime_s=90.0)
+    trainer = stage.run(
+        STARTED, checkpoint_report(stage, job_id, 9, kind="recovery"), FINISHED | {"outcome": "max_runtime", "step": 9}
+    )
+    assert trainer is not None
+    assert trainer.commands[0]["max_runtime_s"] == 90.0
+    job = yb.look(stage.books, job_id)
+    assert (job.state, job.state_reason, job.failures) == ("failed", "max_runtime", 0)
+    assert job.error is not None
+    assert (job.error["code"], job.error["retryable"]) == ("max_runtime", False)
+    assert "90 s" in job.error["message"]
+    assert job.latest_checkpoint_id is not None
+
+
+def test_a_job_begins_with_the_weights_of_another_ones_checkpoint(stage: Stage) -> None:
+    old = yb.submit(stage.books)
+    stage.run(STARTED, checkpoint_report(stage, old, 20), FINISHED)
+    job_id = yb.submit(stage.books, init_from=yb.look(stage.books, old).latest_checkpoint_id)
+    trainer = stage.run(STARTED | {"started_anew": ["classifier.fc8"]}, failed("internal_error"))
+    assert trainer is not None
+    assert trainer.commands[0]["init_from"].endswith("epoch-00000020-e1")
+    assert trainer.commands[0]["resume_from"] is None
+    assert stage.reasons(job_id) == ["layers_started_anew"]
+    again = stage.run(STARTED, checkpoint_report(stage, job_id, 20, 2), failed("internal_error"))
+    assert again is not None
+    assert again.commands[0]["init_from"] is not None, "it has no checkpoint of its own yet"
+    third = stage.run(STARTED, FINISHED)
+    assert third is not None
+    assert third.commands[0]["init_from"] is None
+    assert third.commands[0]["resume_from"].endswith("epoch-00000020-e2")
+
+
+@pytest.mark.parametrize("field", ["init_from", "resume_from"])
+def test_a_damaged_checkpoint_of_another_job_to_begin_with_fails_the_job(stage: Stage, field: str) -> None:
+    old = yb.submit(stage.books)
+    stage.run(STARTED, checkpoint_report(stage, old, 20), FINISHED)
+    source = yb.look(stage.books, old).latest_checkpoint_id
+    job_id = yb.submit(stage.books, **{field: source})
+    stage.run(failed("checkpoint_corrupt"), status=1)
+    assert yb.look(stage.books, job_id).state == "queued"
+    assert yb.statuses(stage.books) == {source: "corrupt"}
+    stage.run(starts=False)
+    job = yb.look(stage.books, job_id)
+    assert (job.state, job.state_reason) == ("failed", "no_valid_checkpoint")
+    assert stage.reasons(old) == ["checkpoint_corrupt"]
+
+
+def test_damaged_checkpoints_are_passed_over_one_by_one_and_then_the_job_starts_anew(stage: Stage) -> None:
+    job_id = yb.submit(stage.books)
+    reports = [checkpoint_report(stage, job_id, step) for step in (20, 40)]
+    stage.run(STARTED, *reports, failed("internal_error"))
+    found = []
+    for _ in range(2):
+        trainer = stage.run(failed("checkpoint_corrupt"), status=1)
+        assert trainer is not None
+        found.append(Path(trainer.commands[0]["resume_from"]).name)
+    last = stage.run(STARTED, FINISHED)
+    assert last is not None
+    assert found == ["epoch-00000040-e1", "epoch-00000020-e1"]
+    assert (last.commands[0]["resume_from"], last.commands[0]["best_checkpoint"]) == (None, None)
+    assert stage.reasons(job_id) == ["checkpoint_corrupt", "checkpoint_corrupt"]
+    assert yb.look(stage.books, job_id).state == "succeeded"
+
+
+@pytest.mark.parametrize("looks", [1, 2, 5, 40])
+def test_a_database_that_is_away_while_an_attempt_is_prepared_is_no_failure(stage: Stage, looks: int) -> None:
+    job_id = yb.submit(stage.books)
+    stage.run(STARTED, FINISHED, database_away_for=looks)
+    job = yb.look(stage.books, job_id)
+    assert (job.state, job.failures) == ("succeeded", 0)
+
+
+@pytest.mark.parametrize(("wish", "state"), [("cancel", "cancelled"), ("pause", "paused"), ("drain", "queued")])
+def test_a_wish_to_stop_ends_the_preparation_of_a_dataset(
+    stage: Stage, wish: str, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = yb.submit(stage.books)
+    (stage.storage.folder("packs/x") / "pack.json").unlink()
+    beats = []
+
+    def prepare(*_: Any, while_waiting: Any) -> str:
+        for _beat in range(100):
+            beats.append(stage.clock.now)
+            if len(beats) == 3:
+                if wish == "drain":
+                    stage.draining = True
+                else:
+                    yb.act(stage.books, getattr(jobs, wish), job_id)
+            while_waiting()
+        return "digest"
+
+    monkeypatch.setattr(supervisor_module, "prepare_builtin", prepare)
+    stage.run(starts=False)
+    job = yb.look(stage.books, job_id)
+    assert (job.state, job.failures, len(beats)) == (state, 0, 3)
+
+
+def test_a_dataset_that_can_not_be_prepared_fails_the_job_with_its_code(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = yb.submit(stage.books)
+    (stage.storage.folder("packs/x") / "pack.json").unlink()
+
+    def prepare(*_: Any, **__: Any) -> str:
+        raise PreparationFailed("dataset_unavailable", "no such folder")
+
+    monkeypatch.setattr(supervisor_module, "prepare_builtin", prepare)
+    stage.run(starts=False)
+    job = yb.look(stage.books, job_id)
+    assert (job.state, job.error and job.error["code"]) == ("failed", "dataset_unavailable")
+
+
+def test_numbers_that_json_has_no_words_for_are_written_as_null(stage: Stage) -> None:
+    job_id = yb.submit(stage.books)
+    point = {"epoch": 0, "step": 5, "train_loss": math.inf, "lr": 0.1, "images_per_s": math.nan}
+    metrics = {"train_loss": 1.0, "val_loss": math.nan, "val_top1": 0.5}
+    stage.run(
+        STARTED,
+        {"type": "progress", "eta_s": math.inf, "fraction": 0.5} | point,
+        {"type": "interval"} | point,
+        {"type": "epoch", "epoch": 1, "step": 20, "metrics": metrics},
+        checkpoint_report(stage, job_id, 20),
+        FINISHED | {"test": {"loss": math.nan, "top1": 0.25}},
+    )
+    job = yb.look(stage.books, job_id)
+    assert (job.state, job.test) == ("succeeded", {"loss": None, "top1": 0.25})
+    assert job.metrics == {"val_top1": 0.5, "val_loss": None}
+    assert job.best is not None
+    assert job.best["val_loss"] is None
+    with stage.books.reading() as session:
+        points = {row.kind: row.data for row in session.scalars(select(JobMetric))}
+        assert session.scalars(select(Checkpoint)).one().metrics["val_loss"] is None
+    assert points["interval"] == {"train_loss": None, "lr": 0.1, "images_per_s": None}
+    assert points["epoch"]["val_loss"] is None
