@@ -47,7 +47,10 @@ def run(settings: Settings) -> int:
     app = build_app(settings.redis_url.get_secret_value(), station)
     slots = str(len(station.identity.devices))
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    app.worker_main(["worker", "--pool", "threads", "--concurrency", slots, "--loglevel", "WARNING", *quiet])
+    try:
+        app.worker_main(["worker", "--pool", "threads", "--concurrency", slots, "--loglevel", "WARNING", *quiet])
+    finally:  # also where Celery gives up by itself: its end must not leave jobs to their leases
+        station.close()
     return 0
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from celery import Celery, signals
 
 from trainyard.queue import WAKE_TASK, build_celery
+from worker.listening import BellTransport
 from worker.station import Station
 
 
 def build_app(redis_url: str, station: Station) -> Celery:
     """The app of this process, bound to its station."""
     app = build_celery(redis_url)
+    app.conf.broker_transport = BellTransport
 
     @app.task(name=WAKE_TASK)  # type: ignore[untyped-decorator]
     def wake() -> None:

@@ -1,22 +1,31 @@
-"""Which devices a worker's slots use."""
+"""Which devices a worker's slots use, and which file stands for each of them."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import socket
 import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 from trainyard.settings import Settings
 
+_GPU_LINE = re.compile(r"^GPU \d+: .*\(UUID: ([\w-]+)\)", re.M)
+
 
 def list_devices(settings: Settings) -> tuple[str, ...]:
-    """One device a slot: as set, or every GPU that the driver lists, or the CPU.
+    """One device a slot: as set, or every GPU that the driver lists and this process may see, or the CPU.
 
     Returns:
         Such as `("cuda:0", "cuda:1")` or `("cpu",)`; `settings.slots` says how many, sharing devices in turn.
     """
     named = [name.strip() for name in settings.devices.split(",") if name.strip()]
-    devices = _list_gpus() or ["cpu"] if named in ([], ["auto"]) else named
+    gpus = [f"cuda:{index}" for index in range(len(list_gpus()))]
+    devices = gpus or ["cpu"] if named in ([], ["auto"]) else named
     slots = settings.slots or len(devices)
     return tuple(devices[index % len(devices)] for index in range(slots))
 
@@ -26,14 +35,53 @@ def threads_per_slot(settings: Settings, slots: int) -> int:
     return settings.trainer_threads or max(1, (os.cpu_count() or 1) // slots)
 
 
-def _list_gpus() -> list[str]:
-    """The GPUs by NVIDIA's own tool: asking torch would take a second and some hundred MB."""
+def list_gpus() -> list[str]:
+    """The GPUs' unique ids, in the order in which torch will number them."""
+    return choose_visible(_GPU_LINE.findall(_ask_driver()), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def choose_visible(gpus: Sequence[str], visible: str | None) -> list[str]:
+    """What `CUDA_VISIBLE_DEVICES` leaves of the driver's list; as in CUDA, an unknown entry ends it."""
+    if visible is None:
+        return list(gpus)
+    chosen: list[str] = []
+    for entry in visible.split(","):
+        name = entry.strip()
+        found = [gpu for index, gpu in enumerate(gpus) if name == str(index) or (name and gpu.startswith(name))]
+        if len(found) != 1:
+            break
+        chosen += found
+    return chosen
+
+
+def lock_paths(settings: Settings, worker_id: str, devices: Sequence[str], gpus: Sequence[str]) -> list[Path]:
+    """The file that a trainer locks while it uses a slot.
+
+    A GPU's is named by its unique id, so that all workers that can see it mean the same one, whatever number it has for
+    them; the second slot of one worker on a GPU has a second file. A CPU slot has its own.
+    """
+    folder = settings.locks_dir or Path(tempfile.gettempdir()) / f"trainyard-locks-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    names: list[str] = []
+    uses: Counter[str] = Counter()
+    for index, device in enumerate(devices):
+        number = int(device.removeprefix("cuda:")) if re.fullmatch(r"cuda:\d+", device) else None
+        if device == "cpu":
+            names.append(f"{worker_id}-{index}")
+            continue
+        gpu = gpus[number] if number is not None and number < len(gpus) else f"{socket.gethostname()}-{device}"
+        names.append(f"{gpu.replace(':', '-')}-{uses[device]}")
+        uses[device] += 1
+    return [folder / f"{name}.lock" for name in names]
+
+
+def _ask_driver() -> str:
+    """NVIDIA's own list: asking torch would take a second and some hundred MB."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return []
+        return ""
     try:
         listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return []
-    lines = [line for line in listing.stdout.splitlines() if line.startswith("GPU ")] if listing.returncode == 0 else []
-    return [f"cuda:{index}" for index in range(len(lines))]
+        return ""
+    return listing.stdout if listing.returncode == 0 else ""

@@ -6,9 +6,7 @@ import logging
 import os
 import queue
 import socket
-import tempfile
 import threading
-from pathlib import Path
 
 from alexnet_core.builtin import BUILTINS
 from trainyard.database import Database
@@ -20,8 +18,9 @@ from trainyard.schema import current_revision, newest_revision
 from trainyard.settings import Settings
 from trainyard.storage import LocalStorage
 from trainyard.tables import Dataset
+from trainyard.waiting import in_turn, read_clock
 from trainyard.workers import WorkerIdentity, mark_seen, mark_stopped, register
-from worker.devices import list_devices, threads_per_slot
+from worker.devices import list_devices, list_gpus, lock_paths, threads_per_slot
 from worker.preparation import PreparationFailed, has_pack, prepare_builtin
 from worker.supervisor import Slot, Supervisor
 from worker.trainer import WarmTrainers
@@ -41,9 +40,12 @@ class Station:
         devices = list_devices(settings)
         self.identity = WorkerIdentity(new_id("wrk"), socket.gethostname(), os.getpid(), devices)
         threads = threads_per_slot(settings, len(devices))
-        self._free_slots: queue.SimpleQueue[Slot] = queue.SimpleQueue()
-        for index, device in enumerate(devices):
-            self._free_slots.put(Slot(device, _lock_path(self.identity.id, index, device), threads))
+        paths = lock_paths(settings, self.identity.id, devices, list_gpus())
+        self._slots = [Slot(device, path, threads) for device, path in zip(devices, paths, strict=True)]
+        self._free_slots: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for index in range(len(devices)):
+            self._free_slots.put(index)
+        self._own_threads: list[threading.Thread] = []
         self._trainers = WarmTrainers(threads)
         self._draining = threading.Event()
         self._ended = threading.Event()
@@ -56,7 +58,8 @@ class Station:
         """Enter the books, show signs of life from now on, and keep a trainer warm."""
         with self._database.writing() as session:
             register(session, self.identity)
-        threading.Thread(target=self._show_life, name="signs-of-life", daemon=True).start()
+        for name, body in (("signs-of-life", self._show_life), ("idle-poll", self._look_for_work)):
+            threading.Thread(target=body, name=name, daemon=True).start()
         self._trainers.start()
         self._trainers.want_spare()
         threading.Thread(target=self._prepare_first_dataset, name="first-dataset", daemon=True).start()
@@ -68,9 +71,13 @@ class Station:
         self._draining.set()
 
     def close(self) -> None:
-        """Leave the books in order."""
+        """Leave the books in order, once every job is given back. Calling it again does nothing."""
+        if self._ended.is_set():
+            return
         self._draining.set()
         self._ended.set()
+        for thread in self._own_threads:  # Celery waits for its own, but knows nothing of these
+            thread.join()
         self._trainers.close()
         try:
             with self._database.writing() as session:
@@ -81,27 +88,53 @@ class Station:
     def work(self) -> None:
         """Take job after job until none is waiting; one call a bell. Returns at once when every slot is busy."""
         try:
-            slot = self._free_slots.get_nowait()
+            index = self._free_slots.get_nowait()
         except queue.Empty:
             return
         try:
-            while not self._draining.is_set() and self._run_next(slot):
+            while not self._draining.is_set() and self._run_next(index):
                 pass
         except DatabaseUnavailable:
-            log.warning("the database does not answer; the queue will be rung again")
+            log.warning("the database does not answer; this worker looks again in a while")
         finally:
-            self._free_slots.put(slot)
+            self._free_slots.put(index)
 
-    def _run_next(self, slot: Slot) -> bool:
+    def _look_for_work(self) -> None:
+        """A bell may be lost, and a consumer deaf for ever: whoever is idle looks into the books by himself."""
+        while not self._draining.wait(self._settings.idle_poll_s):
+            self._own_threads = [thread for thread in self._own_threads if thread.is_alive()]
+            try:
+                if not self._free_slots.empty() and self._is_anything_waiting():
+                    log.info("a job waits that no bell told of", extra={"worker": self.identity.id})
+                    thread = threading.Thread(target=self.work, name="work-unasked")
+                    self._own_threads.append(thread)
+                    thread.start()
+            except DatabaseUnavailable:
+                log.warning("the database does not answer; no job was looked for")
+            except Exception:
+                log.exception("no job was looked for")
+
+    def _is_anything_waiting(self) -> bool:
+        with self._database.reading() as session:
+            turns = in_turn(session, read_clock(session), self._settings.max_running_per_owner)
+            return next(turns, None) is not None
+
+    def _run_next(self, index: int) -> bool:
+        if not self._is_anything_waiting():
+            return False
         if current_revision(self._database) != newest_revision():
             log.error("the database's tables are of another version than this worker: it takes no job")
             return False
         with self._database.writing() as session:
-            claimed = claim(session, self.identity.id, self._settings.lease_ttl_s)
+            claimed = claim(
+                *(session, self.identity.id, self._settings.lease_ttl_s),
+                slot=index,
+                max_running_per_owner=self._settings.max_running_per_owner,
+            )
         if claimed is None:
             return False
         job, lease = claimed
-        self._supervisor.run(job, lease, slot)
+        self._supervisor.run(job, lease, self._slots[index])
         return True
 
     def _prepare_first_dataset(self) -> None:
@@ -124,11 +157,3 @@ class Station:
                 log.warning("the database does not answer; no sign of life was written")
             except Exception:
                 log.exception("no sign of life was written")
-
-
-def _lock_path(worker_id: str, index: int, device: str) -> Path:
-    """The file that a trainer locks while it uses a slot: one a GPU of the machine, one a CPU slot of a worker."""
-    name = device.replace(":", "-") if device != "cpu" else f"{worker_id}-{index}"
-    folder = Path(tempfile.gettempdir()) / f"trainyard-locks-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder / f"{name}.lock"
