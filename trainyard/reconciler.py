@@ -23,11 +23,14 @@ from trainyard.states import JobState
 from trainyard.storage import Storage
 from trainyard.tables import Job, Outbox
 from trainyard.workers import count_slots
+from trainyard.waiting import read_clock
 
 log = logging.getLogger(__name__)
 
 QUEUE_RETRY_S = 2.0
 
+MOST_RINGS = 100
+RELAY_STOP_S = 1.0  # a frozen queue can hold it for long; nothing is lost if it ends with the process
 
 class Relay:
     """Carries bells from the outbox to the queue, and rings again for jobs that nobody claimed."""
@@ -69,10 +72,10 @@ class Relay:
                 session.execute(delete(Outbox).where(Outbox.id.in_(words)))
 
     def _count_forgotten(self, session: Session) -> int:
-        waiting = select(func.count()).where(
-            Job.state == JobState.QUEUED.value, Job.not_before <= now(), Job.queued_at <= now() - self._rering_s
-        )
-        return int(session.scalar(waiting) or 0)
+        """How many, but no more than could be of use."""
+        due = (Job.state == JobState.QUEUED.value, Job.not_before <= now(), Job.queued_at <= now() - self._rering_s)
+        waiting = select(Job.id).where(*due).limit(MOST_RINGS).subquery()
+        return int(session.scalar(select(func.count()).select_from(waiting)) or 0)
 
     def _report(self, *, up: bool, detail: str = "") -> None:
         if up != self.queue_is_up:
@@ -83,7 +86,7 @@ class Relay:
 def _due_words() -> Select[int]:
     """Words whose job may be claimed now: a bell rung earlier would wake a worker that finds nothing."""
     due = or_(Job.id.is_(None), Job.not_before <= now())
-    return select(Outbox.id).outerjoin(Job, Job.id == Outbox.job_id).where(due).order_by(Outbox.id).limit(100)
+    return select(Outbox.id).outerjoin(Job, Job.id == Outbox.job_id).where(due).order_by(Outbox.id).limit(MOST_RINGS)
 
 
 class Reaper:
@@ -112,7 +115,7 @@ class Reaper:
             The ids of the jobs taken back.
         """
         with self._database.writing() as session:
-            moment = (self._clock(), float(session.scalar(select(now())) or 0.0))
+            moment = (self._clock(), read_clock(session))
             late = self._last_tick is not None and any(
                 new - old > 2 * self._interval_s for old, new in zip(self._last_tick, moment, strict=True)
             )
@@ -154,7 +157,7 @@ class Reconciler(threading.Thread):
         self._wake.set()
 
     def stop(self) -> None:
-        """End the thread and wait for it."""
+        """End the thread and wait for its present round; not for a queue that does not answer."""
         self._stopped.set()
         self._wake.set()
         self.join(timeout=15)
@@ -174,7 +177,7 @@ class Reconciler(threading.Thread):
                     due[index] = time.monotonic() + interval_s
                     self._guarded(tick)
             self._stopped.wait(max(0.01, min(due) - time.monotonic()))
-        relay.join(timeout=15)
+        relay.join(timeout=RELAY_STOP_S)
 
     def _run_relay(self) -> None:
         while not self._stopped.is_set():

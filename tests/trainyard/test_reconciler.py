@@ -4,15 +4,18 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from sqlalchemy import func, select, update
 
 from tests.trainyard import yardbook as yb
+from trainyard import reconciler as reconciler_module
 from trainyard.database import Database, now
 from trainyard.queue import SilentBell
 from trainyard.reconciler import Reaper, Reconciler, Relay
 from trainyard.settings import Settings
 from trainyard.storage import LocalStorage
 from trainyard.tables import Outbox
+from trainyard.waiting import read_clock
 
 
 class Clock:
@@ -127,6 +130,70 @@ def test_a_frozen_queue_does_not_hold_up_the_reaper(books: Database, tmp_path: P
     assert yb.look(books, job_id).state_reason == "lease_lost"
 
 
+def test_the_end_does_not_wait_for_a_frozen_queue(books: Database, tmp_path: Path) -> None:
+    yb.submit(books)
+    bell = FrozenBell()
+    reconciler = Reconciler(Settings(), books, bell, LocalStorage(tmp_path))
+    reconciler.start()
+    assert bell.entered.wait(10)
+    begun = time.monotonic()
+    reconciler.stop()
+    took_s = time.monotonic() - begun
+    bell.thaw.set()
+    assert not reconciler.is_alive()
+    assert took_s < 10, "it waited for the queue"
+
+
+def test_several_reapers_at_once_take_a_job_back_once(books: Database) -> None:
+    made = [yb.submit(books) for _ in range(6)]
+    for _ in made:
+        yb.claim(books)
+    for job_id in made:
+        yb.write(books, job_id, lease_expires_at=1.0)
+    reapers = [build_reaper(books, Clock()) for _ in range(4)]
+    barrier = threading.Barrier(4)
+    reaped: list[str] = []
+
+    def work(reaper: Reaper) -> None:
+        barrier.wait()
+        reaped.extend(reaper.tick())
+
+    threads = [threading.Thread(target=work, args=(reaper,)) for reaper in reapers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(reaped) == sorted(made)
+    for job_id in made:
+        job = yb.look(books, job_id)
+        assert (job.state, job.failures, job.event_seq) == ("queued", 1, 3)
+
+
+def test_relays_at_once_lose_no_word(books: Database) -> None:
+    made = [yb.submit(books) for _ in range(2)]
+    bells = [SilentBell() for _ in range(3)]
+    relays = [Relay(books, bell, rering_s=15, clock=Clock()) for bell in bells]
+    threads = [threading.Thread(target=relay.tick) for relay in relays]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert words(books) == 0
+    assert sum(bell.rings for bell in bells) >= len(made)
+
+
+def test_a_database_clock_that_jumped_gives_grace_once(books: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = yb.submit(books)
+    yb.claim(books)
+    reaper = build_reaper(books, Clock())
+    jump = 0.0
+    monkeypatch.setattr(reconciler_module, "read_clock", lambda session: read_clock(session) + jump)
+    reaper.tick()
+    jump = 3600.0
+    assert reaper.tick() == [], "every lease looks expired, but the clock was set"
+    assert yb.look(books, job_id).state == "running"
+
+
 class FrozenBell(SilentBell):
     """Does not come back until it is thawed."""
 
@@ -136,5 +203,5 @@ class FrozenBell(SilentBell):
 
     def waiting(self) -> int:
         self.entered.set()
-        self.thaw.wait(20)
+        self.thaw.wait(60)
         return 0
