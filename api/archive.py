@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from trainyard.checkpoints import MANIFEST
 from trainyard.tables import Checkpoint
 
-MANIFEST = "manifest.json"
 FILES = ("weights.safetensors", "config.json", "classes.json", "preprocessing.json", "metadata.json")
 _PIECE_BYTES = 256 * 1024
 _BLOCK_BYTES = 512

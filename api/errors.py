@@ -20,6 +20,9 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from alexnet_core.errors import (
+    CheckpointIncompatible as CoreCheckpointIncompatible,
+)
+from alexnet_core.errors import (
     ConfigError,
     CoreError,
     ImageFormatUnsupported,
@@ -30,6 +33,7 @@ from alexnet_core.errors import (
     UnknownRecipe as CoreUnknownRecipe,
 )
 from trainyard.errors import (
+    Conflict,
     DatabaseUnavailable,
     ImageTooLarge,
     InvalidConfig,
@@ -71,6 +75,12 @@ class EventFilesNotFound(NotFound):
     """The job has left no TensorBoard event files."""
 
     code = "event_files_not_found"
+
+
+class CheckpointIncompatible(Conflict):
+    """Another version of Trainyard wrote this checkpoint, in a format that is not read here."""
+
+    code = "checkpoint_incompatible"
 
 
 class MethodNotAllowed(ServiceError):
@@ -196,6 +206,8 @@ def _from_core(exc: CoreError) -> ServiceError:
         return ImageTooLarge(message, param="file")
     if isinstance(exc, ImageFormatUnsupported):
         return UnsupportedImageFormat(message, param="file")
+    if isinstance(exc, CoreCheckpointIncompatible):
+        return CheckpointIncompatible(param="model")
     if isinstance(exc, ImageUnreadable):
         return InvalidImage(message, param="file")
     return ServiceError()

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy import select
 
 from alexnet_core.errors import CheckpointCorrupt
-from api.archive import MANIFEST
 from api.batching import Model
 from api.runtime import Runtime
-from trainyard.checkpoints import CheckpointStatus, get_checkpoint, get_latest, mark_corrupt
+from trainyard.checkpoints import (
+    MANIFEST,
+    CheckpointStatus,
+    get_checkpoint,
+    get_latest,
+    has_its_manifest,
+    mark_corrupt,
+)
 from trainyard.database import Database
 from trainyard.errors import (
     CheckpointNotFound,
@@ -58,7 +62,9 @@ class Loader(threading.Thread):
         self._stopped = False
         self._newer_is_known = False
         self.latest: Loaded | None = None
-        self.unusable: frozenset[str] = frozenset()  # whole, but this process can't load them
+        self.unusable: frozenset[str] = (
+            frozenset()
+        )  # passed over: this process can't load them, or can't write down that they are damaged
 
     @property
     def state(self) -> str:
@@ -81,6 +87,15 @@ class Loader(threading.Thread):
                 self._wanted[checkpoint.id] = (checkpoint, pending)
                 self._changed.notify()
             return self._wanted[checkpoint.id][1]
+
+    def forget(self, job_id: str) -> None:
+        """Let go of the models of a job that is out of the books; `latest` falls back to what is left."""
+        with self._changed:
+            for key in [key for key, loaded in self._loaded.items() if loaded.job_id == job_id]:
+                del self._loaded[key]
+            if self.latest is not None and self.latest.job_id == job_id:
+                self.latest = None
+            self._changed.notify()
 
     def stop(self) -> None:
         """End the thread once it has finished the load that it is in."""
@@ -126,6 +141,7 @@ class Loader(threading.Thread):
         """Load the newest publication if it is newer than the one that serves; fall back over damaged ones."""
         while not self._stopped:
             try:
+                self._forget_deleted()
                 with self._database.reading() as session:
                     newest = get_latest(session, LOCAL_OWNER, skip=self.unusable)
             except NoCheckpoint:
@@ -149,14 +165,25 @@ class Loader(threading.Thread):
             except Exception:
                 return
 
+    def _forget_deleted(self) -> None:
+        """Notice that another process deleted the job that serves as `latest`."""
+        latest = self.latest
+        if latest is None:
+            return
+        with self._database.reading() as session:
+            is_there = session.scalar(select(Checkpoint.id).where(Checkpoint.id == latest.checkpoint_id)) is not None
+        if not is_there:
+            self.forget(latest.job_id)
+
     def _load(self, checkpoint: Checkpoint) -> Loaded:
         with self._changed:
             if (known := self._loaded.get(checkpoint.id)) is not None:
                 return known
-        folder = self._storage.folder(checkpoint.key)
         try:
-            _check_manifest(folder, checkpoint.manifest_sha256)
-            model = self._runtime.load(folder)
+            with self._storage.reading(checkpoint.key) as folder:
+                if not has_its_manifest(folder, checkpoint.manifest_sha256):
+                    raise CheckpointCorrupt(f"{MANIFEST} is not the one that was committed")
+                model = self._runtime.load(folder)
         except (CheckpointCorrupt, FileNotFoundError) as exc:
             raise self._put_aside(checkpoint, exc) from exc
         except OSError as exc:  # too many open files, say: the checkpoint may be whole, so the next try may succeed
@@ -173,12 +200,20 @@ class Loader(threading.Thread):
         return loaded
 
     def _put_aside(self, checkpoint: Checkpoint, exc: Exception) -> ServiceError:
-        """Mark a damaged checkpoint, unless it was pruned meanwhile; the error is what a client is told."""
-        with self._database.writing() as session:
-            query = select(Checkpoint.status).where(Checkpoint.id == checkpoint.id)
-            if session.scalar(query) == CheckpointStatus.COMMITTED.value:
-                log.warning("a checkpoint is damaged", extra={"checkpoint": checkpoint.id, "detail": str(exc)})
-                mark_corrupt(session, checkpoint.id, type(exc).__name__)
+        """Mark a damaged checkpoint, unless it was pruned meanwhile; the error is what a client is told.
+
+        Raises:
+            DatabaseUnavailable: nothing could be written; this process passes it over all the same.
+        """
+        try:
+            with self._database.writing() as session:
+                query = select(Checkpoint.status).where(Checkpoint.id == checkpoint.id)
+                if session.scalar(query) == CheckpointStatus.COMMITTED.value:
+                    log.warning("a checkpoint is damaged", extra={"checkpoint": checkpoint.id, "detail": str(exc)})
+                    mark_corrupt(session, checkpoint.id, type(exc).__name__)
+        except DatabaseUnavailable:
+            self.unusable |= {checkpoint.id}
+            raise
         try:
             with self._database.reading() as session:
                 get_checkpoint(session, checkpoint.owner, checkpoint.id)
@@ -206,9 +241,3 @@ class Loader(threading.Thread):
                 return get_latest(session, LOCAL_OWNER, skip=self.unusable).id == loaded.checkpoint_id
         except ServiceError:
             return True
-
-
-def _check_manifest(folder: Path, sha256: str) -> None:
-    """The manifest lists the checksums of the other files, and the books list the manifest's own."""
-    if hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest() != sha256:
-        raise CheckpointCorrupt(f"{MANIFEST} is not the one that was committed")

@@ -71,8 +71,9 @@ def download_checkpoint(
     if what == "tensorboard":
         return _send_event_files(services, row)
     try:
-        archive = Archive(row, services.storage.folder(row.key))
-    except Damaged as exc:
+        with services.storage.reading(row.key) as folder:
+            archive = Archive(row, folder)
+    except (Damaged, FileNotFoundError) as exc:
         with services.database.reading() as session:
             checkpoints.get_checkpoint(session, caller, checkpoint_id)  # it may have been pruned just now
         with services.database.writing() as session:

@@ -22,12 +22,13 @@ from api.loading import Loaded, Loader
 from api.runtime import Runtime
 from trainyard.checkpoints import LATEST, get_latest, resolve_model
 from trainyard.database import Database
-from trainyard.errors import ModelLoading, PredictQueueFull, TooLarge
+from trainyard.errors import CheckpointNotFound, CheckpointPruned, ModelLoading, PredictQueueFull, TooLarge
 from trainyard.settings import Settings
 from trainyard.storage import Storage
 from trainyard.tables import Checkpoint
 
 MAX_DECODERS = 4
+MAX_LOOKUPS = 10  # of one request: every one but the last found a checkpoint that was gone when it was to be loaded
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,22 @@ class Engine:
         if reference == LATEST and (latest := self._loader.latest) is not None and latest.owner == owner:
             return latest
         deadline = time.monotonic() + self._settings.model_wait_s
-        checkpoint = await self._in_pool(self._lookups, self._look_up, owner, reference)
-        waiting = self._loader.want(checkpoint)
+        for _ in range(MAX_LOOKUPS):
+            checkpoint = await self._in_pool(self._lookups, self._look_up, owner, reference)
+            try:
+                return await self._wait_for(checkpoint, deadline)
+            except (CheckpointNotFound, CheckpointPruned):  # damaged, or pruned before it was read: what is it now?
+                if reference == checkpoint.id:
+                    raise
+            except Exception:
+                if reference != LATEST or checkpoint.id not in self._loader.unusable:
+                    raise
+        raise ModelLoading(f"the checkpoints of {reference} change too fast: try again in a moment", retry_after_s=1)
+
+    async def _wait_for(self, checkpoint: Checkpoint, deadline: float) -> Loaded:
+        waiting = asyncio.wrap_future(self._loader.want(checkpoint))
         try:
-            return await asyncio.wait_for(
-                asyncio.shield(asyncio.wrap_future(waiting)), max(0.001, deadline - time.monotonic())
-            )
+            return await asyncio.wait_for(asyncio.shield(waiting), max(0.001, deadline - time.monotonic()))
         except TimeoutError:
             raise ModelLoading(
                 f"checkpoint {checkpoint.id} is still being loaded: try again in a moment", retry_after_s=2
@@ -109,6 +120,10 @@ class Engine:
             if reference == LATEST:
                 return get_latest(session, owner, skip=self._loader.unusable)
             return resolve_model(session, owner, reference)
+
+    def forget(self, job_id: str) -> None:
+        """Let go of the models of a job that was deleted."""
+        self._loader.forget(job_id)
 
     def admit(self, images: int) -> None:
         """Count images in, before any of them is decoded; `release` counts them out.

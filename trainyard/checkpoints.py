@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import ColumnElement, Select, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from trainyard.database import now
@@ -17,9 +19,13 @@ from trainyard.ids import has_form, new_id
 from trainyard.jobs import get_job
 from trainyard.leases import Lease, write_fenced
 from trainyard.pages import Page, get_page
+from trainyard.states import JobState
 from trainyard.tables import PUBLICATIONS, Alias, Checkpoint, Counter, Job
 
 LATEST = "latest"
+MANIFEST = "manifest.json"  # of a checkpoint's folder: size and sha256 of its other files
+STATE_FOLDER = "state"  # of a checkpoint's folder: what a job needs to go on
+_FINAL_STATES = [state.value for state in JobState if state.is_final]
 _OF_JOB = re.compile(r"(?P<job>job_[0-9a-z]+)(@(?P<which>latest|epoch-(?P<epoch>[0-9]{1,6})))?")
 
 
@@ -34,7 +40,7 @@ class CheckpointStatus(StrEnum):
     """Whether a checkpoint's files can be relied on."""
 
     COMMITTED = "committed"  #: all files are there, and verified before each use
-    CORRUPT = "corrupt"  #: a file does not match its sha256: never used again
+    CORRUPT = "corrupt"  #: a file does not match its sha256: never used again; what is left of it goes later, too
     PRUNED = "pruned"  #: given up; its files go after a grace period
     DELETED = "deleted"  #: its files are gone
 
@@ -62,6 +68,8 @@ def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, kee
         LeaseLost: the lease is over: the caller must remove the files.
     """
     write_fenced(session, lease, {"heartbeat_at": now()})
+    if (known := _find_committed(session, lease, new)) is not None:
+        return known
     job = session.scalars(select(Job).where(Job.id == lease.job_id).execution_options(populate_existing=True)).one()
     checkpoint = Checkpoint(
         id=new_id("ckpt"),
@@ -99,6 +107,18 @@ def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, kee
     return checkpoint
 
 
+def _find_committed(session: Session, lease: Lease, new: NewCheckpoint) -> Checkpoint | None:
+    """This very checkpoint, where its commit had reached the books before the answer was lost."""
+    return session.scalars(
+        select(Checkpoint).where(
+            Checkpoint.job_id == lease.job_id,
+            Checkpoint.lease_epoch == lease.lease_epoch,
+            Checkpoint.kind == new.kind.value,
+            Checkpoint.step == new.step,
+        )
+    ).one_or_none()
+
+
 def _next_publication(session: Session) -> int:
     """The next publication number; later calls wait until this transaction ends, so numbers follow the commits."""
     draw = update(Counter).where(Counter.name == PUBLICATIONS).values(value=Counter.value + 1).returning(Counter.value)
@@ -106,8 +126,7 @@ def _next_publication(session: Session) -> int:
 
 
 def _prune_older(session: Session, job: Job, newest: Checkpoint, keep_latest: int) -> None:
-    """Keep the best, the latest few, aliased ones, and training state only where a job may go on from it."""
-    aliased = set(session.scalars(select(Alias.checkpoint_id).join(Checkpoint).where(Checkpoint.job_id == job.id)))
+    """Keep the best, the latest few, those in use, and training state only where a job may go on from it."""
     best_id = (job.best or {}).get("checkpoint")
     committed = list(
         session.scalars(
@@ -117,8 +136,11 @@ def _prune_older(session: Session, job: Job, newest: Checkpoint, keep_latest: in
         )
     )
     epochs = [row for row in committed if row.kind == CheckpointKind.EPOCH.value]
-    kept = {newest.id, best_id} | aliased | {row.id for row in epochs[:keep_latest]}
+    of_job = Checkpoint.job_id == job.id
+    in_use = set(session.scalars(select(Checkpoint.id).where(of_job, is_in_use())))
+    kept = {newest.id, best_id} | in_use | {row.id for row in epochs[:keep_latest]}
     resumable = {newest.id} | {row.id for row in [row for row in epochs if row.id != newest.id][:1]}
+    resumable |= set(session.scalars(select(Checkpoint.id).where(of_job, is_resumed_from())))
     for row in committed:
         if row.id not in kept:
             row.status, row.pruned_at = CheckpointStatus.PRUNED.value, now()
@@ -127,12 +149,32 @@ def _prune_older(session: Session, job: Job, newest: Checkpoint, keep_latest: in
     session.flush()
 
 
+def is_in_use() -> ColumnElement[bool]:
+    """Whether a checkpoint has an alias, or a job that has not ended is to begin with it."""
+    begins = exists().where(Job.init_from == Checkpoint.id, Job.state.not_in(_FINAL_STATES))
+    return or_(exists().where(Alias.checkpoint_id == Checkpoint.id), begins, is_resumed_from())
+
+
+def is_resumed_from() -> ColumnElement[bool]:
+    """Whether a job that has not ended begins with a checkpoint's training state."""
+    return exists().where(Job.resume_from == Checkpoint.id, Job.state.not_in(_FINAL_STATES))
+
+
+def has_its_manifest(folder: Path, sha256: str) -> bool:
+    """Whether a checkpoint's manifest is the one that was committed; it in turn vouches for the other files.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest() == sha256
+
+
 def mark_corrupt(session: Session, checkpoint_id: str, detail: str) -> None:
     """Take a damaged checkpoint out of use and say so in the job's events; harmless when it was done before."""
     statement = (
         update(Checkpoint)
         .where(Checkpoint.id == checkpoint_id, Checkpoint.status == CheckpointStatus.COMMITTED.value)
-        .values(status=CheckpointStatus.CORRUPT.value)
+        .values(status=CheckpointStatus.CORRUPT.value, pruned_at=now())
         .returning(Checkpoint.job_id)
         .execution_options(synchronize_session=False)
     )

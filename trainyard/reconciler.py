@@ -17,20 +17,21 @@ from trainyard.database import Database, now
 from trainyard.errors import DatabaseUnavailable
 from trainyard.garbage import Garbage
 from trainyard.leases import grant_grace, reap
+from trainyard.leftovers import Leftovers
 from trainyard.queue import Bell, QueueUnavailable
 from trainyard.settings import Settings
 from trainyard.states import JobState
 from trainyard.storage import Storage
 from trainyard.tables import Job, Outbox
-from trainyard.workers import count_slots
 from trainyard.waiting import read_clock
+from trainyard.workers import count_slots
 
 log = logging.getLogger(__name__)
 
 QUEUE_RETRY_S = 2.0
-
 MOST_RINGS = 100
 RELAY_STOP_S = 1.0  # a frozen queue can hold it for long; nothing is lost if it ends with the process
+
 
 class Relay:
     """Carries bells from the outbox to the queue, and rings again for jobs that nobody claimed."""
@@ -132,7 +133,7 @@ class Reaper:
 
 
 class Reconciler(threading.Thread):
-    """The relay, the reaper and the garbage, each in its own rhythm, until `stop`."""
+    """The relay, the reaper, the garbage and the leftovers, each in its own rhythm, until `stop`."""
 
     def __init__(self, settings: Settings, database: Database, bell: Bell, storage: Storage) -> None:
         super().__init__(name="reconciler", daemon=True)
@@ -147,9 +148,11 @@ class Reconciler(threading.Thread):
             first_backoff_s=settings.backoff_s,
         )
         garbage = Garbage(database, storage, grace_s=settings.garbage_grace_s)
+        leftovers = Leftovers(database, storage, stale_s=settings.leftover_s)
         self._slow: list[tuple[float, Callable[[], object]]] = [
             (settings.reaper_s, reaper.tick),
             (max(settings.reaper_s, settings.garbage_grace_s / 6), garbage.tick),
+            (max(settings.reaper_s, settings.garbage_grace_s), leftovers.tick),
         ]
 
     def wake(self) -> None:

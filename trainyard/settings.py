@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     garbage_grace_s: float = Field(60, ge=0)
     """Seconds between a checkpoint's pruning in the database and the removal of its files."""
 
+    leftover_s: float = Field(3600, gt=0)
+    """Seconds without a change after which a half-written dataset pack counts as one whose writer was killed."""
+
     hang_s: float = Field(600, gt=0)
     """Seconds without a sign of progress after which a trainer counts as hung and is killed."""
 

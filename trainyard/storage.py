@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from typing import Protocol
+
+GONE_PREFIX = ".gone-"  # of a folder that is being removed
 
 
 class Storage(Protocol):
@@ -23,8 +30,24 @@ class Storage(Protocol):
         """
         ...
 
-    def delete(self, key: str) -> None:
-        """Remove a folder; harmless when it is gone."""
+    def reading(self, key: str) -> AbstractContextManager[Path]:
+        """The local folder, which nobody removes while the block runs.
+
+        Raises:
+            FileNotFoundError: it is gone.
+        """
+        ...
+
+    def list_names(self, key: str) -> list[str]:
+        """The names directly below a key, in order; none where there is no such folder."""
+        ...
+
+    def delete(self, key: str) -> bool:
+        """Remove a folder or file; harmless when it is gone.
+
+        Returns:
+            Whether it is gone; False: somebody reads it, so try again later.
+        """
         ...
 
     def free_bytes(self) -> int:
@@ -49,14 +72,70 @@ class LocalStorage:
         """See `Storage`."""
         return folder.resolve().relative_to(self._root.resolve()).as_posix()
 
-    def delete(self, key: str) -> None:
-        """See `Storage`. The folder leaves its name first, so that a half-removed one is never taken for whole."""
+    @contextlib.contextmanager
+    def reading(self, key: str) -> Iterator[Path]:
+        """See `Storage`. A lock of the kernel's: it holds against every process, and ends with its own."""
         folder = self.folder(key)
-        doomed = folder.with_name(f".gone-{folder.name}")
-        with contextlib.suppress(FileNotFoundError):  # gone already, or another reconciler was faster
-            folder.rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks: the grace before a removal must do
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield folder
+        finally:
+            os.close(descriptor)
+
+    def list_names(self, key: str) -> list[str]:
+        """See `Storage`."""
+        try:
+            return sorted(os.listdir(self.folder(key)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def delete(self, key: str) -> bool:
+        """See `Storage`. The folder leaves its name first, so that a half-removed one is never taken for whole."""
+        path = self.folder(key)
+        if path.name.startswith(GONE_PREFIX):
+            return _remove(path)
+        doomed = path.with_name(GONE_PREFIX + path.name)
+        _remove(doomed)  # what a removal that was cut off left; the name must be free
+        try:
+            with _alone(path):
+                path.rename(doomed)
+        except FileNotFoundError:  # gone already, or another reconciler was faster
+            return True
+        except BlockingIOError:
+            return False
+        return _remove(doomed)
 
     def free_bytes(self) -> int:
         """See `Storage`."""
         return shutil.disk_usage(self._root).free
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep readers out.
+
+    Raises:
+        BlockingIOError: there is one.
+        FileNotFoundError: there is nothing to keep them out of.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        if exc.errno in {errno.EWOULDBLOCK, errno.EAGAIN}:
+            os.close(descriptor)
+            raise BlockingIOError(exc.errno, "somebody reads it") from exc
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> bool:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    return not path.exists()
