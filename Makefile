@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lint types format clean
+.PHONY: help setup demo up test chaos check lint types format clean
 
 help:  ## Explain the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)$$/  make \1|\2/' | column -t -s '|'
@@ -26,6 +26,9 @@ up: $(STAMP)  ## Start queue, worker and API; Ctrl-C stops them
 
 test: $(STAMP)  ## Run the tests
 	$(BIN)/pytest
+
+chaos: $(STAMP)  ## Run the tests that take minutes and break a yard in many ways
+	$(BIN)/pytest -m chaos
 
 check: $(STAMP) lint types test  ## Format check, lint, types and tests: what CI runs
 
