@@ -1,0 +1,143 @@
+"""Workers as real processes around one queue server, with the books and the reconciler in the test's own process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from sqlalchemy import select
+
+from alexnet_core.builtin import BUILTINS
+from alexnet_core.recipes import resolve
+from trainyard import datasets, jobs, schema
+from trainyard.database import Database
+from trainyard.jobs import NewJob
+from trainyard.queue import CeleryBell
+from trainyard.queue_server import QueueServer
+from trainyard.reconciler import Reconciler
+from trainyard.settings import Settings
+from trainyard.storage import LocalStorage
+from trainyard.tables import Job, JobEvent, Worker
+
+SLOW = {"image_px": 64, "batch_size": 64, "epochs": 50}  # hours: it ends when the test says so
+FAST = {"epochs": 1}
+NEVER_S = 3600.0
+
+
+class Fleet:
+    """Everything but the API. `settings` go to the workers and to the reconciler."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.folder = folder
+        self.settings = Settings(data_dir=folder, trainer_threads=1, **settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.books = Database(self.settings.sqlalchemy_url)
+        schema.migrate(self.books)
+        datasets.register_builtins(self.books, {"digits": BUILTINS["digits"].facts})
+        self.queue = QueueServer(folder)
+        self.queue.start()
+        self.queue.wait_until_it_answers()
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.reconciler = Reconciler(self.settings, self.books, CeleryBell(self.queue.url), LocalStorage(folder))
+        self.reconciler.start()
+
+    def redis(self) -> Redis:
+        return Redis.from_url(self.queue.url)
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        """A worker that is in the books."""
+        env = {key: value for key, value in os.environ.items() if not key.startswith("TRAINYARD_")}
+        env |= self.settings.as_environment() | {"TRAINYARD_REDIS_URL": self.queue.url}
+        with self.log_path(len(self.workers)).open("wb") as log:
+            command = [sys.executable, "-m", "worker", "--die-with-parent", str(os.getpid())]
+            process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+        self.workers.append(process)
+        wait_for(lambda: self.worker_id(process) or process.poll() is not None)
+        assert process.poll() is None, self.log(process)
+        return process
+
+    def log_path(self, index: int) -> Path:
+        return self.folder / "logs" / f"worker-{index}.log"
+
+    def log(self, process: subprocess.Popen[bytes]) -> str:
+        return self.log_path(self.workers.index(process)).read_text()
+
+    def worker_id(self, process: subprocess.Popen[bytes]) -> str | None:
+        with self.books.reading() as session:
+            return session.scalar(select(Worker.id).where(Worker.pid == process.pid))
+
+    def worker(self, process: subprocess.Popen[bytes]) -> Worker:
+        with self.books.reading() as session:
+            return session.scalars(select(Worker).where(Worker.pid == process.pid)).one()
+
+    def submit(self, overrides: dict[str, Any], *, seed: int = 1) -> str:
+        recipe, config = resolve(None, overrides, BUILTINS["digits"].facts)
+        new = NewJob(recipe=recipe, config=config.model_dump(mode="json"), seed=seed, max_failures=3)
+        with self.books.writing() as session:
+            dataset = datasets.get_dataset(session, "local", "digits")
+            job_id = jobs.submit(session, "local", dataset, new).id
+        self.reconciler.wake()
+        return job_id
+
+    def job(self, job_id: str) -> Job:
+        with self.books.reading() as session:
+            return session.scalars(select(Job).where(Job.id == job_id)).one()
+
+    def events(self, job_id: str) -> list[JobEvent]:
+        with self.books.reading() as session:
+            return list(session.scalars(select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.seq)))
+
+    def has_event(self, job_id: str, name: str, lease_epoch: int) -> bool:
+        """Whether an attempt has an event of that type or reason."""
+        return any(name in {it.type, it.reason} and it.lease_epoch == lease_epoch for it in self.events(job_id))
+
+    def kill_queue(self) -> None:
+        assert self.queue.process is not None
+        self.queue.process.kill()
+        self.queue.process.wait()
+
+    def stop(self) -> None:
+        for process in self.workers:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()  # its trainers die with it
+                process.wait()
+        if self.queue.process is not None and self.queue.process.poll() is None:
+            self.kill_queue()
+        self.reconciler.stop()
+        self.books.close()
+
+
+def wait_for(look: Callable[[], Any], timeout_s: float = 120) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (found := look()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+    return found
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that it started and that still run."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
