@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
@@ -16,8 +17,10 @@ from api.queries import AfterQuery, JobPath, LimitQuery
 from api.routes_checkpoints import describe_checkpoints
 from api.schemas import MAX_METADATA, CheckpointRead, JobCreate, JobRead, ListRead
 from api.services import CallerDep, Services, ServicesDep
-from trainyard import checkpoints, datasets, idempotency, jobs
+from trainyard import checkpoints, datasets, failpoints, idempotency, jobs, retries
 from trainyard.errors import (
+    CheckpointNotFound,
+    CheckpointPruned,
     Conflict,
     DatabaseUnavailable,
     DatasetNotFound,
@@ -87,7 +90,8 @@ _METADATA_FILTER: dict[str, Any] = {
     summary="Queue a job",
     response_description="Queued. `Location` is where to follow it.",
     responses=errors.responses(
-        *(DatasetNotFound, InvalidRequest, UnknownRecipe, InvalidConfig, IdempotencyConflict, Conflict),
+        *(DatasetNotFound, CheckpointNotFound, CheckpointPruned, InvalidRequest, UnknownRecipe, InvalidConfig),
+        *(IdempotencyConflict, Conflict),
         *(JsonInvalid, BodyUnreadable, TooLarge, DatabaseUnavailable),
         success={200: {"model": JobRead, "description": "This Idempotency-Key made this job before."}},
     ),
@@ -96,7 +100,36 @@ def create_job(
     body: NewJobBody, response: Response, services: ServicesDep, caller: CallerDep, idempotency_key: KeyHeader = None
 ) -> JobRead:
     """Queue a training run and answer at once; follow it at `GET /jobs/{job_id}`."""
-    job_id, is_new = _submit_once(services, caller, body, idempotency_key)
+
+    def submit(session: Session) -> Job:
+        dataset = datasets.get_dataset(session, caller, body.dataset)
+        new = _complete(services, body, datasets.facts_of(dataset))
+        if body.init_from is not None:
+            retries.hold_checkpoint(session, caller, body.init_from, param="init_from")
+        return jobs.submit(session, caller, dataset, new)
+
+    content = body.model_dump(mode="json")
+    return submit_once(services, caller, response, (CREATE_ROUTE, idempotency_key, content), submit)
+
+
+def submit_once(
+    services: Services,
+    caller: str,
+    response: Response,
+    request: tuple[str, str | None, dict[str, Any]],
+    submit: Callable[[Session], Job],
+) -> JobRead:
+    """Submit a job, or find the one that the same request made before, and answer.
+
+    Args:
+        services: of this process.
+        caller: the owner.
+        response: gets status and headers.
+        request: route, Idempotency-Key and content.
+        submit: makes the job, in one transaction with the key.
+    """
+    job_id, is_new = _find_or_submit(services, caller, request, submit)
+    failpoints.hit("after_commit")
     services.reconciler.wake()
     if not is_new:
         response.status_code = 200
@@ -106,24 +139,21 @@ def create_job(
         return describe_jobs(session, services.settings, [jobs.get_job(session, caller, job_id)])[0]
 
 
-def _submit_once(services: Services, caller: str, body: JobCreate, key: str | None) -> tuple[str, bool]:
+def _find_or_submit(
+    services: Services, caller: str, request: tuple[str, str | None, dict[str, Any]], submit: Callable[[Session], Job]
+) -> tuple[str, bool]:
     """The job's id, and whether this request made it."""
-    content = body.model_dump(mode="json")
+    route, key, content = request
     for _ in range(3):  # another request with this key may be committed between our look and our write
-        with services.database.reading() as session:
-            known = idempotency.find_job_id(session, caller, CREATE_ROUTE, key, content) if key else None
-            if known is not None:
-                return known, False
-            dataset = datasets.get_dataset(session, caller, body.dataset)
-        new = _complete(services, body, datasets.facts_of(dataset))
         try:
             with services.database.writing() as session:
-                known = idempotency.find_job_id(session, caller, CREATE_ROUTE, key, content) if key else None
+                known = idempotency.find_job_id(session, caller, route, key, content) if key else None
                 if known is not None:
                     return known, False
-                job = jobs.submit(session, caller, dataset, new)
+                job = submit(session)
                 if key:
-                    idempotency.remember(session, caller, CREATE_ROUTE, key, content, job.id)
+                    idempotency.remember(session, caller, route, key, content, job.id)
+                failpoints.hit("before_commit")
                 return job.id, True
         except IntegrityError:
             continue
@@ -139,6 +169,9 @@ def _complete(services: Services, body: JobCreate, facts: Any) -> NewJob:
         max_failures=services.settings.max_failures,
         name=body.name,
         metadata=body.metadata,
+        priority=body.priority,
+        max_runtime_s=body.max_runtime_s,
+        init_from=body.init_from,
     )
 
 

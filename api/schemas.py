@@ -10,6 +10,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from trainyard.json_values import finite
+from trainyard.retries import MAX_RUNTIME_S
 from trainyard.states import ShownState
 from trainyard.tables import Checkpoint, Job, JobEvent
 from trainyard.waiting import Outlook, WaitsFor
@@ -67,6 +68,24 @@ class JobCreate(BaseModel):
     """Up to 16 pairs of strings; `GET /jobs?metadata[key]=value` finds the job by them."""
     seed: int | None = Field(None, ge=0, le=2**63 - 1)
     """Of everything random in the run. Default: drawn, and recorded in the job."""
+    priority: int = Field(0, ge=-100, le=100)
+    """A job of a higher priority is claimed before yours of a lower one."""
+    max_runtime_s: float | None = Field(None, gt=0, le=MAX_RUNTIME_S)
+    """Seconds of training, all attempts together, after which the job saves its step and fails with `max_runtime`."""
+    init_from: Reference | None = None
+    """Id of a checkpoint of yours whose weights the job begins with; the last layer starts anew for other classes."""
+
+
+class JobRetry(BaseModel):
+    """How to train a job that has ended once more."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    origin: str = Field(alias="from", pattern=r"^(start|latest|ckpt_[0-9a-z]{1,64})$")
+    """`start`: the same job again; `latest` or the id of one of its checkpoints: go on from there."""
+    overrides: Annotated[dict[str, Any], AfterValidator(_check_plain)] = Field(default_factory=dict)
+    """From `start`, config fields that differ, and `max_runtime_s`; from a checkpoint only more `epochs` or
+    `max_runtime_s`."""
 
 
 class StateChange(BaseModel):
@@ -124,7 +143,13 @@ class JobRead(BaseModel):
     """The highest is claimed first; 0 for all as yet."""
     owner: str
     parent_id: str | None
-    """The job that this one repeats; none as yet."""
+    """The job that this one retries; null where there is none, or where it was deleted."""
+    init_from: str | None
+    """The checkpoint whose weights it began with."""
+    resume_from: str | None
+    """Of a retry: the checkpoint that it goes on from."""
+    max_runtime_s: float | None
+    """Seconds of training after which it ends."""
     seed: int
     """Of everything random in the run."""
     attempt: int
@@ -187,6 +212,9 @@ class JobRead(BaseModel):
             priority=job.priority,
             owner=job.owner,
             parent_id=job.parent_id,
+            init_from=job.init_from,
+            resume_from=job.resume_from,
+            max_runtime_s=job.max_runtime_s,
             seed=job.seed,
             attempt=job.attempt,
             failures=job.failures,
@@ -208,6 +236,9 @@ class JobRead(BaseModel):
             links={
                 "self": f"/jobs/{job.id}",
                 "cancel": f"/jobs/{job.id}/cancel",
+                "pause": f"/jobs/{job.id}/pause",
+                "resume": f"/jobs/{job.id}/resume",
+                "retry": f"/jobs/{job.id}/retry",
                 "checkpoints": f"/jobs/{job.id}/checkpoints",
                 "dataset": f"/datasets/{job.dataset_id}",
                 "predict": f"/predict?model={job.id}",

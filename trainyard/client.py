@@ -50,7 +50,7 @@ class Client:
         self._http.close()
 
     def create_job(self, dataset: str, *, idempotency_key: str | None = None, **fields: Any) -> Json:
-        """Queue a job; fields as in `POST /jobs` (`recipe`, `overrides`, `name`, `metadata`, `seed`)."""
+        """Queue a job; fields as in `POST /jobs` (`recipe`, `overrides`, `name`, `metadata`, `init_from`…)."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         return self._request("POST", "/jobs", json={"dataset": dataset} | fields, headers=headers)
 
@@ -79,6 +79,30 @@ class Client:
         """Your first hundred queued jobs, the next one to start first, each with what it waits for."""
         page = self._request("GET", "/queue", params={"limit": 100})
         return list(page["data"])
+
+    def retry_job(
+        self,
+        job_id: str,
+        *,
+        origin: str = "latest",
+        overrides: Json | None = None,
+        idempotency_key: str | None = None,
+    ) -> Json:
+        """Train a job that has ended once more, as a new one.
+
+        Args:
+            job_id: which job.
+            origin: `start`, `latest` or the id of one of its checkpoints.
+            overrides: from `start` any, from a checkpoint only more `epochs` or `max_runtime_s`.
+            idempotency_key: makes a repetition of this call harmless.
+        """
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        body = {"from": origin, "overrides": overrides or {}}
+        return self._request("POST", f"/jobs/{job_id}/retry", json=body, headers=headers)
+
+    def delete_job(self, job_id: str) -> None:
+        """Remove a job that has ended, with its checkpoints."""
+        self._check(self._http.delete(f"/jobs/{job_id}"))
 
     def list_datasets(self) -> list[Json]:
         """The newest hundred datasets that jobs can train on, the built-in ones included."""

@@ -9,7 +9,7 @@ ServiceError 500
 │   ├── JobNotFound · DatasetNotFound · CheckpointNotFound
 │   └── CheckpointPruned
 ├── Conflict 409
-│   └── IllegalTransition · NoCheckpointOfJob
+│   └── IllegalTransition · InUse · NoCheckpointOfJob · NoTrainingState
 ├── TooLarge 413
 │   └── ImageTooLarge
 ├── UnsupportedMedia 415
@@ -118,6 +118,18 @@ class IllegalTransition(Conflict):
     """The job's state does not allow this."""
 
     code = "illegal_transition"
+
+
+class InUse(Conflict):
+    """Somebody needs this thing. Remove or move what names it first."""
+
+    code = "in_use"
+
+
+class NoTrainingState(Conflict):
+    """The checkpoint has no training state any more, so no job can go on from it."""
+
+    code = "no_training_state"
 
 
 class NoCheckpointOfJob(Conflict):

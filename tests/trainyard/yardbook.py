@@ -32,7 +32,8 @@ def submit(books: Database, owner: str = OWNER, *, max_failures: int = 3, **new:
             dataset = Dataset(id="ds_digits", name="digits", state="ready", facts={}, key="packs/x", created_at=now())
             session.add(dataset)
             session.flush()
-        job = NewJob(recipe="quick", config={"epochs": 2}, seed=1, max_failures=max_failures, **new)
+        new = {"config": {"epochs": 2}, "seed": 1} | new
+        job = NewJob(recipe="quick", max_failures=max_failures, **new)
         return jobs.submit(session, owner, dataset, job).id
 
 
