@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Engine, Float, Update, create_engine, event, text
@@ -22,6 +23,7 @@ from trainyard.errors import DatabaseUnavailable
 
 MIN_SQLITE = (3, 51, 3)  # older ones can corrupt a WAL database that several processes write
 BUSY_TIMEOUT_MS = 10_000
+FROZEN_S = 30.0  # a client that holds a transaction open for so long without a word is frozen or gone
 _WRITE = "trainyard_write"
 
 
@@ -45,8 +47,15 @@ def _now_postgresql(element: now, compiler: Any, **kw: Any) -> str:
 class Database:
     """An engine and its two kinds of transactions. Safe to share between threads, not across a fork."""
 
-    def __init__(self, url: str) -> None:
-        self.engine = _build_engine(url)
+    def __init__(self, url: str, *, frozen_s: float = FROZEN_S) -> None:
+        """Open a database.
+
+        Args:
+            url: SQLAlchemy's.
+            frozen_s: PostgreSQL ends a transaction whose client is silent for so long: a process that freezes within
+                one would hold its rows, and with them every claim, until it wakes.
+        """
+        self.engine = _build_engine(url, frozen_s)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -109,11 +118,13 @@ def _translated_errors() -> Iterator[None]:
         raise
 
 
-def _build_engine(url: str) -> Engine:
+def _build_engine(url: str, frozen_s: float) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(
+        engine = create_engine(
             url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args={"connect_timeout": 5}
         )
+        event.listen(engine, "connect", partial(_prepare_postgresql, frozen_s))
+        return engine
     driver = _sqlite_driver()
     if driver.sqlite_version_info < MIN_SQLITE:
         raise RuntimeError(
@@ -134,6 +145,12 @@ def _sqlite_driver() -> Any:
     import sqlite3
 
     return sqlite3
+
+
+def _prepare_postgresql(frozen_s: float, connection: Any, _record: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {round(frozen_s * 1000)}")
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

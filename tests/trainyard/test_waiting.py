@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert, select, text, update
 from tests.trainyard import yardbook as yb
 from trainyard import leases, waiting, workers
 from trainyard.database import Database, now
-from trainyard.errors import InvalidRequest
+from trainyard.errors import DatabaseUnavailable, InvalidRequest
 from trainyard.ids import new_id
 from trainyard.tables import Counter, Job, JobEvent, Outbox
 from trainyard.workers import WorkerIdentity
@@ -201,6 +201,23 @@ def test_a_claim_that_waits_for_another_sees_what_it_took(books: Database) -> No
         assert begun.wait(10)
     second.join()
     assert taken == [None]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("books", ["postgres"], indirect=True)
+def test_a_worker_that_froze_within_its_claim_holds_up_no_other(books: Database, postgres_url: str) -> None:
+    [job_id] = add_jobs(books, {"owner": "a"})
+    frozen = Database(postgres_url, frozen_s=0.5)
+
+    def claim_and_freeze() -> None:
+        with frozen.writing() as session:
+            assert leases.claim(session, "wrk_frozen", 60)
+            yb.claim(books, "wrk_b")  # waits until the server has ended the frozen transaction
+
+    with pytest.raises(DatabaseUnavailable):
+        claim_and_freeze()
+    frozen.close()
+    assert yb.look(books, job_id).lease_owner == "wrk_b"
 
 
 @pytest.mark.parametrize(
