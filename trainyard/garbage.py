@@ -11,6 +11,7 @@ from sqlalchemy import Select, select, update
 
 from trainyard.checkpoints import STATE_FOLDER, CheckpointStatus, has_its_manifest, is_in_use, is_resumed_from
 from trainyard.database import Database, now
+from trainyard.deletion import finish_removals
 from trainyard.events import EventType, append_event
 from trainyard.idempotency import forget_expired
 from trainyard.storage import Storage
@@ -45,6 +46,7 @@ class Garbage:
         with self._database.writing() as session:
             forget_expired(session)
             forget_gone(session)
+        finish_removals(self._database, self._storage, grace_s=self._grace_s)
 
     @staticmethod
     def _with_status(status: CheckpointStatus) -> Select[Checkpoint]:

@@ -1,12 +1,17 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
-from tests.api.served import Served, error_of
+from alexnet_core.builtin import BUILTINS
+from alexnet_core.recipes import resolve
+from tests.api.served import Served, error_of, png, wait_until
+from trainyard import deletion
+from trainyard.leases import Ending, Lease, end_attempt
 from trainyard.tables import Job, Outbox
 
 FIELDS = [
@@ -263,3 +268,134 @@ class TestPauseAndResume:
     @pytest.mark.parametrize("action", ["pause", "resume"])
     def test_an_unknown_job_is_404(self, http: httpx.Client, action: str) -> None:
         error_of(http.post(f"/jobs/job_0/{action}"), 404, "job_not_found")
+
+
+def end_job(served: Served, job_id: str, **ending: Any) -> None:
+    with served.database.writing() as session:
+        lease = Lease(job_id, 1, "wrk_test")
+        end_attempt(session, lease, Ending(**(ending or {"failure": "diverged"})), first_backoff_s=1)
+
+
+def complete_job(served: Served, *epochs: int) -> tuple[str, list[str]]:
+    """A job of five epochs with a complete config that failed after some of them."""
+    job_id = served.add_job()
+    config = resolve("quick", {"epochs": 5}, BUILTINS["digits"].facts)[1].model_dump(mode="json")
+    with served.database.writing() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(config=config))
+    made = [served.add_checkpoint(job_id, epoch).id for epoch in epochs]
+    end_job(served, job_id)
+    return job_id, made
+
+
+class TestNewFields:
+    def test_they_are_kept_and_shown(self, served: Served) -> None:
+        _, made = complete_job(served, 1)
+        body = {"dataset": "digits", "priority": -7, "max_runtime_s": 90, "init_from": made[0]}
+        job = served.http.post("/jobs", json=body).json()
+        assert (job["priority"], job["max_runtime_s"], job["init_from"]) == (-7, 90.0, made[0])
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [("priority", 101), ("priority", 1.5), ("priority", "high"), ("max_runtime_s", 0), ("max_runtime_s", -1),
+         ("max_runtime_s", 1e9), ("max_runtime_s", "1h"), ("init_from", ""), ("resources", {"gpus": 2})],
+    )  # fmt: skip
+    def test_what_can_not_be_is_refused(self, http: httpx.Client, field: str, value: object) -> None:
+        error = error_of(http.post("/jobs", json={"dataset": "digits", field: value}), 422, "invalid_request")
+        assert error["param"] == field
+
+    @pytest.mark.parametrize("wanted", ["ckpt_0", "latest", "job_0", "\u00e9"])
+    def test_an_unknown_checkpoint_to_begin_with_is_404(self, http: httpx.Client, wanted: str) -> None:
+        response = http.post("/jobs", json={"dataset": "digits", "init_from": wanted})
+        assert error_of(response, 404, "checkpoint_not_found")["param"] == "init_from"
+        assert http.get("/jobs").json()["data"] == []
+
+
+class TestRetry:
+    def test_a_retry_is_a_new_job_and_the_same_request_makes_one(self, served: Served) -> None:
+        job_id, made = complete_job(served, 1, 2)
+        path, headers = f"/jobs/{job_id}/retry", {"Idempotency-Key": "once"}
+        body = {"from": "latest", "overrides": {"epochs": 9}}
+        first = served.http.post(path, json=body, headers=headers)
+        again = served.http.post(path, json=body, headers=headers)
+        assert (first.status_code, again.status_code) == (202, 200)
+        assert again.headers["idempotent-replayed"] == "true"
+        job = first.json()
+        assert first.headers["location"] == f"/jobs/{job['id']}"
+        assert again.json()["id"] == job["id"] != job_id
+        assert (job["parent_id"], job["resume_from"], job["state"]) == (job_id, made[1], "queued")
+        assert job["config"]["epochs"] == 9
+        error_of(served.http.post(path, json={"from": "start"}, headers=headers), 422, "idempotency_key_reused")
+        created = served.http.post("/jobs", json={"dataset": "digits"}, headers=headers)
+        assert created.status_code == 202, "a key is of its route"
+
+    def test_an_override_that_can_not_be_built_is_refused(self, served: Served) -> None:
+        job_id, _ = complete_job(served, 1)
+        path = f"/jobs/{job_id}/retry"
+        wrong = served.http.post(path, json={"from": "start", "overrides": {"lr": -1}})
+        assert error_of(wrong, 422, "config_invalid")["param"] == "overrides.lr"
+        small = served.http.post(path, json={"from": "start", "overrides": {"image_px": 8, "model": "alexnet"}})
+        error_of(small, 422, "config_invalid")
+        more = served.http.post(path, json={"from": "latest", "overrides": {"lr": 0.1}})
+        assert error_of(more, 422, "invalid_request")["param"] == "overrides.lr"
+
+    @pytest.mark.parametrize(
+        "body", [{}, {"from": "end"}, {"from": 3}, {"from": "start", "origin": "start"}, {"origin": "start"}, []]
+    )
+    def test_a_bad_body_is_refused(self, http: httpx.Client, body: object) -> None:
+        error_of(http.post("/jobs/job_0/retry", json=body), 422, "invalid_request")
+
+    def test_a_job_that_has_not_ended_and_one_that_is_not_there(self, http: httpx.Client) -> None:
+        job_id = http.post("/jobs", json={"dataset": "digits"}).json()["id"]
+        error_of(http.post(f"/jobs/{job_id}/retry", json={"from": "start"}), 409, "illegal_transition")
+        error_of(http.post("/jobs/job_0/retry", json={"from": "start"}), 404, "job_not_found")
+
+    def test_a_checkpoint_of_another_job_is_404(self, served: Served) -> None:
+        job_id, _ = complete_job(served, 1)
+        _, made = complete_job(served, 1)
+        response = served.http.post(f"/jobs/{job_id}/retry", json={"from": made[0]})
+        assert error_of(response, 404, "checkpoint_not_found")["param"] == "from"
+
+
+class TestDelete:
+    def test_the_job_is_gone_and_latest_falls_back_at_once(self, served: Served) -> None:
+        older, older_made = complete_job(served, 1)
+        job_id, made = complete_job(served, 1)
+
+        def latest() -> httpx.Response:
+            return served.http.post("/predict", files={"file": png()})
+
+        wait_until(lambda: latest().headers.get("x-trainyard-checkpoint") == made[0])
+        assert served.http.delete(f"/jobs/{job_id}").status_code == 204
+        assert latest().json()["model"]["checkpoint"] == older_made[0]
+        for response in (
+            served.http.get(f"/jobs/{job_id}"),
+            served.http.delete(f"/jobs/{job_id}"),
+            served.http.get(f"/jobs/{job_id}/checkpoints"),
+            served.http.post(f"/predict?model={job_id}", files={"file": png()}),
+        ):
+            error_of(response, 404, "job_not_found")
+        error_of(served.http.get(f"/checkpoints/{made[0]}"), 404, "checkpoint_not_found")
+        assert not (served.settings.data_dir / "checkpoints" / job_id).exists()
+        assert (served.settings.data_dir / "checkpoints" / older).exists()
+        assert served.http.delete(f"/jobs/{older}").status_code == 204
+        error_of(latest(), 503, "no_checkpoint")
+
+    def test_latest_falls_back_where_another_process_deleted_the_job(self, served: Served) -> None:
+        _, older_made = complete_job(served, 1)
+        job_id, made = complete_job(served, 1)
+
+        def latest() -> str | None:
+            return served.http.post("/predict", files={"file": png()}).headers.get("x-trainyard-checkpoint")
+
+        wait_until(lambda: latest() == made[0])
+        with served.database.writing() as session:
+            deletion.delete_job(session, "local", job_id)
+        wait_until(lambda: latest() == older_made[0])
+
+    def test_a_job_that_is_needed_or_has_not_ended_stays(self, served: Served) -> None:
+        job_id, made = complete_job(served, 1)
+        user = served.http.post("/jobs", json={"dataset": "digits", "init_from": made[0]}).json()["id"]
+        assert user in error_of(served.http.delete(f"/jobs/{job_id}"), 409, "in_use")["message"]
+        error_of(served.http.delete(f"/jobs/{user}"), 409, "illegal_transition")
+        served.http.post(f"/jobs/{user}/cancel")
+        assert served.http.delete(f"/jobs/{job_id}").status_code == 204
