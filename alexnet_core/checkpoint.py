@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from torch import Tensor
 from alexnet_core.config import TrainConfig
 from alexnet_core.durable import sync_dir
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, DiskFull
+from alexnet_core.failpoints import AFTER_RENAME, BEFORE_RENAME, BYTE, NOWHERE, Failpoints
 from alexnet_core.preprocess import Preprocessing
 
 FORMAT_VERSION = 1
@@ -77,12 +77,12 @@ def weights_sha256(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_checkpoint(checkpoint: Checkpoint, *, fail_after_bytes: int | None = None) -> SavedCheckpoint:
+def save_checkpoint(checkpoint: Checkpoint, *, failpoints: Failpoints = NOWHERE) -> SavedCheckpoint:
     """Write a checkpoint to its path, which must not exist yet.
 
     Args:
         checkpoint: with its training state.
-        fail_after_bytes: for tests: kill this process after so many bytes.
+        failpoints: for tests: where to fail.
 
     Raises:
         DiskFull: there is no room; nothing is left behind.
@@ -91,7 +91,7 @@ def save_checkpoint(checkpoint: Checkpoint, *, fail_after_bytes: int | None = No
     target = checkpoint.path
     contents = _serialise(checkpoint)
     temporary = target.parent / f".tmp-{target.name}-{uuid.uuid4().hex[:8]}"
-    writer = _Writer(temporary, fail_after_bytes)
+    writer = _Writer(temporary, failpoints)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _check_free_space(target.parent, sum(content.size_bytes for content in contents.values()))
@@ -105,8 +105,10 @@ def save_checkpoint(checkpoint: Checkpoint, *, fail_after_bytes: int | None = No
         of_manifest = writer.write(MANIFEST, _json_content(manifest))
         sync_dir(temporary / "state")
         sync_dir(temporary)
+        failpoints.hit(BEFORE_RENAME)
         os.rename(temporary, target)
         sync_dir(target.parent)
+        failpoints.hit(AFTER_RENAME)
     except OSError as exc:
         shutil.rmtree(temporary, ignore_errors=True)
         if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
@@ -231,9 +233,9 @@ def _view_bytes(tensor: Tensor) -> memoryview:
 class _Writer:
     """Writes files so that they are on disk when it returns."""
 
-    def __init__(self, root: Path, fail_after_bytes: int | None) -> None:
-        self._root = root
-        self._left = fail_after_bytes
+    def __init__(self, root: Path, failpoints: Failpoints) -> None:
+        self._root, self._failpoints = root, failpoints
+        self._left = failpoints.byte
 
     def write(self, name: str, content: _Content) -> dict[str, Any]:
         digest = hashlib.sha256()
@@ -257,7 +259,8 @@ class _Writer:
         self._left -= written
         if self._left <= 0:
             os.fsync(fileno)
-            os.kill(os.getpid(), signal.SIGKILL)
+            self._left = None
+            self._failpoints.hit(f"{BYTE}{self._failpoints.byte}")
 
 
 def _check_free_space(parent: Path, size_bytes: int) -> None:

@@ -52,6 +52,9 @@ class Failpoints:
         return True
 
 
+NOWHERE = Failpoints()
+
+
 def act(action: str) -> None:
     """Do it: `exit`, `kill9`, `abort`, `enospc`, `raise`, or `sleep:` with seconds."""
     kind, _, argument = action.partition(":")

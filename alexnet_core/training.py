@@ -27,6 +27,7 @@ from alexnet_core.diagnosis import NOT_LEARNING_AFTER_STEPS, Examination, examin
 from alexnet_core.environment import autocast, describe_environment, select_precision
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, DiskFull, Diverged
 from alexnet_core.evaluate import evaluate
+from alexnet_core.failpoints import STEP, Failpoints
 from alexnet_core.fan_out import Muted
 from alexnet_core.model import build_model, copy_weights
 from alexnet_core.optimiser import build_optimiser, load_optimiser_tensors, optimiser_tensors, set_learning_rate
@@ -57,6 +58,7 @@ class Run:
         self.hooks = hooks if self.world.is_first else Muted(hooks)
         self.spec, self.config, self.pack = spec, spec.config, spec.pack
         self.world.check(self.config)
+        self.failpoints = Failpoints(spec.failpoints)
         self.device = torch.device(self.world.device)
         self.precision = select_precision(self.config, self.device)
         self.environment = describe_environment(self.device, self.precision) | self.world.describe()
@@ -150,6 +152,8 @@ class Run:
         self.loss_sum += self.world.total(loss.detach().double()) / self.world.shares * count
         self.counts.epoch_images += count
         self.counts.step += 1
+        if self.failpoints:
+            self.failpoints.hit(f"{STEP}{self.counts.step}")
         if self.counts.step == self._first_step_here + 1:
             self.hooks.on_first_step()
 
@@ -296,10 +300,7 @@ class Run:
             asdict(counts) | {"epoch_seconds": seconds, "seconds": self._seconds()},
             self.placed.collect(optimiser_tensors(self.optimiser, self.placed.trained)),
         )  # fmt: skip
-        fail_after = self.spec.failpoints.get("checkpoint_bytes")
-        saved = self.world.first(
-            lambda: save_checkpoint(checkpoint, fail_after_bytes=int(fail_after) if fail_after else None)
-        )
+        saved = self.world.first(lambda: save_checkpoint(checkpoint, failpoints=self.failpoints))
         self._saved_at, self.last_checkpoint = self._clock(), (counts.step, saved.path)
         self.hooks.on_checkpoint(kind, saved, metadata, is_best)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from sqlalchemy import Select, delete, func, or_, select
 from sqlalchemy.orm import Session
 
+from trainyard import failpoints
 from trainyard.database import Database, now
 from trainyard.errors import DatabaseUnavailable
 from trainyard.garbage import Garbage
@@ -57,6 +58,7 @@ class Relay:
             enough = 2 * max(1, count_slots(session)) if words or forgotten else 0
         if not words and not forgotten:
             return
+        failpoints.hit("relay_after_reading")
         try:
             free = enough - self._bell.waiting()  # a worker that hears one bell takes job after job: more are of no use
             for _ in range(min(free, len(words) or forgotten)):
@@ -68,6 +70,7 @@ class Relay:
             return
         self._report(up=True)
         self._last_rering = self._clock()
+        failpoints.hit("relay_after_ring")
         if words:
             with self._database.writing() as session:
                 session.execute(delete(Outbox).where(Outbox.id.in_(words)))

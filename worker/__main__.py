@@ -11,7 +11,7 @@ import sys
 
 from pydantic import ValidationError
 
-from trainyard import logs, workers
+from trainyard import failpoints, logs, workers
 from trainyard.database import Database
 from trainyard.errors import DatabaseUnavailable
 from trainyard.processes import die_with_parent
@@ -32,6 +32,7 @@ def main() -> int:
         print(exc, file=sys.stderr)  # noqa: T201 - before logging is set up
         return 2
     logs.configure(settings.log_level)
+    failpoints.arm(settings)
     return check_health(settings) if arguments.healthcheck else run(settings)
 
 

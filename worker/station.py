@@ -9,6 +9,7 @@ import socket
 import threading
 
 from alexnet_core.builtin import BUILTINS
+from trainyard import failpoints
 from trainyard.database import Database
 from trainyard.datasets import builtin_id, register_builtins
 from trainyard.errors import DatabaseUnavailable
@@ -133,6 +134,7 @@ class Station:
             )
         if claimed is None:
             return False
+        failpoints.hit("after_claim")
         job, lease = claimed
         self._supervisor.run(job, lease, self._slots[index])
         return True

@@ -7,8 +7,8 @@ the training: reports wait until it does.
 
 from __future__ import annotations
 
+import errno
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,12 +17,14 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from trainyard import failpoints
 from trainyard.checkpoints import find_resumable, find_usable, mark_corrupt
 from trainyard.database import Database
 from trainyard.errors import DatabaseUnavailable, LeaseLost, ServiceError
 from trainyard.events import EventType
 from trainyard.json_values import finite
 from trainyard.leases import Ending, Lease, end_attempt, heartbeat, report_event, write_fenced
+from trainyard.leftovers import sweep_jobs
 from trainyard.settings import Settings
 from trainyard.states import Desired
 from trainyard.storage import Storage
@@ -95,7 +97,7 @@ class Supervisor:
             self._give_back(attempt, ending)
         except LeaseLost as exc:
             log.warning("attempt ends: %s", exc, extra=facts)
-            self._remove_uncommitted(attempt)
+            self._sweep(attempt)
             return
         log.info("attempt ends", extra=facts | {"ending": str(ending)})
 
@@ -108,7 +110,8 @@ class Supervisor:
             return Ending(failure=exc.code, message=str(exc))
         except (OSError, ServiceError) as exc:
             log.exception("an attempt could not be prepared")
-            return Ending(failure="internal_error", message=f"{type(exc).__name__}: {exc}")
+            is_full = isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}
+            return Ending(failure="disk_full" if is_full else "internal_error", message=f"{type(exc).__name__}: {exc}")
         try:
             trainer = self._trainers.take()
         except RuntimeError:  # the worker is closing
@@ -155,7 +158,7 @@ class Supervisor:
         attempt.starts_from = resume_from or init_from
         root = self._storage.folder(f"checkpoints/{job.id}")
         root.mkdir(parents=True, exist_ok=True)
-        _sweep_half_written(root)
+        sweep_jobs(self._database, self._storage, [job.id])
         log_path = self._settings.data_dir.absolute() / "logs" / "jobs" / f"{job.id}.log"
         log_path.parent.mkdir(parents=True, exist_ok=True)
         return {
@@ -177,7 +180,7 @@ class Supervisor:
             "log_path": str(log_path),
             "lock_path": str(slot.lock_path),
             "tensorboard_dir": str(self._storage.folder(f"tensorboard/{job.id}")),
-            "failpoints": self._settings.failpoint_values,
+            "failpoints": failpoints.for_trainer(),
         }
 
     def _folder_of(self, checkpoint: Checkpoint | None) -> str | None:
@@ -277,6 +280,8 @@ class Supervisor:
         except LeaseLost:
             trainer.kill()
             raise
+        if any(report["type"] == "checkpoint" for report in attempt.pending):
+            failpoints.hit("after_checkpoint_commit")
         attempt.pending.clear()
         if desired is not Desired.RUN:
             self._ask_to_stop(attempt, trainer, desired.value)
@@ -285,6 +290,8 @@ class Supervisor:
         return True
 
     def _write_in(self, session: Session, attempt: Attempt) -> Desired:
+        if any(report["type"] == "checkpoint" for report in attempt.pending):
+            failpoints.hit("before_checkpoint_commit")
         columns = write_reports(
             session, attempt.lease, self._storage, attempt.pending, keep_latest=self._settings.keep_latest
         )
@@ -340,6 +347,7 @@ class Supervisor:
         Raises:
             LeaseLost: somebody else took the job meanwhile.
         """
+        failpoints.hit("before_final_write")
         while True:
             try:
                 with self._database.writing() as session:
@@ -351,11 +359,12 @@ class Supervisor:
                 log.warning("the database does not answer; the job's end waits", extra={"job_id": attempt.job.id})
                 self._sleep(self._settings.tick_s)
 
-    def _remove_uncommitted(self, attempt: Attempt) -> None:
-        """Remove the checkpoints of this attempt that never came into the books."""
-        for report in attempt.pending:
-            if report["type"] == "checkpoint":
-                shutil.rmtree(report["path"], ignore_errors=True)
+    def _sweep(self, attempt: Attempt) -> None:
+        """Remove the checkpoints of this attempt that never came into the books; if not now, the reconciler will."""
+        try:
+            sweep_jobs(self._database, self._storage, [attempt.job.id])
+        except DatabaseUnavailable:
+            log.warning("the database does not answer; what is left over stays for now")
 
 
 def _needed(checkpoint: Checkpoint | None, checkpoint_id: str) -> Checkpoint:
@@ -363,9 +372,3 @@ def _needed(checkpoint: Checkpoint | None, checkpoint_id: str) -> Checkpoint:
     if checkpoint is None:
         raise PreparationFailed("no_valid_checkpoint", f"Checkpoint {checkpoint_id}, to begin with, can't be used.")
     return checkpoint
-
-
-def _sweep_half_written(root: Path) -> None:
-    """Remove what trainers that were killed while saving left of this job. Only its lease's holder calls this."""
-    for folder in root.glob(".tmp-*"):
-        shutil.rmtree(folder, ignore_errors=True)

@@ -90,6 +90,7 @@ def kill_saves(source: Path, target: Path) -> None:
     import torch
 
     from alexnet_core.checkpoint import load_checkpoint, save_checkpoint
+    from alexnet_core.failpoints import Failpoints
 
     torch.set_num_threads(1)
     previous = load_checkpoint(next(source.iterdir()), state=True)
@@ -98,6 +99,9 @@ def kill_saves(source: Path, target: Path) -> None:
     saved = save_checkpoint(replace(following, path=target / "sizes" / "whole"))
     shutil.rmtree(target / "sizes")
 
+    def die_at(num_bytes: int) -> Failpoints:
+        return Failpoints({f"checkpoint_byte_{num_bytes}": "kill9"})
+
     sizes = [entry["size"] for entry in saved.files.values()]
     ends = {sum(sizes[: number + 1]) for number in range(len(sizes))} | {saved.size_bytes}
     spread = {1 + round(part * (saved.size_bytes - 1) / 24) for part in range(25)}
@@ -105,7 +109,7 @@ def kill_saves(source: Path, target: Path) -> None:
         root = target / f"bytes-{num_bytes:06d}"
         shutil.copytree(source, root)
         checkpoint = replace(following, path=root / "epoch-00000014-e1")
-        assert not fork(lambda: save_checkpoint(checkpoint, fail_after_bytes=num_bytes)), num_bytes  # noqa: B023
+        assert not fork(lambda: save_checkpoint(checkpoint, failpoints=die_at(num_bytes))), num_bytes  # noqa: B023
     for number in count():
         root = target / f"operation-{number:02d}"
         shutil.copytree(source, root)

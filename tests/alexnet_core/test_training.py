@@ -197,7 +197,7 @@ def test_a_changed_dataset_fails_before_the_first_step(pack, tmp_path):
 
 
 def test_a_child_that_is_killed_while_saving_leaves_no_checkpoint(pack, tmp_path):
-    reports, status = serve(pack, tmp_path, failpoints={"checkpoint_bytes": "20000"}, epochs=1)
+    reports, status = serve(pack, tmp_path, failpoints={"checkpoint_byte_20000": "kill9"}, epochs=1)
     assert status == -9
     assert "checkpoint" not in {report["type"] for report in reports}
     assert not list(tmp_path.glob("epoch-*"))

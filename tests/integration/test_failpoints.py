@@ -1,0 +1,104 @@
+"""A whole yard whose processes die at the worst moments: the job still ends with the weights of one that nothing hit."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration.running import RunningYard, start_yard
+from trainyard.client import Client, Json
+from trainyard.failpoints import NAMES
+
+NUMBERS = {"checkpoint_byte_N": "checkpoint_byte_50000", "step_N": "step_5"}
+EVERY = [NUMBERS.get(name, name) for name in NAMES]
+FEW = ["after_commit", "after_claim", "before_checkpoint_commit", "checkpoint_byte_50000"]
+SETTINGS = {
+    "TRAINYARD_TESTING": "1",
+    "TRAINYARD_LEASE_TTL_S": "3",
+    "TRAINYARD_REAPER_S": "0.5",
+    "TRAINYARD_RERING_S": "2",
+    "TRAINYARD_BACKOFF_S": "0.1",
+    "TRAINYARD_GARBAGE_GRACE_S": "1",
+    "TRAINYARD_MAX_FAILURES": "50",
+}
+JOB = {"overrides": {"epochs": 3}, "seed": 7}
+
+
+def post_until_it_is_answered(url: str) -> Json:
+    """What a careful client does: the same request with the same key, until there is an answer."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with Client(url, timeout_s=10) as client:
+                return client.create_job("digits", idempotency_key="the-one", **JOB)
+        except httpx.HTTPError:
+            assert time.monotonic() < deadline, "the API does not come back"
+            time.sleep(0.2)
+
+
+def wait_through(url: str, job_id: str) -> Json:
+    """Wait for a job's end although the API may go away."""
+    deadline = time.monotonic() + 240
+    while True:
+        try:
+            with Client(url, timeout_s=10) as client:
+                return client.wait(job_id, timeout_s=deadline - time.monotonic())
+        except httpx.HTTPError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+
+def leftovers(folder: Path) -> set[str]:
+    """What lies below the checkpoints and is no checkpoint's folder of its name's form."""
+    half = {str(path) for path in folder.glob("checkpoints/*/.*")} | {str(path) for path in folder.glob("packs/.*")}
+    return half
+
+
+def survives(folder: Path, names: list[str], action: str) -> None:
+    points = ",".join(f"{name}=once:{action}" for name in names)
+    yard = start_yard(folder, **SETTINGS, TRAINYARD_FAILPOINTS=points)
+    try:
+        _check(yard, names)
+    finally:
+        assert yard.stop() == 0
+        assert yard.process.stdout is not None
+        yard.process.stdout.close()
+
+
+def _check(yard: RunningYard, names: list[str]) -> None:
+    job = wait_through(yard.url, post_until_it_is_answered(yard.url)["id"])
+    assert job["state"] == "succeeded", job["error"]
+    hit = {path.name for path in (yard.folder / "failpoints").iterdir()}
+    assert hit == set(names), f"not hit: {set(names) - hit}"
+    with Client(yard.url) as client:
+        undisturbed = client.wait(client.create_job("digits", **JOB)["id"], timeout_s=120)
+        assert undisturbed["attempt"] == 1
+        assert job["weights_sha256"] == undisturbed["weights_sha256"]
+        jobs = httpx.get(f"{yard.url}/jobs", trust_env=False).json()["data"]
+        assert {row["id"] for row in jobs} == {job["id"], undisturbed["id"]}, "one request, one job"
+        listed = {row["step"] for row in client.list_checkpoints(job["id"]) if row["kind"] == "epoch"}
+    root = yard.folder / "checkpoints" / job["id"]
+    deadline = time.monotonic() + 30
+    while leftovers(yard.folder) or len(list(root.iterdir())) != len(listed):
+        assert time.monotonic() < deadline, sorted(path.name for path in root.iterdir())
+        time.sleep(0.2)
+
+
+@pytest.mark.end_to_end
+def test_a_job_survives_a_kill_at_a_few_places(tmp_path: Path) -> None:
+    survives(tmp_path / "data", FEW, "kill9")
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("action", ["exit", "kill9"])
+@pytest.mark.parametrize("name", EVERY)
+def test_a_job_survives_a_death_at_every_place(tmp_path: Path, name: str, action: str) -> None:
+    survives(tmp_path / "data", [name], action)
+
+
+@pytest.mark.chaos
+def test_a_job_survives_a_death_at_all_places(tmp_path: Path) -> None:
+    survives(tmp_path / "data", EVERY, "kill9")
