@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, and_, func, or_, select
+from sqlalchemy import Select, and_, bindparam, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from trainyard.database import now
@@ -159,15 +160,18 @@ def in_turn(
 
 def _list_lines(session: Session, moment: float) -> list[_Line]:
     """One line an owner who has a job that may be claimed; costs by the number of owners, not of jobs."""
-    standings = {head: (int(running), int(last)) for head, running, last in session.execute(_standings(moment)) if head}
+    rows = session.execute(_standings(), {"moment": moment})
+    standings = {head: (int(running), int(last)) for head, running, last in rows if head}
     heads = session.execute(_turns().where(Job.id.in_(standings), _QUEUED))
     return [_Line(Turn(*row), *standings[row[0]]) for row in heads]
 
 
-def _standings(moment: float) -> Select[Any]:
+@cache
+def _standings() -> Select[Any]:
     """Of each owner in the queue the first job, the number of running ones and the last claim.
 
-    Hops from owner to owner, and to each one's first job, through the index `ix_jobs_turn`.
+    Hops from owner to owner, and to each one's first job, through the index `ix_jobs_turn`. Made once: to make it takes
+    longer than to run it.
     """
     owners = select(func.min(Job.owner).label("owner")).where(_QUEUED).cte("owners", recursive=True)
     later, ahead, running, past = (aliased(Job) for _ in range(4))
@@ -177,7 +181,7 @@ def _standings(moment: float) -> Select[Any]:
     owners = owners.union_all(hop)
     head = (
         select(ahead.id)
-        .where(ahead.state == queued, ahead.owner == owners.c.owner, ahead.not_before <= moment)
+        .where(ahead.state == queued, ahead.owner == owners.c.owner, ahead.not_before <= bindparam("moment"))
         .order_by(ahead.priority.desc(), ahead.queued_at, ahead.id)
         .limit(1)
     )

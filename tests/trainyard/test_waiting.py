@@ -271,7 +271,9 @@ def test_a_claim_reads_no_more_than_the_first_of_each_owner(books: Database) -> 
         sqlite = session.get_bind().dialect.name == "sqlite"
         seen: list[str] = []
         execute = session.connection().exec_driver_sql
-        statement = waiting._standings(5e9).compile(session.get_bind(), compile_kwargs={"literal_binds": True})
+        statement = (
+            waiting._standings().params(moment=5e9).compile(session.get_bind(), compile_kwargs={"literal_binds": True})
+        )
         plan = execute(f"EXPLAIN {'QUERY PLAN' if sqlite else ''} {statement}".replace("%%", "%"))
         seen = [str(row[-1]) for row in plan]
     assert any("ix_jobs_turn" in line for line in seen), seen
