@@ -164,13 +164,17 @@ def read_manifest(path: Path) -> dict[str, Any]:
         CheckpointIncompatible: another version of this program wrote it.
     """
     try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_bytes())
+        data = (path / MANIFEST).read_bytes()
+        manifest: dict[str, Any] = json.loads(data)
         version, files, state_files = manifest["format_version"], manifest["files"], manifest["state_files"]
         names = {*files, *state_files}
     except (FileNotFoundError, ValueError, KeyError, TypeError) as exc:
         raise CheckpointCorrupt(f"{path} is no whole checkpoint: its {MANIFEST} can't be read ({exc})") from exc
     if version != FORMAT_VERSION:
         raise CheckpointIncompatible(f"checkpoint {path} has format {version!r}; this version reads {FORMAT_VERSION}")
+    are_described = all({*entry} == {"sha256", "size"} for entry in [*files.values(), *state_files.values()])
+    if not are_described or b"".join(_json_content(manifest).parts) != data:
+        raise CheckpointCorrupt(f"the {MANIFEST} of {path} is not as it was written")
     if any(name.startswith("/") or ".." in Path(name).parts for name in names):
         raise CheckpointCorrupt(f"the manifest of {path} names files outside of its folder")
     return manifest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import textwrap
@@ -50,6 +51,16 @@ def test_a_module_keeps_the_rules(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400, f"{name} is too long"
     if name not in READS_ENVIRONMENT:
         assert not {"os.environ", "os.getenv"} & _attributes(path), f"{name} reads the environment"
+
+
+def test_nothing_unpickles() -> None:
+    """A pickle runs what its writer wants; `alexnet_core.pickles` reads the opcodes without acting on them."""
+    for path in MODULES:
+        assert "torch.load" not in _attributes(path), path
+        modules = {name.split(".")[0] for name in imports_of(path)}
+        assert not {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"} & modules, path
+        text = path.read_text()
+        assert not re.search(r"weights_only\s*=\s*False|allow_pickle\s*=\s*True", text), path
 
 
 def _attributes(path: Path) -> set[str]:

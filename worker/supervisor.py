@@ -7,6 +7,7 @@ the training: reports wait until it does.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import time
@@ -18,7 +19,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from trainyard import failpoints
-from trainyard.checkpoints import find_resumable, find_usable, mark_corrupt
+from trainyard.checkpoints import MANIFEST, find_resumable, find_usable, has_its_manifest, mark_corrupt
 from trainyard.database import Database
 from trainyard.errors import DatabaseUnavailable, LeaseLost, ServiceError
 from trainyard.events import EventType
@@ -156,6 +157,7 @@ class Supervisor:
             if resume_from is None and job.init_from is not None:
                 init_from = _needed(find_usable(session, job.init_from), job.init_from)
         attempt.starts_from = resume_from or init_from
+        self._check_manifest(attempt.starts_from)
         root = self._storage.folder(f"checkpoints/{job.id}")
         root.mkdir(parents=True, exist_ok=True)
         sweep_jobs(self._database, self._storage, [job.id])
@@ -185,6 +187,13 @@ class Supervisor:
 
     def _folder_of(self, checkpoint: Checkpoint | None) -> str | None:
         return str(self._storage.folder(checkpoint.key)) if checkpoint is not None else None
+
+    def _check_manifest(self, checkpoint: Checkpoint | None) -> None:
+        """The trainer checks every file against the manifest; the books alone can tell that the manifest is the one."""
+        with contextlib.suppress(FileNotFoundError):  # the trainer will say so
+            folder = None if checkpoint is None else self._storage.folder(checkpoint.key)
+            if checkpoint is not None and folder and not has_its_manifest(folder, checkpoint.manifest_sha256):
+                raise PreparationFailed("checkpoint_corrupt", f"{MANIFEST} of {checkpoint.id} is not the one committed")
 
     def _ready_pack(self, attempt: Attempt) -> Path:
         """The folder of the job's pack, made first if it is a built-in one that nobody made here yet."""

@@ -144,6 +144,20 @@ def test_damaged_checkpoints_are_passed_over_one_by_one_and_then_the_job_starts_
     assert yb.look(stage.books, job_id).state == "succeeded"
 
 
+def test_a_checkpoint_with_another_manifest_than_the_committed_one_is_passed_over(stage: Stage) -> None:
+    job_id = yb.submit(stage.books)
+    stage.run(STARTED, checkpoint_report(stage, job_id, 7), checkpoint_report(stage, job_id, 14), stopped("drain"))
+    root = stage.storage.folder(f"checkpoints/{job_id}")
+    newer, older = root / "epoch-00000014-e1", root / "epoch-00000007-e1"
+    (newer / "manifest.json").write_text("{}")
+    stage.run(starts=False)
+    assert stage.reasons(job_id) == ["checkpoint_corrupt"]
+    second = stage.run(STARTED, FINISHED)
+    assert second is not None
+    assert second.commands[0]["resume_from"] == str(older)
+    assert yb.look(stage.books, job_id).failures == 0
+
+
 @pytest.mark.parametrize("looks", [1, 2, 5, 40])
 def test_a_database_that_is_away_while_an_attempt_is_prepared_is_no_failure(stage: Stage, looks: int) -> None:
     job_id = yb.submit(stage.books)
