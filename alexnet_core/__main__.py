@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -41,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if getattr(options, "resume", None) and (options.recipe or options.override or options.seed is not None):
         parser.error("--resume goes on as the run began: leave out --recipe, --override and --seed")
+    if getattr(options, "resume", None) and options.init_from:
+        parser.error("--resume has weights of its own: leave out --init-from")
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
     try:
         status: int = options.run(options)
@@ -74,6 +77,8 @@ class ConsoleHooks:
     def on_started(self, report: dict[str, Any]) -> None:
         """See `runs.Hooks`."""
         print(f"training on {report['device']}, steps {report['step']} to {report['steps']}")
+        if report["started_anew"]:
+            print(f"the checkpoint has other classes: {', '.join(report['started_anew'])} starts anew")
 
     def on_first_step(self) -> None:
         """See `runs.Hooks`."""
@@ -134,7 +139,10 @@ def _train_in(world: World, options: argparse.Namespace) -> int:
     out = options.out or (options.resume.absolute().parent if options.resume else Path("checkpoints"))
     out.mkdir(parents=True, exist_ok=True)  # now, rather than fail after the first epoch
     print(f"{options.dataset}, recipe {recipe}, seed {seed}, checkpoints in {out}")
-    spec = RunSpec(config, pack, seed, out, lease_epoch=_count_runs(out), resume_from=options.resume)
+    spec = RunSpec(
+        config, pack, seed, out, lease_epoch=_count_runs(out), resume_from=options.resume,
+        init_from=options.init_from, max_runtime_s=options.max_runtime_s,
+    )  # fmt: skip
     console = ConsoleHooks(speaks=world.is_first)
     folder = out / "tensorboard" if world.is_first else None
     with beside_event_files(console, folder, attempt=spec.lease_epoch) as hooks:
@@ -144,6 +152,13 @@ def _train_in(world: World, options: argparse.Namespace) -> int:
             f"stopped at step {result.step}; go on with --dataset {options.dataset} --resume {result.last_checkpoint}"
         )
         return console.exit_status
+    if result.outcome == "max_runtime":
+        print(
+            f"max_runtime: {options.max_runtime_s:g} s of training are over at step {result.step}; go on with "
+            f"--dataset {options.dataset} --resume {result.last_checkpoint} and a longer --max-runtime-s",
+            file=sys.stderr,
+        )
+        return 1
     if result.test is not None:
         print(f"test accuracy {result.test['top1']:.2%} on {result.test['num_images']} images")
     print(f"weights {result.weights_sha256}")
@@ -230,6 +245,17 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    """A time that can pass, for argparse."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds over 0")
+    return seconds
+
+
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m alexnet_core", description="Train AlexNet without any service.")
     commands = parser.add_subparsers(required=True)
@@ -239,6 +265,12 @@ def _build_parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=_count, default=None, help="the same seed gives the same weights; 0 if left out")
     train.add_argument("--out", type=Path, default=None, help="where checkpoints go")
     train.add_argument("--resume", type=Path, default=None, metavar="CHECKPOINT", help="go on from here")
+    train.add_argument(
+        "--init-from", type=Path, default=None, metavar="CHECKPOINT", help="begin with its weights alone"
+    )
+    train.add_argument(
+        "--max-runtime-s", type=_seconds, default=None, metavar="S", help="of training, before --resume too; then save"
+    )
     train.add_argument("--device", default="cpu", help="cpu, cuda, or two with a comma between, a tower on each")
     train.add_argument("--towers", action="store_true", help="half of the network in each of torchrun's two processes")
     train.set_defaults(run=_train)

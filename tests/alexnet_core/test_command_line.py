@@ -101,6 +101,36 @@ def test_the_same_run_again_into_the_same_folder_keeps_the_checkpoints_that_are_
     assert {path.name for path in checkpoint.parent.iterdir()} > before
 
 
+def test_a_run_that_has_had_its_time_is_saved_and_goes_on_to_the_same_weights(home: Path) -> None:
+    process = start(*TRAIN, "--out", "short", "--max-runtime-s", "0.001", cwd=home)
+    output, errors = process.communicate(timeout=180)
+    assert (process.returncode, "weights" in output) == (1, False)
+    assert "max_runtime: 0.001 s of training are over at step 1;" in errors
+    [saved] = (home / "short").glob("recovery-00000001-*")
+    whole = weights((home / "output.txt").read_text())
+    assert weights(run("train", "--dataset", "digits", "--resume", saved, cwd=home)) == whole
+
+
+def test_a_run_begins_with_the_weights_of_another(home: Path, checkpoint: Path) -> None:
+    one_epoch = [*TRAIN, "--override", "epochs=1"]
+    anew_output = run(*one_epoch, "--out", "anew", cwd=home)
+    begun = run(*one_epoch, "--out", "begun", "--init-from", checkpoint, cwd=home)
+    assert weights(begun) != weights(anew_output)
+    accuracy = [
+        float(re.findall(r"val top-1 ([0-9.]+)%", text)[0]) for text in (begun, (home / "output.txt").read_text())
+    ]
+    assert accuracy[0] > accuracy[1], "it knows digits already"
+
+
+@pytest.mark.parametrize(
+    "words", [["--max-runtime-s", "0"], ["--max-runtime-s", "nan"], ["--resume", "a", "--init-from", "b"]]
+)
+def test_a_time_or_a_beginning_that_can_not_be_is_refused(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", "--dataset", "digits", *words])
+    assert exit_.value.code == 2
+
+
 def test_a_run_leaves_event_files_beside_its_checkpoints(home: Path) -> None:
     series = EventAccumulator(str(home / "whole/tensorboard/epochs")).Reload()
     assert [point.step for point in series.Scalars("val/top1")] == list(range(1, 9))
