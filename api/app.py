@@ -17,6 +17,7 @@ from api import (
     routes_catalogue,
     routes_checkpoints,
     routes_curves,
+    routes_events,
     routes_health,
     routes_job_actions,
     routes_jobs,
@@ -79,6 +80,7 @@ def create_app(
     app.include_router(routes_jobs.router, dependencies=locked)
     app.include_router(routes_job_actions.router, dependencies=locked)
     app.include_router(routes_curves.router, dependencies=locked)
+    app.include_router(routes_events.router, dependencies=locked)
     app.include_router(routes_predictions.router, dependencies=locked)
     app.include_router(routes_checkpoints.router, dependencies=locked)
     app.include_router(routes_catalogue.router, dependencies=locked)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.event_stream import EventHub
 from api.serving import Engine
 from trainyard.database import Database
 from trainyard.reconciler import Reconciler
@@ -28,6 +29,11 @@ class Services:
     draining: bool = False
     builtins_known: bool = False  #: whether the built-in datasets are in the books
     revision: str = field(default_factory=newest_revision)  #: of the tables, as this code needs them
+
+    events: EventHub = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.events = EventHub(self.database, lambda: self.draining)
 
 
 async def _services(request: Request) -> Services:
