@@ -27,7 +27,7 @@ def list_errors(records: Records) -> Iterator[str]:
     """Errors at the end, and how far each arm is from the first."""
     yield (
         "| | parameters | test error, by seed | mean | more than the first | validation error, mean | "
-        "training error at the end, mean | seconds a run |"
+        "training error at the end, mean | CPU seconds a run |"
     )
     yield "|---|---|---|---|---|---|---|---|"
     first: list[float] | None = None
@@ -40,7 +40,7 @@ def list_errors(records: Records) -> Iterator[str]:
         first = errors if first is None else first
         yield _row(
             name, f"{runs[0]['parameters']:,}", each, mean, apart, f"{statistics.mean(best):.2f}",
-            f"{statistics.mean(trained):.2f}", f"{statistics.mean(run['seconds'] for run in runs):.0f}",
+            f"{statistics.mean(trained):.2f}", f"{statistics.mean(run['cpu_s'] for run in runs):.0f}",
         )  # fmt: skip
 
 
