@@ -199,6 +199,8 @@ def test_a_claim_that_waits_for_another_sees_what_it_took(books: Database) -> No
         assert leases.claim(session, "wrk_a", 60, max_running_per_owner=1)
         second.start()
         assert begun.wait(10)
+        second.join(0.3)  # as long as it waits for us, this does not end it; if it did not wait, it would be done
+        assert second.is_alive()
     second.join()
     assert taken == [None]
 
