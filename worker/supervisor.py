@@ -234,7 +234,7 @@ class Supervisor:
     # --- while it trains ---
 
     def _attend(self, attempt: Attempt, trainer: TrainerProcess) -> None:
-        """Carry reports until the trainer has ended; kill it when it must."""
+        """Carry reports until the trainer has had its last word, or has ended without; kill it when it must."""
         last_report = last_write = self._clock()
         while True:
             had_report = self._collect(attempt, trainer)
@@ -242,8 +242,8 @@ class Supervisor:
                 last_report = self._clock()
             if self._write(attempt, trainer):
                 last_write = self._clock()
-            if trainer.has_ended and not attempt.pending:
-                return
+            if (trainer.has_ended or attempt.outcome is not None) and not attempt.pending:
+                return  # after its last word a trainer has nothing to do but to leave, which takes torch seconds
             if trainer.has_ended or attempt.killed_as:
                 continue
             if self._clock() - last_report > self._settings.hang_s:

@@ -112,6 +112,18 @@ def test_a_job_begins_with_the_weights_of_another_ones_checkpoint(stage: Stage) 
     assert third.commands[0]["resume_from"].endswith("epoch-00000020-e2")
 
 
+@pytest.mark.parametrize("word", [FINISHED, stopped("drain"), failed("diverged")])
+def test_a_slot_does_not_wait_for_a_trainer_that_has_had_its_last_word(stage: Stage, word: dict[str, Any]) -> None:
+    yb.submit(stage.books)
+
+    def linger() -> None:
+        raise AssertionError("the supervisor waits")
+
+    trainer = stage.run(STARTED, word, linger)
+    assert trainer is not None
+    assert trainer.was_killed
+
+
 @pytest.mark.parametrize("field", ["init_from", "resume_from"])
 def test_a_damaged_checkpoint_of_another_job_to_begin_with_fails_the_job(stage: Stage, field: str) -> None:
     old = yb.submit(stage.books)
