@@ -21,6 +21,7 @@ from api import (
     routes_health,
     routes_job_actions,
     routes_jobs,
+    routes_metrics,
     routes_predictions,
     routes_workers,
 )
@@ -81,6 +82,7 @@ def create_app(
     app.include_router(routes_job_actions.router, dependencies=locked)
     app.include_router(routes_curves.router, dependencies=locked)
     app.include_router(routes_events.router, dependencies=locked)
+    app.include_router(routes_metrics.router, dependencies=locked)
     app.include_router(routes_predictions.router, dependencies=locked)
     app.include_router(routes_checkpoints.router, dependencies=locked)
     app.include_router(routes_catalogue.router, dependencies=locked)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, insert
+
+from tests.trainyard import yardbook as yb
+from trainyard.database import Database
+from trainyard.series import MIN_POINTS, read_thinned
+from trainyard.tables import JobMetric
+
+
+def fill(books: Database, job_id: str, values: list[tuple[float | None, float | None]]) -> None:
+    with books.writing() as session:
+        session.execute(delete(JobMetric))
+        rows = [
+            {"job_id": job_id, "kind": "epoch", "step": 3 * i, "epoch": i, "lease_epoch": 1, "at": 0.0,
+             "data": {"train_loss": loss, "val_loss": loss, "val_top1": top1}}
+            for i, (loss, top1) in enumerate(values)
+        ]  # fmt: skip
+        if rows:
+            session.execute(insert(JobMetric), rows)
+
+
+numbers = st.none() | st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    values=st.lists(st.tuples(numbers, numbers), max_size=120),
+    max_points=st.integers(MIN_POINTS, 60),
+    since=st.integers(0, 100),
+)
+def test_a_thinned_series_keeps_first_last_and_best(
+    books: Database, values: list[tuple[float | None, float | None]], max_points: int, since: int
+) -> None:
+    job_id = yb.submit(books)
+    fill(books, job_id, values)
+    with books.reading() as session:
+        points, count = read_thinned(session, job_id, "epoch", since=since, max_points=max_points)
+    whole = [(3 * i, *pair) for i, pair in enumerate(values) if 3 * i >= since]
+    assert count == len(whole)
+    steps = [point["step"] for point in points]
+    assert steps == sorted(set(steps))
+    assert set(steps) <= {step for step, _, _ in whole}
+    if count <= max_points:
+        assert len(points) == count
+        return
+    assert max_points / 2 - 4 <= len(points) <= max_points
+    assert (steps[0], steps[-1]) == (whole[0][0], whole[-1][0])
+    gaps = [later - step for step, later in pairwise(steps)]
+    assert max(gaps) <= 3 * math.ceil(count / (max_points - 4))
+    losses = [loss for _, loss, _ in whole if loss is not None]
+    tops = [top1 for _, _, top1 in whole if top1 is not None]
+    if losses:
+        assert min(losses) in [point["val_loss"] for point in points]
+    if tops:
+        assert max(tops) in [point["val_top1"] for point in points]
+
+
+@pytest.mark.parametrize("kind", ["interval", "epoch"])
+def test_a_job_without_points(books: Database, kind: str) -> None:
+    with books.reading() as session:
+        assert read_thinned(session, yb.submit(books), kind, since=0, max_points=MIN_POINTS) == ([], 0)

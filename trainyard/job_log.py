@@ -1,0 +1,31 @@
+"""The end of a job's log: what its trainers wrote, all attempts in one file on the worker's data folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+MAX_BYTES = 4 * 2**20  # of one answer
+_BLOCK = 64 * 1024
+
+
+def log_path(data_dir: Path, job_id: str) -> Path:
+    """Where a worker lets its trainers write for a job; `job_id` is one from the books."""
+    return data_dir / "logs" / "jobs" / f"{job_id}.log"
+
+
+def read_tail(path: Path, *, lines: int, max_bytes: int = MAX_BYTES) -> bytes:
+    """The last lines of a file, read from its end; of longer ones the last `max_bytes`; empty where there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return b""
+    with open(descriptor, "rb") as file:
+        start = file.seek(0, os.SEEK_END)
+        tail = b""
+        while start > 0 and len(tail) < max_bytes and tail[:-1].count(b"\n") < lines:
+            size = min(_BLOCK, start, max_bytes - len(tail))
+            start = file.seek(start - size)
+            tail = file.read(size) + tail
+    end = b"\n" if tail.endswith(b"\n") else b""  # a line ends there alone: not at a progress bar's carriage returns
+    return b"\n".join(tail.removesuffix(b"\n").split(b"\n")[-lines:]) + end
