@@ -1,0 +1,93 @@
+"""The judge finds each kind of broken promise, and nothing in a history that keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.chaos.history import Event, Look, Record, judge, recoveries, wasted_steps
+
+JOB = "job_a"
+
+
+def event(seq: int, type_: str, state: str, reason: str | None, epoch: int, **data: Any) -> Event:
+    worker = f"wrk_{epoch}" if type_ != "state" or reason in {"claimed", "finished", "paused"} else None
+    return Event(seq, float(seq), type_, state, reason, epoch, worker, data)
+
+
+GOOD = [
+    event(1, "state", "queued", "submitted", 0),
+    event(2, "state", "running", "claimed", 1),
+    event(3, "started", "running", None, 1, step=0),
+    event(4, "checkpoint", "running", None, 1, step=10),
+    event(5, "state", "queued", "lease_lost", 1),
+    event(6, "state", "running", "claimed", 2),
+    event(7, "started", "running", None, 2, step=10),
+    event(8, "checkpoint", "running", None, 2, step=20),
+    event(9, "state", "succeeded", "finished", 2),
+]
+LOOKS = [
+    Look(1, "queued", 0, 0),
+    Look(4, "running", 1, 12),
+    Look(7, "running", 2, 10),
+    Look(9, "succeeded", 2, 20, "t"),
+]
+RECORD = Record(JOB, GOOD, LOOKS, executed={1: 14, 2: 10})
+
+
+def changed(number: int, **values: Any) -> Record:
+    return replace(RECORD, events=[replace(it, **values) if it.seq == number else it for it in GOOD])
+
+
+def seen(*looks: Look) -> Record:
+    return replace(RECORD, looks=looks)
+
+
+def test_a_history_that_keeps_every_promise() -> None:
+    assert judge([RECORD], [JOB], step_slack=5) == []
+
+
+UNSAVED_PAUSE = [*GOOD[:3], event(4, "state", "pausing", "requested", 1), event(5, "state", "paused", "paused", 1)]
+BAD = {
+    "1 no loss: it ended": replace(RECORD, events=GOOD[:-1]),
+    "3 terminal is final: succeeded": replace(RECORD, events=[*GOOD, event(10, "state", "queued", "resumed", 2)]),
+    "3 terminal is final: it ended twice": replace(RECORD, events=[*GOOD, event(10, "state", "failed", "x", 2)]),
+    "3 terminal is final: seen": seen(*LOOKS, Look(10, "succeeded", 2, 20, "later")),
+    "4 legal moves: queued became succeeded": changed(6, state="succeeded"),
+    "4 legal moves: the events are not": changed(4, seq=5),
+    "4 legal moves: seen": seen(Look(1, "cancelling", 1, 0), Look(2, "running", 1, 0)),
+    "4 legal moves: event 8": changed(8, state="paused"),
+    "4 legal moves: it began": replace(RECORD, events=GOOD[1:]),
+    "5 one epoch a claim: [1, 3]": changed(6, lease_epoch=3),
+    "5 one epoch a claim: attempt": seen(Look(1, "running", 2, 0), Look(2, "running", 1, 0)),
+    "6 single writer: event 8 has epoch 1": changed(8, lease_epoch=1),
+    "6 single writer: event 8 is by": changed(8, worker_id="wrk_1"),
+    "6 single writer: event 8 (checkpoint)": changed(8, state="queued"),
+    "7 monotone progress: checkpoint 5": changed(8, data={"step": 5}),
+    "7 monotone progress: it went on": changed(7, data={"step": 3}),
+    "7 monotone progress: step 12, then 2 in": seen(Look(1, "running", 1, 12), Look(2, "running", 1, 2)),
+    "7 monotone progress: step 30, then 10": seen(Look(1, "running", 1, 30), Look(2, "running", 2, 10)),
+    "10 cancel wins": replace(RECORD, cancelled_at=8.5),
+    "11 pause frees": replace(RECORD, events=UNSAVED_PAUSE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", BAD)
+def test_a_broken_promise_is_found(rule: str) -> None:
+    assert [line for line in judge([BAD[rule]], [JOB], step_slack=5) if line.startswith(rule)]
+
+
+def test_lost_jobs_and_phantoms_are_found() -> None:
+    assert judge([], [JOB]) == [f"1 no loss: {JOB} was accepted and is not there"]
+    assert judge([RECORD], []) == [f"2 no phantom: nobody asked for {JOB}"]
+
+
+def test_steps_that_were_made_again_are_wasted() -> None:
+    assert wasted_steps([RECORD]) == (4, 20)
+
+
+def test_recovery_is_counted_from_the_death() -> None:
+    assert recoveries(RECORD, died_at=3.5, lease_epoch=1) == (1.5, 2.5)
+    assert recoveries(RECORD, died_at=8.5, lease_epoch=2) == (None, None)
