@@ -22,6 +22,7 @@ from trainyard.errors import (
     CheckpointNotFound,
     CheckpointPruned,
     Conflict,
+    DatabaseFull,
     DatabaseUnavailable,
     DatasetNotFound,
     IdempotencyConflict,
@@ -92,7 +93,7 @@ _METADATA_FILTER: dict[str, Any] = {
     responses=errors.responses(
         *(DatasetNotFound, CheckpointNotFound, CheckpointPruned, InvalidRequest, UnknownRecipe, InvalidConfig),
         *(IdempotencyConflict, Conflict),
-        *(JsonInvalid, BodyUnreadable, TooLarge, DatabaseUnavailable),
+        *(JsonInvalid, BodyUnreadable, TooLarge, DatabaseUnavailable, DatabaseFull),
         success={200: {"model": JobRead, "description": "This Idempotency-Key made this job before."}},
     ),
 )

@@ -19,7 +19,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
 
-from trainyard.errors import DatabaseUnavailable
+from trainyard.errors import DatabaseFull, DatabaseUnavailable
 
 MIN_SQLITE = (3, 51, 3)  # older ones can corrupt a WAL database that several processes write
 BUSY_TIMEOUT_MS = 10_000
@@ -111,11 +111,16 @@ def _translated_errors() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError) as exc:
-        raise DatabaseUnavailable from exc
+        raise (DatabaseFull if _is_full(exc) else DatabaseUnavailable)() from exc
     except DBAPIError as exc:
         if exc.connection_invalidated:
             raise DatabaseUnavailable from exc
         raise
+
+
+def _is_full(exc: DBAPIError) -> bool:
+    """Whether there is no room left: SQLITE_FULL; PostgreSQL's `disk_full` and `out of disk space`."""
+    return getattr(exc.orig, "sqlstate", None) == "53100" or "database or disk is full" in str(exc.orig)
 
 
 def _build_engine(url: str, frozen_s: float) -> Engine:

@@ -16,6 +16,7 @@ ServiceError 500
 └── Unavailable 503                     try again later
     ├── NoCheckpoint · ModelLoading · PredictQueueFull
     └── DatabaseUnavailable
+        └── DatabaseFull 507
 
 LeaseLost stands apart: a worker's write was refused because its lease is over. It never reaches a client.
 """
@@ -187,6 +188,12 @@ class DatabaseUnavailable(Unavailable):
     """The database does not answer. Nothing was changed; try again in a moment."""
 
     code = "database_unavailable"
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """The database's disk is full. Nothing was changed; free some room, or try again later."""
+
+    status, type, code = 507, "insufficient_storage", "database_full"
 
 
 class LeaseLost(Exception):
