@@ -8,8 +8,10 @@ client.predict(Path("seven.png").read_bytes())
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +22,8 @@ from trainyard.states import JobState
 FINAL_STATES = frozenset(state.value for state in JobState if state.is_final)
 
 Json = dict[str, Any]
+
+_COME_BACK_S = 0.2  # to a stream that was cut off
 
 
 class ApiError(Exception):
@@ -108,6 +112,42 @@ class Client:
         """The newest hundred datasets that jobs can train on, the built-in ones included."""
         page = self._request("GET", "/datasets", params={"limit": 100})
         return list(page["data"])
+
+    def iter_events(self, job_id: str, *, after: int = 0) -> Iterator[Json]:
+        """A job's events after a number, as they happen, until the last one of a job that has ended.
+
+        Comes back to the stream by itself when it is cut off, without a gap or a repetition.
+
+        Raises:
+            ApiError: there is no such job, or the yard can't answer now.
+        """
+        while True:
+            headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+            with (
+                suppress(httpx.TransportError),
+                self._http.stream("GET", f"/jobs/{job_id}/events", headers=headers) as answer,
+            ):
+                if answer.status_code == 204:
+                    return
+                if answer.status_code >= 400:
+                    answer.read()
+                    self._check(answer)
+                for line in answer.iter_lines():
+                    if line.startswith("data: "):
+                        event: Json = json.loads(line.removeprefix("data: "))
+                        after = event["seq"]
+                        yield event
+            time.sleep(_COME_BACK_S)
+
+    def get_metrics(self, job_id: str, *, after: int = -1, max_points: int = 500) -> Json:
+        """Both series of a job: `by_step` and `by_epoch`; go on with `after=answer["last_step"]`."""
+        return self._request("GET", f"/jobs/{job_id}/metrics", params={"after": after, "max_points": max_points})
+
+    def get_logs(self, job_id: str, *, tail: int = 200) -> str:
+        """The last lines that the job's trainers wrote."""
+        answer = self._http.get(f"/jobs/{job_id}/logs", params={"tail": tail})
+        self._check(answer)
+        return answer.text
 
     def list_checkpoints(self, job_id: str) -> list[Json]:
         """The newest checkpoints of a job."""

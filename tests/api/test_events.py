@@ -10,6 +10,7 @@ import pytest
 
 from tests.api.served import Served, error_of, wait_until
 from trainyard import jobs, leases
+from trainyard.client import ApiError, Client
 from trainyard.events import EventType, append_event
 
 STREAM = {"Accept": "text/event-stream"}
@@ -128,3 +129,15 @@ class TestStream:
             assert [next(events)["seq"], next(events)["seq"]] == [1, 2]
             served.app.state.services.draining = True
             assert list(events) == []
+
+
+def test_the_client_follows_a_job_to_its_end(served: Served) -> None:
+    job_id = served.add_job()
+    warn(served, job_id, 120)
+    end(served, job_id)
+    with Client(served.url) as client:
+        assert [event["seq"] for event in client.iter_events(job_id, after=2)] == list(range(3, 125))
+        with pytest.raises(ApiError, match="job_not_found"):
+            list(client.iter_events("job_nowhere"))
+        assert client.get_metrics(job_id)["last_step"] is None
+        assert client.get_logs(job_id) == ""
