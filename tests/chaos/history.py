@@ -147,6 +147,7 @@ def _judge_checkpoints(events: list[Event]) -> Iterator[str]:
 
 def _judge_looks(record: Record, step_slack: int) -> Iterator[str]:
     path = sorted(record.looks, key=lambda look: look.at)
+    started = {it.lease_epoch: it.at for it in record.events if it.type == "started"}  # until then: the step before it
     for old, new in pairwise(path):
         if old.state in FINAL and _result(old) != _result(new):
             yield f"3 terminal is final: seen as {_result(old)}, then as {_result(new)}"
@@ -154,7 +155,7 @@ def _judge_looks(record: Record, step_slack: int) -> Iterator[str]:
             yield f"4 legal moves: seen as {old.state}, then as {new.state}"
         if new.attempt < old.attempt:
             yield f"5 one epoch a claim: attempt {old.attempt}, then {new.attempt}"
-        if new.attempt == old.attempt and new.step < old.step:
+        if new.attempt == old.attempt and new.step < old.step and old.at > started.get(old.attempt, old.at):
             yield f"7 monotone progress: step {old.step}, then {new.step} in attempt {new.attempt}"
         if new.step < old.step - step_slack:
             yield f"7 monotone progress: step {old.step}, then {new.step}"

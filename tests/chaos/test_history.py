@@ -67,7 +67,7 @@ BAD = {
     "6 single writer: event 8 (checkpoint)": changed(8, state="queued"),
     "7 monotone progress: checkpoint 5": changed(8, data={"step": 5}),
     "7 monotone progress: it went on": changed(7, data={"step": 3}),
-    "7 monotone progress: step 12, then 2 in": seen(Look(1, "running", 1, 12), Look(2, "running", 1, 2)),
+    "7 monotone progress: step 12, then 2 in": seen(Look(4, "running", 1, 12), Look(5, "running", 1, 2)),
     "7 monotone progress: step 30, then 10": seen(Look(1, "running", 1, 30), Look(2, "running", 2, 10)),
     "10 cancel wins": replace(RECORD, cancelled_at=8.5),
     "11 pause frees": replace(RECORD, events=UNSAVED_PAUSE),

@@ -35,6 +35,7 @@ from trainyard.tables import Base, JobEvent
 
 FAR_S = 1e6  # between two rounds of the app's own reconciler: here the machine makes them
 REAPER_S = 10.0
+MOST_JOBS = 2  # few, so that much happens to each
 _KEPT = {"counters", "datasets", "workers"}
 ENDINGS = [
     Ending(succeeded=True, weights_sha256="a" * 64),
@@ -85,6 +86,7 @@ class Jobs(RuleBasedStateMachine):
         self.cancelled: dict[str, float] = {}
         self.looks: dict[str, list[Look]] = {}
         self.step = 0
+        self.submit(None)
 
     def _pick(self, data: st.DataObject) -> str:
         return data.draw(st.sampled_from(self.jobs))
@@ -94,6 +96,7 @@ class Jobs(RuleBasedStateMachine):
 
     # --- the owner ---
 
+    @precondition(lambda self: len(self.jobs) < MOST_JOBS)
     @rule(key=st.sampled_from(["a", "b", None]))
     def submit(self, key: str | None) -> None:
         headers = {"Idempotency-Key": key} if key else {}
@@ -122,7 +125,7 @@ class Jobs(RuleBasedStateMachine):
         elif action == "pause":
             assert answer.json()["state"] in {"pausing", "paused"}
 
-    @precondition(lambda self: self.jobs)
+    @precondition(lambda self: 0 < len(self.jobs) < MOST_JOBS)
     @rule(data=st.data())
     def retry(self, data: st.DataObject) -> None:
         job_id = self._pick(data)
