@@ -1,6 +1,6 @@
 """What watchers cost the API: CPU seconds a second of its process, with event streams and with pollers.
 
-    .venv/bin/python bench/watchers.py [SECONDS]
+    .venv/bin/python -m bench.watchers [SECONDS]
 
 Starts an API on a temporary SQLite folder with 500 running jobs, each watched by one stream at most, while this process
 writes five events a second to jobs drawn at random; nothing trains. Then 500 clients ask for their job once a second
@@ -60,15 +60,13 @@ class Crowd:
 
 
 def main(seconds: float) -> None:
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
+    with tempfile.TemporaryDirectory() as folder:
+        port = find_port()
         environment = os.environ | {"TRAINYARD_DATA_DIR": folder, "TRAINYARD_PORT": str(port)}
         subprocess.run([sys.executable, "-m", "trainyard", "migrate"], env=environment, check=True)
         api = subprocess.Popen([sys.executable, "-m", "api"], env=environment, stderr=subprocess.DEVNULL)
         try:
-            _wait_until_ready(port)
+            wait_until_ready(port)
             database = Database(f"sqlite:///{Path(folder) / 'trainyard.db'}")
             job_ids = _fill(database)
             time.sleep(2 * SETTLE_S)  # torch is imported in the background
@@ -118,7 +116,15 @@ def _fill(database: Database) -> list[str]:
     return job_ids
 
 
-def _wait_until_ready(port: int) -> None:
+def find_port() -> int:
+    """A loopback port that is free right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_ready(port: int) -> None:
+    """Wait for the API's `/readyz`."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
