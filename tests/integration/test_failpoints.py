@@ -1,4 +1,4 @@
-"""A whole yard whose processes die at the worst moments: the job still ends with the weights of one that nothing hit."""
+"""A whole yard whose processes die at the worst moments: the job ends with the weights of one that nothing hit."""
 
 from __future__ import annotations
 
