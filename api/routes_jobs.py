@@ -35,9 +35,9 @@ from trainyard.errors import (
 from trainyard.events import list_state_changes
 from trainyard.jobs import NewJob
 from trainyard.settings import Settings
-from trainyard.states import ShownState
+from trainyard.states import JobState, ShownState
 from trainyard.tables import Job
-from trainyard.waiting import find_positions, get_outlook
+from trainyard.waiting import Outlook, find_positions, get_outlook
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -241,6 +241,7 @@ def list_checkpoints_of_job(
 def describe_jobs(session: Session, settings: Settings, rows: list[Job]) -> list[JobRead]:
     """Jobs as clients see them, by a few queries for any number of them."""
     changes = list_state_changes(session, [job.id for job in rows])
-    outlook = get_outlook(session, {job.owner for job in rows}, settings.max_running_per_owner)
+    owners = {job.owner for job in rows if job.state == JobState.QUEUED.value}  # the others wait for nothing
+    outlook = get_outlook(session, owners, settings.max_running_per_owner) if owners else Outlook(0.0, 0, None, {})
     positions = find_positions(session, rows, outlook)
     return [JobRead.of(job, changes[job.id], outlook=outlook, position=positions.get(job.id)) for job in rows]
