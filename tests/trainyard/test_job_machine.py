@@ -87,6 +87,7 @@ class Jobs(RuleBasedStateMachine):
         self.looks: dict[str, list[Look]] = {}
         self.step = 0
         self.submit(None)
+        self.claim("wrk_a")
 
     def _pick(self, data: st.DataObject) -> str:
         return data.draw(st.sampled_from(self.jobs))
