@@ -31,8 +31,9 @@ numbers = st.none() | st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    values=st.lists(st.tuples(numbers, numbers), max_size=120),
-    max_points=st.integers(MIN_POINTS, 60),
+    values=st.lists(st.tuples(numbers, numbers), max_size=20)
+    | st.lists(st.tuples(numbers, numbers), min_size=90, max_size=120),
+    max_points=st.integers(MIN_POINTS, 40),
     since=st.integers(0, 100),
 )
 def test_a_thinned_series_keeps_first_last_and_best(
