@@ -45,7 +45,7 @@ def test_an_unknown_thing_is_named(http: httpx.Client, path: str, code: str) -> 
         ("[" * 100_000, "body_unreadable", None),
         ("{}", "invalid_request", "dataset"),
         ('{"dataset": "digits", "nope": 1}', "invalid_request", "nope"),
-        ('{"dataset": "digits", "priority": 1}', "invalid_request", "priority"),
+        ('{"dataset": "digits", "priority": 101}', "invalid_request", "priority"),
         ('{"dataset": "digits", "webhook": "http://x"}', "invalid_request", "webhook"),
         ('{"dataset": "digits", "seed": NaN}', "invalid_request", "seed"),
         ('{"dataset": "digits", "seed": -1}', "invalid_request", "seed"),
