@@ -167,16 +167,22 @@ def reap(session: Session, moment: float, *, first_backoff_s: float) -> list[str
     return reaped
 
 
-def grant_grace(session: Session, ttl_s: float) -> int:
-    """Give every running job's lease a full time-to-live from now: for a reaper that slept itself.
+def grant_grace(session: Session, until: float, *, seen_since: float) -> int:
+    """Let leases live on: for a reaper that slept itself.
+
+    Args:
+        session: a writing one.
+        until: the moment to which they live at least.
+        seen_since: only leases with a heartbeat after this moment; a worker that was silent before is none that slept
+            with the reaper, and would else live as long as the reaper is late.
 
     Returns:
         The number of leases that were extended.
     """
     statement = (
         update(Job)
-        .where(Job.state == JobState.RUNNING.value, Job.lease_expires_at < now() + ttl_s)
-        .values(lease_expires_at=now() + ttl_s)
+        .where(Job.state == JobState.RUNNING.value, Job.lease_expires_at < until, Job.heartbeat_at > seen_since)
+        .values(lease_expires_at=until)
     )
     return update_rows(session, statement.execution_options(synchronize_session=False))
 

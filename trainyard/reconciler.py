@@ -113,22 +113,21 @@ class Reaper:
         """Take back what has expired.
 
         A reaper that was itself late, by its own or by the database's clock (a suspended machine, a frozen database, a
-        step of the clock), can't tell a dead worker from one that slept with it: it gives every lease one more life.
+        step of the clock), can't tell a dead worker from one that slept with it: it gives one more life to every lease
+        with a heartbeat not long before its last tick. A worker that was silent already gets none, however often the
+        reaper is late.
 
         Returns:
             The ids of the jobs taken back.
         """
         with self._database.writing() as session:
             moment = (self._clock(), read_clock(session))
-            late = self._last_tick is not None and any(
-                new - old > 2 * self._interval_s for old, new in zip(self._last_tick, moment, strict=True)
-            )
-            if late:
-                extended = grant_grace(session, self._lease_ttl_s)
-                log.warning("the reaper was late: every lease lives on", extra={"leases": extended})
-                reaped = []
-            else:
-                reaped = reap(session, moment[1], first_backoff_s=self._first_backoff_s)
+            last = self._last_tick
+            patience_s = 2 * self._interval_s
+            if last is not None and any(new - old > patience_s for old, new in zip(last, moment, strict=True)):
+                extended = grant_grace(session, moment[1] + self._lease_ttl_s, seen_since=last[1] - patience_s)
+                log.warning("the reaper was late: leases live on", extra={"leases": extended})
+            reaped = reap(session, moment[1], first_backoff_s=self._first_backoff_s)
         self._last_tick = moment
         for job_id in reaped:
             log.warning("a lease ran out; the job was taken back", extra={"job_id": job_id})

@@ -112,6 +112,17 @@ def test_a_reaper_that_was_late_gives_grace_once(books: Database) -> None:
     assert reaper.tick() == [job_id]
 
 
+def test_a_reaper_that_is_always_late_still_takes_a_dead_workers_job(books: Database) -> None:
+    job_id = yb.submit(books)
+    yb.claim(books)
+    clock = Clock()
+    reaper = build_reaper(books, clock)
+    reaper.tick()
+    yb.write(books, job_id, lease_expires_at=1.0, heartbeat_at=1.0)
+    clock.at += 21
+    assert reaper.tick() == [job_id]
+
+
 def test_a_frozen_queue_does_not_hold_up_the_reaper(books: Database, tmp_path: Path) -> None:
     job_id = yb.submit(books)
     yb.claim(books)
