@@ -3,7 +3,9 @@
     python -m alexnet_core train --dataset digits --recipe quick
 
 Source: Krizhevsky 2012; every deviation and its reason stands in the recipe's `source`.
-Cost and accuracy: README.md.
+Cost: 0.43 million parameters with 10 classes; 2,530 images/s on two cores, so that the 20 epochs of Fashion-MNIST take
+about 7 minutes, those of digits 12 seconds.
+Accuracy, test: Fashion-MNIST 92.6 % (one seed), digits 98.4 % (mean of three). Conditions: docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ QUICK = Recipe(
     title="A small AlexNet for a CPU",
     description="Seconds to minutes on two cores: narrow layers, small kernels, batch normalisation, one cycle.",
     source=(
-        "As small-images, but narrower (32-64-96-96-64, 256 units in the hidden layers) on 24 px images, with a little "
-        "turning and zooming in place of larger crops: made to be quick without a GPU."
+        "As small-images, but narrower (32-64-96-96-64, 256 units in the hidden layers), conv1 3x3, on 24 px images: "
+        "made to be quick without a GPU. Dropout .2 (.5 was worse on digits) and less label smoothing, for a network "
+        "that has little to spare."
     ),
     config=TrainConfig(
         widths=(32, 64, 96, 96, 64),
@@ -35,12 +38,10 @@ QUICK = Recipe(
         weight_decay=5e-4,
         label_smoothing=0.05,
         batch_size=64,
-        epochs=15,
+        epochs=20,
         schedule="one_cycle",
         warmup_fraction=0.2,
         flip=True,
         shift_px=1.5,
-        rotate_deg=10.0,
-        scale=0.1,
     ),
 )
