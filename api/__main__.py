@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
+from alexnet_core.failpoints import Failpoints
 from trainyard import failpoints, logs
 from trainyard.processes import die_with_parent
 from trainyard.settings import Settings
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         return _refuse(str(exc))
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle inference threads must not burn the trainer's cores
     logs.configure(settings.log_level)
-    failpoints.arm(settings)
+    failpoints.arm(settings, Failpoints)
 
     from api.app import create_app
 

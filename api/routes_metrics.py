@@ -89,5 +89,5 @@ def get_job_log(
     """
     with services.database.reading() as session:
         job = jobs.get_job(session, caller, job_id)
-    text = job_log.read_tail(job_log.log_path(services.settings.data_dir, job.id), lines=tail)
+    text = job_log.read_tail(services.settings.data_dir / job_log.log_key(job.id), lines=tail)
     return PlainTextResponse(text.decode("utf-8", "replace"), headers={"Cache-Control": "no-cache"})

@@ -12,6 +12,7 @@ from api.schemas import ListRead
 from api.schemas_workers import QueuedJobRead, WorkerRead
 from api.services import CallerDep, ServicesDep
 from trainyard import waiting, workers
+from trainyard.database import read_clock
 from trainyard.errors import DatabaseUnavailable, InvalidRequest
 from trainyard.workers import WorkerState
 
@@ -33,7 +34,7 @@ def list_workers(
     A worker that is lost or stopped is listed for an hour, with `?state=` for a day.
     """
     with services.database.reading() as session:
-        moment = waiting.read_clock(session)
+        moment = read_clock(session)
         page = workers.list_workers(session, limit=limit, after=after, state=state)
         held = workers.list_held_jobs(session, [row.id for row in page.items])
         items = [WorkerRead.of(row, held[row.id], moment=moment, caller=caller) for row in page.items]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Engine, Float, Update, create_engine, event, text
+from sqlalchemy import Connection, CursorResult, Engine, Float, Update, create_engine, event, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.compiler import compiles
@@ -42,6 +42,11 @@ def _now_sqlite(element: now, compiler: Any, **kw: Any) -> str:
 @compiles(now, "postgresql")
 def _now_postgresql(element: now, compiler: Any, **kw: Any) -> str:
     return "EXTRACT(EPOCH FROM clock_timestamp())::double precision"
+
+
+def read_clock(session: Session) -> float:
+    """What `now` is."""
+    return float(session.scalar(select(now())) or 0.0)
 
 
 class Database:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from trainyard.database import Database, now
 from trainyard.errors import IllegalTransition, InUse
+from trainyard.job_log import log_key
 from trainyard.retries import hold_job
 from trainyard.states import JobState
 from trainyard.storage import Storage
@@ -45,7 +46,7 @@ def delete_job(session: Session, owner: str, job_id: str) -> list[str]:
         session.execute(delete(table).where(table.job_id == job_id))
     session.expunge_all()
     session.execute(delete(Job).where(Job.id == job_id))
-    keys = [f"checkpoints/{job_id}", f"tensorboard/{job_id}", f"logs/jobs/{job_id}.log"]
+    keys = [f"checkpoints/{job_id}", f"tensorboard/{job_id}", log_key(job_id)]
     session.add_all(Removal(key=key, created_at=now()) for key in keys)
     session.flush()
     return keys

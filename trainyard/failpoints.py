@@ -6,13 +6,9 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import re
-import resource
-import signal
-import time
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from trainyard.settings import Settings
 
@@ -32,65 +28,46 @@ NAMES: dict[str, str] = {  # and the process in which each is
     "step_N": TRAINER,  # so many steps are done
 }
 
-_actions: dict[str, str] = {}  # of this process; empty but in tests
-_marks = Path()
+
+class Points(Protocol):
+    """What fails: `alexnet_core.failpoints.Failpoints`, which may not be imported here."""
+
+    def hit(self, name: str) -> None:
+        """Fail here, if that is wanted here."""
 
 
-def arm(settings: Settings) -> None:
+_handed: dict[str, str] = {}  # what is to fail, with the folder for marks; empty but in tests
+_points: Points | None = None  # of this process
+
+
+def arm(settings: Settings, build: Callable[[Mapping[str, str]], Points]) -> None:
     """Have this process fail where the settings say.
+
+    Args:
+        settings: with `failpoints`.
+        build: makes what fails.
 
     Raises:
         ValueError: there is no such place.
     """
-    global _marks
+    global _handed, _points
     for name in settings.failpoint_values:
         if re.sub(r"_[0-9]+$", "_N", name) not in NAMES:
             raise ValueError(f"there is no failpoint {name!r}: {', '.join(NAMES)}")
-    _actions.clear()
-    _actions.update(settings.failpoint_values)
-    _marks = settings.data_dir.absolute() / "failpoints"
-    if _actions:
-        _marks.mkdir(parents=True, exist_ok=True)
+    if not settings.failpoint_values:
+        return
+    marks = settings.data_dir.absolute() / "failpoints"
+    marks.mkdir(parents=True, exist_ok=True)
+    _handed = settings.failpoint_values | {"marks": str(marks)}
+    _points = build(_handed)
 
 
 def for_trainer() -> dict[str, str]:
     """What a trainer is handed."""
-    return _actions | {"marks": str(_marks)} if _actions else {}
+    return dict(_handed)
 
 
 def hit(name: str) -> None:
     """Fail here, if that is wanted here."""
-    if not _actions:
-        return
-    action = _actions.get(name)
-    if action is None or (action.startswith("once:") and not _is_first(name)):
-        return
-    _act(action.removeprefix("once:"))
-
-
-def _is_first(name: str) -> bool:
-    try:
-        os.close(os.open(_marks / name, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return False
-    return True
-
-
-def _act(action: str) -> None:
-    """As in `alexnet_core.failpoints`, which may not be imported here."""
-    kind, _, argument = action.partition(":")
-    if kind == "exit":
-        os._exit(86)
-    elif kind == "kill9":
-        os.kill(os.getpid(), signal.SIGKILL)
-    elif kind == "abort":
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        os.abort()
-    elif kind == "enospc":
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    elif kind == "raise":
-        raise RuntimeError("a failpoint")
-    elif kind == "sleep":
-        time.sleep(float(argument))
-    else:
-        raise ValueError(f"no such action: {action!r}")
+    if _points is not None:
+        _points.hit(name)

@@ -9,9 +9,9 @@ MAX_BYTES = 4 * 2**20  # of one answer
 _BLOCK = 64 * 1024
 
 
-def log_path(data_dir: Path, job_id: str) -> Path:
-    """Where a worker lets its trainers write for a job; `job_id` is one from the books."""
-    return data_dir / "logs" / "jobs" / f"{job_id}.log"
+def log_key(job_id: str) -> str:
+    """Where a worker lets its trainers write for a job, below the data folder; `job_id` is one from the books."""
+    return f"logs/jobs/{job_id}.log"
 
 
 def read_tail(path: Path, *, lines: int, max_bytes: int = MAX_BYTES) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,22 +136,18 @@ def cancel(session: Session, owner: str, job_id: str) -> Job:
         JobNotFound: see `get_job`.
         IllegalTransition: the job ended in another way before.
     """
-    job = get_job(session, owner, job_id)
-    for _ in range(3):  # a worker may claim or release the job between our look and our write
+
+    def act(job: Job) -> bool:
         state = JobState(job.state)
         if state is JobState.CANCELLED:
-            return job
+            return True
         if state.is_final:
             raise IllegalTransition(f"job {job_id} is {job.state} already: a final state never changes")
-        done = (
-            _ask_running_job(session, job, Desired.CANCEL)
-            if state is JobState.RUNNING
-            else move(session, job.id, state, JobState.CANCELLED, reason="cancelled", values={"desired": "cancel"})
-        )
-        job = get_job(session, owner, job_id)
-        if done:
-            return job
-    raise _changes_too_fast(job)
+        if state is JobState.RUNNING:
+            return _ask_running_job(session, job, Desired.CANCEL)
+        return move(session, job.id, state, JobState.CANCELLED, reason="cancelled", values={"desired": "cancel"})
+
+    return _win(session, owner, job_id, act)
 
 
 def pause(session: Session, owner: str, job_id: str) -> Job:
@@ -160,22 +157,39 @@ def pause(session: Session, owner: str, job_id: str) -> Job:
         JobNotFound: see `get_job`.
         IllegalTransition: the job has ended or is told to.
     """
-    job = get_job(session, owner, job_id)
-    for _ in range(3):  # as in `cancel`
+
+    def act(job: Job) -> bool:
         shown = job.shown_state
         if shown in {ShownState.PAUSED, ShownState.PAUSING}:
-            return job
-        if shown not in {ShownState.QUEUED, ShownState.RUNNING}:
+            return True
+        if shown is ShownState.RUNNING:
+            return _ask_running_job(session, job, Desired.PAUSE)
+        if shown is not ShownState.QUEUED:
             raise IllegalTransition(f"job {job_id} is {shown}: only a queued or running job can be paused")
-        done = (
-            _ask_running_job(session, job, Desired.PAUSE)
-            if shown is ShownState.RUNNING
-            else move(session, job.id, JobState.QUEUED, JobState.PAUSED, reason="paused", values={"desired": "pause"})
-        )
+        return move(session, job.id, JobState.QUEUED, JobState.PAUSED, reason="paused", values={"desired": "pause"})
+
+    return _win(session, owner, job_id, act)
+
+
+def _win(session: Session, owner: str, job_id: str, act: Callable[[Job], bool]) -> Job:
+    """Act on a job that a worker may claim or release between our look and our write: look again if it did.
+
+    Args:
+        session: a writing one.
+        owner: whose.
+        job_id: which job.
+        act: writes, given what was just seen; False: the job was another by then, and nothing was written.
+
+    Returns:
+        The job after it.
+    """
+    job = get_job(session, owner, job_id)
+    for _ in range(3):
+        done = act(job)
         job = get_job(session, owner, job_id)
         if done:
             return job
-    raise _changes_too_fast(job)
+    raise IllegalTransition(f"job {job_id} changes too fast right now ({job.shown_state}): try again")
 
 
 def resume(session: Session, owner: str, job_id: str) -> Job:
@@ -196,10 +210,6 @@ def resume(session: Session, owner: str, job_id: str) -> Job:
         ": wait until it is paused" if job.shown_state is ShownState.PAUSING else ": only a paused job can be resumed"
     )
     raise IllegalTransition(f"job {job_id} is {job.shown_state}{hint}")
-
-
-def _changes_too_fast(job: Job) -> IllegalTransition:
-    return IllegalTransition(f"job {job.id} changes too fast right now ({job.shown_state}): try again")
 
 
 def _ask_running_job(session: Session, job: Job, wish: Desired) -> bool:

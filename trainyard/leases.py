@@ -12,14 +12,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from trainyard.database import now, update_rows
+from trainyard.database import now, read_clock, update_rows
 from trainyard.errors import LeaseLost
 from trainyard.events import EventType, append_event
 from trainyard.failures import DISK_FULL_WAIT_S, FAILURES, backoff_s, get_failure
 from trainyard.jobs import move
 from trainyard.states import Desired, JobState
 from trainyard.tables import CLAIMS, Counter, Job
-from trainyard.waiting import in_turn, read_clock
+from trainyard.waiting import in_turn
 
 
 @dataclass(frozen=True)

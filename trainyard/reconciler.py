@@ -14,7 +14,7 @@ from sqlalchemy import Select, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from trainyard import failpoints
-from trainyard.database import Database, now
+from trainyard.database import Database, now, read_clock
 from trainyard.errors import DatabaseUnavailable
 from trainyard.garbage import Garbage
 from trainyard.leases import grant_grace, reap
@@ -24,7 +24,6 @@ from trainyard.settings import Settings
 from trainyard.states import JobState
 from trainyard.storage import Storage
 from trainyard.tables import Job, Outbox
-from trainyard.waiting import read_clock
 from trainyard.workers import count_slots
 
 log = logging.getLogger(__name__)

@@ -12,6 +12,10 @@ from trainyard.tables import JobMetric
 
 Points = list[dict[str, Any]]
 
+#: What marks a series' best points: a thinned one keeps the lowest or highest of each.
+_BEST = {"interval": (("train_loss", min),), "epoch": (("train_loss", min), ("val_loss", min), ("val_top1", max))}
+MIN_POINTS = 10
+
 
 @dataclass(frozen=True)
 class Series:
@@ -38,11 +42,6 @@ def read_version(session: Session, job_id: str) -> tuple[tuple[Any, ...], ...]:
     query = select(JobMetric.lease_epoch, JobMetric.kind, func.count()).where(JobMetric.job_id == job_id)
     groups = query.group_by(JobMetric.lease_epoch, JobMetric.kind).order_by(JobMetric.lease_epoch, JobMetric.kind)
     return tuple(tuple(row) for row in session.execute(groups))
-
-
-#: What marks a series' best points: a thinned one keeps the lowest or highest of each.
-_BEST = {"interval": (("train_loss", min),), "epoch": (("train_loss", min), ("val_loss", min), ("val_top1", max))}
-MIN_POINTS = 10
 
 
 def read_thinned(session: Session, job_id: str, kind: str, *, since: int, max_points: int) -> tuple[Points, int]:

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Select, and_, bindparam, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from trainyard.database import now
+from trainyard.database import read_clock
 from trainyard.errors import InvalidRequest
 from trainyard.ids import has_form
 from trainyard.pages import Page
@@ -82,11 +82,6 @@ class Outlook:
         if limit is not None and self.running.get(job.owner, 0) >= limit:
             return WaitsFor.OWNER_LIMIT
         return WaitsFor.A_FREE_SLOT
-
-
-def read_clock(session: Session) -> float:
-    """The database's clock."""
-    return float(session.scalar(select(now())) or 0.0)
 
 
 def get_outlook(session: Session, owners: Collection[str], max_running_per_owner: int | None) -> Outlook:

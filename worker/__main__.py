@@ -11,6 +11,7 @@ import sys
 
 from pydantic import ValidationError
 
+from alexnet_core.failpoints import Failpoints
 from trainyard import failpoints, logs, workers
 from trainyard.database import Database
 from trainyard.errors import DatabaseUnavailable
@@ -32,7 +33,7 @@ def main() -> int:
         print(exc, file=sys.stderr)  # noqa: T201 - before logging is set up
         return 2
     logs.configure(settings.log_level)
-    failpoints.arm(settings)
+    failpoints.arm(settings, Failpoints)
     return check_health(settings) if arguments.healthcheck else run(settings)
 
 

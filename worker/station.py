@@ -10,7 +10,7 @@ import threading
 
 from alexnet_core.builtin import BUILTINS
 from trainyard import failpoints
-from trainyard.database import Database
+from trainyard.database import Database, read_clock
 from trainyard.datasets import builtin_id, register_builtins
 from trainyard.errors import DatabaseUnavailable
 from trainyard.ids import new_id
@@ -19,7 +19,7 @@ from trainyard.schema import current_revision, newest_revision
 from trainyard.settings import Settings
 from trainyard.storage import LocalStorage
 from trainyard.tables import Dataset
-from trainyard.waiting import in_turn, read_clock
+from trainyard.waiting import in_turn
 from trainyard.workers import WorkerIdentity, mark_seen, mark_stopped, register
 from worker.devices import list_devices, list_gpus, lock_paths, threads_per_slot
 from worker.preparation import PreparationFailed, has_pack, prepare_builtin

@@ -23,6 +23,7 @@ from trainyard.checkpoints import MANIFEST, find_resumable, find_usable, has_its
 from trainyard.database import Database
 from trainyard.errors import DatabaseUnavailable, LeaseLost, ServiceError
 from trainyard.events import EventType
+from trainyard.job_log import log_key
 from trainyard.json_values import finite
 from trainyard.leases import Ending, Lease, end_attempt, heartbeat, report_event, write_fenced
 from trainyard.leftovers import sweep_jobs
@@ -161,7 +162,7 @@ class Supervisor:
         root = self._storage.folder(f"checkpoints/{job.id}")
         root.mkdir(parents=True, exist_ok=True)
         sweep_jobs(self._database, self._storage, [job.id])
-        log_path = self._settings.data_dir.absolute() / "logs" / "jobs" / f"{job.id}.log"
+        log_path = self._settings.data_dir.absolute() / log_key(job.id)
         log_path.parent.mkdir(parents=True, exist_ok=True)
         return {
             "type": "spec",

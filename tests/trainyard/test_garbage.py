@@ -13,7 +13,8 @@ from trainyard.storage import LocalStorage
 from trainyard.tables import Alias, Checkpoint
 
 
-def test_garbage_removes_pruned_folders_after_the_grace(books: Database, tmp_path: Path) -> None:
+def pruned_with_folder(books: Database, tmp_path: Path) -> tuple[str, str, Path]:
+    """A checkpoint that two later ones have pruned: its id, its key and its folder."""
     yb.submit(books)
     lease = yb.claim(books)
     first, *_rest = (yb.commit(books, lease, step) for step in (10, 20, 30))
@@ -21,6 +22,11 @@ def test_garbage_removes_pruned_folders_after_the_grace(books: Database, tmp_pat
         key = session.get_one(Checkpoint, first).key
     folder = tmp_path / key
     folder.mkdir(parents=True)
+    return first, key, folder
+
+
+def test_garbage_removes_pruned_folders_after_the_grace(books: Database, tmp_path: Path) -> None:
+    first, _, folder = pruned_with_folder(books, tmp_path)
     Garbage(books, LocalStorage(tmp_path), grace_s=100).tick()
     assert folder.exists()
     Garbage(books, LocalStorage(tmp_path), grace_s=0).tick()
@@ -87,13 +93,7 @@ def test_what_came_into_use_while_it_was_pruned_is_taken_back(books: Database, t
 
 def test_a_checkpoint_is_not_removed_under_its_reader(books: Database, tmp_path: Path) -> None:
     """The reader is another process, as an API is to the reconciler's."""
-    yb.submit(books)
-    lease = yb.claim(books)
-    first, *_rest = (yb.commit(books, lease, step) for step in (10, 20, 30))
-    with books.reading() as session:
-        key = session.get_one(Checkpoint, first).key
-    folder = tmp_path / key
-    folder.mkdir(parents=True)
+    first, key, folder = pruned_with_folder(books, tmp_path)
     program = (
         "import sys; from pathlib import Path; from trainyard.storage import LocalStorage\n"
         "with LocalStorage(Path(sys.argv[1])).reading(sys.argv[2]): print(flush=True); sys.stdin.read()"

@@ -4,19 +4,13 @@ import threading
 from typing import Any
 
 import pytest
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from tests.trainyard import yardbook as yb
 from trainyard import jobs, leases
-from trainyard.database import Database, now
+from trainyard.database import Database, now, read_clock
 from trainyard.errors import LeaseLost
 from trainyard.leases import Ending
 from trainyard.states import JobState
-
-
-def read_clock(session: Session) -> float:
-    return float(session.scalar(select(now())) or 0)
 
 
 def end(books: Database, lease: leases.Lease, **ending: Any) -> JobState:

@@ -9,13 +9,12 @@ from sqlalchemy import func, select, update
 
 from tests.trainyard import yardbook as yb
 from trainyard import reconciler as reconciler_module
-from trainyard.database import Database, now
+from trainyard.database import Database, now, read_clock
 from trainyard.queue import SilentBell
 from trainyard.reconciler import Reaper, Reconciler, Relay
 from trainyard.settings import Settings
 from trainyard.storage import LocalStorage
 from trainyard.tables import Outbox
-from trainyard.waiting import read_clock
 
 
 class Clock:

@@ -10,7 +10,7 @@ from sqlalchemy import delete, insert, select, text, update
 
 from tests.trainyard import yardbook as yb
 from trainyard import leases, waiting, workers
-from trainyard.database import Database, now
+from trainyard.database import Database, now, read_clock
 from trainyard.errors import DatabaseUnavailable, InvalidRequest
 from trainyard.ids import new_id
 from trainyard.tables import Counter, Job, JobEvent, Outbox
@@ -60,7 +60,7 @@ def claim_all_at_once(books: Database, limit: int | None) -> list[str]:
 
 def walk(books: Database, limit: int | None) -> list[str]:
     with books.reading() as session:
-        return [turn.job_id for turn in waiting.walk(session, waiting.read_clock(session), limit)]
+        return [turn.job_id for turn in waiting.walk(session, read_clock(session), limit)]
 
 
 def pages(books: Database, owner: str, limit: int | None, size: int) -> list[waiting.Waiting]:
