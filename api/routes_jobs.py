@@ -146,6 +146,11 @@ def _find_or_submit(
     """The job's id, and whether this request made it."""
     route, key, content = request
     for _ in range(3):  # another request with this key may be committed between our look and our write
+        if key:  # a repetition writes nothing, so it waits for no writer
+            with services.database.reading() as session:
+                known = idempotency.find_job_id(session, caller, route, key, content)
+            if known is not None:
+                return known, False
         try:
             with services.database.writing() as session:
                 known = idempotency.find_job_id(session, caller, route, key, content) if key else None

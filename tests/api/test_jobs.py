@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
 from alexnet_core.builtin import BUILTINS
 from alexnet_core.recipes import resolve
@@ -110,6 +110,13 @@ class TestIdempotency:
         assert again.headers["idempotent-replayed"] == "true"
         assert "idempotent-replayed" not in first.headers
         assert again.json()["id"] == first.json()["id"]
+
+    def test_a_repetition_waits_for_no_writer(self, served: Served) -> None:
+        first = served.http.post("/jobs", json={"dataset": "digits"}, headers=self.HEADERS)
+        with served.database.writing() as session:
+            session.execute(text("SELECT 1"))  # from here on nobody else can begin to write
+            again = served.http.post("/jobs", json={"dataset": "digits"}, headers=self.HEADERS, timeout=5)
+        assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
 
     def test_another_body_is_refused(self, http: httpx.Client) -> None:
         http.post("/jobs", json={"dataset": "digits"}, headers=self.HEADERS)
