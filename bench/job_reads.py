@@ -9,18 +9,14 @@ runs, one in a thousand has the metadata that is looked for. Prints milliseconds
 from __future__ import annotations
 
 import http.client
-import os
 import random
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 from sqlalchemy import insert
 
-from bench.watchers import SETTLE_S, find_port, wait_until_ready
+from bench.serving import serving_api
 from trainyard.database import Database
 from trainyard.tables import Job, JobEvent
 
@@ -28,25 +24,14 @@ SIZES = (1_000, 100_000)
 
 
 def main(requests: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        port = find_port()
-        environment = os.environ | {"TRAINYARD_DATA_DIR": folder, "TRAINYARD_PORT": str(port)}
-        subprocess.run([sys.executable, "-m", "trainyard", "migrate"], env=environment, check=True)
-        api = subprocess.Popen([sys.executable, "-m", "api"], env=environment, stderr=subprocess.DEVNULL)
-        try:
-            wait_until_ready(port)
-            database = Database(f"sqlite:///{Path(folder) / 'trainyard.db'}")
-            time.sleep(2 * SETTLE_S)  # torch is imported in the background
-            filled = 0
-            for size in SIZES:
-                _fill(database, filled, size)
-                filled = size
-                print(f"{size} jobs")
-                for path in _paths(size):
-                    _measure(port, path, requests)
-        finally:
-            api.terminate()
-            api.wait(30)
+    with serving_api() as (_, port, database):
+        filled = 0
+        for size in SIZES:
+            _fill(database, filled, size)
+            filled = size
+            print(f"{size} jobs")
+            for path in _paths(size):
+                _measure(port, path, requests)
 
 
 def _paths(size: int) -> list[str]:

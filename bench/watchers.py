@@ -12,16 +12,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import socket
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
 from sqlalchemy import update
 
+from bench.serving import serving_api
 from trainyard import datasets, jobs
 from trainyard.database import Database, now
 from trainyard.events import EventType, append_event
@@ -60,20 +57,8 @@ class Crowd:
 
 
 def main(seconds: float) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        port = find_port()
-        environment = os.environ | {"TRAINYARD_DATA_DIR": folder, "TRAINYARD_PORT": str(port)}
-        subprocess.run([sys.executable, "-m", "trainyard", "migrate"], env=environment, check=True)
-        api = subprocess.Popen([sys.executable, "-m", "api"], env=environment, stderr=subprocess.DEVNULL)
-        try:
-            wait_until_ready(port)
-            database = Database(f"sqlite:///{Path(folder) / 'trainyard.db'}")
-            job_ids = _fill(database)
-            time.sleep(2 * SETTLE_S)  # torch is imported in the background
-            asyncio.run(_measure(api.pid, port, database, job_ids, seconds))
-        finally:
-            api.terminate()
-            api.wait(30)
+    with serving_api() as (api, port, database):
+        asyncio.run(_measure(api.pid, port, database, _fill(database), seconds))
 
 
 async def _measure(pid: int, port: int, database: Database, job_ids: list[str], seconds: float) -> None:
@@ -114,25 +99,6 @@ def _fill(database: Database) -> list[str]:
         running = {"state": "running", "lease_owner": "wrk_bench", "lease_epoch": 1, "lease_expires_at": now() + 86400}
         session.execute(update(Job).values(running))
     return job_ids
-
-
-def find_port() -> int:
-    """A loopback port that is free right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_ready(port: int) -> None:
-    """Wait for the API's `/readyz`."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2):
-                return
-        except OSError:
-            time.sleep(0.2)
-    raise TimeoutError("the API does not get ready")
 
 
 def _cpu_s(pid: int) -> float:

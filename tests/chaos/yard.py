@@ -12,12 +12,12 @@ import threading
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 from redis import Redis
 from sqlalchemy import select
 
 from tests.chaos.history import Event
+from tests.processes import children_of
 from trainyard.database import Database
 from trainyard.queue_server import QueueServer, free_port
 from trainyard.schema import migrate
@@ -82,7 +82,7 @@ class ChaosYard:
 
     def kill_trainer(self, name: str) -> bool:
         """SIGKILL to every trainer of a worker, the waiting one included."""
-        pids = [pid for pid in self._children(self.processes[name].pid) if _is_trainer(pid)]
+        pids = [pid for pid in children_of(self.processes[name].pid) if _is_trainer(pid)]
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -109,7 +109,7 @@ class ChaosYard:
                 time.sleep(seconds)
                 connection.rollback()
             return
-        pids = [self.postgres[1], *self._children(self.postgres[1])]
+        pids = [self.postgres[1], *children_of(self.postgres[1])]
         for pid in pids:
             _signal(pid, signal.SIGSTOP)
         time.sleep(seconds)
@@ -149,16 +149,6 @@ class ChaosYard:
                 process.wait()
         self.books.close()
 
-    @staticmethod
-    def _children(parent: int) -> list[int]:
-        found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                fields = stat.read_text().rpartition(")")[2].split()
-                if int(fields[1]) == parent and fields[0] != "Z":
-                    found.append(int(stat.parent.name))
-        return found
-
 
 def _is_trainer(pid: int) -> bool:
     try:
@@ -170,8 +160,3 @@ def _is_trainer(pid: int) -> bool:
 def _signal(pid: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-
-
-def describe(values: dict[str, Any]) -> str:
-    """One line of the report."""
-    return " ".join(f"{key}={value}" for key, value in values.items())

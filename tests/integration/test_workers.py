@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.fleet import FAST, NEVER_S, SLOW, Fleet, children_of, is_alive, wait_for
+from tests.integration.fleet import FAST, NEVER_S, SLOW, Fleet, wait_for
+from tests.processes import children_of, is_alive
 from trainyard.database import Database
 from trainyard.errors import DatabaseUnavailable
 from trainyard.queue import QUEUE_NAME, CeleryBell

@@ -1,0 +1,47 @@
+"""An API to be measured: a process of its own on empty books."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trainyard.database import Database
+from trainyard.queue_server import free_port
+
+IMPORTS_S = 8.0  # torch is imported in the background after the API is ready
+
+
+@contextmanager
+def serving_api() -> Iterator[tuple[subprocess.Popen[bytes], int, Database]]:
+    """An API on a temporary SQLite folder: its process, its port and its books; gone at the block's end."""
+    with tempfile.TemporaryDirectory() as folder:
+        port = free_port()
+        environment = os.environ | {"TRAINYARD_DATA_DIR": folder, "TRAINYARD_PORT": str(port)}
+        subprocess.run([sys.executable, "-m", "trainyard", "migrate"], env=environment, check=True)
+        api = subprocess.Popen([sys.executable, "-m", "api"], env=environment, stderr=subprocess.DEVNULL)
+        try:
+            _wait_until_ready(port)
+            time.sleep(IMPORTS_S)
+            yield api, port, Database(f"sqlite:///{Path(folder) / 'trainyard.db'}")
+        finally:
+            api.terminate()
+            api.wait(30)
+
+
+def _wait_until_ready(port: int) -> None:
+    """Wait for the API's `/readyz`."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise TimeoutError("the API does not get ready")
