@@ -140,7 +140,7 @@ class JobRead(BaseModel):
     """The complete training options: the recipe's, with the overrides."""
     metadata: dict[str, str]
     priority: int
-    """The highest is claimed first; 0 for all as yet."""
+    """The highest is claimed first."""
     owner: str
     parent_id: str | None
     """The job that this one retries; null where there is none, or where it was deleted."""
