@@ -340,8 +340,10 @@ class TestRetry:
         path = f"/jobs/{job_id}/retry"
         wrong = served.http.post(path, json={"from": "start", "overrides": {"lr": -1}})
         assert error_of(wrong, 422, "config_invalid")["param"] == "overrides.lr"
-        small = served.http.post(path, json={"from": "start", "overrides": {"image_px": 8, "model": "alexnet"}})
-        error_of(small, 422, "config_invalid")
+        unknown = served.http.post(path, json={"from": "start", "overrides": {"image_px": 8, "model": "alexnet"}})
+        error_of(unknown, 422, "config_invalid")
+        small = served.http.post(path, json={"from": "start", "overrides": {"image_px": 8, "padding": "valid"}})
+        assert "larger images" in error_of(small, 422, "config_invalid")["message"]
         more = served.http.post(path, json={"from": "latest", "overrides": {"lr": 0.1}})
         assert error_of(more, 422, "invalid_request")["param"] == "overrides.lr"
 
