@@ -19,16 +19,19 @@ _MIGRATION_LOCK = (
 
 
 def migrate(database: Database) -> None:
-    """Bring the tables to the newest revision; harmless when they are there, or when another process does it too."""
+    """Bring the tables to the newest revision; harmless when they are there, or when another process does it too.
+
+    All revisions are one transaction: a process that dies, or a second one that migrates too, never meets half of them.
+    """
     if current_revision(database) == newest_revision():
         return
-    with database.engine.connect().execution_options(trainyard_write=True) as connection:
+    # Begun here, since Alembic commits after every revision on SQLite, and another process could step in between.
+    with database.engine.connect().execution_options(trainyard_write=True) as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        connection.commit()
 
 
 def current_revision(database: Database) -> str | None:

@@ -11,20 +11,22 @@ from trainyard.tables import Base
 
 
 def run(connection: Connection) -> None:
-    """Run the migrations that the caller asked for on a connection, in one transaction."""
+    """Run the migrations that the caller asked for within the transaction that the connection is in."""
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
         render_as_batch=connection.dialect.name == "sqlite",
         compare_type=True,
     )
-    with context.begin_transaction():
-        context.run_migrations()
+    context.run_migrations()
 
 
 given: Connection | None = context.config.attributes.get("connection")
 if given is not None:
     run(given)
 else:
-    with Database(Settings().sqlalchemy_url).engine.connect() as own:
+    with (
+        Database(Settings().sqlalchemy_url).engine.connect().execution_options(trainyard_write=True) as own,
+        own.begin(),
+    ):
         run(own)
