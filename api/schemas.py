@@ -164,7 +164,7 @@ class JobRead(BaseModel):
     """Of a queued job, from 1, over all owners' jobs; null where it is none of the first thousand."""
     created_at: datetime
     queued_at: datetime
-    """When it went into the queue last."""
+    """Since when it has its place in the queue: its submission or its last resume."""
     started_at: datetime | None
     """When a worker took it first."""
     finished_at: datetime | None

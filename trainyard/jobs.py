@@ -270,7 +270,9 @@ def _columns_of_move(origin: JobState, target: JobState) -> dict[str, Any]:
     if origin is JobState.RUNNING:
         columns |= {"lease_owner": None, "lease_expires_at": None}
     if target is JobState.QUEUED:
-        columns |= {"queued_at": now(), "desired": Desired.RUN.value}
+        columns |= {"desired": Desired.RUN.value}
+        if origin is JobState.PAUSED:  # a job that its worker gives back, or whose lease ran out, keeps its place
+            columns |= {"queued_at": now()}
     if target.is_final:
         columns |= {"finished_at": now()}
     return columns

@@ -2,7 +2,8 @@
 
 The claim takes the first job of `in_turn` and `GET /queue` shows the whole walk, so the two can't differ. The highest
 priority goes first; within it the owner with the fewest running jobs, then the one whose last claim is longest ago;
-among an owner's jobs the one that waits longest. An owner with as many running jobs as one may have gets no turn.
+among an owner's jobs the one that took its place first, and a job that comes back from a worker keeps its place. An
+owner with as many running jobs as one may have gets no turn.
 """
 
 from __future__ import annotations

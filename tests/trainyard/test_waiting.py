@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, text, update
 
 from tests.trainyard import yardbook as yb
-from trainyard import leases, waiting, workers
+from trainyard import jobs, leases, waiting, workers
 from trainyard.database import Database, now, read_clock
 from trainyard.errors import DatabaseUnavailable, InvalidRequest
+from trainyard.events import list_state_changes
 from trainyard.ids import new_id
+from trainyard.leases import Ending
 from trainyard.tables import Counter, Job, JobEvent, Outbox
 from trainyard.workers import WorkerIdentity
 
@@ -240,6 +242,41 @@ def test_what_a_job_waits_for(books: Database, job: dict[str, Any], limit: int |
     add_worker(books)
     [entry] = pages(books, "local", limit, 5)
     assert (entry.job.id, entry.position, entry.waits_for) == (job_id, 1, expected)
+
+
+@pytest.mark.parametrize(
+    ("way", "reasons"),
+    [
+        ("drain", ["submitted", "claimed", "drain", "claimed"]),
+        ("failure", ["submitted", "claimed", "trainer_killed", "claimed"]),
+        ("disk_full", ["submitted", "claimed", "disk_full", "claimed"]),
+        ("reaper", ["submitted", "claimed", "lease_lost", "claimed"]),
+        ("pause", ["submitted", "claimed", "requested", "paused", "resumed"]),
+    ],
+)
+def test_a_job_that_comes_back_keeps_its_place_and_a_resumed_one_does_not(
+    books: Database, way: str, reasons: list[str]
+) -> None:
+    first, second = yb.submit(books), yb.submit(books)
+    took_place_at = yb.look(books, first).queued_at
+    lease = yb.claim(books)
+    if way == "pause":
+        yb.act(books, jobs.pause, first)
+    endings = {"failure": {"failure": "trainer_killed"}, "disk_full": {"failure": "disk_full"}}
+    with books.writing() as session:
+        if way == "reaper":
+            leases.reap(session, read_clock(session) + 61, first_backoff_s=2)
+        else:
+            leases.end_attempt(session, lease, Ending(**endings.get(way, {"stopped": way})), first_backoff_s=2)
+    if way == "pause":
+        yb.act(books, jobs.resume, first)
+    yb.write(books, first, not_before=0.0)  # as if it had waited
+    assert yb.try_claim(books) == (second if way == "pause" else first)
+    assert (yb.look(books, first).queued_at == took_place_at) == (way != "pause")
+    with books.reading() as session:
+        changes = list_state_changes(session, [first])[first]
+    assert [change.reason for change in changes] == reasons
+    assert [change.at for change in changes] == sorted(change.at for change in changes)
 
 
 def test_a_cursor_whose_job_left_the_queue_means_its_front(books: Database) -> None:
