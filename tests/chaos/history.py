@@ -5,7 +5,7 @@ Each broken promise is one line that begins with its rule; no line: nothing that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -62,7 +62,27 @@ class Record:
     looks: Sequence[Look] = ()
     cancelled_at: float | None = None  #: when a cancel was acknowledged, by the database's clock
     executed: dict[int, int] = field(default_factory=dict)  #: lease_epoch -> steps that its trainer made
-    steps: int = 0  #: that the job needs
+    points: Sequence[tuple[int, float]] = ()  #: lease_epoch and time of every point of the job's series
+
+
+@dataclass(frozen=True)
+class Death:
+    """A worker that was killed with a job in its hands."""
+
+    at: float
+    job_id: str
+    lease_epoch: int
+    free_peers: frozenset[str] = frozenset()  #: workers that ran unharmed just then, without a job
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How a job went on after its worker's death."""
+
+    death: Death
+    taken_s: float  #: from the death to the end of the lease in the books
+    claimed_s: float  #: from the death to the next claim
+    had_free_peer: bool  #: one stayed free and unharmed until the claim, or for as long as a claim may take
 
 
 def judge(records: Iterable[Record], submitted: Iterable[str], *, step_slack: int = 10**9) -> list[str]:
@@ -91,6 +111,7 @@ def _judge_job(record: Record, step_slack: int) -> Iterator[str]:
     yield from _judge_states(events)
     yield from _judge_claims(events)
     yield from _judge_checkpoints(events)
+    yield from _judge_points(record)
     yield from _judge_looks(record, step_slack)
     yield from _judge_cancel(record)
 
@@ -145,6 +166,28 @@ def _judge_checkpoints(events: list[Event]) -> Iterator[str]:
                 yield f"11 pause frees: event {event.seq} paused a trained job without a checkpoint"
 
 
+def _judge_points(record: Record) -> Iterator[str]:
+    """A point carries the epoch of the lease under which it was written, and the time: both must be of one tenure."""
+    tenures = dict(_tenures(record.events))
+    for epoch, at in record.points:
+        begin, end = tenures.get(epoch, (float("inf"), 0.0))
+        if not begin <= at <= end:
+            yield f"6 single writer: a point of epoch {epoch} at {at}, whose lease held from {begin} to {end}"
+
+
+def _tenures(events: Iterable[Event]) -> Iterator[tuple[int, tuple[float, float]]]:
+    """Each epoch with the times of its claim and of its end."""
+    held: Event | None = None
+    for event in (it for it in events if it.type == "state"):
+        if held is not None and event.state not in _AT_WORK:
+            yield held.lease_epoch, (held.at, event.at)
+            held = None
+        elif event.reason == "claimed":
+            held = event
+    if held is not None:
+        yield held.lease_epoch, (held.at, float("inf"))
+
+
 def _judge_looks(record: Record, step_slack: int) -> Iterator[str]:
     path = sorted(record.looks, key=lambda look: look.at)
     started = {it.lease_epoch: it.at for it in record.events if it.type == "started"}  # until then: the step before it
@@ -197,11 +240,32 @@ def wasted_steps(records: Iterable[Record]) -> tuple[int, int]:
     return executed - needed, needed
 
 
-def recoveries(record: Record, died_at: float, lease_epoch: int) -> tuple[float | None, float | None]:
-    """Seconds from a worker's death to the end of its lease in the books, and to the next claim."""
-    taken = [it.at for it in record.events if it.lease_epoch == lease_epoch and it.reason == "lease_lost"]
-    claimed = [it.at for it in record.events if it.reason == "claimed" and it.lease_epoch > lease_epoch]
-    return (taken[0] - died_at if taken else None, claimed[0] - died_at if claimed else None)
+def find_recovery(
+    records: Mapping[str, Record], death: Death, harmed: Mapping[str, Sequence[float]], within_s: float
+) -> Recovery | None:
+    """What became of a dead worker's job; None: it was given back before, or was not to go on at once.
+
+    Args:
+        records: of all jobs: their claims tell which workers were free.
+        death: of the worker.
+        harmed: worker -> when it was killed or frozen.
+        within_s: how long a recovery may take: a peer that stays free for so long had its chance.
+    """
+    states = [it for it in records[death.job_id].events if it.type == "state"]
+    for lost, after in pairwise(states):
+        if lost.lease_epoch == death.lease_epoch and lost.reason == "lease_lost" and after.reason == "claimed":
+            claimed_s = after.at - death.at
+            until = death.at + min(claimed_s, within_s)
+            taken = [it for it in _claims(records.values()) if (it.at, it.worker_id) != (after.at, after.worker_id)]
+            busy = {it.worker_id for it in taken if death.at < it.at < until}
+            hurt = {worker for worker, moments in harmed.items() if any(death.at <= at < until for at in moments)}
+            return Recovery(death, lost.at - death.at, claimed_s, bool(death.free_peers - busy - hurt))
+    return None
+
+
+def _claims(records: Iterable[Record]) -> Iterator[Event]:
+    for record in records:
+        yield from (it for it in record.events if it.type == "state" and it.reason == "claimed")
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:

@@ -1,17 +1,24 @@
-"""Imported by every Python of a chaos run as `sitecustomize`: a trainer writes down each step before it reports it."""
+"""Imported by every Python of a chaos run as `sitecustomize`: a trainer writes down each step that it has made."""
 
-import json
 import os
 import sys
 
 if "trainer" in sys.orig_argv:
     _write, _log = os.write, open(os.path.join(os.path.dirname(__file__), "steps.log"), "ab", buffering=0)  # noqa: SIM115
 
-    def _write_down(fileno, data):  # type: ignore[no-untyped-def]
-        line = bytes(data)
-        if line.startswith(b'{"type": "interval"'):
-            report = json.loads(line)
-            _log.write(f"{report['job_id']} {report['lease_epoch']} {report['step']}\n".encode())
+    def _write_when_ready(fileno, data):  # type: ignore[no-untyped-def]
+        if bytes(data[:16]).startswith(b'{"type": "ready"'):  # the first report: by now everything is imported
+            os.write = _write
+            _log_steps(sys.modules["alexnet_core.training"].Run)
         return _write(fileno, data)
 
-    os.write = _write_down
+    def _log_steps(run):  # type: ignore[no-untyped-def]
+        take_step = run._take_step
+
+        def take_and_log(self):  # type: ignore[no-untyped-def]
+            take_step(self)
+            _log.write(f"{self.spec.job_id} {self.spec.lease_epoch} {self.counts.step}\n".encode())
+
+        run._take_step = take_and_log
+
+    os.write = _write_when_ready

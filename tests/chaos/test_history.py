@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.history import Event, Look, Record, judge, recoveries, wasted_steps
+from tests.chaos.history import Death, Event, Look, Record, Recovery, find_recovery, judge, wasted_steps
 
 JOB = "job_a"
 
@@ -34,7 +34,8 @@ LOOKS = [
     Look(7, "running", 2, 10),
     Look(9, "succeeded", 2, 20, "t"),
 ]
-RECORD = Record(JOB, GOOD, LOOKS, executed={1: 14, 2: 10})
+POINTS = [(1, 3.5), (2, 8.5)]
+RECORD = Record(JOB, GOOD, LOOKS, executed={1: 14, 2: 10}, points=POINTS)
 
 
 def changed(number: int, **values: Any) -> Record:
@@ -65,6 +66,8 @@ BAD = {
     "6 single writer: event 8 has epoch 1": changed(8, lease_epoch=1),
     "6 single writer: event 8 is by": changed(8, worker_id="wrk_1"),
     "6 single writer: event 8 (checkpoint)": changed(8, state="queued"),
+    "6 single writer: a point of epoch 1": replace(RECORD, points=[(1, 6.5)]),
+    "6 single writer: a point of epoch 3": replace(RECORD, points=[(3, 6.5)]),
     "7 monotone progress: checkpoint 5": changed(8, data={"step": 5}),
     "7 monotone progress: it went on": changed(7, data={"step": 3}),
     "7 monotone progress: step 12, then 2 in": seen(Look(4, "running", 1, 12), Look(5, "running", 1, 2)),
@@ -88,6 +91,40 @@ def test_steps_that_were_made_again_are_wasted() -> None:
     assert wasted_steps([RECORD]) == (4, 20)
 
 
-def test_recovery_is_counted_from_the_death() -> None:
-    assert recoveries(RECORD, died_at=3.5, lease_epoch=1) == (1.5, 2.5)
-    assert recoveries(RECORD, died_at=8.5, lease_epoch=2) == (None, None)
+def claimed(job_id: str, at: float, worker: str) -> Record:
+    return Record(job_id, [Event(1, at, "state", "running", "claimed", 1, worker)])
+
+
+DEATH = Death(3.5, JOB, 1, free_peers=frozenset({"wrk_2", "wrk_9"}))
+
+
+@pytest.mark.parametrize(
+    ("other", "harmed", "had_free_peer"),
+    [
+        (claimed("job_b", 7.0, "wrk_9"), {}, True),
+        (claimed("job_b", 5.5, "wrk_9"), {}, True),  # wrk_2 was free all the time: it claimed the job itself
+        (claimed("job_b", 5.5, "wrk_9"), {"wrk_2": [4.0]}, False),
+        (claimed("job_b", 5.5, "wrk_2"), {"wrk_9": [3.0, 4.0]}, False),
+        (claimed("job_b", 5.5, "wrk_2"), {"wrk_9": [3.0, 7.0]}, True),
+    ],
+)
+def test_a_recovery_tells_whether_a_peer_stayed_free(
+    other: Record, harmed: dict[str, list[float]], had_free_peer: bool
+) -> None:
+    found = find_recovery({JOB: RECORD, "job_b": other}, DEATH, harmed, within_s=10)
+    assert found == Recovery(DEATH, taken_s=1.5, claimed_s=2.5, had_free_peer=had_free_peer)
+
+
+def test_a_peer_that_is_free_for_as_long_as_a_recovery_may_take_had_its_chance() -> None:
+    peer_then_dies = {"wrk_9": [5.0]}
+    death = replace(DEATH, free_peers=frozenset({"wrk_9"}))
+    for within_s, had_free_peer in ((1.0, True), (2.0, False)):
+        found = find_recovery({JOB: RECORD}, death, peer_then_dies, within_s=within_s)
+        assert found is not None
+        assert found.had_free_peer is had_free_peer
+
+
+def test_a_death_after_the_jobs_end_or_of_a_job_that_is_not_wanted_now_is_no_recovery() -> None:
+    assert find_recovery({JOB: RECORD}, Death(8.5, JOB, 2), {}, within_s=10) is None
+    paused = [*GOOD[:5], event(6, "state", "paused", "requested", 1)]
+    assert find_recovery({JOB: replace(RECORD, events=paused)}, DEATH, {}, within_s=10) is None

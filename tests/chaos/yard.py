@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from redis import Redis
@@ -23,9 +25,19 @@ from trainyard.queue_server import QueueServer, free_port
 from trainyard.schema import migrate
 from trainyard.settings import Settings, child_environment
 from trainyard.states import JobState
-from trainyard.tables import Job, JobEvent, Worker
+from trainyard.tables import Job, JobEvent, JobMetric, Worker
 
 TTL_S, REAPER_S = 4.0, 1.0
+RECOVERY_EVERY_S = 0.5
+RECOVERY_WITHIN_S = TTL_S + REAPER_S + 5  # from a worker's death to the next claim of its job, where a peer is free
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A worker process as the books know it."""
+
+    worker_id: str | None  #: None: it has not entered itself yet
+    held: list[tuple[str, int]]  #: its jobs, each with its lease_epoch
 
 
 class ChaosYard:
@@ -38,11 +50,11 @@ class ChaosYard:
         self._hook.mkdir()
         shutil.copyfile(Path(__file__).with_name("step_log.py"), self._hook / "sitecustomize.py")
         self.queue = QueueServer(folder)
-        times = {"tick_s": 0.25, "idle_poll_s": 2, "relay_s": 0.5, "rering_s": 2, "hang_s": 15, "backoff_s": 0.2}
+        times = {"tick_s": 0.25, "idle_poll_s": 2, "relay_s": 0.5, "rering_s": 2, "hang_s": 60, "backoff_s": 0.2}
         self.settings = Settings(
             data_dir=folder, port=free_port(), redis_url=self.queue.url, trainer_threads=1, serving_threads=1,
-            lease_ttl_s=TTL_S, reaper_s=REAPER_S, recovery_every_s=0.5, max_failures=100, garbage_grace_s=5,
-            database_url=postgres and postgres[0], **times,
+            lease_ttl_s=TTL_S, reaper_s=REAPER_S, recovery_every_s=RECOVERY_EVERY_S, max_failures=100,
+            garbage_grace_s=5, database_url=postgres and postgres[0], **times,
         )  # fmt: skip
         self.books = Database(self.settings.sqlalchemy_url)
         migrate(self.books)
@@ -51,6 +63,7 @@ class ChaosYard:
         self.names = ["api", *[f"worker-{index}" for index in range(workers)]]
         self.processes = {name: self._start(name) for name in self.names}
         self.url = f"http://127.0.0.1:{self.settings.port}"
+        self._freezes: list[threading.Thread] = []
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:
         env = child_environment(self.settings) | {"PYTHONPATH": str(self._hook)}
@@ -69,7 +82,7 @@ class ChaosYard:
             if process.poll() is not None:
                 self.processes[name] = self._start(name)
 
-    # --- faults ---
+    # --- to break it ---
 
     def kill(self, name: str) -> None:
         self.processes[name].kill()
@@ -80,19 +93,19 @@ class ChaosYard:
         self.queue.process.kill()
         self.queue.process.wait()
 
-    def kill_trainer(self, name: str) -> bool:
-        """SIGKILL to every trainer of a worker, the waiting one included."""
-        pids = [pid for pid in children_of(self.processes[name].pid) if _is_trainer(pid)]
+    def trainers_of(self, name: str) -> list[int]:
+        """The trainers of a worker, the waiting one included."""
+        return [pid for pid in children_of(self.processes[name].pid) if _is_trainer(pid)]
+
+    def signal(self, pids: Iterable[int], number: int) -> None:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return bool(pids)
+                os.kill(pid, number)
 
-    def send(self, name: str, number: int) -> None:
+    def pid_of(self, name: str) -> int:
         process = self.queue.process if name == "queue" else self.processes[name]
         assert process is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, number)
+        return process.pid
 
     def empty_queue(self) -> None:
         with contextlib.suppress(Exception), Redis.from_url(self.queue.url, socket_timeout=1) as redis:
@@ -100,7 +113,8 @@ class ChaosYard:
 
     def freeze_books(self, seconds: float) -> None:
         """SQLite: somebody holds the write lock. PostgreSQL: the server's processes stop."""
-        threading.Thread(target=self._freeze_books, args=(seconds,), daemon=True).start()
+        self._freezes.append(threading.Thread(target=self._freeze_books, args=(seconds,), daemon=True))
+        self._freezes[-1].start()
 
     def _freeze_books(self, seconds: float) -> None:
         if self.postgres is None:
@@ -110,20 +124,23 @@ class ChaosYard:
                 connection.rollback()
             return
         pids = [self.postgres[1], *children_of(self.postgres[1])]
-        for pid in pids:
-            _signal(pid, signal.SIGSTOP)
+        self.signal(pids, signal.SIGSTOP)
         time.sleep(seconds)
-        for pid in pids:
-            _signal(pid, signal.SIGCONT)
+        self.signal(pids, signal.SIGCONT)
 
     # --- what is known ---
 
-    def leases_of(self, name: str) -> list[tuple[str, int]]:
-        """Jobs that a worker process holds."""
-        query = select(Job.id, Job.lease_epoch).join(Worker, Worker.id == Job.lease_owner)
+    def standing(self) -> dict[str, Standing]:
+        """How each worker process stands in the books."""
+        pids = {self.processes[name].pid: name for name in self.names if name != "api"}
+        ids = select(Worker.pid, Worker.id).where(Worker.pid.in_(pids)).order_by(Worker.started_at)
+        running = select(Job.lease_owner, Job.id, Job.lease_epoch).where(Job.state == JobState.RUNNING.value)
         with self.books.reading() as session:
-            held = query.where(Worker.pid == self.processes[name].pid, Job.state == JobState.RUNNING.value)
-            return [(job_id, epoch) for job_id, epoch in session.execute(held)]
+            known = {pids[pid]: worker_id for pid, worker_id in session.execute(ids)}
+            held: dict[str | None, list[tuple[str, int]]] = defaultdict(list)
+            for owner, job_id, lease_epoch in session.execute(running):
+                held[owner].append((job_id, lease_epoch))
+        return {name: Standing(known.get(name), held[known.get(name)]) for name in pids.values()}
 
     def read_events(self) -> dict[str, list[Event]]:
         events: dict[str, list[Event]] = defaultdict(list)
@@ -132,6 +149,19 @@ class ChaosYard:
                 told = (row.seq, row.at, row.type, row.state, row.reason, row.lease_epoch, row.worker_id, row.data)
                 events[row.job_id].append(Event(*told))
         return events
+
+    def read_points(self) -> dict[str, list[tuple[int, float]]]:
+        """Job -> lease_epoch and time of every point of its series."""
+        points: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        with self.books.reading() as session:
+            for job_id, epoch, at in session.execute(select(JobMetric.job_id, JobMetric.lease_epoch, JobMetric.at)):
+                points[job_id].append((epoch, at))
+        return points
+
+    def count_in_logs(self, text: str) -> int:
+        """Lines of the processes' logs that hold a text."""
+        paths = (self.folder / "logs").glob("*.log")
+        return sum(line.count(text) for path in paths for line in path.read_text(errors="replace").splitlines())
 
     def read_steps(self) -> dict[str, dict[int, int]]:
         """Job -> attempt -> steps made, as the trainers wrote them down."""
@@ -143,6 +173,8 @@ class ChaosYard:
         return made
 
     def stop(self) -> None:
+        for freeze in self._freezes:  # a server of somebody else must not stay frozen
+            freeze.join()
         for process in [*self.processes.values(), self.queue.process]:
             if process is not None and process.poll() is None:
                 process.kill()
@@ -155,8 +187,3 @@ def _is_trainer(pid: int) -> bool:
         return b"trainer" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-
-
-def _signal(pid: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
