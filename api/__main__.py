@@ -6,10 +6,8 @@ import argparse
 import os
 import sys
 from contextlib import suppress
-from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
 from pydantic import ValidationError
 
 from alexnet_core.failpoints import Failpoints
@@ -18,20 +16,6 @@ from trainyard.processes import die_with_parent
 from trainyard.settings import Settings
 
 GRACEFUL_S = 20
-
-
-class Server(uvicorn.Server):
-    """Says on `/readyz` that it drains from the moment that it is told to stop."""
-
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
-        super().__init__(config)
-        self._app = app
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """See uvicorn."""
-        if (services := getattr(self._app.state, "services", None)) is not None:
-            services.draining = True
-        super().handle_exit(sig, frame)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     failpoints.arm(settings, Failpoints)
 
     from api.app import create_app
+    from api.server import Server
 
     app = create_app(settings)
     config = uvicorn.Config(

@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import anyio
 import anyio.to_thread
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from api.schemas_events import EventRead
 from trainyard.database import Database
-from trainyard.errors import DatabaseUnavailable
+from trainyard.errors import DatabaseUnavailable, TooManyStreams
 from trainyard.event_log import Head, list_events, list_new_events, read_heads
 from trainyard.tables import JobEvent
 
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.5
 HEARTBEAT_S = 15.0
 SEND_WITHIN_S = 15.0  # a client that takes nothing for so long is dropped
+FULL_RETRY_S = 5  # when all places are taken
 BUFFERED = 256  # events a job
 PAGE = 100  # events that a watcher who is behind reads at a time
 
@@ -70,10 +72,11 @@ class EventHub:
     """Every stream of this process. All of it runs on the event loop, but for what asks the books."""
 
     def __init__(
-        self, database: Database, is_draining: Callable[[], bool], *, tick_s: float = TICK_S,
+        self, database: Database, is_draining: Callable[[], bool], *, max_streams: int, tick_s: float = TICK_S,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:  # fmt: skip
         self._database, self._is_draining = database, is_draining
+        self._max_streams, self._num_streams = max_streams, 0
         self._tick_s, self._heartbeat_s = tick_s, heartbeat_s
         self._channels: dict[str, _Channel] = {}
         self._poller: asyncio.Task[None] | None = None
@@ -81,8 +84,23 @@ class EventHub:
 
     @property
     def num_watchers(self) -> int:
-        """Streams that are open."""
+        """Streams that wait for events, or read what they have missed."""
         return sum(channel.watchers for channel in self._channels.values())
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """One of the streams that may be open at once.
+
+        Raises:
+            TooManyStreams: all are.
+        """
+        if self._num_streams >= self._max_streams:
+            raise TooManyStreams(retry_after_s=FULL_RETRY_S)
+        self._num_streams += 1
+        try:
+            yield
+        finally:
+            self._num_streams -= 1
 
     async def follow(self, job_id: str, after: int, head: Head) -> AsyncIterator[bytes]:
         """A job's events after a number as server-sent events, until its last one, the job's removal or our drain.
@@ -187,7 +205,18 @@ async def _within(seconds: float, changed: asyncio.Event) -> bool:
 
 
 class EventStream(EventSourceResponse):
-    """A stream of server-sent events that gives up a client which takes nothing any more."""
+    """A job's events for one client, in a place of its own; a client that takes nothing any more is given up."""
+
+    def __init__(self, hub: EventHub, job_id: str, after: int, head: Head) -> None:
+        super().__init__(
+            hub.follow(job_id, after, head), headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        )
+        self._hub = hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See Starlette. Here, and not in the route: only what has begun is sure to end and to free its place."""
+        with self._hub.place():
+            await super().__call__(scope, receive, send)
 
     async def stream_response(self, send: Send) -> None:
         """See Starlette."""

@@ -14,7 +14,7 @@ from api.schemas import ListRead
 from api.schemas_events import EventRead
 from api.services import CallerDep, ServicesDep
 from trainyard import jobs
-from trainyard.errors import DatabaseUnavailable, InvalidRequest, JobNotFound
+from trainyard.errors import DatabaseUnavailable, InvalidRequest, JobNotFound, TooManyStreams
 from trainyard.event_log import Head, list_events
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -36,7 +36,7 @@ _STREAM: dict[str, Any] = {
     summary="List or follow a job's events",
     response_model=ListRead[EventRead],
     responses=errors.responses(
-        *(JobNotFound, InvalidRequest, DatabaseUnavailable),
+        *(JobNotFound, InvalidRequest, TooManyStreams, DatabaseUnavailable),
         success={200: _STREAM, 204: {"description": "A stream was asked for, and its last event is known."}},
     ),
 )
@@ -70,8 +70,7 @@ def list_job_events(
         head = Head.of(job)
     if head.is_final and known >= head.seq:
         return Response(status_code=204)
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return EventStream(services.events.follow(job_id, known, head), headers=headers)
+    return EventStream(services.events, job_id, known, head)
 
 
 def _wants_stream(request: Request) -> bool:

@@ -33,7 +33,7 @@ class Services:
     events: EventHub = field(init=False)
 
     def __post_init__(self) -> None:
-        self.events = EventHub(self.database, lambda: self.draining)
+        self.events = EventHub(self.database, lambda: self.draining, max_streams=self.settings.max_streams)
 
 
 async def _services(request: Request) -> Services:

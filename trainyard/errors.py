@@ -14,7 +14,7 @@ ServiceError 500
 │   └── ImageTooLarge
 ├── UnsupportedMedia 415
 └── Unavailable 503                     try again later
-    ├── NoCheckpoint · ModelLoading · PredictQueueFull
+    ├── NoCheckpoint · ModelLoading · PredictQueueFull · TooManyStreams
     └── DatabaseUnavailable
         └── DatabaseFull 507
 
@@ -182,6 +182,12 @@ class PredictQueueFull(Unavailable):
     """Too many predictions wait already. Try again in a moment."""
 
     code = "predict_queue_full"
+
+
+class TooManyStreams(Unavailable):
+    """Too many event streams are open. Try again in a moment, or read the list of events instead."""
+
+    code = "too_many_streams"
 
 
 class DatabaseUnavailable(Unavailable):

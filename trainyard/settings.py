@@ -132,6 +132,9 @@ class Settings(BaseSettings):
     model_wait_s: float = Field(10, gt=0)
     """Seconds that a prediction waits for its checkpoint to be loaded before it is answered 503."""
 
+    max_streams: int = Field(500, ge=1)
+    """Event streams that an API process keeps open at most; one more is answered 503 with `Retry-After`."""
+
     log_level: str = "INFO"
     """Least severe level that is logged: DEBUG, INFO, WARNING or ERROR."""
 

@@ -6,6 +6,7 @@ import pytest
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.server import TAKEN_WITHIN_S
 from tests.api.served import FakeRuntime, Served
 from trainyard.database import Database
 from trainyard.queue import SilentBell
@@ -39,12 +40,14 @@ def serve(settings: Settings, database: Database, runtime: FakeRuntime) -> Itera
     """Starts the app on a real server; keyword arguments replace settings."""
     running: list[Served] = []
 
-    def start(prepare: Callable[[FastAPI], None] | None = None, **changes: object) -> Served:
+    def start(
+        prepare: Callable[[FastAPI], None] | None = None, *, taken_within_s: float = TAKEN_WITHIN_S, **changes: object
+    ) -> Served:
         used = settings.model_copy(update=changes)
         app = create_app(used, database=database, bell=SilentBell(), runtime=runtime)
         if prepare is not None:
             prepare(app)
-        served = Served(app, database, used)
+        served = Served(app, database, used, taken_within_s=taken_within_s)
         running.append(served)
         return served
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import signal
 import threading
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from alexnet_core.errors import CheckpointCorrupt
+from api.server import TAKEN_WITHIN_S, Server
 from trainyard import checkpoints, datasets, jobs, leases
 from trainyard.checkpoints import CheckpointKind, NewCheckpoint
 from trainyard.database import Database
@@ -75,16 +77,31 @@ class FakeRuntime:
 class Served:
     """A running server and a client for it."""
 
-    def __init__(self, app: FastAPI, database: Database, settings: Settings) -> None:
+    def __init__(
+        self, app: FastAPI, database: Database, settings: Settings, *, taken_within_s: float = TAKEN_WITHIN_S
+    ) -> None:
         self.app, self.database, self.settings = app, database, settings
         config = uvicorn.Config(app, port=0, log_config=None, access_log=False, server_header=False, ws="none")
-        self._server = uvicorn.Server(config)
+        self._server = Server(config, app, taken_within_s=taken_within_s)
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()
         wait_until(lambda: self._server.started or not self._thread.is_alive())
         self.port = self._server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
+
+    @property
+    def connections(self) -> list[Any]:
+        """The server's side of what is connected."""
+        return list(self._server.server_state.connections)
+
+    @property
+    def has_stopped(self) -> bool:
+        return not self._thread.is_alive()
+
+    def tell_to_stop(self) -> None:
+        """What SIGTERM does."""
+        self._server.handle_exit(signal.SIGTERM, None)
 
     def stop(self) -> None:
         self.http.close()

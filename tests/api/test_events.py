@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -8,9 +10,12 @@ from typing import Any
 import httpx
 import pytest
 
+from api.event_stream import EventHub
+from tests.api.conftest import Serve
 from tests.api.served import Served, error_of, wait_until
 from trainyard import jobs, leases
 from trainyard.client import ApiError, Client
+from trainyard.deletion import delete_job
 from trainyard.events import EventType, append_event
 
 STREAM = {"Accept": "text/event-stream"}
@@ -48,7 +53,7 @@ def follow(served: Served, job_id: str, last: int | None = None, take: int | Non
     headers = STREAM | ({} if last is None else {"Last-Event-ID": str(last)})
     seen: list[int] = []
     with served.http.stream("GET", f"/jobs/{job_id}/events", headers=headers) as response:
-        if response.status_code == 204:
+        if response.status_code in {204, 503}:
             return seen
         assert response.status_code == 200
         assert response.headers["content-type"].startswith("text/event-stream")
@@ -129,6 +134,138 @@ class TestStream:
             assert [next(events)["seq"], next(events)["seq"]] == [1, 2]
             served.app.state.services.draining = True
             assert list(events) == []
+
+
+class TestManyAndSlowStreams:
+    """What watchers may cost, and what one of them can do to the others."""
+
+    def test_a_silent_job_is_filled_with_heartbeats_and_its_events_still_come(self, serve: Serve) -> None:
+        served = serve(lambda app: None)
+        served.app.state.services.events = EventHub(served.database, lambda: False, max_streams=1, heartbeat_s=0.05)
+        job_id = served.add_job()
+        heartbeats = 0
+        reasons = []
+        with served.http.stream("GET", f"/jobs/{job_id}/events", headers=STREAM) as response:
+            for line in response.iter_lines():
+                heartbeats += line.startswith(":")
+                if line.startswith("data"):
+                    reasons.append(json.loads(line.removeprefix("data: "))["reason"])
+                if heartbeats == 3:
+                    heartbeats += 1
+                    warn(served, job_id)
+                if "look_out" in reasons:
+                    break
+        assert reasons == ["submitted", "claimed", "look_out"]
+
+    def test_one_more_than_allowed_is_refused_until_a_place_is_free(self, serve: Serve) -> None:
+        served = serve(max_streams=2)
+        job_id = served.add_job()
+        path = f"/jobs/{job_id}/events"
+        with contextlib.ExitStack() as streams:
+            taken = [
+                events_of(streams.enter_context(served.http.stream("GET", path, headers=STREAM))) for _ in range(2)
+            ]
+            assert [next(events)["seq"] for events in taken] == [1, 1]
+            refused = streams.enter_context(served.http.stream("GET", path, headers=STREAM))
+            assert refused.status_code == 503
+            refused.read()
+            error_of(refused, 503, "too_many_streams")
+            assert int(refused.headers["retry-after"]) > 0
+            assert served.http.get(path).status_code == 200, "the list has no limit"
+        wait_until(lambda: served.http.get(path).status_code == 200 and follow(served, job_id, take=1) == [1])
+
+    def test_a_refused_or_a_broken_stream_takes_no_place_for_ever(self, serve: Serve) -> None:
+        served = serve(max_streams=1)
+        job_id = served.add_job()
+        for _ in range(5):
+            wait_until(lambda: follow(served, job_id, take=1) == [1])
+            error_of(served.http.get("/jobs/job_nowhere/events", headers=STREAM), 404, "job_not_found")
+        end(served, job_id)
+        wait_until(lambda: len(follow(served, job_id)) >= 4)
+
+    def test_the_streams_of_a_job_that_is_deleted_end(self, served: Served) -> None:
+        job_id, other = served.add_job(), served.add_job()
+        with contextlib.ExitStack() as streams:
+            events, others = (
+                events_of(streams.enter_context(served.http.stream("GET", f"/jobs/{it}/events", headers=STREAM)))
+                for it in (job_id, other)
+            )
+            assert [next(events)["seq"] for _ in range(2)] == [next(others)["seq"] for _ in range(2)] == [1, 2]
+            with served.database.writing() as session:  # at once, so that no stream sees the job's end
+                jobs.cancel(session, "local", job_id)
+                lease = leases.Lease(job_id, 1, "wrk_test")
+                leases.end_attempt(session, lease, leases.Ending(stopped="cancel"), first_backoff_s=0)
+                delete_job(session, "local", job_id)
+            assert list(events) == []
+            warn(served, other)
+            assert next(others)["reason"] == "look_out"
+        error_of(served.http.get(f"/jobs/{job_id}/events", headers=STREAM), 404, "job_not_found")
+
+    def test_a_client_that_reads_nothing_holds_up_nobody_and_is_dropped(self, serve: Serve) -> None:
+        served = serve(taken_within_s=1.0)
+        job_id = served.add_job()
+        deaf = open_deaf_stream(served, job_id)
+        hub = served.app.state.services.events
+        wait_until(lambda: hub.num_watchers == 1)
+        [connection] = served.connections
+        fill(served, job_id, LARGE)
+        assert follow(served, job_id, take=LARGE + 2) == list(range(1, LARGE + 3)), "the others have it all"
+        wait_until(lambda: connection.flow.write_paused or connection not in served.connections)
+        assert connection.transport.is_closing() or connection.transport.get_write_buffer_size() < 200_000
+        wait_until(lambda: connection not in served.connections, 30)
+        wait_until(lambda: hub.num_watchers == 0)
+        deaf.close()
+
+    def test_a_slow_client_that_goes_on_reading_gets_everything(self, served: Served) -> None:
+        job_id = served.add_job()
+        slow = open_deaf_stream(served, job_id, room=65536)
+        fill(served, job_id, LARGE)
+        end(served, job_id)
+        received = b""
+        while data := slow.recv(1 << 16):
+            received += data
+        slow.close()
+        ids = [int(line.removeprefix(b"id: ")) for line in received.splitlines() if line.startswith(b"id: ")]
+        assert ids == list(range(1, len(ids) + 1))
+        assert len(ids) >= LARGE + 4
+
+    def test_a_stop_ends_all_streams_and_waits_for_no_client_that_reads_nothing(self, serve: Serve) -> None:
+        served = serve(taken_within_s=1000.0)
+        job_id = served.add_job()
+        fill(served, job_id, LARGE)
+        deaf = open_deaf_stream(served, job_id)
+        with served.http.stream("GET", f"/jobs/{served.add_job()}/events", headers=STREAM) as response:
+            events = events_of(response)
+            assert [next(events)["seq"], next(events)["seq"]] == [1, 2]
+            wait_until(lambda: any(connection.flow.write_paused for connection in served.connections))
+            served.tell_to_stop()
+            assert list(events) == [], "it ends as a whole"
+        served.stop()
+        assert served.has_stopped
+        deaf.close()
+
+
+LARGE = 400  # events of 16 kB: more than all buffers between two sockets
+
+
+def fill(served: Served, job_id: str, count: int) -> None:
+    """Many large events at once."""
+    with served.database.writing() as session:
+        for _ in range(count):
+            append_event(session, job_id, EventType.WARNING, reason="look_out", data={"message": "x" * 16_000})
+
+
+def open_deaf_stream(served: Served, job_id: str, room: int = 4096) -> socket.socket:
+    """A stream whose client has little room and reads nothing by itself."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    client.settimeout(30)
+    client.connect(("127.0.0.1", served.port))
+    request = (
+        f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: yard\r\nAccept: text/event-stream\r\nConnection: close\r\n\r\n"
+    )
+    client.sendall(request.encode())
+    return client
 
 
 def test_the_client_follows_a_job_to_its_end(served: Served) -> None:
