@@ -24,7 +24,7 @@ READS_ENVIRONMENT = {
     "alexnet_core/__main__.py",  # hands torchrun's variables on
     "api/__main__.py",  # sets OMP_WAIT_POLICY for its own process
     "worker/devices.py",  # reads which GPUs it may see
-    "worker/trainer.py",  # hands a scrubbed environment to the trainer
+    "worker/children.py",  # hands a scrubbed environment to the trainer
 }
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 

@@ -40,6 +40,9 @@ def write_reports(
             columns["progress"] = {key: report.get(key) for key in _PROGRESS}
         elif kind == "started":
             columns |= _write_started(session, lease, report)
+        elif kind == "phase":
+            report_event(session, lease, EventType.PHASE, reason=report["reason"])
+            columns["state_reason"] = report["reason"]
         elif kind == "first_step":
             report_event(session, lease, EventType.PHASE, reason="first_step")
         elif kind in {"interval", "epoch"}:

@@ -15,7 +15,7 @@ from trainyard.datasets import mark_ready
 from trainyard.settings import Settings
 from trainyard.storage import Storage
 from trainyard.tables import Dataset
-from worker.trainer import scrubbed_environment
+from worker.children import scrubbed_environment, yield_to_others
 
 
 class PreparationFailed(Exception):
@@ -93,6 +93,7 @@ def prepare(settings: Settings, name: str, target: Path, *, while_waiting: Calla
         env=scrubbed_environment(threads=1),
         start_new_session=True,
     )
+    yield_to_others(child.pid)
     try:
         while True:
             try:

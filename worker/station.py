@@ -21,9 +21,10 @@ from trainyard.storage import LocalStorage
 from trainyard.tables import Dataset
 from trainyard.waiting import in_turn
 from trainyard.workers import WorkerIdentity, mark_seen, mark_stopped, register
+from worker.attempt import Slot
 from worker.devices import list_devices, list_gpus, lock_paths, threads_per_slot
 from worker.preparation import PreparationFailed, has_pack, prepare_builtin
-from worker.supervisor import Slot, Supervisor
+from worker.supervisor import Supervisor
 from worker.trainer import WarmTrainers
 
 log = logging.getLogger(__name__)

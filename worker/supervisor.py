@@ -1,4 +1,4 @@
-"""One attempt of one job: prepares, starts a trainer, carries its reports into the books, and gives the job back.
+"""One attempt of one job: briefs a trainer, carries its reports into the books, and gives the job back.
 
 Everything that a trainer reports is written in one transaction a tick, under the lease. If the lease is over, nothing
 is written, the trainer is killed and its uncommitted files are removed. A database that does not answer does not stop
@@ -7,69 +7,33 @@ the training: reports wait until it does.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from sqlalchemy.orm import Session
 
 from trainyard import failpoints
-from trainyard.checkpoints import MANIFEST, find_resumable, find_usable, has_its_manifest, mark_corrupt
+from trainyard.checkpoints import mark_corrupt
 from trainyard.database import Database
 from trainyard.errors import DatabaseUnavailable, LeaseLost, ServiceError
-from trainyard.events import EventType
-from trainyard.job_log import log_key
-from trainyard.json_values import finite
-from trainyard.leases import Ending, Lease, end_attempt, heartbeat, report_event, write_fenced
+from trainyard.leases import Ending, Lease, end_attempt, heartbeat
 from trainyard.leftovers import sweep_jobs
 from trainyard.settings import Settings
 from trainyard.states import Desired
 from trainyard.storage import Storage
-from trainyard.tables import Checkpoint, Job
+from trainyard.tables import Job
+from worker.attempt import Attempt, Slot
+from worker.briefing import Briefing, StopWished
 from worker.ledger import write_reports
-from worker.preparation import PreparationFailed, has_pack, prepare_builtin
-from worker.trainer import Report, TrainerProcess, WarmTrainers
+from worker.preparation import PreparationFailed
+from worker.trainer import TrainerProcess, WarmTrainers
 
 log = logging.getLogger(__name__)
 
-URGENT = frozenset({"started", "first_step", "epoch", "checkpoint", "warning", "finished", "failed"})
-
-
-class StopWished(Exception):
-    """The owner, or the worker's own end, wants the attempt to stop before its trainer began."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
-
-
-@dataclass(frozen=True)
-class Slot:
-    """Where an attempt runs."""
-
-    device: str
-    lock_path: Path
-    threads: int
-
-
-@dataclass
-class Attempt:
-    """What a supervisor knows of the attempt in its hands."""
-
-    job: Job
-    lease: Lease
-    slot: Slot
-    starts_from: Checkpoint | None = None  #: what its trainer loads first
-    pending: list[Report] = field(default_factory=list)  #: received, not written yet
-    outcome: Report | None = None  #: `finished` or `failed`
-    stop_reason: str | None = None  #: what the trainer was told
-    stop_asked_at: float = 0.0
-    killed_as: str | None = None  #: the failure code under which we killed it
+URGENT = frozenset({"started", "phase", "first_step", "epoch", "checkpoint", "warning", "finished", "failed"})
+SIGNS_OF_LIFE = frozenset({"ready", "alive"})  # nothing of them goes into the books
 
 
 class Supervisor:
@@ -88,6 +52,7 @@ class Supervisor:
     ) -> None:
         self._settings, self._database, self._storage, self._trainers = settings, database, storage, trainers
         self._is_draining, self._clock, self._sleep = is_draining, clock, sleep
+        self._briefing = Briefing(settings, database, storage, is_draining=is_draining, sleep=sleep)
 
     def run(self, job: Job, lease: Lease, slot: Slot) -> None:
         """Run an attempt to its end and give the job back. Raises nothing that the job can be blamed for."""
@@ -105,7 +70,7 @@ class Supervisor:
 
     def _train(self, attempt: Attempt) -> Ending:
         try:
-            spec = self._wait_for_spec(attempt)
+            spec = self._briefing.wait_for_spec(attempt)
         except StopWished as exc:
             return Ending(stopped=exc.reason)
         except PreparationFailed as exc:
@@ -122,115 +87,15 @@ class Supervisor:
             trainer.send(spec)
             self._attend(attempt, trainer)
         finally:
-            trainer.kill()
-            status = trainer.wait()
-            self._trainers.want_spare()
-        return self._judge(attempt, status)
+            status = self._let_go(attempt, trainer)
+        return attempt.judge(status)
 
-    # --- before the trainer ---
-
-    def _wait_for_spec(self, attempt: Attempt) -> dict[str, Any]:
-        """The trainer's spec, however long the database takes to answer: that is not the job's fault.
-
-        Raises:
-            StopWished: the attempt must not begin.
-        """
-        while True:
-            try:
-                spec = self._build_spec(attempt)
-                self._beat(attempt)
-                return spec
-            except DatabaseUnavailable:
-                log.warning("the database does not answer; the attempt waits", extra={"job_id": attempt.job.id})
-            if self._is_draining():
-                raise StopWished("drain")
-            self._sleep(self._settings.tick_s)
-
-    def _build_spec(self, attempt: Attempt) -> dict[str, Any]:
-        job, slot = attempt.job, attempt.slot
-        pack = self._ready_pack(attempt)
-        with self._database.reading() as session:
-            best = find_usable(session, (job.best or {}).get("checkpoint"))
-            resume_from = find_resumable(session, job.id)
-            if resume_from is None and job.resume_from is not None:
-                resume_from = _needed(find_usable(session, job.resume_from, with_state=True), job.resume_from)
-            init_from = None
-            if resume_from is None and job.init_from is not None:
-                init_from = _needed(find_usable(session, job.init_from), job.init_from)
-        attempt.starts_from = resume_from or init_from
-        self._check_manifest(attempt.starts_from)
-        root = self._storage.folder(f"checkpoints/{job.id}")
-        root.mkdir(parents=True, exist_ok=True)
-        sweep_jobs(self._database, self._storage, [job.id])
-        log_path = self._settings.data_dir.absolute() / log_key(job.id)
-        log_path.parent.mkdir(parents=True, exist_ok=True)
-        return {
-            "type": "spec",
-            "job_id": job.id,
-            "lease_epoch": attempt.lease.lease_epoch,
-            "seed": job.seed,
-            "config": job.config,
-            "pack_dir": str(pack),
-            "pack_digest": job.dataset_digest,
-            "checkpoint_root": str(root),
-            "resume_from": self._folder_of(resume_from),
-            "best_checkpoint": self._folder_of(best),
-            "init_from": self._folder_of(init_from),
-            "max_runtime_s": job.max_runtime_s,
-            "device": slot.device,
-            "num_threads": slot.threads,
-            "recovery_every_s": self._settings.recovery_every_s,
-            "log_path": str(log_path),
-            "lock_path": str(slot.lock_path),
-            "tensorboard_dir": str(self._storage.folder(f"tensorboard/{job.id}")),
-            "failpoints": failpoints.for_trainer(),
-        }
-
-    def _folder_of(self, checkpoint: Checkpoint | None) -> str | None:
-        return str(self._storage.folder(checkpoint.key)) if checkpoint is not None else None
-
-    def _check_manifest(self, checkpoint: Checkpoint | None) -> None:
-        """The trainer checks every file against the manifest; the books alone can tell that the manifest is the one."""
-        with contextlib.suppress(FileNotFoundError):  # the trainer will say so
-            folder = None if checkpoint is None else self._storage.folder(checkpoint.key)
-            if checkpoint is not None and folder and not has_its_manifest(folder, checkpoint.manifest_sha256):
-                raise PreparationFailed("checkpoint_corrupt", f"{MANIFEST} of {checkpoint.id} is not the one committed")
-
-    def _ready_pack(self, attempt: Attempt) -> Path:
-        """The folder of the job's pack, made first if it is a built-in one that nobody made here yet."""
-        dataset, job = attempt.job.dataset, attempt.job
-        if not has_pack(self._storage, dataset):
-            with self._database.writing() as session:
-                data = {"phase": "preparing_dataset", "dataset": dataset.id}
-                report_event(session, attempt.lease, EventType.PHASE, reason="preparing_dataset", data=data)
-                write_fenced(session, attempt.lease, {"state_reason": "preparing_dataset"})
-            digest = prepare_builtin(
-                self._settings, self._database, self._storage, dataset, while_waiting=lambda: self._beat(attempt)
-            )
-            dataset.digest = dataset.digest or digest
-        if job.dataset_digest is None:
-            with self._database.writing() as session:
-                write_fenced(session, attempt.lease, {"dataset_digest": dataset.digest})
-            job.dataset_digest = dataset.digest
-        return self._storage.folder(dataset.key)
-
-    def _beat(self, attempt: Attempt) -> None:
-        """A heartbeat while something else than training goes on.
-
-        Raises:
-            StopWished: there is no point in going on.
-            LeaseLost: the lease is over.
-        """
-        if self._is_draining():
-            raise StopWished("drain")
-        try:
-            with self._database.writing() as session:
-                desired = heartbeat(session, attempt.lease, self._settings.lease_ttl_s)
-        except DatabaseUnavailable:
-            log.warning("the database does not answer; the preparation goes on")
-            return
-        if desired is not Desired.RUN:
-            raise StopWished(desired.value)
+    def _let_go(self, attempt: Attempt, trainer: TrainerProcess) -> int:
+        """Its exit status, or 0 for a trainer that waits for the next attempt: a job that is resumed soon gets it."""
+        trainer.kill()
+        status = trainer.wait()
+        self._trainers.want_spare()
+        return status
 
     # --- while it trains ---
 
@@ -269,7 +134,7 @@ class Supervisor:
                 self._trainers.want_spare()
             if report["type"] in {"finished", "failed"}:
                 attempt.outcome = report
-            if report["type"] != "ready":
+            if report["type"] not in SIGNS_OF_LIFE:
                 attempt.pending.append(report)
             if report["type"] in URGENT:
                 break
@@ -321,6 +186,7 @@ class Supervisor:
             log.warning("the trainer did not stop: killed", extra={"job_id": attempt.job.id})
             trainer.kill()
         elif waited > grace:
+            attempt.was_terminated = True
             trainer.terminate()
 
     def _kill(self, attempt: Attempt, trainer: TrainerProcess, code: str) -> None:
@@ -329,27 +195,6 @@ class Supervisor:
         trainer.kill()
 
     # --- after it ---
-
-    def _judge(self, attempt: Attempt, status: int) -> Ending:
-        """How the attempt ended, from the trainer's last word or, without one, from its exit status."""
-        outcome = attempt.outcome
-        if outcome is not None and outcome["type"] == "finished":
-            if outcome["outcome"] == "succeeded":
-                test = finite(outcome.get("test"))
-                return Ending(succeeded=True, test=test, weights_sha256=outcome["weights_sha256"])
-            if outcome["outcome"] == "max_runtime":
-                text = f"The job has trained for its max_runtime_s ({attempt.job.max_runtime_s:g} s); step "
-                return Ending(failure="max_runtime", message=text + f"{outcome['step']} is saved: retry it from there.")
-            return Ending(stopped=outcome.get("reason") or "drain")
-        if outcome is not None:
-            return Ending(failure=outcome["code"], message=outcome["message"])
-        if attempt.killed_as is not None:
-            return Ending(failure=attempt.killed_as)
-        if attempt.stop_reason is not None:
-            return Ending(stopped=attempt.stop_reason)
-        if status < 0:
-            return Ending(failure="trainer_killed", message=f"The training process was killed by signal {-status}.")
-        return Ending(failure="internal_error", message=f"The training process ended with status {status} and no word.")
 
     def _give_back(self, attempt: Attempt, ending: Ending) -> None:
         """Write the attempt's end, however long the database takes to answer.
@@ -375,10 +220,3 @@ class Supervisor:
             sweep_jobs(self._database, self._storage, [attempt.job.id])
         except DatabaseUnavailable:
             log.warning("the database does not answer; what is left over stays for now")
-
-
-def _needed(checkpoint: Checkpoint | None, checkpoint_id: str) -> Checkpoint:
-    """The checkpoint that a job was promised to begin with; without it the job would be another one."""
-    if checkpoint is None:
-        raise PreparationFailed("no_valid_checkpoint", f"Checkpoint {checkpoint_id}, to begin with, can't be used.")
-    return checkpoint

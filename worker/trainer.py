@@ -13,23 +13,11 @@ import sys
 import threading
 from typing import Any
 
+from worker.children import scrubbed_environment, yield_to_others
+
 log = logging.getLogger(__name__)
 
 Report = dict[str, Any]
-
-NICENESS = 5  # training gives way to predictions on the same cores
-OOM_SCORE = 500  # when memory runs out the kernel takes the trainer, not its worker
-#: For its next piece of work, a thread spins a quarter of a millisecond before it sleeps (libgomp; others sleep at
-#: once). Without, steps of small batches take a fifth longer; for longer, it would burn what predictions could use.
-_BRIEF_WAIT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
-_PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "OMP_", "OPENBLAS_", "MKL_", "NCCL_")
-
-
-def scrubbed_environment(threads: int) -> dict[str, str]:
-    """The environment of a child that computes: no address, key or password of any service."""
-    kept = {k: v for k, v in os.environ.items() if k in _PASSED_ON or k.startswith(_PASSED_ON_PREFIXES)}
-    return kept | {"OMP_NUM_THREADS": str(threads), **_BRIEF_WAIT, "PYTHONUNBUFFERED": "1"}
 
 
 class TrainerProcess:
@@ -52,7 +40,7 @@ class TrainerProcess:
             raise
         finally:
             os.close(send)
-        self._yield_to_others()
+        yield_to_others(self.pid)
         self._reports: queue.Queue[Report | None] = queue.Queue()
         self._ended = False
         threading.Thread(target=self._read, args=(receive,), name=f"trainer-{self.pid}", daemon=True).start()
@@ -116,12 +104,6 @@ class TrainerProcess:
             if self._process.stdin is not None:
                 with contextlib.suppress(OSError):
                     self._process.stdin.close()
-
-    def _yield_to_others(self) -> None:
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, self.pid, NICENESS)
-        with contextlib.suppress(OSError), open(f"/proc/{self.pid}/oom_score_adj", "w") as score:
-            score.write(str(OOM_SCORE))
 
     def _read(self, receive: int) -> None:
         with os.fdopen(receive, "rb") as lines:

@@ -16,7 +16,8 @@ from trainyard.errors import DatabaseUnavailable
 from trainyard.settings import Settings
 from trainyard.storage import LocalStorage
 from trainyard.tables import Dataset, Job, JobEvent
-from worker.supervisor import Slot, Supervisor
+from worker.attempt import Slot
+from worker.supervisor import Supervisor
 from worker.trainer import Report, WarmTrainers
 
 STARTED: Report = {
@@ -85,6 +86,7 @@ class Stage:
         self.settings = Settings(data_dir=folder, tick_s=1, self_fence_s=60, backoff_s=2)
         self.storage = LocalStorage(folder)
         self.trainers: list[ActingTrainer] = []
+        self.taken_back: list[ActingTrainer] = []
         self.draining = False
         self._next: ActingTrainer | None = None
         self.supervisor = Supervisor(
@@ -100,6 +102,11 @@ class Stage:
 
     def want_spare(self) -> None:
         """As `WarmTrainers` does."""
+
+    def take_back(self, trainer: ActingTrainer) -> bool:
+        """As `WarmTrainers` does."""
+        self.taken_back.append(trainer)
+        return True
 
     def add_ready_dataset(self) -> None:
         """A dataset whose pack stands in the storage."""

@@ -14,7 +14,7 @@ from tests.worker.acting import FINISHED, STARTED, Stage, checkpoint_report
 from trainyard import jobs
 from trainyard.database import Database
 from trainyard.tables import Checkpoint, JobMetric
-from worker import supervisor as supervisor_module
+from worker import briefing as briefing_module
 from worker.preparation import PreparationFailed
 
 
@@ -197,7 +197,7 @@ def test_a_wish_to_stop_ends_the_preparation_of_a_dataset(
             while_waiting()
         return "digest"
 
-    monkeypatch.setattr(supervisor_module, "prepare_builtin", prepare)
+    monkeypatch.setattr(briefing_module, "prepare_builtin", prepare)
     stage.run(starts=False)
     job = yb.look(stage.books, job_id)
     assert (job.state, job.failures, len(beats)) == (state, 0, 3)
@@ -212,7 +212,7 @@ def test_a_dataset_that_can_not_be_prepared_fails_the_job_with_its_code(
     def prepare(*_: Any, **__: Any) -> str:
         raise PreparationFailed("dataset_unavailable", "no such folder")
 
-    monkeypatch.setattr(supervisor_module, "prepare_builtin", prepare)
+    monkeypatch.setattr(briefing_module, "prepare_builtin", prepare)
     stage.run(starts=False)
     job = yb.look(stage.books, job_id)
     assert (job.state, job.error and job.error["code"]) == ("failed", "dataset_unavailable")

@@ -1,0 +1,64 @@
+"""One claim of a job, as the worker that has it sees it, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trainyard.json_values import finite
+from trainyard.leases import Ending, Lease
+from trainyard.tables import Checkpoint, Job
+from worker.trainer import Report
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where an attempt runs."""
+
+    device: str
+    lock_path: Path
+    threads: int
+
+
+@dataclass
+class Attempt:
+    """What a worker knows of the attempt in its hands."""
+
+    job: Job
+    lease: Lease
+    slot: Slot
+    starts_from: Checkpoint | None = None  #: what its trainer loads first
+    pending: list[Report] = field(default_factory=list)  #: received, not written yet
+    outcome: Report | None = None  #: `finished` or `failed`
+    stop_reason: str | None = None  #: what the trainer was told
+    stop_asked_at: float = 0.0
+    killed_as: str | None = None  #: the failure code under which we killed it
+    was_terminated: bool = False  #: it did not stop in time, and got a signal
+
+    @property
+    def left_its_trainer_as_new(self) -> bool:
+        """Whether it was stopped in order on a CPU: its trainer can serve another attempt, and holds no device."""
+        stopped = self.outcome is not None and self.outcome.get("outcome") == "stopped"
+        in_order = self.killed_as is None and not self.was_terminated
+        return stopped and in_order and self.stop_reason in {"pause", "cancel"} and self.slot.device == "cpu"
+
+    def judge(self, status: int) -> Ending:
+        """How it ended, from the trainer's last word or, without one, from its exit status."""
+        outcome = self.outcome
+        if outcome is not None and outcome["type"] == "finished":
+            if outcome["outcome"] == "succeeded":
+                test = finite(outcome.get("test"))
+                return Ending(succeeded=True, test=test, weights_sha256=outcome["weights_sha256"])
+            if outcome["outcome"] == "max_runtime":
+                text = f"The job has trained for its max_runtime_s ({self.job.max_runtime_s:g} s); step "
+                return Ending(failure="max_runtime", message=text + f"{outcome['step']} is saved: retry it from there.")
+            return Ending(stopped=outcome.get("reason") or "drain")
+        if outcome is not None:
+            return Ending(failure=outcome["code"], message=outcome["message"])
+        if self.killed_as is not None:
+            return Ending(failure=self.killed_as)
+        if self.stop_reason is not None:
+            return Ending(stopped=self.stop_reason)
+        if status < 0:
+            return Ending(failure="trainer_killed", message=f"The training process was killed by signal {-status}.")
+        return Ending(failure="internal_error", message=f"The training process ended with status {status} and no word.")
