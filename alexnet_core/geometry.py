@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from alexnet_core.config import TrainConfig
@@ -10,6 +11,7 @@ from alexnet_core.errors import ConfigError
 MAX_PARAMETERS = 1_000_000_000  #: 4 GB of weights, four times that in training
 POOLED_CONVS = (1, 2, 5)  #: Krizhevsky 2012, section 3.5
 TOWER_CONVS = (2, 4, 5)  #: those that see one tower only, where there are two
+LAST_LAYER = "classifier.fc8"  #: the one whose size is that of the classes
 POOL_KERNELS = {"overlapping": 3, "plain": 2}  #: with stride 2; Krizhevsky 2012, section 3.4
 
 
@@ -46,6 +48,37 @@ def describe(config: TrainConfig, num_classes: int, channels: int) -> list[Layer
         num_inputs = width
     _check_size(sum(layer.num_parameters for layer in layers), config)
     return layers
+
+
+def weight_shapes(config: TrainConfig, num_classes: int, channels: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of everything that a checkpoint of this network holds.
+
+    Raises:
+        ConfigError: as `describe`.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    pool5 = describe(config, num_classes, channels)[-4]
+    for number, (width, kernel) in enumerate(zip(config.conv_channels, config.kernels, strict=True), start=1):
+        seen = channels // (config.groups if number in TOWER_CONVS else 1)
+        shapes[f"features.conv{number}.weight"] = (width, seen, kernel, kernel)
+        if config.norm == "batch":
+            parts = ("weight", "bias", "running_mean", "running_var")
+            shapes |= {f"features.norm{number}.{part}": (width,) for part in parts}
+            shapes[f"features.norm{number}.num_batches_tracked"] = ()
+        else:
+            shapes[f"features.conv{number}.bias"] = (width,)
+        channels = width
+    num_inputs = channels * (config.pool5_px or pool5.size_px) ** 2
+    for number, width in enumerate((*config.fc_units, num_classes), start=6):
+        shapes |= {f"classifier.fc{number}.weight": (width, num_inputs), f"classifier.fc{number}.bias": (width,)}
+        num_inputs = width
+    return shapes
+
+
+def find_misfits(own: Mapping[str, tuple[int, ...]], others: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """The names that keep a network from starting with another one's weights; its last layer may differ."""
+    names = dict.fromkeys([*own, *others])
+    return [name for name in names if not name.startswith(LAST_LAYER) and own.get(name) != others.get(name)]
 
 
 def conv_size(config: TrainConfig, number: int, size_px: int) -> int:

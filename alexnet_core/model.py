@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from alexnet_core.config import TrainConfig
 from alexnet_core.convolution import SmallMapConv2d
 from alexnet_core.errors import CheckpointIncompatible
-from alexnet_core.geometry import POOL_KERNELS, POOLED_CONVS, TOWER_CONVS
+from alexnet_core.geometry import LAST_LAYER, POOL_KERNELS, POOLED_CONVS, TOWER_CONVS, find_misfits
 from alexnet_core.initialisation import initialise
 from alexnet_core.layers import Dropout, Dropout2012, PaddedConv2d, SameMaxPool2d
 from alexnet_core.linear import WideLinear
 from alexnet_core.normalisation import FORMS, LocalResponseNorm
 
 _NORMALISED_CONVS = (1, 2)  # by local response; Krizhevsky 2012, section 3.5
-_LAST_LAYER = "classifier.fc8"
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "tanh": nn.Tanh,
@@ -65,15 +64,15 @@ def copy_weights(model: AlexNet, weights: Mapping[str, Tensor]) -> list[str]:
         CheckpointIncompatible: the networks differ in anything else.
     """
     own = model.state_dict()
-    differing = sorted(own.keys() ^ weights.keys())
-    differing += [name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape]
-    anew = {name for name in differing if name.startswith(_LAST_LAYER)}
-    if set(differing) - anew:
-        names = ", ".join(sorted(set(differing) - anew)[:4])
-        raise CheckpointIncompatible(f"the weights to start from are of another network: {names} differ")
+    shapes, others = ({name: tuple(value.shape) for name, value in of.items()} for of in (own, weights))
+    if misfits := find_misfits(shapes, others):
+        raise CheckpointIncompatible(
+            f"the weights to start from are of another network: {', '.join(misfits[:4])} differ"
+        )
+    anew = {name for name in shapes | others if shapes.get(name) != others.get(name)}
     for name in own.keys() - anew:
         own[name].copy_(weights[name])
-    return [_LAST_LAYER] if anew else []
+    return [LAST_LAYER] if anew else []
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -12,6 +12,7 @@ from alexnet_core.config import TrainConfig
 from alexnet_core.geometry import describe
 from api import errors
 from api.errors import BodyUnreadable, JsonInvalid
+from api.first_weights import check_first_weights
 from api.queries import JobPath
 from api.routes_jobs import KeyHeader, describe_jobs, submit_once
 from api.schemas import JobRead, JobRetry
@@ -125,6 +126,7 @@ def retry_job(
         )
         facts, config = datasets.facts_of(parent.dataset), TrainConfig.model_validate(new.config)
         describe(config, facts.num_classes, config.channels or facts.channels)  # refuses what can't be built
+        check_first_weights(session, caller, parent.dataset, new, param="overrides")
         return jobs.submit(session, caller, parent.dataset, new)
 
     content = body.model_dump(mode="json") | {"job_id": job_id}

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from alexnet_core.recipes import resolve
 from api import errors
 from api.errors import BodyUnreadable, JsonInvalid
+from api.first_weights import check_first_weights
 from api.queries import AfterQuery, JobPath, LimitQuery
 from api.routes_checkpoints import describe_checkpoints
 from api.schemas import MAX_METADATA, CheckpointRead, JobCreate, JobRead, ListRead
@@ -107,6 +108,7 @@ def create_job(
         new = _complete(services, body, datasets.facts_of(dataset))
         if body.init_from is not None:
             retries.hold_checkpoint(session, caller, body.init_from, param="init_from")
+        check_first_weights(session, caller, dataset, new, param="init_from")
         return jobs.submit(session, caller, dataset, new)
 
     content = body.model_dump(mode="json")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -57,6 +58,22 @@ def hold_job(session: Session, owner: str, job_id: str) -> Job:
     return get_job(session, owner, job_id)
 
 
+def read_config(job: Job) -> TrainConfig:
+    """What a job trained.
+
+    Raises:
+        InvalidRequest: another version of this program wrote it.
+    """
+    try:
+        return TrainConfig.model_validate_json(json.dumps(job.config))
+    except ValidationError as exc:
+        problem = exc.errors(include_url=False)[0]
+        reason = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        raise InvalidRequest(
+            f"the config of job {job.id} can't be understood by this version ({reason}): queue a new job"
+        ) from exc
+
+
 def prepare_retry(
     session: Session, owner: str, job_id: str, *, origin: str, overrides: dict[str, Any], max_failures: int
 ) -> tuple[Job, NewJob]:
@@ -86,7 +103,7 @@ def prepare_retry(
     checkpoint = None if origin == START else _hold_state(session, owner, parent, origin)
     if checkpoint is not None:
         _refuse_other_overrides(changes)
-    config = TrainConfig.model_validate_json(json.dumps(parent.config)).with_overrides(changes)
+    config = read_config(parent).with_overrides(changes)
     if checkpoint is not None:
         _check_extension(parent, checkpoint, config, max_runtime_s)
     return parent, NewJob(

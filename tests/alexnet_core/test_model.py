@@ -25,12 +25,17 @@ def build(channels: int = 3, classes: int = 5, **overrides: object) -> AlexNet:
     return build_model(SMALL.with_overrides(overrides), classes, channels)
 
 
+def shapes_of(model: AlexNet) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
+
+
 @pytest.mark.parametrize("name", [recipe.name for recipe in list_recipes()])
 def test_every_recipe_builds_and_gives_a_logit_a_class(name: str) -> None:
     config = get_recipe(name).config
     channels = config.channels or 1
     model = build_model(config, 7, channels).eval()
     assert count_parameters(model) == geometry.count_parameters(config, 7, channels)
+    assert shapes_of(model) == geometry.weight_shapes(config, 7, channels)
     with torch.inference_mode():
         logits = model(torch.zeros(2, channels, config.image_px, config.image_px))
     assert logits.shape == (2, 7)
@@ -54,7 +59,9 @@ def test_the_geometry_is_that_of_the_built_network_or_both_refuse() -> None:
             with pytest.raises(RuntimeError):
                 build_model(config, 3, 1)
             continue
-        assert count_parameters(build_model(config, 3, 1)) == expected, config
+        model = build_model(config, 3, 1)
+        assert count_parameters(model) == expected, config
+        assert shapes_of(model) == geometry.weight_shapes(config, 3, 1), config
     assert 0 < refused < 100
 
 

@@ -317,6 +317,58 @@ class TestNewFields:
         assert http.get("/jobs").json()["data"] == []
 
 
+class TestFirstWeights:
+    """`init_from`: what fits, and what is refused before it is queued."""
+
+    def test_other_classes_and_other_rates_are_no_other_network(self, served: Served) -> None:
+        _, made = complete_job(served, 1)
+        for body in (
+            {"dataset": "mnist", "overrides": {"lr": 0.002, "dropout": 0.5, "activation": "tanh"}},
+            {"dataset": "cifar100", "overrides": {"channels": 1}},
+        ):
+            served.http.post("/jobs", json=body | {"init_from": made[0]}).raise_for_status()
+
+    @pytest.mark.parametrize(
+        ("body", "layer"),
+        [
+            ({"recipe": "small-images"}, "conv1.weight"),
+            ({"overrides": {"fc_widths": [256, 33]}}, "fc7.weight"),
+            ({"overrides": {"norm": "none"}}, "conv1.bias"),
+            ({"overrides": {"image_px": 64}}, "fc6.weight"),
+            ({"overrides": {"channels": 3}}, "conv1.weight"),
+            ({"dataset": "cifar10"}, "conv1.weight"),
+        ],
+    )
+    def test_another_network_is_refused_and_nothing_is_queued(
+        self, served: Served, body: dict[str, object], layer: str
+    ) -> None:
+        job_id, made = complete_job(served, 1)
+        response = served.http.post("/jobs", json={"dataset": "digits", "init_from": made[0]} | body)
+        error = error_of(response, 422, "invalid_request")
+        assert error["param"] == "init_from"
+        assert all(word in error["message"] for word in (made[0], job_id, layer)), error
+        assert [job["id"] for job in served.http.get("/jobs").json()["data"]] == [job_id]
+
+    def test_a_retry_from_the_start_can_not_become_another_network(self, served: Served) -> None:
+        _, made = complete_job(served, 1)
+        second = served.http.post("/jobs", json={"dataset": "digits", "init_from": made[0]}).json()["id"]
+        served.http.post(f"/jobs/{second}/cancel").raise_for_status()
+        wide = {"from": "start", "overrides": {"width_multiplier": 2.0}}
+        refusal = error_of(served.http.post(f"/jobs/{second}/retry", json=wide), 422, "invalid_request")
+        assert refusal["param"] == "overrides"
+        longer = {"from": "start", "overrides": {"epochs": 9}}
+        assert served.http.post(f"/jobs/{second}/retry", json=longer).status_code == 202
+
+    def test_a_config_of_another_version_is_refused_with_its_reason(self, served: Served) -> None:
+        job_id, made = complete_job(served, 1)
+        with served.database.writing() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(config={"model": "of long ago"}))
+        begun = served.http.post("/jobs", json={"dataset": "digits", "init_from": made[0]})
+        assert job_id in error_of(begun, 422, "invalid_request")["message"]
+        retried = served.http.post(f"/jobs/{job_id}/retry", json={"from": "start"})
+        assert job_id in error_of(retried, 422, "invalid_request")["message"]
+
+
 class TestRetry:
     def test_a_retry_is_a_new_job_and_the_same_request_makes_one(self, served: Served) -> None:
         job_id, made = complete_job(served, 1, 2)
