@@ -80,7 +80,8 @@ class Database:
         once, whatever the time-out. Do no file or network work inside.
 
         Raises:
-            DatabaseUnavailable: the database does not answer, or stayed locked for ten seconds.
+            DatabaseUnavailable: the database did not answer, or stayed locked, for ten seconds. What was written may,
+                very seldom, be there all the same: PostgreSQL fell silent in the middle of its commit.
         """
         with (
             _translated_errors(),
@@ -133,6 +134,9 @@ def _build_engine(url: str, frozen_s: float) -> Engine:
         engine = create_engine(
             url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args={"connect_timeout": 5}
         )
+        from trainyard import postgresql
+
+        event.listen(engine, "do_connect", postgresql.connect)
         event.listen(engine, "connect", partial(_prepare_postgresql, frozen_s))
         return engine
     driver = _sqlite_driver()

@@ -26,7 +26,10 @@ def migrate(database: Database) -> None:
     if current_revision(database) == newest_revision():
         return
     # Begun here, since Alembic commits after every revision on SQLite, and another process could step in between.
-    with database.engine.connect().execution_options(trainyard_write=True) as connection, connection.begin():
+    from trainyard.postgresql import without_hurry  # and psycopg, which SQLite does not need
+
+    writing = database.engine.connect().execution_options(trainyard_write=True)
+    with writing as connection, without_hurry(connection), connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
         config = _config()

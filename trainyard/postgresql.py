@@ -1,0 +1,56 @@
+"""PostgreSQL connections that do not wait for ever: a server that says nothing counts as one that is away.
+
+Without, a server that is frozen, or behind a network that swallows everything, would hold each request, heartbeat and
+round of the reconciler for as long as it pleases. On SQLite the busy time-out does the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.errors import _WaitTimeout
+from sqlalchemy import Connection
+
+ANSWER_WITHIN_S = 10.0
+Value = TypeVar("Value")
+
+
+class PatientConnection(psycopg.Connection[Any]):
+    """Waits for an answer, but for so long only; then it is closed, as nobody knows what the server does."""
+
+    answer_within_s: float | None = ANSWER_WITHIN_S
+
+    def wait(self, gen: PQGen[Value], interval: float = 0.1, timeout: float | None = None) -> Value:
+        """See psycopg.
+
+        Raises:
+            psycopg.OperationalError: the server did not answer in time. What was asked for may have been done.
+        """
+        try:
+            return super().wait(gen, interval, self.answer_within_s if timeout is None else timeout)
+        except _WaitTimeout as exc:
+            self.pgconn.finish()
+            raise psycopg.OperationalError("the server said nothing for too long") from exc
+
+
+def connect(_dialect: object, _record: object, arguments: Any, keywords: Any) -> PatientConnection:
+    """What SQLAlchemy calls for a new connection (`do_connect`)."""
+    return PatientConnection.connect(*arguments, **keywords)
+
+
+@contextmanager
+def without_hurry(connection: Connection) -> Iterator[None]:
+    """Let what a connection does take as long as it needs: a migration waits for others, and for large tables."""
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, PatientConnection):
+        yield
+        return
+    driver.answer_within_s = None
+    try:
+        yield
+    finally:
+        del driver.answer_within_s  # the class's holds again
