@@ -21,6 +21,7 @@ from sqlalchemy import select
 from tests.chaos.history import Event
 from tests.processes import children_of
 from trainyard.database import Database
+from trainyard.errors import DatabaseUnavailable
 from trainyard.queue_server import QueueServer, free_port
 from trainyard.schema import migrate
 from trainyard.settings import Settings, child_environment
@@ -118,10 +119,8 @@ class ChaosYard:
 
     def _freeze_books(self, seconds: float) -> None:
         if self.postgres is None:
-            with contextlib.suppress(Exception), self.books.engine.connect() as connection:
-                connection.exec_driver_sql("BEGIN EXCLUSIVE")
+            with contextlib.suppress(DatabaseUnavailable), self.books.writing():
                 time.sleep(seconds)
-                connection.rollback()
             return
         pids = [self.postgres[1], *children_of(self.postgres[1])]
         self.signal(pids, signal.SIGSTOP)
