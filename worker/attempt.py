@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from alexnet_core.trainer import WORKER_WAS_SILENT
 from trainyard.json_values import finite
 from trainyard.leases import Ending, Lease
 from trainyard.tables import Checkpoint, Job
@@ -37,10 +38,9 @@ class Attempt:
 
     @property
     def left_its_trainer_as_new(self) -> bool:
-        """Whether it was stopped in order on a CPU: its trainer can serve another attempt, and holds no device."""
-        stopped = self.outcome is not None and self.outcome.get("outcome") == "stopped"
-        in_order = self.killed_as is None and not self.was_terminated
-        return stopped and in_order and self.stop_reason in {"pause", "cancel"} and self.slot.device == "cpu"
+        """Whether its trainer was stopped in order and can serve another attempt."""
+        stays = self.outcome is not None and bool(self.outcome.get("stays"))
+        return stays and self.killed_as is None and not self.was_terminated
 
     def judge(self, status: int) -> Ending:
         """How it ended, from the trainer's last word or, without one, from its exit status."""
@@ -59,6 +59,8 @@ class Attempt:
             return Ending(failure=self.killed_as)
         if self.stop_reason is not None:
             return Ending(stopped=self.stop_reason)
+        if status == WORKER_WAS_SILENT:  # we were frozen, and nobody took the job over
+            return Ending(failure="lease_lost")
         if status < 0:
             return Ending(failure="trainer_killed", message=f"The training process was killed by signal {-status}.")
         return Ending(failure="internal_error", message=f"The training process ended with status {status} and no word.")

@@ -11,6 +11,7 @@ import errno
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -83,19 +84,21 @@ class Supervisor:
             trainer = self._trainers.take()
         except RuntimeError:  # the worker is closing
             return Ending(stopped="drain")
+        return attempt.judge(self._see_through(attempt, trainer, spec))
+
+    def _see_through(self, attempt: Attempt, trainer: TrainerProcess, spec: dict[str, Any]) -> int:
+        """Attend a trainer to its end; returns its exit status, or 0 where it waits for another attempt."""
+        is_kept = False
         try:
             trainer.send(spec)
             self._attend(attempt, trainer)
+            is_kept = attempt.left_its_trainer_as_new and self._trainers.take_back(trainer)
         finally:
-            status = self._let_go(attempt, trainer)
-        return attempt.judge(status)
-
-    def _let_go(self, attempt: Attempt, trainer: TrainerProcess) -> int:
-        """Its exit status, or 0 for a trainer that waits for the next attempt: a job that is resumed soon gets it."""
-        trainer.kill()
-        status = trainer.wait()
-        self._trainers.want_spare()
-        return status
+            if not is_kept:
+                trainer.kill()
+                trainer.wait()
+                self._trainers.want_spare()
+        return 0 if is_kept else trainer.wait()
 
     # --- while it trains ---
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import queue
+import select
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from worker.children import scrubbed_environment, yield_to_others
 log = logging.getLogger(__name__)
 
 Report = dict[str, Any]
+
+WORD_EVERY_S = 1.0
 
 
 class TrainerProcess:
@@ -43,7 +46,11 @@ class TrainerProcess:
         yield_to_others(self.pid)
         self._reports: queue.Queue[Report | None] = queue.Queue()
         self._ended = False
+        self.is_ready = False  #: it has torch loaded and waits for a spec, or was given one
+        self._sending = threading.Lock()
+        self._is_gone = threading.Event()
         threading.Thread(target=self._read, args=(receive,), name=f"trainer-{self.pid}", daemon=True).start()
+        threading.Thread(target=self._stay_in_touch, name=f"words-to-{self.pid}", daemon=True).start()
 
     @property
     def pid(self) -> int:
@@ -58,7 +65,7 @@ class TrainerProcess:
     def send(self, command: dict[str, Any]) -> None:
         """Send a command; a trainer that is gone is noticed by its reports' end, not here."""
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError):
+        with self._sending, contextlib.suppress(OSError, ValueError):
             self._process.stdin.write(json.dumps(command).encode() + b"\n")
             self._process.stdin.flush()
 
@@ -105,6 +112,15 @@ class TrainerProcess:
                 with contextlib.suppress(OSError):
                     self._process.stdin.close()
 
+    def _stay_in_touch(self) -> None:
+        """Say a word now and then: a trainer that hears none for long knows that its worker is frozen."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        while not self._is_gone.wait(WORD_EVERY_S):
+            with contextlib.suppress(OSError, ValueError):  # it is just being closed
+                if select.select([], [stdin], [], 0)[1]:  # a frozen trainer's pipe may be full
+                    self.send({"type": "word"})
+
     def _read(self, receive: int) -> None:
         with os.fdopen(receive, "rb") as lines:
             for line in lines:
@@ -113,12 +129,16 @@ class TrainerProcess:
                 except ValueError:
                     log.warning("a trainer sent a line that is no JSON", extra={"pid": self.pid})
                     continue
+                self.is_ready = self.is_ready or report.get("type") == "ready"
                 self._reports.put(report)
         self._reports.put(None)
+        self._is_gone.set()
 
 
 class WarmTrainers(threading.Thread):
     """Keeps one trainer waiting with torch imported, so that a job's first step does not wait for that.
+
+    It is a fresh one, or one whose attempt was stopped while the fresh one was not ready.
 
     All trainers are started by this one thread, which lives as long as the worker: the kernel kills a child when the
     *thread* that started it ends.
@@ -154,6 +174,24 @@ class WarmTrainers(threading.Thread):
             spare, self._spare, self._wanted = self._spare, None, False
             return spare
 
+    def take_back(self, trainer: TrainerProcess) -> bool:
+        """Keep a trainer that was stopped in order as the spare, where none is ready; it has all its memory warm.
+
+        Returns:
+            Whether it was taken; False: its taker must end it.
+        """
+        with self._changed:
+            if self._closed or not trainer.is_alive:
+                return False
+            if self._spare is not None and self._spare.is_alive and self._spare.is_ready:
+                return False
+            if self._spare is not None:
+                self._spare.kill()
+                self._spare.wait()
+            self._spare = trainer
+            self._changed.notify_all()
+            return True
+
     def close(self) -> None:
         """End the spare and start no other."""
         with self._changed:
@@ -175,6 +213,8 @@ class WarmTrainers(threading.Thread):
             log.warning("the waiting trainer is gone; starting another", extra={"status": self._spare.wait()})
             self._spare = None
             self._changed.wait(timeout=1)
+            if self._spare is not None:  # one was taken back meanwhile
+                return
         try:
             self._spare = TrainerProcess(self._threads)
         except OSError:

@@ -1,9 +1,6 @@
 import errno
-import json
 import math
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +15,10 @@ from alexnet_core.evaluate import evaluate
 from alexnet_core.pack import Pack
 from alexnet_core.predictor import Predictor
 from alexnet_core.runs import RunResult, RunSpec
+from alexnet_core.trainer import WORKER_WAS_SILENT
 from alexnet_core.training import Run
 
+from .child import PARENT_IS_GONE, Child, describe_attempt
 from .toy import CONFIG, QuietHooks, write_toy_pack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -130,49 +129,16 @@ def test_a_full_disk_leaves_nothing_behind(pack, tmp_path, monkeypatch):
     assert list((tmp_path / "b").iterdir()) == []
 
 
-class Child:
-    """The real trainer child, over pipes."""
-
-    def __init__(self) -> None:
-        receive, send = os.pipe()
-        command = [sys.executable, "-m", "alexnet_core", "trainer", "--report-fd", str(send)]
-        self.process = subprocess.Popen(
-            [*command, "--parent-pid", str(os.getpid())], stdin=subprocess.PIPE, pass_fds=(send,)
-        )
-        os.close(send)
-        self.reports = os.fdopen(receive)
-
-    def send(self, **command) -> None:
-        self.process.stdin.write(json.dumps(command).encode() + b"\n")
-        self.process.stdin.flush()
-
-    def read(self) -> dict | None:
-        line = self.reports.readline()
-        return json.loads(line) if line else None
-
-    def close(self) -> int:
-        self.reports.close()
-        self.process.stdin.close()
-        return self.process.wait(timeout=20)
-
-
-def serve(pack: Pack, root: Path, *, epochs=5, stop_at=None, **more) -> tuple[list[dict], int]:
+def serve(pack: Pack, root: Path, *, stop_at=None, **spec) -> tuple[list[dict], int]:
     child = Child()
     assert child.read() == {"type": "ready"}
-    config = json.loads(CONFIG.with_overrides({"epochs": epochs}).model_dump_json())
-    spec = {
-        "job_id": "job_1", "lease_epoch": 1, "seed": 5, "config": config, "pack_dir": str(pack.path),
-        "pack_digest": pack.digest, "checkpoint_root": str(root), "resume_from": None, "best_checkpoint": None,
-        "init_from": None, "device": "cpu", "num_threads": 1, "recovery_every_s": 60, "tensorboard_dir": None,
-        "log_path": str(root / "log" / "trainer.log"), "lock_path": str(root / "slot.lock"), "failpoints": {},
-    }  # fmt: skip
-    child.send(type="spec", **(spec | more))
+    child.send(**describe_attempt(pack, root, **spec))
     reports = []
-    while (report := child.read()) is not None:
+    for report in child.read_attempt():
         reports.append(report)
         if stop_at is not None and report["type"] == "epoch" and report["epoch"] == stop_at:
             child.send(type="stop", reason="pause")
-    return reports, child.close()
+    return reports, child.close() if reports and reports[-1].get("stays") else child.end()
 
 
 def test_the_child_trains_stops_and_goes_on_to_the_same_weights(pack, tmp_path):
@@ -182,7 +148,7 @@ def test_the_child_trains_stops_and_goes_on_to_the_same_weights(pack, tmp_path):
         report["type"] for report in whole
     }
     stopped, status = serve(pack, tmp_path / "parts", epochs=40, stop_at=2)
-    assert (status, stopped[-1]["outcome"], stopped[-1]["reason"]) == (0, "stopped", "pause")
+    assert (status, stopped[-1]["outcome"], stopped[-1]["reason"]) == (PARENT_IS_GONE, "stopped", "pause")
     last = [report for report in stopped if report["type"] == "checkpoint"][-1]
     assert last["step"] == stopped[-1]["step"]
     resumed, _ = serve(pack, tmp_path / "parts", epochs=40, resume_from=last["path"], lease_epoch=2)
@@ -206,7 +172,13 @@ def test_a_child_that_is_killed_while_saving_leaves_no_checkpoint(pack, tmp_path
 def test_the_child_ends_when_its_worker_does():
     child = Child()
     child.read()
-    assert child.close() == 3
+    assert child.close() == PARENT_IS_GONE
+
+
+def test_the_child_ends_when_its_worker_is_silent(pack, tmp_path):
+    reports, status = serve(pack, tmp_path, failpoints={"step_3": "sleep:9999"}, max_silence_s=2)
+    assert status == WORKER_WAS_SILENT
+    assert "finished" not in {report["type"] for report in reports}
 
 
 def test_a_read_error_is_not_taken_for_a_damaged_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

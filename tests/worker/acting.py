@@ -46,8 +46,10 @@ class Clock:
 class ActingTrainer:
     """Plays a script: reports, and functions that are called when their turn comes. At its end the process ends."""
 
-    def __init__(self, clock: Clock, script: list[Report | Callable[[], None]], status: int = 0) -> None:
-        self._clock, self._script, self._status = clock, iter(script), status
+    def __init__(
+        self, clock: Clock, script: list[Report | Callable[[], None]], status: int = 0, *, terminable: bool = True
+    ) -> None:
+        self._clock, self._script, self._status, self._terminable = clock, iter(script), status, terminable
         self.commands: list[dict[str, Any]] = []
         self.has_ended = False
         self.was_killed = False
@@ -69,7 +71,7 @@ class ActingTrainer:
         return None
 
     def terminate(self) -> None:
-        self.was_killed = True
+        self.was_killed = self._terminable
 
     def kill(self) -> None:
         self.was_killed = True
@@ -120,10 +122,15 @@ class Stage:
             session.add(row)
 
     def run(
-        self, *script: Report | Callable[[], None], status: int = 0, starts: bool = True, database_away_for: int = 0
+        self,
+        *script: Report | Callable[[], None],
+        status: int = 0,
+        starts: bool = True,
+        database_away_for: int = 0,
+        terminable: bool = True,
     ) -> ActingTrainer | None:
         """One attempt of the next job; the trainer that played in it."""
-        self._next = ActingTrainer(self.clock, list(script), status) if starts else None
+        self._next = ActingTrainer(self.clock, list(script), status, terminable=terminable) if starts else None
         with self.books.writing() as session:
             session.execute(Job.__table__.update().values(not_before=0))  # type: ignore[attr-defined]
             claimed = leases.claim(session, "wrk_a", 60)

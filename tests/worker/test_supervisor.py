@@ -16,6 +16,7 @@ from trainyard.database import Database
 from trainyard.tables import Checkpoint, JobMetric
 from worker import briefing as briefing_module
 from worker.preparation import PreparationFailed
+from worker.trainer import Report
 
 
 @pytest.fixture
@@ -122,6 +123,62 @@ def test_a_slot_does_not_wait_for_a_trainer_that_has_had_its_last_word(stage: St
     trainer = stage.run(STARTED, word, linger)
     assert trainer is not None
     assert trainer.was_killed
+
+
+@pytest.mark.parametrize("wish", ["pause", "cancel"])
+def test_a_trainer_that_stopped_in_order_is_kept_for_the_next_attempt(stage: Stage, wish: str) -> None:
+    job_id = yb.submit(stage.books)
+    trainer = stage.run(
+        STARTED, lambda: yb.act(stage.books, getattr(jobs, wish), job_id) and None, lambda: None,
+        stopped(wish) | {"stays": True},
+    )  # fmt: skip
+    assert stage.taken_back == [trainer]
+    assert trainer is not None
+    assert not trainer.was_killed
+    assert yb.look(stage.books, job_id).state == {"pause": "paused", "cancel": "cancelled"}[wish]
+
+
+def test_a_trainer_is_ended_that_does_not_stay_was_late_or_lost_its_lease(stage: Stage) -> None:
+    def pause(job_id: str) -> Any:
+        return lambda: yb.act(stage.books, jobs.pause, job_id) and None
+
+    def be_late() -> None:
+        stage.clock.sleep(stage.settings.stop_grace_s + 1)
+
+    def lose(job_id: str) -> Any:
+        return lambda: yb.write(stage.books, job_id, lease_epoch=7)
+
+    first = yb.submit(stage.books)
+    assert stage.run(STARTED, pause(first), lambda: None, stopped("pause") | {"stays": False})
+    second = yb.submit(stage.books)
+    late = stage.run(STARTED, pause(second), be_late, stopped("pause") | {"stays": True}, terminable=False)
+    third = yb.submit(stage.books)
+    lost = stage.run(STARTED, pause(third), lose(third), stopped("pause") | {"stays": True})
+    assert late is not None
+    assert lost is not None
+    assert stage.taken_back == []
+    assert all(trainer.was_killed for trainer in stage.trainers)
+
+
+def test_a_trainer_that_waits_for_its_device_says_so_and_never_counts_as_hung(stage: Stage) -> None:
+    job_id = yb.submit(stage.books)
+    seen = []
+
+    def look() -> None:
+        stage.clock.sleep(stage.settings.hang_s / 2)
+        job = yb.look(stage.books, job_id)
+        seen.append((job.state, job.state_reason))
+
+    waiting: Report = {"type": "phase", "reason": "waiting_for_device"}
+    alive: Report = {"type": "alive"}
+    stage.run(waiting, *[look, alive] * 8, STARTED, FINISHED)
+    assert seen == [("running", "waiting_for_device")] * 8
+    assert stage.reasons(job_id, "phase") == ["waiting_for_device"]
+    job = yb.look(stage.books, job_id)
+    assert (job.state, job.failures) == ("succeeded", 0)
+    other = yb.submit(stage.books)
+    stage.run(waiting, *[look] * 4)
+    assert yb.look(stage.books, other).state_reason == "hung", "one that gives no sign of life is"
 
 
 @pytest.mark.parametrize("field", ["init_from", "resume_from"])

@@ -1,0 +1,101 @@
+"""Which trainer the next attempt gets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+
+from worker import trainer as trainer_module
+from worker.trainer import TrainerProcess, WarmTrainers
+
+
+class Process:
+    """A trainer's process that does nothing."""
+
+    made: list[Process]
+    one_more = threading.Condition()
+
+    def __init__(self, threads: int = 1) -> None:
+        self.is_alive, self.is_ready = True, False
+        with self.one_more:
+            self.made.append(self)
+            self.one_more.notify_all()
+
+    def kill(self) -> None:
+        self.is_alive = False
+
+    def wait(self) -> int:
+        return -9
+
+
+@pytest.fixture
+def trainers(monkeypatch: pytest.MonkeyPatch) -> Iterator[WarmTrainers]:
+    Process.made = []
+    monkeypatch.setattr(trainer_module, "TrainerProcess", Process)
+    trainers = WarmTrainers(1)
+    trainers.start()
+    yield trainers
+    trainers.close()
+    trainers.join(60)
+    assert not trainers.is_alive()
+
+
+def take(trainers: WarmTrainers) -> Process:
+    return cast(Process, trainers.take())
+
+
+def have_spare(trainers: WarmTrainers, number: int) -> Process:
+    """The spare, the so manieth that was made."""
+    trainers.want_spare()
+    with Process.one_more:
+        assert Process.one_more.wait_for(lambda: len(Process.made) == number, 60)
+    return Process.made[-1]
+
+
+def take_back(trainers: WarmTrainers, process: Process) -> bool:
+    return trainers.take_back(cast(TrainerProcess, process))
+
+
+def test_a_stopped_trainer_replaces_a_spare_that_is_not_ready(trainers: WarmTrainers) -> None:
+    first = take(trainers)
+    spare = have_spare(trainers, 2)
+    assert take_back(trainers, first)
+    assert not spare.is_alive, "it would only take the cores from the one that is resumed"
+    assert take(trainers) is first
+    assert len(Process.made) == 2
+
+
+def test_a_stopped_trainer_is_the_spare_where_there_is_none(trainers: WarmTrainers) -> None:
+    first = take(trainers)
+    assert take_back(trainers, first)
+    assert take(trainers) is first
+
+
+def test_a_ready_spare_goes_before_a_stopped_trainer(trainers: WarmTrainers) -> None:
+    first = take(trainers)
+    spare = have_spare(trainers, 2)
+    spare.is_ready = True
+    assert not take_back(trainers, first)
+    assert take(trainers) is spare
+
+
+@pytest.mark.parametrize("trouble", ["it is dead", "the worker closes"])
+def test_a_stopped_trainer_is_not_kept(trainers: WarmTrainers, trouble: str) -> None:
+    first = take(trainers)
+    if trouble == "it is dead":
+        first.kill()
+    else:
+        trainers.close()
+    assert not take_back(trainers, first)
+
+
+def test_a_kept_trainer_that_died_while_it_waited_is_replaced(trainers: WarmTrainers) -> None:
+    first = take(trainers)
+    assert take_back(trainers, first)
+    first.kill()
+    second = take(trainers)
+    assert second is not first
+    assert second.is_alive
