@@ -29,8 +29,8 @@ class Owner(Protocol):
     def post(self, path: str) -> httpx.Response | None:
         """None: no answer."""
 
-    def repeat_post(self, times: int) -> None:
-        """Send one of the requests for a job again."""
+    def repeat_post(self, times: int) -> bool:
+        """Send one of the requests for a job again; true if any was answered with a job."""
 
 
 class Faults:
@@ -169,8 +169,7 @@ class Faults:
             self._in(1, lambda: self._resume(job_id))
 
     def _repeat(self) -> bool:
-        self.owner.repeat_post(3)
-        return True
+        return self.owner.repeat_post(3)
 
     def _open_job(self) -> str | None:
         waiting = self.owner.open_jobs()

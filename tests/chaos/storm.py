@@ -24,7 +24,7 @@ from tests.chaos.yard import RECOVERY_WITHIN_S, TTL_S, ChaosYard
 
 SMALL = {"image_px": 16, "width_multiplier": 0.5, "batch_size": 8}
 FIRST_FAULT_S = 8.0  # by then the workers are there
-WAVE_S = 45.0  # for so long there are more jobs than workers, then fewer: a dead one's peers are free
+FULL_S, SLACK_S = 30.0, 60.0  # more jobs than workers, then half as many, so that a dead one's peers are free; and anew
 LOOK_S, LOOK_AT_ALL_S = 0.5, 5.0
 SETTLE_S = 300.0
 MAX_WASTE = 0.10
@@ -97,17 +97,18 @@ class Storm:
     def post(self, path: str) -> httpx.Response | None:
         return self._ask("POST", path)
 
-    def repeat_post(self, times: int) -> None:
-        key = f"storm-{self.random.randrange(len(self.jobs))}"
+    def repeat_post(self, times: int) -> bool:
+        key, before = f"storm-{self.random.randrange(len(self.jobs))}", self.repeats
         for _ in range(times):
             answer = self._ask("POST", "/jobs", json=self._body(key), headers={"Idempotency-Key": key})
             if answer is not None and answer.is_success:
                 self.repeats += 1
                 self.doubles += answer.json()["id"] != self.jobs[key]
+        return self.repeats > before
 
     def _submit(self) -> None:
         workers = len(self.yard.names) - 1
-        is_full = int((time.monotonic() - self._began) / WAVE_S) % 2 == 0
+        is_full = (time.monotonic() - self._began) % (FULL_S + SLACK_S) < FULL_S
         if len(self.open_jobs()) >= (workers + 2 if is_full else max(1, workers // 2)):
             return
         key = f"storm-{len(self.jobs)}"
@@ -212,11 +213,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--jobs", type=int, default=100, help="how many must end")
     parser.add_argument("--faults", type=int, default=300, help="how many must happen")
-    parser.add_argument("--seconds", type=float, default=1440, help="how long jobs and faults come, at most")
-    parser.add_argument("--fault-every", type=float, default=4.3, help="seconds between two faults, in the mean")
+    parser.add_argument("--seconds", type=float, default=1400, help="how long jobs and faults come, at most")
+    parser.add_argument("--fault-every", type=float, default=4.1, help="seconds between two faults, in the mean")
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--epochs", type=int, default=8, help="of each job")
+    parser.add_argument("--epochs", type=int, default=4, help="of each job")
     parser.add_argument("--promises-only", action="store_true", help="no bar for wasted steps and seconds")
     parser.add_argument("--postgres", nargs=2, metavar=("URL", "PID"))
     options = parser.parse_args(argv)

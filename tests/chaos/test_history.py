@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.history import Death, Event, Look, Record, Recovery, find_recovery, judge, wasted_steps
+from tests.chaos.history import (
+    Death,
+    Event,
+    Look,
+    Record,
+    Recovery,
+    find_recovery,
+    judge,
+    percentile,
+    wasted_steps,
+)
 
 JOB = "job_a"
 
@@ -128,3 +138,9 @@ def test_a_death_after_the_jobs_end_or_of_a_job_that_is_not_wanted_now_is_no_rec
     assert find_recovery({JOB: RECORD}, Death(8.5, JOB, 2), {}, within_s=10) is None
     paused = [*GOOD[:5], event(6, "state", "paused", "requested", 1)]
     assert find_recovery({JOB: replace(RECORD, events=paused)}, DEATH, {}, within_s=10) is None
+
+
+def test_percentiles() -> None:
+    assert [percentile(range(1, 101), share) for share in (0.5, 0.95)] == [51, 96]
+    assert percentile([7.0], 0.95) == 7.0
+    assert percentile([], 0.95) is None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.chaos.storm import find_missed
 from trainyard.database import Database
 
 SHORT = ["--jobs", "3", "--faults", "13", "--fault-every", "1.2", "--workers", "2", "--epochs", "3", "--promises-only"]
@@ -37,3 +39,37 @@ def server_pid(url: str) -> int:
         folder = connection.exec_driver_sql("SHOW data_directory").scalar_one()
     database.close()
     return int((Path(folder) / "postmaster.pid").read_text().split()[0])
+
+
+BROKEN = "1 no loss: job_a was accepted and is not there"
+WITHIN = {"count": 9, "p50": 5.0, "p95": 9.9, "max": 30.0}
+GOOD: dict[str, Any] = {
+    "ends": {"succeeded": 9, "cancelled": 1}, "faults": 20, "broken": [], "doubles": 0, "server_errors": [],
+    "wasted_share": 0.05, "claimed_again_with_a_free_peer_s": WITHIN,
+}  # fmt: skip
+WORSE = {
+    "broken": {"broken": [BROKEN]},
+    "doubles": {"doubles": 1},
+    "server_errors": {"server_errors": ["POST /jobs: oh"]},
+    "9 jobs ended": {"ends": {"succeeded": 9, "running": 4}},
+    "19 faults": {"faults": 19},
+    "steps made again": {"wasted_share": 0.1},
+    "claimed again": {"claimed_again_with_a_free_peer_s": WITHIN | {"p95": 10.1}},
+    "claimed again with a free peer: p95 None": {"claimed_again_with_a_free_peer_s": WITHIN | {"p95": None}},
+}
+
+
+def test_a_storm_that_meets_every_bar() -> None:
+    assert find_missed(GOOD, num_jobs=10, num_faults=20, promises_only=False) == []
+
+
+@pytest.mark.parametrize("name", WORSE)
+def test_a_storm_that_misses_a_bar_fails(name: str) -> None:
+    (missed,) = find_missed(GOOD | WORSE[name], num_jobs=10, num_faults=20, promises_only=False)
+    assert missed.startswith(name)
+
+
+def test_a_busy_machine_is_asked_for_the_promises_alone() -> None:
+    slow = GOOD | WORSE["steps made again"] | WORSE["claimed again"]
+    assert find_missed(slow, num_jobs=10, num_faults=20, promises_only=True) == []
+    assert find_missed(slow | WORSE["broken"], num_jobs=10, num_faults=20, promises_only=True) == ["broken"]
