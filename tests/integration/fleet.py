@@ -30,6 +30,8 @@ SLOW = {"image_px": 64, "batch_size": 64, "epochs": 50}  # hours: it ends when t
 FAST = {"epochs": 1}
 NEVER_S = 3600.0
 
+Gather = Callable[..., "Fleet"]  #: starts one with these settings
+
 
 class Fleet:
     """Everything but the API. `settings` go to the workers and to the reconciler."""
