@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag
@@ -98,3 +99,15 @@ class Counts:
     loss_scale: dict[str, Any] = field(default_factory=dict)  # of fp16
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Any] | None = None
+
+
+def is_better(metrics: Mapping[str, float], best: Mapping[str, Any] | None) -> bool:
+    """Whether an epoch replaces the best one so far: by a higher `val_top1`; where that is the same, by a lower
+    `val_loss`, and one that is no number is the highest. Where both are the same the earlier one stays.
+    """
+    return best is None or _rank(metrics) > _rank(best)
+
+
+def _rank(metrics: Mapping[str, Any]) -> tuple[float, float]:
+    loss = metrics["val_loss"]
+    return metrics["val_top1"], -loss if math.isfinite(loss) else -math.inf

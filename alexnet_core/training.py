@@ -32,7 +32,7 @@ from alexnet_core.fan_out import Muted
 from alexnet_core.model import build_model, copy_weights
 from alexnet_core.optimiser import build_optimiser, load_optimiser_tensors, optimiser_tensors, set_learning_rate
 from alexnet_core.preprocess import Preprocessing
-from alexnet_core.runs import Counts, Due, Hooks, RunResult, RunSpec
+from alexnet_core.runs import Counts, Due, Hooks, RunResult, RunSpec, is_better
 from alexnet_core.schedule import conv1_learning_rate, learning_rate, reason_to_end
 from alexnet_core.world import World
 
@@ -206,9 +206,7 @@ class Run:
         metrics["seconds"] = round(seconds, 3)
         counts.epoch += 1
         counts.history.append(metrics)
-        rank = (metrics["val_top1"], -metrics["val_loss"])
-        is_best = counts.best is None or rank > (counts.best["val_top1"], -counts.best["val_loss"])
-        if is_best:
+        if is_best := is_better(metrics, counts.best):
             counts.best = {"epoch": counts.epoch, "name": self._name("epoch")} | metrics
         self.hooks.on_epoch(counts.epoch, counts.step, metrics)
         self._start_epoch()
@@ -254,10 +252,7 @@ class Run:
         """Accuracy of the best checkpoint, as it is on disk, on the test split, in fp32."""
         if not self.pack.facts.num_test:
             return None
-        best = self.counts.best
-        path = self.spec.best_checkpoint
-        if best is not None and (self.spec.checkpoint_root / best["name"]).is_dir():
-            path = self.spec.checkpoint_root / best["name"]
+        path = self._find_best()
         model = build_model(self.config, self.pack.facts.num_classes, self.channels).to(self.device)
         try:
             if path is None:
@@ -270,6 +265,13 @@ class Run:
             model, self.pack, "test", self.preprocessing,
             device=self.device, crops=self.config.test_crops, should_stop=self.hooks.should_stop,
         )  # fmt: skip
+
+    def _find_best(self) -> Path | None:
+        """The best epoch's checkpoint: of this run, or of the one that it goes on from."""
+        best = self.counts.best
+        if best is not None and (self.spec.checkpoint_root / best["name"]).is_dir():
+            return self.spec.checkpoint_root / best["name"]
+        return self.spec.best_checkpoint
 
     def _mean_loss(self) -> float:
         mean = float(self.loss_sum) / max(1, self.counts.epoch_images)
@@ -316,6 +318,8 @@ class Run:
         buffers = self.placed.pick(checkpoint.state_tensors or {})
         load_optimiser_tensors(self.optimiser, self.placed.trained, buffers)
         self.counts = Counts(**state)
+        if self._find_best() is None:  # its checkpoint is gone: the best one is one of those that come
+            self.counts.best = None
         self.scaler.load_state_dict(self.counts.loss_scale)
         self.bit_exact = metadata["environment"] == self.environment
         self.last_checkpoint = (self.counts.step, path)
