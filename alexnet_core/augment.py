@@ -112,13 +112,21 @@ def transform(x_BCHW: Tensor, draws_BD: Tensor, config: TrainConfig) -> Tensor:
     angle_B = signed_BD[:, _ROTATE] * (config.rotate_deg * math.pi / 180)
     zoom_B = 1 + signed_BD[:, _SCALE] * config.scale
     mirror_B = torch.where(draws_BD[:, _FLIP] < 0.5, -1.0, 1.0) if config.flip else torch.ones_like(angle_B)
-    shift_x_B = signed_BD[:, _SHIFT_X] * (2 * config.shift_px / x_BCHW.shape[3])
-    shift_y_B = signed_BD[:, _SHIFT_Y] * (2 * config.shift_px / x_BCHW.shape[2])
+    shift_x_B = _find_shifts(draws_BD[:, _SHIFT_X], config, x_BCHW.shape[3])
+    shift_y_B = _find_shifts(draws_BD[:, _SHIFT_Y], config, x_BCHW.shape[2])
     cos_B, sin_B = torch.cos(angle_B) * zoom_B, torch.sin(angle_B) * zoom_B
     row_x = torch.stack([cos_B * mirror_B, -sin_B, shift_x_B], dim=1)
     row_y = torch.stack([sin_B * mirror_B, cos_B, shift_y_B], dim=1)
     grid = F.affine_grid(torch.stack([row_x, row_y], dim=1), list(x_BCHW.shape), align_corners=False)
     return F.grid_sample(x_BCHW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _find_shifts(draws_B: Tensor, config: TrainConfig, side_px: int) -> Tensor:
+    """How far each image is shifted along an axis, in halves of its side."""
+    if not config.shift_whole:
+        return (draws_B * 2 - 1) * (2 * config.shift_px / side_px)
+    most = int(config.shift_px)
+    return ((draws_B * (2 * most + 1)).floor().clamp(max=2 * most) - most) * (2 / side_px)
 
 
 def _suits_one_by_one(device: torch.device, config: TrainConfig) -> bool:

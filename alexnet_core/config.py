@@ -149,6 +149,9 @@ class TrainConfig(BaseModel):
     """Mirror half of the training images left to right. Only where the classes allow it."""
     shift_px: float = Field(default=0.0, ge=0, le=64)
     """Shift each axis by a uniform draw in (-this, this) input pixels, bilinear; what is uncovered becomes 0."""
+    shift_whole: bool = False
+    """Shift by whole pixels only, all that are within `shift_px` equally often: images stay as sharp as those that are
+    tested."""
     rotate_deg: float = Field(default=0.0, ge=0, le=180)
     """Turn by a uniform draw in (-this, this) degrees."""
     scale: float = Field(default=0.0, ge=0, le=0.5)
@@ -200,6 +203,8 @@ class TrainConfig(BaseModel):
             raise ValueError(f"resize_px {self.resize_px} is below image_px {self.image_px}")
         if self.random_crop and (self.resize_px or self.image_px) == self.image_px:
             raise ValueError("random_crop needs a resize_px above image_px")
+        if self.shift_whole and self.shift_px < 1:
+            raise ValueError(f"shift_whole needs a shift_px of at least 1, not {self.shift_px}")
         if self.colour_std and self.channels == 1:
             raise ValueError("colour_std needs 3 channels")
         if self.conv1_order == "pool_activate_normalise" and self.norm == "batch":

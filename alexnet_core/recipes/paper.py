@@ -5,7 +5,8 @@
 Source: A. Krizhevsky, I. Sutskever, G. Hinton: ImageNet classification with deep convolutional neural networks, NIPS
 2012, and the training diary and layer parameters in its published source code.
 Parameters: 60,965,224 with 1000 classes.
-Cost: 4.3 GFLOP an image and training step; about 90 epochs. The authors: five to six days on two GTX 580.
+Cost: 4.3 GFLOP an image and training step; about 90 epochs. The authors: five to six days on two GTX 580. Here: 66
+images/s on two cores (docs/benchmarks.md), so that one epoch of ImageNet's 1.28 million takes five and a half hours.
 Accuracy, published: ILSVRC-2010 test error 37.5 % top-1, 17.0 % top-5 with ten crops (39.0 and 18.3 % with one);
 `paper-2012-run` 40.66 % top-1, 18.21 % top-5 on ILSVRC-2012 validation. None measured here: the images can't be had.
 

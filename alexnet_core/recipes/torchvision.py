@@ -6,7 +6,8 @@ Source: torchvision/models/alexnet.py, after A. Krizhevsky: One weird trick for 
 networks (2014); the schedule of torchvision's classification reference.
 Parameters: 61,100,840 with 1000 classes.
 Cost: 4.3 GFLOP an image and training step; 90 epochs.
-Accuracy, published with its weights: ImageNet 56.5 % top-1, 79.1 % top-5 with one crop. None measured here.
+Accuracy, published with its weights: ImageNet 56.5 % top-1, 79.1 % top-5 with one crop. None measured here: the images
+can't be had.
 
 What differs: training crops are cut at a random place of an image whose shorter side is 256, not from a random part of
 8 to 100 % of its area.

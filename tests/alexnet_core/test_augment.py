@@ -12,6 +12,7 @@ from torch import Tensor
 
 from alexnet_core.augment import Augmentation, draw_table, transform
 from alexnet_core.config import TrainConfig
+from alexnet_core.errors import ConfigError
 from alexnet_core.pack import Pack, write_pack
 from alexnet_core.preprocess import Preprocessing
 
@@ -110,6 +111,23 @@ def test_a_whole_pixel_shift_moves_pixels_and_fills_with_zero() -> None:
     assert bool((shifted[..., 6:] == 0).all())
 
 
+def test_whole_shifts_keep_images_sharp_and_reach_every_place_equally_often() -> None:
+    config = BASE.with_overrides({"shift_px": 2.5, "shift_whole": True})
+    x = torch.zeros(5000, 1, 9, 9)
+    x[:, :, 4, 4] = 1
+    shifted = transform(x, torch.from_numpy(draw_table(1, 0, 5000, config)), config)
+    brightest = shifted.flatten(1).max(dim=1)
+    torch.testing.assert_close(brightest.values, torch.ones(5000), atol=1e-4, rtol=0)
+    counts = torch.bincount(brightest.indices, minlength=81).view(9, 9)
+    assert int(counts[2:7, 2:7].sum()) == 5000  # two pixels each way, never three
+    assert 140 < int(counts[2:7, 2:7].min()) <= int(counts.max()) < 260
+
+
+def test_whole_shifts_of_less_than_a_pixel_are_refused() -> None:
+    with pytest.raises(ConfigError, match="shift_whole needs a shift_px of at least 1, not"):
+        BASE.with_overrides({"shift_px": 0.5, "shift_whole": True})
+
+
 def test_crops_are_places_of_the_resized_image_and_reach_every_one(pack: Pack) -> None:
     change, config, preprocessing = augmentation(pack, resize_px=20, random_crop=True)
     image = load(pack, 1).expand(400, -1, -1, -1)
@@ -169,3 +187,9 @@ def test_ten_crops_are_centre_corners_and_their_mirror_images(pack: Pack) -> Non
     assert views.shape == (10, 2, 3, 16, 16)
     assert torch.equal(views[5:], views[:5].flip(4))
     assert torch.equal(views[0], preprocessing.to_input(load(pack, 2)))
+
+
+def test_ten_crops_of_a_network_that_sees_the_whole_image_are_it_and_its_mirror_image(pack: Pack) -> None:
+    preprocessing = Preprocessing.of(BASE, pack)
+    views = preprocessing.to_ten_crops(load(pack, 2))
+    assert torch.equal(views, torch.stack([preprocessing.to_input(load(pack, 2)), views[0].flip(3)]))
