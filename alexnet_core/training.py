@@ -269,9 +269,8 @@ class Run:
     def _find_best(self) -> Path | None:
         """The best epoch's checkpoint: of this run, or of the one that it goes on from."""
         best = self.counts.best
-        if best is not None and (self.spec.checkpoint_root / best["name"]).is_dir():
-            return self.spec.checkpoint_root / best["name"]
-        return self.spec.best_checkpoint
+        own = None if best is None else Path(self.spec.checkpoint_root, best["name"])
+        return own if own is not None and own.is_dir() else self.spec.best_checkpoint
 
     def _mean_loss(self) -> float:
         mean = float(self.loss_sum) / max(1, self.counts.epoch_images)

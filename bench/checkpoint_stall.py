@@ -96,6 +96,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         run._save = lambda *args, **kwargs: None
     elif options.contender == "torch.save":
         run._save = lambda *args, **kwargs: save_as_most_do(run, folder / "run" / f"{run.counts.step}.pt")
+    assert pack.facts.num_train is not None and pack.facts.num_val is not None, "a pack knows its counts"  # noqa: PT018
     validations: list[float] = []
     run._validate = timed(run._validate, validations)
     run.model.train()

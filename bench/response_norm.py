@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +31,9 @@ def main() -> None:
     for place, (maps, side) in PLACES.items():
         x = torch.randn(options.images, maps, side, side).contiguous(memory_format=torch.channels_last)
         contenders: dict[str, Callable[[], tuple[float, float]]] = {
-            "torch fp32": lambda x=x: measure(torchs, x),
-            "ours fp32": lambda x=x: measure(LocalResponseNorm(form), x),
-            "ours bf16": lambda x=x: measure(LocalResponseNorm(form), x.bfloat16()),
+            "torch fp32": partial(measure, torchs, x),
+            "ours fp32": partial(measure, LocalResponseNorm(form), x),
+            "ours bf16": partial(measure, LocalResponseNorm(form), x.bfloat16()),
         }
         best = {name: (float("inf"), float("inf")) for name in contenders}
         for _ in range(options.rounds):

@@ -144,7 +144,7 @@ def measure_roof(batch_size: int, options: argparse.Namespace) -> float:
         f"{products_s * 1e3:.0f} + {memory_s * 1e3:.0f} ms",
         file=sys.stderr,
     )
-    return batch_size / (products_s + memory_s)
+    return float(batch_size / (products_s + memory_s))
 
 
 def measure_ours(options: argparse.Namespace) -> dict[str, Any]:

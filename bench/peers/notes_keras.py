@@ -43,7 +43,7 @@ def build_model() -> keras.Model:
     )
 
 
-class Watch(keras.callbacks.Callback):
+class Watch(keras.callbacks.Callback):  # type: ignore[misc]
     """Counts batches after the third, and ends the training in time."""
 
     def __init__(self, seconds: float) -> None:

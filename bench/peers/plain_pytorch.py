@@ -33,7 +33,7 @@ CROPS = [
 ]
 
 
-class Images(Dataset):
+class Images(Dataset[tuple[torch.Tensor, int]]):
     """What torchvision's datasets do with an array: a PIL image and its label."""
 
     def __init__(self, count: int, side: int, steps: list[object]) -> None:
