@@ -94,6 +94,7 @@ class Briefing:
             "best_checkpoint": self._folder_of(best),
             "init_from": self._folder_of(init_from),
             "max_runtime_s": job.max_runtime_s,
+            "max_silence_s": self._settings.lease_ttl_s,
             "device": slot.device,
             "num_threads": slot.threads,
             "recovery_every_s": self._settings.recovery_every_s,

@@ -146,6 +146,23 @@ def test_a_frozen_worker_that_wakes_after_the_takeover_writes_nothing(gather: Ga
     assert first.poll() is None, "the worker itself goes on"
 
 
+def test_the_trainer_of_a_frozen_worker_ends_by_itself(gather: Gather) -> None:
+    fleet = gather(lease_ttl_s=3.0, reaper_s=1.0, tick_s=0.5, backoff_s=0.1, idle_poll_s=1.0, recovery_every_s=0.5)
+    first = fleet.start_worker()
+    job_id = fleet.submit(SLOW)
+    wait_for(lambda: fleet.has_event(job_id, "first_step", 1))
+    trainer = next(pid for pid in children_of(first.pid) if f"jobs/{job_id}.log" in os.readlink(f"/proc/{pid}/fd/1"))
+    time.sleep(2 * fleet.settings.lease_ttl_s)  # while its worker is there it goes on
+    assert is_alive(trainer)
+    freeze(fleet.books, [first.pid])
+    wait_for(lambda: not is_alive(trainer), 30)
+    second = fleet.start_worker()
+    wait_for(lambda: fleet.has_event(job_id, "first_step", 2))
+    os.kill(first.pid, signal.SIGCONT)
+    wait_for(lambda: "is over" in fleet.log(first))
+    assert fleet.job(job_id).lease_owner == fleet.worker_id(second)
+
+
 def freeze(books: Database, pids: list[int]) -> None:
     """Stop processes, but not in the middle of a write, which would hold SQLite's lock for all the others."""
     while True:
