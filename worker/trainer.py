@@ -114,12 +114,12 @@ class TrainerProcess:
 
     def _stay_in_touch(self) -> None:
         """Say a word now and then: a trainer that hears none for long knows that its worker is frozen."""
-        stdin = self._process.stdin
-        assert stdin is not None
+        assert self._process.stdin is not None
+        room = select.poll()
+        room.register(self._process.stdin, select.POLLOUT)
         while not self._is_gone.wait(WORD_EVERY_S):
-            with contextlib.suppress(OSError, ValueError):  # it is just being closed
-                if select.select([], [stdin], [], 0)[1]:  # a frozen trainer's pipe may be full
-                    self.send({"type": "word"})
+            if room.poll(0):  # a frozen trainer's pipe may be full
+                self.send({"type": "word"})
 
     def _read(self, receive: int) -> None:
         with os.fdopen(receive, "rb") as lines:
