@@ -77,4 +77,6 @@ def read_thinned(session: Session, job_id: str, kind: str, *, since: int, max_po
 def _find_best(session: Session, wanted: tuple[ColumnElement[bool], ...], name: str, highest: bool) -> int | None:
     value = JobMetric.data[name].as_float()
     query = select(JobMetric.step).where(*wanted, value.is_not(None))
-    return session.scalar(query.order_by(value.desc() if highest else value, JobMetric.step).limit(1))
+    # of several with the highest accuracy the one with the lowest loss: that is the job's best epoch
+    order = [value.desc(), JobMetric.data["val_loss"].as_float().nulls_last()] if highest else [value]
+    return session.scalar(query.order_by(*order, JobMetric.step).limit(1))

@@ -26,6 +26,15 @@ def fill(books: Database, job_id: str, values: list[tuple[float | None, float | 
             session.execute(insert(JobMetric), rows)
 
 
+def test_of_several_best_epochs_a_thinned_series_keeps_the_one_with_the_lowest_loss(books: Database) -> None:
+    job_id = yb.submit(books)
+    losses = {23: None, 37: 0.8, 41: 0.7, 53: 0.7}
+    fill(books, job_id, [(losses.get(i, 0.5), 1.0 if i in losses else 0.9) for i in range(100)])
+    with books.reading() as session:
+        points, _ = read_thinned(session, job_id, "epoch", since=0, max_points=MIN_POINTS)
+    assert 41 in [point["epoch"] for point in points]
+
+
 numbers = st.none() | st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
 
 
