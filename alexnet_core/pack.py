@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -70,14 +70,17 @@ class Pack:
         """The positions of a split's images (`train`, `val` or `test`), ascending."""
         return np.flatnonzero(self.split == SPLITS[split]).astype(np.int64)
 
-    def verify(self) -> None:
+    def verify(self, while_reading: Callable[[], None] = lambda: None) -> None:
         """Read everything and compare with the digest.
+
+        Args:
+            while_reading: called every few MB; what it raises ends the reading.
 
         Raises:
             DatasetChanged: the content is not what the pack says it is.
         """
         sha = _digest(self.facts)
-        _update(sha, self.images, self.labels, self.split)
+        _update(sha, self.images, self.labels, self.split, after_each=while_reading)
         found = sha.hexdigest()
         if found != self.digest:
             raise DatasetChanged(
@@ -292,12 +295,13 @@ def _digest(facts: DatasetFacts) -> hashlib._Hash:
     return hashlib.sha256(json.dumps([FORMAT_VERSION, content], sort_keys=True).encode())
 
 
-def _update(digest: hashlib._Hash, *arrays: NDArray[Any]) -> None:
+def _update(digest: hashlib._Hash, *arrays: NDArray[Any], after_each: Callable[[], None] = lambda: None) -> None:
     for array in arrays:
         step = _rows_a_chunk((array.itemsize, *array.shape[1:]))
         for start in range(0, len(array), step):
             chunk = array[start : start + step]
             digest.update(np.ascontiguousarray(chunk, dtype=chunk.dtype.newbyteorder("<")).data)
+            after_each()
 
 
 class _Statistics:

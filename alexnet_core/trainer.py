@@ -89,6 +89,17 @@ def _serve(spec: dict[str, Any], commands: Commands, reports: Reports) -> int | 
     return None if stays else 0
 
 
+class StopWished(Exception):
+    """Told to stop before the first step."""
+
+
+def _stay(commands: Commands, reports: Reports) -> None:
+    """What is done while a large pack is read, which may take minutes."""
+    reports.send_life()
+    if commands.stop_reason is not None:
+        raise StopWished
+
+
 def _bide(commands: Commands, reports: Reports) -> bool:
     """What is done while another process has the slot's lock; False: wait no longer."""
     reports.send_phase("waiting_for_device")
@@ -265,7 +276,10 @@ def _train(spec: dict[str, Any], commands: Commands, reports: Reports) -> dict[s
     pack = open_pack(Path(spec["pack_dir"]))
     if spec.get("pack_digest") not in {None, pack.digest}:
         raise DatasetChanged(f"the pack at {spec['pack_dir']} is {pack.digest}, the job expects {spec['pack_digest']}")
-    pack.verify()
+    try:
+        pack.verify(while_reading=lambda: _stay(commands, reports))
+    except StopWished:
+        return {"outcome": "stopped", "reason": commands.stop_reason}
     run = RunSpec(
         config=config, pack=pack, seed=int(spec["seed"]), checkpoint_root=Path(spec["checkpoint_root"]),
         job_id=spec["job_id"], lease_epoch=spec["lease_epoch"], device=spec.get("device") or "cpu",

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from alexnet_core import pack as pack_module
+from alexnet_core import trainer
 from alexnet_core.pack import Pack
 from alexnet_core.trainer import Commands, ReportingHooks, Reports
 
@@ -97,6 +99,30 @@ def test_a_child_that_waits_for_its_lock_can_be_stopped(pack: Pack, tmp_path: Pa
     os.close(held)
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_reading_a_large_pack_gives_signs_of_life_and_ends_when_told_to_stop(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive, send = os.pipe()
+    monkeypatch.setattr(Commands, "_read", lambda self: None)
+    commands, reports = Commands(), Reports(send)
+    monkeypatch.setattr(pack_module, "_CHUNK_BYTES", 1000)
+    chunks = []
+
+    def stop_after_ten(**told: Any) -> None:
+        chunks.append(told)
+        if len(chunks) == 10:
+            commands.stop("cancel")
+
+    monkeypatch.setattr(reports, "send_life", stop_after_ten)
+    spec = describe_attempt(pack, tmp_path)
+    assert trainer._train(spec, commands, reports) == {"outcome": "stopped", "reason": "cancel"}
+    assert len(chunks) == 10
+    assert not list(tmp_path.iterdir()), "it never began"
+    os.close(send)
+    os.close(receive)
+
+
 def test_an_idle_child_ends_with_its_worker_after_an_attempt_too(pack: Pack, tmp_path: Path) -> None:
     with Child() as child:
         run(child, describe_attempt(pack, tmp_path, epochs=40), stop_at=1)
@@ -107,7 +133,7 @@ def test_a_long_validation_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) 
     receive, send = os.pipe()
     seconds = iter((0.0, 0.4, 1.1, 1.5, 2.2))
     monkeypatch.setattr("alexnet_core.trainer.time.monotonic", lambda: next(seconds))
-    monkeypatch.setattr(Commands, "__init__", lambda self: setattr(self, "stop_reason", None))
+    monkeypatch.setattr(Commands, "_read", lambda self: None)
     hooks = ReportingHooks(Commands(), Reports(send))
     assert not any(hooks.should_stop() for _ in range(5))
     os.close(send)
