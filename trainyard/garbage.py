@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Select, select, update
 
 from trainyard.checkpoints import STATE_FOLDER, CheckpointStatus, has_its_manifest, is_in_use, is_resumed_from
-from trainyard.database import Database, now
+from trainyard.database import Database, now, update_rows
 from trainyard.deletion import finish_removals
 from trainyard.events import EventType, append_event
 from trainyard.idempotency import forget_expired
@@ -93,9 +93,10 @@ class Garbage:
             return False
         with self._database.writing() as session:
             corrupt = (Checkpoint.id == row.id, Checkpoint.status == CheckpointStatus.CORRUPT.value)
-            values = {"status": CheckpointStatus.COMMITTED.value, "pruned_at": None}
-            session.execute(update(Checkpoint).where(*corrupt).values(values))
-            append_event(session, row.job_id, EventType.WARNING, reason="checkpoint_whole", data={"checkpoint": row.id})
+            statement = update(Checkpoint).where(*corrupt).execution_options(synchronize_session=False)
+            if update_rows(session, statement.values(status=CheckpointStatus.COMMITTED.value, pruned_at=None)) == 1:
+                data = {"checkpoint": row.id}  # another reconciler may have been faster
+                append_event(session, row.job_id, EventType.WARNING, reason="checkpoint_whole", data=data)
         return True
 
 

@@ -20,7 +20,7 @@ from trainyard.settings import Settings
 from trainyard.storage import LocalStorage
 from trainyard.tables import Dataset
 from trainyard.waiting import in_turn
-from trainyard.workers import WorkerIdentity, mark_seen, mark_stopped, register
+from trainyard.workers import WorkerIdentity, mark_seen, mark_stopped
 from worker.attempt import Slot
 from worker.devices import list_devices, list_gpus, lock_paths, threads_per_slot
 from worker.preparation import PreparationFailed, has_pack, prepare_builtin
@@ -57,9 +57,11 @@ class Station:
         )
 
     def open(self) -> None:
-        """Enter the books, show signs of life from now on, and keep a trainer warm."""
-        with self._database.writing() as session:
-            register(session, self.identity)
+        """Enter the books, now or once they answer; show signs of life from now on, and keep a trainer warm.
+
+        Nothing may be raised here: Celery would log it and go on with a worker that is nowhere and never trains.
+        """
+        self._sign_life()
         for name, body in (("signs-of-life", self._show_life), ("idle-poll", self._look_for_work)):
             threading.Thread(target=body, name=name, daemon=True).start()
         self._trainers.start()
@@ -153,10 +155,13 @@ class Station:
 
     def _show_life(self) -> None:
         while not self._ended.wait(SIGN_OF_LIFE_S):
-            try:
-                with self._database.writing() as session:
-                    mark_seen(session, self.identity, draining=self._draining.is_set())
-            except DatabaseUnavailable:
-                log.warning("the database does not answer; no sign of life was written")
-            except Exception:
-                log.exception("no sign of life was written")
+            self._sign_life()
+
+    def _sign_life(self) -> None:
+        try:
+            with self._database.writing() as session:
+                mark_seen(session, self.identity, draining=self._draining.is_set())
+        except DatabaseUnavailable:
+            log.warning("the database does not answer; no sign of life was written")
+        except Exception:
+            log.exception("no sign of life was written")

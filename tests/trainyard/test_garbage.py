@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+
+from sqlalchemy import select
 
 from tests.trainyard import yardbook as yb
 from trainyard.checkpoints import mark_corrupt
 from trainyard.database import Database, now
 from trainyard.garbage import Garbage
 from trainyard.storage import LocalStorage
-from trainyard.tables import Alias, Checkpoint
+from trainyard.tables import Alias, Checkpoint, JobEvent
 
 
 def pruned_with_folder(books: Database, tmp_path: Path) -> tuple[str, str, Path]:
@@ -68,6 +72,25 @@ def test_a_checkpoint_that_is_whole_again_is_not_thrown_away(books: Database, tm
     Garbage(books, LocalStorage(tmp_path), grace_s=0).tick()
     assert folder.exists()
     assert yb.statuses(books)[checkpoint_id] == "committed"
+
+
+def test_two_reconcilers_that_find_a_checkpoint_whole_at_once_say_so_once(books: Database, tmp_path: Path) -> None:
+    """The second one has its turn while the first reads the files."""
+    checkpoint_id, _ = corrupt_with_files(books, tmp_path, b"whole")
+    second = Garbage(books, LocalStorage(tmp_path), grace_s=0)
+
+    class Meanwhile(LocalStorage):
+        @contextmanager
+        def reading(self, key: str) -> Iterator[Path]:
+            second.tick()
+            with super().reading(key) as folder:
+                yield folder
+
+    Garbage(books, Meanwhile(tmp_path), grace_s=0).tick()
+    assert yb.statuses(books)[checkpoint_id] == "committed"
+    with books.reading() as session:
+        whole = select(JobEvent).where(JobEvent.reason == "checkpoint_whole")
+        assert len(session.scalars(whole).all()) == 1
 
 
 def test_what_came_into_use_while_it_was_pruned_is_taken_back(books: Database, tmp_path: Path) -> None:

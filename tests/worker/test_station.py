@@ -1,0 +1,60 @@
+"""A worker process as a whole, without Celery and without trainers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.api.served import wait_until
+from trainyard.database import Database
+from trainyard.schema import migrate
+from trainyard.settings import Settings
+from trainyard.workers import count_live
+from worker import station
+from worker.station import Station
+
+
+class NoTrainers:
+    """Stands where `WarmTrainers` would."""
+
+    def __init__(self, threads: int) -> None:
+        self.is_started = False
+
+    def start(self) -> None:
+        self.is_started = True
+
+    def want_spare(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Station]:
+    monkeypatch.setattr(station, "WarmTrainers", NoTrainers)
+    monkeypatch.setattr(station, "SIGN_OF_LIFE_S", 0.02)
+    monkeypatch.setattr(Station, "_prepare_first_dataset", lambda self: None)
+    made = Station(Settings(data_dir=tmp_path / "data", devices="cpu", slots=1))
+    yield made
+    made.close()
+    made._database.close()
+
+
+def test_a_worker_that_begins_while_the_database_does_not_answer_enters_the_books_later(
+    worker: Station, tmp_path: Path
+) -> None:
+    worker.open()
+    (tmp_path / "data").mkdir()  # only now there can be a database
+    books = Database(f"sqlite:///{tmp_path / 'data' / 'trainyard.db'}")
+    migrate(books)
+
+    def is_live() -> bool:
+        with books.reading() as session:
+            return count_live(session) == 1
+
+    wait_until(is_live)
+    assert worker._trainers.is_started  # type: ignore[attr-defined]
+    books.close()
