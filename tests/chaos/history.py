@@ -5,6 +5,7 @@ Each broken promise is one line that begins with its rule; no line: nothing that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -170,7 +171,7 @@ def _judge_points(record: Record) -> Iterator[str]:
     """A point carries the epoch of the lease under which it was written, and the time: both must be of one tenure."""
     tenures = dict(_tenures(record.events))
     for epoch, at in record.points:
-        begin, end = tenures.get(epoch, (float("inf"), 0.0))
+        begin, end = tenures.get(epoch, (math.inf, 0.0))
         if not begin <= at <= end:
             yield f"6 single writer: a point of epoch {epoch} at {at}, whose lease held from {begin} to {end}"
 
@@ -185,12 +186,12 @@ def _tenures(events: Iterable[Event]) -> Iterator[tuple[int, tuple[float, float]
         elif event.reason == "claimed":
             held = event
     if held is not None:
-        yield held.lease_epoch, (held.at, float("inf"))
+        yield held.lease_epoch, (held.at, math.inf)
 
 
 def _judge_looks(record: Record, step_slack: int) -> Iterator[str]:
     path = sorted(record.looks, key=lambda look: look.at)
-    started = {it.lease_epoch: it.at for it in record.events if it.type == "started"}  # until then: the step before it
+    shown_since = dict(_starts_seen(record.events))  # until then: the step of the attempt before
     for old, new in pairwise(path):
         if old.state in FINAL and _result(old) != _result(new):
             yield f"3 terminal is final: seen as {_result(old)}, then as {_result(new)}"
@@ -198,10 +199,21 @@ def _judge_looks(record: Record, step_slack: int) -> Iterator[str]:
             yield f"4 legal moves: seen as {old.state}, then as {new.state}"
         if new.attempt < old.attempt:
             yield f"5 one epoch a claim: attempt {old.attempt}, then {new.attempt}"
-        if new.attempt == old.attempt and new.step < old.step and old.at > started.get(old.attempt, old.at):
+        if new.attempt == old.attempt and new.step < old.step and old.at >= shown_since.get(old.attempt, math.inf):
             yield f"7 monotone progress: step {old.step}, then {new.step} in attempt {new.attempt}"
         if new.step < old.step - step_slack:
             yield f"7 monotone progress: step {old.step}, then {new.step}"
+
+
+def _starts_seen(events: Sequence[Event]) -> Iterator[tuple[int, float]]:
+    """Each epoch with a moment at which its start was in the books for sure.
+
+    An event's time is taken before its commit, so a look between the two still sees what was before. The next event of
+    the job comes after that commit.
+    """
+    for event, after in pairwise(events):
+        if event.type == "started":
+            yield event.lease_epoch, after.at
 
 
 def _result(look: Look) -> tuple[str, str | None, str | None]:

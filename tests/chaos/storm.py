@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,8 @@ class Storm:
         """What was broken, what was wasted, and how long it took to go on."""
         events, points, steps = self.yard.read_events(), self.yard.read_points(), self.yard.read_steps()
         cancelled = self.faults.cancelled
+        looks = {job_id: [astuple(look) for look in seen] for job_id, seen in self.looks.items()}
+        (self.yard.folder / "looks.json").write_text(json.dumps(looks))  # to look at where the judge complains
         records = {
             job_id: Record(
                 job_id, told, self.looks[job_id], cancelled.get(job_id), dict(steps.get(job_id, {})), points[job_id]

@@ -60,6 +60,11 @@ def test_a_history_that_keeps_every_promise() -> None:
     assert judge([RECORD], [JOB], step_slack=5) == []
 
 
+def test_a_look_between_the_time_of_a_start_and_its_commit_sees_the_attempt_before() -> None:
+    looks = [Look(7.01, "running", 2, 12), Look(7.5, "running", 2, 10), *LOOKS[3:]]
+    assert judge([replace(RECORD, looks=looks)], [JOB], step_slack=5) == []
+
+
 UNSAVED_PAUSE = [*GOOD[:3], event(4, "state", "pausing", "requested", 1), event(5, "state", "paused", "paused", 1)]
 BAD = {
     "1 no loss: it ended": replace(RECORD, events=GOOD[:-1]),
@@ -81,6 +86,7 @@ BAD = {
     "7 monotone progress: checkpoint 5": changed(8, data={"step": 5}),
     "7 monotone progress: it went on": changed(7, data={"step": 3}),
     "7 monotone progress: step 12, then 2 in": seen(Look(4, "running", 1, 12), Look(5, "running", 1, 2)),
+    "7 monotone progress: step 12, then 10 in attempt 2": seen(Look(8, "running", 2, 12), Look(8.5, "running", 2, 10)),
     "7 monotone progress: step 30, then 10": seen(Look(1, "running", 1, 30), Look(2, "running", 2, 10)),
     "10 cancel wins": replace(RECORD, cancelled_at=8.5),
     "11 pause frees": replace(RECORD, events=UNSAVED_PAUSE),

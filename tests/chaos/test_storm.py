@@ -29,7 +29,8 @@ def test_a_hundred_jobs_and_three_hundred_faults(tmp_path: Path, empty_url: str)
 def weather(folder: Path, options: list[str]) -> None:
     command = [sys.executable, "-m", "tests.chaos.storm", str(folder / "yard"), *options]
     run = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert run.returncode == 0, f"{run.stdout}\n{run.stderr}"
+    print(run.stdout)
+    assert run.returncode == 0, run.stderr
 
 
 def server_pid(url: str) -> int:
