@@ -11,16 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 from redis import Redis
 from sqlalchemy import select
 
 from alexnet_core.builtin import BUILTINS
 from alexnet_core.recipes import resolve
 from trainyard import datasets, jobs, schema
-from trainyard.database import Database
+from trainyard.database import Database, read_clock
 from trainyard.jobs import NewJob
+from trainyard.processes import die_with_parent
 from trainyard.queue import CeleryBell
-from trainyard.queue_server import QueueServer
+from trainyard.queue_server import QueueServer, free_port
 from trainyard.reconciler import Reconciler
 from trainyard.settings import Settings
 from trainyard.storage import LocalStorage
@@ -47,23 +49,51 @@ class Fleet:
         self.queue.start()
         self.queue.wait_until_it_answers()
         self.workers: list[subprocess.Popen[bytes]] = []
+        self.others: list[subprocess.Popen[bytes]] = []
         self.reconciler = Reconciler(self.settings, self.books, CeleryBell(self.queue.url), LocalStorage(folder))
         self.reconciler.start()
 
     def redis(self) -> Redis:
         return Redis.from_url(self.queue.url)
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        """A worker that is in the books."""
-        env = {key: value for key, value in os.environ.items() if not key.startswith("TRAINYARD_")}
-        env |= self.settings.as_environment() | {"TRAINYARD_REDIS_URL": self.queue.url}
-        with self.log_path(len(self.workers)).open("wb") as log:
-            command = [sys.executable, "-m", "worker", "--die-with-parent", str(os.getpid())]
-            process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
+    def start_worker(self, *, clock: str | None = None) -> subprocess.Popen[bytes]:
+        """A worker that is in the books. `clock`: how wrong its clock is, as `+2h`."""
+        command = [sys.executable, "-m", "worker", "--die-with-parent", str(os.getpid())]
+        process = self._start(command, self.log_path(len(self.workers)), clock)
         self.workers.append(process)
         wait_for(lambda: self.worker_id(process) or process.poll() is not None)
         assert process.poll() is None, self.log(process)
         return process
+
+    def start_reconciler(self, *, clock: str | None = None) -> subprocess.Popen[bytes]:
+        """One more, in a process of its own."""
+        command = [sys.executable, "-m", "trainyard", "reconcile"]
+        self.others.append(self._start(command, self.folder / "logs" / f"reconciler-{len(self.others)}.log", clock))
+        return self.others[-1]
+
+    def start_api(self) -> str:
+        """The URL of one more API, which answers."""
+        port, index = free_port(), len(self.others)
+        command = [sys.executable, "-m", "api", "--die-with-parent", str(os.getpid())]
+        log_path = self.folder / "logs" / f"api-{index}.log"
+        process = self._start(command, log_path, None, TRAINYARD_PORT=str(port))
+        self.others.append(process)
+        url = f"http://127.0.0.1:{port}"
+        wait_for(lambda: _answers(f"{url}/readyz") or process.poll() is not None)
+        assert process.poll() is None, log_path.read_text()
+        return url
+
+    def _start(self, command: list[str], log_path: Path, clock: str | None, **settings: str) -> subprocess.Popen[bytes]:
+        env = {key: value for key, value in os.environ.items() if not key.startswith("TRAINYARD_")}
+        env |= self.settings.as_environment() | {"TRAINYARD_REDIS_URL": self.queue.url} | settings
+        if clock is not None:
+            env |= {"LD_PRELOAD": str(find_faketime()), "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        parent = os.getpid()
+        with log_path.open("wb") as log:
+            return subprocess.Popen(
+                command, env=env, stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=lambda: die_with_parent(parent),
+            )  # fmt: skip
 
     def log_path(self, index: int) -> Path:
         return self.folder / "logs" / f"worker-{index}.log"
@@ -79,11 +109,14 @@ class Fleet:
         with self.books.reading() as session:
             return session.scalars(select(Worker).where(Worker.pid == process.pid)).one()
 
-    def submit(self, overrides: dict[str, Any], *, seed: int = 1) -> str:
-        recipe, config = resolve(None, overrides, BUILTINS["digits"].facts)
-        new = NewJob(recipe=recipe, config=config.model_dump(mode="json"), seed=seed, max_failures=3)
+    def submit(self, overrides: dict[str, Any], *, seed: int = 1, dataset_name: str = "digits") -> str:
         with self.books.writing() as session:
-            dataset = datasets.get_dataset(session, "local", "digits")
+            dataset = datasets.get_dataset(session, "local", dataset_name)
+            recipe, config = resolve(None, overrides, datasets.facts_of(dataset))
+            new = NewJob(
+                recipe=recipe, config=config.model_dump(mode="json"), seed=seed,
+                max_failures=self.settings.max_failures,
+            )  # fmt: skip
             job_id = jobs.submit(session, "local", dataset, new).id
         self.reconciler.wake()
         return job_id
@@ -100,13 +133,18 @@ class Fleet:
         """Whether an attempt has an event of that type or reason."""
         return any(name in {it.type, it.reason} and it.lease_epoch == lease_epoch for it in self.events(job_id))
 
+    def now(self) -> float:
+        """By the database's clock."""
+        with self.books.reading() as session:
+            return read_clock(session)
+
     def kill_queue(self) -> None:
         assert self.queue.process is not None
         self.queue.process.kill()
         self.queue.process.wait()
 
     def stop(self) -> None:
-        for process in self.workers:
+        for process in [*self.workers, *self.others]:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
                 process.kill()  # its trainers die with it
@@ -115,6 +153,18 @@ class Fleet:
             self.kill_queue()
         self.reconciler.stop()
         self.books.close()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False, timeout=20).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def find_faketime() -> Path | None:
+    """The library that gives a process a wrong clock (Debian: `apt-get install faketime`)."""
+    return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
 
 
 def wait_for(look: Callable[[], Any], timeout_s: float = 120) -> Any:
