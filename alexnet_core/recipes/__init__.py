@@ -48,8 +48,8 @@ def default_recipe(facts: DatasetFacts) -> Recipe:
 def resolve(recipe_name: str | None, overrides: Mapping[str, Any], facts: DatasetFacts) -> tuple[str, TrainConfig]:
     """The name of the recipe and the complete config of a job.
 
-    Mirroring is off where the dataset's classes don't allow it, unless the overrides say otherwise; a recipe's own mean
-    and std hold only on the dataset that they were computed on.
+    Mirroring is off where the dataset's classes don't allow it, in training and in the views of a test, unless the
+    overrides say otherwise; a recipe's own mean and std hold only on the dataset that they were computed on.
 
     Raises:
         UnknownRecipe: there is no such recipe.
@@ -57,8 +57,8 @@ def resolve(recipe_name: str | None, overrides: Mapping[str, Any], facts: Datase
     """
     recipe = get_recipe(recipe_name) if recipe_name is not None else default_recipe(facts)
     changes: dict[str, Any] = {}
-    if recipe.config.flip and not facts.flip_safe:
-        changes["flip"] = False
+    if not facts.flip_safe:
+        changes |= {"flip": False, "test_crops": 1}
     if recipe.fixed_statistics is not None and recipe.fixed_statistics != facts.name:
         changes |= {"mean": None, "std": None}
     config = recipe.config.with_overrides({**changes, **overrides})

@@ -87,6 +87,12 @@ def test_flips_are_off_where_they_change_the_class_unless_asked_for() -> None:
     assert resolve("quick", {}, FASHION)[1].flip is True
 
 
+def test_no_mirror_images_are_tested_where_they_change_the_class_unless_asked_for() -> None:
+    assert resolve("paper-2012", {}, DIGITS)[1].test_crops == 1
+    assert resolve("paper-2012", {"test_crops": 10}, DIGITS)[1].test_crops == 10
+    assert resolve("paper-2012", {}, FASHION)[1].test_crops == 10
+
+
 def test_statistics_hold_only_on_the_dataset_that_they_are_of() -> None:
     cifar10 = FASHION.model_copy(update={"name": "cifar10", "channels": 3})
     assert resolve("notes-cifar10", {}, cifar10)[1].mean == (125.307, 122.95, 113.865)
