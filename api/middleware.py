@@ -54,7 +54,7 @@ class RequestId:
 
 
 class SecurityHeaders:
-    """No guessing of types, no framing, and no cache keeps JSON."""
+    """No guessing of types, no framing, and no cache keeps JSON, unless its route says how."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -68,7 +68,7 @@ class SecurityHeaders:
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers.setdefault("Content-Security-Policy", "frame-ancestors 'none'")
                 if headers.get("content-type", "").startswith("application/json"):
-                    headers["Cache-Control"] = "no-store"
+                    headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
         await self._app(scope, receive, send_marked)
@@ -139,12 +139,9 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         limit = self._by_path.get(scope["path"], self._default)
-        refusal = build_response(
-            TooLarge(f"the body is larger than the {limit} bytes that are taken here: send a smaller one"), _CLOSE
-        )
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > limit:
-            await refusal(scope, receive, send)
+            await self._refuse(limit, scope, receive, send)
             return
         received, exceeded, started = 0, False, False
 
@@ -169,4 +166,8 @@ class BodyLimit:
             if not exceeded:
                 raise
         if exceeded and not started:
-            await refusal(scope, receive, send)
+            await self._refuse(limit, scope, receive, send)
+
+    async def _refuse(self, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
+        message = f"the body is larger than the {limit} bytes that are taken here: send a smaller one"
+        await build_response(TooLarge(message), _CLOSE)(scope, receive, send)

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import Annotated
-
-from fastapi import APIRouter, Header
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from alexnet_core.curves import Curves, draw_curves
 from api import errors
 from api.queries import JobPath
 from api.services import CallerDep, ServicesDep
+from api.validators import IfNoneMatch, is_known, tag_headers
 from trainyard import __version__, jobs
 from trainyard.errors import DatabaseUnavailable, JobNotFound
 from trainyard.series import read_series, read_version
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
-
-KnownHeader = Annotated[
-    str | None, Header(alias="If-None-Match", description="The `ETag` of the picture that you have.")
-]
 
 
 @router.get(
@@ -37,7 +31,7 @@ KnownHeader = Annotated[
     ),
 )
 def get_curves(
-    job_id: JobPath, services: ServicesDep, caller: CallerDep, if_none_match: KnownHeader = None
+    job_id: JobPath, services: ServicesDep, caller: CallerDep, if_none_match: IfNoneMatch = None
 ) -> Response:
     """Loss and learning rate by step and validation accuracy by epoch, the best epoch marked.
 
@@ -47,17 +41,9 @@ def get_curves(
         job = jobs.get_job(session, caller, job_id)
         title, best_epoch = f"{job.id} · {job.recipe} on {job.dataset_id}", (job.best or {}).get("epoch")
         version = repr((__version__, title, best_epoch, read_version(session, job.id)))
-        headers = {
-            "ETag": f'"{hashlib.sha256(version.encode()).hexdigest()[:32]}"',
-            "Cache-Control": "private, no-cache",
-        }
-        if _knows(if_none_match, headers["ETag"]):
+        headers = tag_headers(version.encode())
+        if is_known(headers, if_none_match):
             return Response(status_code=304, headers=headers)
         series = read_series(session, job.id)
     picture = draw_curves(Curves.of(series.by_step, series.by_epoch, best_epoch), title)
     return Response(picture, headers=headers, media_type="image/png")
-
-
-def _knows(if_none_match: str | None, etag: str) -> bool:
-    tags = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
-    return etag in tags or tags == ["*"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
@@ -18,6 +18,7 @@ from api.queries import AfterQuery, JobPath, LimitQuery
 from api.routes_checkpoints import describe_checkpoints
 from api.schemas import MAX_METADATA, CheckpointRead, JobCreate, JobRead, ListRead
 from api.services import CallerDep, Services, ServicesDep
+from api.validators import NOT_MODIFIED, IfNoneMatch, answer_json
 from trainyard import checkpoints, datasets, failpoints, idempotency, jobs, retries
 from trainyard.errors import (
     CheckpointNotFound,
@@ -33,11 +34,11 @@ from trainyard.errors import (
     TooLarge,
     UnknownRecipe,
 )
-from trainyard.events import list_state_changes
+from trainyard.events import StateChange, list_state_changes
 from trainyard.jobs import NewJob
 from trainyard.settings import Settings
 from trainyard.states import JobState, ShownState
-from trainyard.tables import Job
+from trainyard.tables import Job, JobRow
 from trainyard.waiting import Outlook, find_positions, get_outlook
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -186,6 +187,7 @@ def _complete(services: Services, body: JobCreate, facts: Any) -> NewJob:
 @router.get(
     "",
     summary="List jobs",
+    response_model=ListRead[JobRead],
     openapi_extra=_METADATA_FILTER,
     responses=errors.responses(InvalidRequest, DatasetNotFound, DatabaseUnavailable),
 )
@@ -199,7 +201,7 @@ def list_jobs(
     dataset: Annotated[
         str | None, Query(pattern=r"^[^\x00-\x1f\x7f]{1,200}$", description="Only jobs on this dataset (id or name).")
     ] = None,
-) -> ListRead[JobRead]:
+) -> Response:
     """A page of your jobs, newest first. `?metadata[key]=value` filters by metadata."""
     wanted = _metadata_filters(request)
     with services.database.reading() as session:
@@ -207,7 +209,8 @@ def list_jobs(
         page = jobs.list_jobs(
             session, caller, limit=limit, after=after, state=state, dataset_id=dataset_id, metadata=wanted
         )
-        return ListRead[JobRead].of(describe_jobs(session, services.settings, page.items), has_more=page.has_more)
+        found = ListRead[JobRead].of(describe_jobs(session, services.settings, page.items), has_more=page.has_more)
+    return Response(found.model_dump_json(), media_type="application/json")
 
 
 def _metadata_filters(request: Request) -> dict[str, str]:
@@ -217,18 +220,24 @@ def _metadata_filters(request: Request) -> dict[str, str]:
         if name.startswith("metadata[") and name.endswith("]")
     }
     for key, value in pairs.items():
-        if not key or len(key) > 64 or len(value) > 512 or "\0" in key + value or '"' in key:
+        if not key or len(key) > 64 or len(value) > 512 or "\0" in key + value:
             raise InvalidRequest("metadata: a key has 1 to 64 characters, a value at most 512", param="metadata")
     if len(pairs) > MAX_METADATA:
         raise InvalidRequest(f"metadata: at most {MAX_METADATA} filters", param="metadata")
     return pairs
 
 
-@router.get("/{job_id}", summary="Get a job", responses=errors.responses(JobNotFound, DatabaseUnavailable))
-def get_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> JobRead:
-    """One job: its state, progress, metrics and checkpoints."""
+@router.get(
+    "/{job_id}",
+    summary="Get a job",
+    response_model=JobRead,
+    responses=errors.responses(JobNotFound, DatabaseUnavailable, success=NOT_MODIFIED),
+)
+def get_job(job_id: JobPath, services: ServicesDep, caller: CallerDep, if_none_match: IfNoneMatch = None) -> Response:
+    """One job: its state, progress, metrics and checkpoints. To poll it costs least with `If-None-Match`."""
     with services.database.reading() as session:
-        return describe_jobs(session, services.settings, [jobs.get_job(session, caller, job_id)])[0]
+        [job] = describe_jobs(session, services.settings, [jobs.read_job(session, caller, job_id)])
+    return answer_json(job.model_dump_json().encode(), if_none_match)
 
 
 @router.get(
@@ -245,10 +254,14 @@ def list_checkpoints_of_job(
         return ListRead[CheckpointRead].of(describe_checkpoints(session, page.items), has_more=page.has_more)
 
 
-def describe_jobs(session: Session, settings: Settings, rows: list[Job]) -> list[JobRead]:
+def describe_jobs(session: Session, settings: Settings, rows: Sequence[Job | JobRow]) -> list[JobRead]:
     """Jobs as clients see them, by a few queries for any number of them."""
     changes = list_state_changes(session, [job.id for job in rows])
     owners = {job.owner for job in rows if job.state == JobState.QUEUED.value}  # the others wait for nothing
     outlook = get_outlook(session, owners, settings.max_running_per_owner) if owners else Outlook(0.0, 0, None, {})
     positions = find_positions(session, rows, outlook)
-    return [JobRead.of(job, changes[job.id], outlook=outlook, position=positions.get(job.id)) for job in rows]
+
+    def history(job: Job | JobRow) -> list[StateChange]:  # no change that came after the row was read
+        return [change for change in changes[job.id] if change.seq <= job.event_seq]
+
+    return [JobRead.of(job, history(job), outlook=outlook, position=positions.get(job.id)) for job in rows]

@@ -42,6 +42,7 @@ class MetricsRead(BaseModel):
 @router.get(
     "/{job_id}/metrics",
     summary="Get a job's series",
+    response_model=MetricsRead,
     responses=errors.responses(JobNotFound, InvalidRequest, DatabaseUnavailable),
 )
 def get_job_metrics(
@@ -50,24 +51,26 @@ def get_job_metrics(
     caller: CallerDep,
     after: Annotated[int, Query(ge=-1, le=MAX_STEP, description="`last_step` of the answer before.")] = -1,
     max_points: Annotated[int, Query(ge=MIN_POINTS, le=5000, description="Points of each series at most.")] = 500,
-) -> MetricsRead:
+) -> Response:
     """Loss, learning rate and speed by step; losses and accuracies by epoch. What is not a number is null.
 
-    Longer series are thinned evenly; the first, the last and the best points (lowest losses, highest `val_top1`) stay.
+    Longer series are thinned evenly by step; the first, the last and the best points (lowest losses, highest
+    `val_top1`) stay.
     An epoch's point may come after the interval's of the same step, so that those of the step `after` come once more.
     """
     with services.database.reading() as session:
-        jobs.get_job(session, caller, job_id)
-        by_step, steps = read_thinned(session, job_id, "interval", since=after + 1, max_points=max_points)
-        by_epoch, epochs = read_thinned(session, job_id, "epoch", since=max(0, after), max_points=max_points)
+        jobs.read_job(session, caller, job_id)
+        by_step, more_steps = read_thinned(session, job_id, "interval", since=after + 1, max_points=max_points)
+        by_epoch, more_epochs = read_thinned(session, job_id, "epoch", since=max(0, after), max_points=max_points)
     newest = [points[-1]["step"] for points in (by_step, by_epoch) if points]
-    return MetricsRead(
+    found = MetricsRead(
         job=job_id,
         by_step=[finite(point) for point in by_step],
         by_epoch=[finite(point) for point in by_epoch],
         last_step=max(newest, default=None),
-        thinned=(steps, epochs) != (len(by_step), len(by_epoch)),
+        thinned=more_steps or more_epochs,
     )
+    return Response(found.model_dump_json(), media_type="application/json")
 
 
 @router.get(

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from trainyard.events import StateChange as Change
 from trainyard.json_values import finite
 from trainyard.retries import MAX_RUNTIME_S
-from trainyard.states import ShownState
-from trainyard.tables import Checkpoint, Job, JobEvent
+from trainyard.states import Desired, JobState, ShownState, shown_state
+from trainyard.tables import Checkpoint, Job, JobRow
 from trainyard.waiting import Outlook, WaitsFor
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -187,23 +188,23 @@ class JobRead(BaseModel):
     """Where to go from here."""
 
     @classmethod
-    def of(cls, job: Job, changes: Iterable[JobEvent], *, outlook: Outlook, position: int | None) -> Self:
+    def of(cls, job: Job | JobRow, changes: Iterable[Change], *, outlook: Outlook, position: int | None) -> Self:
         """The job as clients see it.
 
         Args:
-            job: with its dataset loaded.
-            changes: its state events, oldest first.
+            job: as it was read.
+            changes: of its state, oldest first.
             outlook: how things stand for its owner.
             position: in the queue.
         """
         return cls(
             id=job.id,
             name=job.name,
-            state=job.shown_state,
+            state=shown_state(JobState(job.state), Desired(job.desired)),
             state_reason=job.state_reason,
             state_history=[
-                StateChange(state=ShownState(event.state), at=to_time(event.at), reason=event.reason)
-                for event in changes
+                StateChange(state=ShownState(change.state), at=to_time(change.at), reason=change.reason)
+                for change in changes
             ],
             dataset=job.dataset_id,
             recipe=job.recipe,
@@ -338,7 +339,7 @@ def to_time_or_none(seconds: float | None) -> datetime | None:
     return None if seconds is None else to_time(seconds)
 
 
-def _progress(job: Job) -> Progress:
+def _progress(job: Job | JobRow) -> Progress:
     reported: dict[str, Any] = finite(job.progress or {})
     return Progress(
         epoch=reported.get("epoch") or 0,

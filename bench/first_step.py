@@ -1,16 +1,17 @@
 """How long a job waits for its first step on an idle yard, and how long a fresh yard takes to get ready.
 
-    .venv/bin/python bench/first_step.py [JOBS]
+    .venv/bin/python bench/first_step.py [JOBS] [--warm-up 8]
 
 Starts a yard in a temporary folder and sends one-epoch jobs one after the other, each once the trainer for the next
-one has had time to warm up. Prints seconds from a job's commit to the end of
-its first optimiser step, by the database's clock.
+one has had time to warm up; `--warm-up 0` sends each as soon as the one before has ended, so that some find no warm
+trainer: the baseline. Prints seconds from a job's commit to the end of its first optimiser step, by the database's
+clock.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -23,22 +24,26 @@ from trainyard.settings import Settings
 from trainyard.tables import Job, JobEvent
 from trainyard.yard import Yard
 
-WARM_UP_S = 8.0
 
-
-def main(num_jobs: int) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("jobs", type=int, nargs="?", default=30, help="how many (default 30)")
+    parser.add_argument("--warm-up", type=float, default=8.0, help="seconds before each job (default 8)")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         settings = Settings(data_dir=Path(folder), port=0, admin_key=None, redis_url=None, database_url=None)
         with Yard(settings) as yard, Client(yard.url) as client:
-            print(f"fresh folder to ready: {time.monotonic() - began:.2f} s")
-            for _ in range(num_jobs):
-                time.sleep(WARM_UP_S)
+            print(f"fresh folder to ready: {time.monotonic() - began:.2f} s", flush=True)
+            for _ in range(given.jobs):
+                time.sleep(given.warm_up)
                 job = client.create_job("digits", overrides={"epochs": 1})
                 client.wait(job["id"], timeout_s=120)
             waits = _list_waits(Database(settings.sqlalchemy_url))
     print(f"POST to first step, {len(waits)} jobs: {' '.join(f'{wait:.2f}' for wait in waits)} s")
-    print(f"median {statistics.median(waits):.2f} s, worst {max(waits):.2f} s")
+    if len(waits) > 1:
+        p95 = statistics.quantiles(waits, n=20, method="inclusive")[18]
+        print(f"p50 {statistics.median(waits):.2f} s, p95 {p95:.2f} s, worst {max(waits):.2f} s")
 
 
 def _list_waits(database: Database) -> list[float]:
@@ -53,4 +58,4 @@ def _list_waits(database: Database) -> list[float]:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 6)
+    main()

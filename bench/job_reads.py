@@ -1,45 +1,72 @@
-"""How long a job and a page of jobs take to read, with 1,000 and with 100,000 jobs in the table.
+"""How long a job, pages of jobs and pages of the queue take to read, with 1,000 and with 100,000 jobs in the table.
 
-    .venv/bin/python -m bench.job_reads [REQUESTS]
+    .venv/bin/python -m bench.job_reads [--requests 200] [--sizes 1000 100000] [--database-url URL]
 
-Starts an API on a temporary SQLite folder and asks it over one connection; every second job has ended, one in a hundred
-runs, one in a thousand has the metadata that is looked for. Prints milliseconds: median and 99th percentile.
+Starts an API on a temporary SQLite folder, or on the empty PostgreSQL database that is named, and asks it over one
+connection. Of the jobs one in a hundred runs, one in three waits, the others have ended; one in a thousand has the
+metadata that is looked for. Prints milliseconds, median and 99th percentile. The baseline of each request is the same
+at the smaller size: what does not grow with the table is flat.
 """
 
 from __future__ import annotations
 
+import argparse
 import http.client
-import random
 import statistics
-import sys
 import time
+from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 
+from alexnet_core.recipes import get_recipe
 from bench.serving import serving_api
 from trainyard.database import Database
-from trainyard.tables import Job, JobEvent
+from trainyard.labels import digest_of
+from trainyard.tables import Job, JobEvent, JobLabel
 
-SIZES = (1_000, 100_000)
+CONFIG = get_recipe("quick").config.model_dump(mode="json")
 
 
-def main(requests: int) -> None:
-    with serving_api() as (_, port, database):
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=200, help="of each kind (default 200)")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 100_000], help="jobs in the table, rising")
+    parser.add_argument("--database-url", help="an empty PostgreSQL database; default: SQLite in a temporary folder")
+    given = parser.parse_args()
+    with serving_api(given.database_url) as (_, port, database):
         filled = 0
-        for size in SIZES:
+        for size in given.sizes:
             _fill(database, filled, size)
             filled = size
             print(f"{size} jobs")
-            for path in _paths(size):
-                _measure(port, path, requests)
+            for name, path in _requests(size):
+                _measure(port, name, path, given.requests)
 
 
-def _paths(size: int) -> list[str]:
-    lists = ["", "?state=running", "?state=succeeded", "?state=paused", "?dataset=digits", "?metadata[team]=rare"]
-    return [f"/jobs/{_id_of(random.randrange(size // 200) * 200)}", *(f"/jobs{query}" for query in lists)]
+def _requests(size: int) -> list[tuple[str, str]]:
+    deep = size // 2
+    middle_queued = next(number for number in range(deep, size) if _state_of(number) == "queued")
+    filters = ["state=running", "state=succeeded", "state=paused", "dataset=digits", "dataset=mnist"]
+    labels = ["metadata[team]=rare", "metadata[team]=rare&state=running", "metadata[team]=rare&state=paused"]
+    return [
+        (
+            "GET /jobs/{id}, ended",
+            f"/jobs/{_id_of(size // 2 * 2 - 1 if _state_of(size - 1) != 'queued' else size - 2)}",
+        ),
+        (
+            "GET /jobs/{id}, queued, the next",
+            f"/jobs/{_id_of(next(n for n in range(size) if _state_of(n) == 'queued'))}",
+        ),
+        ("GET /jobs/{id}, queued, in the middle", f"/jobs/{_id_of(middle_queued)}"),
+        ("GET /jobs", "/jobs"),
+        ("GET /jobs, half of it passed", f"/jobs?after={_id_of(deep)}"),
+        *((f"GET /jobs?{query}", f"/jobs?{query}") for query in [*filters, *labels]),
+        ("GET /queue", "/queue"),
+        ("GET /queue, half of it passed", f"/queue?after={_id_of(middle_queued)}"),
+    ]
 
 
-def _measure(port: int, path: str, requests: int) -> None:
+def _measure(port: int, name: str, path: str, requests: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port)
     took = []
     for _ in range(requests):
@@ -50,11 +77,15 @@ def _measure(port: int, path: str, requests: int) -> None:
         took.append(1000 * (time.perf_counter() - began))
         assert answer.status == 200, path
     cuts = statistics.quantiles(took, n=100)
-    print(f"  {path:60} p50 {cuts[49]:7.1f}  p99 {cuts[98]:7.1f}")
+    print(f"  {name:42} p50 {cuts[49]:7.1f}  p99 {cuts[98]:7.1f}", flush=True)
 
 
 def _id_of(number: int) -> str:
     return f"job_{number:026d}"
+
+
+def _state_of(number: int) -> str:
+    return "running" if number % 100 == 0 else ("queued", "succeeded", "failed")[number % 3]
 
 
 def _fill(database: Database, begin: int, end: int) -> None:
@@ -62,23 +93,35 @@ def _fill(database: Database, begin: int, end: int) -> None:
         for first in range(begin, end, 5000):
             numbers = range(first, min(end, first + 5000))
             session.execute(insert(Job), [_row_of(number) for number in numbers])
+            session.execute(insert(JobLabel), [_label_of(number) for number in numbers])
             session.execute(insert(JobEvent), [_event_of(number) for number in numbers])
+    if database.engine.dialect.name == "postgresql":  # as autovacuum would in a moment
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM ANALYZE"))
 
 
-def _row_of(number: int) -> dict[str, object]:
-    at = 1.7e9 + number
-    state = "running" if number % 100 == 0 else "succeeded" if number % 2 else "failed"
-    running = state == "running"
+def _team_of(number: int) -> str:
+    return "rare" if number % 1000 == 0 else "vision"
+
+
+def _row_of(number: int) -> dict[str, Any]:
+    at, state = 1.7e9 + number, _state_of(number)
+    running, waits = state == "running", state == "queued"
     return {
-        "id": _id_of(number), "owner": "local", "dataset_id": "ds_digits", "recipe": "quick", "config": {"epochs": 3},
-        "seed": 1, "labels": {"team": "rare" if number % 1000 == 0 else "vision"}, "state": state, "desired": "run",
-        "not_before": 0.0, "max_failures": 3, "event_seq": 1, "created_at": at, "queued_at": at, "started_at": at,
-        "finished_at": None if running else at, "lease_owner": "wrk_bench" if running else None,
+        "id": _id_of(number), "owner": "local", "dataset_id": "ds_digits", "recipe": "quick", "config": CONFIG,
+        "seed": 1, "labels": {"team": _team_of(number)}, "state": state, "desired": "run", "not_before": 0.0,
+        "max_failures": 3, "event_seq": 1, "created_at": at, "queued_at": at, "started_at": None if waits else at,
+        "finished_at": None if running or waits else at, "lease_owner": "wrk_bench" if running else None,
         "lease_expires_at": 4e9 if running else None,
     }  # fmt: skip
 
 
-def _event_of(number: int) -> dict[str, object]:
+def _label_of(number: int) -> dict[str, Any]:
+    digest = digest_of("team", _team_of(number))
+    return {"job_id": _id_of(number), "digest": digest, "owner": "local", "created_at": 1.7e9 + number}
+
+
+def _event_of(number: int) -> dict[str, Any]:
     return {
         "job_id": _id_of(number), "seq": 1, "at": 1.7e9, "type": "state", "state": "queued", "reason": "submitted",
         "lease_epoch": 0, "data": {},
@@ -86,4 +129,4 @@ def _event_of(number: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
+    main()

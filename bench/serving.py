@@ -19,17 +19,26 @@ IMPORTS_S = 8.0  # torch is imported in the background after the API is ready
 
 
 @contextmanager
-def serving_api() -> Iterator[tuple[subprocess.Popen[bytes], int, Database]]:
-    """An API on a temporary SQLite folder: its process, its port and its books; gone at the block's end."""
+def serving_api(
+    database_url: str | None = None, *, redis_url: str | None = None
+) -> Iterator[tuple[subprocess.Popen[bytes], int, Database]]:
+    """An API on a temporary folder: its process, its port and its books; gone at the block's end.
+
+    Args:
+        database_url: an empty PostgreSQL database; None: SQLite in the folder.
+        redis_url: a queue that it rings; None: it rings nobody.
+    """
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
         environment = os.environ | {"TRAINYARD_DATA_DIR": folder, "TRAINYARD_PORT": str(port)}
+        environment |= {"TRAINYARD_DATABASE_URL": database_url} if database_url else {}
+        environment |= {"TRAINYARD_REDIS_URL": redis_url} if redis_url else {}
         subprocess.run([sys.executable, "-m", "trainyard", "migrate"], env=environment, check=True)
         api = subprocess.Popen([sys.executable, "-m", "api"], env=environment, stderr=subprocess.DEVNULL)
         try:
             _wait_until_ready(port)
             time.sleep(IMPORTS_S)
-            yield api, port, Database(f"sqlite:///{Path(folder) / 'trainyard.db'}")
+            yield api, port, Database(database_url or f"sqlite:///{Path(folder) / 'trainyard.db'}")
         finally:
             api.terminate()
             api.wait(30)

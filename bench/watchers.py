@@ -1,23 +1,29 @@
-"""What watchers cost the API: CPU seconds a second of its process, with event streams and with pollers.
+"""What watchers cost the API: CPU seconds a second of its process, with event streams and with clients that ask.
 
-    .venv/bin/python -m bench.watchers [SECONDS]
+    .venv/bin/python -m bench.watchers [--clients 500] [--seconds 8]
 
-Starts an API on a temporary SQLite folder with 500 running jobs, each watched by one stream at most, while this process
-writes five events a second to jobs drawn at random; nothing trains. Then 500 clients ask for their job once a second
-instead. Prints for each the CPU that the API process used, and how many events arrived.
+Starts an API on a temporary SQLite folder with as many running jobs as clients, each watched by one client at most,
+while this process writes five events a second to jobs drawn at random; nothing trains. The contenders, one after the
+other: nobody; event streams; clients that ask for their job once a second, plainly and with `If-None-Match`; the same
+while the progress of every job is another every second, so that no answer may be a 304; the same where all jobs wait
+in the queue. The floor is clients that ask `/healthz` once a second: an answer with nothing in it.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import random
-import sys
 import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import update
 
+from alexnet_core.recipes import get_recipe
 from bench.serving import serving_api
 from trainyard import datasets, jobs
 from trainyard.database import Database, now
@@ -25,15 +31,20 @@ from trainyard.events import EventType, append_event
 from trainyard.jobs import NewJob
 from trainyard.tables import Job
 
-NUM_JOBS, EVENTS_PER_S = 500, 5
+EVENTS_PER_S = 5
 SETTLE_S = 4.0
+
+Client = Callable[[str], Coroutine[Any, Any, None]]
 
 
 class Crowd:
-    """Clients of one kind against one API; `seen` counts events or answers."""
+    """Clients of one kind against one API."""
 
     def __init__(self, port: int) -> None:
-        self._port, self.seen = port, 0
+        self._port = port
+        self.seen = 0  #: events, or answers
+        self.unchanged = 0  #: of the answers: those of status 304
+        self.waits: list[float] = []  #: for the answers, in seconds
 
     async def watch(self, job_id: str) -> None:
         """Read a stream for ever."""
@@ -42,43 +53,101 @@ class Crowd:
         while line := await reader.readline():
             self.seen += line.startswith(b"data: ")
 
-    async def poll(self, job_id: str) -> None:
+    async def ask(self, job_id: str) -> None:
         """Ask for the job once a second, over one connection."""
+        await self._ask(f"/jobs/{job_id}", with_tag=False)
+
+    async def ask_with_tag(self, job_id: str) -> None:
+        """The same with the tag of the answer before."""
+        await self._ask(f"/jobs/{job_id}", with_tag=True)
+
+    async def ask_for_nothing(self, _: str) -> None:
+        """Ask whether the API lives."""
+        await self._ask("/healthz", with_tag=False)
+
+    async def _ask(self, path: str, *, with_tag: bool) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         await asyncio.sleep(random.random())
+        tag = ""
         while True:
             asked = time.monotonic()
-            writer.write(f"GET /jobs/{job_id} HTTP/1.1\r\nHost: b\r\n\r\n".encode())
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-            await reader.readexactly(length)
-            self.seen += head.startswith(b"HTTP/1.1 200")
+            known = f"If-None-Match: {tag}\r\n" if tag and with_tag else ""
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: b\r\n{known}\r\n".encode())
+            status, _, head = (await reader.readuntil(b"\r\n\r\n")).decode().partition("\r\n")
+            headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n") if line)
+            await reader.readexactly(int(headers.get("content-length", 0)))
+            assert status.split()[1] in {"200", "304"}, status
+            tag = headers.get("etag", "")
+            self.seen, self.unchanged = self.seen + 1, self.unchanged + (status.split()[1] == "304")
+            self.waits.append(time.monotonic() - asked)
             await asyncio.sleep(max(0.0, asked + 1 - time.monotonic()))
 
 
-def main(seconds: float) -> None:
+@dataclass(frozen=True)
+class Contender:
+    """One row of the table."""
+
+    name: str
+    client: Callable[[Crowd], Client] | None
+    share: float = 1.0  #: of the clients
+    prepare: Callable[[Database], None] | None = None  #: before it
+    busy: bool = False  #: every job's progress is another every second
+
+
+CONTENDERS = [
+    Contender("nobody", None, 0),
+    Contender("event streams, a fifth", lambda crowd: crowd.watch, 0.2),
+    Contender("event streams", lambda crowd: crowd.watch),
+    Contender("GET /healthz", lambda crowd: crowd.ask_for_nothing),
+    Contender("GET /jobs/{id}", lambda crowd: crowd.ask),
+    Contender("GET /jobs/{id}, If-None-Match", lambda crowd: crowd.ask_with_tag),
+    Contender("the same, all jobs change", lambda crowd: crowd.ask_with_tag, busy=True),
+    Contender("the same, all jobs queued", lambda crowd: crowd.ask_with_tag, prepare=lambda books: _queue(books)),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=500, help="how many watch (default 500)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement (default 8)")
+    given = parser.parse_args()
+    print(f"{'watchers':32} {'number':>6} {'CPU s/s':>8} {'received/s':>10} {'304':>5} {'p50 ms':>7} {'p99 ms':>7}")
     with serving_api() as (api, port, database):
-        asyncio.run(_measure(api.pid, port, database, _fill(database), seconds))
+        asyncio.run(_measure_all(api.pid, port, database, given.clients, given.seconds))
 
 
-async def _measure(pid: int, port: int, database: Database, job_ids: list[str], seconds: float) -> None:
+async def _measure_all(pid: int, port: int, database: Database, clients: int, seconds: float) -> None:
+    job_ids = _fill(database, clients)
     driver = asyncio.create_task(_write_events(database, job_ids))
-    for kind, count in (("streams", 0), ("streams", 100), ("streams", 500), ("pollers", 500)):
-        crowd = Crowd(port)
-        client = crowd.watch if kind == "streams" else crowd.poll
-        tasks = [asyncio.create_task(client(job_id)) for job_id in job_ids[:count]]
-        await asyncio.sleep(SETTLE_S)
-        seen, used, began = crowd.seen, _cpu_s(pid), time.monotonic()
-        await asyncio.sleep(seconds)
-        took = time.monotonic() - began
-        cpu, rate = (_cpu_s(pid) - used) / took, (crowd.seen - seen) / took
-        print(
-            f"{count:4} {kind}: {cpu:.3f} CPU s a second, {rate:.1f} {'events' if kind == 'streams' else 'answers'}/s"
-        )
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    for contender in CONTENDERS:
+        if contender.prepare is not None:
+            contender.prepare(database)
+        trainers = asyncio.create_task(_write_progress(database)) if contender.busy else None
+        await _measure(contender, pid, port, job_ids[: round(clients * contender.share)], seconds)
+        if trainers is not None:
+            trainers.cancel()
     driver.cancel()
+
+
+async def _measure(contender: Contender, pid: int, port: int, job_ids: list[str], seconds: float) -> None:
+    crowd = Crowd(port)
+    tasks = [asyncio.create_task(contender.client(crowd)(job_id)) for job_id in job_ids if contender.client]
+    await asyncio.sleep(SETTLE_S)
+    crowd.seen = crowd.unchanged = 0
+    crowd.waits.clear()
+    used, began = _cpu_s(pid), time.monotonic()
+    await asyncio.sleep(seconds)
+    took = time.monotonic() - began
+    cpu, rate = (_cpu_s(pid) - used) / took, crowd.seen / took
+    waits = sorted(crowd.waits) or [0.0]
+    p50, p99 = (1000 * waits[int(share * (len(waits) - 1))] for share in (0.5, 0.99))
+    unchanged = f"{crowd.unchanged / crowd.seen:5.0%}" if crowd.seen else ""
+    print(
+        f"{contender.name:32} {len(tasks):6} {cpu:8.3f} {rate:10.1f} {unchanged:>5} {p50:7.1f} {p99:7.1f}", flush=True
+    )
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _write_events(database: Database, job_ids: list[str]) -> None:
@@ -91,14 +160,32 @@ async def _write_events(database: Database, job_ids: list[str]) -> None:
         await asyncio.sleep(1 / EVENTS_PER_S)
 
 
-def _fill(database: Database) -> list[str]:
+async def _write_progress(database: Database) -> None:
+    step = 0
+
+    def write() -> None:
+        with database.writing() as session:
+            session.execute(update(Job).values(progress={"step": step, "epoch": 0, "fraction": step / 1e6}))
+
+    while True:
+        step += 1
+        await asyncio.to_thread(write)
+        await asyncio.sleep(1)
+
+
+def _fill(database: Database, count: int) -> list[str]:
     with database.writing() as session:
         dataset = datasets.get_dataset(session, "local", "digits")
-        new = NewJob(recipe="quick", config={"epochs": 3}, seed=1, max_failures=3)
-        job_ids = [jobs.submit(session, "local", dataset, new).id for _ in range(NUM_JOBS)]
+        new = NewJob(recipe="quick", config=get_recipe("quick").config.model_dump(mode="json"), seed=1, max_failures=3)
+        job_ids = [jobs.submit(session, "local", dataset, new).id for _ in range(count)]
         running = {"state": "running", "lease_owner": "wrk_bench", "lease_epoch": 1, "lease_expires_at": now() + 86400}
         session.execute(update(Job).values(running))
     return job_ids
+
+
+def _queue(database: Database) -> None:
+    with database.writing() as session:
+        session.execute(update(Job).values(state="queued", lease_owner=None, lease_expires_at=None))
 
 
 def _cpu_s(pid: int) -> float:
@@ -107,4 +194,4 @@ def _cpu_s(pid: int) -> float:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 8.0)
+    main()

@@ -175,8 +175,9 @@ class Client:
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         seen: Any = None
+        job, tag = dict[str, Any](), ""
         while True:
-            job = self.get_job(job_id)
+            job, tag = self._get_job_if_changed(job_id, job, tag)
             if on_change is not None and (job["state"], job["progress"], job["metrics"]) != seen:
                 seen = (job["state"], job["progress"], job["metrics"])
                 on_change(job)
@@ -185,6 +186,15 @@ class Client:
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"job {job_id} is still {job['state']} after {timeout_s} s")
             time.sleep(poll_s)
+
+    def _get_job_if_changed(self, job_id: str, known: Json, tag: str) -> tuple[Json, str]:
+        """A job and its tag; what is known of it if the yard says that this is still true."""
+        answer = self._http.get(f"/jobs/{job_id}", headers={"If-None-Match": tag} if tag else {})
+        if answer.status_code == 304:
+            return known, tag
+        self._check(answer)
+        job: Json = answer.json()
+        return job, answer.headers.get("ETag", "")
 
     def predict(self, image: bytes, *, model: str = "latest", top_k: int = 5) -> Json:
         """Classify one image file."""

@@ -17,7 +17,7 @@ from trainyard.job_log import log_key
 from trainyard.retries import hold_job
 from trainyard.states import JobState
 from trainyard.storage import Storage
-from trainyard.tables import Alias, Checkpoint, IdempotencyKey, Job, JobEvent, JobMetric, Outbox, Removal
+from trainyard.tables import Alias, Checkpoint, IdempotencyKey, Job, JobEvent, JobLabel, JobMetric, Outbox, Removal
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def delete_job(session: Session, owner: str, job_id: str) -> list[str]:
     checkpoint_ids = list(session.scalars(held))
     _refuse_if_in_use(session, job_id, checkpoint_ids)
     session.execute(update(Job).where(Job.parent_id == job_id).values(parent_id=None))
-    for table in (JobMetric, JobEvent, IdempotencyKey, Outbox, Checkpoint):
+    for table in (JobMetric, JobEvent, JobLabel, IdempotencyKey, Outbox, Checkpoint):
         session.execute(delete(table).where(table.job_id == job_id))
     session.expunge_all()
     session.execute(delete(Job).where(Job.id == job_id))

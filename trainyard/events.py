@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from trainyard.database import now
@@ -23,6 +23,22 @@ class EventType(StrEnum):
     STARTED = "started"  #: a trainer is about to make its first step
     CHECKPOINT = "checkpoint"  #: a checkpoint was committed
     WARNING = "warning"  #: something to know; the job goes on
+
+
+class StateChange(NamedTuple):
+    """What an event of the type `state` tells."""
+
+    seq: int
+    state: str  #: the shown one
+    at: float
+    reason: str | None
+
+
+_STATE_CHANGES = (
+    select(JobEvent.job_id, JobEvent.seq, JobEvent.state, JobEvent.at, JobEvent.reason)
+    .where(JobEvent.job_id.in_(bindparam("job_ids", expanding=True)), JobEvent.type == EventType.STATE.value)
+    .order_by(JobEvent.job_id, JobEvent.seq)
+)
 
 
 def append_event(
@@ -65,16 +81,11 @@ def append_event(
     return int(seq)
 
 
-def list_state_changes(session: Session, job_ids: Iterable[str]) -> dict[str, list[JobEvent]]:
+def list_state_changes(session: Session, job_ids: Iterable[str]) -> dict[str, list[StateChange]]:
     """The state changes of several jobs, oldest first."""
-    changes: dict[str, list[JobEvent]] = {job_id: [] for job_id in job_ids}
-    query = (
-        select(JobEvent)
-        .where(JobEvent.job_id.in_(changes), JobEvent.type == EventType.STATE.value)
-        .order_by(JobEvent.job_id, JobEvent.seq)
-    )
-    for event in session.scalars(query):
-        changes[event.job_id].append(event)
+    changes: dict[str, list[StateChange]] = {job_id: [] for job_id in job_ids}
+    for job_id, seq, state, at, reason in session.connection().execute(_STATE_CHANGES, {"job_ids": list(changes)}):
+        changes[job_id].append(StateChange(seq, state, at, reason))
     return changes
 
 

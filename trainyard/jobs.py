@@ -6,18 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy import ColumnElement, bindparam, func, select, update
+from sqlalchemy.orm import Session, aliased, joinedload
 
 from trainyard.database import now, update_rows
 from trainyard.errors import IllegalTransition, InvalidRequest, JobNotFound
 from trainyard.events import EventType, append_event, has_event
 from trainyard.ids import has_form, new_id
-from trainyard.pages import Page, get_page
+from trainyard.labels import digest_of, label_rows
+from trainyard.pages import Page, newest_first, read_cursor
 from trainyard.states import MOVES, Desired, JobState, ShownState, stored_states
-from trainyard.tables import Dataset, Job, Outbox
+from trainyard.tables import Dataset, Job, JobLabel, JobRow, Outbox
 
 RESUMED = "resumed"  # the reason of the move that a resume makes
+
+_ROWS = select(*(column.label("labels") if column.name == "metadata" else column for column in Job.__table__.c))
+_ONE_ROW = _ROWS.where(Job.id == bindparam("job_id"), Job.owner == bindparam("owner"))
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ def submit(session: Session, owner: str, dataset: Dataset, new: NewJob) -> Job:
     )
     session.add(job)
     session.flush()
+    session.add_all(label_rows(job, new.metadata))
     append_event(session, job.id, EventType.STATE, reason="submitted")
     ring(session, job.id)
     return get_job(session, owner, job.id)
@@ -97,6 +102,20 @@ def get_job(session: Session, owner: str, job_id: str) -> Job:
     return job
 
 
+def read_job(session: Session, owner: str, job_id: str) -> JobRow:
+    """One job, to be shown: its columns alone, at a quarter of what `get_job` costs.
+
+    Raises:
+        JobNotFound: see `get_job`.
+    """
+    row = None
+    if has_form(job_id, "job"):
+        row = session.connection().execute(_ONE_ROW, {"job_id": job_id, "owner": owner}).one_or_none()
+    if row is None:
+        raise JobNotFound(f"there is no job {job_id!r}: `GET /jobs` lists yours", param="job_id")
+    return row
+
+
 def list_jobs(
     session: Session,
     owner: str,
@@ -106,13 +125,23 @@ def list_jobs(
     state: ShownState | None = None,
     dataset_id: str | None = None,
     metadata: dict[str, str] | None = None,
-) -> Page[Job]:
+) -> Page[JobRow]:
     """A page of the owner's jobs, newest first, those that match every filter given.
+
+    One filter costs by the length of the page alone; a second one looks through the jobs that match the first.
 
     Raises:
         InvalidRequest: no job can match, as a filter holds what can't be stored; or `after` names no job.
     """
-    query = select(Job).where(Job.owner == owner).options(joinedload(Job.dataset))
+    query, place = _ROWS.where(Job.owner == owner), (Job.created_at, Job.id)
+    for number, (key, value) in enumerate((metadata or {}).items()):
+        _check_texts("metadata", key, value)
+        label = aliased(JobLabel)
+        has_pair = (label.owner == owner) & (label.digest == digest_of(key, value))
+        if number == 0:  # its index has the order of the list
+            query, place = query.join(label, label.job_id == Job.id).where(has_pair), (label.created_at, label.job_id)
+        else:
+            query = query.where(select(label.job_id).where(has_pair, label.job_id == Job.id).exists())
     if state is not None:
         stored, desired = stored_states(state)
         query = query.where(Job.state == stored.value)
@@ -120,13 +149,10 @@ def list_jobs(
             query = query.where(Job.desired == desired.value)
     if dataset_id is not None:
         query = query.where(Job.dataset_id == dataset_id)
-    for key, value in (metadata or {}).items():
-        _check_texts("metadata", key, value)
-        if '"' in key:  # SQLite has no path to such a key
-            raise InvalidRequest(f"jobs can't be filtered by the metadata key {key!r}: it has a quote in it")
-        query = query.where(Job.labels[key].as_string() == value)
-    own = select(Job).where(Job.owner == owner)
-    return get_page(session, query, Job, limit=limit, after=after, visible=own)
+    own = select(Job.created_at, Job.id).where(Job.owner == owner)
+    last = None if after is None else read_cursor(session, own, Job.id, after)
+    rows = session.connection().execute(newest_first(query, place, last, limit)).all()
+    return Page(items=list(rows[:limit]), has_more=len(rows) > limit)
 
 
 def cancel(session: Session, owner: str, job_id: str) -> Job:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Select, and_, or_
+from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import Session
 
 from trainyard.errors import InvalidRequest
 
 Row = TypeVar("Row")
+
+Cursor = tuple[float, str]
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,42 @@ def get_page(
     Raises:
         InvalidRequest: `after` names no row of this list.
     """
-    if after is not None:
-        known = (query if visible is None else visible).where(table.id == after)
-        # PostgreSQL refuses a text with a NUL in it, both drivers a lone surrogate
-        last: Any = session.execute(known).scalar_one_or_none() if after.isprintable() else None
-        if last is None:
-            raise InvalidRequest(
-                f"there is nothing with id {after!r} in this list: take `last_id` of a page", param="after"
-            )
-        older = or_(table.created_at < last.created_at, and_(table.created_at == last.created_at, table.id < last.id))
-        query = query.where(older)
-    rows = session.scalars(query.order_by(table.created_at.desc(), table.id.desc()).limit(limit + 1)).all()
+    known = (query if visible is None else visible).with_only_columns(table.created_at, table.id)
+    last = None if after is None else read_cursor(session, known, table.id, after)
+    rows = session.scalars(newest_first(query, (table.created_at, table.id), last, limit)).all()
     return Page(items=list(rows[:limit]), has_more=len(rows) > limit)
+
+
+def read_cursor(session: Session, known: Select[Any, Any], column: Any, after: str) -> Cursor:
+    """Where the row stands that a page comes after.
+
+    Args:
+        session: any.
+        known: selects time and id of every row that may be named.
+        column: its id.
+        after: an id.
+
+    Raises:
+        InvalidRequest: `after` is not among them.
+    """
+    # PostgreSQL refuses a text with a NUL in it, both drivers a lone surrogate
+    last = session.execute(known.where(column == after)).one_or_none() if after.isprintable() else None
+    if last is None:
+        raise InvalidRequest(
+            f"there is nothing with id {after!r} in this list: take `last_id` of a page", param="after"
+        )
+    return last[0], last[1]
+
+
+def newest_first(query: Select[Any], place: tuple[Any, Any], last: Cursor | None, limit: int) -> Select[Any]:
+    """The rows of a page, and one more if there is a next page.
+
+    Args:
+        query: selects the rows of the list, unordered.
+        place: the columns of time and id; an index ends with them.
+        last: the last row of the page before; None: the first page.
+        limit: rows on the page at most.
+    """
+    if last is not None:
+        query = query.where(tuple_(*place) < tuple_(*last))
+    return query.order_by(place[0].desc(), place[1].desc()).limit(limit + 1)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Select, func, literal, select
 from sqlalchemy.orm import Session
 
 from trainyard.tables import JobMetric
@@ -44,10 +45,11 @@ def read_version(session: Session, job_id: str) -> tuple[tuple[Any, ...], ...]:
     return tuple(tuple(row) for row in session.execute(groups))
 
 
-def read_thinned(session: Session, job_id: str, kind: str, *, since: int, max_points: int) -> tuple[Points, int]:
-    """At most so many points of a series, evenly chosen by the database, so that a long one is never read whole.
+def read_thinned(session: Session, job_id: str, kind: str, *, since: int, max_points: int) -> tuple[Points, bool]:
+    """At most so many points of a series, however long it is; to choose them costs by their number alone.
 
-    The first, the last, and the best ones (lowest losses, highest `val_top1`) are always among them.
+    They lie evenly over the steps. The first, the last, and the best ones (lowest losses, highest `val_top1`) are
+    always among them.
 
     Args:
         session: any.
@@ -57,26 +59,37 @@ def read_thinned(session: Session, job_id: str, kind: str, *, since: int, max_po
         max_points: at least `MIN_POINTS`.
 
     Returns:
-        The points in the order of their steps, and how many there are unthinned.
+        The points in the order of their steps, and whether there are more.
     """
     assert max_points >= MIN_POINTS
-    wanted = (JobMetric.job_id == job_id, JobMetric.kind == kind, JobMetric.step >= since)
-    count, last = session.execute(select(func.count(), func.max(JobMetric.step)).where(*wanted)).one()
-    query = select(JobMetric.step, JobMetric.epoch, JobMetric.data).where(*wanted)
-    if count > max_points:
+    series = (JobMetric.job_id == job_id, JobMetric.kind == kind)
+    wanted = (*series, JobMetric.step >= since)
+    query = select(JobMetric.step, JobMetric.epoch, JobMetric.data).where(*wanted).order_by(JobMetric.step)
+    beyond = select(JobMetric.step).where(*wanted).order_by(JobMetric.step).offset(max_points).limit(1)
+    is_long = session.scalar(beyond) is not None
+    if is_long:
+        first, last = (session.scalar(select(end(JobMetric.step)).where(*wanted)) or 0 for end in (func.min, func.max))
         kept = {last} | {_find_best(session, wanted, name, best is max) for name, best in _BEST[kind]} - {None}
-        stride = -(-count // (max_points - len(kept)))
-        place = func.row_number().over(order_by=JobMetric.step)
-        numbered = select(JobMetric.step, place.label("place")).where(*wanted).subquery()
-        regular = select(numbered.c.step).where((numbered.c.place - 1) % stride == 0)
-        query = query.where(or_(JobMetric.step.in_(regular), JobMetric.step.in_(kept)))
-    rows = session.execute(query.order_by(JobMetric.step))
-    return [{"step": step, "epoch": epoch} | data for step, epoch, data in rows], count
+        kept |= set(session.scalars(_evenly(series, first, last, max_points - len(kept))))
+        query = query.where(JobMetric.step.in_(kept))
+    return [{"step": step, "epoch": epoch} | data for step, epoch, data in session.execute(query)], is_long
+
+
+def _evenly(series: tuple[ColumnElement[bool], ...], first: int, last: int, count: int) -> Select[int]:
+    """The points at or after each of so many steps that lie evenly from the first to the last: a search each."""
+    places = select(literal(0).label("number")).cte("places", recursive=True)
+    places = places.union_all(select(places.c.number + 1).where(places.c.number < count - 1))
+    place = first + places.c.number * literal(last - first, BigInteger) // count
+    # with a second bound on the step SQLite might take that one to begin its search at
+    nearest = select(func.min(JobMetric.step)).where(*series, JobMetric.step >= place).correlate(places)
+    return select(nearest.scalar_subquery()).select_from(places)
 
 
 def _find_best(session: Session, wanted: tuple[ColumnElement[bool], ...], name: str, highest: bool) -> int | None:
-    value = JobMetric.data[name].as_float()
-    query = select(JobMetric.step).where(*wanted, value.is_not(None))
+    value: ColumnElement[Any] = JobMetric.data[name].as_float()
+    if name == "train_loss":  # a series by step is long: this one is found by an index
+        value = JobMetric.train_loss.expression
+    query = select(JobMetric.step).where(*wanted, value >= -sys.float_info.max)
     # of several with the highest accuracy the one with the lowest loss: that is the job's best epoch
     order = [value.desc(), JobMetric.data["val_loss"].as_float().nulls_last()] if highest else [value]
     return session.scalar(query.order_by(*order, JobMetric.step).limit(1))

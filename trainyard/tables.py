@@ -4,6 +4,7 @@ belongs to somebody and is `local` where there are no keys.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from sqlalchemy import (
@@ -15,6 +16,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Row,
     String,
     UniqueConstraint,
 )
@@ -127,7 +129,9 @@ class Job(Base):
         CheckConstraint(
             "state NOT IN ('succeeded','failed','cancelled') OR finished_at IS NOT NULL", name="final_has_end"
         ),
-        Index(None, "owner", "created_at", "id"),
+        Index(None, "owner", "created_at", "id"),  # a list, newest first; the next two with a filter
+        Index(None, "owner", "state", "created_at", "id"),
+        Index(None, "owner", "dataset_id", "created_at", "id"),
         Index(None, "owner", "claim_number"),
     )
 
@@ -137,7 +141,24 @@ class Job(Base):
         return shown_state(JobState(self.state), Desired(self.desired))
 
 
-Index("ix_jobs_turn", Job.state, Job.owner, Job.priority.desc(), Job.queued_at, Job.id)  # `waiting.in_turn`
+JobRow = Row[Any]  #: a job's columns alone, by the names of `Job`'s attributes: `jobs.read_job`, `jobs.list_jobs`
+
+Index(  # for `waiting.in_turn`, which reads nothing else of most jobs
+    "ix_jobs_turn", Job.state, Job.owner, Job.priority.desc(), Job.queued_at, Job.id, Job.not_before
+)
+
+
+class JobLabel(Base):
+    """A pair of a job's metadata, so that the jobs that have it are found without a look at the others."""
+
+    __tablename__ = "job_labels"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)  #: `labels.digest_of` key and value
+    owner: Mapped[str]  #: this and the next are the job's and never change
+    created_at: Mapped[float]
+
+    __table_args__ = (Index(None, "owner", "digest", "created_at", "job_id"),)
 
 
 class JobEvent(Base):
@@ -157,6 +178,11 @@ class JobEvent(Base):
     data: Mapped[dict[str, Any]]
 
 
+def _loss_of(context: Any) -> float | None:
+    loss = context.get_current_parameters()["data"].get("train_loss")
+    return float(loss) if isinstance(loss, int | float) and math.isfinite(loss) else None
+
+
 class JobMetric(Base):
     """One point of a job's series: `interval` every few steps, `epoch` at each epoch's end."""
 
@@ -169,6 +195,9 @@ class JobMetric(Base):
     lease_epoch: Mapped[int] = mapped_column(BigInteger)
     at: Mapped[float]
     data: Mapped[dict[str, Any]]
+    train_loss: Mapped[float | None] = mapped_column(default=_loss_of)  #: of `data`: the lowest is found by an index
+
+    __table_args__ = (Index(None, "job_id", "kind", "train_loss", "step"),)
 
 
 class Checkpoint(Base):

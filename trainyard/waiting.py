@@ -10,27 +10,30 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, select, true, tuple_
 from sqlalchemy.orm import Session, aliased
 
-from trainyard.database import read_clock
+from trainyard.database import now
 from trainyard.errors import InvalidRequest
 from trainyard.ids import has_form
 from trainyard.pages import Page
 from trainyard.states import JobState
-from trainyard.tables import Job
-from trainyard.workers import count_live
+from trainyard.tables import Job, JobRow
+from trainyard.workers import count_workers
 
 FIRST_FETCH = 50  # jobs of an owner read at once; doubled each time, so that a deep page costs no more than its depth
 POSITIONS_WITHIN = 1000  # a job further back is not told its position: counting so far would make every look slow
 
 _QUEUED = Job.state == JobState.QUEUED.value
+_ABOVE_ALL = 2**31 - 1  # a priority that no job has
+_IN_LINE = (Job.priority.desc(), Job.queued_at, Job.id)
 
 
 class WaitsFor(StrEnum):
@@ -69,9 +72,10 @@ class Outlook:
     moment: float  #: the database's clock
     num_workers: int  #: live ones
     max_running_per_owner: int | None
-    running: dict[str, int]  #: owner -> running jobs
+    running: dict[str, int]  #: owner -> running jobs; empty where there is no limit
+    sole_owner: str | None = None  #: whose jobs are all that is in the queue
 
-    def waits_for(self, job: Job) -> WaitsFor | None:
+    def waits_for(self, job: Job | JobRow) -> WaitsFor | None:
         """What a job waits for right now; None: it is not queued."""
         if job.state != JobState.QUEUED.value:
             return None
@@ -87,9 +91,19 @@ class Outlook:
 
 def get_outlook(session: Session, owners: Collection[str], max_running_per_owner: int | None) -> Outlook:
     """How things stand for the queued jobs of some owners."""
-    running = select(Job.owner, func.count()).where(Job.state == JobState.RUNNING.value, Job.owner.in_(owners))
-    counts = {owner: int(count) for owner, count in session.execute(running.group_by(Job.owner))}
-    return Outlook(read_clock(session), count_live(session), max_running_per_owner, counts)
+    moment, num_workers, first, last = session.connection().execute(_standing()).one()
+    counts: dict[str, int] = {}
+    if max_running_per_owner is not None:
+        running = select(Job.owner, func.count()).where(Job.state == JobState.RUNNING.value, Job.owner.in_(owners))
+        counts = {owner: int(count) for owner, count in session.execute(running.group_by(Job.owner))}
+    return Outlook(moment, num_workers, max_running_per_owner, counts, sole_owner=first if first == last else None)
+
+
+@cache
+def _standing() -> Select[Any]:
+    """The database's clock, the number of live workers, and the first and the last owner in the queue."""
+    ends = (select(end(Job.owner)).where(_QUEUED).scalar_subquery() for end in (func.min, func.max))
+    return select(now(), count_workers().scalar_subquery(), *ends)
 
 
 # --- the order ---
@@ -188,15 +202,23 @@ def _standings() -> Select[Any]:
 
 
 def _list_behind(session: Session, moment: float, turn: Turn, limit: int) -> list[Turn]:
-    """The jobs of the same owner that stand behind one."""
-    same_priority = and_(
-        Job.priority == turn.priority,
-        or_(Job.queued_at > turn.queued_at, and_(Job.queued_at == turn.queued_at, Job.id > turn.job_id)),
-    )
-    behind = or_(Job.priority < turn.priority, same_priority)
-    query = _turns().where(_QUEUED, Job.owner == turn.owner, Job.not_before <= moment, behind)
-    rows = session.execute(query.order_by(Job.priority.desc(), Job.queued_at, Job.id).limit(limit))
-    return [Turn(*row) for row in rows]
+    """The jobs of the same owner that stand behind one: those of its priority, then lower ones.
+
+    Two searches, as each begins at its place in the index; one for both would begin at the front.
+    """
+    of_owner = _turns().where(_QUEUED, Job.owner == turn.owner, Job.not_before <= moment)
+    found: list[Turn] = []
+    for behind in (_is_behind(turn), Job.priority < turn.priority):
+        query = of_owner.where(behind).order_by(*_IN_LINE).limit(limit - len(found))
+        found += [Turn(*row) for row in session.execute(query)]
+        if len(found) == limit:
+            break
+    return found
+
+
+def _is_behind(turn: Turn) -> ColumnElement[bool]:
+    place = tuple_(Job.queued_at, Job.id) > tuple_(turn.queued_at, turn.job_id)
+    return and_(Job.priority == turn.priority, place)
 
 
 def _turns() -> Select[str, str, int, float]:
@@ -209,9 +231,12 @@ def _turns() -> Select[str, str, int, float]:
 def walk(session: Session, moment: float, max_running_per_owner: int | None) -> Iterator[Turn]:
     """Every queued job: first those that may be claimed, then those beyond their owner's limit, then those not due."""
     yield from in_turn(session, moment, max_running_per_owner, beyond_limit=True)
+    yield from _list_not_due(session, moment)
+
+
+def _list_not_due(session: Session, moment: float) -> Iterator[Turn]:
     not_due = _turns().where(_QUEUED, Job.not_before > moment)
-    order = (Job.not_before, Job.priority.desc(), Job.queued_at, Job.id)
-    for row in session.execute(not_due.order_by(*order)):
+    for row in session.execute(not_due.order_by(Job.not_before, *_IN_LINE)):
         yield Turn(*row)
 
 
@@ -221,41 +246,98 @@ def list_queue(
     """A page of an owner's queued jobs, the next one to be claimed first.
 
     A cursor whose job has left the queue meanwhile means its front: what stood before it has most likely left too.
+    While jobs of several owners wait, a page costs by its depth, as they are counted from the front.
 
     Raises:
         InvalidRequest: `after` names no job of this owner.
     """
-    passed = after is None or not _is_queued(session, owner, after)
+    last = None if after is None else _find_queued(session, owner, after)
     outlook = get_outlook(session, [owner], max_running_per_owner)
-    places: dict[str, int] = {}
-    for position, turn in enumerate(walk(session, outlook.moment, max_running_per_owner), start=1):
-        if turn.owner == owner and passed:
-            places[turn.job_id] = position
-        passed = passed or turn.job_id == after
-        if len(places) > limit:
-            break
-    shown = list(places)[:limit]
+    if outlook.sole_owner == owner:
+        places = _walk_alone(session, outlook.moment, owner, last)
+    else:
+        places = _walk_among(session, outlook, owner, last)
+    positions = {turn.job_id: position for position, turn in islice(places, limit + 1)}
+    shown = list(positions)[:limit]
     jobs = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(shown)))}
     items = [
-        Waiting(jobs[job_id], places[job_id], waits_for)
+        Waiting(jobs[job_id], positions[job_id], waits_for)
         for job_id in shown
         if job_id in jobs and (waits_for := outlook.waits_for(jobs[job_id]))
     ]
-    return Page(items=items, has_more=len(places) > limit)
+    return Page(items=items, has_more=len(positions) > limit)
 
 
-def _is_queued(session: Session, owner: str, job_id: str) -> bool:
-    query = select(Job.state).where(Job.id == job_id, Job.owner == owner)
-    state = session.scalar(query) if has_form(job_id, "job") else None
-    if state is None:
+def _find_queued(session: Session, owner: str, job_id: str) -> Job | None:
+    """A job; None: it has left the queue."""
+    query = select(Job).where(Job.id == job_id, Job.owner == owner)
+    job = session.scalar(query) if has_form(job_id, "job") else None
+    if job is None:
         raise InvalidRequest(f"there is no job {job_id!r} of yours: take `last_id` of a page", param="after")
-    return state == JobState.QUEUED.value
+    return job if job.state == JobState.QUEUED.value else None
 
 
-def find_positions(session: Session, rows: Iterable[Job], outlook: Outlook) -> dict[str, int]:
+def _walk_among(session: Session, outlook: Outlook, owner: str, last: Job | None) -> Iterator[tuple[int, Turn]]:
+    """An owner's jobs behind one, with their positions, where others' wait too."""
+    passed = last is None
+    for position, turn in enumerate(walk(session, outlook.moment, outlook.max_running_per_owner), start=1):
+        if passed and turn.owner == owner:
+            yield position, turn
+        passed = passed or (last is not None and turn.job_id == last.id)
+
+
+def _walk_alone(session: Session, moment: float, owner: str, last: Job | None) -> Iterator[tuple[int, Turn]]:
+    """The same where nobody else's wait: what stands before is counted in the index and not read."""
+    if last is None or last.not_before <= moment:
+        position, head = 0, Turn("", owner, _ABOVE_ALL, 0.0)
+        if last is not None:
+            position = _count_due(session, moment, owner, ahead_of=last) + 1
+            head = Turn(last.id, owner, last.priority, last.queued_at)
+        for turn in _follow_line(session, moment, head):
+            position += 1
+            yield position, turn
+        last = None
+    else:
+        position = _count_due(session, moment, owner, ahead_of=None)
+    for turn in _list_not_due(session, moment):
+        position += 1
+        if last is None:
+            yield position, turn
+        elif turn.job_id == last.id:
+            last = None
+
+
+def _follow_line(session: Session, moment: float, turn: Turn) -> Iterator[Turn]:
+    """An owner's jobs behind one that may be claimed."""
+    fetch = FIRST_FETCH
+    while behind := _list_behind(session, moment, turn, fetch):
+        yield from behind
+        turn, fetch = behind[-1], 2 * fetch
+
+
+def _count_due(
+    session: Session, moment: float, owner: str, *, ahead_of: Job | JobRow | None, at_most: int | None = None
+) -> int:
+    """How many of an owner's jobs may be claimed, all of them or those before one; `at_most` ends the count there."""
+    parts: list[ColumnElement[bool]] = [true()]
+    if ahead_of is not None:
+        before = tuple_(Job.queued_at, Job.id) < tuple_(ahead_of.queued_at, ahead_of.id)
+        parts = [Job.priority > ahead_of.priority, and_(Job.priority == ahead_of.priority, before)]
+    count = 0
+    for part in parts:
+        line = select(Job.id).where(_QUEUED, Job.owner == owner, Job.not_before <= moment, part).limit(at_most)
+        count += session.connection().execute(select(func.count()).select_from(line.subquery())).scalar_one()
+    return count
+
+
+def find_positions(session: Session, rows: Sequence[Job | JobRow], outlook: Outlook) -> dict[str, int]:
     """The positions of queued jobs, from 1; a job that stands too far back is left out."""
-    wanted = {job.id for job in rows if job.state == JobState.QUEUED.value}
-    found: dict[str, int] = {}
+    queued = [job for job in rows if job.state == JobState.QUEUED.value]
+    if len(queued) == 1 and outlook.sole_owner is not None and queued[0].not_before <= outlook.moment:
+        [job] = queued
+        ahead = _count_due(session, outlook.moment, job.owner, ahead_of=job, at_most=POSITIONS_WITHIN)
+        return {job.id: ahead + 1} if ahead < POSITIONS_WITHIN else {}
+    wanted, found = {job.id for job in queued}, dict[str, int]()
     if not wanted:
         return found
     for position, turn in enumerate(walk(session, outlook.moment, outlook.max_running_per_owner), start=1):

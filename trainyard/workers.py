@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from trainyard import __version__
@@ -69,10 +69,15 @@ def mark_stopped(session: Session, worker_id: str) -> None:
 
 def count_live(session: Session, *, pid: int | None = None) -> int:
     """Workers that were seen just now and take jobs; with `pid`, only the one that is this process."""
-    query = select(func.count()).select_from(Worker).where(_is_live())
+    query = count_workers()
     if pid is not None:
         query = query.where(Worker.pid == pid)
     return int(session.scalar(query) or 0)
+
+
+def count_workers() -> Select[int]:
+    """The query of `count_live`."""
+    return select(func.count()).select_from(Worker).where(_is_live())
 
 
 def is_host_live(session: Session, host: str) -> bool:

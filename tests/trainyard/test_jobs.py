@@ -238,7 +238,7 @@ def test_a_strange_metadata_filter_finds_nothing(books: Database, key: str, valu
         assert jobs.list_jobs(session, "local", limit=9, metadata={key: value}).items == []
 
 
-@pytest.mark.parametrize(("key", "value"), [('a"b', "x"), ("a", "\x00"), ("\ud800", "x")])
+@pytest.mark.parametrize(("key", "value"), [("a", "\x00"), ("\ud800", "x")])
 def test_a_metadata_filter_that_a_database_can_not_take_is_refused(books: Database, key: str, value: str) -> None:
     with pytest.raises(InvalidRequest), books.reading() as session:
         jobs.list_jobs(session, "local", limit=9, metadata={key: value})

@@ -1,0 +1,52 @@
+"""Answers that a client need not read twice: a tag, and 304 for one who has the answer with that tag.
+
+What the tag is made of is read from the books for every request; nothing is kept, so nothing can be stale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+from fastapi import Header
+from starlette.responses import Response
+
+_TAG = re.compile(r'\*|"[^"]*"')
+
+IfNoneMatch = Annotated[
+    list[str] | None,
+    Header(alias="If-None-Match", description="The `ETag` of the answer before: 304 if it would be the same again."),
+]
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "As it was: nothing has changed since the answer with that `ETag`. No body."}
+}
+
+
+def answer_json(body: bytes, known: Iterable[str] | None) -> Response:
+    """A body with its tag, or 304 if the client has it.
+
+    Args:
+        body: JSON.
+        known: the `If-None-Match` lines of the request.
+    """
+    headers = tag_headers(body)
+    if is_known(headers, known):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def tag_headers(content: bytes) -> dict[str, str]:
+    """The headers by which a client may keep an answer but must ask before it uses it again.
+
+    Args:
+        content: another whenever the answer is another; the body itself, or what it is made of.
+    """
+    tag = hashlib.blake2b(content, digest_size=16).hexdigest()
+    return {"ETag": f'"{tag}"', "Cache-Control": "no-cache, private"}
+
+
+def is_known(headers: Mapping[str, str], known: Iterable[str] | None) -> bool:
+    """Whether a client has the answer with these headers; `W/` before a tag makes no difference for reading."""
+    return any(found.group() in {"*", headers["ETag"]} for line in known or () for found in _TAG.finditer(line))
