@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck
@@ -17,6 +16,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from pydantic import SecretStr
 from sqlalchemy import delete, select
 
 from api.app import create_app
@@ -51,16 +51,33 @@ class BrokenBell(SilentBell):
         raise QueueUnavailable("down")
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    settings = Settings(data_dir=tmp_path_factory.mktemp("machine"), relay_s=FAR_S, reaper_s=FAR_S, backoff_s=0)
+class NoRuntime(FakeRuntime):
+    """Without one the app loads nothing: it would find the files of our checkpoints gone, and say so at any moment."""
+
+    def start(self) -> None:
+        raise RuntimeError("there is no torch")
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    url = _create_database(request.getfixturevalue("postgres_url")) if request.param == "postgres" else None
+    folder = tmp_path_factory.mktemp("machine")
+    settings = Settings(data_dir=folder, database_url=url, relay_s=FAR_S, reaper_s=FAR_S, backoff_s=0)
     database = Database(settings.sqlalchemy_url)
     migrate(database)
-    app = create_app(settings, database=database, bell=SilentBell(), runtime=FakeRuntime())
+    app = create_app(settings, database=database, bell=SilentBell(), runtime=NoRuntime())
     served = Served(app, database, settings)
     yield served
     served.stop()
     database.close()
+
+
+def _create_database(server: str) -> SecretStr:
+    database = Database(server)
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("CREATE DATABASE machine")
+    database.close()
+    return SecretStr(server.rsplit("/", 1)[0] + "/machine")
 
 
 class Jobs(RuleBasedStateMachine):
@@ -290,5 +307,5 @@ def test_random_lives_of_jobs(served: Served) -> None:
 
 
 @pytest.mark.chaos
-def test_many_random_lives_of_jobs(served: Served, tmp_path: Path) -> None:
+def test_many_random_lives_of_jobs(served: Served) -> None:
     _pass(served, 200, 50)
