@@ -177,7 +177,7 @@ class Reports:
 
     def begin(self, ids: dict[str, Any]) -> None:
         """Say in every report from now on whose it is."""
-        self._ids, self._phase, self._lived_at = ids, "", -math.inf
+        self._ids, self._phase, self._lived_at = ids, "", time.monotonic()
 
     def send(self, kind: str, /, **values: Any) -> None:
         """Send one report."""

@@ -49,9 +49,10 @@ class Child:
         return json.loads(line) if line else None
 
     def read_attempt(self) -> Iterator[dict[str, Any]]:
-        """The reports up to the trainer's last word on its attempt, or to its end."""
+        """The reports up to the trainer's last word on its attempt, or to its end; without mere signs of life."""
         while (report := self.read()) is not None:
-            yield report
+            if report["type"] != "alive":
+                yield report
             if report["type"] in {"finished", "failed"}:
                 return
 

@@ -131,7 +131,7 @@ def test_an_idle_child_ends_with_its_worker_after_an_attempt_too(pack: Pack, tmp
 
 def test_a_long_validation_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     receive, send = os.pipe()
-    seconds = iter((0.0, 0.4, 1.1, 1.5, 2.2))
+    seconds = iter((0.0, 0.4, 1.1, 1.5, 2.2, 9.0))
     monkeypatch.setattr("alexnet_core.trainer.time.monotonic", lambda: next(seconds))
     monkeypatch.setattr(Commands, "_read", lambda self: None)
     hooks = ReportingHooks(Commands(), Reports(send))
