@@ -13,8 +13,9 @@ from alexnet_core.geometry import describe
 from api import errors
 from api.errors import BodyUnreadable, JsonInvalid
 from api.first_weights import check_first_weights
+from api.job_reader import describe_jobs
 from api.queries import JobPath
-from api.routes_jobs import KeyHeader, describe_jobs, submit_once
+from api.routes_jobs import KeyHeader, submit_once
 from api.schemas import JobRead, JobRetry
 from api.services import CallerDep, Services, ServicesDep
 from trainyard import datasets, deletion, jobs, retries

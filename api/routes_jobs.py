@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
@@ -14,6 +14,7 @@ from alexnet_core.recipes import resolve
 from api import errors
 from api.errors import BodyUnreadable, JsonInvalid
 from api.first_weights import check_first_weights
+from api.job_reader import describe_jobs
 from api.queries import AfterQuery, JobPath, LimitQuery
 from api.routes_checkpoints import describe_checkpoints
 from api.schemas import MAX_METADATA, CheckpointRead, JobCreate, JobRead, ListRead
@@ -34,12 +35,9 @@ from trainyard.errors import (
     TooLarge,
     UnknownRecipe,
 )
-from trainyard.events import StateChange, list_state_changes
 from trainyard.jobs import NewJob
-from trainyard.settings import Settings
-from trainyard.states import JobState, ShownState
-from trainyard.tables import Job, JobRow
-from trainyard.waiting import Outlook, find_positions, get_outlook
+from trainyard.states import ShownState
+from trainyard.tables import Job
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -233,11 +231,11 @@ def _metadata_filters(request: Request) -> dict[str, str]:
     response_model=JobRead,
     responses=errors.responses(JobNotFound, DatabaseUnavailable, success=NOT_MODIFIED),
 )
-def get_job(job_id: JobPath, services: ServicesDep, caller: CallerDep, if_none_match: IfNoneMatch = None) -> Response:
+async def get_job(
+    job_id: JobPath, services: ServicesDep, caller: CallerDep, if_none_match: IfNoneMatch = None
+) -> Response:
     """One job: its state, progress, metrics and checkpoints. To poll it costs least with `If-None-Match`."""
-    with services.database.reading() as session:
-        [job] = describe_jobs(session, services.settings, [jobs.read_job(session, caller, job_id)])
-    return answer_json(job.model_dump_json().encode(), if_none_match)
+    return answer_json(await services.jobs.read(caller, job_id), if_none_match)
 
 
 @router.get(
@@ -252,16 +250,3 @@ def list_checkpoints_of_job(
     with services.database.reading() as session:
         page = checkpoints.list_checkpoints(session, caller, job_id=job_id, limit=limit, after=after)
         return ListRead[CheckpointRead].of(describe_checkpoints(session, page.items), has_more=page.has_more)
-
-
-def describe_jobs(session: Session, settings: Settings, rows: Sequence[Job | JobRow]) -> list[JobRead]:
-    """Jobs as clients see them, by a few queries for any number of them."""
-    changes = list_state_changes(session, [job.id for job in rows])
-    owners = {job.owner for job in rows if job.state == JobState.QUEUED.value}  # the others wait for nothing
-    outlook = get_outlook(session, owners, settings.max_running_per_owner) if owners else Outlook(0.0, 0, None, {})
-    positions = find_positions(session, rows, outlook)
-
-    def history(job: Job | JobRow) -> list[StateChange]:  # no change that came after the row was read
-        return [change for change in changes[job.id] if change.seq <= job.event_seq]
-
-    return [JobRead.of(job, history(job), outlook=outlook, position=positions.get(job.id)) for job in rows]

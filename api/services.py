@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.event_stream import EventHub
+from api.job_reader import JobReader
 from api.serving import Engine
 from trainyard.database import Database
 from trainyard.reconciler import Reconciler
@@ -31,8 +32,10 @@ class Services:
     revision: str = field(default_factory=newest_revision)  #: of the tables, as this code needs them
 
     events: EventHub = field(init=False)
+    jobs: JobReader = field(init=False)
 
     def __post_init__(self) -> None:
+        self.jobs = JobReader(self.database, self.settings)
         self.events = EventHub(self.database, lambda: self.draining, max_streams=self.settings.max_streams)
 
 

@@ -7,6 +7,7 @@ can end a lease early or keep one alive.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -61,6 +62,7 @@ class Database:
                 one would hold its rows, and with them every claim, until it wakes.
         """
         self.engine = _build_engine(url, frozen_s)
+        self._writer = threading.Lock() if self.engine.dialect.name == "sqlite" else None
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -85,11 +87,27 @@ class Database:
         """
         with (
             _translated_errors(),
+            self._write_turn(),
             self.engine.connect().execution_options(**{_WRITE: True}) as connection,
             Session(connection, expire_on_commit=False) as session,
         ):
             yield session
             session.commit()
+
+    @contextmanager
+    def _write_turn(self) -> Iterator[None]:
+        """SQLite has one writer at a time, and who finds it locked sleeps up to a tenth of a second before the next
+        look, while others slip in. So the threads of this process wait for each other here.
+        """
+        if self._writer is None:
+            yield
+            return
+        if not self._writer.acquire(timeout=BUSY_TIMEOUT_MS / 1000):
+            raise DatabaseUnavailable
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     def ping(self) -> None:
         """Ask the database for an answer.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from trainyard.tables import Dataset, Job, JobLabel, JobRow, Outbox
 RESUMED = "resumed"  # the reason of the move that a resume makes
 
 _ROWS = select(*(column.label("labels") if column.name == "metadata" else column for column in Job.__table__.c))
-_ONE_ROW = _ROWS.where(Job.id == bindparam("job_id"), Job.owner == bindparam("owner"))
+_SOME_ROWS = _ROWS.where(Job.id.in_(bindparam("job_ids", expanding=True)), Job.owner == bindparam("owner"))
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def get_job(session: Session, owner: str, job_id: str) -> Job:
     if has_form(job_id, "job"):
         job = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
     if job is None:
-        raise JobNotFound(f"there is no job {job_id!r}: `GET /jobs` lists yours", param="job_id")
+        raise no_such_job(job_id)
     return job
 
 
@@ -108,12 +108,21 @@ def read_job(session: Session, owner: str, job_id: str) -> JobRow:
     Raises:
         JobNotFound: see `get_job`.
     """
-    row = None
-    if has_form(job_id, "job"):
-        row = session.connection().execute(_ONE_ROW, {"job_id": job_id, "owner": owner}).one_or_none()
-    if row is None:
-        raise JobNotFound(f"there is no job {job_id!r}: `GET /jobs` lists yours", param="job_id")
-    return row
+    rows = read_jobs(session, owner, [job_id])
+    if not rows:
+        raise no_such_job(job_id)
+    return rows[0]
+
+
+def read_jobs(session: Session, owner: str, job_ids: Iterable[str]) -> list[JobRow]:
+    """Several jobs, to be shown; those that are not there are left out."""
+    given = {"job_ids": [job_id for job_id in job_ids if has_form(job_id, "job")], "owner": owner}
+    return list(session.connection().execute(_SOME_ROWS, given))
+
+
+def no_such_job(job_id: str) -> JobNotFound:
+    """What is raised where a job is not there."""
+    return JobNotFound(f"there is no job {job_id!r}: `GET /jobs` lists yours", param="job_id")
 
 
 def list_jobs(

@@ -340,6 +340,12 @@ def find_positions(session: Session, rows: Sequence[Job | JobRow], outlook: Outl
     wanted, found = {job.id for job in queued}, dict[str, int]()
     if not wanted:
         return found
+    if outlook.sole_owner is not None:
+        line = select(Job.id).where(_QUEUED, Job.owner == outlook.sole_owner, Job.not_before <= outlook.moment)
+        ids = list(session.connection().execute(line.order_by(*_IN_LINE).limit(POSITIONS_WITHIN)).scalars())
+        if len(ids) < POSITIONS_WITHIN:
+            ids += [turn.job_id for turn in islice(_list_not_due(session, outlook.moment), POSITIONS_WITHIN - len(ids))]
+        return {job_id: position for position, job_id in enumerate(ids, start=1) if job_id in wanted}
     for position, turn in enumerate(walk(session, outlook.moment, outlook.max_running_per_owner), start=1):
         if turn.job_id in wanted:
             found[turn.job_id] = position

@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import JSON, delete, update
 
-from api.routes_jobs import describe_jobs
-from tests.api.served import Served, error_of
+from api.job_reader import JobReader, describe_jobs
+from tests.api.served import Served, error_of, wait_until
 from trainyard import jobs, leases, workers
 from trainyard.client import Client
 from trainyard.database import now
+from trainyard.errors import DatabaseUnavailable
 from trainyard.ids import new_id
 from trainyard.leases import Ending, Lease
 from trainyard.tables import Job, Worker
@@ -278,3 +280,47 @@ def _advance_after(served: Served, job_id: str, answers: list[tuple[int, int]]) 
         threading.Event().wait(0.001)
     with served.database.writing() as session:
         leases.heartbeat(session, Lease(job_id, 1, "wrk_test"), 60, progress={"step": 5})
+
+
+def test_whoever_asks_while_the_books_are_read_is_answered_by_the_next_read(served: Served) -> None:
+    """Of many who ask at once each gets its own job, as it stands after its question."""
+    made = [served.http.post("/jobs", json={"dataset": "digits"}).json()["id"] for _ in range(3)]
+    reader: JobReader = served.app.state.services.jobs
+    begun, go_on, sizes = threading.Event(), threading.Event(), []
+    read_all = reader._read_all
+
+    def read_slowly(questions: Any) -> Any:
+        sizes.append(len(questions))
+        answers = read_all(questions)
+        begun.set()
+        assert go_on.wait(60)
+        return answers
+
+    reader._read_all = read_slowly  # type: ignore[method-assign]
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(served.http.get, f"/jobs/{made[0]}")
+        assert begun.wait(60)
+        served.http.post(f"/jobs/{made[0]}/cancel").raise_for_status()  # after the first question was answered
+        later = [pool.submit(served.http.get, f"/jobs/{job_id}") for job_id in [*made, "job_nowhere"]]
+        wait_until(lambda: len(reader._asked) == 4, 60)
+        go_on.set()
+        assert first.result().json()["state"] == "queued"
+        *answers, missing = [answer.result() for answer in later]
+    assert [answer.json()["id"] for answer in answers] == made
+    assert [answer.json()["state"] for answer in answers] == ["cancelled", "queued", "queued"]
+    error_of(missing, 404, "job_not_found")
+    assert sizes == [1, 4]
+
+
+def test_a_read_that_fails_fails_for_those_who_asked_and_no_later_one(served: Served) -> None:
+    job_id = served.add_job()
+    reader: JobReader = served.app.state.services.jobs
+    read_all = reader._read_all
+
+    def fail(questions: Any) -> Any:
+        reader._read_all = read_all  # type: ignore[method-assign]
+        raise DatabaseUnavailable
+
+    reader._read_all = fail  # type: ignore[method-assign]
+    error_of(served.http.get(f"/jobs/{job_id}"), 503, "database_unavailable")
+    assert served.http.get(f"/jobs/{job_id}").status_code == 200
