@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 QUEUE_RETRY_S = 2.0
 MOST_RINGS = 100
 RELAY_STOP_S = 1.0  # a frozen queue can hold it for long; nothing is lost if it ends with the process
+SWEEP_STOP_S = 10.0  # a slow disk can hold it; what it did not remove it finds again
+
+Tick = tuple[float, Callable[[], object]]  # every so many seconds; what
 
 
 class Relay:
@@ -150,8 +153,8 @@ class Reconciler(threading.Thread):
         )
         garbage = Garbage(database, storage, grace_s=settings.garbage_grace_s)
         leftovers = Leftovers(database, storage, stale_s=settings.leftover_s)
-        self._slow: list[tuple[float, Callable[[], object]]] = [
-            (settings.reaper_s, reaper.tick),
+        self._reaps: list[Tick] = [(settings.reaper_s, reaper.tick)]
+        self._sweeps: list[Tick] = [
             (max(settings.reaper_s, settings.garbage_grace_s / 6), garbage.tick),
             (max(settings.reaper_s, settings.garbage_grace_s), leftovers.tick),
         ]
@@ -169,19 +172,25 @@ class Reconciler(threading.Thread):
     def run(self) -> None:
         """The thread's body; call it directly to run a reconciler alone.
 
-        The relay has a thread of its own: a frozen queue blocks it for many seconds, and a reaper that waited for it
-        would always be late and give dead workers grace for ever.
+        The reaper has this thread for itself: one that waited for a frozen queue or for a slow disk would be late again
+        and again, and give dead workers grace.
         """
         relay = threading.Thread(target=self._run_relay, name="relay", daemon=True)
+        sweeps = threading.Thread(target=self._repeat, args=(self._sweeps,), name="sweeps", daemon=True)
         relay.start()
-        due = [0.0 for _ in self._slow]
+        sweeps.start()
+        self._repeat(self._reaps)
+        relay.join(timeout=RELAY_STOP_S)
+        sweeps.join(timeout=SWEEP_STOP_S)
+
+    def _repeat(self, ticks: list[Tick]) -> None:
+        due = [0.0 for _ in ticks]
         while not self._stopped.is_set():
-            for index, (interval_s, tick) in enumerate(self._slow):
+            for index, (interval_s, tick) in enumerate(ticks):
                 if time.monotonic() >= due[index]:
                     due[index] = time.monotonic() + interval_s
                     self._guarded(tick)
             self._stopped.wait(max(0.01, min(due) - time.monotonic()))
-        relay.join(timeout=RELAY_STOP_S)
 
     def _run_relay(self) -> None:
         while not self._stopped.is_set():

@@ -140,6 +140,39 @@ def test_a_frozen_queue_does_not_hold_up_the_reaper(books: Database, tmp_path: P
     assert yb.look(books, job_id).state_reason == "lease_lost"
 
 
+class SlowSweep:
+    """Takes as long as a test wants it to."""
+
+    def __init__(self) -> None:
+        self.entered, self.done = threading.Event(), threading.Event()
+
+    def tick(self) -> None:
+        self.entered.set()
+        self.done.wait(60)
+
+
+def test_a_slow_sweep_does_not_hold_up_the_reaper(
+    books: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = yb.submit(books)
+    yb.claim(books)
+    sweep = SlowSweep()
+    monkeypatch.setattr("trainyard.reconciler.Garbage", lambda *args, **options: sweep)
+    reconciler = Reconciler(Settings(reaper_s=0.05), books, SilentBell(), LocalStorage(tmp_path))
+    reconciler.start()
+    try:
+        assert sweep.entered.wait(10)
+        yb.write(books, job_id, lease_expires_at=1.0, heartbeat_at=1.0)
+        deadline = time.monotonic() + 10
+        while yb.look(books, job_id).state == "running" and time.monotonic() < deadline:
+            time.sleep(0.02)
+        state_reason = yb.look(books, job_id).state_reason
+    finally:
+        sweep.done.set()
+        reconciler.stop()
+    assert state_reason == "lease_lost"
+
+
 def test_the_end_does_not_wait_for_a_frozen_queue(books: Database, tmp_path: Path) -> None:
     yb.submit(books)
     bell = FrozenBell()
