@@ -46,8 +46,8 @@ class SmallMapConv2d(nn.Conv2d):
         inputs = x_BCHW.to(dtype).permute(0, 2, 3, 1).reshape(batch, -1)
         blocks = _write_out(self.weight, height, width, dtype, self._spare)
         self._spare = None  # until this one's backward pass gives it back
-        outputs: Tensor = _WrittenOut.apply(inputs, self.weight, self.bias, blocks, self)
-        return outputs.view(batch, height, width, -1).permute(0, 3, 1, 2)
+        outputs_BOHW: Tensor = _WrittenOut.apply(inputs, self.weight, self.bias, blocks, self)
+        return outputs_BOHW
 
     def give_back(self, blocks: Tensor) -> None:
         """Take a matrix that nobody needs any more for the next step."""
@@ -62,23 +62,30 @@ class SmallMapConv2d(nn.Conv2d):
 
 
 class _WrittenOut(torch.autograd.Function):
-    """From all inputs of an image (B, H W C) to all its outputs (B, H W O), and the gradients."""
+    """From all inputs of an image (B, H W C) to its outputs (B, O, H, W), channels-last, and the gradients.
+
+    The output is no view: what follows may write over it, which autograd makes slow for views.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, inputs: Tensor, kernel_OCKK: Tensor, bias_O: Tensor | None, blocks: Tensor, layer: SmallMapConv2d
     ) -> Tensor:
-        outputs = inputs @ blocks.view(-1, inputs.shape[1]).t()
+        height, width, num_out = blocks.shape[:3]
+        shape = (len(inputs), num_out, height, width)
+        outputs_BOHW = torch.empty(shape, dtype=inputs.dtype, memory_format=torch.channels_last)
+        outputs = outputs_BOHW.permute(0, 2, 3, 1)
+        torch.mm(inputs, blocks.view(-1, inputs.shape[1]).t(), out=outputs.view(len(inputs), -1))
         if bias_O is not None:
-            outputs.view(-1, len(bias_O)).add_(bias_O.to(inputs.dtype))
+            outputs.add_(bias_O.to(inputs.dtype))
         ctx.save_for_backward(inputs, blocks, kernel_OCKK)
         ctx.layer, ctx.has_bias = layer, bias_O is not None
-        return outputs
+        return outputs_BOHW
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         inputs, blocks, kernel_OCKK = ctx.saved_tensors
-        grad = grads[0]
+        grad = grads[0].permute(0, 2, 3, 1).reshape(len(inputs), -1)
         grad_inputs = grad @ blocks.view(-1, inputs.shape[1]) if ctx.needs_input_grad[0] else None
         ctx.layer.give_back(blocks)
         grad_blocks = ctx.layer.get_spare_grad(blocks)
@@ -110,13 +117,14 @@ def _write_out(kernel_OCKK: Tensor, height: int, width: int, dtype: torch.dtype,
 
 def _gather(blocks: Tensor, kernel_OCKK: Tensor) -> Tensor:
     """The kernel's gradient from that of the matrix: a sum over the places where each of its values stands."""
-    num_out, num_in, side, _ = kernel_OCKK.shape
+    side = kernel_OCKK.shape[2]
     height, width = blocks.shape[:2]
-    grad_OKKC = torch.zeros(num_out, side, side, num_in, dtype=kernel_OCKK.dtype)
+    grad_OCKK = torch.zeros_like(kernel_OCKK, requires_grad=False)
+    grad_OKKC = grad_OCKK.permute(0, 2, 3, 1)
     for row, column in _pixels(height, width):
         (rows, in_rows), (columns, in_columns) = _reach(row, side, height), _reach(column, side, width)
         grad_OKKC[:, rows, columns] += blocks[row, column].to(grad_OKKC.dtype)[:, in_rows, in_columns]
-    return grad_OKKC.permute(0, 3, 1, 2)
+    return grad_OCKK  # no view: autograd takes it without a copy
 
 
 def _pixels(height: int, width: int) -> Iterator[tuple[int, int]]:

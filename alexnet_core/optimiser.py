@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from itertools import repeat
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from alexnet_core.config import TrainConfig
 from alexnet_core.errors import CheckpointIncompatible
 from alexnet_core.linear import WideLinear
 
-_BLOCK_VALUES = 1 << 19  # 2 MB in fp32: few enough blocks, small enough for the last-level cache
+_BLOCK_VALUES = 1 << 20  # 4 MB in fp32: few enough blocks, small enough for the last-level cache
 _UNIT = "velocity_lr"  # the learning rate in whose unit a velocity is kept
 
 
@@ -22,6 +23,7 @@ class BlockSGD(torch.optim.SGD):
 
     Such a matrix is updated in blocks: gradient, matrix, velocity and copy of a block stay in the cache meanwhile. The
     memory of a gradient is used again for the next one: the system takes longer to find 32 MB than we to fill them.
+    Kernels in channels-last order go the same way, because torch's kernel makes a contiguous copy of their gradients.
     """
 
     def __init__(self, groups: list[dict[str, Any]], *, layers: Iterable[WideLinear] = (), **options: Any) -> None:
@@ -34,31 +36,36 @@ class BlockSGD(torch.optim.SGD):
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is not None and parameter.grad.dtype != parameter.dtype:
-                    self._update_in_blocks(parameter, group)
-                    self._layers[parameter].give_back(parameter.grad)
+                grad, layer = parameter.grad, self._layers.get(parameter)
+                if grad is None or parameter.device.type != "cpu":
+                    continue
+                if grad.dtype != parameter.dtype or (not grad.is_contiguous() and grad.stride() == parameter.stride()):
+                    self._update_in_blocks(parameter, grad, layer, group)
                     parameter.grad = None
         super().step()
 
-    def _update_in_blocks(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        state, layer = self.state[parameter], self._layers[parameter]
+    def _update_in_blocks(
+        self, parameter: Tensor, grad: Tensor, layer: WideLinear | None, group: dict[str, Any]
+    ) -> None:
+        state, copy = self.state[parameter], layer and layer.find_copy()
         if group["momentum"] and state.get("momentum_buffer") is None:
             state["momentum_buffer"] = torch.zeros_like(parameter)
-        buffer, copy = state.get("momentum_buffer"), layer.find_copy()
-        weights, grads = parameter.detach().view(-1), cast(Tensor, parameter.grad).view(-1)
-        for start in range(0, len(weights), _BLOCK_VALUES):
-            block = slice(start, start + _BLOCK_VALUES)
-            velocity = None if buffer is None else buffer.view(-1)[block]
-            gradient = self._block[: len(weights[block])].copy_(grads[block])
+        tensors = (parameter.detach(), grad, state.get("momentum_buffer"), copy)
+        for weights, low_gradient, velocity, low_weights in zip(*map(_cut_in_blocks, tensors), strict=False):
+            gradient = low_gradient
+            if gradient.dtype != weights.dtype:
+                gradient = self._block[: len(weights)].copy_(gradient)
             sgd(
-                [weights[block]], [gradient], [velocity], fused=True,
+                [weights], [gradient], [velocity], fused=True,
                 weight_decay=group["weight_decay"], momentum=group["momentum"], lr=group["lr"], dampening=0.0,
                 nesterov=group["nesterov"], maximize=False,
             )  # fmt: skip
+            if low_weights is not None:
+                low_weights.copy_(weights)
+        if layer is not None:
+            layer.give_back(grad)
             if copy is not None:
-                copy.view(-1)[block].copy_(weights[block])
-        if copy is not None:
-            layer.trust_copy()
+                layer.trust_copy()
 
 
 class VelocitySGD(BlockSGD):
@@ -98,6 +105,15 @@ class VelocitySGD(BlockSGD):
             factor = group["momentum"] if group["nesterov"] else 1.0
             parameter.sub_(buffer, alpha=factor * float(self.state[parameter][_UNIT]))
         parameter.grad = None  # torch's kernel would mix the gradient into the buffer
+
+
+def _cut_in_blocks(tensor: Tensor | None) -> Iterable[Any]:
+    """Its values in the order of memory, a block at a time; None again and again for None."""
+    if tensor is None:
+        return repeat(None)
+    if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        tensor = tensor.permute(0, 2, 3, 1)
+    return torch.split(tensor.view(-1), _BLOCK_VALUES)
 
 
 def build_optimiser(config: TrainConfig, model: nn.Module, *, keep_copies: bool = True) -> torch.optim.Optimizer:

@@ -4,8 +4,8 @@
 
 Source: the reading notes and the Keras script that this project was started from, after Krizhevsky 2012.
 Parameters: 21,622,154 with 10 classes.
-Cost: 0.25 GFLOP an image and training step. 906 images/s on two cores (docs/benchmarks.md): from that, 55 s for an
-epoch of 50,000 images, 4.6 hours for all 300.
+Cost: 0.25 GFLOP an image and training step. 949 images/s on two cores (docs/benchmarks.md): from that, 53 s for an
+epoch of 50,000 images, 4.4 hours for all 300.
 Accuracy: none measured here, and the notes' own figure is not at hand. They validate on the test set and so does this
 recipe; results are marked so.
 """

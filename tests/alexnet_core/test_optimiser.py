@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from torch import nn
 from alexnet_core.config import TrainConfig
 from alexnet_core.model import AlexNet, build_model
 from alexnet_core.optimiser import (
+    BlockSGD,
     VelocitySGD,
     build_optimiser,
     load_optimiser_tensors,
@@ -118,3 +121,29 @@ def test_saved_buffers_go_on_to_the_same_bits_across_a_change_of_the_rate() -> N
             step(second, after, lr)
         for name, value in second.state_dict().items():
             assert torch.equal(value, whole.state_dict()[name]), (cut, name)
+
+
+@pytest.mark.parametrize("rule", [BlockSGD, VelocitySGD])
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}])
+def test_a_kernel_is_updated_alike_in_every_order_of_its_memory(
+    rule: type[BlockSGD], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alexnet_core.optimiser._BLOCK_VALUES", 100)
+    first, gradients = torch.randn(5, 3, 3, 3), torch.randn(4, 5, 3, 3, 3)
+
+    def train(kind: type[torch.optim.SGD], order: torch.memory_format) -> torch.Tensor:
+        kernel = nn.Parameter(first.contiguous(memory_format=order).clone())
+        optimiser = kind([kernel], lr=0.1, **options)
+        for lr, gradient in zip((0.1, 0.1, 0.01, 0.01), gradients, strict=True):
+            optimiser.param_groups[0]["lr"] = lr
+            kernel.grad = gradient.contiguous(memory_format=order)
+            optimiser.step()
+        velocity = optimiser.state[kernel].get("momentum_buffer")
+        assert velocity is None or velocity.stride() == kernel.stride()
+        return kernel.detach()
+
+    updated = train(rule, torch.channels_last)
+    assert updated.stride() == (27, 1, 9, 3)
+    torch.testing.assert_close(updated, train(rule, torch.contiguous_format), rtol=1e-6, atol=1e-7)
+    if rule is BlockSGD:
+        torch.testing.assert_close(updated, train(torch.optim.SGD, torch.contiguous_format), rtol=1e-6, atol=1e-7)
