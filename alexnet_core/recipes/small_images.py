@@ -3,7 +3,9 @@
     python -m alexnet_core train --dataset fashion-mnist --recipe small-images
 
 Source: Krizhevsky 2012; every deviation and its reason stands in the recipe's `source`.
-Cost and accuracy: not measured over a whole run yet.
+Cost: 2.15 million parameters with 10 grey classes; 972 images/s on two cores, from which the 16 epochs of Fashion-MNIST
+take 15 minutes; the measured run took 25 core-minutes on one thread.
+Accuracy: Fashion-MNIST 94.13 % validation, 93.5 % test (one seed). Conditions: docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -16,31 +18,34 @@ SMALL_IMAGES = Recipe(
     title="AlexNet for small images, for accuracy",
     description="The paper's order of layers with kernels made for images of about 32 px, and batch normalisation.",
     source=(
-        "Krizhevsky 2012, but: conv1 5x5 stride 1 (11x11 stride 4 leaves 8x8 of a 32 px image and costs accuracy), "
-        "conv2 3x3, batch normalisation for LRN (bears a higher learning rate), 1024 units in the hidden "
-        "layers (an image has a fiftieth of the pixels), one cycle of the learning rate and label "
-        "smoothing for the manual schedule."
+        "Krizhevsky 2012, but: conv1 5x5 stride 1 (11x11 stride 4 leaves 7x7 of a 28 px image and costs accuracy), "
+        "conv2 3x3, half of the maps and 512 units in the hidden layers (an image has a sixtieth of the pixels), batch "
+        "normalisation for LRN (bears a higher learning rate), one cycle of the learning rate and label smoothing for "
+        "the manual schedule, dropout .3 for a run of few epochs; shifts of whole pixels for random crops, and as in "
+        "the paper a test averages views: here the image and its mirror image."
     ),
     config=TrainConfig(
-        widths=(64, 160, 256, 256, 256),
+        widths=(48, 128, 192, 192, 128),
         kernels=(5, 3, 3, 3, 3),
         conv1_stride=1,
         norm="batch",
-        fc_widths=(1024, 1024),
-        dropout=0.5,
+        fc_widths=(512, 512),
+        dropout=0.3,
         init="he_normal",
-        image_px=32,
+        image_px=28,
         optimiser="sgd",
-        lr=0.05,
+        lr=0.1,
         momentum=0.9,
         nesterov=True,
         weight_decay=5e-4,
         label_smoothing=0.1,
         batch_size=128,
-        epochs=20,
+        epochs=16,
         schedule="one_cycle",
         warmup_fraction=0.2,
         flip=True,
         shift_px=2.0,
+        shift_whole=True,
+        test_crops=10,
     ),
 )
