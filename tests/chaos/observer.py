@@ -8,12 +8,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 PERIOD_S = 0.1
 ORPHAN_S = 5.0  # how long a trainer may outlive its worker
 
 
-Process = tuple[int, int, str]  # pid, its parent's, and the file that its standard output is
+class Process(NamedTuple):
+    """One that runs, or is stopped by a signal."""
+
+    pid: int
+    parent: int
+    output: str  #: the file that its standard output is
+    is_stopped: bool = False
 
 
 def list_processes() -> list[Process]:
@@ -26,7 +33,7 @@ def list_processes() -> list[Process]:
         except OSError:
             continue
         if fields[0] not in {"Z", "X"}:
-            found.append((int(folder.name), int(fields[1]), output))
+            found.append(Process(int(folder.name), int(fields[1]), output, is_stopped=fields[0] == "T"))
     return found
 
 
@@ -45,8 +52,8 @@ class Observer:
     Args:
         data_dir: the yard's; its trainers are known by the log that they write to.
         overlap_s: how long two trainers may work on one job: the one whose worker's lease was taken ends as soon as
-            its worker hears of it, or has been silent for a lease.
-        alive: the running processes.
+            its worker hears of it, or has been silent for a lease. A stopped one does not work.
+        alive: what processes there are.
     """
 
     data_dir: Path
@@ -72,6 +79,13 @@ class Observer:
         self._ended.set()
         self._thread.join()
 
+    def longest(self) -> dict[str, float]:
+        """The worst that was seen, in seconds."""
+        return {
+            "two_trainers_of_a_job_s": round(self.longest_overlap_s, 1),
+            "trainer_without_its_worker_s": round(self.longest_orphan_s, 1),
+        }
+
     def _run(self) -> None:
         while not self._ended.wait(PERIOD_S):
             self.look(time.monotonic())
@@ -86,24 +100,24 @@ class Observer:
         self.num_looks += 1
 
     def _look_at_orphans(self, at: float, processes: list[Process]) -> None:
-        pids = {pid for pid, _, _ in processes}
-        for pid, parent, output in processes:
-            if self._job_of(output) is None:
+        pids = {process.pid for process in processes}
+        for process in processes:
+            if self._job_of(process) is None:
                 continue
-            seen = self._trainers.setdefault(pid, Seen(parent))
+            seen = self._trainers.setdefault(process.pid, Seen(process.parent))
             if seen.worker in pids:
                 continue
             seen.orphan_since = at if seen.orphan_since is None else seen.orphan_since
             self.longest_orphan_s = max(self.longest_orphan_s, at - seen.orphan_since)
             if at - seen.orphan_since > ORPHAN_S:
-                self._complain(f"trainer {pid} outlives its worker {seen.worker}")
+                self._complain(f"trainer {process.pid} outlives its worker {seen.worker}")
         self._trainers = {pid: seen for pid, seen in self._trainers.items() if pid in pids}
 
     def _look_at_overlaps(self, at: float, processes: list[Process]) -> None:
         trainers: dict[str, list[int]] = {}
-        for pid, _, output in processes:
-            if job := self._job_of(output):
-                trainers.setdefault(job, []).append(pid)
+        for process in processes:
+            if not process.is_stopped and (job := self._job_of(process)):
+                trainers.setdefault(job, []).append(process.pid)
         shared = {job: pids for job, pids in trainers.items() if len(pids) > 1}
         self._overlaps = {job: self._overlaps.get(job, at) for job in shared}
         for job, since in self._overlaps.items():
@@ -125,8 +139,8 @@ class Observer:
                 self._complain(f"{Path(path).relative_to(self.data_dir)} was changed")
         self._files = found
 
-    def _job_of(self, output: str) -> str | None:
-        path = Path(output)
+    def _job_of(self, process: Process) -> str | None:
+        path = Path(process.output)
         return path.stem if path.parent == self.data_dir / "logs/jobs" else None
 
     def _complain(self, text: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import sys
 import time
@@ -21,6 +22,7 @@ import httpx
 
 from tests.chaos.faults import Faults
 from tests.chaos.history import FINAL, Look, Record, find_recovery, judge, percentile, wasted_steps
+from tests.chaos.observer import Observer
 from tests.chaos.yard import RECOVERY_WITHIN_S, TTL_S, ChaosYard
 
 SMALL = {"image_px": 16, "width_multiplier": 0.5, "batch_size": 8}
@@ -226,6 +228,8 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     postgres = (options.postgres[0], int(options.postgres[1])) if options.postgres else None
     yard = ChaosYard(options.folder, workers=options.workers, postgres=postgres)
+    observer = Observer(options.folder.resolve(), overlap_s=math.inf if options.promises_only else TTL_S)
+    observer.start()
     try:
         storm = Storm(
             yard, num_jobs=options.jobs, num_faults=options.faults, seconds=options.seconds, seed=options.seed,
@@ -234,7 +238,10 @@ def main(argv: list[str]) -> int:
         began = time.monotonic()
         storm.run()
         report = storm.report() | {"seconds": round(time.monotonic() - began)}
+        report["broken"] += observer.complaints
+        report |= observer.longest()
     finally:
+        observer.stop()
         yard.stop()
     bars = {"num_jobs": options.jobs, "num_faults": options.faults, "promises_only": options.promises_only}
     missed = find_missed(report, **bars)

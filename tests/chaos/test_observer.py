@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,10 +25,10 @@ def looks(observer: Observer, *each: tuple[float, list[Process]]) -> list[str]:
 
 
 def trainer(observer: Observer, pid: int, *, worker: int = 1, job: str = "job_a") -> Process:
-    return pid, worker, str(observer.data_dir / f"logs/jobs/{job}.log")
+    return Process(pid, worker, str(observer.data_dir / f"logs/jobs/{job}.log"))
 
 
-WORKER = (1, 0, "/dev/null")
+WORKER = Process(1, 0, "/dev/null")
 
 
 def test_a_trainer_may_outlive_its_worker_for_a_moment_only(observer: Observer) -> None:
@@ -39,11 +41,13 @@ def test_two_trainers_of_one_job_may_overlap_for_a_moment_only(observer: Observe
     both = [WORKER, trainer(observer, 7), trainer(observer, 8)]
     one, other = both[:2], [WORKER, trainer(observer, 7), trainer(observer, 8, job="job_b")]
     assert looks(observer, (0, both), (1.9, both), (2.5, one), (3, both), (4, other), (9, other)) == []
-    assert looks(observer, (10, both), (12.1, both)) == ["job_a is trained by 2 processes at once"]
+    stopped = [WORKER, trainer(observer, 7)._replace(is_stopped=True), trainer(observer, 8)]
+    assert looks(observer, (10, stopped), (19, stopped)) == []
+    assert looks(observer, (20, both), (22.1, both)) == ["job_a is trained by 2 processes at once"]
 
 
 def test_other_yards_are_not_looked_at(observer: Observer) -> None:
-    others = [(pid, 1, "/elsewhere/logs/jobs/job_a.log") for pid in (7, 8)]
+    others = [Process(pid, 1, "/elsewhere/logs/jobs/job_a.log") for pid in (7, 8)]
     assert looks(observer, (0, others), (60, others)) == []
 
 
@@ -63,9 +67,11 @@ def test_a_checkpoint_that_changes_is_seen_and_one_that_goes_is_not(observer: Ob
 def test_a_process_is_known_by_its_parent_and_its_output(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as log:
         child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=log)
-    found = {pid: (parent, output) for pid, parent, output in list_processes()}
-    parent, output = found[child.pid]
-    assert output == str(tmp_path / "log")
-    assert parent in found
-    child.communicate(b"\n")
-    assert child.pid not in {pid for pid, _, _ in list_processes()}
+    found = {process.pid: process for process in list_processes()}
+    assert found[child.pid] == Process(child.pid, os.getpid(), str(tmp_path / "log"))
+    child.send_signal(signal.SIGSTOP)
+    os.waitpid(child.pid, os.WUNTRACED)
+    assert Process(child.pid, os.getpid(), str(tmp_path / "log"), is_stopped=True) in list_processes()
+    child.kill()
+    child.communicate()
+    assert child.pid not in {process.pid for process in list_processes()}
