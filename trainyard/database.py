@@ -91,6 +91,7 @@ class Database:
             self.engine.connect().execution_options(**{_WRITE: True}) as connection,
             Session(connection, expire_on_commit=False) as session,
         ):
+            session.connection()  # begins; else the first statement would, and the lock be free until then
             yield session
             session.commit()
 

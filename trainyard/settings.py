@@ -100,7 +100,8 @@ class Settings(BaseSettings):
     """Seconds without a change after which a half-written dataset pack counts as one whose writer was killed."""
 
     hang_s: float = Field(600, gt=0)
-    """Seconds without a sign of progress after which a trainer counts as hung and is killed."""
+    """Seconds without a sign of progress after which a trainer counts as hung and is killed. One that still loads torch
+    has two minutes at least."""
 
     stop_grace_s: float = Field(30, gt=0)
     """Seconds that a trainer that was told to stop gets before SIGTERM, and again before SIGKILL."""

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 URGENT = frozenset({"started", "phase", "first_step", "epoch", "checkpoint", "warning", "finished", "failed"})
 SIGNS_OF_LIFE = frozenset({"ready", "alive"})  # nothing of them goes into the books
+START_S = 120.0  # a cold trainer says nothing before it has torch loaded: on a busy machine that is no hang
 
 
 class Supervisor:
@@ -105,17 +106,18 @@ class Supervisor:
     def _attend(self, attempt: Attempt, trainer: TrainerProcess) -> None:
         """Carry reports until the trainer has had its last word, or has ended without; kill it when it must."""
         last_report = last_write = self._clock()
+        longest_silence = max(self._settings.hang_s, START_S)
         while True:
             had_report = self._collect(attempt, trainer)
             if had_report:
-                last_report = self._clock()
+                last_report, longest_silence = self._clock(), self._settings.hang_s
             if self._write(attempt, trainer):
                 last_write = self._clock()
             if (trainer.has_ended or attempt.outcome is not None) and not attempt.pending:
                 return  # after its last word a trainer has nothing to do but to leave, which takes torch seconds
             if trainer.has_ended or attempt.killed_as:
                 continue
-            if self._clock() - last_report > self._settings.hang_s:
+            if self._clock() - last_report > longest_silence:
                 self._kill(attempt, trainer, "hung")
             elif self._clock() - last_write > self._settings.self_fence_s:
                 self._kill(attempt, trainer, "lease_lost")

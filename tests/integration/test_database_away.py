@@ -15,6 +15,7 @@ from api.app import create_app
 from tests.api.served import FakeRuntime, Served, error_of
 from tests.integration.fleet import FAST, SLOW, Fleet, Gather, wait_for
 from tests.integration.postgres import create_database, frozen
+from tests.processes import children_of, is_alive
 from trainyard.database import Database
 from trainyard.queue import SilentBell
 from trainyard.schema import migrate
@@ -78,6 +79,25 @@ def test_a_job_goes_on_while_the_database_is_away_for_longer_than_its_lease(foun
 @pytest.mark.chaos
 def test_a_job_goes_on_while_the_database_is_away_for_half_a_minute(found: Callable[..., Found]) -> None:
     goes_on_through(found(), 30)
+
+
+@pytest.mark.chaos
+def test_a_worker_without_a_database_ends_its_trainer_by_itself_and_the_job_goes_on_later(
+    found: Callable[..., Found],
+) -> None:
+    fleet, away = found(self_fence_s=3.0)
+    worker = fleet.start_worker()
+    job_id = fleet.submit(SLOW)
+    wait_for(lambda: fleet.job(job_id).latest_checkpoint_id)
+    trainers = children_of(worker.pid)
+    with away():
+        wait_for(lambda: not all(is_alive(pid) for pid in trainers))
+        assert worker.poll() is None
+    wait_for(lambda: fleet.has_event(job_id, "first_step", 2))
+    started = [event.data for event in fleet.events(job_id) if event.type == "started"]
+    assert started[1]["resumed_from"], "it goes on from its newest checkpoint"
+    changes = [event.reason for event in fleet.events(job_id) if event.type == "state"]
+    assert changes == ["submitted", "claimed", "lease_lost", "claimed"]
 
 
 @pytest.mark.postgres

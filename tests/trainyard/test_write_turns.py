@@ -66,3 +66,12 @@ def test_a_turn_that_does_not_come_is_an_error_and_a_broken_write_gives_its_turn
     holder.join()
     count_up(impatient)
     impatient.close()
+
+
+def test_a_write_locks_out_other_processes_from_its_start_not_from_its_first_statement(impatient: Database) -> None:
+    of_another_process = Database(impatient.engine.url.render_as_string())
+    with of_another_process.writing(), pytest.raises(DatabaseUnavailable):
+        count_up(impatient)
+    count_up(impatient)
+    of_another_process.close()
+    impatient.close()

@@ -91,6 +91,7 @@ class Stage:
         self.taken_back: list[ActingTrainer] = []
         self.draining = False
         self._next: ActingTrainer | None = None
+        self._looks_in_vain = 0
         self.supervisor = Supervisor(
             self.settings, books, self.storage, cast(WarmTrainers, self), is_draining=lambda: self.draining,
             clock=self.clock, sleep=self.clock.sleep,
@@ -145,16 +146,19 @@ class Stage:
             query = select(JobEvent.reason).where(JobEvent.job_id == job_id, JobEvent.type == event_type)
             return list(session.scalars(query.order_by(JobEvent.seq)))
 
+    def take_database_away(self, looks: int) -> None:
+        """Within `run`: the supervisor's next `looks` transactions find no database."""
+        self._looks_in_vain = looks
+
     @contextlib.contextmanager
     def _database_away_for(self, looks: int) -> Iterator[None]:
-        """The next `looks` transactions find no database."""
-        left = [looks]
+        self.take_database_away(looks)
         real = self.books.writing, self.books.reading
 
         def fail_first(transaction: Callable[[], Any]) -> Callable[[], Any]:
             def begin() -> Any:
-                if left[0] > 0:
-                    left[0] -= 1
+                if self._looks_in_vain > 0:
+                    self._looks_in_vain -= 1
                     raise DatabaseUnavailable
                 return transaction()
 

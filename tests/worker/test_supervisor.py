@@ -181,6 +181,50 @@ def test_a_trainer_that_waits_for_its_device_says_so_and_never_counts_as_hung(st
     assert yb.look(stage.books, other).state_reason == "hung", "one that gives no sign of life is"
 
 
+def test_a_trainer_that_still_loads_torch_has_longer_than_one_that_hangs(stage: Stage) -> None:
+    stage.settings.hang_s = 20
+
+    def wait() -> None:
+        stage.clock.sleep(50)
+
+    ready: Report = {"type": "ready"}
+    job_id = yb.submit(stage.books)
+    stage.run(wait, wait, ready, STARTED, FINISHED)
+    assert (yb.look(stage.books, job_id).state, yb.look(stage.books, job_id).failures) == ("succeeded", 0)
+    other = yb.submit(stage.books)
+    stage.run(ready, lambda: None, wait, STARTED, FINISHED)
+    job = yb.look(stage.books, other)
+    assert (job.state, job.state_reason, job.failures) == ("queued", "hung", 1), "with torch, the short limit holds"
+    stage.run(wait, wait, wait, ready, STARTED, FINISHED)
+    job = yb.look(stage.books, other)
+    assert (job.state, job.state_reason, job.failures) == ("queued", "hung", 2), "two minutes are enough for any start"
+
+
+def test_a_worker_without_a_database_ends_its_trainer_and_the_job_goes_on_later(stage: Stage) -> None:
+    job_id = yb.submit(stage.books)
+    alive: Report = {"type": "alive"}
+    seen = []
+
+    def go_away() -> None:
+        stage.take_database_away(200)
+
+    def look() -> None:
+        stage.clock.sleep(stage.settings.self_fence_s / 4)
+        seen.append(stage.trainers[-1].was_killed)
+
+    report = checkpoint_report(stage, job_id, 7)
+    trainer = stage.run(STARTED, report, go_away, *[look, alive] * 8, FINISHED)
+    assert trainer is not None
+    assert trainer.was_killed
+    assert seen == [False] * 4, "no sooner than after self_fence_s, and not much later"
+    job = yb.look(stage.books, job_id)
+    assert (job.state, job.state_reason, job.committed_step) == ("queued", "lease_lost", 7)
+    second = stage.run(STARTED, FINISHED)
+    assert second is not None
+    assert second.commands[0]["resume_from"].endswith("epoch-00000007-e1")
+    assert yb.look(stage.books, job_id).state == "succeeded"
+
+
 @pytest.mark.parametrize("field", ["init_from", "resume_from"])
 def test_a_damaged_checkpoint_of_another_job_to_begin_with_fails_the_job(stage: Stage, field: str) -> None:
     old = yb.submit(stage.books)
