@@ -37,7 +37,7 @@ def epoch(number: int) -> dict[str, Any]:
 def picture(response: httpx.Response) -> np.ndarray:
     assert response.status_code == 200
     assert response.headers["content-type"] == "image/png"
-    assert response.headers["cache-control"] == "private, no-cache"
+    assert response.headers["cache-control"] == "no-cache, private"
     return np.asarray(Image.open(io.BytesIO(response.content)).convert("RGB"))
 
 

@@ -204,7 +204,7 @@ class TestDelete:
 
     def test_every_table_that_names_a_job_or_a_checkpoint_is_known(self) -> None:
         """A new one must be added to the deletion, or the database refuses it once there is a row."""
-        known = {"job_events", "job_metrics", "checkpoints", "idempotency_keys", "jobs", "aliases"}
+        known = {"job_events", "job_metrics", "checkpoints", "idempotency_keys", "job_labels", "jobs", "aliases"}
         naming = {
             table.name
             for table in Base.metadata.sorted_tables
