@@ -11,15 +11,12 @@ at the smaller size: what does not grow with the table is flat.
 from __future__ import annotations
 
 import argparse
-import http.client
-import statistics
-import time
 from typing import Any
 
-from sqlalchemy import insert, text
+from sqlalchemy import insert
 
 from alexnet_core.recipes import get_recipe
-from bench.serving import serving_api
+from bench.serving import serving_api, settle, time_reads
 from trainyard.database import Database
 from trainyard.labels import digest_of
 from trainyard.tables import Job, JobEvent, JobLabel
@@ -40,7 +37,8 @@ def main() -> None:
             filled = size
             print(f"{size} jobs")
             for name, path in _requests(size):
-                _measure(port, name, path, given.requests)
+                p50, p99, _ = time_reads(port, path, given.requests)
+                print(f"  {name:42} p50 {p50:7.1f}  p99 {p99:7.1f}", flush=True)
 
 
 def _requests(size: int) -> list[tuple[str, str]]:
@@ -66,20 +64,6 @@ def _requests(size: int) -> list[tuple[str, str]]:
     ]
 
 
-def _measure(port: int, name: str, path: str, requests: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    took = []
-    for _ in range(requests):
-        began = time.perf_counter()
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        answer.read()
-        took.append(1000 * (time.perf_counter() - began))
-        assert answer.status == 200, path
-    cuts = statistics.quantiles(took, n=100)
-    print(f"  {name:42} p50 {cuts[49]:7.1f}  p99 {cuts[98]:7.1f}", flush=True)
-
-
 def _id_of(number: int) -> str:
     return f"job_{number:026d}"
 
@@ -95,9 +79,7 @@ def _fill(database: Database, begin: int, end: int) -> None:
             session.execute(insert(Job), [_row_of(number) for number in numbers])
             session.execute(insert(JobLabel), [_label_of(number) for number in numbers])
             session.execute(insert(JobEvent), [_event_of(number) for number in numbers])
-    if database.engine.dialect.name == "postgresql":  # as autovacuum would in a moment
-        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("VACUUM ANALYZE"))
+    settle(database)
 
 
 def _team_of(number: int) -> str:

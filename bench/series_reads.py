@@ -11,15 +11,12 @@ short series, which is not thinned at 5,000 points.
 from __future__ import annotations
 
 import argparse
-import http.client
 import math
-import statistics
-import time
 from typing import Any
 
-from sqlalchemy import insert, text
+from sqlalchemy import insert
 
-from bench.serving import serving_api
+from bench.serving import serving_api, settle, time_reads
 from trainyard import datasets, jobs
 from trainyard.database import Database
 from trainyard.jobs import NewJob
@@ -39,22 +36,8 @@ def main() -> None:
             job_id = _fill(database, size)
             print(f"{size} points")
             for query in ("", "?max_points=5000", f"?after={EVERY * (size - 100)}"):
-                _measure(port, f"/jobs/{job_id}/metrics{query}", given.requests)
-
-
-def _measure(port: int, path: str, requests: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-    took, length = [], 0
-    for _ in range(requests):
-        began = time.perf_counter()
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        length = len(answer.read())
-        took.append(1000 * (time.perf_counter() - began))
-        assert answer.status == 200, path
-    cuts = statistics.quantiles(took, n=100)
-    name = "metrics" + path.partition("metrics")[2]
-    print(f"  {name:28} p50 {cuts[49]:7.1f}  p99 {cuts[98]:7.1f}  {length / 1000:7.0f} kB", flush=True)
+                p50, p99, length = time_reads(port, f"/jobs/{job_id}/metrics{query}", given.requests)
+                print(f"  {'metrics' + query:28} p50 {p50:7.1f}  p99 {p99:7.1f}  {length / 1000:7.0f} kB", flush=True)
 
 
 def _fill(database: Database, size: int) -> str:
@@ -65,9 +48,7 @@ def _fill(database: Database, size: int) -> str:
         for first in range(0, size, 20_000):
             numbers = range(first, min(size, first + 20_000))
             session.connection().execute(insert(JobMetric), [_row_of(job_id, number) for number in numbers])
-    if database.engine.dialect.name == "postgresql":  # as autovacuum would in a moment
-        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("VACUUM ANALYZE"))
+    settle(database)
     return job_id
 
 

@@ -1,8 +1,10 @@
-"""An API to be measured: a process of its own on empty books."""
+"""An API to be measured: a process of its own on empty books, and how long its answers take."""
 
 from __future__ import annotations
 
+import http.client
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -11,6 +13,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from sqlalchemy import text
 
 from trainyard.database import Database
 from trainyard.queue_server import free_port
@@ -42,6 +46,32 @@ def serving_api(
         finally:
             api.terminate()
             api.wait(30)
+
+
+def time_reads(port: int, path: str, requests: int) -> tuple[float, float, int]:
+    """Ask for the same again and again, over one connection.
+
+    Returns:
+        Milliseconds, median and 99th percentile, and the bytes of the last answer.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    took, length = [], 0
+    for _ in range(requests):
+        began = time.perf_counter()
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        length = len(answer.read())
+        took.append(1000 * (time.perf_counter() - began))
+        assert answer.status == 200, path
+    cuts = statistics.quantiles(took, n=100)
+    return cuts[49], cuts[98], length
+
+
+def settle(database: Database) -> None:
+    """Tell PostgreSQL what was filled in, as autovacuum would in a moment."""
+    if database.engine.dialect.name == "postgresql":
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM ANALYZE"))
 
 
 def _wait_until_ready(port: int) -> None:
