@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from tests.postgres import create_database
 from trainyard.database import Database
 from trainyard.schema import migrate
 from trainyard.tables import Base
@@ -128,10 +129,4 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'empty.db'}"
         return
-    server: str = request.getfixturevalue("postgres_url")
-    name = f"empty_{time.time_ns()}"
-    database = Database(server)
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    database.close()
-    yield server.rsplit("/", 1)[0] + f"/{name}"
+    yield create_database(request.getfixturevalue("postgres_url"))

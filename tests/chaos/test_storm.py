@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.storm import find_missed
-from trainyard.database import Database
+from tests.postgres import server_pid
 
 SHORT = ["--jobs", "3", "--faults", "13", "--fault-every", "1.2", "--workers", "2", "--epochs", "3", "--promises-only"]
 
@@ -31,15 +31,6 @@ def weather(folder: Path, options: list[str]) -> None:
     run = subprocess.run(command, check=False, capture_output=True, text=True)
     print(run.stdout)
     assert run.returncode == 0, run.stderr
-
-
-def server_pid(url: str) -> int:
-    """Of the server behind a URL, on this machine: the first line of its pid file."""
-    database = Database(url)
-    with database.engine.connect() as connection:
-        folder = connection.exec_driver_sql("SHOW data_directory").scalar_one()
-    database.close()
-    return int((Path(folder) / "postmaster.pid").read_text().split()[0])
 
 
 BROKEN = "1 no loss: job_a was accepted and is not there"

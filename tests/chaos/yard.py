@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from redis import Redis
 from sqlalchemy import select
 
 from tests.chaos.history import Event
+from tests.postgres import frozen
 from tests.processes import children_of
 from trainyard.database import Database
 from trainyard.errors import DatabaseUnavailable
@@ -122,10 +122,8 @@ class ChaosYard:
             with contextlib.suppress(DatabaseUnavailable), self.books.writing():
                 time.sleep(seconds)
             return
-        pids = [self.postgres[1], *children_of(self.postgres[1])]
-        self.signal(pids, signal.SIGSTOP)
-        time.sleep(seconds)
-        self.signal(pids, signal.SIGCONT)
+        with frozen(self.postgres[1]):
+            time.sleep(seconds)
 
     # --- what is known ---
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.integration.fleet import SLOW, Gather, find_faketime, wait_for
-from tests.integration.postgres import create_database
+from tests.postgres import create_database
 from trainyard.tables import Worker
 
 pytestmark = [

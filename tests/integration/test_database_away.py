@@ -14,7 +14,7 @@ from sqlalchemy import select
 from api.app import create_app
 from tests.api.served import FakeRuntime, Served, error_of
 from tests.integration.fleet import FAST, SLOW, Fleet, Gather, wait_for
-from tests.integration.postgres import create_database, frozen
+from tests.postgres import create_database, frozen, server_pid
 from tests.processes import children_of, is_alive
 from trainyard.database import Database
 from trainyard.queue import SilentBell
@@ -40,7 +40,9 @@ def found(request: pytest.FixtureRequest, gather: Gather) -> Callable[..., Found
             fleet = gather(**TIMES, **settings)
             return fleet, fleet.books.writing  # holds the one write lock
         server_url = request.getfixturevalue("postgres_url")
-        return gather(database_url=create_database(server_url), **TIMES, **settings), lambda: frozen(server_url)
+        return gather(database_url=create_database(server_url), **TIMES, **settings), lambda: frozen(
+            server_pid(server_url)
+        )
 
     return start
 
@@ -113,7 +115,7 @@ def test_requests_are_answered_503_while_the_server_is_frozen_and_work_again_aft
     served.http.timeout = 60
     try:
         job_id = served.add_job()
-        with frozen(postgres_url):
+        with frozen(server_pid(postgres_url)):
             error_of(served.http.get(f"/jobs/{job_id}"), 503, "database_unavailable")
             refused = served.http.post("/jobs", json={"dataset": "digits", "overrides": FAST})
             error_of(refused, 503, "database_unavailable")

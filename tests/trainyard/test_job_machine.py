@@ -22,6 +22,7 @@ from sqlalchemy import delete, select
 from api.app import create_app
 from tests.api.served import FakeRuntime, Served
 from tests.chaos.history import FINAL, Event, Look, Record, judge
+from tests.postgres import create_database
 from tests.trainyard.yardbook import commit, look, write
 from trainyard import leases
 from trainyard.database import Database
@@ -60,7 +61,9 @@ class NoRuntime(FakeRuntime):
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    url = _create_database(request.getfixturevalue("postgres_url")) if request.param == "postgres" else None
+    url = None
+    if request.param == "postgres":
+        url = SecretStr(create_database(request.getfixturevalue("postgres_url")))
     folder = tmp_path_factory.mktemp("machine")
     settings = Settings(data_dir=folder, database_url=url, relay_s=FAR_S, reaper_s=FAR_S, backoff_s=0)
     database = Database(settings.sqlalchemy_url)
@@ -70,14 +73,6 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     yield served
     served.stop()
     database.close()
-
-
-def _create_database(server: str) -> SecretStr:
-    database = Database(server)
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("CREATE DATABASE machine")
-    database.close()
-    return SecretStr(server.rsplit("/", 1)[0] + "/machine")
 
 
 class Jobs(RuleBasedStateMachine):

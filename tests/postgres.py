@@ -1,4 +1,4 @@
-"""A PostgreSQL server as tests of real processes need it: a database of one's own, and all its processes frozen."""
+"""A PostgreSQL server as tests need it: a database of one's own, and all its processes frozen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainyard.database import Database
 
 def create_database(server_url: str) -> str:
     """The URL of a new, empty database."""
-    name = f"yard_{time.time_ns()}"
+    name = f"test_{time.time_ns()}"
     server = Database(server_url)
     with server.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name}")
@@ -24,13 +24,22 @@ def create_database(server_url: str) -> str:
     return server_url.rsplit("/", 1)[0] + f"/{name}"
 
 
+def server_pid(url: str) -> int:
+    """Of the server behind a URL, on this machine."""
+    database = Database(url)
+    with database.reading() as session:
+        pid = int(str(session.scalar(text("SELECT pg_read_file('postmaster.pid')"))).split()[0])
+    database.close()
+    return pid
+
+
 @contextmanager
-def frozen(server_url: str) -> Iterator[None]:
-    """Inside, no process of the server runs; connections stay open, and nobody answers."""
-    server = Database(server_url)
-    with server.reading() as session:
-        postmaster = int(str(session.scalar(text("SELECT pg_read_file('postmaster.pid')"))).split()[0])
-    server.close()
+def frozen(postmaster: int) -> Iterator[None]:
+    """Inside, no process of the server runs; connections stay open, and nobody answers.
+
+    Args:
+        postmaster: see `server_pid`.
+    """
     _send([postmaster], signal.SIGSTOP)  # first: no more children then
     pids = [postmaster, *children_of(postmaster)]
     _send(pids, signal.SIGSTOP)
