@@ -119,7 +119,7 @@ class Faults:
         return True
 
     def _freeze_worker(self, *, with_trainers: bool) -> bool:
-        """With its trainers as a machine that sleeps would; without, they train on for nothing."""
+        """With its trainers as a machine that sleeps would; without, they train on until they miss its words."""
         name = self._worker()
         worker_id = self.yard.standing()[name].worker_id
         trainers = self.yard.trainers_of(name) if with_trainers else []
