@@ -20,18 +20,27 @@ from alexnet_core.config import TrainConfig
 from alexnet_core.pack import Pack
 from alexnet_core.preprocess import Preprocessing
 
-_STREAM, _CROP_STREAM = 2, 5  # tell these draws from the others of the same seed and epoch
-_FLIP, _SHIFT_X, _SHIFT_Y, _ROTATE, _SCALE, _CROP_Y, _CROP_X, _COLOUR = range(8)
+_STREAM, _CROP_STREAM, _ERASE_STREAM = 2, 5, 6  # tell these draws from the others of the same seed and epoch
+_FLIP, _SHIFT_X, _SHIFT_Y, _ROTATE, _SCALE, _CROP_Y, _CROP_X, _COLOUR = range(8)  # a colour has three
+_ERASE, _ERASE_AREA, _ERASE_SHAPE, _ERASE_Y, _ERASE_X = range(10, 15)
+_ERASED_AREA, _ERASED_SHAPE = (0.02, 0.4), (0.3, 1 / 0.3)  # share of the image; height over width
 _SMALLEST = 1e-7  # keeps a normal draw finite
 
 
 def draw_table(seed: int, epoch: int, num_images: int, config: TrainConfig) -> npt.NDArray[np.float32]:
-    """Draws of every image of a pack for one epoch: num_images x 5, x 10 with crops or colours; uniform in [0, 1)."""
-    table = np.random.default_rng([seed, epoch, _STREAM]).random((num_images, 5), dtype=np.float32)
-    if not (config.random_crop or config.colour_std):
-        return table
-    more = np.random.default_rng([seed, epoch, _CROP_STREAM]).random((num_images, 5), dtype=np.float32)
-    return np.concatenate([table, more], axis=1)
+    """Draws of every image of a pack for one epoch, uniform in [0, 1).
+
+    Shape: num_images x 5, x 10 with crops or colours, x 15 with erasing.
+    """
+    streams = [_STREAM]
+    if config.random_crop or config.colour_std or config.erase:
+        streams.append(_CROP_STREAM)
+    if config.erase:
+        streams.append(_ERASE_STREAM)
+    tables = [
+        np.random.default_rng([seed, epoch, stream]).random((num_images, 5), dtype=np.float32) for stream in streams
+    ]
+    return np.concatenate(tables, axis=1)
 
 
 class Augmentation:
@@ -49,6 +58,10 @@ class Augmentation:
             draws_BD: these images' rows of the epoch's table.
             epoch: counted from 0.
         """
+        x_BCHW = self._move_and_colour(images_BHWC, draws_BD, epoch)
+        return erase(x_BCHW, draws_BD, self._config.erase) if self._config.erase else x_BCHW
+
+    def _move_and_colour(self, images_BHWC: Tensor, draws_BD: Tensor, epoch: int) -> Tensor:
         config, preprocessing = self._config, self._preprocessing
         x_BCHW = preprocessing.resize(images_BHWC)
         shifts_BC = self._find_colours(draws_BD, epoch)
@@ -119,6 +132,32 @@ def transform(x_BCHW: Tensor, draws_BD: Tensor, config: TrainConfig) -> Tensor:
     row_y = torch.stack([sin_B * mirror_B, cos_B, shift_y_B], dim=1)
     grid = F.affine_grid(torch.stack([row_x, row_y], dim=1), list(x_BCHW.shape), align_corners=False)
     return F.grid_sample(x_BCHW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def erase(x_BCHW: Tensor, draws_BD: Tensor, probability: float) -> Tensor:
+    """Set a rectangle of some standardised images to 0, the mean, in place.
+
+    Random erasing (Zhong 2017, arXiv 1708.04896): its area is .02 to .4 of the image, its height over its width .3 to
+    1 / .3; a side that would be longer than the image's ends with it.
+    """
+    height, width = x_BCHW.shape[2:]
+    least, most = _ERASED_AREA
+    area_B = (least + draws_BD[:, _ERASE_AREA] * (most - least)) * height * width
+    low, high = (math.log(end) for end in _ERASED_SHAPE)
+    shape_B = torch.exp(low + draws_BD[:, _ERASE_SHAPE] * (high - low))
+    rows_BH = _find_span(torch.sqrt(area_B * shape_B), draws_BD[:, _ERASE_Y], height)
+    columns_BW = _find_span(torch.sqrt(area_B / shape_B), draws_BD[:, _ERASE_X], width)
+    chosen_B = draws_BD[:, _ERASE] < probability
+    erased_BHW = rows_BH[:, :, None] & columns_BW[:, None, :] & chosen_B[:, None, None]
+    return x_BCHW.masked_fill_(erased_BHW[:, None], 0.0)
+
+
+def _find_span(lengths_B: Tensor, draws_B: Tensor, side_px: int) -> Tensor:
+    """Which pixels along a side lie in a piece of that length, at a place where all of it fits."""
+    lengths_B = lengths_B.round().clamp(1, side_px)
+    first_B = (draws_B * (side_px - lengths_B + 1)).floor()
+    along = torch.arange(side_px, device=draws_B.device)
+    return (along >= first_B[:, None]) & (along < (first_B + lengths_B)[:, None])
 
 
 def _find_shifts(draws_B: Tensor, config: TrainConfig, side_px: int) -> Tensor:

@@ -158,6 +158,8 @@ class TrainConfig(BaseModel):
     """Zoom by a uniform draw in (1 - this, 1 + this)."""
     random_crop: bool = False
     """Cut `image_px` out at a random place of the resized image, not its centre; needs a larger `resize_px`."""
+    erase: float = Field(default=0.0, ge=0, le=1)
+    """Probability that a rectangle of a training image, .02 to .4 of its area, becomes 0 (random erasing)."""
     colour_std: float = Field(default=0.0, ge=0, le=2)
     """Deviation of the draw that multiplies each principal component of the training pixels' colours (as fractions of
     255) and its variance, added to a whole image; the paper has .1."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alexnet_core.augment import Augmentation, draw_table, transform
+from alexnet_core.augment import Augmentation, draw_table, erase, transform
 from alexnet_core.config import TrainConfig
 from alexnet_core.errors import ConfigError
 from alexnet_core.pack import Pack, write_pack
@@ -59,6 +59,7 @@ def test_without_changes_training_sees_what_prediction_sees(pack: Pack) -> None:
     [
         {"flip": True, "shift_px": 2.0, "rotate_deg": 10.0, "scale": 0.1},
         {"resize_px": 20, "random_crop": True, "colour_std": 0.1, "flip": True},
+        {"erase": 0.5},
     ],
 )
 def test_an_image_gets_its_changes_whatever_its_batch(pack: Pack, overrides: dict[str, Any]) -> None:
@@ -78,6 +79,7 @@ def test_an_image_gets_its_changes_whatever_its_batch(pack: Pack, overrides: dic
         {"resize_px": 24, "random_crop": True, "colour_std": 0.1, "flip": True},
         {"resize_px": 20, "colour_std": 0.1, "colour_form": "2012_code", "standardise": "mean"},
         {"resize_px": 20, "random_crop": True, "channels": 1, "flip": True},
+        {"flip": True, "erase": 0.5},
     ],
 )
 def test_one_image_at_a_time_gives_the_values_of_a_whole_batch(
@@ -126,6 +128,43 @@ def test_whole_shifts_keep_images_sharp_and_reach_every_place_equally_often() ->
 def test_whole_shifts_of_less_than_a_pixel_are_refused() -> None:
     with pytest.raises(ConfigError, match="shift_whole needs a shift_px of at least 1, not"):
         BASE.with_overrides({"shift_px": 0.5, "shift_whole": True})
+
+
+def test_erasing_takes_one_rectangle_of_the_published_sizes_from_as_many_images_as_it_is_told() -> None:
+    config = BASE.with_overrides({"erase": 0.25})
+    draws = torch.from_numpy(draw_table(1, 0, 4000, config))
+    erased = erase(torch.ones(4000, 2, 40, 40), draws, config.erase) == 0
+    assert torch.equal(erased[:, 0], erased[:, 1])  # in all channels alike
+    erased = erased[:, 0]
+    rows, columns = erased.any(dim=2), erased.any(dim=1)
+    assert torch.equal(erased, rows[:, :, None] & columns[:, None, :])
+    heights, widths = rows.sum(dim=1), columns.sum(dim=1)
+    for side in (rows, columns):  # one piece: it begins once
+        assert int((side[:, 1:] & ~side[:, :-1]).sum(dim=1).add(side[:, 0]).max()) == 1
+    chosen = heights > 0
+    assert 900 < int(chosen.sum()) < 1100
+    areas, shapes = heights[chosen] * widths[chosen] / 1600, heights[chosen] / widths[chosen]
+    assert 0.014 < float(areas.min()) < 0.04
+    assert 0.36 < float(areas.max()) < 0.42
+    assert 0.25 < float(shapes.min()) < 0.4
+    assert 2.5 < float(shapes.max()) < 4
+    assert bool(erased.any(dim=0).all())  # every place, the corners too
+
+
+def test_a_rectangle_that_is_longer_than_the_image_ends_at_its_sides() -> None:
+    draws = torch.zeros(1, 15)
+    draws[0, 11:13] = 0.9999  # the largest, and the highest
+    erased = erase(torch.ones(1, 1, 8, 8), draws, 1.0)[0, 0] == 0
+    assert int(erased[:, 0].sum()) == 8
+    assert int(erased.sum()) == 8 * 3
+
+
+def test_erasing_leaves_the_other_draws_as_they_were(pack: Pack) -> None:
+    for overrides in ({"flip": True}, {"resize_px": 20, "random_crop": True}):
+        config = BASE.with_overrides(overrides)
+        table = draw_table(3, 1, 60, config)
+        with_erasing = draw_table(3, 1, 60, config.with_overrides({"erase": 0.5}))
+        assert np.array_equal(with_erasing[:, : table.shape[1]], table)
 
 
 def test_crops_are_places_of_the_resized_image_and_reach_every_one(pack: Pack) -> None:

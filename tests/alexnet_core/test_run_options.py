@@ -40,7 +40,8 @@ RUNS = {
         "schedule": "plateau", "plateau_patience": 1, "lr": 0.001, "optimiser": "sgd_lr_in_velocity", "nesterov": True,
         "weight_decay": 0.01, "norm": "none", "epochs": 4,
     },
-    "bf16": {"precision": "bf16", "nesterov": True, "weight_decay": 0.01, "norm": "none", "label_smoothing": 0.1},
+    "bf16": {"precision": "bf16", "nesterov": True, "weight_decay": 0.01, "norm": "none", "label_smoothing": 0.1,
+             "erase": 0.5},
     "adamw": {"optimiser": "adamw", "weight_decay": 0.05, "lr": 0.002, "schedule": "cosine", "activation": "tanh"},
 }  # fmt: skip
 
