@@ -105,19 +105,20 @@ class Supervisor:
 
     def _attend(self, attempt: Attempt, trainer: TrainerProcess) -> None:
         """Carry reports until the trainer has had its last word, or has ended without; kill it when it must."""
-        last_report = last_write = self._clock()
-        longest_silence = max(self._settings.hang_s, START_S)
+        last_write = self._clock()
+        silence_s, longest_s = 0.0, max(self._settings.hang_s, START_S)
         while True:
-            had_report = self._collect(attempt, trainer)
-            if had_report:
-                last_report, longest_silence = self._clock(), self._settings.hang_s
+            if self._collect(attempt, trainer):
+                silence_s, longest_s = 0.0, self._settings.hang_s
+            else:  # counted, not measured: while we were frozen we heard nothing, and the trainer can't be blamed
+                silence_s += self._settings.tick_s
             if self._write(attempt, trainer):
                 last_write = self._clock()
             if (trainer.has_ended or attempt.outcome is not None) and not attempt.pending:
                 return  # after its last word a trainer has nothing to do but to leave, which takes torch seconds
             if trainer.has_ended or attempt.killed_as:
                 continue
-            if self._clock() - last_report > longest_silence:
+            if silence_s > longest_s:
                 self._kill(attempt, trainer, "hung")
             elif self._clock() - last_write > self._settings.self_fence_s:
                 self._kill(attempt, trainer, "lease_lost")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,11 @@ def test_a_trainer_is_ended_that_does_not_stay_was_late_or_lost_its_lease(stage:
     assert all(trainer.was_killed for trainer in stage.trainers)
 
 
+def silence(stage: Stage, seconds: float) -> list[Callable[[], None]]:
+    """A trainer that lives and says nothing for so long."""
+    return [lambda: None] * round(seconds / stage.settings.tick_s)
+
+
 def test_a_trainer_that_waits_for_its_device_says_so_and_never_counts_as_hung(stage: Stage) -> None:
     job_id = yb.submit(stage.books)
     seen = []
@@ -177,27 +183,34 @@ def test_a_trainer_that_waits_for_its_device_says_so_and_never_counts_as_hung(st
     job = yb.look(stage.books, job_id)
     assert (job.state, job.failures) == ("succeeded", 0)
     other = yb.submit(stage.books)
-    stage.run(waiting, *[look] * 4)
+    stage.run(waiting, *silence(stage, stage.settings.hang_s + 1))
     assert yb.look(stage.books, other).state_reason == "hung", "one that gives no sign of life is"
 
 
 def test_a_trainer_that_still_loads_torch_has_longer_than_one_that_hangs(stage: Stage) -> None:
     stage.settings.hang_s = 20
-
-    def wait() -> None:
-        stage.clock.sleep(50)
-
     ready: Report = {"type": "ready"}
     job_id = yb.submit(stage.books)
-    stage.run(wait, wait, ready, STARTED, FINISHED)
+    stage.run(*silence(stage, 119), ready, STARTED, FINISHED)
     assert (yb.look(stage.books, job_id).state, yb.look(stage.books, job_id).failures) == ("succeeded", 0)
     other = yb.submit(stage.books)
-    stage.run(ready, lambda: None, wait, STARTED, FINISHED)
+    stage.run(ready, *silence(stage, 22), STARTED, FINISHED)
     job = yb.look(stage.books, other)
     assert (job.state, job.state_reason, job.failures) == ("queued", "hung", 1), "with torch, the short limit holds"
-    stage.run(wait, wait, wait, ready, STARTED, FINISHED)
+    stage.run(*silence(stage, 121), ready, STARTED, FINISHED)
     job = yb.look(stage.books, other)
     assert (job.state, job.state_reason, job.failures) == ("queued", "hung", 2), "two minutes are enough for any start"
+
+
+def test_a_worker_that_was_frozen_with_its_trainer_does_not_take_it_for_hung(stage: Stage) -> None:
+    job_id = yb.submit(stage.books)
+
+    def freeze() -> None:
+        stage.clock.sleep(3 * stage.settings.hang_s)
+
+    stage.run(STARTED, freeze, {"type": "alive"}, FINISHED)
+    job = yb.look(stage.books, job_id)
+    assert (job.state, job.failures) == ("succeeded", 0)
 
 
 def test_a_worker_without_a_database_ends_its_trainer_and_the_job_goes_on_later(stage: Stage) -> None:
