@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from tests.integration.fleet import SLOW, Fleet, Gather, wait_for
 from tests.processes import children_of, is_alive
+from trainyard import jobs
+from trainyard.tables import Job
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.chaos]
 
@@ -47,8 +50,7 @@ def test_a_trainer_that_is_frozen_alone_is_killed_and_its_job_goes_on(start: Gat
     worker = fleet.start_worker()
     job_id = fleet.submit(SLOW)
     wait_for(lambda: fleet.job(job_id).latest_checkpoint_id, PATIENCE_S)
-    trainers = wait_for(lambda: [pid for pid in children_of(worker.pid) if writes_a_jobs_log(pid)])
-    [trainer] = trainers
+    [trainer] = wait_for(lambda: [pid for pid in children_of(worker.pid) if writes_a_jobs_log(pid)])
     os.kill(trainer, signal.SIGSTOP)
     wait_for(lambda: not is_alive(trainer), PATIENCE_S)
     wait_until_resumed(fleet, job_id)
@@ -56,6 +58,27 @@ def test_a_trainer_that_is_frozen_alone_is_killed_and_its_job_goes_on(start: Gat
     step = fleet.job(job_id).committed_step
     wait_for(lambda: fleet.job(job_id).committed_step > step, PATIENCE_S)
     assert worker.poll() is None
+
+
+@pytest.mark.parametrize("stop", [jobs.pause, jobs.cancel])
+def test_a_trainer_that_does_not_stop_in_time_holds_up_no_wish(start: Gather, stop: Callable[..., Job]) -> None:
+    fleet = start(stop_grace_s=2.0)
+    worker = fleet.start_worker()
+    job_id = fleet.submit(SLOW)
+    wait_for(lambda: fleet.job(job_id).latest_checkpoint_id, PATIENCE_S)
+    [trainer] = wait_for(lambda: [pid for pid in children_of(worker.pid) if writes_a_jobs_log(pid)])
+    os.kill(trainer, signal.SIGSTOP)
+    with fleet.books.writing() as session:
+        stop(session, "local", job_id)
+    wait_for(lambda: fleet.job(job_id).state in {"paused", "cancelled"}, HANG_S - 4)
+    assert not is_alive(trainer)
+    assert "hung" not in reasons_of(fleet, job_id)
+    assert fleet.job(job_id).failures == 0
+    if stop is jobs.cancel:
+        return
+    with fleet.books.writing() as session:
+        jobs.resume(session, "local", job_id)
+    wait_until_resumed(fleet, job_id)
 
 
 def test_a_step_that_never_ends_is_ended_and_the_job_succeeds_with_the_weights_of_an_undisturbed_one(
