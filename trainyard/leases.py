@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, joinedload
 from trainyard.database import now, read_clock, update_rows
 from trainyard.errors import LeaseLost
 from trainyard.events import EventType, append_event
-from trainyard.failures import DISK_FULL_WAIT_S, FAILURES, backoff_s, get_failure
+from trainyard.failures import DISK_FULL_WAIT_S, FAILURES, MAX_BACKOFF_S, backoff_s, get_failure
 from trainyard.jobs import move
 from trainyard.states import Desired, JobState
 from trainyard.tables import CLAIMS, Counter, Job
@@ -185,6 +185,34 @@ def grant_grace(session: Session, until: float, *, seen_since: float) -> int:
         .values(lease_expires_at=until)
     )
     return update_rows(session, statement.execution_options(synchronize_session=False))
+
+
+def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
+    """Bring back what lies too far in the future because the database's clock was set back.
+
+    Without, a dead worker's lease would live, and a job wait for its next try, until the clock is where it was.
+
+    Args:
+        session: a writing one.
+        moment: by the database's clock.
+        ttl_s: how long the leases of the future live on; a clock that was set back by less is left to itself.
+
+    Returns:
+        The number of jobs that were touched.
+    """
+    held = (
+        update(Job)
+        .where(Job.state == JobState.RUNNING.value, Job.heartbeat_at > moment + ttl_s)
+        .values(heartbeat_at=moment, lease_expires_at=moment + ttl_s)
+    )
+    waiting = (
+        update(Job)
+        .where(Job.state == JobState.QUEUED.value, Job.not_before > moment + max(MAX_BACKOFF_S, DISK_FULL_WAIT_S))
+        .values(not_before=moment)
+    )
+    return sum(
+        update_rows(session, statement.execution_options(synchronize_session=False)) for statement in (held, waiting)
+    )
 
 
 def _release(

@@ -17,7 +17,7 @@ from trainyard import failpoints
 from trainyard.database import Database, now, read_clock
 from trainyard.errors import DatabaseUnavailable
 from trainyard.garbage import Garbage
-from trainyard.leases import grant_grace, reap
+from trainyard.leases import follow_clock_back, grant_grace, reap
 from trainyard.leftovers import Leftovers
 from trainyard.queue import Bell, QueueUnavailable
 from trainyard.settings import Settings
@@ -117,7 +117,7 @@ class Reaper:
         A reaper that was itself late, by its own or by the database's clock (a suspended machine, a frozen database, a
         step of the clock), can't tell a dead worker from one that slept with it: it gives one more life to every lease
         with a heartbeat not long before its last tick. A worker that was silent already gets none, however often the
-        reaper is late.
+        reaper is late. A database's clock that was set back leaves no lease in the future.
 
         Returns:
             The ids of the jobs taken back.
@@ -129,6 +129,8 @@ class Reaper:
             if last is not None and any(new - old > patience_s for old, new in zip(last, moment, strict=True)):
                 extended = grant_grace(session, moment[1] + self._lease_ttl_s, seen_since=last[1] - patience_s)
                 log.warning("the reaper was late: leases live on", extra={"leases": extended})
+            if touched := follow_clock_back(session, moment[1], self._lease_ttl_s):
+                log.warning("the database's clock was set back: leases follow it", extra={"jobs": touched})
             reaped = reap(session, moment[1], first_backoff_s=self._first_backoff_s)
         self._last_tick = moment
         for job_id in reaped:

@@ -237,6 +237,26 @@ def test_a_database_clock_that_jumped_gives_grace_once(books: Database, monkeypa
     assert yb.look(books, job_id).state == "running"
 
 
+def test_a_database_clock_that_was_set_back_leaves_no_lease_and_no_wait_in_the_future(books: Database) -> None:
+    held, fresh, waiting, backing_off = (yb.submit(books) for _ in range(4))
+    for _ in range(2):
+        yb.claim(books)
+    with books.reading() as session:
+        moment = read_clock(session)
+    yb.write(books, held, heartbeat_at=moment + 7200, lease_expires_at=moment + 7260)
+    yb.write(books, waiting, not_before=moment + 7200)
+    yb.write(books, backing_off, not_before=moment + 299)
+    before = {job_id: yb.look(books, job_id) for job_id in (fresh, backing_off)}
+    assert build_reaper(books, Clock()).tick() == [], "its worker may live"
+    job = yb.look(books, held)
+    assert moment <= job.heartbeat_at < moment + 30
+    assert job.lease_expires_at == job.heartbeat_at + 60
+    assert yb.look(books, waiting).not_before < moment + 30
+    for job_id, job in before.items():
+        now = yb.look(books, job_id)
+        assert (now.lease_expires_at, now.not_before) == (job.lease_expires_at, job.not_before), "no reason to touch it"
+
+
 class FrozenBell(SilentBell):
     """Does not come back until it is thawed."""
 
