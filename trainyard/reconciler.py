@@ -109,6 +109,7 @@ class Reaper:
     ) -> None:
         self._database, self._clock = database, clock
         self._interval_s, self._lease_ttl_s, self._first_backoff_s = interval_s, lease_ttl_s, first_backoff_s
+        self._began = clock()
         self._last_tick: tuple[float, float] | None = None
 
     def tick(self) -> list[str]:
@@ -124,10 +125,8 @@ class Reaper:
         """
         with self._database.writing() as session:
             moment = (self._clock(), read_clock(session))
-            last = self._last_tick
-            patience_s = 2 * self._interval_s
-            if last is not None and any(new - old > patience_s for old, new in zip(last, moment, strict=True)):
-                extended = grant_grace(session, moment[1] + self._lease_ttl_s, seen_since=last[1] - patience_s)
+            if (seen_since := self._find_sleepers(moment)) is not None:
+                extended = grant_grace(session, moment[1] + self._lease_ttl_s, seen_since=seen_since)
                 log.warning("the reaper was late: leases live on", extra={"leases": extended})
             if touched := follow_clock_back(session, moment[1], self._lease_ttl_s):
                 log.warning("the database's clock was set back: leases follow it", extra={"jobs": touched})
@@ -136,6 +135,15 @@ class Reaper:
         for job_id in reaped:
             log.warning("a lease ran out; the job was taken back", extra={"job_id": job_id})
         return reaped
+
+    def _find_sleepers(self, moment: tuple[float, float]) -> float | None:
+        """The time since which a worker must have been heard to count as one that slept with us; None: we did not."""
+        patience_s = 2 * self._interval_s
+        last = self._last_tick
+        if last is None:  # a first look that was late: the database was away when we began, and who knows since when
+            return 0.0 if moment[0] - self._began > patience_s else None
+        is_late = any(new - old > patience_s for old, new in zip(last, moment, strict=True))
+        return last[1] - patience_s if is_late else None
 
 
 class Reconciler(threading.Thread):

@@ -111,6 +111,19 @@ def test_a_reaper_that_was_late_gives_grace_once(books: Database) -> None:
     assert reaper.tick() == [job_id]
 
 
+def test_a_reaper_that_began_while_the_database_was_away_gives_grace_once(books: Database) -> None:
+    job_id = yb.submit(books)
+    yb.claim(books)
+    clock = Clock()
+    reaper = build_reaper(books, clock)
+    yb.write(books, job_id, lease_expires_at=1.0, heartbeat_at=1.0)
+    clock.at += 21
+    assert reaper.tick() == []
+    yb.write(books, job_id, lease_expires_at=1.0)
+    clock.at += 10
+    assert reaper.tick() == [job_id]
+
+
 def test_a_reaper_that_is_always_late_still_takes_a_dead_workers_job(books: Database) -> None:
     job_id = yb.submit(books)
     yb.claim(books)
