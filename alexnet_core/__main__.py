@@ -19,7 +19,7 @@ from alexnet_core.errors import CoreError
 from alexnet_core.export.command import add_commands
 
 if TYPE_CHECKING:
-    from alexnet_core.checkpoint import SavedCheckpoint
+    from alexnet_core.checkpoint import Checkpoint, SavedCheckpoint
     from alexnet_core.pack import Pack
     from alexnet_core.world import World
 
@@ -132,16 +132,17 @@ def _train_in(world: World, options: argparse.Namespace) -> int:
     world.first(lambda: _open_dataset(options).digest)  # one process alone prepares it
     pack = _open_dataset(options)
     recipe, config = resolve(options.recipe, _parse_overrides(options.override), pack.facts)
-    seed = options.seed or 0
+    seed, best_checkpoint = options.seed or 0, None
     if options.resume is not None:
-        checkpoint = load_checkpoint(options.resume)
+        checkpoint = load_checkpoint(options.resume, state=True)
         recipe, config, seed = "resumed", checkpoint.config, checkpoint.metadata["seed"]
+        best_checkpoint = _find_best_beside(options.resume, checkpoint)
     out = options.out or (options.resume.absolute().parent if options.resume else Path("checkpoints"))
     out.mkdir(parents=True, exist_ok=True)  # now, rather than fail after the first epoch
     print(f"{options.dataset}, recipe {recipe}, seed {seed}, checkpoints in {out}")
     spec = RunSpec(
         config, pack, seed, out, lease_epoch=_count_runs(out), resume_from=options.resume,
-        init_from=options.init_from, max_runtime_s=options.max_runtime_s,
+        best_checkpoint=best_checkpoint, init_from=options.init_from, max_runtime_s=options.max_runtime_s,
     )  # fmt: skip
     console = ConsoleHooks(speaks=world.is_first)
     folder = out / "tensorboard" if world.is_first else None
@@ -163,6 +164,16 @@ def _train_in(world: World, options: argparse.Namespace) -> int:
         print(f"test accuracy {result.test['top1']:.2%} on {result.test['num_images']} images")
     print(f"weights {result.weights_sha256}")
     return 0
+
+
+def _find_best_beside(path: Path, checkpoint: Checkpoint) -> Path | None:
+    """The best epoch's checkpoint of the run that a checkpoint is of; None: there was no epoch yet, or it is gone."""
+    best = (checkpoint.state or {}).get("best")
+    found = path.absolute().parent / best["name"] if best else None
+    if found is not None and not found.is_dir():
+        print(f"warning: {found}, the best epoch so far, is gone: a later epoch will be tested", file=sys.stderr)
+        return None
+    return found
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -191,7 +202,10 @@ def _evaluate(options: argparse.Namespace) -> int:
         num_hardest=options.hardest,
     )
     print(to_table(report))
-    if checkpoint.metadata.get("validate_on") == options.split:
+    chosen_on = checkpoint.metadata.get("validate_on")
+    if chosen_on == "test" and options.split == "validation" and "imported_from" not in checkpoint.metadata:
+        print("\nthe network was trained on this split too (validate_on is test): other images will do worse")
+    if chosen_on == options.split:
         print(f"\nthe best epoch was chosen on this split ({options.split}): other images will do worse")
     if options.report is not None:
         options.report.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -99,7 +99,7 @@ class TrainConfig(BaseModel):
     """`sgd`: PyTorch's. `sgd_lr_in_velocity`: the paper's and Keras', v <- m v - lr (g + decay w); w <- w + v. The two
     differ right after a change of the learning rate."""
     lr: LearningRate = Field(default=0.01)
-    """Learning rate; the highest one of a schedule that warms up."""
+    """Learning rate; the highest one of a schedule that warms up. `multistep` has `lr_steps` in its place."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Of both kinds of SGD."""
     nesterov: bool = False
@@ -231,7 +231,15 @@ class TrainConfig(BaseModel):
         Raises:
             ConfigError: a name is unknown or a value is out of range; `param` is its dotted path below `overrides`.
         """
-        return _validate({**self.model_dump(), **overrides})
+        config = _validate({**self.model_dump(), **overrides})
+        begins = any(start == 0 for start, _ in config.lr_steps)
+        if config.schedule == "multistep" and begins and "lr" in overrides and "lr_steps" not in overrides:
+            raise ConfigError(
+                f"overrides.lr has no effect where schedule is multistep and lr_steps ({list(config.lr_steps)}) begin "
+                "at epoch 0: override lr_steps, or set schedule to constant too",
+                param="overrides.lr",
+            )
+        return config
 
 
 def _validate(values: dict[str, Any]) -> TrainConfig:

@@ -82,7 +82,7 @@ def examining(model: nn.Module, *, wanted: bool) -> Iterator[Examination | None]
             handle.remove()
 
 
-def find_trouble(examination: Examination, *, loss: float, step: int, num_classes: int, lr: float) -> list[Trouble]:
+def find_trouble(examination: Examination, *, loss: float, step: int, num_classes: int, rate: str) -> list[Trouble]:
     """What is wrong, with a hint.
 
     Args:
@@ -90,7 +90,7 @@ def find_trouble(examination: Examination, *, loss: float, step: int, num_classe
         loss: mean of the training loss over the epoch so far.
         step: steps done.
         num_classes: guessing among them costs ln C.
-        lr: the config's learning rate, for the hint.
+        rate: the setting that rules the learning rate, for the hint.
     """
     found = []
     worst = max(examination.dead_shares.items(), key=lambda item: item[1], default=("", 0.0))
@@ -100,16 +100,16 @@ def find_trouble(examination: Examination, *, loss: float, step: int, num_classe
             Trouble(
                 "not_learning",
                 f"after {step} steps the loss is {loss:.3f}, that of guessing among {num_classes} classes "
-                f"({math.log(num_classes):.3f}; {sight}): try another lr (it is {lr}), init caffe or he_normal in "
-                "place of paper, or norm batch",
+                f"({math.log(num_classes):.3f}; {sight}): change {rate}, or use init caffe or he_normal in place of "
+                "paper, or norm batch",
             )
         )
     if worst[1] > _DEAD_SHARE:
         found.append(
             Trouble(
                 "dead_units",
-                f"after {step} steps {worst[1]:.0%} of the units of {worst[0]} are 0 for every image: lower lr (it is "
-                f"{lr}), or use init he_normal or norm batch",
+                f"after {step} steps {worst[1]:.0%} of the units of {worst[0]} are 0 for every image: lower {rate}, "
+                "or use init he_normal or norm batch",
             )
         )
     return found

@@ -13,13 +13,25 @@ _FAST_BF16 = ("amx_bf16", "avx512_bf16")  # CPU instructions that multiply bf16;
 
 
 def require_device(device: str) -> None:
-    """See that there is a GPU where one is asked for.
+    """See that a device is one that we train on, and is here.
+
+    Args:
+        device: `cpu`, `cuda` or a GPU by its number: `cuda:0`.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: it is not.
     """
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device {device} is not here: PyTorch finds no GPU; use cpu", param="device")
+    if device == "cpu":
+        return
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or (device != kind and not number.isdecimal()):
+        raise ConfigError(
+            f"device {device!r} is unknown: use cpu, cuda, or a GPU by its number, as cuda:0", param="device"
+        )
+    count = torch.cuda.device_count()
+    if int(number or 0) >= count:
+        found = f"PyTorch finds {count}, counted from 0" if count else "PyTorch finds no GPU; use cpu"
+        raise ConfigError(f"device {device} is not here: {found}", param="device")
 
 
 def select_precision(config: TrainConfig, device: torch.device) -> str:

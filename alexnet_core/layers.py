@@ -94,5 +94,8 @@ def draw_kept(x: Tensor, share: float) -> Tensor:
     """
     if x.device.type != "cpu":
         return torch.empty_like(x).bernoulli_(share)
+    kept = round(share * 65536)
+    if kept == 65536:  # of all draws; as a limit it is no number of 16 bits
+        return torch.ones_like(x)
     draws = torch.empty(math.ceil(x.numel() / 4), dtype=torch.int64).random_(-(1 << 63), None)
-    return (draws.view(torch.int16)[: x.numel()].view(x.shape) < round(share * 65536) - 32768).to(x.dtype)
+    return (draws.view(torch.int16)[: x.numel()].view(x.shape) < kept - 32768).to(x.dtype)

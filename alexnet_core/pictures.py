@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,10 +50,11 @@ def read_curves(folder: Path) -> Curves:
     history, best = state["history"], state["best"]
     if not history:
         return Curves()
-    steps_per_epoch = _step_of(Path(best["name"])) // best["epoch"]
+    since_epoch = math.ceil(state["epoch_images"] / checkpoint.config.batch_size)
+    steps_per_epoch = (state["step"] - since_epoch) // len(history)
     by_epoch = [{"epoch": i, "step": i * steps_per_epoch} | metrics for i, metrics in enumerate(history, start=1)]
     by_step = _learning_rates(checkpoint.config, state["step"], steps_per_epoch, history)
-    return Curves.of(by_step, by_epoch, best["epoch"])
+    return Curves.of(by_step, by_epoch, best["epoch"] if best else None)
 
 
 def _learning_rates(

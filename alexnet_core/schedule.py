@@ -38,6 +38,13 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int, history:
     return config.lr * (_FINAL + (1 - _FINAL) * falling)
 
 
+def describe_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> str:
+    """The setting that rules the learning rate at a step, and its value, for a hint."""
+    if config.schedule == "multistep":
+        return f"the rates of lr_steps (now {learning_rate(config, step, steps_per_epoch):g})"
+    return f"lr (it is {config.lr:g})"
+
+
 def conv1_learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float | None:
     """Conv1's own learning rate at a step; None: it has the network's."""
     epoch = step // steps_per_epoch

@@ -33,7 +33,7 @@ from alexnet_core.model import build_model, copy_weights
 from alexnet_core.optimiser import build_optimiser, load_optimiser_tensors, optimiser_tensors, set_learning_rate
 from alexnet_core.preprocess import Preprocessing
 from alexnet_core.runs import Counts, Due, Hooks, RunResult, RunSpec, is_better
-from alexnet_core.schedule import conv1_learning_rate, learning_rate, reason_to_end
+from alexnet_core.schedule import conv1_learning_rate, describe_rate, learning_rate, reason_to_end
 from alexnet_core.world import World
 
 _PROGRESS_EVERY_S = 0.5
@@ -163,6 +163,9 @@ class Run:
     def _learning_rate(self, step: int) -> float:
         return learning_rate(self.config, step, self.steps_per_epoch, self.counts.history)
 
+    def _describe_rate(self) -> str:
+        return describe_rate(self.config, max(0, self.counts.step - 1), self.steps_per_epoch)
+
     def _report_step(self, due: Due) -> None:
         counts, now = self.counts, self._clock()
         if not self._is_at_interval(counts.step) and Due.TELL not in due:
@@ -229,7 +232,7 @@ class Run:
             return
         for trouble in find_trouble(
             examination, loss=self._mean_loss(), step=counts.step, num_classes=self.pack.facts.num_classes,
-            lr=self.config.lr,
+            rate=self._describe_rate(),
         ):  # fmt: skip
             if trouble.code not in counts.warned:
                 counts.warned.append(trouble.code)
@@ -276,7 +279,7 @@ class Run:
         mean = float(self.loss_sum) / max(1, self.counts.epoch_images)
         if not math.isfinite(mean):
             raise Diverged(
-                f"the loss became {mean} by step {self.counts.step}: lower lr (it is {self.config.lr}) and try again"
+                f"the loss became {mean} by step {self.counts.step}: lower {self._describe_rate()} and try again"
             )
         return mean
 
@@ -288,7 +291,7 @@ class Run:
         weights = self.placed.collect(self.placed.trained.state_dict())
         weights = {name: value.detach().cpu() for name, value in weights.items()}
         if not all(_is_finite(value) for value in weights.values()):
-            raise Diverged(f"a weight is no number at step {counts.step}: lower lr (it is {self.config.lr})")
+            raise Diverged(f"a weight is no number at step {counts.step}: lower {self._describe_rate()}")
         metadata = {
             "format_version": 1, "kind": kind, "job_id": self.spec.job_id, "lease_epoch": self.spec.lease_epoch,
             "epoch": counts.epoch, "step": counts.step, "metrics": metrics, "dataset": self.pack.facts.name,

@@ -200,6 +200,12 @@ def _preprocessing(config: TrainConfig, channels: int) -> Preprocessing:
             param="overrides.mean",
         )
     std = config.std or (1.0,) * channels
+    if not len(config.mean) == len(std) == channels:
+        raise ConfigError(
+            f"the network's input has {channels} channels: give mean and std one value each, not {len(config.mean)} "
+            f"and {len(std)}",
+            param="overrides.mean",
+        )
     return Preprocessing(
         image_px=config.image_px, resize_px=config.resize_px, channels=channels, mean=config.mean, std=std
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alexnet_core.config import DatasetFacts, TrainConfig
-from alexnet_core.errors import UnknownRecipe
+from alexnet_core.errors import ConfigError, UnknownRecipe
 from alexnet_core.geometry import describe
 from alexnet_core.recipes.caffe import CAFFE
 from alexnet_core.recipes.notes_cifar10 import NOTES_CIFAR10
@@ -62,5 +62,10 @@ def resolve(recipe_name: str | None, overrides: Mapping[str, Any], facts: Datase
     if recipe.fixed_statistics is not None and recipe.fixed_statistics != facts.name:
         changes |= {"mean": None, "std": None}
     config = recipe.config.with_overrides({**changes, **overrides})
+    if config.colour_std and (config.channels or facts.channels) == 1:
+        raise ConfigError(
+            f"overrides.colour_std needs 3 channels, and {facts.name} is grey: leave it out, or set channels to 3",
+            param="overrides.colour_std",
+        )
     describe(config, facts.num_classes, config.channels or facts.channels)
     return recipe.name, config

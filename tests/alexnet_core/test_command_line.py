@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from alexnet_core.__main__ import main
+from alexnet_core.pictures import read_curves
 
 from .killing import ROOT
 
@@ -111,6 +113,31 @@ def test_a_run_that_has_had_its_time_is_saved_and_goes_on_to_the_same_weights(ho
     assert weights(run("train", "--dataset", "digits", "--resume", saved, cwd=home)) == whole
 
 
+def test_a_run_that_goes_on_in_another_folder_still_knows_its_best_epoch(home: Path, checkpoint: Path) -> None:
+    whole = (home / "output.txt").read_text()
+    process = start("train", "--dataset", "digits", "--resume", checkpoint, "--out", "elsewhere", cwd=home)
+    output, errors = process.communicate(timeout=180)
+    assert (process.returncode, errors) == (0, "")
+    assert output.splitlines()[-2:] == whole.splitlines()[-2:], "the test accuracy of the same epoch, and the weights"
+
+
+def test_the_curves_of_a_run_that_went_on_without_its_best_epoch_can_be_drawn(home: Path, checkpoint: Path) -> None:
+    first = min(checkpoint.parent.glob("epoch-*"))
+    alone = home / "alone" / first.name.replace("-e0", "-e7")  # the best epoch is this very one, by its first name
+    shutil.copytree(first, alone)
+    go_on = ["train", "--dataset", "digits", "--resume", alone, "--out", "cut", "--max-runtime-s", "0.001"]
+    process = start(*go_on, cwd=home)
+    _, errors = process.communicate(timeout=180)
+    assert process.returncode == 1
+    assert f"{first.name}, the best epoch so far, is gone: a later epoch will be tested" in errors
+    run("curves", "cut", "--out", "cut.png", cwd=home)
+    with Image.open(home / "cut.png") as picture:
+        assert picture.size == (1000, 600)
+    curves = read_curves(home / "cut")
+    assert curves.epoch_step.tolist() == [21.0]
+    assert curves.best_epoch is None
+
+
 def test_a_run_begins_with_the_weights_of_another(home: Path, checkpoint: Path) -> None:
     one_epoch = [*TRAIN, "--override", "epochs=1"]
     anew_output = run(*one_epoch, "--out", "anew", cwd=home)
@@ -165,6 +192,22 @@ def test_predict_names_the_classes_of_each_file(home: Path, checkpoint: Path) ->
         (["train", "--dataset", "digits", "--override", "nope=1"], "config_invalid: overrides.nope is not a setting"),
         (["train", "--dataset", "digits", "--override", "lr=x"], "config_invalid: overrides.lr is 'x': Input should"),
         (["train", "--dataset", "digits", "--override", "lr"], "config_invalid: overrides.lr is ''"),
+        (
+            ["train", "--dataset", "digits", "--override", "colour_std=0.1"],
+            "config_invalid: overrides.colour_std needs 3",
+        ),
+        (
+            ["train", "--dataset", "digits", "--device", "gpu"],
+            "config_invalid: device 'gpu' is unknown: use cpu, cuda,",
+        ),
+        (
+            ["train", "--dataset", "digits", "--device", "cuda:x"],
+            "config_invalid: device 'cuda:x' is unknown: use cpu,",
+        ),
+        (
+            ["train", "--dataset", "digits", "--device", "cuda:99"],
+            "config_invalid: device cuda:99 is not here: PyTorch",
+        ),
         (["train", "--dataset", "digits", "--out", "{file}/x", "--override", "epochs=1"], "{file}/x: Not a directory"),
         (["train", "--dataset", "digits", "--resume", "{nothing}"], "checkpoint_corrupt: {nothing} is no whole"),
         (["train", "--dataset", "digits", "--resume", "{damaged}"], "checkpoint_corrupt: weights.safetensors of"),

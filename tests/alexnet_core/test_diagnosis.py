@@ -70,10 +70,10 @@ def test_a_map_is_dead_only_if_it_is_nowhere_above_zero() -> None:
 
 def test_a_loss_of_guessing_and_a_dead_layer_are_trouble() -> None:
     sick = Examination(dead={"relu3": torch.tensor(0.9)}, gradient=torch.tensor(0.0))
-    codes = [trouble.code for trouble in find_trouble(sick, loss=2.30, step=500, num_classes=10, lr=0.1)]
+    codes = [trouble.code for trouble in find_trouble(sick, loss=2.30, step=500, num_classes=10, rate="lr (it is 0.1)")]
     assert codes == ["not_learning", "dead_units"]
     well = Examination(dead={"relu3": torch.tensor(0.3)}, gradient=torch.tensor(1.0))
-    assert find_trouble(well, loss=2.0, step=500, num_classes=10, lr=0.1) == []
+    assert find_trouble(well, loss=2.0, step=500, num_classes=10, rate="") == []
 
 
 def test_a_run_that_can_not_learn_says_so_once(tmp_path: Path) -> None:

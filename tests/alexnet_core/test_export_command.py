@@ -29,6 +29,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = make_checkpoint("quick", channels=1, resize_px=26, test_crops=10, **NARROW)
     metadata = made.metadata | {"validate_on": "validation"}
     save_checkpoint(dataclasses.replace(made, path=folder / "quick", class_names=tuple(DIGITS), metadata=metadata))
+    metadata = made.metadata | {"validate_on": "test"}
+    save_checkpoint(dataclasses.replace(made, path=folder / "on_test", class_names=tuple(DIGITS), metadata=metadata))
     save_checkpoint(dataclasses.replace(make_checkpoint("caffe", **NARROW), path=folder / "caffe"))
     return folder
 
@@ -58,6 +60,20 @@ def test_evaluate_takes_the_checkpoints_own_crops_and_says_when_its_epoch_was_ch
     output = capsys.readouterr().out
     assert "(validation, 10 crops)" in output
     assert output.endswith("the best epoch was chosen on this split (validation): other images will do worse\n")
+
+
+@pytest.mark.parametrize(
+    ("split", "says"),
+    [
+        ("validation", "the network was trained on this split too (validate_on is test): other images will do worse"),
+        ("test", "the best epoch was chosen on this split (test): other images will do worse"),
+    ],
+)
+def test_evaluate_says_what_a_run_that_was_judged_on_test_images_knows_already(
+    capsys: pytest.CaptureFixture[str], split: str, says: str
+) -> None:
+    assert main(["evaluate", "on_test", "--dataset", "digits", "--split", split]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == says
 
 
 @pytest.mark.parametrize(("form", "name"), [("onnx", "a.onnx"), ("keras", "a.weights.h5"), ("torch_export", "a.pt2")])
@@ -110,7 +126,7 @@ def test_a_bad_input_is_answered_with_one_line(
 def test_a_gpu_that_is_not_there_is_said_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     assert main(["evaluate", "quick", "--dataset", "digits", "--device", "cuda"]) == 1
     assert capsys.readouterr().err.startswith("config_invalid: device cuda is not here")
 

@@ -396,3 +396,7 @@ def test_how_the_input_was_standardised_must_be_said(exported: Path) -> None:
     with pytest.raises(ConfigError, match="override mean and std") as caught:
         read(exported, NARROW_NOTES.with_overrides({"mean": None, "std": None}))
     assert caught.value.param == "overrides.mean"
+    grey = NARROW_NOTES.with_overrides({"channels": None, "mean": [120.0], "std": [60.0]})
+    with pytest.raises(ConfigError, match="3 channels: give mean and std one value each, not 1 and 1") as caught:
+        read(exported, grey)
+    assert caught.value.param == "overrides.mean"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_core.layers import Dropout, PaddedConv2d, SameMaxPool2d, ceil_padding, draw_kept, same_padding
+from alexnet_core.layers import Dropout, Dropout2012, PaddedConv2d, SameMaxPool2d, ceil_padding, draw_kept, same_padding
 
 
 def test_ceil_padding_makes_55_of_224() -> None:
@@ -52,6 +52,14 @@ def test_a_share_is_kept_and_the_mean_with_it(rate: float, shape: tuple[int, ...
         neighbours = torch.corrcoef(kept.view(-1)[: 4 * (x.numel() // 4)].view(-1, 4).T)
         assert float((neighbours - torch.eye(4)).abs().max()) < 0.02  # the four places of one draw
     assert torch.equal(Dropout(rate).eval()(x), x)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-6])
+def test_a_dropout_of_nothing_or_next_to_it_drops_nothing(rate: float) -> None:
+    x = torch.full((40, 50), 2.0)
+    for layer in (Dropout(rate), Dropout2012(rate)):
+        torch.testing.assert_close(layer.train()(x), x)
+        torch.testing.assert_close(layer.eval()(x), x)
 
 
 def test_dropout_follows_torchs_seed() -> None:

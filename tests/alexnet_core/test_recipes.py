@@ -76,6 +76,25 @@ def test_a_wrong_override_is_refused_by_name(overrides: dict[str, object]) -> No
     assert name in str(caught.value)
 
 
+def test_colours_of_grey_images_are_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="needs 3 channels, and digits is grey") as caught:
+        resolve("quick", {"colour_std": 0.1}, DIGITS)
+    assert caught.value.param == "overrides.colour_std"
+    _, config = resolve("quick", {"colour_std": 0.1, "channels": 3}, DIGITS)
+    assert config.colour_std == 0.1
+
+
+@pytest.mark.parametrize("name", ["torchvision", "caffe", "paper-2012-run", "notes-cifar10"])
+def test_a_learning_rate_that_a_list_of_rates_overrules_is_refused(name: str) -> None:
+    config = get_recipe(name).config
+    with pytest.raises(ConfigError, match="has no effect where schedule is multistep") as caught:
+        config.with_overrides({"lr": 0.001})
+    assert caught.value.param == "overrides.lr"
+    assert config.with_overrides({"lr": 0.001, "schedule": "constant"}).lr == 0.001
+    assert config.with_overrides({"lr": 0.001, "lr_steps": [[9, 0.0001]]}).lr == 0.001
+    assert config.with_overrides(config.model_dump()) == config
+
+
 def test_every_field_is_described() -> None:
     properties = TrainConfig.model_json_schema()["properties"]
     assert [name for name, field in properties.items() if not field.get("description")] == []

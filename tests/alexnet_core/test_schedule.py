@@ -6,7 +6,7 @@ import pytest
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.recipes import get_recipe
-from alexnet_core.schedule import conv1_learning_rate, count_plateaus, learning_rate, reason_to_end
+from alexnet_core.schedule import conv1_learning_rate, count_plateaus, describe_rate, learning_rate, reason_to_end
 
 BASE = TrainConfig(
     widths=(4, 4, 4, 4, 4), kernels=(3, 3, 3, 3, 3), fc_widths=(8, 8), image_px=16, batch_size=8, epochs=40, lr=0.1,
@@ -21,6 +21,12 @@ def test_the_notes_rates_change_at_their_epochs() -> None:
     config = get_recipe("notes-cifar10").config
     rates = [learning_rate(config, epoch * 782, 782) for epoch in (0, 99, 100, 199, 200, 299)]
     assert rates == [0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001]
+
+
+def test_a_hint_names_the_setting_that_rules_the_rate() -> None:
+    config = get_recipe("notes-cifar10").config
+    assert describe_rate(config, 100 * 782, 782) == "the rates of lr_steps (now 0.001)"
+    assert describe_rate(config.with_overrides({"schedule": "cosine", "lr": 0.02}), 9, 782) == "lr (it is 0.02)"
 
 
 def test_the_diary_of_2012_slows_and_freezes_conv1() -> None:
