@@ -32,7 +32,8 @@ class Attempt:
     pending: list[Report] = field(default_factory=list)  #: received, not written yet
     outcome: Report | None = None  #: `finished` or `failed`
     stop_reason: str | None = None  #: what the trainer was told
-    stop_asked_at: float = 0.0
+    attended_s: float = 0.0  #: the time that we were awake for it
+    stop_asked_at: float = 0.0  #: in `attended_s`
     killed_as: str | None = None  #: the failure code under which we killed it
     was_terminated: bool = False  #: it did not stop in time, and got a signal
 

@@ -62,7 +62,7 @@ class Briefing:
         while True:
             try:
                 spec = self._build_spec(attempt)
-                self._beat(attempt)
+                self.beat(attempt)
                 return spec
             except DatabaseUnavailable:
                 log.warning("the database does not answer; the attempt waits", extra={"job_id": attempt.job.id})
@@ -136,7 +136,7 @@ class Briefing:
                 report_event(session, attempt.lease, EventType.PHASE, reason="preparing_dataset", data=data)
                 write_fenced(session, attempt.lease, {"state_reason": "preparing_dataset"})
             digest = prepare_builtin(
-                self._settings, self._database, self._storage, dataset, while_waiting=lambda: self._beat(attempt)
+                self._settings, self._database, self._storage, dataset, while_waiting=lambda: self.beat(attempt)
             )
             dataset.digest = dataset.digest or digest
         if job.dataset_digest is None:
@@ -145,7 +145,7 @@ class Briefing:
             job.dataset_digest = dataset.digest
         return self._storage.folder(dataset.key)
 
-    def _beat(self, attempt: Attempt) -> None:
+    def beat(self, attempt: Attempt) -> None:
         """A heartbeat while something else than training goes on.
 
         Raises:

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 URGENT = frozenset({"started", "phase", "first_step", "epoch", "checkpoint", "warning", "finished", "failed"})
 SIGNS_OF_LIFE = frozenset({"ready", "alive"})  # nothing of them goes into the books
+LONGEST_WRITE_S = 10.0  # after which a database counts as away
 START_S = 120.0  # a cold trainer says nothing before it has torch loaded: on a busy machine that is no hang
 
 
@@ -82,7 +83,9 @@ class Supervisor:
             is_full = isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}
             return Ending(failure="disk_full" if is_full else "internal_error", message=f"{type(exc).__name__}: {exc}")
         try:
-            trainer = self._trainers.take()
+            trainer = self._trainers.take(while_waiting=lambda: self._briefing.beat(attempt))
+        except StopWished as exc:
+            return Ending(stopped=exc.reason)
         except RuntimeError:  # the worker is closing
             return Ending(stopped="drain")
         return attempt.judge(self._see_through(attempt, trainer, spec))
@@ -104,25 +107,30 @@ class Supervisor:
     # --- while it trains ---
 
     def _attend(self, attempt: Attempt, trainer: TrainerProcess) -> None:
-        """Carry reports until the trainer has had its last word, or has ended without; kill it when it must."""
-        last_write = self._clock()
-        silence_s, longest_s = 0.0, max(self._settings.hang_s, START_S)
+        """Carry reports until the trainer has had its last word, or has ended without; kill it when it must.
+
+        A round counts for no more than it can take: in the rest of the time we were frozen, and neither the trainer nor
+        the database is to blame for that.
+        """
+        began, heard_at, written_at = self._clock(), 0.0, 0.0
+        longest_silence = max(self._settings.hang_s, START_S)
         while True:
-            if self._collect(attempt, trainer):
-                silence_s, longest_s = 0.0, self._settings.hang_s
-            else:  # counted, not measured: while we were frozen we heard nothing, and the trainer can't be blamed
-                silence_s += self._settings.tick_s
-            if self._write(attempt, trainer):
-                last_write = self._clock()
+            was_heard = self._collect(attempt, trainer)
+            was_written = self._write(attempt, trainer)
+            last, began = began, self._clock()
+            attempt.attended_s += min(began - last, self._settings.tick_s + LONGEST_WRITE_S)
+            if was_heard:
+                heard_at, longest_silence = attempt.attended_s, self._settings.hang_s
+            if was_written:
+                written_at = attempt.attended_s
             if (trainer.has_ended or attempt.outcome is not None) and not attempt.pending:
                 return  # after its last word a trainer has nothing to do but to leave, which takes torch seconds
             if trainer.has_ended or attempt.killed_as:
                 continue
-            if silence_s > longest_s:
+            if attempt.attended_s - heard_at > longest_silence:
                 self._kill(attempt, trainer, "hung")
-            elif self._clock() - last_write > self._settings.self_fence_s:
-                self._kill(attempt, trainer, "lease_lost")
-                return
+            elif attempt.attended_s - written_at > self._settings.self_fence_s:
+                self._kill(attempt, trainer, "lease_lost")  # what is pending is written as soon as that can be
             self._enforce_stop(attempt, trainer)
 
     def _collect(self, attempt: Attempt, trainer: TrainerProcess) -> bool:
@@ -180,14 +188,14 @@ class Supervisor:
 
     def _ask_to_stop(self, attempt: Attempt, trainer: TrainerProcess, reason: str) -> None:
         if attempt.stop_reason is None:
-            attempt.stop_reason, attempt.stop_asked_at = reason, self._clock()
+            attempt.stop_reason, attempt.stop_asked_at = reason, attempt.attended_s
             trainer.send({"type": "stop", "reason": reason})
 
     def _enforce_stop(self, attempt: Attempt, trainer: TrainerProcess) -> None:
         """SIGTERM to a trainer that did not stop in time, later SIGKILL."""
         if attempt.stop_reason is None:
             return
-        waited, grace = self._clock() - attempt.stop_asked_at, self._settings.stop_grace_s
+        waited, grace = attempt.attended_s - attempt.stop_asked_at, self._settings.stop_grace_s
         if waited > 2 * grace:
             log.warning("the trainer did not stop: killed", extra={"job_id": attempt.job.id})
             trainer.kill()

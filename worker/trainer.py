@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from worker.children import scrubbed_environment, yield_to_others
@@ -43,14 +44,22 @@ class TrainerProcess:
             raise
         finally:
             os.close(send)
-        yield_to_others(self.pid)
         self._reports: queue.Queue[Report | None] = queue.Queue()
         self._ended = False
         self.is_ready = False  #: it has torch loaded and waits for a spec, or was given one
         self._sending = threading.Lock()
         self._is_gone = threading.Event()
-        threading.Thread(target=self._read, args=(receive,), name=f"trainer-{self.pid}", daemon=True).start()
-        threading.Thread(target=self._stay_in_touch, name=f"words-to-{self.pid}", daemon=True).start()
+        reader = threading.Thread(target=self._read, args=(receive,), name=f"trainer-{self.pid}", daemon=True)
+        try:
+            yield_to_others(self.pid)
+            reader.start()
+            threading.Thread(target=self._stay_in_touch, name=f"words-to-{self.pid}", daemon=True).start()
+        except BaseException:  # the system has no thread left
+            self.kill()
+            self.wait()
+            if reader.ident is None:  # else it closes its end itself
+                os.close(receive)
+            raise
 
     @property
     def pid(self) -> int:
@@ -158,21 +167,35 @@ class WarmTrainers(threading.Thread):
             self._wanted = True
             self._changed.notify_all()
 
-    def take(self) -> TrainerProcess:
+    def take(self, while_waiting: Callable[[], None]) -> TrainerProcess:
         """A trainer for one attempt: the spare, or a fresh one that reads its spec once it has imported torch.
+
+        Args:
+            while_waiting: called every second while none can be started; what it raises ends the wait.
 
         Raises:
             RuntimeError: the worker is closing.
         """
+        while (trainer := self._take_spare()) is None:
+            while_waiting()
+        return trainer
+
+    def _take_spare(self) -> TrainerProcess | None:
+        """The spare, waited for a second at most."""
         with self._changed:
-            while self._spare is None or not self._spare.is_alive:
-                if self._closed:
-                    raise RuntimeError("the worker is closing")
-                self._wanted = True
-                self._changed.notify_all()
-                self._changed.wait(timeout=1)
-            spare, self._spare, self._wanted = self._spare, None, False
+            self._wanted = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._closed or self._has_spare(), timeout=1)
+            if self._closed:
+                raise RuntimeError("the worker is closing")
+            spare = self._spare
+            if spare is None or not spare.is_alive:
+                return None
+            self._spare, self._wanted = None, False
             return spare
+
+    def _has_spare(self) -> bool:
+        return self._spare is not None and self._spare.is_alive
 
     def take_back(self, trainer: TrainerProcess) -> bool:
         """Keep a trainer that was stopped in order as the spare, where none is ready; it has all its memory warm.
@@ -217,7 +240,7 @@ class WarmTrainers(threading.Thread):
                 return
         try:
             self._spare = TrainerProcess(self._threads)
-        except OSError:
+        except Exception:  # whatever it is: without this thread no job of this worker would ever start
             log.exception("no trainer could be started; trying again")
             self._changed.wait(timeout=2)
         self._changed.notify_all()

@@ -90,6 +90,7 @@ class Stage:
         self.trainers: list[ActingTrainer] = []
         self.taken_back: list[ActingTrainer] = []
         self.draining = False
+        self.waits_for_trainer = 0
         self._next: ActingTrainer | None = None
         self._looks_in_vain = 0
         self.supervisor = Supervisor(
@@ -97,8 +98,10 @@ class Stage:
             clock=self.clock, sleep=self.clock.sleep,
         )  # fmt: skip
 
-    def take(self) -> ActingTrainer:
+    def take(self, while_waiting: Callable[[], None]) -> ActingTrainer:
         """As `WarmTrainers` does."""
+        for _ in range(self.waits_for_trainer):
+            while_waiting()
         assert self._next is not None, "no trainer was to be started"
         self.trainers.append(self._next)
         return self.trainers[-1]

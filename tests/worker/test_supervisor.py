@@ -144,7 +144,7 @@ def test_a_trainer_is_ended_that_does_not_stay_was_late_or_lost_its_lease(stage:
         return lambda: yb.act(stage.books, jobs.pause, job_id) and None
 
     def be_late() -> None:
-        stage.clock.sleep(stage.settings.stop_grace_s + 1)
+        stage.clock.sleep(stage.settings.stop_grace_s / 4)
 
     def lose(job_id: str) -> Any:
         return lambda: yb.write(stage.books, job_id, lease_epoch=7)
@@ -152,7 +152,7 @@ def test_a_trainer_is_ended_that_does_not_stay_was_late_or_lost_its_lease(stage:
     first = yb.submit(stage.books)
     assert stage.run(STARTED, pause(first), lambda: None, stopped("pause") | {"stays": False})
     second = yb.submit(stage.books)
-    late = stage.run(STARTED, pause(second), be_late, stopped("pause") | {"stays": True}, terminable=False)
+    late = stage.run(STARTED, pause(second), *[be_late] * 5, stopped("pause") | {"stays": True}, terminable=False)
     third = yb.submit(stage.books)
     lost = stage.run(STARTED, pause(third), lose(third), stopped("pause") | {"stays": True})
     assert late is not None
@@ -213,6 +213,66 @@ def test_a_worker_that_was_frozen_with_its_trainer_does_not_take_it_for_hung(sta
     assert (job.state, job.failures) == ("succeeded", 0)
 
 
+def test_a_trainer_that_was_frozen_with_its_worker_after_a_wish_still_has_its_time_to_save(stage: Stage) -> None:
+    job_id = yb.submit(stage.books)
+
+    def pause() -> None:
+        yb.act(stage.books, jobs.pause, job_id)
+
+    def freeze() -> None:
+        stage.clock.sleep(9 * stage.settings.stop_grace_s)
+
+    saved = checkpoint_report(stage, job_id, 33, kind="recovery")
+    trainer = stage.run(STARTED, pause, freeze, saved, stopped("pause"))
+    assert trainer is not None
+    assert trainer.commands[-1] == {"type": "stop", "reason": "pause"}
+    job = yb.look(stage.books, job_id)
+    assert (job.state, job.committed_step) == ("paused", 33)
+
+
+def test_a_worker_that_wakes_to_a_database_that_is_not_back_yet_does_not_end_its_trainer(stage: Stage) -> None:
+    job_id = yb.submit(stage.books)
+
+    def freeze() -> None:
+        stage.clock.sleep(9 * stage.settings.self_fence_s)
+        stage.take_database_away(2)
+
+    stage.run(STARTED, freeze, {"type": "alive"}, FINISHED)
+    job = yb.look(stage.books, job_id)
+    assert (job.state, job.failures) == ("succeeded", 0)
+
+
+@pytest.mark.parametrize("last_words", [[], [FINISHED]])
+def test_what_was_saved_while_the_database_was_away_for_too_long_is_not_lost(
+    stage: Stage, last_words: list[Report]
+) -> None:
+    job_id = yb.submit(stage.books)
+
+    def go_away() -> None:
+        stage.take_database_away(40)
+
+    def wait() -> None:
+        stage.clock.sleep(9)
+
+    saved = [checkpoint_report(stage, job_id, step) for step in (20, 40)]
+    stage.run(STARTED, go_away, saved[0], *[wait] * 5, saved[1], *last_words, *[wait] * 9)
+    job = yb.look(stage.books, job_id)
+    assert job.committed_step == 40
+    assert all(Path(report["path"]).is_dir() for report in saved)
+    ends = ("succeeded", "finished") if last_words else ("queued", "lease_lost")
+    assert (job.state, job.state_reason) == ends
+
+
+def test_a_wish_ends_the_wait_for_a_trainer_that_can_not_be_started(stage: Stage) -> None:
+    job_id = yb.submit(stage.books)
+    stage.waits_for_trainer = 9
+    stage.draining = True
+    stage.run()
+    job = yb.look(stage.books, job_id)
+    assert (job.state, job.state_reason, job.failures) == ("queued", "drain", 0)
+    assert stage.trainers == []
+
+
 def test_a_worker_without_a_database_ends_its_trainer_and_the_job_goes_on_later(stage: Stage) -> None:
     job_id = yb.submit(stage.books)
     alive: Report = {"type": "alive"}
@@ -222,14 +282,14 @@ def test_a_worker_without_a_database_ends_its_trainer_and_the_job_goes_on_later(
         stage.take_database_away(200)
 
     def look() -> None:
-        stage.clock.sleep(stage.settings.self_fence_s / 4)
+        stage.clock.sleep(stage.settings.self_fence_s / 6 - stage.settings.tick_s)
         seen.append(stage.trainers[-1].was_killed)
 
     report = checkpoint_report(stage, job_id, 7)
     trainer = stage.run(STARTED, report, go_away, *[look, alive] * 8, FINISHED)
     assert trainer is not None
     assert trainer.was_killed
-    assert seen == [False] * 4, "no sooner than after self_fence_s, and not much later"
+    assert seen == [False] * 6, "no sooner than after self_fence_s, and not much later"
     job = yb.look(stage.books, job_id)
     assert (job.state, job.state_reason, job.committed_step) == ("queued", "lease_lost", 7)
     second = stage.run(STARTED, FINISHED)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import subprocess
 import threading
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -44,7 +47,7 @@ def trainers(monkeypatch: pytest.MonkeyPatch) -> Iterator[WarmTrainers]:
 
 
 def take(trainers: WarmTrainers) -> Process:
-    return cast(Process, trainers.take())
+    return cast(Process, trainers.take(lambda: None))
 
 
 def have_spare(trainers: WarmTrainers, number: int) -> Process:
@@ -53,6 +56,59 @@ def have_spare(trainers: WarmTrainers, number: int) -> Process:
     with Process.one_more:
         assert Process.one_more.wait_for(lambda: len(Process.made) == number, 60)
     return Process.made[-1]
+
+
+def test_a_trainer_that_can_not_be_started_is_tried_again_and_its_taker_hears_of_the_wait(
+    trainers: WarmTrainers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = 0
+
+    def fail(threads: int) -> Process:
+        raise RuntimeError("can't start new thread")
+
+    def wait() -> None:
+        nonlocal waits
+        waits += 1
+        if waits == 2:
+            monkeypatch.setattr(trainer_module, "TrainerProcess", Process)
+
+    monkeypatch.setattr(trainer_module, "TrainerProcess", fail)
+    assert cast(Process, trainers.take(wait)).is_alive
+    assert waits >= 2
+
+
+def test_whoever_waits_for_a_trainer_can_give_up(trainers: WarmTrainers, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(threads: int) -> Process:
+        raise BlockingIOError("no process left")
+
+    def give_up() -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(trainer_module, "TrainerProcess", fail)
+    with pytest.raises(InterruptedError):
+        trainers.take(give_up)
+
+
+def test_a_trainer_whose_listener_can_not_be_started_leaves_no_process_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def remember(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(subprocess, "Popen", remember)
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        TrainerProcess(1)
+    assert [process.returncode for process in started] == [-9]
+    started.clear()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def take_back(trainers: WarmTrainers, process: Process) -> bool:
