@@ -126,14 +126,17 @@ def _next_publication(session: Session) -> int:
 
 
 def _prune_older(session: Session, job: Job, newest: Checkpoint, keep_latest: int) -> None:
-    """Keep the best, the latest few, those in use, and training state only where a job may go on from it."""
+    """Keep the best, the latest few, those in use, and training state only where a job may go on from it.
+
+    The rows are locked before it is read who needs them, so that whoever locked one to name it is seen: first the job's
+    own row, as the caller did, then its checkpoints by their ids, as in a deletion.
+    """
     best_id = (job.best or {}).get("checkpoint")
-    committed = list(
-        session.scalars(
-            select(Checkpoint)
-            .where(Checkpoint.job_id == job.id, Checkpoint.status == CheckpointStatus.COMMITTED.value)
-            .order_by(Checkpoint.step.desc(), Checkpoint.lease_epoch.desc(), Checkpoint.id.desc())
-        )
+    locked = _committed().where(Checkpoint.job_id == job.id).order_by(Checkpoint.id).with_for_update()
+    committed = sorted(
+        session.scalars(locked.execution_options(populate_existing=True)),
+        key=lambda row: (row.step, row.lease_epoch, row.id),
+        reverse=True,
     )
     epochs = [row for row in committed if row.kind == CheckpointKind.EPOCH.value]
     of_job = Checkpoint.job_id == job.id
@@ -170,7 +173,13 @@ def has_its_manifest(folder: Path, sha256: str) -> bool:
 
 
 def mark_corrupt(session: Session, checkpoint_id: str, detail: str) -> None:
-    """Take a damaged checkpoint out of use and say so in the job's events; harmless when it was done before."""
+    """Take a damaged checkpoint out of use and say so in the job's events; harmless when it was done before.
+
+    Its job's row, which the event changes, is locked first, as by all who lock both: a commit would wait for this one's
+    checkpoint, and this one for the commit's job.
+    """
+    made_it = select(Checkpoint.job_id).where(Checkpoint.id == checkpoint_id).scalar_subquery()
+    session.execute(select(Job.id).where(Job.id == made_it).with_for_update())
     statement = (
         update(Checkpoint)
         .where(Checkpoint.id == checkpoint_id, Checkpoint.status == CheckpointStatus.COMMITTED.value)

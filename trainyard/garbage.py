@@ -15,7 +15,7 @@ from trainyard.deletion import finish_removals
 from trainyard.events import EventType, append_event
 from trainyard.idempotency import forget_expired
 from trainyard.storage import Storage
-from trainyard.tables import Checkpoint
+from trainyard.tables import Checkpoint, Job
 from trainyard.workers import forget_gone
 
 log = logging.getLogger(__name__)
@@ -33,16 +33,17 @@ class Garbage:
     def tick(self) -> None:
         """Remove what was given up long enough ago. Files first, then the books: a crash repeats the removal.
 
-        Whatever somebody reads at this moment stays until the next time.
+        Whatever somebody reads at this moment stays until the next time. On a disk that is away nothing can be removed:
+        what was damaged, and training state, is looked at again; what was pruned is a leftover when it comes back.
         """
         self._take_back()
         old = Checkpoint.pruned_at <= now() - self._grace_s
         gone = {"status": CheckpointStatus.DELETED.value, "has_state": False}
         self._remove(self._with_status(CheckpointStatus.PRUNED).where(old), gone)
         corrupt = self._with_status(CheckpointStatus.CORRUPT).where(old)
-        self._remove(corrupt, {"pruned_at": None, "has_state": False}, unless=self._is_whole)
+        self._remove(corrupt, {"pruned_at": None, "has_state": False}, unless=self._is_kept)
         states = select(Checkpoint).where(Checkpoint.has_state, Checkpoint.state_pruned_at <= now() - self._grace_s)
-        self._remove(states, {"has_state": False}, part=STATE_FOLDER)
+        self._remove(states, {"has_state": False}, part=STATE_FOLDER, unless=self._is_away)
         with self._database.writing() as session:
             forget_expired(session)
             forget_gone(session)
@@ -53,7 +54,7 @@ class Garbage:
         return select(Checkpoint).where(Checkpoint.status == status.value)
 
     def _take_back(self) -> None:
-        """Un-prune what came into use in the same moment in which it was pruned: neither could see the other."""
+        """Un-prune what is in use all the same: a net for what was written without the locks of `retries`."""
         with self._database.writing() as session:
             pruned = Checkpoint.status == CheckpointStatus.PRUNED.value
             statement = update(Checkpoint).where(pruned, is_in_use())
@@ -83,6 +84,20 @@ class Garbage:
                 with self._database.writing() as session:
                     session.execute(update(Checkpoint).where(Checkpoint.id == row.id).values(values))
 
+    def _is_kept(self, row: Checkpoint) -> bool:
+        """Whether a checkpoint that was found damaged is not given up: it is whole again, or its disk is away."""
+        if not self._is_away(row):
+            return self._is_whole(row)
+        with self._database.writing() as session:  # a new grace, so that many that are away leave others their turn
+            corrupt = (Checkpoint.id == row.id, Checkpoint.status == CheckpointStatus.CORRUPT.value)
+            statement = update(Checkpoint).where(*corrupt, Checkpoint.pruned_at.is_not(None)).values(pruned_at=now())
+            session.execute(statement.execution_options(synchronize_session=False))
+        return True
+
+    def _is_away(self, row: Checkpoint) -> bool:
+        """Whether not even the job's folder is there, which stays as long as the job does: then its disk is away."""
+        return not self._storage.folder(row.key).parent.is_dir()
+
     def _is_whole(self, row: Checkpoint) -> bool:
         """Whether a checkpoint that was found damaged is whole now, as after a disk that was away: it is used again."""
         try:
@@ -92,6 +107,7 @@ class Garbage:
         except OSError:
             return False
         with self._database.writing() as session:
+            session.execute(select(Job.id).where(Job.id == row.job_id).with_for_update())  # see `mark_corrupt`
             corrupt = (Checkpoint.id == row.id, Checkpoint.status == CheckpointStatus.CORRUPT.value)
             statement = update(Checkpoint).where(*corrupt).execution_options(synchronize_session=False)
             if update_rows(session, statement.values(status=CheckpointStatus.COMMITTED.value, pruned_at=None)) == 1:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from tests.trainyard import yardbook as yb
-from trainyard import checkpoints
+from trainyard import checkpoints, jobs, retries
 from trainyard.checkpoints import CheckpointKind, resolve_model
 from trainyard.database import Database, now
 from trainyard.errors import CheckpointNotFound, CheckpointPruned, InvalidRequest, NoCheckpoint, NoCheckpointOfJob
-from trainyard.tables import Alias, Checkpoint
+from trainyard.jobs import NewJob
+from trainyard.leases import write_fenced
+from trainyard.tables import Alias, Checkpoint, Dataset
 
 
 def resolve(books: Database, reference: str, owner: str = "local") -> str:
@@ -93,3 +97,43 @@ def test_a_corrupt_checkpoint_is_passed_over(books: Database) -> None:
         assert found
         assert found.id == good
     assert resolve(books, "latest") == resolve(books, job_id) == good
+
+
+@pytest.mark.parametrize("use", ["init_from", "resume_from"])
+def test_a_commit_that_meets_a_job_which_begins_with_a_checkpoint_keeps_it(books: Database, use: str) -> None:
+    """The job's transaction has locked the checkpoint, and names it once the commit waits for that lock."""
+    yb.submit(books)
+    lease = yb.claim(books)
+    wanted, _ = yb.commit(books, lease, 10), yb.commit(books, lease, 20)
+    committing = threading.Thread(target=yb.commit, args=(books, lease, 30))
+    with books.writing() as session:
+        retries.hold_checkpoint(session, yb.OWNER, wanted, param=use)
+        committing.start()
+        yb.wait_for_lock(books, committing)
+        new = NewJob(recipe="quick", config={"epochs": 2}, seed=1, max_failures=3, **{use: wanted})
+        jobs.submit(session, yb.OWNER, session.get_one(Dataset, "ds_digits"), new)
+    committing.join()
+    with books.reading() as session:
+        row = session.get_one(Checkpoint, wanted)
+        assert (row.status, row.pruned_at) == ("committed", None)
+        assert (row.state_pruned_at is None) == (use == "resume_from")
+
+
+def test_a_commit_and_the_word_that_a_checkpoint_is_damaged_wait_for_each_other_in_turn(books: Database) -> None:
+    """Both write the job and its checkpoints: in opposite orders each would wait for the other."""
+    yb.submit(books)
+    lease = yb.claim(books)
+    bad, good = yb.commit(books, lease, 10, is_best=True), yb.commit(books, lease, 20)
+
+    def mark() -> None:
+        with books.writing() as session:
+            checkpoints.mark_corrupt(session, bad, "sha256 differs")
+
+    marking = threading.Thread(target=mark)
+    with books.writing() as session:
+        write_fenced(session, lease, {"heartbeat_at": now()})
+        marking.start()
+        yb.wait_for_lock(books, marking)
+        last = checkpoints.commit_checkpoint(session, lease, yb.new_checkpoint(lease, 30), keep_latest=2).id
+    marking.join()
+    assert yb.statuses(books) == {bad: "corrupt", good: "committed", last: "committed"}

@@ -74,6 +74,41 @@ def test_a_checkpoint_that_is_whole_again_is_not_thrown_away(books: Database, tm
     assert yb.statuses(books)[checkpoint_id] == "committed"
 
 
+def test_a_damaged_checkpoint_whose_disk_is_away_is_looked_at_again_when_it_is_back(
+    books: Database, tmp_path: Path
+) -> None:
+    root, away = tmp_path / "data", tmp_path / "away"
+    whole, _ = corrupt_with_files(books, root, b"whole")
+    damaged, folder = corrupt_with_files(books, root, b"hole")
+    root.rename(away)
+    for there in (False, True):  # an unmounted disk may leave its empty folder
+        if there:
+            root.mkdir()
+        Garbage(books, LocalStorage(root), grace_s=0).tick()
+        assert yb.statuses(books) == {whole: "corrupt", damaged: "corrupt"}
+    root.rmdir()
+    away.rename(root)
+    Garbage(books, LocalStorage(root), grace_s=0).tick()
+    assert yb.statuses(books) == {whole: "committed", damaged: "corrupt"}
+    assert not folder.exists()
+
+
+def test_training_state_whose_disk_is_away_goes_when_it_is_back(books: Database, tmp_path: Path) -> None:
+    root, away = tmp_path / "data", tmp_path / "away"
+    yb.submit(books)
+    lease = yb.claim(books)
+    best, *_rest = (yb.commit(books, lease, step, is_best=step == 10) for step in (10, 20, 30))
+    with books.reading() as session:
+        state = root / session.get_one(Checkpoint, best).key / "state"
+    state.mkdir(parents=True)
+    root.rename(away)
+    Garbage(books, LocalStorage(root), grace_s=0).tick()
+    away.rename(root)
+    Garbage(books, LocalStorage(root), grace_s=0).tick()
+    assert not state.exists()
+    assert state.parent.exists()
+
+
 def test_two_reconcilers_that_find_a_checkpoint_whole_at_once_say_so_once(books: Database, tmp_path: Path) -> None:
     """The second one has its turn while the first reads the files."""
     checkpoint_id, _ = corrupt_with_files(books, tmp_path, b"whole")

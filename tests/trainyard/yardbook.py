@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 from trainyard import checkpoints, jobs, leases
@@ -65,17 +66,32 @@ def write(books: Database, job_id: str, **values: Any) -> None:
         session.execute(update(Job).where(Job.id == job_id).values(values))
 
 
-def commit(
-    books: Database, lease: leases.Lease, step: int, *, kind: CheckpointKind = CheckpointKind.EPOCH,
-    is_best: bool = False, keep_latest: int = 2,
-) -> str:  # fmt: skip
-    new = NewCheckpoint(
+def new_checkpoint(
+    lease: leases.Lease, step: int, *, kind: CheckpointKind = CheckpointKind.EPOCH, is_best: bool = False
+) -> NewCheckpoint:
+    return NewCheckpoint(
         kind=kind, key=f"checkpoints/{lease.job_id}/{kind}-{step}-{lease.lease_epoch}", epoch=step // 10, step=step,
         metrics={"val_top1": 0.5}, files={}, size_bytes=1, weights_sha256="0" * 64, manifest_sha256="1" * 64,
         is_best=is_best,
     )  # fmt: skip
+
+
+def commit(
+    books: Database, lease: leases.Lease, step: int, *, kind: CheckpointKind = CheckpointKind.EPOCH,
+    is_best: bool = False, keep_latest: int = 2,
+) -> str:  # fmt: skip
+    new = new_checkpoint(lease, step, kind=kind, is_best=is_best)
     with books.writing() as session:
         return checkpoints.commit_checkpoint(session, lease, new, keep_latest=keep_latest).id
+
+
+def wait_for_lock(books: Database, thread: threading.Thread) -> None:
+    """Return once a transaction of a thread's waits for a row that another holds; on SQLite it can't even begin."""
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    while books.engine.dialect.name == "postgresql" and thread.is_alive():
+        with books.reading() as session:
+            if session.scalar(waiting):
+                return
 
 
 def statuses(books: Database) -> dict[str, str]:
