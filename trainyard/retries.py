@@ -91,7 +91,7 @@ def prepare_retry(
         JobNotFound, CheckpointNotFound, CheckpointPruned: there is no such thing.
         IllegalTransition: the job has not ended.
         NoCheckpointOfJob, NoTrainingState: there is nothing to go on from.
-        InvalidRequest, ConfigError: the overrides are wrong.
+        InvalidRequest, ConfigError: the overrides are wrong, or it ended early and has nothing to go on with.
     """
     parent = hold_job(session, owner, job_id)
     if not JobState(parent.state).is_final:
@@ -105,6 +105,7 @@ def prepare_retry(
         _refuse_other_overrides(changes)
     config = read_config(parent).with_overrides(changes)
     if checkpoint is not None:
+        _refuse_early_end(parent, checkpoint)
         _check_extension(parent, checkpoint, config, max_runtime_s)
     return parent, NewJob(
         recipe=parent.recipe,
@@ -172,6 +173,21 @@ def _refuse_other_overrides(changes: dict[str, Any]) -> None:
                 "`max_runtime_s` may be extended. Retry from `start`, or queue a job with `init_from`",
                 param=f"overrides.{name[:100]}",
             )
+
+
+def _refuse_early_end(parent: Job, checkpoint: Checkpoint) -> None:
+    """A run that validation ended (`schedule.reason_to_end`) would end again before its first step.
+
+    No other run succeeds with fewer epochs than its config has; at a checkpoint before its last one it was not over.
+    """
+    epochs = int(parent.config["epochs"])
+    is_last = checkpoint.step >= parent.committed_step
+    if parent.state == JobState.SUCCEEDED.value and is_last and checkpoint.epoch < epochs:
+        raise InvalidRequest(
+            f"job {parent.id} ended after {checkpoint.epoch} of {epochs} epochs, as validation no longer improved: it "
+            "would end again there at once. Queue a job with `init_from`, or retry from `start`",
+            param="from",
+        )
 
 
 def _check_extension(parent: Job, checkpoint: Checkpoint, config: TrainConfig, max_runtime_s: float | None) -> None:

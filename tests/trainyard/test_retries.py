@@ -132,6 +132,39 @@ class TestRetry:
             retry(books, parent, "latest")
         assert retry(books, parent, "latest", epochs=4).config["epochs"] == 4
 
+    @pytest.mark.parametrize("overrides", [{}, {"epochs": 9}])
+    def test_a_job_that_ended_early_does_not_go_on_to_end_again_at_once(
+        self, books: Database, overrides: dict[str, Any]
+    ) -> None:
+        parent, made = ended_job(books, 10, 20, failure=None)
+        advice = "after 2 of 3 epochs.*`init_from`, or retry from `start`"
+        for origin in ("latest", made[1]):
+            with pytest.raises(InvalidRequest, match=advice) as refusal:
+                retry(books, parent, origin, **overrides)
+            assert refusal.value.param == "from"
+        assert retry(books, parent, made[0], **overrides).resume_from == made[0], "the run was not over there"
+        assert retry(books, parent, "start", **overrides).parent_id == parent
+
+    def test_a_retry_that_had_nothing_to_do_is_not_repeated(self, books: Database) -> None:
+        """As it was queued by a version that did not refuse it."""
+        parent, made = ended_job(books, 20, failure=None)
+        idle, _ = ended_job(books, failure=None, resume_from=made[0], parent_id=parent)
+        with pytest.raises(InvalidRequest, match="after 2 of 3 epochs"):
+            retry(books, idle, "latest")
+
+    @pytest.mark.parametrize("ending", ["failed", "cancelled"])
+    def test_a_job_that_was_cut_off_goes_on_from_its_last_checkpoint(self, books: Database, ending: str) -> None:
+        parent = yb.submit(books, config=CONFIG)
+        lease = yb.claim(books)
+        made = yb.commit(books, lease, 20)
+        if ending == "cancelled":
+            yb.act(books, jobs.cancel, parent)
+            finish(books, lease, stopped="cancel")
+        else:
+            finish(books, lease, failure="diverged")
+        assert yb.look(books, parent).state == ending
+        assert retry(books, parent, "latest").resume_from == made
+
     def test_there_must_be_something_to_go_on_from(self, books: Database) -> None:
         empty, _ = ended_job(books)
         parent, made = ended_job(books, 10, 20, 30)
