@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from trainyard.database import now, read_clock, update_rows
@@ -190,7 +190,9 @@ def grant_grace(session: Session, until: float, *, seen_since: float) -> int:
 def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
     """Bring back what lies too far in the future because the database's clock was set back.
 
-    Without, a dead worker's lease would live, and a job wait for its next try, until the clock is where it was.
+    Without, a dead worker's lease would live, a job wait for its next try, and one that was queued before stand behind
+    all that come after, until the clock is where it was. Places in the queue move together, so that those jobs keep
+    their order, a job that runs and may come back among them.
 
     Args:
         session: a writing one.
@@ -198,7 +200,7 @@ def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
         ttl_s: how long the leases of the future live on; a clock that was set back by less is left to itself.
 
     Returns:
-        The number of jobs that were touched.
+        The number of leases, waits and places that were brought back.
     """
     held = (
         update(Job)
@@ -210,9 +212,21 @@ def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
         .where(Job.state == JobState.QUEUED.value, Job.not_before > moment + max(MAX_BACKOFF_S, DISK_FULL_WAIT_S))
         .values(not_before=moment)
     )
-    return sum(
+    brought_back = sum(
         update_rows(session, statement.execution_options(synchronize_session=False)) for statement in (held, waiting)
     )
+    return brought_back + _bring_places_back(session, moment, ttl_s)
+
+
+def _bring_places_back(session: Session, moment: float, ttl_s: float) -> int:
+    """As `follow_clock_back`: the newest place becomes the moment, and the others keep their distance to it."""
+    keeps_place = Job.state.in_((JobState.QUEUED.value, JobState.RUNNING.value))
+    ahead = (keeps_place, Job.queued_at > moment + ttl_s)
+    newest = session.scalar(select(func.max(Job.queued_at)).where(*ahead))
+    if newest is None:
+        return 0
+    places = update(Job).where(*ahead).values(queued_at=Job.queued_at - (newest - moment))
+    return update_rows(session, places.execution_options(synchronize_session=False))
 
 
 def _release(

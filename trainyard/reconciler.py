@@ -13,18 +13,16 @@ from collections.abc import Callable
 from sqlalchemy import Select, delete, func, or_, select
 from sqlalchemy.orm import Session
 
-from trainyard import failpoints
+from trainyard import failpoints, leases, workers
 from trainyard.database import Database, now, read_clock
 from trainyard.errors import DatabaseUnavailable
 from trainyard.garbage import Garbage
-from trainyard.leases import follow_clock_back, grant_grace, reap
 from trainyard.leftovers import Leftovers
 from trainyard.queue import Bell, QueueUnavailable
 from trainyard.settings import Settings
 from trainyard.states import JobState
 from trainyard.storage import Storage
 from trainyard.tables import Job, Outbox
-from trainyard.workers import count_slots
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +55,7 @@ class Relay:
             if self._clock() - self._last_rering >= self._rering_s:
                 self._last_rering = self._clock()
                 forgotten = self._count_forgotten(session)
-            enough = 2 * max(1, count_slots(session)) if words or forgotten else 0
+            enough = 2 * max(1, workers.count_slots(session)) if words or forgotten else 0
         if not words and not forgotten:
             return
         failpoints.hit("relay_after_reading")
@@ -118,7 +116,8 @@ class Reaper:
         A reaper that was itself late, by its own or by the database's clock (a suspended machine, a frozen database, a
         step of the clock), can't tell a dead worker from one that slept with it: it gives one more life to every lease
         with a heartbeat not long before its last tick. A worker that was silent already gets none, however often the
-        reaper is late. A database's clock that was set back leaves no lease in the future.
+        reaper is late. A database's clock that was set back leaves no lease, no
+        place in the queue and no sign of life in the future.
 
         Returns:
             The ids of the jobs taken back.
@@ -126,11 +125,14 @@ class Reaper:
         with self._database.writing() as session:
             moment = (self._clock(), read_clock(session))
             if (seen_since := self._find_sleepers(moment)) is not None:
-                extended = grant_grace(session, moment[1] + self._lease_ttl_s, seen_since=seen_since)
+                extended = leases.grant_grace(session, moment[1] + self._lease_ttl_s, seen_since=seen_since)
                 log.warning("the reaper was late: leases live on", extra={"leases": extended})
-            if touched := follow_clock_back(session, moment[1], self._lease_ttl_s):
-                log.warning("the database's clock was set back: leases follow it", extra={"jobs": touched})
-            reaped = reap(session, moment[1], first_backoff_s=self._first_backoff_s)
+            brought_back = leases.follow_clock_back(session, moment[1], self._lease_ttl_s)
+            unseen = workers.follow_clock_back(session, moment[1], self._lease_ttl_s)
+            if brought_back or unseen:
+                told = {"brought_back": brought_back, "workers": unseen}
+                log.warning("the database's clock was set back: the books follow it", extra=told)
+            reaped = leases.reap(session, moment[1], first_backoff_s=self._first_backoff_s)
         self._last_tick = moment
         for job_id in reaped:
             log.warning("a lease ran out; the job was taken back", extra={"job_id": job_id})

@@ -67,6 +67,23 @@ def mark_stopped(session: Session, worker_id: str) -> None:
     session.execute(update(Worker).where(Worker.id == worker_id).values(stopped_at=now(), draining=True))
 
 
+def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
+    """Make signs of life old that lie too far in the future because the database's clock was set back.
+
+    Without, a dead worker would count as live until the clock is where it was. One that lives signs again in seconds.
+
+    Args:
+        session: a writing one.
+        moment: by the database's clock.
+        ttl_s: what lies less far in the future is left to itself.
+
+    Returns:
+        The number of workers that were touched.
+    """
+    ahead = update(Worker).where(Worker.last_seen_at > moment + ttl_s).values(last_seen_at=moment - SEEN_WITHIN_S)
+    return update_rows(session, ahead.execution_options(synchronize_session=False))
+
+
 def count_live(session: Session, *, pid: int | None = None) -> int:
     """Workers that were seen just now and take jobs; with `pid`, only the one that is this process."""
     query = count_workers()

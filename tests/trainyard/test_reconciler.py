@@ -8,13 +8,16 @@ import pytest
 from sqlalchemy import func, select, update
 
 from tests.trainyard import yardbook as yb
+from trainyard import leases, workers
 from trainyard import reconciler as reconciler_module
 from trainyard.database import Database, now, read_clock
+from trainyard.ids import new_id
 from trainyard.queue import SilentBell
 from trainyard.reconciler import Reaper, Reconciler, Relay
 from trainyard.settings import Settings
 from trainyard.storage import LocalStorage
-from trainyard.tables import Outbox
+from trainyard.tables import Outbox, Worker
+from trainyard.workers import WorkerIdentity
 
 
 class Clock:
@@ -268,6 +271,47 @@ def test_a_database_clock_that_was_set_back_leaves_no_lease_and_no_wait_in_the_f
     for job_id, job in before.items():
         now = yb.look(books, job_id)
         assert (now.lease_expires_at, now.not_before) == (job.lease_expires_at, job.not_before), "no reason to touch it"
+
+
+def test_a_database_clock_that_was_set_back_leaves_no_dead_worker_live(books: Database) -> None:
+    dead, gone, fresh = (WorkerIdentity(new_id("wrk"), "here", pid, ("cpu",)) for pid in (1, 2, 3))
+    with books.writing() as session:
+        for worker in (dead, gone, fresh):
+            workers.register(session, worker)
+        moment = read_clock(session)
+        session.execute(update(Worker).where(Worker.id != fresh.id).values(last_seen_at=moment + 7200))
+        session.execute(update(Worker).where(Worker.id == gone.id).values(stopped_at=moment + 7200))
+        session.execute(update(Worker).where(Worker.id == fresh.id).values(last_seen_at=moment + 59))
+    reaper = build_reaper(books, Clock())
+    reaper.tick()
+    with books.writing() as session:
+        assert [workers.count_live(session, pid=worker.pid) for worker in (dead, gone, fresh)] == [0, 0, 1]
+        workers.mark_seen(session, dead, draining=False)
+    reaper.tick()
+    with books.reading() as session:
+        assert workers.count_live(session, pid=dead.pid) == 1, "it lived, and has signed again"
+
+
+def test_a_database_clock_that_was_set_back_leaves_no_place_of_the_queue_in_the_future(books: Database) -> None:
+    running, second, third, fresh, old = (yb.submit(books) for _ in range(5))
+    lease = yb.claim(books)
+    with books.reading() as session:
+        moment = read_clock(session)
+    ahead_s = {running: 7080, second: 7140, third: 7200, fresh: 59, old: -300}
+    for job_id, seconds in ahead_s.items():
+        yb.write(books, job_id, queued_at=moment + seconds)
+    reaper = build_reaper(books, Clock())
+    reaper.tick()
+    places = {job_id: yb.look(books, job_id).queued_at - moment for job_id in ahead_s}
+    assert (places[fresh], places[old]) == pytest.approx((59, -300)), "no reason to touch them"
+    assert 0 <= places[third] < 30
+    assert (places[third] - places[second], places[third] - places[running]) == pytest.approx((60, 120))
+    reaper.tick()
+    assert yb.look(books, third).queued_at - moment == places[third]
+    with books.writing() as session:
+        leases.end_attempt(session, lease, leases.Ending(stopped="drain"), first_backoff_s=0)
+    later = yb.submit(books)
+    assert [yb.try_claim(books) for _ in range(5)] == [old, running, second, third, later], "and its place is kept"
 
 
 class FrozenBell(SilentBell):
