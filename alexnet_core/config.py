@@ -178,7 +178,7 @@ class TrainConfig(BaseModel):
     """The split that chooses the best checkpoint. `test` is what some published runs did; results are marked so."""
     test_crops: Literal[1, 10] = 1
     """Views of a test image whose probabilities are averaged: its centre, or centre and corners and their mirror
-    images (the paper)."""
+    images (the paper); an image that is not cut has the corners of a frame of one pixel around it."""
 
     @property
     def conv_channels(self) -> tuple[int, ...]:

@@ -56,13 +56,14 @@ class Preprocessing(BaseModel):
     def to_ten_crops(self, images_BHWC: Tensor) -> Tensor:
         """Standardised views_VBCHW: centre, four corners, and their mirror images (Krizhevsky 2012, section 4.1).
 
-        Where `image_px` is the whole image they are two: it and its mirror image.
+        Where `image_px` is the whole image, the corners are those of the image with a pixel of the mean around it.
         """
-        x_BCHW = self.resize(images_BHWC)
+        x_BCHW = self.standardise(self.finish(self.resize(images_BHWC)))
+        if x_BCHW.shape[2] == self.image_px:
+            x_BCHW = F.pad(x_BCHW, (1, 1, 1, 1))
         bottom, right = (side - self.image_px for side in x_BCHW.shape[2:])
-        corners = [(bottom // 2, right // 2), (0, 0), (0, right), (bottom, 0), (bottom, right)]
-        places = corners if bottom else corners[:1]
-        views = [self.standardise(self.finish(self._cut(x_BCHW, top, left))) for top, left in places]
+        places = [(bottom // 2, right // 2), (0, 0), (0, right), (bottom, 0), (bottom, right)]
+        views = [self._cut(x_BCHW, top, left) for top, left in places]
         return torch.stack([*views, *(view.flip(3) for view in views)])
 
     def resize(self, images_BHWC: Tensor) -> Tensor:

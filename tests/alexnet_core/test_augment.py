@@ -228,7 +228,15 @@ def test_ten_crops_are_centre_corners_and_their_mirror_images(pack: Pack) -> Non
     assert torch.equal(views[0], preprocessing.to_input(load(pack, 2)))
 
 
-def test_ten_crops_of_a_network_that_sees_the_whole_image_are_it_and_its_mirror_image(pack: Pack) -> None:
+def test_ten_crops_of_a_network_that_sees_the_whole_image_are_cut_from_a_frame_of_the_mean(pack: Pack) -> None:
     preprocessing = Preprocessing.of(BASE, pack)
+    x = preprocessing.to_input(load(pack, 2))
     views = preprocessing.to_ten_crops(load(pack, 2))
-    assert torch.equal(views, torch.stack([preprocessing.to_input(load(pack, 2)), views[0].flip(3)]))
+    assert views.shape == (10, 2, 3, 16, 16)
+    assert torch.equal(views[0], x)
+    down_right, up_left = views[1], views[4]
+    assert torch.equal(down_right[:, :, 1:, 1:], x[:, :, :15, :15])
+    assert torch.equal(up_left[:, :, :15, :15], x[:, :, 1:, 1:])
+    for edge in (down_right[:, :, 0], down_right[:, :, :, 0], up_left[:, :, 15], up_left[:, :, :, 15]):
+        assert bool((edge == 0).all())
+    assert torch.equal(views[5:], views[:5].flip(4))
