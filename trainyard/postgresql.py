@@ -15,7 +15,7 @@ from psycopg.abc import PQGen
 from psycopg.errors import _WaitTimeout
 from sqlalchemy import Connection
 
-ANSWER_WITHIN_S = 10.0
+ANSWER_WITHIN_S = 10.0  # as long as SQLite waits for a lock: `database.BUSY_TIMEOUT_MS`
 Value = TypeVar("Value")
 
 

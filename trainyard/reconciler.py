@@ -116,8 +116,8 @@ class Reaper:
         A reaper that was itself late, by its own or by the database's clock (a suspended machine, a frozen database, a
         step of the clock), can't tell a dead worker from one that slept with it: it gives one more life to every lease
         with a heartbeat not long before its last tick. A worker that was silent already gets none, however often the
-        reaper is late. A database's clock that was set back leaves no lease, no
-        place in the queue and no sign of life in the future.
+        reaper is late. A database's clock that was set back leaves no lease, no place in the queue and no sign of life
+        in the future.
 
         Returns:
             The ids of the jobs taken back.

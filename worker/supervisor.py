@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from trainyard import failpoints
 from trainyard.checkpoints import mark_corrupt
-from trainyard.database import Database
+from trainyard.database import BUSY_TIMEOUT_MS, Database
 from trainyard.errors import DatabaseUnavailable, LeaseLost, ServiceError
 from trainyard.leases import Ending, Lease, end_attempt, heartbeat
 from trainyard.leftovers import sweep_jobs
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 URGENT = frozenset({"started", "phase", "first_step", "epoch", "checkpoint", "warning", "finished", "failed"})
 SIGNS_OF_LIFE = frozenset({"ready", "alive"})  # nothing of them goes into the books
-LONGEST_WRITE_S = 10.0  # after which a database counts as away
+LONGEST_WRITE_S = BUSY_TIMEOUT_MS / 1000  # after which a database counts as away
 START_S = 120.0  # a cold trainer says nothing before it has torch loaded: on a busy machine that is no hang
 
 
