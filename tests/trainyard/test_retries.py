@@ -267,6 +267,31 @@ class TestDelete:
         assert refused in (["in_use"], ["job_not_found"]), refused
         assert (made[0] in yb.statuses(books)) == (refused == ["in_use"])
 
+    def test_a_retry_of_a_child_goes_first_and_its_parent_stays(self, books: Database) -> None:
+        """The retry holds the child and wants its parent's checkpoint; the deletion wants both, in the same order."""
+        parent, made = ended_job(books, 10)
+        child = retry(books, parent, "latest").id
+        finish(books, yb.claim(books), failure="diverged")
+        refused: list[str] = []
+
+        def attempt() -> None:
+            try:
+                delete(books, parent)
+            except ServiceError as exc:
+                refused.append(exc.code)
+
+        deleting = threading.Thread(target=attempt)
+        with books.writing() as session:
+            retries.hold_job(session, yb.OWNER, child)
+            deleting.start()
+            yb.wait_for_lock(books, deleting)
+            held, new = retries.prepare_retry(
+                session, yb.OWNER, child, origin="latest", overrides={}, max_failures=3
+            )  # fmt: skip
+            jobs.submit(session, yb.OWNER, held.dataset, new)
+        deleting.join()
+        assert (refused, list(yb.statuses(books))) == (["in_use"], made)
+
 
 @pytest.mark.parametrize("kind", [CheckpointKind.EPOCH, CheckpointKind.RECOVERY])
 def test_weights_that_a_waiting_job_begins_with_are_not_pruned(books: Database, kind: CheckpointKind) -> None:
