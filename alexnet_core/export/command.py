@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,9 +28,20 @@ def add_commands(commands: Commands, parse_overrides: Callable[[list[str]], dict
     reader.add_argument("--recipe", required=True, help="whose network it is")
     reader.add_argument("--override", action="append", default=[], metavar="FIELD=VALUE", help="may be repeated")
     reader.add_argument("--classes", required=True, nargs="+", metavar="CLASS", help="in the order of the outputs")
-    reader.add_argument("--epsilon", type=float, default=None, help="of Keras' batch norms, if it has any")
+    reader.add_argument("--epsilon", type=_epsilon, default=None, help="of Keras' batch norms, if it has any")
     reader.add_argument("--out", type=Path, required=True, metavar="CHECKPOINT", help="the folder to make")
     reader.set_defaults(run=lambda options: _import_keras(options, parse_overrides(options.override)))
+
+
+def _epsilon(text: str) -> float:
+    """A small number over 0, for argparse."""
+    try:
+        epsilon = float(text)
+    except ValueError:
+        epsilon = math.nan
+    if not 0 < epsilon < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
+    return epsilon
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ first fully connected layer from channel-row-column to row-column-channel order.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,13 +51,15 @@ def write_keras(checkpoint: Checkpoint, target: Path) -> None:
     layers = list_layers(Predictor.of(checkpoint).model, checkpoint.preprocessing.image_px)
     source = keras_source(layers, checkpoint.preprocessing.channels, checkpoint.preprocessing.image_px)
     counts: dict[str, int] = {}
-    with h5py.File(target, "w") as file:
+    content = io.BytesIO()  # where a write fails, the HDF5 library does not let go of its file
+    with h5py.File(content, "w") as file:
         file.attrs["model_source"] = source
         for kind, variables in _list_variables(layers):
             name = f"{kind}_{counts[kind]}" if kind in counts else kind
             counts[kind] = counts.get(kind, 0) + 1
             for number, values in enumerate(variables):
                 file[f"layers/{name}/vars/{number}"] = values
+    target.write_bytes(content.getbuffer())
 
 
 def keras_source(layers: Sequence[Layer], channels: int, image_px: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def _reading(source: Path) -> Iterator[None]:
     """Whatever h5py and zipfile raise about a bad file becomes CheckpointCorrupt."""
     try:
         yield
-    except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile) as exc:
+    except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as exc:
         raise CheckpointCorrupt(f"{source} can't be read as weights of Keras: {exc}") from exc
 
 

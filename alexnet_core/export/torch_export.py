@@ -6,6 +6,7 @@ of training, and torch.export would keep the number of images that they were sho
 
 from __future__ import annotations
 
+import io
 import json
 from collections import OrderedDict
 from pathlib import Path
@@ -49,8 +50,9 @@ def write_torch_export(checkpoint: Checkpoint, target: Path) -> None:
     with torch.no_grad():
         program = torch.export.export(network, (example_BCHW,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     extras = {"classes.json": json.dumps(checkpoint.class_names), "preprocessing.json": how.model_dump_json()}
-    with open(target, "wb") as file:
-        torch.export.save(program, file, extra_files=extras)
+    content = io.BytesIO()  # torch's own writer ends the process when it meets a full disk
+    torch.export.save(program, content, extra_files=extras)
+    target.write_bytes(content.getbuffer())
 
 
 def build_plain_network(layers: list[Layer]) -> nn.Sequential:

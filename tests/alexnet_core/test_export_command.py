@@ -123,6 +123,14 @@ def test_a_bad_input_is_answered_with_one_line(
     assert set(Path().rglob("*")) == before
 
 
+@pytest.mark.parametrize("epsilon", ["-2", "0", "1", "nan", "much"])
+def test_an_epsilon_is_a_small_number_over_0(epsilon: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["import-keras", "nope", "--recipe", "quick", "--out", "x", "--classes", "a", f"--epsilon={epsilon}"]
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "is not a number between 0 and 1" in capsys.readouterr().err
+
+
 def test_a_gpu_that_is_not_there_is_said_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,20 @@ def test_a_write_that_fails_leaves_nothing_behind_and_the_old_file_as_it_was(
     with pytest.raises(DiskFull, match=r"a\.onnx"):
         export_checkpoint(checkpoint, "onnx", tmp_path / "a.onnx", replace=True)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.onnx": "old"}
+
+
+@pytest.mark.parametrize("form", ["onnx", "keras", "torch_export"])
+def test_a_writer_that_meets_the_end_of_the_disk_raises(form: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """torch's own writer would end the whole process."""
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            export_checkpoint(checkpoint, form, tmp_path / "a.weights.h5")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_system_without_links_will_do(

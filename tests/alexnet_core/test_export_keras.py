@@ -344,6 +344,16 @@ def test_a_cut_off_file_is_refused(exported: Path) -> None:
             read(exported)
 
 
+def test_a_damaged_compressed_archive_is_refused(exported: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(exported, "model.weights.h5")
+    whole = (tmp_path / "a.keras").read_bytes()
+    for place in range(100, len(whole) - 200, len(whole) // 5):
+        (tmp_path / "a.keras").write_bytes(whole[:place] + b"\xff" * 40 + whole[place + 40 :])
+        with pytest.raises(CheckpointCorrupt, match=r"a\.keras can't be read"):
+            read(tmp_path / "a.keras")
+
+
 def test_a_keras_archive_without_weights_or_with_too_many_is_refused(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
