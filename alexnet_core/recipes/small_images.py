@@ -3,9 +3,10 @@
     python -m alexnet_core train --dataset fashion-mnist --recipe small-images
 
 Source: Krizhevsky 2012; every deviation and its reason stands in the recipe's `source`.
-Cost: 2.15 million parameters with 10 grey classes; 972 images/s on two cores, from which the 60 epochs of Fashion-MNIST
-take 56 minutes; the measured run took 106 minutes on one thread, beside other work.
-Accuracy: Fashion-MNIST 95.0 % validation, 94.4 % test (one seed). Conditions: docs/benchmarks.md.
+Cost: 2.15 million parameters with 10 grey classes; 80 epochs of all 60,000 training images of Fashion-MNIST took 84
+minutes on two cores.
+Accuracy: Fashion-MNIST 94.9 % test after these; 94.4 % after 60 epochs of the 54,000 images that are left when a tenth
+is held back to validate on (one seed each). Conditions: docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ SMALL_IMAGES = Recipe(
         weight_decay=5e-4,
         label_smoothing=0.1,
         batch_size=128,
-        epochs=60,
+        epochs=80,
         schedule="one_cycle",
         warmup_fraction=0.2,
         flip=True,
