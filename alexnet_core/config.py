@@ -31,6 +31,19 @@ _FROZEN = ConfigDict(
 )
 
 
+_NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "lr_steps": ("schedule", ("multistep",)),
+    "plateau_patience": ("schedule", ("plateau",)),
+    "plateau_factor": ("schedule", ("plateau",)),
+    "plateau_drops": ("schedule", ("plateau",)),
+    "warmup_fraction": ("schedule", ("cosine", "one_cycle")),
+    "momentum": ("optimiser", ("sgd", "sgd_lr_in_velocity")),
+    "nesterov": ("optimiser", ("sgd", "sgd_lr_in_velocity")),
+    "colour_form": ("colour_std", ()),
+    "colour_until_epoch": ("colour_std", ()),
+}  #: settings that have no effect unless another one has one of these values; (): unless it is above 0
+
+
 class TrainConfig(BaseModel):
     """A complete set of hyper-parameters. The seed is not one of them: it belongs to the job."""
 
@@ -113,7 +126,8 @@ class TrainConfig(BaseModel):
     layer_lr_factors: Annotated[tuple[LayerFactor, ...], BeforeValidator(_list_to_tuple)] = Field(
         default=(), max_length=8
     )
-    """Pairs of a layer (`conv1` to `fc8`) and the factor on its learning rate; 0 freezes it."""
+    """Pairs of a layer (`conv1` to `fc8`) and the factor on its learning rate and on its batch norm's; 0 freezes both,
+    the norm's statistics too."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target that is spread over all classes; in the training loss only."""
     batch_size: int = Field(ge=1, le=1024)
@@ -232,6 +246,7 @@ class TrainConfig(BaseModel):
             ConfigError: a name is unknown or a value is out of range; `param` is its dotted path below `overrides`.
         """
         config = _validate({**self.model_dump(), **overrides})
+        self._refuse_idle(overrides, config)
         begins = any(start == 0 for start, _ in config.lr_steps)
         if config.schedule == "multistep" and begins and "lr" in overrides and "lr_steps" not in overrides:
             raise ConfigError(
@@ -240,6 +255,25 @@ class TrainConfig(BaseModel):
                 param="overrides.lr",
             )
         return config
+
+    def _refuse_idle(self, overrides: Mapping[str, Any], config: TrainConfig) -> None:
+        """Refuse to change what the other settings leave without effect: whoever asked for it would wait for it."""
+        for name in overrides.keys() & _NEEDS.keys():
+            setting, values = _NEEDS[name]
+            found = getattr(config, setting)
+            changed = getattr(config, name) not in (getattr(self, name), TrainConfig.model_fields[name].default)
+            if changed and not (found in values if values else found):
+                needed = f"{setting} {' or '.join(values)}" if values else f"a {setting} above 0"
+                raise ConfigError(
+                    f"overrides.{name} has no effect where {setting} is {found}: it needs {needed}. Override that too, "
+                    f"or leave {name} out",
+                    param=f"overrides.{name}",
+                )
+        if config.schedule == "multistep" and not config.lr_steps:
+            raise ConfigError(
+                "overrides.schedule is multistep, which follows lr_steps, and they are empty: override them too",
+                param="overrides.schedule",
+            )
 
 
 def _validate(values: dict[str, Any]) -> TrainConfig:

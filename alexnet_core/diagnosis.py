@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-NOT_LEARNING_AFTER_STEPS = 500  #: or after the first epoch, whichever comes first
+_FIRST_LOOK, _LAST_FIRST_LOOK = 50, 500  # steps
 _OF_GUESSING = 0.98  # a loss above this share of ln C is that of guessing
 _DEAD_SHARE = 0.8  # of a layer's units; some dead ones are normal
 
@@ -54,6 +54,12 @@ class Examination:
         return {"gradient_norm": self.gradient_norm, "dead_relu": max(self.dead_shares.values(), default=0.0)}
 
 
+def _name(path: str) -> str:
+    """A layer's, as `relu6`; with its tower, where the network is two (`towers`)."""
+    parts = path.split(".")
+    return f"tower {parts[1]} {parts[-1]}" if parts[0] == "towers" else parts[-1]
+
+
 @contextmanager
 def examining(model: nn.Module, *, wanted: bool) -> Iterator[Examination | None]:
     """While this is open, one forward pass of the model is looked into; None if not wanted, at no cost.
@@ -67,7 +73,7 @@ def examining(model: nn.Module, *, wanted: bool) -> Iterator[Examination | None]
     examination = Examination()
 
     names: dict[nn.Module, str] = {
-        module: path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, nn.ReLU)
+        module: _name(path) for path, module in model.named_modules() if isinstance(module, nn.ReLU)
     }
 
     def look(module: nn.Module, _inputs: object, output: Tensor) -> None:
@@ -80,6 +86,11 @@ def examining(model: nn.Module, *, wanted: bool) -> Iterator[Examination | None]
     finally:
         for handle in handles:
             handle.remove()
+
+
+def can_judge(step: int, steps_per_epoch: int) -> bool:
+    """Whether a network has had time to learn something: an epoch of 50 to 500 steps, or that many of its steps."""
+    return step >= min(_LAST_FIRST_LOOK, max(_FIRST_LOOK, steps_per_epoch))
 
 
 def find_trouble(examination: Examination, *, loss: float, step: int, num_classes: int, rate: str) -> list[Trouble]:

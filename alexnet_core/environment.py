@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from alexnet_core.config import TrainConfig
-from alexnet_core.errors import ConfigError
+from alexnet_core.errors import ConfigError, OutOfMemory
 
 _FAST_BF16 = ("amx_bf16", "avx512_bf16")  # CPU instructions that multiply bf16; measured on the latter: see README
 
@@ -56,13 +56,34 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype, enabled=precision != "fp32")
 
 
+def explain_memory(exc: BaseException) -> OutOfMemory | None:
+    """The error that it is when memory ran out, of a GPU or of this machine; None: it is something else."""
+    if not isinstance(exc, MemoryError | torch.cuda.OutOfMemoryError) and "can't allocate memory" not in str(exc):
+        return None
+    summary = (str(exc).splitlines() or ["MemoryError"])[0]
+    return OutOfMemory(f"memory ran out ({summary}): lower batch_size")
+
+
 def describe_environment(device: torch.device, precision: str) -> dict[str, Any]:
     """Everything that a run's bits depend on besides its config, data and seed."""
     return {
         "torch": torch.__version__,
         "device_type": device.type,
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability() + _amx(),
         "num_threads": torch.get_num_threads(),
         "precision": precision,
     }
+
+
+def is_bit_exact(before: dict[str, Any] | None, now: dict[str, Any]) -> bool:
+    """Whether a run that went from one place to another has the bits of one that stayed.
+
+    Never on a GPU: its kernels add up in an order of their own, another one each time.
+    """
+    return before == now and now["device_type"] == "cpu"
+
+
+def _amx() -> str:
+    """CPUs with and without these instructions say the same of themselves, and multiply bf16 differently."""
+    return "+AMX" if torch.cpu.get_capabilities().get("amx_bf16", False) else ""

@@ -26,8 +26,10 @@ class BlockSGD(torch.optim.SGD):
     Kernels in channels-last order go the same way, because torch's kernel makes a contiguous copy of their gradients.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], *, layers: Iterable[WideLinear] = (), **options: Any) -> None:
-        super().__init__(groups, fused=True, **options)
+    def __init__(
+        self, groups: list[dict[str, Any]], *, layers: Iterable[WideLinear] = (), fused: bool = True, **options: Any
+    ) -> None:
+        super().__init__(groups, fused=fused, **options)
         self._layers = {layer.weight: layer for layer in layers if layer.keep_copy()}
         self._block = torch.empty(_BLOCK_VALUES)  # of a gradient, in fp32
 
@@ -125,19 +127,27 @@ def build_optimiser(config: TrainConfig, model: nn.Module, *, keep_copies: bool 
         keep_copies: whether it may take gradients of another type than the parameter's: see `WideLinear`.
     """
     groups = _group_parameters(config, model)
+    # fused SGD makes its velocities before it sees that a loss scale was too large, and leaves in them what memory held
+    fused = config.precision != "fp16"
     if config.optimiser == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+        return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
     rule = VelocitySGD if config.optimiser == "sgd_lr_in_velocity" else BlockSGD
     layers = [module for module in model.modules() if keep_copies and isinstance(module, WideLinear)]
-    return rule(groups, layers=layers, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
+    return rule(
+        groups, layers=layers, fused=fused, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov
+    )  # fmt: skip
 
 
 def _group_parameters(config: TrainConfig, model: nn.Module) -> list[dict[str, Any]]:
-    """Groups in the order of their first parameter; `factor` multiplies the run's rate, `layer` names conv1's own."""
+    """Groups in the order of their first parameter; `factor` multiplies the run's rate, `is_conv1` asks for its own.
+
+    A batch norm goes with its convolution, whose bias it holds.
+    """
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     factors = {str(layer): factor for layer, factor in config.layer_lr_factors}
     for name, parameter in model.named_parameters():
         layer, kind = name.split(".")[-2:]
+        layer = layer.replace("norm", "conv")
         is_kernel = parameter.ndim > 1
         decay = config.weight_decay if is_kernel or config.decay_biases else 0.0
         factor = factors.get(layer, 1.0) * (config.bias_lr_factor if kind == "bias" else 1.0)

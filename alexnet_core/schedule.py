@@ -32,7 +32,7 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int, history:
     total = config.epochs * steps_per_epoch
     warmup = config.warmup_fraction * total
     if step < warmup:
-        return config.lr * (_WARMUP_START + (1 - _WARMUP_START) * (step + 1) / max(1.0, warmup))
+        return config.lr * (_WARMUP_START + (1 - _WARMUP_START) * min(1.0, (step + 1) / warmup))
     fraction = min(1.0, (step - warmup) / max(1.0, total - warmup))
     falling = 1 - fraction if config.schedule == "one_cycle" else (1 + math.cos(math.pi * fraction)) / 2
     return config.lr * (_FINAL + (1 - _FINAL) * falling)

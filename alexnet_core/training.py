@@ -23,8 +23,8 @@ from torch import Tensor
 from alexnet_core.augment import Augmentation
 from alexnet_core.batches import Batches
 from alexnet_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_sha256
-from alexnet_core.diagnosis import NOT_LEARNING_AFTER_STEPS, Examination, examining, find_trouble
-from alexnet_core.environment import autocast, describe_environment, select_precision
+from alexnet_core.diagnosis import Examination, can_judge, examining, find_trouble
+from alexnet_core.environment import autocast, describe_environment, is_bit_exact, select_precision
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, DiskFull, Diverged
 from alexnet_core.evaluate import evaluate
 from alexnet_core.failpoints import STEP, Failpoints
@@ -87,7 +87,7 @@ class Run:
             self._restore(spec.resume_from)
         self.loss_sum = torch.tensor(self.counts.epoch_loss, dtype=torch.float64, device=self.device)
         self._saved_at = self._resumed_at = self._epoch_began_at = self._clock()
-        self._told_at, self._first_step_here = 0.0, self.counts.step
+        self._told_at, self._first_step_here, self._images_here = 0.0, self.counts.step, 0
 
     def train(self) -> RunResult:
         """Train to the end, or until told to stop.
@@ -98,8 +98,8 @@ class Run:
         """
         counts = self.counts
         self.hooks.on_started(self._describe_start())
-        self.placed.network.train()
-        while counts.epoch < self.config.epochs and reason_to_end(self.config, counts.history) is None:
+        self._set_modes()
+        while self._is_unfinished():
             if counts.step < (counts.epoch + 1) * self.steps_per_epoch:
                 self._take_step()
                 due = self._agree()
@@ -110,10 +110,27 @@ class Run:
                 due = self._agree()
             if Due.STOP in due:
                 return self._stop("stopped")
-            if Due.END in due:
+            if Due.END in due and self._is_unfinished():
                 return self._stop("max_runtime")
+        self._gather()
         test = self.world.first(self._test)
         return self._stop("stopped") if test is None and Due.STOP in self._agree() else self._result("succeeded", test)
+
+    def _is_unfinished(self) -> bool:
+        return self.counts.epoch < self.config.epochs and reason_to_end(self.config, self.counts.history) is None
+
+    def _set_modes(self) -> None:
+        """Every layer trains; the batch norm of a frozen convolution keeps its statistics."""
+        self.placed.network.train()
+        frozen = {layer.replace("conv", "norm") for layer, factor in self.config.layer_lr_factors if factor == 0}
+        for path, module in self.placed.trained.named_modules():
+            if path.rpartition(".")[2] in frozen:
+                module.eval()
+
+    def _gather(self) -> None:
+        """Have `model` hold the weights where others are trained in its place."""
+        if self.placed.trained is not self.model:
+            self.model.load_state_dict(self.placed.collect(self.placed.trained.state_dict()))
 
     def _agree(self) -> Due:
         """What is due after this step: by the first process's clock, and to stop by anyone's wish."""
@@ -151,6 +168,7 @@ class Run:
         self.scaler.update()
         self.loss_sum += self.world.total(loss.detach().double()) / self.world.shares * count
         self.counts.epoch_images += count
+        self._images_here += count
         self.counts.step += 1
         if self.failpoints:
             self.failpoints.hit(f"{STEP}{self.counts.step}")
@@ -170,13 +188,14 @@ class Run:
         counts, now = self.counts, self._clock()
         if not self._is_at_interval(counts.step) and Due.TELL not in due:
             return
-        speed = (counts.step - self._first_step_here) / max(1e-9, now - self._resumed_at)  # steps a second
+        seconds = max(1e-9, now - self._resumed_at)
+        speed = (counts.step - self._first_step_here) / seconds  # steps a second
         point = {
             "epoch": counts.epoch,
             "step": counts.step,
             "train_loss": self._mean_loss(),
             "lr": self._learning_rate(counts.step - 1),
-            "images_per_s": speed * self.config.batch_size,
+            "images_per_s": self._images_here / seconds,
         }
         if self.examination is not None:
             self.hooks.on_interval(point | self.examination.describe())
@@ -199,9 +218,9 @@ class Run:
     def _finish_epoch(self) -> None:
         counts = self.counts
         train_loss = self._mean_loss()
-        if self.placed.trained is not self.model:
-            self.model.load_state_dict(self.placed.collect(self.placed.trained.state_dict()))
+        self._gather()
         validation = self.world.first(self._validate)
+        self._set_modes()
         if validation is None:
             return
         seconds = counts.epoch_seconds + self._clock() - self._epoch_began_at
@@ -228,7 +247,7 @@ class Run:
 
     def _warn_of_trouble(self, examination: Examination) -> None:
         counts = self.counts
-        if counts.step < min(NOT_LEARNING_AFTER_STEPS, self.steps_per_epoch):
+        if not can_judge(counts.step, self.steps_per_epoch):
             return
         for trouble in find_trouble(
             examination, loss=self._mean_loss(), step=counts.step, num_classes=self.pack.facts.num_classes,
@@ -323,7 +342,7 @@ class Run:
         if self._find_best() is None:  # its checkpoint is gone: the best one is one of those that come
             self.counts.best = None
         self.scaler.load_state_dict(self.counts.loss_scale)
-        self.bit_exact = metadata["environment"] == self.environment
+        self.bit_exact = is_bit_exact(metadata["environment"], self.environment)
         self.last_checkpoint = (self.counts.step, path)
 
     def _describe_start(self) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def write_reports(
 def _write_started(session: Session, lease: Lease, report: Report) -> dict[str, Any]:
     report_event(session, lease, EventType.STARTED, data={key: report.get(key) for key in _STARTED})
     if report.get("resumed_from") and not report.get("bit_exact", True):
-        message = "resumed on another device, torch build, CPU or thread count: the weights may differ in bits"
+        message = "resumed on a GPU, or with another torch build, CPU or thread count: the weights may differ in bits"
         report_event(session, lease, EventType.WARNING, reason="resume_not_bit_exact", data={"message": message})
     if report.get("started_anew"):
         layers = list(report["started_anew"])

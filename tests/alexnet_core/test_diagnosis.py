@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from alexnet_core.config import TrainConfig
-from alexnet_core.diagnosis import Examination, examining, find_trouble
+from alexnet_core.diagnosis import Examination, can_judge, examining, find_trouble
 from alexnet_core.pack import write_pack
 from alexnet_core.runs import RunSpec
 from alexnet_core.training import Run
@@ -77,7 +77,7 @@ def test_a_loss_of_guessing_and_a_dead_layer_are_trouble() -> None:
 
 
 def test_a_run_that_can_not_learn_says_so_once(tmp_path: Path) -> None:
-    hooks = train(tmp_path, CONFIG.with_overrides({"lr": 1e-6, "epochs": 2}))
+    hooks = train(tmp_path, CONFIG.with_overrides({"lr": 1e-6, "epochs": 8}))
     assert hooks.warnings == ["not_learning"]
 
 
@@ -104,3 +104,18 @@ def test_looking_changes_no_bit(tmp_path: Path) -> None:
         run = Run(RunSpec(config, write_toy_pack(folder / "toy"), 7, folder / "run"), QuietHooks())
         ends.append(run.train().weights_sha256)
     assert ends[0] == ends[1]
+
+
+def test_the_two_towers_layers_are_told_apart() -> None:
+    towers = nn.ModuleDict({"0": nn.ModuleDict({"relu6": nn.ReLU()}), "1": nn.ModuleDict({"relu6": nn.ReLU()})})
+    model = nn.ModuleDict({"towers": towers})
+    with examining(model, wanted=True) as examination:
+        towers["0"]["relu6"](torch.full((2, 4), -1.0))
+        towers["1"]["relu6"](torch.ones(2, 4))
+    assert examination is not None
+    assert examination.dead_shares == {"tower 0 relu6": 1.0, "tower 1 relu6": 0.0}
+
+
+@pytest.mark.parametrize(("steps_per_epoch", "first"), [(1, 50), (21, 50), (60, 60), (844, 500)])
+def test_a_network_is_judged_once_it_had_time(steps_per_epoch: int, first: int) -> None:
+    assert [can_judge(step, steps_per_epoch) for step in (first - 1, first)] == [False, True]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.model import AlexNet, build_model
@@ -147,3 +149,30 @@ def test_a_kernel_is_updated_alike_in_every_order_of_its_memory(
     torch.testing.assert_close(updated, train(rule, torch.contiguous_format), rtol=1e-6, atol=1e-7)
     if rule is BlockSGD:
         torch.testing.assert_close(updated, train(torch.optim.SGD, torch.contiguous_format), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("rule", ["sgd", "sgd_lr_in_velocity", "adamw"])
+def test_a_step_that_was_skipped_for_its_loss_scale_leaves_nothing_behind(rule: str) -> None:
+    """fp16 begins with a scale that is too large: those steps must be as if they had not been."""
+
+    def train(gradients: list[float]) -> tuple[list[Tensor], dict[str, Tensor]]:
+        torch.manual_seed(0)
+        model = nn.Linear(3, 3)
+        config = SMALL.with_overrides({"precision": "fp16", "optimiser": rule})
+        network = nn.Sequential(OrderedDict(fc8=model))
+        optimiser = build_optimiser(config, nn.Sequential(OrderedDict(classifier=network)))
+        scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+        for value in gradients:
+            set_learning_rate(optimiser, 0.1)
+            scaler.scale(torch.zeros(1))
+            for parameter in model.parameters():
+                parameter.grad = torch.full_like(parameter, value)
+            scaler.step(optimiser)
+            scaler.update(1.0)
+        return list(model.parameters()), optimiser_tensors(optimiser, model)
+
+    weights, buffers = train([math.inf, math.inf, 1.0, -2.0])
+    expected, expected_buffers = train([1.0, -2.0])
+    assert all(torch.equal(a, b) for a, b in zip(weights, expected, strict=True))
+    assert buffers.keys() == expected_buffers.keys()
+    assert all(torch.equal(buffers[key], expected_buffers[key]) for key in buffers)

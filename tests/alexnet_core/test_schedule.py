@@ -72,3 +72,14 @@ def test_one_cycle_peaks_after_its_warmup_and_ends_near_nothing() -> None:
 def test_cosine_is_half_way_down_in_its_middle() -> None:
     config = BASE.with_overrides({"schedule": "cosine", "lr": 1.0})
     assert learning_rate(config, 200, 10) == pytest.approx(0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
+@pytest.mark.parametrize(
+    ("epochs", "steps", "warmup"), [(3, 2, 0.2), (2, 3, 0.25), (8, 1, 0.2), (4, 21, 0.2), (1, 1, 0.5)]
+)
+def test_a_warmup_never_passes_the_rate_that_it_rises_to(schedule: str, epochs: int, steps: int, warmup: float) -> None:
+    config = BASE.with_overrides({"schedule": schedule, "epochs": epochs, "warmup_fraction": warmup, "lr": 0.5})
+    rates = [learning_rate(config, step, steps) for step in range(epochs * steps)]
+    assert max(rates) <= 0.5
+    assert rates[0] > 0
