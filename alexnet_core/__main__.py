@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import shlex
 import signal
 import sys
 from contextlib import redirect_stdout
@@ -29,6 +30,13 @@ _DEFAULT_DATA_DIR = Path("data")
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(argv)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _run(argv: list[str]) -> int:
     command = argv[0] if argv else ""
     if command == "prepare":
         from alexnet_core import preparation
@@ -53,8 +61,14 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as exc:
         print(f"{exc.filename}: {exc.strerror}" if exc.filename else exc, file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    except (MemoryError, RuntimeError) as exc:
+        from alexnet_core.environment import explain_memory
+
+        error = explain_memory(exc)
+        if error is None:
+            raise
+        print(f"{error.code}: {error}", file=sys.stderr)
+        return 1
     return status
 
 
@@ -77,6 +91,8 @@ class ConsoleHooks:
     def on_started(self, report: dict[str, Any]) -> None:
         """See `runs.Hooks`."""
         print(f"training on {report['device']}, steps {report['step']} to {report['steps']}")
+        if not report["bit_exact"]:
+            self.on_warning("resume_not_bit_exact", "another machine, or a GPU: the run will differ in its last digits")
         if report["started_anew"]:
             print(f"the checkpoint has other classes: {', '.join(report['started_anew'])} starts anew")
 
@@ -124,13 +140,14 @@ def _train(options: argparse.Namespace) -> int:
 
 def _train_in(world: World, options: argparse.Namespace) -> int:
     from alexnet_core.checkpoint import load_checkpoint
+    from alexnet_core.preparation import require_outside
     from alexnet_core.recipes import resolve
     from alexnet_core.runs import RunSpec
     from alexnet_core.tensorboard import beside_event_files
     from alexnet_core.training import Run
 
-    world.first(lambda: _open_dataset(options).digest)  # one process alone prepares it
-    pack = _open_dataset(options)
+    world.first(lambda: _open_dataset(options).digest)  # one process alone prepares and verifies it
+    pack = _open_dataset(options, verify=False)
     recipe, config = resolve(options.recipe, _parse_overrides(options.override), pack.facts)
     seed, best_checkpoint = options.seed or 0, None
     if options.resume is not None:
@@ -138,6 +155,7 @@ def _train_in(world: World, options: argparse.Namespace) -> int:
         recipe, config, seed = "resumed", checkpoint.config, checkpoint.metadata["seed"]
         best_checkpoint = _find_best_beside(options.resume, checkpoint)
     out = options.out or (options.resume.absolute().parent if options.resume else Path("checkpoints"))
+    require_outside(options.dataset, out, "--out")
     out.mkdir(parents=True, exist_ok=True)  # now, rather than fail after the first epoch
     print(f"{options.dataset}, recipe {recipe}, seed {seed}, checkpoints in {out}")
     spec = RunSpec(
@@ -149,14 +167,12 @@ def _train_in(world: World, options: argparse.Namespace) -> int:
     with beside_event_files(console, folder, attempt=spec.lease_epoch) as hooks:
         result = Run(spec, hooks, world=world).train()
     if result.outcome == "stopped":
-        print(
-            f"stopped at step {result.step}; go on with --dataset {options.dataset} --resume {result.last_checkpoint}"
-        )
+        print(f"stopped at step {result.step}; go on with {_to_go_on(options, result.last_checkpoint, is_over=False)}")
         return console.exit_status
     if result.outcome == "max_runtime":
         print(
             f"max_runtime: {options.max_runtime_s:g} s of training are over at step {result.step}; go on with "
-            f"--dataset {options.dataset} --resume {result.last_checkpoint} and a longer --max-runtime-s",
+            f"{_to_go_on(options, result.last_checkpoint, is_over=True)} and a longer --max-runtime-s",
             file=sys.stderr,
         )
         return 1
@@ -164,6 +180,20 @@ def _train_in(world: World, options: argparse.Namespace) -> int:
         print(f"test accuracy {result.test['top1']:.2%} on {result.test['num_images']} images")
     print(f"weights {result.weights_sha256}")
     return 0
+
+
+def _to_go_on(options: argparse.Namespace, checkpoint: Path | None, *, is_over: bool) -> str:
+    """The options of the command that goes on with a run, but for defaults, and for a time that is over."""
+    chosen = {
+        "--dataset": options.dataset,
+        "--resume": checkpoint,
+        "--source": options.source,
+        "--data-dir": None if options.data_dir == _DEFAULT_DATA_DIR else options.data_dir,
+        "--device": None if options.device == "cpu" else options.device,
+        "--max-runtime-s": None if is_over or options.max_runtime_s is None else f"{options.max_runtime_s:g}",
+    }
+    words = [word for option, value in chosen.items() if value is not None for word in (option, str(value))]
+    return shlex.join(words + ["--towers"] * options.towers)
 
 
 def _find_best_beside(path: Path, checkpoint: Checkpoint) -> Path | None:
@@ -228,10 +258,10 @@ def _predict(options: argparse.Namespace) -> int:
     return 0
 
 
-def _open_dataset(options: argparse.Namespace) -> Pack:
+def _open_dataset(options: argparse.Namespace, *, verify: bool = True) -> Pack:
     from alexnet_core.preparation import open_dataset
 
-    return open_dataset(options.dataset, data_dir=options.data_dir, source=options.source)
+    return open_dataset(options.dataset, data_dir=options.data_dir, source=options.source, verify=verify)
 
 
 def _count_runs(out: Path) -> int:

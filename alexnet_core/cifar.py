@@ -124,7 +124,7 @@ def _read_archive(source: Path, by_name: dict[str, _Layout]) -> Iterator[tuple[s
     with gzip.open(source, "rb") as unzipped, _open_tar(unzipped, source) as archive:
         for member in archive:
             name = PurePosixPath(member.name).name
-            if name not in by_name or not member.isreg():
+            if name not in by_name or not member.isreg() or member.issparse():  # a sparse one holds more than was read
                 continue
             _require_size(member.size, f"{name} of {source}")
             file = archive.extractfile(member)

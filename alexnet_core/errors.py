@@ -6,6 +6,7 @@ CoreError
 ├── DataError
 │   ├── DatasetUnavailable       dataset_unavailable
 │   ├── DatasetChanged           dataset_changed
+│   │   └── DatasetDamaged       dataset_damaged
 │   ├── DatasetInvalid           dataset_invalid
 │   └── ImageError
 │       ├── ImageUnreadable          image_unreadable
@@ -73,6 +74,13 @@ class DatasetChanged(DataError):
     """The dataset's content is not what it was: prepare it again and start a new job."""
 
     code = "dataset_changed"
+
+
+class DatasetDamaged(DatasetChanged):
+    """The dataset's pack is damaged on disk: prepare it again; a built-in one is made again by itself."""
+
+    code = "dataset_damaged"
+    retryable = True
 
 
 class DatasetInvalid(DataError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import sys
 import tempfile
@@ -22,6 +23,7 @@ def fetched_mnist(name: Literal["mnist", "fashion-mnist"]) -> Iterator[Path]:
 
     Raises:
         DatasetUnavailable: they can't be fetched.
+        OSError: the disk is full.
     """
     with _fetching(name) as folder:
         from torchvision.datasets import MNIST, FashionMNIST
@@ -38,6 +40,7 @@ def fetched_cifar(name: Literal["cifar10", "cifar100"]) -> Iterator[Path]:
 
     Raises:
         DatasetUnavailable: it can't be fetched.
+        OSError: the disk is full.
     """
     with _fetching(name) as folder:
         from torchvision.datasets import CIFAR10, CIFAR100
@@ -68,6 +71,8 @@ def _translated(name: str) -> Iterator[None]:
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for answers
             yield
     except (OSError, RuntimeError, EOFError, HTTPException) as exc:  # what a broken connection ends in
+        if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise
         raise _nowhere(name, exc) from exc
 
 

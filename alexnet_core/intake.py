@@ -14,14 +14,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alexnet_core.errors import DatasetInvalid, DatasetUnavailable, ImageError, ImageTooLarge, ImageUnreadable
 from alexnet_core.folders import FolderLayout, LabelledFile, list_paths, read_layout
-from alexnet_core.images import MAX_PIXELS, decode_image
+from alexnet_core.headers import MAX_PIXELS
+from alexnet_core.images import decode_image
 from alexnet_core.pack import SPLITS, TEST, TRAIN, VAL, Pack, PackDraft
 from alexnet_core.splits import content_key, hold_back
 from alexnet_core.squares import ImageShape, StoredShape, choose_shape, cut_square, read_shape
@@ -114,8 +115,8 @@ def pack_files(
         open_file: opens one by its path; called from several threads. An ImageError that it raises rejects the file.
         target_dir: where the pack will stand.
         options: how to take them in.
-        on_progress: called with the number of files that are done and that of all; each file counts twice. What it
-            raises ends the work.
+        on_progress: called with the number of files that are done and that of all; each file counts twice, and where a
+            damaged one has decided the stored shape, the second half comes once more. What it raises ends the work.
 
     Raises:
         DatasetInvalid: fewer than two classes, a class without training images, more than 5 % of the files rejected;
@@ -132,21 +133,25 @@ def pack_files(
         "too_few_classes",
         f"there is only one class, {', '.join(layout.class_names)!r}. Make a folder for each of two or more classes.",
     )
-    stored = intake.settle_shape()
-    with PackDraft(target_dir, image_px=stored.side_px, channels=stored.channels) as draft:
-        kept = intake.decode(stored, draft)
-        labels_N = np.array([file.label for file in kept.files], dtype=np.int64)
-        split_N = intake.split(kept, labels_N)
-        intake.describe(kept, labels_N, split_N)
-        intake.require_trainable(labels_N, split_N)
-        return draft.commit(
-            name=options.name,
-            class_names=layout.class_names,
-            labels_N=labels_N,
-            split_N=split_N,
-            flip_safe=options.flip_safe,
-            report=intake.report,
-        )
+    intake.read_headers()
+    while True:
+        stored = intake.settle_shape()
+        with PackDraft(target_dir, image_px=stored.side_px, channels=stored.channels) as draft:
+            kept = intake.decode(stored, draft)
+            if intake.settle_shape() != stored:
+                continue  # a file that turned out to be damaged had decided it
+            labels_N = np.array([file.label for file in kept.files], dtype=np.int64)
+            split_N = intake.split(kept, labels_N)
+            intake.describe(kept, labels_N, split_N)
+            intake.require_trainable(labels_N, split_N)
+            return draft.commit(
+                name=options.name,
+                class_names=layout.class_names,
+                labels_N=labels_N,
+                split_N=split_N,
+                flip_safe=options.flip_safe,
+                report=intake.report,
+            )
 
 
 class _Intake:
@@ -155,6 +160,7 @@ class _Intake:
     def __init__(self, layout: FolderLayout, open_file: OpenFile, options: IntakeOptions, progress: Progress) -> None:
         self._layout, self._open, self._options, self._progress = layout, open_file, options, progress
         self._rejected: list[Rejection] = []
+        self._shapes: dict[str, ImageShape] = {}  #: by path
         self._num_done = 0
         self.report: dict[str, Any] = {
             "num_files": len(layout.files),
@@ -175,22 +181,24 @@ class _Intake:
             self.report["rejected"] = [asdict(rejection) for rejection in self._rejected]
             raise DatasetInvalid(f"The dataset can't be used: {message}", problem=problem, report=self.report)
 
-    def settle_shape(self) -> StoredShape:
-        """Read every header and choose the shape to store."""
-        shapes = [shape for _, shape in self._work(self._read_shape, self._layout.files)]
+    def read_headers(self) -> None:
+        """Read every header, and reject what has none."""
+        self._shapes = {file.path: shape for file, shape in self._work(self._read_shape, self._layout.files)}
         self._require_few_rejected()
+
+    def settle_shape(self) -> StoredShape:
+        """Choose the shape to store, for the files that are not rejected yet."""
+        rejected = {rejection.file for rejection in self._rejected}
+        shapes = [shape for path, shape in self._shapes.items() if path not in rejected]
         stored = choose_shape(shapes, self._options.image_px)
         self.report |= {"image_px": stored.side_px, "channels": stored.channels}
-        num_smaller = sum(shape.shorter_px < stored.side_px for shape in shapes)
-        if num_smaller:
-            self._warn(f"{num_smaller} images are smaller than {stored.side_px} px and were enlarged")
         return stored
 
     def decode(self, stored: StoredShape, draft: PackDraft) -> _Kept:
         """Decode every file that is not rejected yet and append it to the draft."""
         rejected = {rejection.file for rejection in self._rejected}
         left = [file for file in self._layout.files if file.path not in rejected]
-        self._num_done += len(rejected)
+        self._num_done = len(self._layout.files) + len(rejected)
         kept = _Kept([], [])
         for file, (pixels, key) in self._work(lambda file: self._decode(file, stored), left):
             draft.append(pixels[None])
@@ -213,7 +221,11 @@ class _Intake:
         return split_N
 
     def describe(self, kept: _Kept, labels_N: NDArray[np.int64], split_N: NDArray[np.uint8]) -> None:
-        """Count classes and find duplicates."""
+        """Count classes, and find what is worth a warning."""
+        side_px = self.report["image_px"]
+        num_smaller = sum(self._shapes[file.path].shorter_px < side_px for file in kept.files)
+        if num_smaller:
+            self._warn(f"{num_smaller} images are smaller than {side_px} px and were enlarged")
         counts = np.zeros((len(self._layout.class_names), len(SPLITS)), dtype=np.int64)
         np.add.at(counts, (labels_N, split_N), 1)
         self.report["num_images"] = len(kept.files)
@@ -298,19 +310,38 @@ class _Intake:
 
     def _read_shape(self, file: LabelledFile) -> ImageShape:
         with self._open(file.path) as opened:
-            return read_shape(opened, max_pixels=self._options.max_pixels)
+            bounded = cast(IO[bytes], _BoundedFile(opened, self._options.max_file_bytes))
+            return read_shape(bounded, max_pixels=self._options.max_pixels)
 
     def _decode(self, file: LabelledFile, stored: StoredShape) -> tuple[NDArray[np.uint8], bytes]:
-        limit = self._options.max_file_bytes
         with self._open(file.path) as opened:
-            data = opened.read(limit + 1)
-        if len(data) > limit:
-            raise ImageTooLarge(f"The file has more than {limit:,} bytes.")
+            data = _BoundedFile(opened, self._options.max_file_bytes).read()
         pixels = cut_square(decode_image(data, max_pixels=self._options.max_pixels), stored)
         return pixels, content_key(pixels)
 
     def _warn(self, message: str) -> None:
         self.report["warnings"].append(message)
+
+
+class _BoundedFile:
+    """A file whose bytes behind a limit are not read: some decoders read all of it to know its header.
+
+    Args:
+        file: open, at its start.
+        max_bytes: of the file; what lies behind raises ImageTooLarge.
+    """
+
+    def __init__(self, file: IO[bytes], max_bytes: int) -> None:
+        self._file, self._max_bytes = file, max_bytes
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """See `IO.read`."""
+        left = max(0, self._max_bytes + 1 - self._file.tell())
+        data = self._file.read(left if size < 0 else min(size, left))
+        if self._file.tell() > self._max_bytes:
+            raise ImageTooLarge(f"The file has more than {self._max_bytes:,} bytes.")
+        return data
 
 
 def _map_in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:

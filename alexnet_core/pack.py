@@ -4,18 +4,20 @@ images.npy   uint8 (N, H, W, C), H = W
 labels.npy   int64 (N,)
 split.npy    uint8 (N,): 0 train, 1 validation, 2 test
 pack.json    what the dataset is, its counts, the training images' mean, std and covariance of colours, the digest;
-             written last
+             written last; of a pack that was found damaged it is `pack.json.damaged`
 report.json  how it was made; only of a dataset of one's own
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -27,14 +29,15 @@ from numpy.typing import NDArray
 
 from alexnet_core.config import DatasetFacts
 from alexnet_core.durable import sync_dir
-from alexnet_core.errors import DatasetChanged, DatasetUnavailable
+from alexnet_core.errors import DatasetChanged, DatasetDamaged, DatasetUnavailable
+from alexnet_core.moments import Moments, hash_moments
 
 FORMAT_VERSION = 1
 TRAIN, VAL, TEST = 0, 1, 2
 SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
 _ARRAYS = ("images.npy", "labels.npy", "split.npy")
+_META, _DAMAGED = "pack.json", "pack.json.damaged"
 _CHUNK_BYTES = 1 << 23
-_CHUNK_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -77,13 +80,13 @@ class Pack:
             while_reading: called every few MB; what it raises ends the reading.
 
         Raises:
-            DatasetChanged: the content is not what the pack says it is.
+            DatasetDamaged: the content is not what the pack says it is.
         """
         sha = _digest(self.facts)
         _update(sha, self.images, self.labels, self.split, after_each=while_reading)
         found = sha.hexdigest()
         if found != self.digest:
-            raise DatasetChanged(
+            raise DatasetDamaged(
                 f"The pack at {self.path} has changed: its content is {found[:12]}…, it should be {self.digest[:12]}…. "
                 "Prepare the dataset again."
             )
@@ -94,15 +97,18 @@ def open_pack(path: Path) -> Pack:
 
     Raises:
         DatasetUnavailable: there is no whole pack at that path.
-        DatasetChanged: its files are damaged or don't fit each other.
+        DatasetDamaged: its files are damaged or don't fit each other.
+        DatasetChanged: another version of this program wrote it.
         OSError: they can't be read just now, which says nothing about them.
     """
     try:
-        meta = json.loads((path / "pack.json").read_text(encoding="utf-8"))
+        meta = json.loads((path / _META).read_text(encoding="utf-8"))
         images, labels, split = (np.load(path / name, mmap_mode="r", allow_pickle=False) for name in _ARRAYS)
         if meta["format_version"] != FORMAT_VERSION:
             raise DatasetChanged(f"The pack at {path} has format {meta['format_version']}, not {FORMAT_VERSION}.")
         facts = _facts(meta)
+        if meta.get("statistics_sha256", found := hash_moments(meta)) != found:  # older packs have none
+            raise ValueError("mean, std and covariance are not those that were written")
         covariance = tuple(tuple(row) for row in meta["covariance"])
         pack = Pack(
             path, facts, images, labels, split, tuple(meta["mean"]), tuple(meta["std"]), covariance, meta["digest"]
@@ -112,8 +118,28 @@ def open_pack(path: Path) -> Pack:
             f"There is no dataset at {path}: {exc.filename} is missing. Prepare it again."
         ) from exc
     except (EOFError, ValueError, KeyError, TypeError) as exc:
-        raise DatasetChanged(f"The pack at {path} can't be read ({exc}). Prepare the dataset again.") from exc
+        raise DatasetDamaged(f"The pack at {path} can't be read ({exc}). Prepare the dataset again.") from exc
     _require_consistent(pack)
+    return pack
+
+
+def open_whole(path: Path, while_reading: Callable[[], None] = lambda: None) -> Pack:
+    """Open a pack and verify it; one that is damaged counts as none from then on, so that it is made again.
+
+    Args:
+        path: its folder.
+        while_reading: see `Pack.verify`.
+
+    Raises:
+        DatasetUnavailable, DatasetDamaged, DatasetChanged, OSError: see `open_pack`.
+    """
+    try:
+        pack = open_pack(path)
+        pack.verify(while_reading)
+    except DatasetDamaged:
+        with contextlib.suppress(OSError):  # another process was faster; where nothing can be written, nothing is made
+            (path / _META).replace(path / _DAMAGED)  # whoever has the pack open keeps it
+        raise
     return pack
 
 
@@ -197,18 +223,19 @@ class PackDraft:
         )
         _require_arrays(facts, (self._num_images, *self._row_shape), labels, split_N)
         self._write_header()
-        digest, statistics = _digest(facts), _Statistics(facts.channels)
+        digest, moments = _digest(facts), Moments(facts.channels)
         for rows, images in self._read_chunks():
             digest.update(images.data)
-            statistics.add(images[split_N[rows] == TRAIN])
+            moments.add(images[split_N[rows] == TRAIN])
         _update(digest, labels, split_N)
         os.fsync(self._file.fileno())
         _write_array(self._temp / "labels.npy", labels)
         _write_array(self._temp / "split.npy", split_N)
         if report is not None:
             _write_bytes(self._temp / "report.json", json.dumps(report, indent=2).encode())
-        meta = {"format_version": FORMAT_VERSION, **facts.model_dump(mode="json"), **statistics.summary()}
-        _write_bytes(self._temp / "pack.json", json.dumps(meta | {"digest": digest.hexdigest()}, indent=2).encode())
+        meta = {"format_version": FORMAT_VERSION, **facts.model_dump(mode="json"), **moments.summary()}
+        meta |= {"statistics_sha256": hash_moments(meta), "digest": digest.hexdigest()}
+        _write_bytes(self._temp / _META, json.dumps(meta, indent=2).encode())
         sync_dir(self._temp)
         _move_into_place(self._temp, self._target, digest.hexdigest())
         return open_pack(self._target)
@@ -264,7 +291,7 @@ def _require_consistent(pack: Pack) -> None:
         _require_bytes(pack.images, "images")
         _require_arrays(pack.facts, pack.images.shape, pack.labels, pack.split)
     except ValueError as exc:
-        raise DatasetChanged(f"The pack at {pack.path} is damaged: {exc}. Prepare the dataset again.") from exc
+        raise DatasetDamaged(f"The pack at {pack.path} is damaged: {exc}. Prepare the dataset again.") from exc
 
 
 def _require_arrays(
@@ -304,33 +331,6 @@ def _update(digest: hashlib._Hash, *arrays: NDArray[Any], after_each: Callable[[
             after_each()
 
 
-class _Statistics:
-    """Mean and std by channel and the channels' covariance, over the pixels that were added.
-
-    Sums of products of bytes are whole numbers, so nothing is lost until the last division.
-    """
-
-    def __init__(self, channels: int) -> None:
-        self._count = 0
-        self._sums = np.zeros(channels, dtype=np.int64)
-        self._products = np.zeros((channels, channels), dtype=np.int64)
-
-    def add(self, images_BHWC: NDArray[np.uint8]) -> None:
-        pixels = images_BHWC.reshape(-1, len(self._sums))
-        for chunk in np.array_split(pixels, max(1, len(pixels) // _CHUNK_PIXELS)):
-            exact = chunk.astype(np.float64)  # whole numbers below 2^53
-            self._sums += exact.sum(axis=0).astype(np.int64)
-            self._products += (exact.T @ exact).astype(np.int64)
-        self._count += len(pixels)
-
-    def summary(self) -> dict[str, Any]:
-        total = max(1, self._count)
-        mean = self._sums / total
-        covariance = self._products / total - np.outer(mean, mean)
-        std = np.sqrt(np.maximum(np.diag(covariance), 0))
-        return {"mean": mean.tolist(), "std": std.tolist(), "covariance": covariance.tolist()}
-
-
 def _write_array(path: Path, array: NDArray[Any]) -> None:
     with path.open("xb") as file:
         np.save(file, np.ascontiguousarray(array), allow_pickle=False)
@@ -346,12 +346,28 @@ def _write_bytes(path: Path, content: bytes) -> None:
 
 
 def _move_into_place(temp: Path, target: Path, digest: str) -> None:
+    """Have the pack stand at its place, or the same one that stands there already; a damaged one makes room."""
     temp.chmod(0o755)
     try:
         temp.rename(target)
     except OSError:  # another writer was faster, or an older pack stands there
-        if not (target / "pack.json").exists():
+        if not any((target / name).exists() for name in (_META, _DAMAGED)):
             raise
-        if open_pack(target).digest != digest:
-            raise DatasetChanged(f"Another dataset stands at {target} already. Packs are never overwritten.") from None
+        if not _is_whole(target, digest):
+            damaged = target.with_name(f".tmp-damaged-{uuid.uuid4().hex[:8]}")
+            target.rename(damaged)
+            temp.rename(target)
+            shutil.rmtree(damaged, ignore_errors=True)
     sync_dir(target.parent)
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    """Whether the very pack with that digest stands there; if not, it may be replaced."""
+    try:
+        pack = open_pack(path)
+        if pack.digest != digest:
+            raise DatasetChanged(f"Another dataset stands at {path} already. Packs are never overwritten.")
+        pack.verify()
+    except (DatasetDamaged, DatasetUnavailable):
+        return False
+    return True

@@ -21,7 +21,7 @@ class PickleRefused(ValueError):
 
 
 def read_pickle(data: bytes) -> dict[str, Any]:
-    """The dictionary in a pickle of protocol 2 or later, as Python 2 or 3 wrote it.
+    """The dictionary in a pickle of protocol 2, as Python 2 wrote it: that of the published files.
 
     Returns:
         Keys as text. Values are bytes, str, int, bool, None, lists, tuples and dictionaries of these, or uint8 arrays.

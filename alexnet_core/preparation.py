@@ -6,19 +6,22 @@ import argparse
 import errno
 import hashlib
 import json
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from alexnet_core.builtin import BUILTINS, prepare
-from alexnet_core.errors import CoreError, DatasetInvalid, DatasetUnavailable, DiskFull
+from alexnet_core.errors import ConfigError, CoreError, DatasetDamaged, DatasetInvalid, DatasetUnavailable, DiskFull
 from alexnet_core.folders import list_paths
 from alexnet_core.intake import IntakeOptions, pack_folder
-from alexnet_core.pack import Pack, open_pack
+from alexnet_core.pack import Pack, open_pack, open_whole
 from alexnet_core.parent import die_with_parent
 from alexnet_core.squares import MAX_SIDE_PX, MIN_SIDE_PX
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,41 +41,64 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CoreError as exc:
         answer = {"error": {"code": exc.code, "message": str(exc)}}
     except OSError as exc:
-        code = DiskFull.code if exc.errno == errno.ENOSPC else "internal_error"
-        answer = {"error": {"code": code, "message": f"the pack {args.target} can't be written: {exc}"}}
+        code = DiskFull.code if exc.errno in {errno.ENOSPC, errno.EDQUOT} else "internal_error"
+        answer = {"error": {"code": code, "message": f"the pack {args.target} can't be made: {exc}"}}
     sys.stdout.write(json.dumps(answer) + "\n")
     return 1 if "error" in answer else 0
 
 
-def open_dataset(reference: str, *, data_dir: Path, source: Path | None = None) -> Pack:
+def open_dataset(reference: str, *, data_dir: Path, source: Path | None = None, verify: bool = True) -> Pack:
     """The pack of a built-in dataset, of a folder of images, or at a path; made where it is not there yet.
 
-    The pack of a folder is made anew when a name, size or time of a file in it has changed.
+    The pack of a folder is made anew when a name, size or time of a file in it has changed; so is a damaged pack.
 
     Args:
         reference: a built-in dataset's name, else the path of a pack or of a folder of class folders.
         data_dir: where packs are kept.
         source: of a built-in dataset: see `builtin.prepare`.
+        verify: read a pack that is there as a whole.
 
     Raises:
         DatasetUnavailable: there is nothing of that name, or its files are not there.
         DatasetInvalid: the folder's files can't be trained on.
-        DatasetChanged: the pack is damaged.
+        DatasetDamaged: the pack at that path is damaged.
+        ConfigError: the packs would lie among the images.
     """
+    open_there = open_whole if verify else open_pack
     if reference in BUILTINS:
         target = data_dir / reference
-        return open_pack(target) if _stands(target) else prepare(reference, source_dir=source, target_dir=target)
+        return _open_or_make(target, open_there, lambda: prepare(reference, source_dir=source, target_dir=target))
     folder = Path(reference)
     if _stands(folder):
-        return open_pack(folder)
+        pack = open_pack(folder)
+        if verify:
+            pack.verify()
+        return pack
     if not folder.is_dir():
         raise DatasetUnavailable(
             f"there is no dataset {reference!r}: use one of {', '.join(BUILTINS)}, or the path of a folder with a "
             "folder of images for each class"
         )
+    require_outside(reference, data_dir, "--data-dir")
     name = _name(folder)
     target = data_dir / f"{name}-{_fingerprint(folder)}"
-    return open_pack(target) if _stands(target) else pack_folder(folder, target, IntakeOptions(name=name))
+    return _open_or_make(target, open_there, lambda: pack_folder(folder, target, IntakeOptions(name=name)))
+
+
+def require_outside(reference: str, folder: Path, option: str) -> None:
+    """Refuse to write into a folder of images: what is written would be taken for images the next time.
+
+    Args:
+        reference: see `open_dataset`; anything but a folder of images has no inside.
+        folder: to be written.
+        option: that names it.
+
+    Raises:
+        ConfigError: it lies inside.
+    """
+    images = Path(reference)
+    if reference not in BUILTINS and not _stands(images) and folder.resolve().is_relative_to(images.resolve()):
+        raise ConfigError(f"{folder} lies in the folder of images {images}: give {option} a folder outside it")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -107,6 +133,7 @@ def _prepare(args: argparse.Namespace) -> Pack:
         raise DatasetUnavailable(
             f"There is no built-in dataset and no folder {args.dataset!r}. Known: {', '.join(BUILTINS)}."
         )
+    require_outside(args.dataset, args.target, "--target")
     name = args.name or _name(folder)
     options = IntakeOptions(name=name, image_px=args.image_px, flip_safe=not args.no_flip)
     return pack_folder(folder, args.target, options)
@@ -118,6 +145,15 @@ def _describe(pack: Pack) -> dict[str, Any]:
     if report.is_file():
         answer["report"] = json.loads(report.read_text(encoding="utf-8"))
     return answer
+
+
+def _open_or_make(target: Path, open_there: Callable[[Path], Pack], make: Callable[[], Pack]) -> Pack:
+    try:
+        if _stands(target):
+            return open_there(target)
+    except DatasetDamaged as exc:
+        log.warning("%s It is made again.", exc)
+    return make()
 
 
 def _stands(path: Path) -> bool:

@@ -8,17 +8,16 @@ from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from alexnet_core.errors import ImageError, ImageFormatUnsupported, ImageTooLarge, ImageUnreadable
-from alexnet_core.images import FORMATS, MAX_PIXELS
+from alexnet_core.headers import MAX_PIXELS, open_image
 
 MIN_SIDE_PX = 8
 MAX_SIDE_PX = 256  # the paper's (Krizhevsky 2012, section 2)
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageShape:
     """What an image file says about itself before it is decoded."""
 
@@ -48,18 +47,9 @@ def read_shape(file: IO[bytes], *, max_pixels: int = MAX_PIXELS) -> ImageShape:
         ImageFormatUnsupported: it is not of a format that is read.
         ImageUnreadable: the header is damaged.
     """
-    try:
-        with Image.open(file, formats=FORMATS) as image:
-            width, height, mode = image.width, image.height, image.mode
-    except UnidentifiedImageError as exc:
-        raise ImageFormatUnsupported from exc
-    except (ImageError, MemoryError):
-        raise
-    except Exception as exc:  # decoders fail with almost any class on damaged files
-        raise ImageUnreadable(f"The image is damaged ({exc}).") from exc
-    if width * height > max_pixels:
-        raise ImageTooLarge(f"The image is {width}x{height}, more than {max_pixels:,} pixels. Scale it down.")
-    return ImageShape(width, height, 1 if mode in _GREY_MODES or mode.startswith("I;16") else 3)
+    with open_image(file, max_pixels=max_pixels) as image:
+        is_grey = image.mode in _GREY_MODES or image.mode.startswith("I;16")
+        return ImageShape(image.width, image.height, 1 if is_grey else 3)
 
 
 def choose_shape(shapes: Sequence[ImageShape], side_px: int | None = None) -> StoredShape:

@@ -266,20 +266,19 @@ def _train(spec: dict[str, Any], commands: Commands, reports: Reports) -> dict[s
 
     from alexnet_core.config import TrainConfig
     from alexnet_core.errors import DatasetChanged
-    from alexnet_core.pack import open_pack
+    from alexnet_core.pack import open_whole
     from alexnet_core.runs import RunSpec
     from alexnet_core.tensorboard import beside_event_files
     from alexnet_core.training import Run
 
     torch.set_num_threads(int(spec.get("num_threads") or 1))
     config = TrainConfig.model_validate_json(json.dumps(spec["config"]))
-    pack = open_pack(Path(spec["pack_dir"]))
-    if spec.get("pack_digest") not in {None, pack.digest}:
-        raise DatasetChanged(f"the pack at {spec['pack_dir']} is {pack.digest}, the job expects {spec['pack_digest']}")
     try:
-        pack.verify(while_reading=lambda: _stay(commands, reports))
+        pack = open_whole(Path(spec["pack_dir"]), while_reading=lambda: _stay(commands, reports))
     except StopWished:
         return {"outcome": "stopped", "reason": commands.stop_reason}
+    if spec.get("pack_digest") not in {None, pack.digest}:
+        raise DatasetChanged(f"the pack at {spec['pack_dir']} is {pack.digest}, the job expects {spec['pack_digest']}")
     run = RunSpec(
         config=config, pack=pack, seed=int(spec["seed"]), checkpoint_root=Path(spec["checkpoint_root"]),
         job_id=spec["job_id"], lease_epoch=spec["lease_epoch"], device=spec.get("device") or "cpu",
@@ -300,16 +299,14 @@ def _train(spec: dict[str, Any], commands: Commands, reports: Reports) -> dict[s
 
 def _explain(exc: BaseException) -> dict[str, Any]:
     """Code, message and retry rule of whatever ended the run."""
-    import torch
     from pydantic import ValidationError
 
-    from alexnet_core.errors import ConfigError, CoreError, DiskFull, OutOfMemory
+    from alexnet_core.environment import explain_memory
+    from alexnet_core.errors import ConfigError, CoreError, DiskFull
 
+    exc = explain_memory(exc) or exc
     if isinstance(exc, ValidationError):
         exc = ConfigError(str(exc))
-    elif isinstance(exc, MemoryError | torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(exc):
-        summary = (str(exc).splitlines() or ["MemoryError"])[0]
-        exc = OutOfMemory(f"memory ran out ({summary}): lower batch_size")
     elif isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
         exc = DiskFull(f"no space left: {exc}")
     if isinstance(exc, CoreError):

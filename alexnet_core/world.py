@@ -258,7 +258,7 @@ def join(environment: Mapping[str, str], device: str = "cpu", *, towers: bool = 
     Raises:
         ConfigError: there is nothing of the kind here.
     """
-    size, devices = int(environment.get("WORLD_SIZE", "1")), device.split(",")
+    size, devices = _read_size(environment), device.split(",")
     if size == 1:
         if len(devices) > 2 or (towers and len(devices) != 2):
             raise ConfigError(f"device is {device}: two towers need two, as in cuda:0,cuda:1", param="device")
@@ -272,6 +272,19 @@ def join(environment: Mapping[str, str], device: str = "cpu", *, towers: bool = 
     dist.init_process_group("gloo" if device == "cpu" else "nccl")
     yield (TowerProcesses if towers else Processes)(int(environment["RANK"]), size, device)
     dist.destroy_process_group()  # only at a good end: at a bad one the others may be gone, and it would wait for them
+
+
+def _read_size(environment: Mapping[str, str]) -> int:
+    """How many processes there are; 1 without torchrun's variables."""
+    text = environment.get("WORLD_SIZE", "1")
+    size = int(text) if text.isdecimal() else 0
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in environment] if size > 1 else []
+    if size < 1 or missing:
+        raise ConfigError(
+            f"WORLD_SIZE is {text!r} in the environment{', without ' if missing else ''}{', '.join(missing)}: begin "
+            "several processes with torchrun, or unset it"
+        )
+    return size
 
 
 def _settle(network: DistributedDataParallel, x_BCHW: Tensor) -> None:

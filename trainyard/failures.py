@@ -32,6 +32,7 @@ _TABLE = [
     Failure("diverged", "The loss is no longer a finite number: lower lr, or use another recipe.", False),
     Failure("dataset_unavailable", "The dataset's source is not there.", False),
     Failure("dataset_changed", "The dataset is not the one that this job began with.", False),
+    Failure("dataset_damaged", "The dataset's pack was damaged on disk; a built-in one is made again.", True),
     Failure("dataset_invalid", "The dataset's files can't be trained on: its report says why.", False),
     Failure("config_invalid", "The config can't be trained on this dataset.", False),
     Failure("checkpoint_incompatible", "The checkpoint does not fit this job.", False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import socket
@@ -155,3 +156,14 @@ def test_any_idx_file_is_read_or_refused(tmp_path: Path, content: bytes, zipped:
         read_idx(path, dimensions=3)
     except DatasetUnavailable:
         return
+
+
+def test_a_disk_that_fills_while_a_dataset_is_fetched_is_no_missing_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    serve(monkeypatch, fail)
+    with pytest.raises(OSError, match="No space left"):
+        prepare("cifar10", source_dir=None, target_dir=tmp_path / "pack")

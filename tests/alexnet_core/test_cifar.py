@@ -208,6 +208,19 @@ def test_links_and_folders_in_an_archive_are_passed_over(tmp_path: Path) -> None
         read_cifar(tmp_path / "x.tar.gz", num_classes=100)
 
 
+def test_a_sparse_file_in_an_archive_is_passed_over(tmp_path: Path) -> None:
+    """It says that it is mostly holes, which no bytes of the archive stand for."""
+    info = tarfile.TarInfo("train.bin")
+    info.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[483:495] = b"%011o\0" % 50_000_000  # the size with its holes
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header[:512])
+    (tmp_path / "x.tar.gz").write_bytes(gzip.compress(bytes(header)))
+    with pytest.raises(DatasetUnavailable, match=r"has no train\.bin"):
+        read_cifar(tmp_path / "x.tar.gz", num_classes=100)
+
+
 damage = st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=4)
 
 

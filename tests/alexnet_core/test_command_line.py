@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -81,7 +82,7 @@ def stop_after_its_first_epoch(command: Sequence[object], number: signal.Signals
     assert process.returncode == 128 + number, errors
     assert "Traceback" not in errors
     [words] = re.findall(r"^stopped at step \d+; go on with (.+)$", output, re.MULTILINE)
-    return ["train", *words.split()]
+    return ["train", *shlex.split(words)]
 
 
 def test_a_run_stopped_by_ctrl_c_and_by_sigterm_goes_on_to_the_same_weights(home: Path) -> None:
@@ -287,3 +288,62 @@ def test_a_wrong_command_line_is_refused_before_anything_is_loaded(
         main(arguments)
     assert exc.value.code == 2
     assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_memory_that_runs_out_is_told_in_one_line(
+    error: Exception, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("alexnet_core.predictor.Predictor.load", fail)
+    assert main(["predict", str(checkpoint), "image.png"]) == 1
+    assert capsys.readouterr().err.startswith("out_of_memory: memory ran out")
+
+
+def test_another_error_of_torch_is_no_want_of_memory(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("alexnet_core.predictor.Predictor.load", fail)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        main(["predict", str(checkpoint), "image.png"])
+
+
+@pytest.mark.parametrize("command", ["prepare", "predict"])
+def test_ctrl_c_ends_every_command_without_a_traceback(
+    command: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("alexnet_core.preparation.prepare", interrupt)
+    monkeypatch.setattr("alexnet_core.predictor.Predictor.load", interrupt)
+    words = ["--dataset", "digits", "--target", str(tmp_path / "d")] if command == "prepare" else [str(checkpoint), "x"]
+    assert main([command, *words]) == 130
+
+
+@pytest.mark.parametrize(
+    ("size", "says"), [("two", "is 'two' in"), ("0", "is '0'"), ("2", "without RANK, MASTER_ADDR")]
+)
+def test_several_processes_without_torchrun_are_refused(
+    size: str, says: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    monkeypatch.chdir(home)
+    assert main([*TRAIN, "--out", "none"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("config_invalid: WORLD_SIZE")
+    assert says in error
+    assert "torchrun" in error
+
+
+def test_a_stopped_run_names_all_that_it_needs_to_go_on(home: Path) -> None:
+    command = [*TRAIN, "--out", "long ways", "--data-dir", "other data", "--max-runtime-s", "3000"]
+    go_on = stop_after_its_first_epoch(command, signal.SIGTERM, home)
+    assert go_on[1:3] == ["--dataset", "digits"]
+    assert go_on[3] == "--resume"
+    assert go_on[4].startswith("long ways/")
+    assert go_on[5:] == ["--data-dir", "other data", "--max-runtime-s", "3000"]
+    assert weights(run(*go_on, cwd=home)) == weights((home / "output.txt").read_text())

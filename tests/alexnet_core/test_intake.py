@@ -17,7 +17,7 @@ from PIL import Image
 
 from alexnet_core import intake, preparation
 from alexnet_core.__main__ import main
-from alexnet_core.errors import DatasetInvalid, DatasetUnavailable
+from alexnet_core.errors import DatasetDamaged, DatasetInvalid, DatasetUnavailable, ImageTooLarge
 from alexnet_core.folders import read_layout
 from alexnet_core.intake import IntakeOptions, pack_files, pack_folder
 from alexnet_core.pack import TEST, VAL, Pack, open_pack
@@ -187,6 +187,36 @@ def test_more_than_a_twentieth_of_unusable_files_is_refused(tmp_path: Path, wher
     assert len(error.report["rejected"]) == 3
 
 
+def test_a_file_that_turns_out_to_be_damaged_does_not_decide_size_and_colour(tmp_path: Path) -> None:
+    folder = write_classes(tmp_path / "mine", {"a": 15, "b": 15}, (8, 8))
+    noise = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3)).astype(np.uint8)).save(noise, "PNG")
+    (folder / "a" / "large.png").write_bytes(noise.getvalue()[:5_000])
+    seen: list[tuple[int, int]] = []
+    pack = pack_folder(folder, tmp_path / "packs" / "p", OPTIONS, on_progress=lambda *pair: seen.append(pair))
+    assert pack.images.shape == (30, 8, 8, 1)
+    report = report_of(pack)
+    assert (report["image_px"], report["channels"], len(report["rejected"])) == (8, 1, 1)
+    assert not any("enlarged" in warning for warning in report["warnings"])
+    assert seen[-1] == (62, 62)
+    assert [path.name for path in (tmp_path / "packs").iterdir()] == ["p"]
+
+
+def test_of_a_file_that_is_too_large_no_more_than_that_is_read(tmp_path: Path) -> None:
+    """Some decoders read all of a file to know its header."""
+    folder = write_classes(tmp_path / "mine", {"a": 20, "b": 20})
+    with (folder / "a" / "sparse.webp").open("wb") as file:
+        file.write(b"RIFF" + (300_000_000).to_bytes(4, "little") + b"WEBPVP8 ")
+        file.truncate(300_000_000)
+    pack = pack_folder(folder, tmp_path / "pack", IntakeOptions(name="mine", max_file_bytes=100_000))
+    [rejection] = report_of(pack)["rejected"]
+    assert (rejection["code"], rejection["reason"]) == ("image_too_large", "The file has more than 100,000 bytes.")
+    content = (folder / "a" / "000.png").read_bytes()
+    assert intake._BoundedFile(io.BytesIO(content), len(content)).read() == content
+    with pytest.raises(ImageTooLarge):
+        intake._BoundedFile(io.BytesIO(content), len(content) - 1).read()
+
+
 def test_small_classes_and_imbalance_are_warned_of(tmp_path: Path) -> None:
     report = report_of(pack_folder(write_classes(tmp_path / "m", {"a": 203, "b": 2}), tmp_path / "pack", OPTIONS))
     assert report["warnings"] == [
@@ -317,6 +347,43 @@ def test_a_folder_in_which_one_file_was_replaced_is_packed_anew(tmp_path: Path) 
     after = preparation.open_dataset(str(folder), data_dir=tmp_path / "data")
     assert after.path != before.path
     assert np.array_equal(after.images[0], pixels)
+
+
+@pytest.mark.parametrize(
+    ("option", "where"), [("--data-dir", "mine"), ("--data-dir", "mine/sub"), ("--out", "mine/out")]
+)
+def test_nothing_is_written_among_the_images(
+    option: str, where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_classes(tmp_path / "mine", {"a": 3, "b": 3})
+    places = {"--data-dir": tmp_path / "data", "--out": tmp_path / "out", option: tmp_path / where}
+    words = [str(word) for pair in places.items() for word in pair]
+    assert main(["train", "--dataset", str(folder), *words]) == 1
+    assert f"give {option} a folder outside it" in capsys.readouterr().err
+    assert sorted(path.name for path in folder.iterdir()) == ["a", "b"]
+    status, answer = prepare(capsys, "--dataset", folder, "--target", folder / "pack")
+    assert (status, answer["error"]["code"]) == (1, "config_invalid")
+
+
+@pytest.mark.parametrize("kind", ["digits", "folder"])
+def test_a_damaged_pack_is_made_again_by_whoever_opens_it(kind: str, tmp_path: Path) -> None:
+    reference = kind if kind == "digits" else str(write_classes(tmp_path / "mine", {"a": 9, "b": 9}))
+    pack = preparation.open_dataset(reference, data_dir=tmp_path / "data")
+    content = bytearray((pack.path / "images.npy").read_bytes())
+    content[-1] ^= 1
+    (pack.path / "images.npy").write_bytes(bytes(content))
+    again = preparation.open_dataset(reference, data_dir=tmp_path / "data")
+    assert (again.path, again.digest) == (pack.path, pack.digest)
+    again.verify()
+
+
+def test_a_damaged_pack_that_is_named_itself_is_left_as_it_is(tmp_path: Path) -> None:
+    pack = pack_folder(write_classes(tmp_path / "mine", {"a": 9, "b": 9}), tmp_path / "pack", OPTIONS)
+    with (pack.path / "labels.npy").open("r+b") as file:
+        file.truncate(100)
+    for _ in range(2):
+        with pytest.raises(DatasetDamaged, match="Prepare the dataset again"):
+            preparation.open_dataset(str(pack.path), data_dir=tmp_path / "data")
 
 
 def test_a_folder_that_is_not_there_is_unavailable(tmp_path: Path) -> None:

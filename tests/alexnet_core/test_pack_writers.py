@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_core.errors import DatasetChanged, DatasetUnavailable
-from alexnet_core.pack import Pack, open_pack, write_pack
+from alexnet_core.errors import DatasetChanged, DatasetDamaged, DatasetUnavailable
+from alexnet_core.pack import Pack, open_pack, open_whole, write_pack
 
 from .killing import ROOT, kill_everywhere, write_again
 from .toy import write_toy_pack
@@ -106,3 +107,48 @@ def test_a_read_error_is_not_taken_for_a_damaged_pack(
     monkeypatch.setattr(np, "load", fail)
     with pytest.raises(OSError, match="Too many open files"):
         open_pack(tmp_path / "pack")
+
+
+def spoil(path: Path, name: str) -> None:
+    """Change one byte near the end of a file."""
+    content = bytearray((path / name).read_bytes())
+    content[-20] ^= 1
+    (path / name).write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "split.npy"])
+def test_a_damaged_pack_is_set_aside_and_made_again(pack: Pack, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "pack"
+    write_again(pack, path)
+    spoil(path, name)
+    with pytest.raises(DatasetDamaged):
+        open_whole(path)
+    with pytest.raises(DatasetUnavailable):
+        open_pack(path)
+    assert write_again(pack, path).digest == pack.digest
+    open_whole(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["pack"]
+
+
+def test_a_damaged_pack_that_nobody_has_noticed_is_replaced_by_the_same_one(pack: Pack, tmp_path: Path) -> None:
+    path = tmp_path / "pack"
+    write_again(pack, path)
+    spoil(path, "images.npy")
+    before = open_pack(path)
+    write_again(pack, path)
+    open_whole(path)
+    with pytest.raises(DatasetDamaged):
+        before.verify()  # whoever had it open still reads what it was
+
+
+@pytest.mark.parametrize("name", ["mean", "std", "covariance"])
+def test_statistics_that_are_not_those_that_were_written_are_noticed(pack: Pack, tmp_path: Path, name: str) -> None:
+    write_again(pack, tmp_path / "pack")
+    meta = json.loads((tmp_path / "pack" / "pack.json").read_text())
+    changed = {**meta, name: [[value[0] + 1] if isinstance(value, list) else value + 1 for value in meta[name]]}
+    (tmp_path / "pack" / "pack.json").write_text(json.dumps(changed))
+    with pytest.raises(DatasetDamaged, match="mean, std and covariance"):
+        open_pack(tmp_path / "pack")
+    del changed["statistics_sha256"]
+    (tmp_path / "pack" / "pack.json").write_text(json.dumps(changed))
+    open_pack(tmp_path / "pack")  # an older version wrote none

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import resource
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from alexnet_core.idx import read_idx
 from alexnet_core.images import decode_image
 from alexnet_core.pack import open_pack
 from alexnet_core.preprocess import Preprocessing
+from alexnet_core.squares import read_shape
 
 
 def encode(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
@@ -99,6 +102,70 @@ def test_a_huge_image_is_refused_by_its_header() -> None:
         decode_image(huge)
     with pytest.raises(ImageTooLarge):
         decode_image(encode(Image.new("L", (11, 10))), max_pixels=100)
+
+
+def write_gif(canvas: int, frame: int) -> bytes:
+    """A frame of one colour that the canvas is cleared after, in some forty bytes."""
+    control = b"\x21\xf9\x04\x08\0\0\0\0"
+    picture = b"\x2c" + struct.pack("<HHHH", 0, 0, frame, frame) + b"\0\x02\x02\x4c\x01\0;"
+    return b"GIF89a" + struct.pack("<HH", canvas, canvas) + b"\0\0\0" + control + picture
+
+
+def write_tiff(width: int, height: int, data: bytes, *tags: tuple[int, int, int]) -> bytes:
+    """Uncompressed grey, unless tags (number, type, value) say otherwise."""
+    usual = [(256, 3, width), (257, 3, height), (258, 3, 8), (259, 3, 1), (262, 3, 1), (277, 3, 1)]
+    merged = {number: (number, kind, 1, value) for number, kind, value in [*usual, *tags]}
+    if 322 not in merged:
+        merged |= {273: (273, 4, 1, 8), 278: (278, 3, 1, height), 279: (279, 4, 1, len(data))}
+    data += b"\0" * (len(data) % 2)
+    entries = b"".join(struct.pack("<HHII", *merged[number]) for number in sorted(merged))
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(merged)) + entries + b"\0" * 4
+
+
+@pytest.mark.parametrize("read", [decode_image, lambda data: read_shape(io.BytesIO(data))])
+@pytest.mark.parametrize(("canvas", "frame"), [(20_000, 20_000), (16, 20_000), (20_000, 16)])
+def test_a_gif_of_forty_bytes_takes_no_memory(read: Callable[[bytes], object], canvas: int, frame: int) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageTooLarge):
+        read(write_gif(canvas, frame))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB; 400 MB are asked for
+    read(encode(Image.new("P", (16, 16)), "GIF"))
+
+
+def test_a_tiff_of_few_pixels_in_one_huge_tile_is_refused() -> None:
+    content = zlib.compress(bytes(6_000 * 6_000))
+    tile = [(259, 3, 8), (322, 4, 6_000), (323, 4, 6_000), (324, 4, 8), (325, 4, len(content))]
+    with pytest.raises(ImageTooLarge, match="tiles of 6000x6000"):
+        decode_image(write_tiff(16, 16, content, *tile))
+    content = zlib.compress(bytes(range(256)))
+    tile = [(259, 3, 8), (322, 4, 16), (323, 4, 16), (324, 4, 8), (325, 4, len(content))]
+    assert decode_image(write_tiff(16, 16, content, *tile)).ravel().tolist() == list(range(256))
+
+
+def test_a_jpeg_that_crosses_its_pixels_again_and_again_is_refused() -> None:
+    whole = encode(Image.new("L", (64, 64), 128), "JPEG", progressive=True)
+    scans = [index for index in range(len(whole) - 1) if whole[index : index + 2] == b"\xff\xda"]
+    last = whole[scans[-1] : -2]
+    room = 100 - len(scans)
+    assert decode_image(whole[:-2] + last * room + b"\xff\xd9").shape == (64, 64, 1)
+    with pytest.raises(ImageTooLarge, match="more than 100 scans"):
+        decode_image(whole[:-2] + last * (room + 1) + b"\xff\xd9")
+    film = b"\xff\xda" * 1000
+    assert decode_image(whole + film).shape == (64, 64, 1), "what follows the image is not looked at"
+    comment = b"\xff\xfe" + struct.pack(">H", 2 + len(film)) + film
+    assert decode_image(whole[:2] + comment + whole[2:]).shape == (64, 64, 1), "nor what a segment holds"
+
+
+def test_grey_above_eight_bits_keeps_its_brightness() -> None:
+    words = struct.pack("<HH", 0, 65535)
+    assert decode_image(write_tiff(2, 1, words, (258, 3, 16))).ravel().tolist() == [0, 255]
+    assert decode_image(write_tiff(2, 1, words, (258, 3, 16), (262, 3, 0))).ravel().tolist() == [255, 0], "white is 0"
+    assert decode_image(write_tiff(2, 1, b"\x00\x0f\xff", (258, 3, 12))).ravel().tolist() == [0, 255]
+    png = encode(Image.fromarray(np.array([[65535, 256, 257]], dtype=np.uint16)))
+    chunk = b"tRNS" + struct.pack(">H", 256)
+    at = png.index(b"IDAT") - 4
+    marked = png[:at] + struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[at:]
+    assert decode_image(marked).ravel().tolist() == [255, 255, 1], "the colour that stands for transparent is white"
 
 
 @pytest.mark.parametrize(

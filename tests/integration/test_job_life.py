@@ -89,6 +89,21 @@ def test_a_job_that_was_cancelled_or_has_had_its_time_goes_on_to_the_same_weight
     assert repeated["weights_sha256"] == undisturbed["weights_sha256"]
 
 
+def test_a_pack_that_rots_on_the_disk_is_made_again_and_the_job_goes_on(
+    yard: RunningYard, client: Client, undisturbed: Json
+) -> None:
+    [images] = yard.folder.glob("packs/ds_digits*/images.npy")
+    content = bytearray(images.read_bytes())
+    content[-1] ^= 1
+    images.write_bytes(bytes(content))
+    job = client.wait(client.create_job("digits", overrides=STEADY, seed=11)["id"], timeout_s=180)
+    assert job["state"] == "succeeded", job["error"]
+    assert job["attempt"] == 2
+    assert job["weights_sha256"] == undisturbed["weights_sha256"]
+    reasons = [change["reason"] for change in job["state_history"]]
+    assert "dataset_damaged" in reasons
+
+
 def test_a_deleted_job_is_gone_with_its_files(yard: RunningYard, client: Client, undisturbed: Json) -> None:
     begun = client.create_job("digits", overrides={"epochs": 1}, seed=3, init_from=undisturbed["latest_checkpoint"])
     begun = client.wait(begun["id"], timeout_s=120)
