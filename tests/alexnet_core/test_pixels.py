@@ -111,15 +111,18 @@ def write_gif(canvas: int, frame: int) -> bytes:
     return b"GIF89a" + struct.pack("<HH", canvas, canvas) + b"\0\0\0" + control + picture
 
 
-def write_tiff(width: int, height: int, data: bytes, *tags: tuple[int, int, int]) -> bytes:
-    """Uncompressed grey, unless tags (number, type, value) say otherwise."""
+def write_tiff(
+    width: int, height: int, data: bytes, *tags: tuple[int, int, int], twice: tuple[int, int, int] | None = None
+) -> bytes:
+    """Uncompressed grey, unless tags (number, type, value) say otherwise; one may be there a second time, before."""
     usual = [(256, 3, width), (257, 3, height), (258, 3, 8), (259, 3, 1), (262, 3, 1), (277, 3, 1)]
     merged = {number: (number, kind, 1, value) for number, kind, value in [*usual, *tags]}
     if 322 not in merged:
         merged |= {273: (273, 4, 1, 8), 278: (278, 3, 1, height), 279: (279, 4, 1, len(data))}
     data += b"\0" * (len(data) % 2)
-    entries = b"".join(struct.pack("<HHII", *merged[number]) for number in sorted(merged))
-    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(merged)) + entries + b"\0" * 4
+    listed = sorted(merged.values()) if twice is None else sorted([*merged.values(), (twice[0], twice[1], 1, twice[2])])
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in listed)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(listed)) + entries + b"\0" * 4
 
 
 @pytest.mark.parametrize("read", [decode_image, lambda data: read_shape(io.BytesIO(data))])
@@ -137,6 +140,11 @@ def test_a_tiff_of_few_pixels_in_one_huge_tile_is_refused() -> None:
     tile = [(259, 3, 8), (322, 4, 6_000), (323, 4, 6_000), (324, 4, 8), (325, 4, len(content))]
     with pytest.raises(ImageTooLarge, match="tiles of 6000x6000"):
         decode_image(write_tiff(16, 16, content, *tile))
+    with pytest.raises(ImageUnreadable, match="size of its tiles"):  # libtiff takes the first, Pillow the last
+        decode_image(write_tiff(16, 16, content, *tile[:1], (322, 4, 9_000), *tile[2:], twice=(322, 4, 6_000)))
+    for kind in (1, 5, 9, 16, 17):
+        with pytest.raises(ImageUnreadable):
+            decode_image(write_tiff(16, 16, content, *tile[:1], (322, kind, 6_000), *tile[2:]))
     content = zlib.compress(bytes(range(256)))
     tile = [(259, 3, 8), (322, 4, 16), (323, 4, 16), (324, 4, 8), (325, 4, len(content))]
     assert decode_image(write_tiff(16, 16, content, *tile)).ravel().tolist() == list(range(256))
@@ -150,6 +158,9 @@ def test_a_jpeg_that_crosses_its_pixels_again_and_again_is_refused() -> None:
     assert decode_image(whole[:-2] + last * room + b"\xff\xd9").shape == (64, 64, 1)
     with pytest.raises(ImageTooLarge, match="more than 100 scans"):
         decode_image(whole[:-2] + last * (room + 1) + b"\xff\xd9")
+    alone = b"\xff\x01" + last  # a marker without a length does not hide what comes behind it
+    with pytest.raises(ImageTooLarge, match="more than 100 scans"):
+        decode_image(whole[:-2] + alone * (room + 1) + b"\xff\xd9")
     film = b"\xff\xda" * 1000
     assert decode_image(whole + film).shape == (64, 64, 1), "what follows the image is not looked at"
     comment = b"\xff\xfe" + struct.pack(">H", 2 + len(film)) + film
