@@ -266,6 +266,7 @@ def join(environment: Mapping[str, str], device: str = "cpu", *, towers: bool = 
         return
     if device not in {"cpu", "cuda"}:
         raise ConfigError(f"device is {device}: with several processes it is cpu or cuda, and each has its own")
+    _require_torchrun(environment)
     if device == "cuda":
         device = f"cuda:{environment.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)
@@ -277,14 +278,19 @@ def join(environment: Mapping[str, str], device: str = "cpu", *, towers: bool = 
 def _read_size(environment: Mapping[str, str]) -> int:
     """How many processes there are; 1 without torchrun's variables."""
     text = environment.get("WORLD_SIZE", "1")
-    size = int(text) if text.isdecimal() else 0
-    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in environment] if size > 1 else []
-    if size < 1 or missing:
-        raise ConfigError(
-            f"WORLD_SIZE is {text!r} in the environment{', without ' if missing else ''}{', '.join(missing)}: begin "
-            "several processes with torchrun, or unset it"
-        )
-    return size
+    if not text.isdecimal() or int(text) < 1:
+        raise _no_torchrun(f"is {text!r}")
+    return int(text)
+
+
+def _require_torchrun(environment: Mapping[str, str]) -> None:
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in environment]
+    if missing:
+        raise _no_torchrun(f"stands there without {', '.join(missing)}")
+
+
+def _no_torchrun(trouble: str) -> ConfigError:
+    return ConfigError(f"WORLD_SIZE in the environment {trouble}: begin several processes with torchrun, or unset it")
 
 
 def _settle(network: DistributedDataParallel, x_BCHW: Tensor) -> None:

@@ -324,9 +324,7 @@ def test_ctrl_c_ends_every_command_without_a_traceback(
     assert main([command, *words]) == 130
 
 
-@pytest.mark.parametrize(
-    ("size", "says"), [("two", "is 'two' in"), ("0", "is '0'"), ("2", "without RANK, MASTER_ADDR")]
-)
+@pytest.mark.parametrize(("size", "says"), [("two", "is 'two'"), ("0", "is '0'"), ("2", "without RANK, MASTER_ADDR")])
 def test_several_processes_without_torchrun_are_refused(
     size: str, says: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
