@@ -3,9 +3,9 @@
     python -m alexnet_core train --dataset digits --recipe quick
 
 Source: Krizhevsky 2012; every deviation and its reason stands in the recipe's `source`.
-Cost: 0.43 million parameters with 10 classes; 2,530 images/s on two cores, so that the 20 epochs of Fashion-MNIST take
-about 7 minutes, those of digits 12 seconds.
-Accuracy, test: Fashion-MNIST 92.6 % (one seed), digits 98.4 % (mean of three). Conditions: docs/benchmarks.md.
+Cost: 0.43 million parameters with 10 classes; on two cores the 20 epochs of Fashion-MNIST take 6 minutes, those of
+digits 12 seconds.
+Accuracy, test, means of three seeds: Fashion-MNIST 92.6 %, digits 98.4 %. Conditions: docs/benchmarks.md.
 """
 
 from __future__ import annotations
