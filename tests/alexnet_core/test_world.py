@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -167,6 +168,22 @@ def test_towers_on_two_devices_follow_the_losses_of_one(optimiser: str, tmp_path
     )
     assert again.train().step == plain.counts.step
     assert not again.bit_exact
+
+
+def test_towers_that_lost_their_best_checkpoint_test_the_weights_that_they_trained(tmp_path: Path) -> None:
+    """A run that is stopped after its last epoch, and goes on to nothing but its test."""
+    run, _ = train_alone(tmp_path, two_cpus())
+    assert run.last_checkpoint is not None
+    copy = tmp_path / "elsewhere" / run.last_checkpoint[1].name
+    shutil.copytree(run.last_checkpoint[1], copy)  # the new run looks for the best epoch in its own folder
+    hooks = Recorder()
+    again = Run(RunSpec(run.config, run.pack, 7, tmp_path / "again", resume_from=copy), hooks, world=two_cpus())
+    before = {name: value.clone() for name, value in again.model.state_dict().items()}
+    assert again.train().test is not None
+    assert hooks.warnings == ["checkpoint_corrupt"], "the last weights are tested in place of the best"
+    trained = load_checkpoint(copy).weights
+    assert all(torch.equal(value, trained[name]) for name, value in again.model.state_dict().items())
+    assert not torch.equal(before["features.conv1.weight"], trained["features.conv1.weight"])
 
 
 def two_cpus() -> World:
