@@ -11,6 +11,8 @@ B batch, C channels, H height, W width
 
 from __future__ import annotations
 
+import gc
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from alexnet_core.model import AlexNet
 from alexnet_core.towers import DeviceLink, ProcessLink, TowerNetwork, join_towers, split_tensors, split_towers
 
 _PATIENCE = timedelta(days=7)  # of processes that wait for the first one's validation; a death is noticed at once
+_LEAVING_S = 0.2  # many times what a thread needs to let go of a tensor
 
 Named = Mapping[str, Tensor]
 T = TypeVar("T")
@@ -110,6 +113,17 @@ class Processes(World):
         super().__init__(device)
         self.rank, self.size = rank, size
         self._control = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=_PATIENCE))
+
+    def leave(self) -> None:
+        """Part from the others; nothing can be exchanged afterwards.
+
+        A thread of gloo's that still lets go of a tensor when Python ends would abort this process. So it gets time for
+        that, and ends with the last reference to its group.
+        """
+        dist.destroy_process_group()
+        del self._control
+        gc.collect()
+        time.sleep(_LEAVING_S)
 
     @property
     def shares(self) -> int:
@@ -271,8 +285,9 @@ def join(environment: Mapping[str, str], device: str = "cpu", *, towers: bool = 
         device = f"cuda:{environment.get('LOCAL_RANK', '0')}"
         torch.cuda.set_device(device)
     dist.init_process_group("gloo" if device == "cpu" else "nccl")
-    yield (TowerProcesses if towers else Processes)(int(environment["RANK"]), size, device)
-    dist.destroy_process_group()  # only at a good end: at a bad one the others may be gone, and it would wait for them
+    world = (TowerProcesses if towers else Processes)(int(environment["RANK"]), size, device)
+    yield world
+    world.leave()  # only at a good end: at a bad one the others may be gone, and it would wait for them
 
 
 def _read_size(environment: Mapping[str, str]) -> int:
