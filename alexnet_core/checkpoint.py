@@ -11,7 +11,6 @@ manifest.json               sha256 and size of every file; written last
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -29,7 +28,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from alexnet_core.config import TrainConfig
-from alexnet_core.durable import sync_dir
+from alexnet_core.durable import is_disk_full, sync_dir
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, DiskFull
 from alexnet_core.failpoints import AFTER_RENAME, BEFORE_RENAME, BYTE, NOWHERE, Failpoints
 from alexnet_core.preprocess import Preprocessing
@@ -111,7 +110,7 @@ def save_checkpoint(checkpoint: Checkpoint, *, failpoints: Failpoints = NOWHERE)
         failpoints.hit(AFTER_RENAME)
     except OSError as exc:
         shutil.rmtree(temporary, ignore_errors=True)
-        if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if is_disk_full(exc):
             raise DiskFull(f"no space left while writing {target}: free some and resume") from exc
         raise
     except BaseException:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import socket
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
 
+from alexnet_core.durable import is_disk_full
 from alexnet_core.errors import DatasetUnavailable
 
 _SILENCE_S = 30.0  # of a server, after which it counts as out of reach
@@ -71,7 +71,7 @@ def _translated(name: str) -> Iterator[None]:
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for answers
             yield
     except (OSError, RuntimeError, EOFError, HTTPException) as exc:  # what a broken connection ends in
-        if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if is_disk_full(exc):
             raise
         raise _nowhere(name, exc) from exc
 

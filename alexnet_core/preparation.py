@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import hashlib
 import json
 import logging
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_core.builtin import BUILTINS, prepare
+from alexnet_core.durable import is_disk_full
 from alexnet_core.errors import ConfigError, CoreError, DatasetDamaged, DatasetInvalid, DatasetUnavailable, DiskFull
 from alexnet_core.folders import list_paths
 from alexnet_core.intake import IntakeOptions, pack_folder
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CoreError as exc:
         answer = {"error": {"code": exc.code, "message": str(exc)}}
     except OSError as exc:
-        code = DiskFull.code if exc.errno in {errno.ENOSPC, errno.EDQUOT} else "internal_error"
+        code = DiskFull.code if is_disk_full(exc) else "internal_error"
         answer = {"error": {"code": code, "message": f"the pack {args.target} can't be made: {exc}"}}
     sys.stdout.write(json.dumps(answer) + "\n")
     return 1 if "error" in answer else 0

@@ -7,7 +7,6 @@ it as it was, and it waits for another. torch is imported only after the process
 from __future__ import annotations
 
 import argparse
-import errno
 import gc
 import json
 import logging
@@ -23,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alexnet_core.durable import is_disk_full
 from alexnet_core.parent import die_with_parent
 from alexnet_core.slot_lock import SlotLock
 
@@ -307,7 +307,7 @@ def _explain(exc: BaseException) -> dict[str, Any]:
     exc = explain_memory(exc) or exc
     if isinstance(exc, ValidationError):
         exc = ConfigError(str(exc))
-    elif isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+    elif is_disk_full(exc):
         exc = DiskFull(f"no space left: {exc}")
     if isinstance(exc, CoreError):
         return {"code": exc.code, "message": str(exc), "retryable": exc.retryable}

@@ -7,7 +7,6 @@ the training: reports wait until it does.
 
 from __future__ import annotations
 
-import errno
 import logging
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from alexnet_core.durable import is_disk_full
 from trainyard import failpoints
 from trainyard.checkpoints import mark_corrupt
 from trainyard.database import BUSY_TIMEOUT_MS, Database
@@ -80,7 +80,7 @@ class Supervisor:
             return Ending(failure=exc.code, message=str(exc))
         except (OSError, ServiceError) as exc:
             log.exception("an attempt could not be prepared")
-            is_full = isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}
+            is_full = is_disk_full(exc)
             return Ending(failure="disk_full" if is_full else "internal_error", message=f"{type(exc).__name__}: {exc}")
         try:
             trainer = self._trainers.take(while_waiting=lambda: self._briefing.beat(attempt))

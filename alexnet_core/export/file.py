@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from alexnet_core.checkpoint import Checkpoint
-from alexnet_core.durable import sync_dir
+from alexnet_core.durable import is_disk_full, sync_dir
 from alexnet_core.errors import ConfigError, DiskFull
 from alexnet_core.export import keras, onnx, torch_export
 
@@ -51,7 +51,7 @@ def export_checkpoint(checkpoint: Checkpoint, form: str, target: Path, *, replac
         _move(temporary, target, replace=replace)
         sync_dir(target.parent)
     except OSError as exc:
-        if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if is_disk_full(exc):
             raise DiskFull(f"no space left while writing {target}: free some and try again") from exc
         raise
     finally:
