@@ -15,14 +15,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from alexnet_core import pictures
+from alexnet_core.commands import pictures
+from alexnet_core.commands.export import add_commands
 from alexnet_core.errors import CoreError
-from alexnet_core.export.command import add_commands
 
 if TYPE_CHECKING:
-    from alexnet_core.checkpoint import Checkpoint, SavedCheckpoint
-    from alexnet_core.pack import Pack
-    from alexnet_core.world import World
+    from alexnet_core.data.pack import Pack
+    from alexnet_core.network.checkpoint import Checkpoint, SavedCheckpoint
+    from alexnet_core.training.world import World
 
 _DEFAULT_DATA_DIR = Path("data")
 
@@ -39,11 +39,11 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     command = argv[0] if argv else ""
     if command == "prepare":
-        from alexnet_core import preparation
+        from alexnet_core.data import preparation
 
         return preparation.main(argv[1:])
     if command == "trainer":
-        from alexnet_core import trainer
+        from alexnet_core.trainer import child as trainer
 
         return trainer.main(argv[1:])
     parser = _build_parser()
@@ -127,7 +127,7 @@ class ConsoleHooks:
 
 def _train(options: argparse.Namespace) -> int:
     from alexnet_core.environment import require_device
-    from alexnet_core.world import join
+    from alexnet_core.training.world import join
 
     for device in options.device.split(","):
         require_device(device)
@@ -139,12 +139,12 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _train_in(world: World, options: argparse.Namespace) -> int:
-    from alexnet_core.checkpoint import load_checkpoint
-    from alexnet_core.preparation import require_outside
+    from alexnet_core.data.preparation import require_outside
+    from alexnet_core.network.checkpoint import load_checkpoint
     from alexnet_core.recipes import resolve
-    from alexnet_core.runs import RunSpec
-    from alexnet_core.tensorboard import beside_event_files
-    from alexnet_core.training import Run
+    from alexnet_core.training.loop import Run
+    from alexnet_core.training.run_spec import RunSpec
+    from alexnet_core.training.tensorboard import beside_event_files
 
     world.first(lambda: _open_dataset(options).digest)  # one process alone prepares and verifies it
     pack = _open_dataset(options, verify=False)
@@ -207,11 +207,11 @@ def _find_best_beside(path: Path, checkpoint: Checkpoint) -> Path | None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from alexnet_core.checkpoint import load_checkpoint
     from alexnet_core.environment import require_device
     from alexnet_core.errors import CheckpointIncompatible
-    from alexnet_core.predictor import Predictor
-    from alexnet_core.report import report_on, to_table
+    from alexnet_core.evaluation.predictor import Predictor
+    from alexnet_core.evaluation.report import report_on, to_table
+    from alexnet_core.network.checkpoint import load_checkpoint
 
     require_device(options.device)
     checkpoint = load_checkpoint(options.checkpoint)
@@ -243,9 +243,9 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
+    from alexnet_core.data.images import decode_image
     from alexnet_core.errors import ImageError
-    from alexnet_core.images import decode_image
-    from alexnet_core.predictor import Predictor
+    from alexnet_core.evaluation.predictor import Predictor
 
     predictor = Predictor.load(options.checkpoint)
     for path in options.images:
@@ -259,7 +259,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _open_dataset(options: argparse.Namespace, *, verify: bool = True) -> Pack:
-    from alexnet_core.preparation import open_dataset
+    from alexnet_core.data.preparation import open_dataset
 
     return open_dataset(options.dataset, data_dir=options.data_dir, source=options.source, verify=verify)
 

@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     failpoints.arm(settings, Failpoints)
 
     from api.app import create_app
-    from api.server import Server
+    from api.http.server import Server
 
     app = create_app(settings)
     config = uvicorn.Config(

@@ -11,30 +11,27 @@ from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 
-from api import (
-    documentation,
-    errors,
-    routes_catalogue,
-    routes_checkpoints,
-    routes_curves,
-    routes_events,
-    routes_health,
-    routes_job_actions,
-    routes_jobs,
-    routes_metrics,
-    routes_predictions,
-    routes_workers,
-)
-from api.middleware import Authentication, BodyLimit, LastResort, RequestId, SecurityHeaders
-from api.runtime import Runtime, TorchRuntime
+from api.http import documentation, errors
+from api.http.middleware import Authentication, BodyLimit, LastResort, RequestId, SecurityHeaders
+from api.routes import catalogue as routes_catalogue
+from api.routes import checkpoints as routes_checkpoints
+from api.routes import curves as routes_curves
+from api.routes import events as routes_events
+from api.routes import health as routes_health
+from api.routes import job_actions as routes_job_actions
+from api.routes import jobs as routes_jobs
+from api.routes import metrics as routes_metrics
+from api.routes import predictions as routes_predictions
+from api.routes import workers as routes_workers
 from api.services import Services
-from api.serving import Engine
+from api.serving.engine import Engine
+from api.serving.runtime import Runtime, TorchRuntime
 from trainyard import __version__
-from trainyard.database import Database
-from trainyard.queue import Bell, CeleryBell, SilentBell
-from trainyard.reconciler import Reconciler
+from trainyard.artifacts.storage import LocalStorage
+from trainyard.database.connection import Database
+from trainyard.scheduling.queue import Bell, CeleryBell, SilentBell
 from trainyard.settings import Settings
-from trainyard.storage import LocalStorage
+from trainyard.upkeep.reconciler import Reconciler
 
 
 class State(TypedDict):

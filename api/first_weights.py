@@ -5,13 +5,13 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from alexnet_core.config import TrainConfig
-from alexnet_core.geometry import find_misfits, weight_shapes
-from trainyard.checkpoints import get_checkpoint
-from trainyard.datasets import facts_of
+from alexnet_core.network.geometry import find_misfits, weight_shapes
+from trainyard.artifacts.checkpoints import get_checkpoint
+from trainyard.artifacts.datasets import facts_of
+from trainyard.artifacts.retries import read_config
+from trainyard.database.tables import Dataset
 from trainyard.errors import InvalidRequest
-from trainyard.jobs import NewJob, get_job
-from trainyard.retries import read_config
-from trainyard.tables import Dataset
+from trainyard.jobs.jobs import NewJob, get_job
 
 
 def check_first_weights(session: Session, owner: str, dataset: Dataset, new: NewJob, *, param: str) -> None:

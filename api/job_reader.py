@@ -12,14 +12,14 @@ from collections.abc import Iterable, Sequence
 import anyio.to_thread
 from sqlalchemy.orm import Session
 
-from api.schemas import JobRead
-from trainyard import jobs
-from trainyard.database import Database
-from trainyard.events import StateChange, list_state_changes
+from api.schemas.jobs import JobRead
+from trainyard.database.connection import Database
+from trainyard.database.tables import Job, JobRow
+from trainyard.jobs import jobs
+from trainyard.jobs.events import StateChange, list_state_changes
+from trainyard.scheduling.claim_order import Outlook, find_positions, get_outlook
 from trainyard.settings import Settings
 from trainyard.states import JobState
-from trainyard.tables import Job, JobRow
-from trainyard.waiting import Outlook, find_positions, get_outlook
 
 Question = tuple[str, str]  # owner and job
 

@@ -7,15 +7,15 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.event_stream import EventHub
 from api.job_reader import JobReader
-from api.serving import Engine
-from trainyard.database import Database
-from trainyard.reconciler import Reconciler
-from trainyard.schema import newest_revision
+from api.serving.engine import Engine
+from api.streams.event_stream import EventHub
+from trainyard.artifacts.storage import Storage
+from trainyard.database.connection import Database
+from trainyard.database.schema import newest_revision
+from trainyard.database.tables import LOCAL_OWNER
 from trainyard.settings import Settings
-from trainyard.storage import Storage
-from trainyard.tables import LOCAL_OWNER
+from trainyard.upkeep.reconciler import Reconciler
 
 
 @dataclass

@@ -82,10 +82,10 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     import torch
 
-    from alexnet_core.preparation import open_dataset
+    from alexnet_core.data.preparation import open_dataset
     from alexnet_core.recipes import get_recipe
-    from alexnet_core.runs import RunSpec
-    from alexnet_core.training import Run
+    from alexnet_core.training.loop import Run
+    from alexnet_core.training.run_spec import RunSpec
 
     torch.set_num_threads(options.threads)
     pack = open_dataset("fashion-mnist", data_dir=options.data_dir, source=None)

@@ -19,10 +19,10 @@ from pathlib import Path
 from sqlalchemy import select
 
 from trainyard.client import Client
-from trainyard.database import Database
+from trainyard.database.connection import Database
+from trainyard.database.tables import Job, JobEvent
+from trainyard.launch.yard import Yard
 from trainyard.settings import Settings
-from trainyard.tables import Job, JobEvent
-from trainyard.yard import Yard
 
 
 def main() -> None:

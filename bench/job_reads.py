@@ -17,9 +17,9 @@ from sqlalchemy import insert
 
 from alexnet_core.recipes import get_recipe
 from bench.serving import serving_api, settle, time_reads
-from trainyard.database import Database
-from trainyard.labels import digest_of
-from trainyard.tables import Job, JobEvent, JobLabel
+from trainyard.database.connection import Database
+from trainyard.database.tables import Job, JobEvent, JobLabel
+from trainyard.jobs.metadata_index import digest_of
 
 CONFIG = get_recipe("quick").config.model_dump(mode="json")
 

@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from alexnet_core.normalisation import FORMS, LocalResponseNorm
+from alexnet_core.network.normalisation import FORMS, LocalResponseNorm
 
 PLACES = {"after conv1": (96, 55), "after conv2": (256, 27)}
 

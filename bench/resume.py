@@ -18,10 +18,10 @@ from pathlib import Path
 from sqlalchemy import select
 
 from trainyard.client import Client
-from trainyard.database import Database
+from trainyard.database.connection import Database
+from trainyard.database.tables import JobEvent
+from trainyard.launch.yard import Yard
 from trainyard.settings import Settings
-from trainyard.tables import JobEvent
-from trainyard.yard import Yard
 
 LONG = {"epochs": 500}
 PATIENCE_S = 120.0

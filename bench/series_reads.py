@@ -17,10 +17,11 @@ from typing import Any
 from sqlalchemy import insert
 
 from bench.serving import serving_api, settle, time_reads
-from trainyard import datasets, jobs
-from trainyard.database import Database
-from trainyard.jobs import NewJob
-from trainyard.tables import JobMetric
+from trainyard.artifacts import datasets
+from trainyard.database.connection import Database
+from trainyard.database.tables import JobMetric
+from trainyard.jobs import jobs
+from trainyard.jobs.jobs import NewJob
 
 EVERY = 10  # steps between two points
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from trainyard.database import Database
-from trainyard.queue_server import free_port
+from trainyard.database.connection import Database
+from trainyard.launch.queue_server import free_port
 
 IMPORTS_S = 8.0  # torch is imported in the background after the API is ready
 

@@ -24,9 +24,9 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from bench.serving import serving_api
-from trainyard.database import Database
-from trainyard.queue_server import QueueServer
-from trainyard.tables import Job, Outbox
+from trainyard.database.connection import Database
+from trainyard.database.tables import Job, Outbox
+from trainyard.launch.queue_server import QueueServer
 
 BODY = json.dumps({"dataset": "digits", "recipe": "quick"})
 RUNG_WITHIN_S = 120.0

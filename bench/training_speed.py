@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_core.config import TrainConfig
-from alexnet_core.geometry import describe
+from alexnet_core.network.geometry import describe
 from alexnet_core.recipes import get_recipe
 
 BENCH = Path(__file__).parent
@@ -150,9 +150,9 @@ def measure_roof(batch_size: int, options: argparse.Namespace) -> float:
 def measure_ours(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    from alexnet_core.pack import write_pack
-    from alexnet_core.runs import RunSpec
-    from alexnet_core.training import Run
+    from alexnet_core.data.pack import write_pack
+    from alexnet_core.training.loop import Run
+    from alexnet_core.training.run_spec import RunSpec
 
     torch.set_num_threads(options.threads)
     task, batch_size = TASKS[options.recipe], options.ours

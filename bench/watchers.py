@@ -25,11 +25,12 @@ from sqlalchemy import update
 
 from alexnet_core.recipes import get_recipe
 from bench.serving import serving_api
-from trainyard import datasets, jobs
-from trainyard.database import Database, now
-from trainyard.events import EventType, append_event
-from trainyard.jobs import NewJob
-from trainyard.tables import Job
+from trainyard.artifacts import datasets
+from trainyard.database.connection import Database, now
+from trainyard.database.tables import Job
+from trainyard.jobs import jobs
+from trainyard.jobs.events import EventType, append_event
+from trainyard.jobs.jobs import NewJob
 
 EVENTS_PER_S = 5
 SETTLE_S = 4.0

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from tests.postgres import create_database, find_postgres, serving
-from trainyard.database import Database
-from trainyard.schema import migrate
-from trainyard.tables import Base
+from trainyard.database.connection import Database
+from trainyard.database.schema import migrate
+from trainyard.database.tables import Base
 
 
 @pytest.fixture(scope="session")

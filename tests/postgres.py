@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from tests.processes import children_of
-from trainyard.database import Database
+from trainyard.database.connection import Database
 
 START_WITHIN_S = 30
 

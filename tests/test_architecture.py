@@ -54,7 +54,7 @@ def test_a_module_keeps_the_rules(path: Path) -> None:
 
 
 def test_nothing_unpickles() -> None:
-    """A pickle runs what its writer wants; `alexnet_core.pickles` reads the opcodes without acting on them."""
+    """A pickle runs what its writer wants; `alexnet_core.data.published.pickles` reads the opcodes without acting on them."""
     for path in MODULES:
         assert "torch.load" not in _attributes(path), path
         modules = {name.split(".")[0] for name in imports_of(path)}
@@ -92,8 +92,8 @@ def test_importing_worker_or_api_does_not_pull_in_torch(package: str) -> None:
 def test_a_worker_that_waits_for_jobs_has_not_loaded_torch(tmp_path: Path) -> None:
     code = f"""
         from pathlib import Path
-        from trainyard.database import Database
-        from trainyard.schema import migrate
+        from trainyard.database.connection import Database
+        from trainyard.database.schema import migrate
         from trainyard.settings import Settings
         from worker.app import build_app
         from worker.station import Station

@@ -17,20 +17,20 @@ import pytest
 import typer
 from pydantic_core import PydanticUndefined
 
-from alexnet_core.builtin import BUILTINS
 from alexnet_core.config import TrainConfig
+from alexnet_core.data.published.builtin import BUILTINS
 from alexnet_core.recipes import list_recipes
 from api.app import create_app
-from api.documentation import PATHS
-from api.schemas import CheckpointRead, JobRead
+from api.http.documentation import PATHS
+from api.schemas.jobs import CheckpointRead, JobRead
 from tests.api.served import FakeRuntime, Served
-from trainyard.cli import app as command_line
-from trainyard.database import Database
+from trainyard.database.connection import Database
+from trainyard.database.schema import migrate
 from trainyard.errors import ServiceError
-from trainyard.events import EventType
-from trainyard.failures import FAILURES
-from trainyard.queue import SilentBell
-from trainyard.schema import migrate
+from trainyard.jobs.events import EventType
+from trainyard.jobs.failures import FAILURES
+from trainyard.launch.cli import app as command_line
+from trainyard.scheduling.queue import SilentBell
 from trainyard.settings import Settings
 from trainyard.states import MOVES, Desired, JobState, ShownState
 

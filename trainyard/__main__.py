@@ -1,5 +1,5 @@
 """`python -m trainyard`: the same as the `trainyard` command."""
 
-from trainyard.cli import main
+from trainyard.launch.cli import main
 
 main()

@@ -12,10 +12,11 @@ import sys
 from pydantic import ValidationError
 
 from alexnet_core.failpoints import Failpoints
-from trainyard import failpoints, logs, workers
-from trainyard.database import Database
+from trainyard import failpoints, logs
+from trainyard.database.connection import Database
 from trainyard.errors import DatabaseUnavailable
 from trainyard.processes import die_with_parent
+from trainyard.scheduling import workers
 from trainyard.settings import Settings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import Celery, signals
 
-from trainyard.queue import WAKE_TASK, build_celery
+from trainyard.scheduling.queue import WAKE_TASK, build_celery
 from worker.listening import BellTransport
 from worker.station import Station
 

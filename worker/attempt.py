@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alexnet_core.trainer import WORKER_WAS_SILENT
+from alexnet_core.trainer.child import WORKER_WAS_SILENT
+from trainyard.database.tables import Checkpoint, Job
 from trainyard.json_values import finite
-from trainyard.leases import Ending, Lease
-from trainyard.tables import Checkpoint, Job
+from trainyard.scheduling.leases import Ending, Lease
 from worker.trainer import Report
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from kombu.transport import redis
 
-from trainyard.queue import QUEUE_NAME, WAKE_TASK
+from trainyard.scheduling.queue import QUEUE_NAME, WAKE_TASK
 
 log = logging.getLogger(__name__)
 

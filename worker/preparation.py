@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainyard.database import Database
-from trainyard.datasets import mark_ready
+from trainyard.artifacts.datasets import mark_ready
+from trainyard.artifacts.storage import Storage
+from trainyard.database.connection import Database
+from trainyard.database.tables import Dataset
 from trainyard.settings import Settings
-from trainyard.storage import Storage
-from trainyard.tables import Dataset
 from worker.children import scrubbed_environment, yield_to_others
 
 

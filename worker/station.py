@@ -8,19 +8,19 @@ import queue
 import socket
 import threading
 
-from alexnet_core.builtin import BUILTINS
+from alexnet_core.data.published.builtin import BUILTINS
 from trainyard import failpoints
-from trainyard.database import Database, read_clock
-from trainyard.datasets import builtin_id, register_builtins
+from trainyard.artifacts.datasets import builtin_id, register_builtins
+from trainyard.artifacts.storage import LocalStorage
+from trainyard.database.connection import Database, read_clock
+from trainyard.database.ids import new_id
+from trainyard.database.schema import current_revision, newest_revision
+from trainyard.database.tables import Dataset
 from trainyard.errors import DatabaseUnavailable
-from trainyard.ids import new_id
-from trainyard.leases import claim
-from trainyard.schema import current_revision, newest_revision
+from trainyard.scheduling.claim_order import in_turn
+from trainyard.scheduling.leases import claim
+from trainyard.scheduling.workers import WorkerIdentity, mark_seen, mark_stopped
 from trainyard.settings import Settings
-from trainyard.storage import LocalStorage
-from trainyard.tables import Dataset
-from trainyard.waiting import in_turn
-from trainyard.workers import WorkerIdentity, mark_seen, mark_stopped
 from worker.attempt import Slot
 from worker.devices import list_devices, list_gpus, lock_paths, threads_per_slot
 from worker.preparation import PreparationFailed, has_pack, prepare_builtin

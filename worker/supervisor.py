@@ -16,20 +16,20 @@ from sqlalchemy.orm import Session
 
 from alexnet_core.durable import is_disk_full
 from trainyard import failpoints
-from trainyard.checkpoints import mark_corrupt
-from trainyard.database import BUSY_TIMEOUT_MS, Database
+from trainyard.artifacts.checkpoints import mark_corrupt
+from trainyard.artifacts.storage import Storage
+from trainyard.database.connection import BUSY_TIMEOUT_MS, Database
+from trainyard.database.tables import Job
 from trainyard.errors import DatabaseUnavailable, LeaseLost, ServiceError
-from trainyard.leases import Ending, Lease, end_attempt, heartbeat
-from trainyard.leftovers import sweep_jobs
+from trainyard.scheduling.leases import Ending, Lease, end_attempt, heartbeat
 from trainyard.settings import Settings
 from trainyard.states import Desired
-from trainyard.storage import Storage
-from trainyard.tables import Job
+from trainyard.upkeep.leftovers import sweep_jobs
 from worker.attempt import Attempt, Slot
-from worker.briefing import Briefing, StopWished
-from worker.ledger import write_reports
 from worker.preparation import PreparationFailed
+from worker.report_writer import write_reports
 from worker.trainer import TrainerProcess, WarmTrainers
+from worker.trainer_spec import Briefing, StopWished
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from alexnet_core.checkpoint import Checkpoint
 from alexnet_core.durable import is_disk_full, sync_dir
 from alexnet_core.errors import ConfigError, DiskFull
 from alexnet_core.export import keras, onnx, torch_export
+from alexnet_core.network.checkpoint import Checkpoint
 
 FORMATS: dict[str, Callable[[Checkpoint, Path], None]] = {
     "onnx": onnx.write_onnx,

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alexnet_core.checkpoint import Checkpoint
 from alexnet_core.errors import ExportUnsupported
+from alexnet_core.evaluation.predictor import Predictor
 from alexnet_core.export.layers import (
     Activation,
     AveragePool,
@@ -32,8 +32,8 @@ from alexnet_core.export.layers import (
     Scale,
     list_layers,
 )
-from alexnet_core.layers import same_padding
-from alexnet_core.predictor import Predictor
+from alexnet_core.network.checkpoint import Checkpoint
+from alexnet_core.network.layers import same_padding
 
 SUFFIX = ".weights.h5"  #: Keras loads weights from no other
 _ELSE = "use onnx or torch_export"

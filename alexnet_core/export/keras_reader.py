@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from alexnet_core.checkpoint import Checkpoint, weights_sha256
 from alexnet_core.config import TrainConfig
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, ConfigError
 from alexnet_core.export.layers import BatchNorm, Convolution, Flatten, FullyConnected, list_layers
-from alexnet_core.geometry import describe
-from alexnet_core.model import AlexNet, build_model
-from alexnet_core.preprocess import Preprocessing
+from alexnet_core.network.checkpoint import Checkpoint, weights_sha256
+from alexnet_core.network.geometry import describe
+from alexnet_core.network.model import AlexNet, build_model
+from alexnet_core.network.preprocess import Preprocessing
 
 _IN_KERAS_ARCHIVE = "model.weights.h5"
 _MAX_ARCHIVED_BYTES = 1 << 32  # of the weights in a .keras file, its optimiser's included

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from alexnet_core import layers
 from alexnet_core.errors import ExportUnsupported
-from alexnet_core.layers import Dropout2012, PaddedConv2d, SameMaxPool2d, ceil_padding, same_padding
-from alexnet_core.model import AlexNet
-from alexnet_core.normalisation import LocalResponseNorm, ResponseForm
+from alexnet_core.network import layers
+from alexnet_core.network.layers import Dropout2012, PaddedConv2d, SameMaxPool2d, ceil_padding, same_padding
+from alexnet_core.network.model import AlexNet
+from alexnet_core.network.normalisation import LocalResponseNorm, ResponseForm
 
 
 @dataclass(frozen=True)

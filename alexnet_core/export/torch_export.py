@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from alexnet_core.checkpoint import Checkpoint
+from alexnet_core.evaluation.predictor import Predictor
 from alexnet_core.export.layers import (
     Activation,
     AveragePool,
@@ -31,7 +31,7 @@ from alexnet_core.export.layers import (
     Scale,
     list_layers,
 )
-from alexnet_core.predictor import Predictor
+from alexnet_core.network.checkpoint import Checkpoint
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from alexnet_core.config import DatasetFacts, TrainConfig
 from alexnet_core.errors import ConfigError, UnknownRecipe
-from alexnet_core.geometry import describe
+from alexnet_core.network.geometry import describe
 from alexnet_core.recipes.caffe import CAFFE
 from alexnet_core.recipes.notes_cifar10 import NOTES_CIFAR10
 from alexnet_core.recipes.paper import PAPER_2012, PAPER_2012_RUN

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 from alexnet_core.config import TrainConfig
-from alexnet_core.pack import Pack
-from alexnet_core.preparation import open_dataset
+from alexnet_core.data.pack import Pack
+from alexnet_core.data.preparation import open_dataset
 from bench.experiments import tables
 from bench.experiments.arms import EXPERIMENTS, Arm, Experiment
 from bench.experiments.measuring import reduce_pack, train

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from alexnet_core.checkpoint import SavedCheckpoint
 from alexnet_core.config import TrainConfig
+from alexnet_core.data.pack import TEST, TRAIN, Pack, write_pack
 from alexnet_core.errors import Diverged
-from alexnet_core.evaluate import evaluate
-from alexnet_core.geometry import count_parameters
-from alexnet_core.normalisation import LocalResponseNorm
-from alexnet_core.pack import TEST, TRAIN, Pack, write_pack
-from alexnet_core.runs import RunSpec
-from alexnet_core.training import Run
+from alexnet_core.evaluation.evaluate import evaluate
+from alexnet_core.network.checkpoint import SavedCheckpoint
+from alexnet_core.network.geometry import count_parameters
+from alexnet_core.network.normalisation import LocalResponseNorm
+from alexnet_core.training.loop import Run
+from alexnet_core.training.run_spec import RunSpec
 
 SAMPLE = 2_000  #: training images on which the training error is measured
 

@@ -11,9 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from alexnet_core.pack import Pack
-
-from .toy import CONFIG
+from alexnet_core.data.pack import Pack
+from tests.alexnet_core.toy import CONFIG
 
 PARENT_IS_GONE = 3
 

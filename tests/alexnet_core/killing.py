@@ -89,8 +89,8 @@ def kill_saves(source: Path, target: Path) -> None:
     """Source is a folder with one checkpoint; each child saves the next one beside a copy of it."""
     import torch
 
-    from alexnet_core.checkpoint import load_checkpoint, save_checkpoint
     from alexnet_core.failpoints import Failpoints
+    from alexnet_core.network.checkpoint import load_checkpoint, save_checkpoint
 
     torch.set_num_threads(1)
     previous = load_checkpoint(next(source.iterdir()), state=True)
@@ -126,7 +126,7 @@ def kill_saves(source: Path, target: Path) -> None:
 
 def kill_packs(source: Path, target: Path) -> None:
     """Source is a pack; each child writes the same one into a folder of its own."""
-    from alexnet_core.pack import open_pack
+    from alexnet_core.data.pack import open_pack
 
     pack = open_pack(source)
     largest = max(path.stat().st_size for path in source.iterdir())
@@ -153,7 +153,7 @@ def kill_packs(source: Path, target: Path) -> None:
 
 def race_packs(source: Path, target: Path) -> None:
     """Source is a pack; each child stops while another writer writes the same pack to the same place."""
-    from alexnet_core.pack import open_pack
+    from alexnet_core.data.pack import open_pack
 
     pack = open_pack(source)
     for number in count():
@@ -180,7 +180,7 @@ def make_folder(path: Path) -> Path:
 
 def write_again(pack: Any, path: Path) -> Any:
     """The same pack at another place."""
-    from alexnet_core.pack import write_pack
+    from alexnet_core.data.pack import write_pack
 
     return write_pack(
         path,

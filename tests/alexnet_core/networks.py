@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from alexnet_core.checkpoint import Checkpoint, weights_sha256
-from alexnet_core.model import build_model
-from alexnet_core.predictor import Predictor
-from alexnet_core.preprocess import Preprocessing
+from alexnet_core.evaluation.predictor import Predictor
+from alexnet_core.network.checkpoint import Checkpoint, weights_sha256
+from alexnet_core.network.model import build_model
+from alexnet_core.network.preprocess import Preprocessing
 from alexnet_core.recipes import get_recipe
 
 CLASSES = tuple("abcdefghij")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from alexnet_core.labelled import LabelledImages
+from alexnet_core.data.published.labelled import LabelledImages
 
 BATCHES = [f"data_batch_{number}" for number in range(1, 6)]
 

@@ -18,17 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from alexnet_core.checkpoint import load_checkpoint
 from alexnet_core.config import TrainConfig
+from alexnet_core.data.pack import open_pack
 from alexnet_core.errors import CoreError
-from alexnet_core.model import build_model
-from alexnet_core.pack import open_pack
-from alexnet_core.runs import RunSpec
-from alexnet_core.towers import ProcessLink, TowerNetwork, split_tensors, split_towers
-from alexnet_core.training import Run
-from alexnet_core.world import World, join
-
-from .toy import CONFIG, QuietHooks
+from alexnet_core.network.checkpoint import load_checkpoint
+from alexnet_core.network.model import build_model
+from alexnet_core.network.towers import ProcessLink, TowerNetwork, split_tensors, split_towers
+from alexnet_core.training.loop import Run
+from alexnet_core.training.run_spec import RunSpec
+from alexnet_core.training.world import World, join
+from tests.alexnet_core.toy import CONFIG, QuietHooks
 
 #: 100 training images: steps of 33, 33, 33 and 1, so that two processes have 17 and 16, and at the end 1 and none
 SHARED = CONFIG.with_overrides({"norm": "none", "dropout": 0.0, "batch_size": 33, "init": "he_normal", "lr": 0.05,
@@ -105,7 +104,7 @@ def data_parallel(world: World, folder: Path) -> dict[str, Any]:
 
 def fail_to_save(world: World, folder: Path) -> dict[str, Any]:
     """The first process alone meets a full disk."""
-    from alexnet_core import checkpoint
+    from alexnet_core.network import checkpoint
 
     checkpoint._check_free_space = refuse  # only called where something is written
     return train(world, folder, SHARED, checkpoint_root=folder / "full")

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_core.checkpoint import SavedCheckpoint
 from alexnet_core.config import TrainConfig
-from alexnet_core.pack import Pack, write_pack
+from alexnet_core.data.pack import Pack, write_pack
+from alexnet_core.network.checkpoint import SavedCheckpoint
 
 CONFIG = TrainConfig(
     widths=(8, 8, 8, 8, 8), kernels=(3, 3, 3, 3, 3), fc_widths=(16, 16), image_px=12, norm="batch", batch_size=16,

@@ -6,11 +6,11 @@ import pytest
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.server import TAKEN_WITHIN_S
+from api.http.server import TAKEN_WITHIN_S
 from tests.api.served import FakeRuntime, Served
-from trainyard.database import Database
-from trainyard.queue import SilentBell
-from trainyard.schema import migrate
+from trainyard.database.connection import Database
+from trainyard.database.schema import migrate
+from trainyard.scheduling.queue import SilentBell
 from trainyard.settings import Settings
 
 

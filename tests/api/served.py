@@ -18,13 +18,15 @@ from fastapi import FastAPI
 from PIL import Image
 
 from alexnet_core.errors import CheckpointCorrupt
-from api.server import TAKEN_WITHIN_S, Server
-from trainyard import checkpoints, datasets, jobs, leases
-from trainyard.checkpoints import CheckpointKind, NewCheckpoint
-from trainyard.database import Database
-from trainyard.jobs import NewJob
+from api.http.server import TAKEN_WITHIN_S, Server
+from trainyard.artifacts import checkpoints, datasets
+from trainyard.artifacts.checkpoints import CheckpointKind, NewCheckpoint
+from trainyard.database.connection import Database
+from trainyard.database.tables import Checkpoint
+from trainyard.jobs import jobs
+from trainyard.jobs.jobs import NewJob
+from trainyard.scheduling import leases
 from trainyard.settings import Settings
-from trainyard.tables import Checkpoint
 
 FILES = ("weights.safetensors", "config.json", "classes.json", "preprocessing.json", "metadata.json")
 

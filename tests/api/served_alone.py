@@ -11,9 +11,9 @@ from pathlib import Path
 
 from api.app import create_app
 from tests.api.served import FakeRuntime, Served, png
-from trainyard.database import Database
-from trainyard.queue import SilentBell
-from trainyard.schema import migrate
+from trainyard.database.connection import Database
+from trainyard.database.schema import migrate
+from trainyard.scheduling.queue import SilentBell
 from trainyard.settings import Settings
 
 

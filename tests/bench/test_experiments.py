@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_core.preparation import open_dataset
-from alexnet_core.training import Run
+from alexnet_core.data.preparation import open_dataset
+from alexnet_core.training.loop import Run
 from bench.experiments import tables
 from bench.experiments.__main__ import main
 from bench.experiments.arms import EXPERIMENTS

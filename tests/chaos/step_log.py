@@ -9,7 +9,7 @@ if "trainer" in sys.orig_argv:
     def _write_when_ready(fileno, data):  # type: ignore[no-untyped-def]
         if bytes(data[:16]).startswith(b'{"type": "ready"'):  # the first report: by now everything is imported
             os.write = _write
-            _log_steps(sys.modules["alexnet_core.training"].Run)
+            _log_steps(sys.modules["alexnet_core.training.loop"].Run)
         return _write(fileno, data)
 
     def _log_steps(run):  # type: ignore[no-untyped-def]

@@ -14,9 +14,9 @@ import pytest
 from sqlalchemy import select
 
 from tests.integration.fleet import Fleet, wait_for
-from trainyard import jobs
+from trainyard.database.tables import Job, JobEvent, JobMetric
+from trainyard.jobs import jobs
 from trainyard.states import JobState
-from trainyard.tables import Job, JobEvent, JobMetric
 
 STEPS = 63  # of 3 epochs of 21, the last one of an epoch with fewer images
 TINY = {

@@ -26,9 +26,9 @@ from sqlalchemy import func, select
 from tests.chaos.history import FINAL, Event, Look, Record, judge
 from tests.integration.fleet import Fleet, wait_for
 from tests.processes import children_of
-from trainyard.queue_server import free_port
+from trainyard.database.tables import Checkpoint, JobEvent, Outbox
+from trainyard.launch.queue_server import free_port
 from trainyard.settings import child_environment
-from trainyard.tables import Checkpoint, JobEvent, Outbox
 
 APIS, WORKERS = 3, 2
 TTL_S, REAPER_S = 4.0, 1.0

@@ -20,13 +20,13 @@ from sqlalchemy import select
 from tests.chaos.history import Event
 from tests.postgres import frozen
 from tests.processes import children_of
-from trainyard.database import Database
+from trainyard.database.connection import Database
+from trainyard.database.schema import migrate
+from trainyard.database.tables import Job, JobEvent, JobMetric, Worker
 from trainyard.errors import DatabaseUnavailable
-from trainyard.queue_server import QueueServer, free_port
-from trainyard.schema import migrate
+from trainyard.launch.queue_server import QueueServer, free_port
 from trainyard.settings import Settings, child_environment
 from trainyard.states import JobState
-from trainyard.tables import Job, JobEvent, JobMetric, Worker
 
 TTL_S, REAPER_S = 4.0, 1.0
 RECOVERY_EVERY_S = 0.5

@@ -15,18 +15,20 @@ import httpx
 from redis import Redis
 from sqlalchemy import select
 
-from alexnet_core.builtin import BUILTINS
+from alexnet_core.data.published.builtin import BUILTINS
 from alexnet_core.recipes import resolve
-from trainyard import datasets, jobs, schema
-from trainyard.database import Database, read_clock
-from trainyard.jobs import NewJob
+from trainyard.artifacts import datasets
+from trainyard.artifacts.storage import LocalStorage
+from trainyard.database import schema
+from trainyard.database.connection import Database, read_clock
+from trainyard.database.tables import Job, JobEvent, Worker
+from trainyard.jobs import jobs
+from trainyard.jobs.jobs import NewJob
+from trainyard.launch.queue_server import QueueServer, free_port
 from trainyard.processes import die_with_parent
-from trainyard.queue import CeleryBell
-from trainyard.queue_server import QueueServer, free_port
-from trainyard.reconciler import Reconciler
+from trainyard.scheduling.queue import CeleryBell
 from trainyard.settings import Settings
-from trainyard.storage import LocalStorage
-from trainyard.tables import Job, JobEvent, Worker
+from trainyard.upkeep.reconciler import Reconciler
 
 SLOW = {"image_px": 64, "batch_size": 64, "epochs": 50}  # hours: it ends when the test says so
 FAST = {"epochs": 1}

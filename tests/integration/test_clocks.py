@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from tests.integration.fleet import SLOW, Gather, find_faketime, wait_for
 from tests.postgres import create_database, serving
-from trainyard.tables import Worker
+from trainyard.database.tables import Worker
 
 pytestmark = [
     pytest.mark.end_to_end,

@@ -12,8 +12,8 @@ from sqlalchemy import select
 
 from tests.integration.running import RunningYard, start_yard
 from trainyard.client import Client
-from trainyard.database import Database
-from trainyard.tables import Checkpoint, Job, JobEvent
+from trainyard.database.connection import Database
+from trainyard.database.tables import Checkpoint, Job, JobEvent
 
 pytestmark = pytest.mark.end_to_end
 

@@ -16,11 +16,11 @@ from tests.api.served import FakeRuntime, Served, error_of
 from tests.integration.fleet import FAST, SLOW, Fleet, Gather, wait_for
 from tests.postgres import create_database, frozen, server_pid
 from tests.processes import children_of, is_alive
-from trainyard.database import Database
-from trainyard.queue import SilentBell
-from trainyard.schema import migrate
+from trainyard.database.connection import Database
+from trainyard.database.schema import migrate
+from trainyard.database.tables import JobMetric
+from trainyard.scheduling.queue import SilentBell
 from trainyard.settings import Settings
-from trainyard.tables import JobMetric
 
 pytestmark = pytest.mark.end_to_end
 

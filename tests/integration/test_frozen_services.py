@@ -18,7 +18,7 @@ from redis import Redis
 from tests.integration.fleet import FAST, SLOW, wait_for
 from tests.integration.running import RunningYard, start_yard
 from trainyard.client import Client, Json
-from trainyard.queue import QUEUE_NAME
+from trainyard.scheduling.queue import QUEUE_NAME
 
 pytestmark = pytest.mark.end_to_end
 

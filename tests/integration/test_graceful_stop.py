@@ -18,10 +18,10 @@ from PIL import Image
 from sqlalchemy import func, select
 
 from tests.integration.fleet import wait_for
-from trainyard.database import Database
-from trainyard.queue_server import free_port
+from trainyard.database.connection import Database
+from trainyard.database.tables import Job
+from trainyard.launch.queue_server import free_port
 from trainyard.settings import Settings, child_environment
-from trainyard.tables import Job
 
 NUM_POSTS = 8
 

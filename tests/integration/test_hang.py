@@ -12,8 +12,8 @@ import pytest
 
 from tests.integration.fleet import SLOW, Fleet, Gather, wait_for
 from tests.processes import children_of, is_alive
-from trainyard import jobs
-from trainyard.tables import Job
+from trainyard.database.tables import Job
+from trainyard.jobs import jobs
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.chaos]
 

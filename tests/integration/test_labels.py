@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_core.pack import TEST, TRAIN, VAL, write_pack
+from alexnet_core.data.pack import TEST, TRAIN, VAL, write_pack
 from tests.integration.fleet import Fleet, Gather, wait_for
-from trainyard.database import now
-from trainyard.tables import Dataset
+from trainyard.database.connection import now
+from trainyard.database.tables import Dataset
 
 pytestmark = pytest.mark.end_to_end
 

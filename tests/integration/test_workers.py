@@ -17,9 +17,9 @@ import pytest
 
 from tests.integration.fleet import FAST, NEVER_S, SLOW, Fleet, wait_for
 from tests.processes import children_of, is_alive
-from trainyard.database import Database
+from trainyard.database.connection import Database
 from trainyard.errors import DatabaseUnavailable
-from trainyard.queue import QUEUE_NAME, CeleryBell
+from trainyard.scheduling.queue import QUEUE_NAME, CeleryBell
 
 pytestmark = pytest.mark.end_to_end
 

@@ -18,13 +18,13 @@ from PIL import Image
 from safetensors.torch import load as load_tensors
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from alexnet_core.checkpoint import load_checkpoint
 from alexnet_core.config import TrainConfig
-from alexnet_core.evaluate import evaluate
-from alexnet_core.model import build_model
-from alexnet_core.pack import open_pack
-from alexnet_core.predictor import Predictor
-from alexnet_core.preprocess import Preprocessing
+from alexnet_core.data.pack import open_pack
+from alexnet_core.evaluation.evaluate import evaluate
+from alexnet_core.evaluation.predictor import Predictor
+from alexnet_core.network.checkpoint import load_checkpoint
+from alexnet_core.network.model import build_model
+from alexnet_core.network.preprocess import Preprocessing
 from tests.integration.running import RunningYard, start_yard
 from trainyard.client import ApiError, Client, Json
 

@@ -9,11 +9,13 @@ from typing import Any
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
-from trainyard import checkpoints, jobs, leases
-from trainyard.checkpoints import CheckpointKind, NewCheckpoint
-from trainyard.database import Database, now
-from trainyard.jobs import NewJob
-from trainyard.tables import Checkpoint, Dataset, Job
+from trainyard.artifacts import checkpoints
+from trainyard.artifacts.checkpoints import CheckpointKind, NewCheckpoint
+from trainyard.database.connection import Database, now
+from trainyard.database.tables import Checkpoint, Dataset, Job
+from trainyard.jobs import jobs
+from trainyard.jobs.jobs import NewJob
+from trainyard.scheduling import leases
 
 OWNER = "local"
 

@@ -10,12 +10,12 @@ from typing import Any, cast
 
 from sqlalchemy import select
 
-from trainyard import leases
-from trainyard.database import Database, now
+from trainyard.artifacts.storage import LocalStorage
+from trainyard.database.connection import Database, now
+from trainyard.database.tables import Dataset, Job, JobEvent
 from trainyard.errors import DatabaseUnavailable
+from trainyard.scheduling import leases
 from trainyard.settings import Settings
-from trainyard.storage import LocalStorage
-from trainyard.tables import Dataset, Job, JobEvent
 from worker.attempt import Slot
 from worker.supervisor import Supervisor
 from worker.trainer import Report, WarmTrainers

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.api.served import wait_until
-from trainyard.database import Database
-from trainyard.schema import migrate
+from trainyard.database.connection import Database
+from trainyard.database.schema import migrate
+from trainyard.scheduling.workers import count_live
 from trainyard.settings import Settings
-from trainyard.workers import count_live
 from worker import station
 from worker.station import Station
 

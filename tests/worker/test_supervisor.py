@@ -12,10 +12,10 @@ from sqlalchemy import select
 
 from tests.trainyard import yardbook as yb
 from tests.worker.acting import FINISHED, STARTED, Stage, checkpoint_report
-from trainyard import jobs
-from trainyard.database import Database
-from trainyard.tables import Checkpoint, JobMetric
-from worker import briefing as briefing_module
+from trainyard.database.connection import Database
+from trainyard.database.tables import Checkpoint, JobMetric
+from trainyard.jobs import jobs
+from worker import trainer_spec as briefing_module
 from worker.preparation import PreparationFailed
 from worker.trainer import Report
 

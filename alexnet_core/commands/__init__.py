@@ -1,0 +1,1 @@
+"""The commands of `python -m alexnet_core`, one module each."""

@@ -1,0 +1,103 @@
+"""`python -m alexnet_core curves` and `filters`: what a checkpoint holds, as pictures."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alexnet_core.config import TrainConfig
+    from alexnet_core.evaluation.curves import Curves
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_NAME = re.compile(r"(?:epoch|recovery)-(\d+)-e(\d+)")  # step, attempt
+_RATES = 2000  # points of the learning rate's line
+
+
+def add_commands(commands: Commands) -> None:
+    """Add both to the program's parser; nothing that draws is loaded by that."""
+    curves = commands.add_parser("curves", help="draw a run's learning curves")
+    curves.add_argument("run_folder", type=Path, metavar="FOLDER", help="a run's checkpoints, or one of them")
+    curves.set_defaults(run=_curves)
+    filters = commands.add_parser("filters", help="draw a checkpoint's first convolution")
+    filters.add_argument("checkpoint", type=Path)
+    filters.add_argument(
+        "--scale", choices=("common", "own"), default="common", help="black and white are those of all kernels or each"
+    )
+    filters.set_defaults(run=_filters)
+    for command in (curves, filters):
+        command.add_argument("--out", type=Path, required=True, metavar="PNG")
+
+
+def read_curves(folder: Path) -> Curves:
+    """The curves of a run from its newest checkpoint's history: by epoch, with the schedule's learning rate.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint with its training state.
+        CheckpointCorrupt: the newest one is damaged.
+        CheckpointIncompatible: another version of this program wrote it.
+    """
+    from alexnet_core.evaluation.curves import Curves
+    from alexnet_core.network.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(_find_newest(folder), state=True)
+    state = checkpoint.state or {}
+    history, best = state["history"], state["best"]
+    if not history:
+        return Curves()
+    since_epoch = math.ceil(state["epoch_images"] / checkpoint.config.batch_size)
+    steps_per_epoch = (state["step"] - since_epoch) // len(history)
+    by_epoch = [{"epoch": i, "step": i * steps_per_epoch} | metrics for i, metrics in enumerate(history, start=1)]
+    by_step = _learning_rates(checkpoint.config, state["step"], steps_per_epoch, history)
+    return Curves.of(by_step, by_epoch, best["epoch"] if best else None)
+
+
+def _learning_rates(
+    config: TrainConfig, num_steps: int, steps_per_epoch: int, history: list[dict[str, float]]
+) -> list[dict[str, Any]]:
+    from alexnet_core.training.schedule import learning_rate
+
+    stride = max(1, num_steps // _RATES)
+    return [
+        {"step": step + 1, "lr": learning_rate(config, step, steps_per_epoch, history[: step // steps_per_epoch])}
+        for step in range(0, num_steps, stride)
+    ]
+
+
+def _find_newest(folder: Path) -> Path:
+    """The furthest checkpoint of the last attempt in a folder, or the folder itself where it is one."""
+    found = [folder, *folder.glob("*-e*")]
+    found = [path for path in found if _NAME.fullmatch(path.name) and (path / "state/training_state.json").is_file()]
+    if not found:
+        raise FileNotFoundError(errno.ENOENT, "no checkpoint with its training state is there", str(folder))
+    return max(found, key=lambda path: (_attempt_of(path), _step_of(path)))
+
+
+def _step_of(path: Path) -> int:
+    return int(_NAME.fullmatch(path.name)[1])  # type: ignore[index]  # only called with names that match
+
+
+def _attempt_of(path: Path) -> int:
+    return int(_NAME.fullmatch(path.name)[2])  # type: ignore[index]
+
+
+def _curves(options: argparse.Namespace) -> int:
+    from alexnet_core.evaluation.curves import draw_curves
+
+    folder = options.run_folder.absolute()
+    options.out.write_bytes(draw_curves(read_curves(folder), folder.name))
+    return 0
+
+
+def _filters(options: argparse.Namespace) -> int:
+    from alexnet_core.evaluation.filters import CONV1, draw_filters
+    from alexnet_core.network.checkpoint import load_checkpoint
+
+    kernels_KCHW = load_checkpoint(options.checkpoint).weights[CONV1].float().numpy()
+    options.out.write_bytes(draw_filters(kernels_KCHW, options.scale))
+    return 0

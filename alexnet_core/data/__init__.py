@@ -1,0 +1,1 @@
+"""Datasets: from image files to packs that training reads. Torch-free."""

@@ -1,0 +1,97 @@
+"""From a decoded image to the square that a pack stores. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from alexnet_core.data.headers import MAX_PIXELS, open_image
+
+MIN_SIDE_PX = 8
+MAX_SIDE_PX = 256  # the paper's (Krizhevsky 2012, section 2)
+_GREY_MODES = ("1", "L", "LA", "La", "I", "F")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageShape:
+    """What an image file says about itself before it is decoded."""
+
+    width: int  #: pixels, before a turn that EXIF asks for
+    height: int
+    channels: Literal[1, 3]
+
+    @property
+    def shorter_px(self) -> int:
+        """The shorter side."""
+        return min(self.width, self.height)
+
+
+@dataclass(frozen=True)
+class StoredShape:
+    """The one shape that all images of a pack have."""
+
+    side_px: int
+    channels: Literal[1, 3]
+
+
+def read_shape(file: IO[bytes], *, max_pixels: int = MAX_PIXELS) -> ImageShape:
+    """The shape of an image file out of its header.
+
+    Raises:
+        ImageTooLarge: it has more pixels than allowed.
+        ImageFormatUnsupported: it is not of a format that is read.
+        ImageUnreadable: the header is damaged.
+    """
+    with open_image(file, max_pixels=max_pixels) as image:
+        is_grey = image.mode in _GREY_MODES or image.mode.startswith("I;16")
+        return ImageShape(image.width, image.height, 1 if is_grey else 3)
+
+
+def choose_shape(shapes: Sequence[ImageShape], side_px: int | None = None) -> StoredShape:
+    """The shape to store images in: grey where all are; as large as the largest, at most 256 px.
+
+    Images that are all squares of one size up to 256 px so keep their pixels.
+
+    Args:
+        shapes: at least one.
+        side_px: another side, 8 to 256.
+
+    Raises:
+        ValueError: the side is outside that range.
+    """
+    if side_px is None:
+        side_px = max(MIN_SIDE_PX, min(MAX_SIDE_PX, max(shape.shorter_px for shape in shapes)))
+    if not MIN_SIDE_PX <= side_px <= MAX_SIDE_PX:
+        raise ValueError(f"the side is {side_px} px: use {MIN_SIDE_PX} to {MAX_SIDE_PX}")
+    return StoredShape(side_px, 1 if all(shape.channels == 1 for shape in shapes) else 3)
+
+
+def cut_square(pixels_HWC: NDArray[np.uint8], stored: StoredShape) -> NDArray[np.uint8]:
+    """The square in the middle, resized (bilinear, antialiased), as the paper did (section 2), and as prediction does.
+
+    Only the pixels of that square are computed, so that a very long image takes no memory.
+
+    Args:
+        pixels_HWC: 1 or 3 channels.
+        stored: what to return.
+
+    Returns:
+        uint8 (side, side, channels); the very pixels where nothing has to change.
+    """
+    height, width, channels = pixels_HWC.shape
+    side, shorter = stored.side_px, min(height, width)
+    top, left = (height - shorter) // 2, (width - shorter) // 2
+    pixels_HWC = pixels_HWC[top : top + shorter, left : left + shorter]
+    if shorter != side or channels > stored.channels:
+        image = Image.fromarray(np.ascontiguousarray(pixels_HWC[..., 0] if channels == 1 else pixels_HWC))
+        image = image.convert("L") if channels > stored.channels else image
+        resized = image.resize((side, side), Image.Resampling.BILINEAR)
+        pixels_HWC = np.asarray(resized).reshape(side, side, -1)
+    if pixels_HWC.shape[2] < stored.channels:
+        pixels_HWC = np.repeat(pixels_HWC, stored.channels, axis=2)
+    return np.ascontiguousarray(pixels_HWC)

@@ -1,0 +1,258 @@
+"""What a network gets right and wrong on a split: by class, class against class, and image by image.
+
+B batch, C channels, H height, W width, K classes
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from alexnet_core.evaluation.evaluate import batches_of, count_hits, load_batch, score, total_loss
+
+if TYPE_CHECKING:
+    from alexnet_core.data.pack import Pack
+    from alexnet_core.network.preprocess import Preprocessing
+
+_GUESSES = 5  # of a hard image
+_TABLE_CLASSES = 20  # more do not fit a terminal as a matrix
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ClassScores(BaseModel):
+    """How well one class is told from the others."""
+
+    model_config = _FROZEN
+
+    label: str
+    """The class's name."""
+    index: int
+    """Its place among the classes."""
+    support: int
+    """Images that are of this class."""
+    predicted: int
+    """Images that were taken for it."""
+    precision: float | None
+    """Share of `predicted` that are of this class. None: nothing was taken for it."""
+    recall: float | None
+    """Share of `support` that were taken for it. None: the split has no image of it."""
+    f1: float | None
+    """Harmonic mean of precision and recall. None: neither of them is known."""
+
+
+class Guess(BaseModel):
+    """A class and how probable it is to the network."""
+
+    model_config = _FROZEN
+
+    label: str
+    """The class's name."""
+    index: int
+    """Its place among the classes."""
+    probability: float
+    """0 to 1."""
+
+
+class HardImage(BaseModel):
+    """An image to whose true class the network gives little."""
+
+    model_config = _FROZEN
+
+    position: int
+    """Where it is in the pack, from 0."""
+    loss: float
+    """-ln of the true class's probability."""
+    true: Guess
+    """What it is."""
+    predicted: Guess
+    """The most probable class; the true one where the network is right but unsure."""
+    guesses: list[Guess]
+    """The five most probable classes, best first."""
+
+
+class EvaluationReport(BaseModel):
+    """An evaluation in detail; `model_dump_json` gives its JSON."""
+
+    model_config = _FROZEN
+
+    split: Literal["train", "validation", "test"]
+    """Which images it is about."""
+    crops: Literal[1, 10]
+    """Views of an image whose probabilities are averaged."""
+    num_images: int
+    """Images of the split."""
+    loss: float
+    """Mean cross-entropy."""
+    top1: float
+    """Share of images whose most probable class is the true one."""
+    top5: float
+    """Share of images whose true class is among the five most probable."""
+    class_names: list[str]
+    """In the order of all indices."""
+    classes: list[ClassScores]
+    """One a class."""
+    confusion: list[list[int]]
+    """Images by true class (row) and predicted class (column)."""
+    hardest: list[HardImage]
+    """Those with the highest loss, highest first."""
+
+
+def report_on(
+    model: nn.Module,
+    pack: Pack,
+    split: Literal["train", "validation", "test"],
+    preprocessing: Preprocessing,
+    *,
+    device: str | torch.device = "cpu",
+    batch_size: int = 256,
+    precision: str = "fp32",
+    crops: Literal[1, 10] = 1,
+    num_hardest: int = 20,
+) -> EvaluationReport:
+    """Evaluate in detail; memory grows with the classes and `num_hardest`, not with the images.
+
+    Args:
+        model: on `device`; in evaluation mode meanwhile.
+        pack: the dataset, whose classes are the model's.
+        split: which of its images.
+        preprocessing: the model's own.
+        device: where the model is.
+        batch_size: images computed together; does not change the result.
+        precision: `fp32`, `bf16` or `fp16`.
+        crops: 1: the centre. 10: centre, corners and their mirror images, whose probabilities are averaged.
+        num_hardest: how many images to name.
+
+    Returns:
+        `loss`, `top1`, `top5` and `num_images` are what `evaluate` gives for the same arguments.
+    """
+    tally = _Tally(pack.class_names, num_hardest)
+    was_training = model.training
+    model.eval()
+    try:
+        for chosen in batches_of(pack, split, batch_size):
+            images, labels_B = load_batch(pack, chosen, torch.device(device))
+            tally.add(chosen, labels_B, score(model, images, preprocessing, precision=precision, crops=crops))
+    finally:
+        model.train(was_training)
+    return tally.report(split, crops)
+
+
+def to_table(report: EvaluationReport) -> str:
+    """The report as text for a terminal; the confusion matrix only of up to twenty classes."""
+    crops = "" if report.crops == 1 else f", {report.crops} crops"
+    parts = [
+        f"{report.num_images} images ({report.split}{crops}): top-1 {report.top1:.2%}, top-5 {report.top5:.2%}, "
+        f"loss {report.loss:.4f}",
+        _align(
+            ["class", "precision", "recall", "f1", "images"],
+            [[c.label, _share(c.precision), _share(c.recall), _share(c.f1), str(c.support)] for c in report.classes],
+        ),
+    ]
+    if 1 < len(report.class_names) <= _TABLE_CLASSES:
+        header = ["true \\ predicted", *report.class_names]
+        rows = [
+            [name, *(str(count or ".") for count in row)]
+            for name, row in zip(report.class_names, report.confusion, strict=True)
+        ]
+        parts.append(_align(header, rows))
+    if report.hardest:
+        parts.append(_align(["hardest image", "true", "predicted"], [_tell(image) for image in report.hardest]))
+    return "\n\n".join(parts)
+
+
+class _Tally:
+    """Counts, batch by batch."""
+
+    def __init__(self, class_names: Sequence[str], num_hardest: int) -> None:
+        self._names = list(class_names)
+        self._confusion = np.zeros((len(self._names), len(self._names)), dtype=np.int64)
+        self._loss, self._hits1, self._hits5 = 0.0, 0, 0
+        self._room = num_hardest
+        self._hardest: list[tuple[float, int, HardImage]] = []  # a heap, the least hard first
+
+    def add(self, positions_B: NDArray[np.int64], labels_B: Tensor, scores_BK: Tensor) -> None:
+        num_classes = len(self._names)
+        self._loss += total_loss(scores_BK, labels_B)
+        self._hits1 += count_hits(scores_BK, labels_B, 1)
+        self._hits5 += count_hits(scores_BK, labels_B, min(5, num_classes))
+        cells_B = labels_B * num_classes + scores_BK.topk(1, dim=1).indices[:, 0]
+        counts = torch.bincount(cells_B, minlength=num_classes**2).cpu().numpy()
+        self._confusion += counts.reshape(num_classes, num_classes)
+        self._keep_hardest(positions_B, labels_B, scores_BK)
+
+    def _keep_hardest(self, positions_B: NDArray[np.int64], labels_B: Tensor, scores_BK: Tensor) -> None:
+        losses_B = -scores_BK.gather(1, labels_B[:, None])[:, 0]
+        most = losses_B.sort(descending=True, stable=True)  # of equal ones the first in the pack
+        for row, loss in zip(most.indices[: self._room].tolist(), most.values[: self._room].tolist(), strict=True):
+            position = int(positions_B[row])
+            order = (loss, -position)
+            if len(self._hardest) == self._room and order <= self._hardest[0][:2]:
+                continue
+            image = self._describe(position, loss, int(labels_B[row]), scores_BK[row])
+            keep = heapq.heappush if len(self._hardest) < self._room else heapq.heapreplace
+            keep(self._hardest, (*order, image))
+
+    def _describe(self, position: int, loss: float, label: int, scores_K: Tensor) -> HardImage:
+        best = scores_K.exp().topk(min(_GUESSES, len(self._names)))
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        guesses = [Guess(label=self._names[i], index=i, probability=p) for i, p in pairs]
+        true = Guess(label=self._names[label], index=label, probability=float(scores_K[label].exp()))
+        return HardImage(position=position, loss=loss, true=true, predicted=guesses[0], guesses=guesses)
+
+    def report(self, split: Literal["train", "validation", "test"], crops: Literal[1, 10]) -> EvaluationReport:
+        count = int(self._confusion.sum())
+        return EvaluationReport(
+            split=split,
+            crops=crops,
+            num_images=count,
+            loss=self._loss / max(1, count),
+            top1=self._hits1 / max(1, count),
+            top5=self._hits5 / max(1, count),
+            class_names=self._names,
+            classes=[self._class_scores(index) for index in range(len(self._names))],
+            confusion=self._confusion.tolist(),
+            hardest=[image for _, _, image in sorted(self._hardest, reverse=True, key=lambda entry: entry[:2])],
+        )
+
+    def _class_scores(self, index: int) -> ClassScores:
+        hits = int(self._confusion[index, index])
+        support, predicted = int(self._confusion[index].sum()), int(self._confusion[:, index].sum())
+        return ClassScores(
+            label=self._names[index],
+            index=index,
+            support=support,
+            predicted=predicted,
+            precision=hits / predicted if predicted else None,
+            recall=hits / support if support else None,
+            f1=2 * hits / (support + predicted) if support + predicted else None,
+        )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _tell(image: HardImage) -> list[str]:
+    return [
+        str(image.position),
+        f"{image.true.label} {image.true.probability:.1%}",
+        f"{image.predicted.label} {image.predicted.probability:.1%}",
+    ]
+
+
+def _align(header: list[str], rows: Iterable[list[str]]) -> str:
+    table = [header, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    lines = (
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(n) for cell, n in zip(row[1:], widths[1:], strict=True))])
+        for row in table
+    )
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,1 @@
+"""The network: its layers, its shape, its first weights, and its checkpoints."""

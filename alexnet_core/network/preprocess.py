@@ -1,0 +1,123 @@
+"""From stored or decoded pixels to the network's input: the same code in training, evaluation and prediction.
+
+B batch, C channels, H height, W width, V views
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from alexnet_core.config import TrainConfig
+from alexnet_core.data.pack import Pack
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+class Preprocessing(BaseModel):
+    """The input transform of a network; it is stored with the weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    image_px: int  #: side of the square input
+    resize_px: int | None = None  #: side that the middle square is resized to before; None: image_px
+    channels: Literal[1, 3]
+    mean: tuple[float, ...]  #: by channel, 0..255
+    std: tuple[float, ...]  #: by channel, 0..255
+
+    @classmethod
+    def of(cls, config: TrainConfig, pack: Pack) -> Preprocessing:
+        """The transform of a run: what the config leaves open is the dataset's own."""
+        channels = config.channels or pack.facts.channels
+        std = (1.0,) * channels if config.standardise == "mean" else config.std or _without_zeros(pack.std)
+        return cls(
+            image_px=config.image_px,
+            resize_px=config.resize_px,
+            channels=channels,
+            mean=_match_channels(config.mean or pack.mean, channels),
+            std=_match_channels(std, channels),
+        )
+
+    def to_input(self, images_BHWC: Tensor) -> Tensor:
+        """Standardised input_BCHW, float32 on the images' device.
+
+        The square in the image's middle is resized to `resize_px` (bilinear, antialiased), then the centre is cut out.
+        An image gives the same bits alone and in a batch.
+
+        Args:
+            images_BHWC: uint8, 1 (grey) or 3 (red, green, blue) channels.
+        """
+        return self.standardise(self.finish(self.cut_centre(self.resize(images_BHWC))))
+
+    def to_ten_crops(self, images_BHWC: Tensor) -> Tensor:
+        """Standardised views_VBCHW: centre, four corners, and their mirror images (Krizhevsky 2012, section 4.1).
+
+        Where `image_px` is the whole image, the corners are those of the image with a pixel of the mean around it.
+        """
+        x_BCHW = self.standardise(self.finish(self.resize(images_BHWC)))
+        if x_BCHW.shape[2] == self.image_px:
+            x_BCHW = F.pad(x_BCHW, (1, 1, 1, 1))
+        bottom, right = (side - self.image_px for side in x_BCHW.shape[2:])
+        places = [(bottom // 2, right // 2), (0, 0), (0, right), (bottom, 0), (bottom, right)]
+        views = [self._cut(x_BCHW, top, left) for top, left in places]
+        return torch.stack([*views, *(view.flip(3) for view in views)])
+
+    def resize(self, images_BHWC: Tensor) -> Tensor:
+        """The square in the images' middle, its side at `resize_px`; still uint8 where nothing had to change.
+
+        Cutting first bounds the work: an image of one row and a million columns is legal.
+        """
+        x_BCHW = images_BHWC.permute(0, 3, 1, 2)
+        height, width = x_BCHW.shape[2:]
+        shorter, target = min(height, width), self.resize_px or self.image_px
+        top, left = (height - shorter) // 2, (width - shorter) // 2
+        x_BCHW = x_BCHW[:, :, top : top + shorter, left : left + shorter]
+        if shorter == target:
+            return x_BCHW
+        x_BCHW = self.finish(x_BCHW)
+        return F.interpolate(x_BCHW, size=(target, target), mode="bilinear", antialias=True, align_corners=False)
+
+    def cut_centre(self, x_BCHW: Tensor) -> Tensor:
+        """The centre, `image_px` wide and high."""
+        top, left = ((side - self.image_px) // 2 for side in x_BCHW.shape[2:])
+        return self._cut(x_BCHW, top, left)
+
+    def finish(self, x_BCHW: Tensor) -> Tensor:
+        """Float32, 0..255, contiguous, with the network's number of channels."""
+        return _convert_channels(x_BCHW.to(torch.float32).contiguous(), self.channels)
+
+    def standardise(self, x_BCHW: Tensor) -> Tensor:
+        """Subtract the mean, divide by the deviation."""
+        mean_C11 = torch.tensor(self.mean, dtype=torch.float32, device=x_BCHW.device)[:, None, None]
+        std_C11 = torch.tensor(self.std, dtype=torch.float32, device=x_BCHW.device)[:, None, None]
+        return (x_BCHW - mean_C11) / std_C11
+
+    def _cut(self, x_BCHW: Tensor, top: int, left: int) -> Tensor:
+        return x_BCHW[:, :, top : top + self.image_px, left : left + self.image_px]
+
+
+def _convert_channels(x_BCHW: Tensor, channels: int) -> Tensor:
+    if x_BCHW.shape[1] == channels:
+        return x_BCHW
+    if channels == 3:
+        return x_BCHW.expand(-1, 3, -1, -1).contiguous()
+    red, green, blue = x_BCHW[:, 0:1], x_BCHW[:, 1:2], x_BCHW[:, 2:3]
+    return red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2]
+
+
+def _without_zeros(std: tuple[float, ...]) -> tuple[float, ...]:
+    """A channel that never changes is only shifted."""
+    return tuple(value or 1.0 for value in std)
+
+
+def _match_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """A dataset's statistics for another number of channels; of a luma's deviation this is an upper bound."""
+    if len(values) == channels:
+        return values
+    if channels == 3:
+        return (values[0],) * 3
+    return (sum(share * value for share, value in zip(_LUMA, values, strict=True)),)

@@ -1,0 +1,1 @@
+"""The trainer: the child process of a worker that trains one job."""

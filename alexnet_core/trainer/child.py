@@ -1,0 +1,345 @@
+"""The trainer child: takes a spec and commands as JSON lines on stdin, sends reports as JSON lines.
+
+It dies with its worker and knows no database or queue. It serves one attempt; one that was told to stop on a CPU leaves
+it as it was, and it waits for another. torch is imported only after the process is tied to its parent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import logging
+import math
+import os
+import queue
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alexnet_core.durable import is_disk_full
+from alexnet_core.parent import die_with_parent
+from alexnet_core.trainer.slot_lock import SlotLock
+
+if TYPE_CHECKING:
+    from alexnet_core.network.checkpoint import SavedCheckpoint
+
+log = logging.getLogger(__name__)
+
+_LIFE_EVERY_S = 1.0
+_PARENT_IS_GONE = 3
+WORKER_WAS_SILENT = 4
+_LISTEN_S = 1.0
+
+
+def main(argv: list[str]) -> int:
+    """Serve attempts; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m alexnet_core trainer", description=__doc__)
+    parser.add_argument("--report-fd", type=int, required=True, help="file descriptor that reports are written to")
+    parser.add_argument("--parent-pid", type=int, default=None, help="end at once if this is not the parent")
+    options = parser.parse_args(argv)
+    die_with_parent(options.parent_pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    commands = Commands()
+    signal.signal(signal.SIGTERM, lambda *_: commands.stop("drain"))
+    reports = Reports(options.report_fd)
+
+    _warm_up()
+    status = None
+    while status is None:
+        reports.begin({})
+        reports.send("ready")
+        spec = commands.wait_for_spec()
+        status = 0 if spec is None else _serve(spec, commands, reports)
+    return status
+
+
+def _serve(spec: dict[str, Any], commands: Commands, reports: Reports) -> int | None:
+    """Serve one attempt.
+
+    Returns:
+        The exit status; None: the process is as if it had served none, and waits for another.
+    """
+    commands.max_silence_s = float(spec.get("max_silence_s") or math.inf)
+    reports.begin({"job_id": spec["job_id"], "lease_epoch": spec["lease_epoch"]})
+    try:
+        own_output = _redirect_output(spec.get("log_path"))
+        lock = SlotLock(Path(spec["lock_path"])) if spec.get("lock_path") else None
+        if lock is not None and not lock.take(lambda: _bide(commands, reports)):
+            reports.send("finished", outcome="stopped", reason=commands.stop_reason, stays=False)
+            return 0
+        finished = _train(spec, commands, reports)
+    except BaseException as exc:
+        log.exception("the run failed")
+        reports.send("failed", **_explain(exc))
+        return 1
+    stays = finished["outcome"] == "stopped" and spec.get("device") in {None, "cpu"}
+    if stays:  # what the attempt held is free before the worker hears that it is over
+        gc.collect()
+        _restore_output(own_output)
+        if lock is not None:
+            lock.release()
+        commands.expect_spec()
+    reports.send("finished", **finished, stays=stays)
+    return None if stays else 0
+
+
+class StopWished(Exception):
+    """Told to stop before the first step."""
+
+
+def _stay(commands: Commands, reports: Reports) -> None:
+    """What is done while a large pack is read, which may take minutes."""
+    reports.send_life()
+    if commands.stop_reason is not None:
+        raise StopWished
+
+
+def _bide(commands: Commands, reports: Reports) -> bool:
+    """What is done while another process has the slot's lock; False: wait no longer."""
+    reports.send_phase("waiting_for_device")
+    return commands.stop_reason is None
+
+
+class Commands:
+    """What the worker says, read by a thread of its own.
+
+    The process ends when the worker's end closes, and when the worker is silent for longer than `max_silence_s`: a
+    frozen worker's lease runs out, and who takes the job over needs the device.
+    """
+
+    def __init__(self) -> None:
+        self._specs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._has_spec = False
+        self.stop_reason: str | None = None
+        self.max_silence_s = math.inf
+        threading.Thread(target=self._read, name="commands", daemon=True).start()
+
+    def stop(self, reason: str) -> None:
+        """Stop after the current step; the first reason stays, except that a cancel replaces any."""
+        if self.stop_reason is None or reason == "cancel":
+            self.stop_reason = reason
+        if not self._has_spec:
+            self._specs.put(None)
+
+    def wait_for_spec(self) -> dict[str, Any] | None:
+        """The spec; None: told to stop before one came."""
+        return self._specs.get()
+
+    def expect_spec(self) -> None:
+        """An attempt is over, and what was said of it."""
+        self._has_spec, self.stop_reason, self.max_silence_s = False, None, math.inf
+
+    def _read(self) -> None:
+        for line in self._read_lines(sys.stdin.fileno()):
+            try:
+                command = json.loads(line)
+                kind = command["type"]
+            except (ValueError, KeyError, TypeError):
+                log.warning("ignored a line that is no command")
+                continue
+            if kind == "spec":
+                self._has_spec = True
+                self._specs.put(command)
+            elif kind == "stop":
+                self.stop(str(command.get("reason", "cancel")))
+        os._exit(_PARENT_IS_GONE)
+
+    def _read_lines(self, fileno: int) -> Iterator[bytes]:
+        """Lines until the end, unbuffered: a buffered reader's lock held by a daemon thread aborts the exit."""
+        rest, silent_s = b"", 0.0
+        while True:
+            if not select.select([fileno], [], [], _LISTEN_S)[0]:
+                silent_s += _LISTEN_S  # counted, not measured: while we were frozen too, the worker can't be blamed
+                if silent_s > self.max_silence_s:
+                    log.error("the worker has said nothing for %.0f s: it is frozen, and its lease over", silent_s)
+                    os._exit(WORKER_WAS_SILENT)
+                continue
+            silent_s = 0.0
+            if not (data := os.read(fileno, 1 << 16)):
+                return
+            *lines, rest = (rest + data).split(b"\n")
+            yield from lines
+
+
+class Reports:
+    """The line to the worker."""
+
+    def __init__(self, fileno: int) -> None:
+        self._fileno = fileno
+        os.set_inheritable(fileno, False)
+        self.begin({})
+
+    def begin(self, ids: dict[str, Any]) -> None:
+        """Say in every report from now on whose it is."""
+        self._ids, self._phase, self._lived_at = ids, "", time.monotonic()
+
+    def send(self, kind: str, /, **values: Any) -> None:
+        """Send one report."""
+        line = memoryview(json.dumps({"type": kind} | self._ids | values).encode() + b"\n")
+        while line:
+            line = line[os.write(self._fileno, line) :]
+
+    def send_phase(self, reason: str) -> None:
+        """Tell once what is waited for, and from then on that we live."""
+        if self._phase != reason:
+            self._phase = reason
+            self.send("phase", reason=reason)
+        self.send_life()
+
+    def send_life(self) -> None:
+        """Tell, at most every second, that this process goes on with what it does."""
+        if (now := time.monotonic()) - self._lived_at >= _LIFE_EVERY_S:
+            self._lived_at = now
+            self.send("alive")
+
+
+class ReportingHooks:
+    """Passes what a run tells on to the worker, and a readable line to the log."""
+
+    def __init__(self, commands: Commands, reports: Reports) -> None:
+        self._commands, self._send, self._send_life = commands, reports.send, reports.send_life
+
+    def on_started(self, report: dict[str, Any]) -> None:
+        """See `runs.Hooks`."""
+        log.info("training on %s from step %d of %d", report["device"], report["step"], report["steps"])
+        self._send("started", **report)
+
+    def on_first_step(self) -> None:
+        """See `runs.Hooks`."""
+        self._send("first_step")
+
+    def on_progress(self, report: dict[str, Any]) -> None:
+        """See `runs.Hooks`."""
+        self._send("progress", **report)
+
+    def on_interval(self, report: dict[str, Any]) -> None:
+        """See `runs.Hooks`."""
+        self._send("interval", **report)
+
+    def on_epoch(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
+        """See `runs.Hooks`."""
+        log.info("epoch %d: %s", epoch, " ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
+        self._send("epoch", epoch=epoch, step=step, metrics=metrics)
+
+    def on_checkpoint(self, kind: str, saved: SavedCheckpoint, metadata: dict[str, Any], is_best: bool) -> None:
+        """See `runs.Hooks`."""
+        log.info("%s checkpoint %s, %.1f MB", kind, saved.path.name, saved.size_bytes / 1e6)
+        self._send(
+            "checkpoint", kind=kind, path=str(saved.path.absolute()), name=saved.path.name, epoch=metadata["epoch"],
+            step=metadata["step"], metrics=metadata["metrics"], size_bytes=saved.size_bytes, files=saved.files,
+            weights_sha256=saved.weights_sha256, manifest_sha256=saved.manifest_sha256, is_best=is_best,
+        )  # fmt: skip
+
+    def on_warning(self, code: str, message: str) -> None:
+        """See `runs.Hooks`."""
+        log.warning("%s: %s", code, message)
+        self._send("warning", code=code, message=message)
+
+    def should_stop(self) -> bool:
+        """See `runs.Hooks`. It is asked within a long validation, too, which else tells nothing for its whole time."""
+        self._send_life()
+        return self._commands.stop_reason is not None
+
+
+def _warm_up() -> None:
+    """Import what a run needs and do what torch does at first use, on the CPU; no GPU is touched."""
+    import torch
+    from torch import nn
+
+    from alexnet_core.training import tensorboard  # noqa: F401
+
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
+    loss = nn.functional.cross_entropy(model(torch.zeros(4, 1, 8, 8)), torch.zeros(4, dtype=torch.int64))
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+
+
+def _train(spec: dict[str, Any], commands: Commands, reports: Reports) -> dict[str, Any]:
+    import torch
+
+    from alexnet_core.config import TrainConfig
+    from alexnet_core.data.pack import open_whole
+    from alexnet_core.errors import DatasetChanged
+    from alexnet_core.training.loop import Run
+    from alexnet_core.training.run_spec import RunSpec
+    from alexnet_core.training.tensorboard import beside_event_files
+
+    torch.set_num_threads(int(spec.get("num_threads") or 1))
+    config = TrainConfig.model_validate_json(json.dumps(spec["config"]))
+    try:
+        pack = open_whole(Path(spec["pack_dir"]), while_reading=lambda: _stay(commands, reports))
+    except StopWished:
+        return {"outcome": "stopped", "reason": commands.stop_reason}
+    if spec.get("pack_digest") not in {None, pack.digest}:
+        raise DatasetChanged(f"the pack at {spec['pack_dir']} is {pack.digest}, the job expects {spec['pack_digest']}")
+    run = RunSpec(
+        config=config, pack=pack, seed=int(spec["seed"]), checkpoint_root=Path(spec["checkpoint_root"]),
+        job_id=spec["job_id"], lease_epoch=spec["lease_epoch"], device=spec.get("device") or "cpu",
+        recovery_every_s=float(spec.get("recovery_every_s") or 60), resume_from=_path(spec.get("resume_from")),
+        best_checkpoint=_path(spec.get("best_checkpoint")), init_from=_path(spec.get("init_from")),
+        max_runtime_s=spec.get("max_runtime_s"), failpoints=spec.get("failpoints") or {},
+    )  # fmt: skip
+    folder, reporting = _path(spec.get("tensorboard_dir")), ReportingHooks(commands, reports)
+    with beside_event_files(reporting, folder, attempt=run.lease_epoch) as hooks:
+        result = Run(run, hooks).train()
+    log.info("%s at step %d", result.outcome, result.step)
+    reason = commands.stop_reason if result.outcome == "stopped" else None
+    return {
+        "outcome": result.outcome, "reason": reason, "step": result.step, "epoch": result.epoch,
+        "weights_sha256": result.weights_sha256, "test": result.test,
+    }  # fmt: skip
+
+
+def _explain(exc: BaseException) -> dict[str, Any]:
+    """Code, message and retry rule of whatever ended the run."""
+    from pydantic import ValidationError
+
+    from alexnet_core.environment import explain_memory
+    from alexnet_core.errors import ConfigError, CoreError, DiskFull
+
+    exc = explain_memory(exc) or exc
+    if isinstance(exc, ValidationError):
+        exc = ConfigError(str(exc))
+    elif is_disk_full(exc):
+        exc = DiskFull(f"no space left: {exc}")
+    if isinstance(exc, CoreError):
+        return {"code": exc.code, "message": str(exc), "retryable": exc.retryable}
+    summary = (str(exc).splitlines() or [""])[0]
+    return {"code": "internal_error", "message": f"{type(exc).__name__}: {summary}", "retryable": True}
+
+
+def _redirect_output(log_path: str | None) -> tuple[int, int]:
+    """Write to the job's log from now on; returns where the output went before."""
+    own_output = os.dup(1), os.dup(2)
+    if log_path:
+        Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+        fileno = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        _point_output(fileno, fileno)
+        os.close(fileno)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.Formatter.converter = time.gmtime
+    return own_output
+
+
+def _restore_output(own_output: tuple[int, int]) -> None:
+    _point_output(*own_output)
+    for fileno in own_output:
+        os.close(fileno)
+
+
+def _point_output(stdout: int, stderr: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+
+
+def _path(value: str | None) -> Path | None:
+    return Path(value) if value else None

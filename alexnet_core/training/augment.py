@@ -1,0 +1,211 @@
+"""Random changes to a batch of training images, on the training device.
+
+An image's draw depends on the job's seed, the epoch and the image's place in the pack: on neither the batch it is in
+nor on what ran before.
+
+B batch, C channels, H height, W width, X a row's values: W times C
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from alexnet_core.config import TrainConfig
+from alexnet_core.data.pack import Pack
+from alexnet_core.network.preprocess import Preprocessing
+
+_STREAM, _CROP_STREAM, _ERASE_STREAM = 2, 5, 6  # tell these draws from the others of the same seed and epoch
+_FLIP, _SHIFT_X, _SHIFT_Y, _ROTATE, _SCALE, _CROP_Y, _CROP_X, _COLOUR = range(8)  # a colour has three
+_ERASE, _ERASE_AREA, _ERASE_SHAPE, _ERASE_Y, _ERASE_X = range(10, 15)
+_ERASED_AREA, _ERASED_SHAPE = (0.02, 0.4), (0.3, 1 / 0.3)  # share of the image; height over width
+_SMALLEST = 1e-7  # keeps a normal draw finite
+
+
+def draw_table(seed: int, epoch: int, num_images: int, config: TrainConfig) -> npt.NDArray[np.float32]:
+    """Draws of every image of a pack for one epoch, uniform in [0, 1).
+
+    Shape: num_images x 5, x 10 with crops or colours, x 15 with erasing.
+    """
+    streams = [_STREAM]
+    if config.random_crop or config.colour_std or config.erase:
+        streams.append(_CROP_STREAM)
+    if config.erase:
+        streams.append(_ERASE_STREAM)
+    tables = [
+        np.random.default_rng([seed, epoch, stream]).random((num_images, 5), dtype=np.float32) for stream in streams
+    ]
+    return np.concatenate(tables, axis=1)
+
+
+class Augmentation:
+    """From a batch's stored images to the network's input, with the changes that a config asks for."""
+
+    def __init__(self, config: TrainConfig, preprocessing: Preprocessing, pack: Pack) -> None:
+        self._config, self._preprocessing = config, preprocessing
+        self._colours_33 = _principal_colours(pack) if config.colour_std else None
+
+    def __call__(self, images_BHWC: Tensor, draws_BD: Tensor, epoch: int) -> Tensor:
+        """Standardised, changed input_BCHW, float32.
+
+        Args:
+            images_BHWC: uint8, as stored.
+            draws_BD: these images' rows of the epoch's table.
+            epoch: counted from 0.
+        """
+        x_BCHW = self._move_and_colour(images_BHWC, draws_BD, epoch)
+        return erase(x_BCHW, draws_BD, self._config.erase) if self._config.erase else x_BCHW
+
+    def _move_and_colour(self, images_BHWC: Tensor, draws_BD: Tensor, epoch: int) -> Tensor:
+        config, preprocessing = self._config, self._preprocessing
+        x_BCHW = preprocessing.resize(images_BHWC)
+        shifts_BC = self._find_colours(draws_BD, epoch)
+        if _suits_one_by_one(x_BCHW.device, config):
+            return self._change_one_by_one(x_BCHW, draws_BD, shifts_BC)
+        if config.random_crop:
+            x_BCHW = _cut(x_BCHW, *_find_places(x_BCHW, draws_BD, config), config.image_px)
+        else:
+            x_BCHW = preprocessing.cut_centre(x_BCHW)
+        x_BCHW = preprocessing.finish(x_BCHW)
+        if shifts_BC is not None:
+            x_BCHW = x_BCHW + shifts_BC[:, :, None, None]
+            if config.colour_form == "2012_code":
+                x_BCHW = x_BCHW / (1 + config.colour_std)
+        return transform(preprocessing.standardise(x_BCHW), draws_BD, config)
+
+    def _find_colours(self, draws_BD: Tensor, epoch: int) -> Tensor | None:
+        """What is added to each channel of an image; None: nothing in this epoch.
+
+        Krizhevsky 2012, section 4.1: one amount of each principal colour for a whole image.
+        """
+        config = self._config
+        until = config.colour_until_epoch
+        if self._colours_33 is None or (until is not None and epoch >= until):
+            return None
+        amounts_B3 = torch.special.ndtri(draws_BD[:, _COLOUR : _COLOUR + 3].clamp(_SMALLEST, 1 - _SMALLEST))
+        shifts_BC: Tensor = (amounts_B3 * config.colour_std) @ self._colours_33.to(draws_BD.device)
+        return shifts_BC
+
+    def _change_one_by_one(self, x_BCHW: Tensor, draws_BD: Tensor, shifts_BC: Tensor | None) -> Tensor:
+        """The same values for a CPU, whose cache holds an image through all of it but no batch; channels-last."""
+        config, preprocessing = self._config, self._preprocessing
+        if x_BCHW.shape[1] != preprocessing.channels:
+            x_BCHW = preprocessing.finish(x_BCHW)
+        x_BHWC, side_px = x_BCHW.permute(0, 2, 3, 1), config.image_px
+        tops, lefts = (places_B.tolist() for places_B in _find_places(x_BCHW, draws_BD, config))
+        mirrored = (draws_BD[:, _FLIP] < 0.5).tolist()
+        changed_BHWC = torch.empty(len(x_BHWC), side_px, side_px, preprocessing.channels)
+        shifts_BX = None if shifts_BC is None else shifts_BC.repeat(1, side_px)
+        mean_X, std_X = (torch.tensor(value).repeat(side_px) for value in (preprocessing.mean, preprocessing.std))
+        for number, (x_HWC, changed_HWC) in enumerate(zip(x_BHWC, changed_BHWC, strict=True)):
+            top, left = tops[number], lefts[number]
+            cut_HWC = x_HWC[top : top + side_px, left : left + side_px]
+            changed_HWC.copy_(cut_HWC.flip(1) if config.flip and mirrored[number] else cut_HWC)
+            changed_HX = changed_HWC.view(side_px, -1)
+            if shifts_BX is not None:
+                changed_HX.add_(shifts_BX[number])
+                if config.colour_form == "2012_code":
+                    changed_HX.div_(1 + config.colour_std)
+            changed_HX.sub_(mean_X).div_(std_X)
+        return changed_BHWC.permute(0, 3, 1, 2)
+
+
+def transform(x_BCHW: Tensor, draws_BD: Tensor, config: TrainConfig) -> Tensor:
+    """Flip, shift, turn and scale standardised images; uncovered places become 0."""
+    if not _moves(config):
+        if not config.flip:
+            return x_BCHW
+        return torch.where((draws_BD[:, _FLIP] < 0.5)[:, None, None, None], x_BCHW.flip(3), x_BCHW)
+    signed_BD = draws_BD * 2 - 1
+    angle_B = signed_BD[:, _ROTATE] * (config.rotate_deg * math.pi / 180)
+    zoom_B = 1 + signed_BD[:, _SCALE] * config.scale
+    mirror_B = torch.where(draws_BD[:, _FLIP] < 0.5, -1.0, 1.0) if config.flip else torch.ones_like(angle_B)
+    shift_x_B = _find_shifts(draws_BD[:, _SHIFT_X], config, x_BCHW.shape[3])
+    shift_y_B = _find_shifts(draws_BD[:, _SHIFT_Y], config, x_BCHW.shape[2])
+    cos_B, sin_B = torch.cos(angle_B) * zoom_B, torch.sin(angle_B) * zoom_B
+    row_x = torch.stack([cos_B * mirror_B, -sin_B, shift_x_B], dim=1)
+    row_y = torch.stack([sin_B * mirror_B, cos_B, shift_y_B], dim=1)
+    grid = F.affine_grid(torch.stack([row_x, row_y], dim=1), list(x_BCHW.shape), align_corners=False)
+    return F.grid_sample(x_BCHW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def erase(x_BCHW: Tensor, draws_BD: Tensor, probability: float) -> Tensor:
+    """Set a rectangle of some standardised images to 0, the mean, in place.
+
+    Random erasing (Zhong 2017, arXiv 1708.04896): its area is .02 to .4 of the image, its height over its width .3 to
+    1 / .3; a side that would be longer than the image's ends with it.
+    """
+    height, width = x_BCHW.shape[2:]
+    least, most = _ERASED_AREA
+    area_B = (least + draws_BD[:, _ERASE_AREA] * (most - least)) * height * width
+    low, high = (math.log(end) for end in _ERASED_SHAPE)
+    shape_B = torch.exp(low + draws_BD[:, _ERASE_SHAPE] * (high - low))
+    rows_BH = _find_span(torch.sqrt(area_B * shape_B), draws_BD[:, _ERASE_Y], height)
+    columns_BW = _find_span(torch.sqrt(area_B / shape_B), draws_BD[:, _ERASE_X], width)
+    chosen_B = draws_BD[:, _ERASE] < probability
+    erased_BHW = rows_BH[:, :, None] & columns_BW[:, None, :] & chosen_B[:, None, None]
+    return x_BCHW.masked_fill_(erased_BHW[:, None], 0.0)
+
+
+def _find_span(lengths_B: Tensor, draws_B: Tensor, side_px: int) -> Tensor:
+    """Which pixels along a side lie in a piece of that length, at a place where all of it fits."""
+    lengths_B = lengths_B.round().clamp(1, side_px)
+    first_B = (draws_B * (side_px - lengths_B + 1)).floor()
+    along = torch.arange(side_px, device=draws_B.device)
+    return (along >= first_B[:, None]) & (along < (first_B + lengths_B)[:, None])
+
+
+def _find_shifts(draws_B: Tensor, config: TrainConfig, side_px: int) -> Tensor:
+    """How far each image is shifted along an axis, in halves of its side."""
+    if not config.shift_whole:
+        return (draws_B * 2 - 1) * (2 * config.shift_px / side_px)
+    most = int(config.shift_px)
+    return ((draws_B * (2 * most + 1)).floor().clamp(max=2 * most) - most) * (2 / side_px)
+
+
+def _suits_one_by_one(device: torch.device, config: TrainConfig) -> bool:
+    """Whether images are changed one after the other; a GPU, and what moves pixels, takes a batch at once."""
+    return device.type == "cpu" and not _moves(config)
+
+
+def _moves(config: TrainConfig) -> bool:
+    """Whether a pixel may come to lie between others."""
+    return bool(config.shift_px or config.rotate_deg or config.scale)
+
+
+def _find_places(x_BCHW: Tensor, draws_BD: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """The first row and column of each image's own square, or of the one in the middle."""
+    height, width = (side - config.image_px for side in x_BCHW.shape[2:])
+    if not config.random_crop:
+        middle_B = torch.zeros_like(draws_BD[:, 0], dtype=torch.int64)
+        return middle_B + height // 2, middle_B + width // 2
+    return (draws_BD[:, _CROP_Y] * (height + 1)).long(), (draws_BD[:, _CROP_X] * (width + 1)).long()
+
+
+def _cut(x_BCHW: Tensor, tops_B: Tensor, lefts_B: Tensor, side_px: int) -> Tensor:
+    """The squares of that side at these places."""
+    along = torch.arange(side_px, device=x_BCHW.device)
+    image = torch.arange(len(x_BCHW), device=x_BCHW.device)[:, None, None]
+    x_BHWC = x_BCHW.permute(0, 2, 3, 1)[
+        image, (tops_B[:, None] + along)[:, :, None], (lefts_B[:, None] + along)[:, None, :]
+    ]
+    return x_BHWC.permute(0, 3, 1, 2)
+
+
+def _principal_colours(pack: Pack) -> Tensor:
+    """Rows: the principal components of the training pixels' colours times their variance, in 0..255 units.
+
+    The paper prints variance times component; that is of a sensible size only where a pixel's values are fractions, so
+    the covariance is taken of values / 255 and the result scaled back.
+    """
+    covariance = np.asarray(pack.covariance)
+    if covariance.shape == (1, 1):
+        covariance = np.full((3, 3), covariance[0, 0])
+    variances, components = np.linalg.eigh(covariance / 255**2)
+    signs = np.sign(components[np.abs(components).argmax(axis=0), range(3)])
+    return torch.from_numpy((components * signs * variances).T * 255).to(torch.float32)

@@ -1,0 +1,173 @@
+"""TensorBoard event files of a run: `tensorboard --logdir FOLDER` shows them.
+
+steps/     train/loss, train/lr, train/images_per_s by optimiser step; warnings as text
+epochs/    train/loss, val/loss, val/top1, val/top5 by epoch
+
+Two folders, because TensorBoard calls each folder a run and a run has one axis. Every attempt adds a file to each,
+named so that attempts sort in their order; it begins with a mark that tells readers to drop the points of earlier
+files from there on. So a run that goes on from a checkpoint continues its series, and a step that was trained twice is
+there once. Points reach the file at every checkpoint and every few seconds, from the training thread: the library's
+own writer thread ends at the first error without a word, and its queue then blocks whoever writes.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tensorboardX import summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
+
+from alexnet_core.training.fan_out import FanOut
+
+if TYPE_CHECKING:
+    from alexnet_core.network.checkpoint import SavedCheckpoint
+    from alexnet_core.training.run_spec import Hooks
+
+FLUSH_EVERY_S = 5.0
+WARNING = "tensorboard_unwritable"
+_BY_STEP = {"train_loss": "train/loss", "lr": "train/lr", "images_per_s": "train/images_per_s"}
+_BY_EPOCH = {"train_loss": "train/loss", "val_loss": "val/loss", "val_top1": "val/top1", "val_top5": "val/top5"}
+
+
+@contextmanager
+def beside_event_files(hooks: Hooks, folder: Path | None, *, attempt: int) -> Iterator[Hooks]:
+    """These hooks, and event files in a folder beside them; None: these hooks alone."""
+    if folder is None:
+        yield hooks
+        return
+    event_files = EventFiles(folder, attempt=attempt, warn=hooks.on_warning)
+    try:
+        yield FanOut(hooks, event_files)
+    finally:
+        event_files.close()
+
+
+class EventFiles:
+    """Hooks that write event files. If they can't be written, they warn once and the run goes on without."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        attempt: int,
+        warn: Callable[[str, str], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Nothing is written before the run starts.
+
+        Args:
+            folder: of this run alone; made when it is not there.
+            attempt: higher than that of every earlier attempt of this run.
+            warn: told code and message when the files can't be written.
+            clock: seconds since 1970.
+        """
+        self._folder, self._attempt, self._warn, self._clock = folder, attempt, warn, clock
+        self._series: dict[str, _Series] = {}
+        self._step, self._flushed_at = 0, clock()
+
+    def close(self) -> None:
+        """Write what is pending and close the files."""
+        with self._guarded():
+            self._flush()
+        self._drop()
+
+    def on_started(self, report: dict[str, Any]) -> None:
+        """See `runs.Hooks`."""
+        self._step = report["step"]
+        with self._guarded():
+            for name in ("step", "epoch"):
+                folder = self._folder.absolute() / f"{name}s"
+                self._series[name] = _Series(folder, self._attempt, report[name] + 1, self._clock)
+            self._flush()
+
+    def on_first_step(self) -> None:
+        """See `runs.Hooks`."""
+
+    def on_progress(self, report: dict[str, Any]) -> None:
+        """See `runs.Hooks`."""
+        self._step = report["step"]
+        if not 0 <= self._clock() - self._flushed_at < FLUSH_EVERY_S:
+            with self._guarded():
+                self._flush()
+
+    def on_interval(self, report: dict[str, Any]) -> None:
+        """See `runs.Hooks`."""
+        self._step = report["step"]
+        self._add_scalars("step", report["step"], report, _BY_STEP)
+
+    def on_epoch(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
+        """See `runs.Hooks`."""
+        self._step = step
+        self._add_scalars("epoch", epoch, metrics, _BY_EPOCH)
+
+    def on_checkpoint(self, kind: str, saved: SavedCheckpoint, metadata: dict[str, Any], is_best: bool) -> None:
+        """See `runs.Hooks`. What comes before a checkpoint is not trained again, so it must be in the file."""
+        with self._guarded():
+            self._flush()
+
+    def on_warning(self, code: str, message: str) -> None:
+        """See `runs.Hooks`."""
+        with self._guarded():
+            if self._series:
+                self._series["step"].add(self._step, summary=summary.text(f"warnings/{code}", message))
+
+    def should_stop(self) -> bool:
+        """See `runs.Hooks`."""
+        return False
+
+    def _add_scalars(self, name: str, at: int, values: dict[str, Any], tags: dict[str, str]) -> None:
+        with self._guarded():
+            if self._series:
+                for key in tags.keys() & values.keys():
+                    self._series[name].add(at, summary=summary.scalar(tags[key], values[key]))
+
+    def _flush(self) -> None:
+        self._flushed_at = self._clock()
+        for series in self._series.values():
+            series.flush()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            self._drop()
+            self._warn(WARNING, f"no more TensorBoard points until the run goes on anew: {self._folder}: {exc}")
+
+    def _drop(self) -> None:
+        for series in self._series.values():
+            with suppress(OSError):
+                series.close()
+        self._series = {}
+
+
+class _Series:
+    """One event file: what has one axis."""
+
+    def __init__(self, folder: Path, attempt: int, first: int, clock: Callable[[], float]) -> None:
+        """Open a new file and mark that points from `first` on replace those of earlier files."""
+        self._clock = clock
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events-{attempt:06d}.out.tfevents.{clock():.0f}.{socket.gethostname()}.{os.getpid()}"
+        self._file = RecordWriter(str(folder / name))
+        self.add(0, file_version="brain.Event:2")
+        self.add(first, session_log=SessionLog(status=SessionLog.START))
+
+    def add(self, at: int, **content: Any) -> None:
+        """Add an event."""
+        self._file.write(Event(wall_time=self._clock(), step=at, **content).SerializeToString())
+
+    def flush(self) -> None:
+        """Bring all events onto the disk."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

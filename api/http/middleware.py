@@ -1,0 +1,173 @@
+"""What happens to every request before a route sees it, from the outermost to the innermost; pure ASGI.
+
+`RequestId` names it, `SecurityHeaders` marks the answer, `LastResort` turns what nobody caught into a 500,
+`Authentication` looks at the headers before a byte of the body is read, `BodyLimit` counts the body's bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import re
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.http import documentation
+from api.http.errors import build_response
+from trainyard.database.ids import new_id
+from trainyard.errors import ServiceError, TooLarge, Unauthenticated
+from trainyard.logs import request_id
+
+log = logging.getLogger(__name__)
+
+OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json"}) | documentation.PATHS
+_SANE_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+_CLOSE = {"Connection": "close"}  # the rest of the body is not read
+
+
+class RequestId:
+    """Gives each request an id: the client's own if it is a sane one, else a new one; every answer carries it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        identity = given if _SANE_ID.fullmatch(given) else new_id("req")
+
+        async def send_named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-ID"] = identity
+            await send(message)
+
+        token = request_id.set(identity)
+        try:
+            await self._app(scope, receive, send_named)
+        finally:
+            request_id.reset(token)
+
+
+class SecurityHeaders:
+    """No guessing of types, no framing, and no cache keeps JSON, unless its route says how."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
+
+        async def send_marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers.setdefault("Content-Security-Policy", "frame-ancestors 'none'")
+                if headers.get("content-type", "").startswith("application/json"):
+                    headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, send_marked)
+
+
+class LastResort:
+    """Answers 500 with the one error body for whatever nobody caught; the traceback goes to the log alone."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def send_watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_watched)
+        except Exception:
+            log.exception("a request failed", extra={"method": scope["method"], "path": scope["path"]})
+            if started:
+                raise
+            await build_response(ServiceError(), _CLOSE)(scope, receive, send)
+
+
+class Authentication:
+    """Asks for the key, if there is one, before anything of the body is read."""
+
+    def __init__(self, app: ASGIApp, key: str | None) -> None:
+        self._app = app
+        self._digest = None if key is None else _digest(key)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
+        if scope["type"] != "http" or self._may_pass(scope):
+            await self._app(scope, receive, send)
+        else:
+            await build_response(Unauthenticated(), _CLOSE)(scope, receive, send)
+
+    def _may_pass(self, scope: Scope) -> bool:
+        if self._digest is None or scope["path"] in OPEN_PATHS:
+            return True
+        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+        matches = hmac.compare_digest(_digest(token.strip()), self._digest)
+        return scheme.lower() == "bearer" and matches
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+
+
+class BodyLimit:
+    """Refuses a body that says it is too large, and one that turns out to be, whatever it said."""
+
+    def __init__(self, app: ASGIApp, default: int, by_path: dict[str, int]) -> None:
+        self._app, self._default, self._by_path = app, default, by_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = self._by_path.get(scope["path"], self._default)
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared[:20]) > limit:
+            await self._refuse(limit, scope, receive, send)
+            return
+        received, exceeded, started = 0, False, False
+
+        async def receive_counted() -> Message:
+            nonlocal received, exceeded
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                exceeded = True
+                raise TooLarge
+            return message
+
+        async def send_unless_exceeded(message: Message) -> None:
+            nonlocal started
+            if not exceeded or started:  # what the app makes of the broken body is of no interest
+                started = True
+                await send(message)
+
+        try:
+            await self._app(scope, receive_counted, send_unless_exceeded)
+        except TooLarge:
+            if not exceeded:
+                raise
+        if exceeded and not started:
+            await self._refuse(limit, scope, receive, send)
+
+    async def _refuse(self, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
+        message = f"the body is larger than the {limit} bytes that are taken here: send a smaller one"
+        await build_response(TooLarge(message), _CLOSE)(scope, receive, send)

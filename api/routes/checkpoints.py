@@ -1,0 +1,113 @@
+"""`/checkpoints`: what jobs left behind, to look at and to take home."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from starlette.responses import StreamingResponse
+
+from api.downloads.archive import Archive, Damaged
+from api.downloads.event_files import EventFileArchive
+from api.http import errors
+from api.http.errors import EventFilesNotFound
+from api.routes.queries import AfterQuery, CheckpointPath, LimitQuery
+from api.schemas.jobs import CheckpointRead, ListRead
+from api.services import CallerDep, Services, ServicesDep
+from trainyard.artifacts import checkpoints
+from trainyard.database.tables import Checkpoint, Job
+from trainyard.errors import CheckpointNotFound, CheckpointPruned, DatabaseUnavailable, InvalidRequest
+
+router = APIRouter(prefix="/checkpoints", tags=["checkpoints"])
+
+
+@router.get("", summary="List checkpoints", responses=errors.responses(InvalidRequest, DatabaseUnavailable))
+def list_checkpoints(
+    services: ServicesDep, caller: CallerDep, limit: LimitQuery = 20, after: AfterQuery = None
+) -> ListRead[CheckpointRead]:
+    """A page of your checkpoints of all jobs, newest first."""
+    with services.database.reading() as session:
+        page = checkpoints.list_checkpoints(session, caller, job_id=None, limit=limit, after=after)
+        return ListRead[CheckpointRead].of(describe_checkpoints(session, page.items), has_more=page.has_more)
+
+
+@router.get(
+    "/{checkpoint_id}",
+    summary="Get a checkpoint",
+    responses=errors.responses(CheckpointNotFound, CheckpointPruned, DatabaseUnavailable),
+)
+def get_checkpoint(checkpoint_id: CheckpointPath, services: ServicesDep, caller: CallerDep) -> CheckpointRead:
+    """One checkpoint: its metrics, files and checksums."""
+    with services.database.reading() as session:
+        row = checkpoints.get_checkpoint(session, caller, checkpoint_id)
+        return describe_checkpoints(session, [row])[0]
+
+
+@router.get(
+    "/{checkpoint_id}/download",
+    summary="Download a checkpoint",
+    response_description="A tar.",
+    response_class=StreamingResponse,
+    responses=errors.responses(
+        *(CheckpointNotFound, CheckpointPruned, EventFilesNotFound, InvalidRequest, DatabaseUnavailable),
+        success={200: {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}}},
+    ),
+)
+def download_checkpoint(
+    checkpoint_id: CheckpointPath,
+    services: ServicesDep,
+    caller: CallerDep,
+    format: Annotated[Literal["safetensors"], Query(description="Only `safetensors` is built yet.")] = "safetensors",
+    what: Annotated[
+        Literal["checkpoint", "tensorboard"],
+        Query(description="`tensorboard`: the event files of the whole job in its place, for `tensorboard --logdir`."),
+    ] = "checkpoint",
+) -> StreamingResponse:
+    """A tar with weights, config, class names, preprocessing and metadata; verified before its first byte is sent."""
+    with services.database.reading() as session:
+        row = checkpoints.get_checkpoint(session, caller, checkpoint_id)
+    if what == "tensorboard":
+        return _send_event_files(services, row)
+    try:
+        with services.storage.reading(row.key) as folder:
+            archive = Archive(row, folder)
+    except (Damaged, FileNotFoundError) as exc:
+        with services.database.reading() as session:
+            checkpoints.get_checkpoint(session, caller, checkpoint_id)  # it may have been pruned just now
+        with services.database.writing() as session:
+            checkpoints.mark_corrupt(session, row.id, str(exc))
+        raise CheckpointNotFound(
+            f"checkpoint {row.id} is damaged on disk and can't be used: take another one of job {row.job_id}",
+            param="checkpoint_id",
+        ) from exc
+    headers = {
+        "Content-Length": str(archive.size_bytes),
+        "Content-Disposition": f'attachment; filename="{row.id}.tar"',
+        "X-Trainyard-Checkpoint": row.id,
+    }
+    return StreamingResponse(archive.pieces(), headers=headers, media_type="application/x-tar")
+
+
+def _send_event_files(services: Services, row: Checkpoint) -> StreamingResponse:
+    try:
+        archive = EventFileArchive(services.storage.folder(f"tensorboard/{row.job_id}"))
+    except FileNotFoundError as exc:
+        raise EventFilesNotFound(
+            f"job {row.job_id} has left no TensorBoard event files: its learning curves are at "
+            f"/jobs/{row.job_id}/curves.png",
+            param="what",
+        ) from exc
+    headers = {
+        "Content-Length": str(archive.size_bytes),
+        "Content-Disposition": f'attachment; filename="{row.job_id}-tensorboard.tar"',
+    }
+    return StreamingResponse(archive.pieces(), headers=headers, media_type="application/x-tar")
+
+
+def describe_checkpoints(session: Session, rows: list[Checkpoint]) -> list[CheckpointRead]:
+    """Checkpoints as clients see them."""
+    bests = session.scalars(select(Job.best).where(Job.id.in_({row.job_id for row in rows}))).all()
+    best_ids = {best.get("checkpoint") for best in bests if best}
+    return [CheckpointRead.of(row, is_best=row.id in best_ids) for row in rows]

@@ -1,0 +1,160 @@
+"""What can be done with a job: stop it, let it wait, let it go on, train it once more, delete it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Response
+from sqlalchemy.orm import Session
+
+from alexnet_core.config import TrainConfig
+from alexnet_core.network.geometry import describe
+from api.first_weights import check_first_weights
+from api.http import errors
+from api.http.errors import BodyUnreadable, JsonInvalid
+from api.job_reader import describe_jobs
+from api.routes.jobs import KeyHeader, submit_once
+from api.routes.queries import JobPath
+from api.schemas.jobs import JobRead, JobRetry
+from api.services import CallerDep, Services, ServicesDep
+from trainyard.artifacts import datasets, deletion, retries
+from trainyard.database.tables import Job
+from trainyard.errors import (
+    CheckpointNotFound,
+    CheckpointPruned,
+    Conflict,
+    DatabaseUnavailable,
+    IdempotencyConflict,
+    IllegalTransition,
+    InUse,
+    InvalidConfig,
+    InvalidRequest,
+    JobNotFound,
+    NoCheckpointOfJob,
+    NoTrainingState,
+    TooLarge,
+)
+from trainyard.jobs import jobs
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+RETRY_ROUTE = "POST /jobs/{job_id}/retry"
+RetryBody = Annotated[
+    JobRetry,
+    Body(
+        openapi_examples={
+            "start": {"summary": "The same job again", "value": {"from": "start"}},
+            "latest": {"summary": "Go on where it ended", "value": {"from": "latest"}},
+            "longer": {"summary": "Train it for longer", "value": {"from": "latest", "overrides": {"epochs": 20}}},
+        }
+    ),
+]
+_REFUSALS = errors.responses(JobNotFound, IllegalTransition, DatabaseUnavailable)
+
+
+@router.post(
+    "/{job_id}/cancel",
+    status_code=202,
+    summary="Cancel a job",
+    response_description="The job: `cancelled`, or `cancelling` until its step and a checkpoint are done.",
+    responses=_REFUSALS,
+)
+def cancel_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> JobRead:
+    """Stop a job for good: a queued or paused one at once, a running one at its next step. Repeating it is harmless."""
+    return _act(jobs.cancel, services, caller, job_id)
+
+
+@router.post(
+    "/{job_id}/pause",
+    status_code=202,
+    summary="Pause a job",
+    response_description="The job: `paused`, or `pausing` until its step and a checkpoint are done.",
+    responses=_REFUSALS,
+)
+def pause_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> JobRead:
+    """Let a job wait for `POST /jobs/{job_id}/resume`: a queued one at once, a running one at its next step, where it
+    writes a checkpoint and frees its slot. Repeating it is harmless.
+    """
+    return _act(jobs.pause, services, caller, job_id)
+
+
+@router.post(
+    "/{job_id}/resume",
+    status_code=202,
+    summary="Resume a job",
+    response_description="The job: back in the queue.",
+    responses=_REFUSALS,
+)
+def resume_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> JobRead:
+    """Put a paused job back into the queue: it goes on where it stopped, to the same weights as if it had not.
+    Repeating it is harmless.
+    """
+    return _act(jobs.resume, services, caller, job_id)
+
+
+@router.post(
+    "/{job_id}/retry",
+    status_code=202,
+    summary="Retry a job",
+    response_description="A new job with `parent_id`. `Location` is where to follow it.",
+    responses=errors.responses(
+        *(JobNotFound, CheckpointNotFound, CheckpointPruned, IllegalTransition, NoCheckpointOfJob, NoTrainingState),
+        *(InvalidRequest, InvalidConfig, IdempotencyConflict, Conflict, JsonInvalid, BodyUnreadable, TooLarge),
+        DatabaseUnavailable,
+        success={200: {"model": JobRead, "description": "This Idempotency-Key made this job before."}},
+    ),
+)
+def retry_job(
+    job_id: JobPath,
+    body: RetryBody,
+    response: Response,
+    services: ServicesDep,
+    caller: CallerDep,
+    idempotency_key: KeyHeader = None,
+) -> JobRead:
+    """Train a job that has ended once more, as a new job: from its start, or from one of its checkpoints with its full
+    training state, as if it had never ended.
+    """
+
+    def submit(session: Session) -> Job:
+        parent, new = retries.prepare_retry(
+            session,
+            caller,
+            job_id,
+            origin=body.origin,
+            overrides=body.overrides,
+            max_failures=services.settings.max_failures,
+        )
+        facts, config = datasets.facts_of(parent.dataset), TrainConfig.model_validate(new.config)
+        describe(config, facts.num_classes, config.channels or facts.channels)  # refuses what can't be built
+        check_first_weights(session, caller, parent.dataset, new, param="overrides")
+        return jobs.submit(session, caller, parent.dataset, new)
+
+    content = body.model_dump(mode="json") | {"job_id": job_id}
+    return submit_once(services, caller, response, (RETRY_ROUTE, idempotency_key, content), submit)
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    summary="Delete a job",
+    response_description="It is gone, with its events, series, checkpoints and files.",
+    responses=errors.responses(JobNotFound, IllegalTransition, InUse, DatabaseUnavailable),
+)
+def delete_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> None:
+    """Remove a job that has ended and everything that it left behind. `latest` falls back to the checkpoint that was
+    published before, or to none.
+    """
+    with services.database.writing() as session:
+        keys = deletion.delete_job(session, caller, job_id)
+    services.engine.forget(job_id)
+    deletion.remove_files(services.storage, keys)
+
+
+def _act(action: Callable[[Session, str, str], Job], services: Services, caller: str, job_id: str) -> JobRead:
+    with services.database.writing() as session:
+        action(session, caller, job_id)
+    services.reconciler.wake()
+    with services.database.reading() as session:
+        return describe_jobs(session, services.settings, [jobs.get_job(session, caller, job_id)])[0]

@@ -1,0 +1,254 @@
+"""`/jobs`: queue a training run, look at it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Header, Query, Request, Response
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from alexnet_core.recipes import resolve
+from api.first_weights import check_first_weights
+from api.http import errors
+from api.http.errors import BodyUnreadable, JsonInvalid
+from api.http.validators import NOT_MODIFIED, IfNoneMatch, answer_json
+from api.job_reader import describe_jobs
+from api.routes.checkpoints import describe_checkpoints
+from api.routes.queries import AfterQuery, JobPath, LimitQuery
+from api.schemas.jobs import MAX_METADATA, CheckpointRead, JobCreate, JobRead, ListRead
+from api.services import CallerDep, Services, ServicesDep
+from trainyard import failpoints
+from trainyard.artifacts import checkpoints, datasets, retries
+from trainyard.database.tables import Job
+from trainyard.errors import (
+    CheckpointNotFound,
+    CheckpointPruned,
+    Conflict,
+    DatabaseFull,
+    DatabaseUnavailable,
+    DatasetNotFound,
+    IdempotencyConflict,
+    InvalidConfig,
+    InvalidRequest,
+    JobNotFound,
+    TooLarge,
+    UnknownRecipe,
+)
+from trainyard.jobs import idempotency, jobs
+from trainyard.jobs.jobs import NewJob
+from trainyard.states import ShownState
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+CREATE_ROUTE = "POST /jobs"
+KeyHeader = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[!-~]([ -~]{0,253}[!-~])?$",
+        description="1 to 255 characters of your choice: the same request, sent again with the same key within a day, "
+        "gives the job that it made the first time.",
+    ),
+]
+NewJobBody = Annotated[
+    JobCreate,
+    Body(
+        openapi_examples={
+            "smallest": {"summary": "The least that is needed", "value": {"dataset": "digits"}},
+            "recipe": {
+                "summary": "A recipe with overrides, and a name to find the job by",
+                "value": {
+                    "dataset": "digits",
+                    "recipe": "small-images",
+                    "overrides": {"epochs": 5, "lr": 0.02},
+                    "name": "digits, lower rate",
+                    "metadata": {"team": "vision"},
+                    "seed": 7,
+                },
+            },
+        }
+    ),
+]
+_METADATA_FILTER: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "metadata",
+            "in": "query",
+            "style": "deepObject",
+            "explode": True,
+            "description": "`?metadata[key]=value`: only jobs with this pair; may be repeated.",
+            "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+            "example": {},  # else the page would fill in a pair that no job has
+        }
+    ]
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Queue a job",
+    response_description="Queued. `Location` is where to follow it.",
+    responses=errors.responses(
+        *(DatasetNotFound, CheckpointNotFound, CheckpointPruned, InvalidRequest, UnknownRecipe, InvalidConfig),
+        *(IdempotencyConflict, Conflict),
+        *(JsonInvalid, BodyUnreadable, TooLarge, DatabaseUnavailable, DatabaseFull),
+        success={200: {"model": JobRead, "description": "This Idempotency-Key made this job before."}},
+    ),
+)
+def create_job(
+    body: NewJobBody, response: Response, services: ServicesDep, caller: CallerDep, idempotency_key: KeyHeader = None
+) -> JobRead:
+    """Queue a training run and answer at once; follow it at `GET /jobs/{job_id}`."""
+
+    def submit(session: Session) -> Job:
+        dataset = datasets.get_dataset(session, caller, body.dataset)
+        new = _complete(services, body, datasets.facts_of(dataset))
+        if body.init_from is not None:
+            retries.hold_checkpoint(session, caller, body.init_from, param="init_from")
+        check_first_weights(session, caller, dataset, new, param="init_from")
+        return jobs.submit(session, caller, dataset, new)
+
+    content = body.model_dump(mode="json")
+    return submit_once(services, caller, response, (CREATE_ROUTE, idempotency_key, content), submit)
+
+
+def submit_once(
+    services: Services,
+    caller: str,
+    response: Response,
+    request: tuple[str, str | None, dict[str, Any]],
+    submit: Callable[[Session], Job],
+) -> JobRead:
+    """Submit a job, or find the one that the same request made before, and answer.
+
+    Args:
+        services: of this process.
+        caller: the owner.
+        response: gets status and headers.
+        request: route, Idempotency-Key and content.
+        submit: makes the job, in one transaction with the key.
+    """
+    job_id, is_new = _find_or_submit(services, caller, request, submit)
+    failpoints.hit("after_commit")
+    services.reconciler.wake()
+    if not is_new:
+        response.status_code = 200
+        response.headers["Idempotent-Replayed"] = "true"
+    response.headers["Location"] = f"/jobs/{job_id}"
+    with services.database.reading() as session:
+        return describe_jobs(session, services.settings, [jobs.get_job(session, caller, job_id)])[0]
+
+
+def _find_or_submit(
+    services: Services, caller: str, request: tuple[str, str | None, dict[str, Any]], submit: Callable[[Session], Job]
+) -> tuple[str, bool]:
+    """The job's id, and whether this request made it."""
+    route, key, content = request
+    for _ in range(3):  # another request with this key may be committed between our look and our write
+        if key:  # a repetition writes nothing, so it waits for no writer
+            with services.database.reading() as session:
+                known = idempotency.find_job_id(session, caller, route, key, content)
+            if known is not None:
+                return known, False
+        try:
+            with services.database.writing() as session:
+                known = idempotency.find_job_id(session, caller, route, key, content) if key else None
+                if known is not None:
+                    return known, False
+                job = submit(session)
+                if key:
+                    idempotency.remember(session, caller, route, key, content, job.id)
+                failpoints.hit("before_commit")
+                return job.id, True
+        except IntegrityError:
+            continue
+    raise Conflict("requests with this Idempotency-Key are in flight: try again", retry_after_s=1)
+
+
+def _complete(services: Services, body: JobCreate, facts: Any) -> NewJob:
+    recipe, config = resolve(body.recipe, body.overrides, facts)
+    return NewJob(
+        recipe=recipe,
+        config=config.model_dump(mode="json"),
+        seed=secrets.randbits(63) >> 31 if body.seed is None else body.seed,
+        max_failures=services.settings.max_failures,
+        name=body.name,
+        metadata=body.metadata,
+        priority=body.priority,
+        max_runtime_s=body.max_runtime_s,
+        init_from=body.init_from,
+    )
+
+
+@router.get(
+    "",
+    summary="List jobs",
+    response_model=ListRead[JobRead],
+    openapi_extra=_METADATA_FILTER,
+    responses=errors.responses(InvalidRequest, DatasetNotFound, DatabaseUnavailable),
+)
+def list_jobs(
+    request: Request,
+    services: ServicesDep,
+    caller: CallerDep,
+    limit: LimitQuery = 20,
+    after: AfterQuery = None,
+    state: Annotated[ShownState | None, Query(description="Only jobs in this state.")] = None,
+    dataset: Annotated[
+        str | None, Query(pattern=r"^[^\x00-\x1f\x7f]{1,200}$", description="Only jobs on this dataset (id or name).")
+    ] = None,
+) -> Response:
+    """A page of your jobs, newest first. `?metadata[key]=value` filters by metadata."""
+    wanted = _metadata_filters(request)
+    with services.database.reading() as session:
+        dataset_id = None if dataset is None else datasets.get_dataset(session, caller, dataset).id
+        page = jobs.list_jobs(
+            session, caller, limit=limit, after=after, state=state, dataset_id=dataset_id, metadata=wanted
+        )
+        found = ListRead[JobRead].of(describe_jobs(session, services.settings, page.items), has_more=page.has_more)
+    return Response(found.model_dump_json(), media_type="application/json")
+
+
+def _metadata_filters(request: Request) -> dict[str, str]:
+    pairs = {
+        name.removeprefix("metadata[").removesuffix("]"): value
+        for name, value in request.query_params.multi_items()
+        if name.startswith("metadata[") and name.endswith("]")
+    }
+    for key, value in pairs.items():
+        if not key or len(key) > 64 or len(value) > 512 or "\0" in key + value:
+            raise InvalidRequest("metadata: a key has 1 to 64 characters, a value at most 512", param="metadata")
+    if len(pairs) > MAX_METADATA:
+        raise InvalidRequest(f"metadata: at most {MAX_METADATA} filters", param="metadata")
+    return pairs
+
+
+@router.get(
+    "/{job_id}",
+    summary="Get a job",
+    response_model=JobRead,
+    responses=errors.responses(JobNotFound, DatabaseUnavailable, success=NOT_MODIFIED),
+)
+async def get_job(
+    job_id: JobPath, services: ServicesDep, caller: CallerDep, if_none_match: IfNoneMatch = None
+) -> Response:
+    """One job: its state, progress, metrics and checkpoints. To poll it costs least with `If-None-Match`."""
+    return answer_json(await services.jobs.read(caller, job_id), if_none_match)
+
+
+@router.get(
+    "/{job_id}/checkpoints",
+    summary="List a job's checkpoints",
+    responses=errors.responses(JobNotFound, InvalidRequest, DatabaseUnavailable),
+)
+def list_checkpoints_of_job(
+    job_id: JobPath, services: ServicesDep, caller: CallerDep, limit: LimitQuery = 20, after: AfterQuery = None
+) -> ListRead[CheckpointRead]:
+    """A page of a job's checkpoints, newest first."""
+    with services.database.reading() as session:
+        page = checkpoints.list_checkpoints(session, caller, job_id=job_id, limit=limit, after=after)
+        return ListRead[CheckpointRead].of(describe_checkpoints(session, page.items), has_more=page.has_more)

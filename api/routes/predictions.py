@@ -1,0 +1,161 @@
+"""`POST /predict`: images in, classes out. The one route that is a coroutine: it only waits, threads do the work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.datastructures import UploadFile
+
+from alexnet_core.errors import ImageError
+from api.http import errors
+from api.http.errors import BodyUnreadable, UnsupportedImageFormat
+from api.schemas.predictions import FileResult, LabelRead, ModelRead, PredictManyRead, PredictRead, TimingRead
+from api.services import CallerDep, ServicesDep
+from api.serving.engine import Engine, Prediction
+from api.serving.loading import Loaded
+from trainyard.artifacts.checkpoints import LATEST
+from trainyard.errors import (
+    CheckpointNotFound,
+    CheckpointPruned,
+    DatabaseUnavailable,
+    ImageTooLarge,
+    InvalidImage,
+    InvalidRequest,
+    JobNotFound,
+    ModelLoading,
+    NoCheckpoint,
+    NoCheckpointOfJob,
+    PredictQueueFull,
+    ServiceError,
+    TooLarge,
+    UnsupportedMedia,
+)
+
+router = APIRouter(tags=["predictions"])
+
+MAX_FIELDS = 16
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_REQUEST_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                }
+            },
+            "image/*": _BINARY,
+            "application/octet-stream": _BINARY,
+        },
+    }
+}
+
+
+@router.post(
+    "/predict",
+    summary="Classify images",
+    response_description="The classes, most probable first. `X-Trainyard-Checkpoint` names the checkpoint.",
+    openapi_extra=_REQUEST_BODY,
+    responses=errors.responses(
+        *(JobNotFound, CheckpointNotFound, CheckpointPruned, NoCheckpointOfJob, NoCheckpoint, ModelLoading),
+        *(PredictQueueFull, TooLarge, ImageTooLarge, InvalidImage, InvalidRequest, BodyUnreadable, UnsupportedMedia),
+        *(UnsupportedImageFormat, DatabaseUnavailable),
+    ),
+)
+async def predict(
+    request: Request,
+    response: Response,
+    services: ServicesDep,
+    caller: CallerDep,
+    model: Annotated[
+        str,
+        Query(
+            max_length=200,
+            description="`latest`, `job_…` (its best), `job_…@latest`, `job_…@epoch-3` or `ckpt_…`.",
+        ),
+    ] = LATEST,
+    top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name; clipped to those that there are.")] = 5,
+) -> PredictRead | PredictManyRead:
+    """Classify one image (multipart `file` or the raw body) or several (`file` repeated).
+
+    One image is answered with `predictions`, several with `results`: an entry a file, its predictions or its error.
+    The call fails only if none of the images could be classified.
+    """
+    started = time.perf_counter()
+    engine = services.engine
+    images = await _read_images(request, services.settings.max_queued_predictions)
+    engine.admit(len(images))
+    try:
+        loaded = await engine.find_model(caller, model)
+        outcomes = await asyncio.gather(*(_predict_one(engine, loaded, data) for _, data in images))
+    finally:
+        engine.release(len(images))
+    answers = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
+    if not answers:
+        raise next(outcome for outcome in outcomes if isinstance(outcome, ServiceError))
+    response.headers["X-Trainyard-Checkpoint"] = loaded.checkpoint_id
+    named = _describe_model(loaded, model)
+    timing = _timing(answers, started)
+    if len(images) == 1:
+        return PredictRead(model=named, predictions=_labels(answers[0], top_k), timing=timing)
+    results = [
+        FileResult(filename=name, predictions=_labels(outcome, top_k))
+        if isinstance(outcome, Prediction)
+        else FileResult(filename=name, error=errors.describe(outcome))
+        for (name, _), outcome in zip(images, outcomes, strict=True)
+    ]
+    return PredictManyRead(model=named, results=results, timing=timing)
+
+
+async def _read_images(request: Request, max_files: int) -> list[tuple[str, bytes]]:
+    """The request's images with their file names."""
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type == "application/octet-stream" or content_type.startswith("image/"):
+        return [("", await request.body())]
+    if content_type != "multipart/form-data":
+        raise UnsupportedMedia(
+            f"Content-Type is {content_type[:100]!r}: send the image as multipart field `file`, "
+            "or as the body with `image/…` or `application/octet-stream`"
+        )
+    async with request.form(max_files=max_files, max_fields=MAX_FIELDS) as form:
+        parts = form.getlist("file")
+        if not parts or not all(isinstance(part, UploadFile) for part in parts):
+            raise InvalidRequest("there is no file: send the image as multipart field `file`", param="file")
+        return [(part.filename or "", await part.read()) for part in parts if isinstance(part, UploadFile)]
+
+
+async def _predict_one(engine: Engine, loaded: Loaded, data: bytes) -> Prediction | ServiceError:
+    try:
+        return await engine.predict(loaded, data)
+    except ImageError as exc:
+        return errors.translate(exc)
+
+
+def _describe_model(loaded: Loaded, reference: str) -> ModelRead:
+    return ModelRead(
+        checkpoint=loaded.checkpoint_id,
+        job=loaded.job_id,
+        epoch=loaded.epoch,
+        alias=LATEST if reference == LATEST else None,
+    )
+
+
+def _labels(prediction: Prediction, top_k: int) -> list[LabelRead]:
+    return [
+        LabelRead(label=label, index=index, probability=probability)
+        for label, index, probability in prediction.top(top_k)
+    ]
+
+
+def _timing(answers: list[Prediction], started: float) -> TimingRead:
+    return TimingRead(
+        preprocess_ms=round(max(answer.preprocess_ms for answer in answers), 3),
+        queue_ms=round(max(answer.queue_ms for answer in answers), 3),
+        inference_ms=round(max(answer.inference_ms for answer in answers), 3),
+        total_ms=round(1000 * (time.perf_counter() - started), 3),
+    )

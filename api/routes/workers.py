@@ -1,0 +1,58 @@
+"""`/workers`: who trains. `/queue`: what waits, in which order, and for what."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from api.http import errors
+from api.routes.queries import AfterQuery, LimitQuery
+from api.schemas.jobs import ListRead
+from api.schemas.workers import QueuedJobRead, WorkerRead
+from api.services import CallerDep, ServicesDep
+from trainyard.database.connection import read_clock
+from trainyard.errors import DatabaseUnavailable, InvalidRequest
+from trainyard.scheduling import claim_order as waiting
+from trainyard.scheduling import workers
+from trainyard.scheduling.workers import WorkerState
+
+router = APIRouter(tags=["workers"])
+
+
+@router.get("/workers", summary="List workers", responses=errors.responses(InvalidRequest, DatabaseUnavailable))
+def list_workers(
+    services: ServicesDep,
+    caller: CallerDep,
+    limit: LimitQuery = 20,
+    after: AfterQuery = None,
+    state: Annotated[
+        WorkerState | None, Query(description="Only workers in this state. Default: all but those gone for an hour.")
+    ] = None,
+) -> ListRead[WorkerRead]:
+    """A page of the workers, the one that began last first, each with its slots and the jobs in them.
+
+    A worker that is lost or stopped is listed for an hour, with `?state=` for a day.
+    """
+    with services.database.reading() as session:
+        moment = read_clock(session)
+        page = workers.list_workers(session, limit=limit, after=after, state=state)
+        held = workers.list_held_jobs(session, [row.id for row in page.items])
+        items = [WorkerRead.of(row, held[row.id], moment=moment, caller=caller) for row in page.items]
+        return ListRead[WorkerRead].of(items, has_more=page.has_more)
+
+
+@router.get("/queue", summary="List what waits", responses=errors.responses(InvalidRequest, DatabaseUnavailable))
+def list_queue(
+    services: ServicesDep, caller: CallerDep, limit: LimitQuery = 20, after: AfterQuery = None
+) -> ListRead[QueuedJobRead]:
+    """A page of your queued jobs in the order in which workers will take them, the next one first.
+
+    The highest priority goes first; within it the owner with the fewest running jobs, then the one whose last start is
+    longest ago, then the job whose `queued_at` is longest ago. If the job of `after` has left the queue, the page is
+    its front.
+    """
+    with services.database.reading() as session:
+        most = services.settings.max_running_per_owner
+        page = waiting.list_queue(session, caller, limit=limit, after=after, max_running_per_owner=most)
+        return ListRead[QueuedJobRead].of([QueuedJobRead.of(entry) for entry in page.items], has_more=page.has_more)

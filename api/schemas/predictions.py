@@ -1,0 +1,75 @@
+"""What `/predict` answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from api.schemas.jobs import DESCRIBED
+
+
+class ModelRead(BaseModel):
+    """Which checkpoint answered."""
+
+    model_config = DESCRIBED
+
+    checkpoint: str
+    """Its id."""
+    job: str
+    """Id of the job that made it."""
+    epoch: int
+    """Epochs that were complete."""
+    alias: str | None
+    """`latest` where that was asked for, else null."""
+
+
+class LabelRead(BaseModel):
+    """A class and its probability."""
+
+    model_config = DESCRIBED
+
+    label: str
+    index: int
+    """The class's place among the dataset's classes, from 0."""
+    probability: float
+    """0 to 1."""
+
+
+class TimingRead(BaseModel):
+    """Where the time went, in milliseconds; of several images the slowest."""
+
+    model_config = DESCRIBED
+
+    preprocess_ms: float
+    """Decoding, resizing, standardising."""
+    queue_ms: float
+    """Waiting for the inference thread."""
+    inference_ms: float
+    """Of the whole batch that it was in."""
+    total_ms: float
+    """From the request's head to the answer."""
+
+
+class FileResult(BaseModel):
+    """The result for one of several images: predictions, or the error that it has."""
+
+    filename: str
+    predictions: list[LabelRead] | None = None
+    error: dict[str, Any] | None = None
+
+
+class PredictRead(BaseModel):
+    """The answer for one image."""
+
+    model: ModelRead
+    predictions: list[LabelRead]
+    timing: TimingRead
+
+
+class PredictManyRead(BaseModel):
+    """The answer for several images, in their order."""
+
+    model: ModelRead
+    results: list[FileResult]
+    timing: TimingRead

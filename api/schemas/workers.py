@@ -1,0 +1,115 @@
+"""Workers, and the queue as it will be worked off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Literal, Self
+
+from pydantic import BaseModel
+
+from api.schemas.jobs import DESCRIBED, to_time, to_time_or_none
+from trainyard.database.tables import Job, Worker
+from trainyard.scheduling.claim_order import Waiting, WaitsFor
+from trainyard.scheduling.workers import WorkerState, state_of
+
+
+class SlotRead(BaseModel):
+    """Where a worker trains one job at a time."""
+
+    model_config = DESCRIBED
+
+    device: str
+    """`cpu`, `cuda:0`, …"""
+    busy: bool
+    """Whether a job has it, be it anybody's."""
+    job: str | None
+    """Id of that job, if it is yours."""
+
+
+class WorkerRead(BaseModel):
+    """A process that trains."""
+
+    model_config = DESCRIBED
+
+    id: str
+    object: Literal["worker"] = "worker"
+    host: str
+    pid: int
+    """Of its process on that host."""
+    state: WorkerState
+    """`live`: takes jobs; `draining`: ends its jobs and takes no other; `lost`: it was not seen for 15 seconds;
+    `stopped`: it ended in order."""
+    version: str
+    slots: list[SlotRead]
+    started_at: datetime
+    last_seen_at: datetime
+    stopped_at: datetime | None
+
+    @classmethod
+    def of(cls, row: Worker, jobs: Iterable[Job], *, moment: float, caller: str) -> Self:
+        """The worker as a caller sees it.
+
+        Args:
+            row: the worker.
+            jobs: those it has.
+            moment: the database's clock.
+            caller: who asks; of others' jobs only the slot is told.
+        """
+        held = {job.slot: job for job in jobs}
+        slots = []
+        for index, device in enumerate(row.devices):
+            job = held.get(index)
+            own = job is not None and job.owner == caller
+            slots.append(SlotRead(device=device, busy=job is not None, job=job.id if job is not None and own else None))
+        return cls(
+            id=row.id,
+            host=row.host,
+            pid=row.pid,
+            state=state_of(row, moment),
+            version=row.version,
+            slots=slots,
+            started_at=to_time(row.started_at),
+            last_seen_at=to_time(row.last_seen_at),
+            stopped_at=to_time_or_none(row.stopped_at),
+        )
+
+
+class QueuedJobRead(BaseModel):
+    """A job in the queue."""
+
+    model_config = DESCRIBED
+
+    id: str
+    """Of the job."""
+    object: Literal["queued_job"] = "queued_job"
+    position: int
+    """From 1; jobs of other owners count, but only yours are listed."""
+    waiting_for: WaitsFor
+    """What it waits for right now."""
+    name: str | None
+    dataset: str
+    recipe: str
+    priority: int
+    queued_at: datetime
+    """When it went into the queue last."""
+    due_at: datetime | None
+    """Before this moment it is not tried again; null: it may start at any time."""
+    links: dict[str, str]
+
+    @classmethod
+    def of(cls, entry: Waiting) -> Self:
+        """The entry as clients see it."""
+        job = entry.job
+        return cls(
+            id=job.id,
+            position=entry.position,
+            waiting_for=entry.waits_for,
+            name=job.name,
+            dataset=job.dataset_id,
+            recipe=job.recipe,
+            priority=job.priority,
+            queued_at=to_time(job.queued_at),
+            due_at=to_time(job.not_before) if job.not_before else None,
+            links={"job": f"/jobs/{job.id}", "cancel": f"/jobs/{job.id}/cancel"},
+        )

@@ -1,0 +1,1 @@
+"""Predictions: models, batches and the threads that compute."""

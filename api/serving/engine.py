@@ -1,0 +1,167 @@
+"""The predict engine: which model answers, and how an image gets from bytes to probabilities.
+
+Images are decoded in a small pool of threads of their own and computed in the batcher's one; models are loaded by the
+loader's thread beside those that serve. A request for `latest` is answered by the newest publication that *is* loaded,
+so a new checkpoint never makes anybody wait, and the publication number that answers never goes backwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from alexnet_core.data.images import decode_image
+from api.serving.batching import Batcher, Computed
+from api.serving.loading import Loaded, Loader
+from api.serving.runtime import Runtime
+from trainyard.artifacts.checkpoints import LATEST, get_latest, resolve_model
+from trainyard.artifacts.storage import Storage
+from trainyard.database.connection import Database
+from trainyard.database.tables import Checkpoint
+from trainyard.errors import CheckpointNotFound, CheckpointPruned, ModelLoading, PredictQueueFull, TooLarge
+from trainyard.settings import Settings
+
+MAX_DECODERS = 4
+MAX_LOOKUPS = 10  # of one request: every one but the last found a checkpoint that was gone when it was to be loaded
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one image."""
+
+    probabilities: list[float]
+    class_names: tuple[str, ...]
+    preprocess_ms: float
+    queue_ms: float
+    inference_ms: float
+
+    def top(self, k: int) -> list[tuple[str, int, float]]:
+        """The `k` most probable classes (all, if there are fewer): name, index, probability."""
+        ranked = sorted(range(len(self.probabilities)), key=lambda index: (-self.probabilities[index], index))
+        return [(self.class_names[index], index, self.probabilities[index]) for index in ranked[:k]]
+
+
+class Engine:
+    """Everything between a request's bytes and its predictions. Made once a process; `start` before use."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        storage: Storage,
+        runtime: Runtime,
+        decode: Callable[..., Any] = decode_image,
+    ) -> None:
+        self._settings, self._database, self._decode = settings, database, decode
+        self._loader = Loader(database, storage, runtime, max_loaded=settings.max_loaded_models)
+        self._batcher = Batcher(settings.max_batch, runtime.prepare_thread)
+        workers = min(MAX_DECODERS, os.cpu_count() or 2)
+        self._decoders = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookup")
+        self._lock = threading.Lock()
+        self._admitted = 0
+
+    def start(self) -> None:
+        """Begin to load torch and the newest checkpoint, in the background."""
+        self._batcher.start()
+        self._loader.start()
+
+    def stop(self) -> None:
+        """End all threads; images that wait are still computed."""
+        self._decoders.shutdown(wait=True, cancel_futures=True)
+        self._lookups.shutdown(wait=True, cancel_futures=True)
+        self._batcher.stop()
+        self._loader.stop()
+
+    @property
+    def model_state(self) -> str:
+        """`ok`: `latest` can answer; `loading`: it is being loaded; `none`: there is nothing to load."""
+        return self._loader.state
+
+    async def find_model(self, owner: str, reference: str) -> Loaded:
+        """The loaded model that a reference names; waits for it where there is no older one to answer.
+
+        Raises:
+            ModelLoading: it takes longer than `model_wait_s`.
+            ServiceError: what `checkpoints.resolve_model` raises.
+        """
+        if reference == LATEST and (latest := self._loader.latest) is not None and latest.owner == owner:
+            return latest
+        deadline = time.monotonic() + self._settings.model_wait_s
+        for _ in range(MAX_LOOKUPS):
+            checkpoint = await self._in_pool(self._lookups, self._look_up, owner, reference)
+            try:
+                return await self._wait_for(checkpoint, deadline)
+            except (CheckpointNotFound, CheckpointPruned):  # damaged, or pruned before it was read: what is it now?
+                if reference == checkpoint.id:
+                    raise
+            except Exception:
+                if reference != LATEST or checkpoint.id not in self._loader.unusable:
+                    raise
+        raise ModelLoading(f"the checkpoints of {reference} change too fast: try again in a moment", retry_after_s=1)
+
+    async def _wait_for(self, checkpoint: Checkpoint, deadline: float) -> Loaded:
+        waiting = asyncio.wrap_future(self._loader.want(checkpoint))
+        try:
+            return await asyncio.wait_for(asyncio.shield(waiting), max(0.001, deadline - time.monotonic()))
+        except TimeoutError:
+            raise ModelLoading(
+                f"checkpoint {checkpoint.id} is still being loaded: try again in a moment", retry_after_s=2
+            ) from None
+
+    def _look_up(self, owner: str, reference: str) -> Checkpoint:
+        with self._database.reading() as session:
+            if reference == LATEST:
+                return get_latest(session, owner, skip=self._loader.unusable)
+            return resolve_model(session, owner, reference)
+
+    def forget(self, job_id: str) -> None:
+        """Let go of the models of a job that was deleted."""
+        self._loader.forget(job_id)
+
+    def admit(self, images: int) -> None:
+        """Count images in, before any of them is decoded; `release` counts them out.
+
+        Raises:
+            PredictQueueFull: too many are on their way already.
+            TooLarge: they are more than ever fit.
+        """
+        room = self._settings.max_queued_predictions
+        if images > room:
+            raise TooLarge(f"{images} images in one request: send at most {room}", param="file")
+        with self._lock:
+            if self._admitted + images > room:
+                raise PredictQueueFull(retry_after_s=1)
+            self._admitted += images
+
+    def release(self, images: int) -> None:
+        """The opposite of `admit`."""
+        with self._lock:
+            self._admitted -= images
+
+    async def predict(self, model: Loaded, data: bytes) -> Prediction:
+        """Decode, preprocess and compute one image that was admitted.
+
+        Raises:
+            ImageError: it can't be read, or is too large.
+        """
+        started = time.perf_counter()
+        model_input = await self._in_pool(self._decoders, self._to_input, model, data)
+        preprocess_ms = 1000 * (time.perf_counter() - started)
+        pending: Future[Computed] = self._batcher.put(model.model, model_input)
+        done = await asyncio.wrap_future(pending)
+        return Prediction(done.probabilities, model.model.class_names, preprocess_ms, done.queue_ms, done.inference_ms)
+
+    def _to_input(self, model: Loaded, data: bytes) -> Any:
+        image_HWC = self._decode(data, max_pixels=self._settings.max_image_pixels)
+        return model.model.preprocess(image_HWC)
+
+    @staticmethod
+    async def _in_pool(pool: ThreadPoolExecutor, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(pool, function, *args)

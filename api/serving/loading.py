@@ -1,0 +1,243 @@
+"""The thread that loads models: those that requests ask for, and each newer publication as it comes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from alexnet_core.errors import CheckpointCorrupt
+from api.serving.batching import Model
+from api.serving.runtime import Runtime
+from trainyard.artifacts.checkpoints import (
+    MANIFEST,
+    CheckpointStatus,
+    get_checkpoint,
+    get_latest,
+    has_its_manifest,
+    mark_corrupt,
+)
+from trainyard.artifacts.storage import Storage
+from trainyard.database.connection import Database
+from trainyard.database.tables import LOCAL_OWNER, Checkpoint
+from trainyard.errors import (
+    CheckpointNotFound,
+    CheckpointPruned,
+    DatabaseUnavailable,
+    ModelLoading,
+    NoCheckpoint,
+    ServiceError,
+)
+
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint in memory, verified and warm."""
+
+    checkpoint_id: str
+    owner: str
+    job_id: str
+    epoch: int
+    publication: int | None
+    model: Model
+
+
+class Loader(threading.Thread):
+    """Keeps the models that were used last, and `latest` always."""
+
+    def __init__(self, database: Database, storage: Storage, runtime: Runtime, *, max_loaded: int) -> None:
+        super().__init__(name="loader", daemon=True)
+        self._database, self._storage, self._runtime, self._max_loaded = database, storage, runtime, max_loaded
+        self._loaded: OrderedDict[str, Loaded] = OrderedDict()
+        self._wanted: OrderedDict[str, tuple[Checkpoint, Future[Loaded]]] = OrderedDict()
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._newer_is_known = False
+        self.latest: Loaded | None = None
+        self.unusable: frozenset[str] = (
+            frozenset()
+        )  # passed over: this process can't load them, or can't write down that they are damaged
+
+    @property
+    def state(self) -> str:
+        """See `Engine.model_state`."""
+        if self.latest is not None:
+            return "ok"
+        return "loading" if self._newer_is_known else "none"
+
+    def want(self, checkpoint: Checkpoint) -> Future[Loaded]:
+        """The model of a checkpoint, now or once it is loaded; one load answers all who want it."""
+        with self._changed:
+            if (loaded := self._loaded.get(checkpoint.id)) is not None:
+                self._loaded.move_to_end(checkpoint.id)
+                done: Future[Loaded] = Future()
+                done.set_result(loaded)
+                return done
+            if checkpoint.id not in self._wanted:
+                pending: Future[Loaded] = Future()
+                pending.set_running_or_notify_cancel()  # from here on nobody who gives up can cancel it for the others
+                self._wanted[checkpoint.id] = (checkpoint, pending)
+                self._changed.notify()
+            return self._wanted[checkpoint.id][1]
+
+    def forget(self, job_id: str) -> None:
+        """Let go of the models of a job that is out of the books; `latest` falls back to what is left."""
+        with self._changed:
+            for key in [key for key, loaded in self._loaded.items() if loaded.job_id == job_id]:
+                del self._loaded[key]
+            if self.latest is not None and self.latest.job_id == job_id:
+                self.latest = None
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """End the thread once it has finished the load that it is in."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        if self.is_alive():
+            self.join(timeout=30)
+
+    def run(self) -> None:
+        """The thread's body."""
+        self._follow_latest(load=False)  # so that readiness can name what is to come
+        try:
+            self._runtime.start()
+        except Exception:
+            log.exception("the model runtime could not be started: this process can't predict")
+            return
+        while not self._stopped:
+            self._follow_latest()
+            self._serve_wanted()
+            with self._changed:
+                if not self._stopped and not self._wanted:
+                    self._changed.wait(POLL_S)
+
+    def _serve_wanted(self) -> None:
+        while not self._stopped:
+            with self._changed:
+                if not self._wanted:
+                    return
+                checkpoint, future = next(iter(self._wanted.values()))
+            try:
+                loaded, error = self._load(checkpoint), None
+            except Exception as exc:
+                loaded, error = None, exc
+            with self._changed:
+                self._wanted.pop(checkpoint.id, None)
+            if loaded is not None:
+                future.set_result(loaded)
+            else:
+                future.set_exception(error or ServiceError())
+
+    def _follow_latest(self, *, load: bool = True) -> None:
+        """Load the newest publication if it is newer than the one that serves; fall back over damaged ones."""
+        while not self._stopped:
+            try:
+                self._forget_deleted()
+                with self._database.reading() as session:
+                    newest = get_latest(session, LOCAL_OWNER, skip=self.unusable)
+            except NoCheckpoint:
+                self._newer_is_known = False
+                return
+            except DatabaseUnavailable:
+                return
+            except Exception:
+                log.exception("the newest checkpoint can't be looked up; trying again")
+                return
+            if self.latest is not None and (newest.publication or 0) <= (self.latest.publication or 0):
+                return
+            self._newer_is_known = True
+            if not load:
+                return
+            try:
+                self._load(newest)
+                return
+            except (CheckpointNotFound, CheckpointPruned):
+                continue  # it is out of the books now: take the one before it
+            except Exception:
+                return
+
+    def _forget_deleted(self) -> None:
+        """Notice that another process deleted the job that serves as `latest`."""
+        latest = self.latest
+        if latest is None:
+            return
+        with self._database.reading() as session:
+            is_there = session.scalar(select(Checkpoint.id).where(Checkpoint.id == latest.checkpoint_id)) is not None
+        if not is_there:
+            self.forget(latest.job_id)
+
+    def _load(self, checkpoint: Checkpoint) -> Loaded:
+        with self._changed:
+            if (known := self._loaded.get(checkpoint.id)) is not None:
+                return known
+        try:
+            with self._storage.reading(checkpoint.key) as folder:
+                if not has_its_manifest(folder, checkpoint.manifest_sha256):
+                    raise CheckpointCorrupt(f"{MANIFEST} is not the one that was committed")
+                model = self._runtime.load(folder)
+        except (CheckpointCorrupt, FileNotFoundError) as exc:
+            raise self._put_aside(checkpoint, exc) from exc
+        except OSError as exc:  # too many open files, say: the checkpoint may be whole, so the next try may succeed
+            log.warning("a checkpoint can't be read now", extra={"checkpoint": checkpoint.id, "detail": str(exc)})
+            raise ModelLoading from exc
+        except Exception:
+            log.exception("a checkpoint can't be loaded", extra={"checkpoint": checkpoint.id})
+            self.unusable |= {checkpoint.id}
+            raise
+        loaded = Loaded(
+            checkpoint.id, checkpoint.owner, checkpoint.job_id, checkpoint.epoch, checkpoint.publication, model
+        )
+        self._keep(loaded)
+        return loaded
+
+    def _put_aside(self, checkpoint: Checkpoint, exc: Exception) -> ServiceError:
+        """Mark a damaged checkpoint, unless it was pruned meanwhile; the error is what a client is told.
+
+        Raises:
+            DatabaseUnavailable: nothing could be written; this process passes it over all the same.
+        """
+        try:
+            with self._database.writing() as session:
+                query = select(Checkpoint.status).where(Checkpoint.id == checkpoint.id)
+                if session.scalar(query) == CheckpointStatus.COMMITTED.value:
+                    log.warning("a checkpoint is damaged", extra={"checkpoint": checkpoint.id, "detail": str(exc)})
+                    mark_corrupt(session, checkpoint.id, type(exc).__name__)
+        except DatabaseUnavailable:
+            self.unusable |= {checkpoint.id}
+            raise
+        try:
+            with self._database.reading() as session:
+                get_checkpoint(session, checkpoint.owner, checkpoint.id)
+        except ServiceError as refusal:
+            return refusal
+        return ServiceError()
+
+    def _keep(self, loaded: Loaded) -> None:
+        newer = (loaded.publication or 0) > (self.latest.publication or 0 if self.latest else 0)
+        becomes_latest = newer and self._is_newest(loaded)
+        with self._changed:
+            self._loaded[loaded.checkpoint_id] = loaded
+            if becomes_latest:
+                self.latest = loaded
+            pinned = {loaded.checkpoint_id, self.latest.checkpoint_id if self.latest else ""}
+            for old in [key for key in self._loaded if key not in pinned]:
+                if len(self._loaded) <= self._max_loaded:
+                    break
+                del self._loaded[old]
+
+    def _is_newest(self, loaded: Loaded) -> bool:
+        """An older checkpoint that somebody asked for by name must not become `latest` before the newest is there."""
+        try:
+            with self._database.reading() as session:
+                return get_latest(session, LOCAL_OWNER, skip=self.unusable).id == loaded.checkpoint_id
+        except ServiceError:
+            return True

@@ -1,0 +1,80 @@
+"""Where torch comes in: loads a checkpoint's folder as a model that the engine can use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from api.serving.batching import Model
+
+
+class Runtime(Protocol):
+    """Something that makes models out of checkpoint folders."""
+
+    def start(self) -> None:
+        """Load what takes long, once, in the loading thread."""
+        ...
+
+    def prepare_thread(self) -> None:
+        """Set up the thread that computes."""
+        ...
+
+    def load(self, folder: Path) -> Model:
+        """A verified, warm model.
+
+        Raises:
+            CheckpointError: the folder's files are not what they should be.
+        """
+        ...
+
+
+class TorchRuntime:
+    """Runs `alexnet_core.evaluation.predictor` on the CPU; imports torch at `start`, not before."""
+
+    def __init__(self, threads: int | None) -> None:
+        self._threads = threads or max(1, (os.cpu_count() or 2) // 2)
+
+    def start(self) -> None:
+        """See `Runtime`."""
+        self.prepare_thread()
+        import alexnet_core.evaluation.predictor  # noqa: F401 - so that the first load finds it loaded
+
+    def prepare_thread(self) -> None:
+        """See `Runtime`. The number of threads is kept by torch for each calling thread."""
+        import torch
+
+        torch.set_num_threads(self._threads)
+
+    def load(self, folder: Path) -> Model:
+        """See `Runtime`."""
+        return TorchModel(folder)
+
+
+class TorchModel:
+    """One checkpoint, loaded and warm."""
+
+    def __init__(self, folder: Path) -> None:
+        from alexnet_core.evaluation.predictor import Predictor
+
+        self._predictor = Predictor.load(folder, device="cpu")
+        self._predictor.warm((1,))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """See `Model`."""
+        return tuple(self._predictor.class_names)
+
+    def preprocess(self, image_HWC: Any) -> Any:
+        """See `Model`."""
+        return self._predictor.preprocess(np.require(image_HWC, requirements=["C", "W"]))  # torch wants it writable
+
+    def compute(self, inputs: list[Any]) -> list[list[float]]:
+        """See `Model`."""
+        import torch
+
+        logits_BK = self._predictor.logits(torch.stack(inputs))
+        rows: list[list[float]] = torch.softmax(logits_BK.double(), dim=1).tolist()
+        return rows

@@ -1,0 +1,231 @@
+"""Live events for any number of watchers by one reader: the books are asked once a tick, whoever watches.
+
+A watcher is a position in its job's log and nothing else. What a tick found is kept in one short buffer a job, which
+all its watchers share; one that is behind the buffer, new or slow, reads pages from the books until it has caught up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import anyio
+import anyio.to_thread
+from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
+from starlette.types import Message, Receive, Scope, Send
+
+from api.schemas.events import EventRead
+from trainyard.database.connection import Database
+from trainyard.database.tables import JobEvent
+from trainyard.errors import DatabaseUnavailable, TooManyStreams
+from trainyard.jobs.event_log import Head, list_events, list_new_events, read_heads
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.5
+HEARTBEAT_S = 15.0
+SEND_WITHIN_S = 15.0  # a client that takes nothing for so long is dropped
+FULL_RETRY_S = 5  # when all places are taken
+BUFFERED = 256  # events a job
+PAGE = 100  # events that a watcher who is behind reads at a time
+
+Frame = tuple[int, bytes]
+
+
+@dataclass(eq=False)
+class _Channel:
+    """One watched job. `frames` are all its events after `floor` up to `head.seq`."""
+
+    head: Head
+    floor: int = field(init=False)
+    frames: deque[Frame] = field(default_factory=deque)
+    watchers: int = 0
+    is_gone: bool = False  #: the job was deleted
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.floor = self.head.seq
+
+    def grow(self, head: Head, frames: list[Frame]) -> None:
+        self.head = head
+        self.frames.extend(frames)
+        while len(self.frames) > BUFFERED:
+            self.floor = self.frames.popleft()[0]
+        self.wake()
+
+    def skip_to(self, head: Head) -> None:
+        """More is new than the buffer holds: everybody reads it from the books."""
+        self.frames.clear()
+        self.head, self.floor = head, head.seq
+        self.wake()
+
+    def wake(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+class EventHub:
+    """Every stream of this process. All of it runs on the event loop, but for what asks the books."""
+
+    def __init__(
+        self, database: Database, is_draining: Callable[[], bool], *, max_streams: int, tick_s: float = TICK_S,
+        heartbeat_s: float = HEARTBEAT_S,
+    ) -> None:  # fmt: skip
+        self._database, self._is_draining = database, is_draining
+        self._max_streams, self._num_streams = max_streams, 0
+        self._tick_s, self._heartbeat_s = tick_s, heartbeat_s
+        self._channels: dict[str, _Channel] = {}
+        self._poller: asyncio.Task[None] | None = None
+        self._poll_turn, self._page_turns = anyio.CapacityLimiter(1), anyio.CapacityLimiter(4)
+
+    @property
+    def num_watchers(self) -> int:
+        """Streams that wait for events, or read what they have missed."""
+        return sum(channel.watchers for channel in self._channels.values())
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """One of the streams that may be open at once.
+
+        Raises:
+            TooManyStreams: all are.
+        """
+        if self._num_streams >= self._max_streams:
+            raise TooManyStreams(retry_after_s=FULL_RETRY_S)
+        self._num_streams += 1
+        try:
+            yield
+        finally:
+            self._num_streams -= 1
+
+    async def follow(self, job_id: str, after: int, head: Head) -> AsyncIterator[bytes]:
+        """A job's events after a number as server-sent events, until its last one, the job's removal or our drain.
+
+        Args:
+            job_id: a job that the watcher may see.
+            after: number of the last event that it knows; 0: none.
+            head: the job's log as it was just read.
+        """
+        channel = self._join(job_id, head)
+        try:
+            while not self._is_over(channel, after):
+                changed = channel.changed
+                frames = await self._next_frames(job_id, channel, after)
+                for seq, frame in frames:
+                    yield frame
+                    after = seq
+                if not frames and not await _within(self._heartbeat_s, changed):
+                    yield KEEPALIVE_COMMENT
+        except DatabaseUnavailable:
+            log.warning("the database does not answer; a stream ends early", extra={"job_id": job_id})
+        finally:
+            self._leave(job_id, channel)
+
+    def _is_over(self, channel: _Channel, after: int) -> bool:
+        return self._is_draining() or channel.is_gone or (channel.head.is_final and after >= channel.head.seq)
+
+    async def _next_frames(self, job_id: str, channel: _Channel, after: int) -> list[Frame]:
+        if after >= channel.floor:
+            return [frame for frame in channel.frames if frame[0] > after]
+        return await anyio.to_thread.run_sync(self._read_page, job_id, after, limiter=self._page_turns)
+
+    def _read_page(self, job_id: str, after: int) -> list[Frame]:
+        with self._database.reading() as session:
+            return [_frame_of(event) for event in list_events(session, job_id, after=after, limit=PAGE).items]
+
+    def _join(self, job_id: str, head: Head) -> _Channel:
+        channel = self._channels.get(job_id)
+        if channel is None:
+            channel = self._channels[job_id] = _Channel(head)
+        channel.watchers += 1
+        if self._poller is None or self._poller.done():
+            self._poller = asyncio.create_task(self._poll())
+        return channel
+
+    def _leave(self, job_id: str, channel: _Channel) -> None:
+        channel.watchers -= 1
+        if channel.watchers == 0 and self._channels.get(job_id) is channel:
+            del self._channels[job_id]
+
+    async def _poll(self) -> None:
+        while self._channels and not self._is_draining():
+            try:
+                known = {job_id: channel.head.seq for job_id, channel in self._channels.items()}
+                news = await anyio.to_thread.run_sync(self._look, known, limiter=self._poll_turn)
+                self._publish(known, *news)
+            except DatabaseUnavailable:
+                log.warning("the database does not answer; %d streams wait", self.num_watchers)
+            except Exception:
+                log.exception("the streams could not be served")
+            await asyncio.sleep(self._tick_s)
+        for channel in self._channels.values():
+            channel.wake()  # we drain: each sees that it is over
+
+    def _look(self, known: dict[str, int]) -> tuple[dict[str, Head], dict[str, list[Frame]]]:
+        with self._database.reading() as session:
+            heads = read_heads(session, known)
+            few = {job_id: known[job_id] for job_id, head in heads.items() if 0 < head.seq - known[job_id] <= BUFFERED}
+            events = list_new_events(session, few) if few else {}
+        return heads, {job_id: [_frame_of(event) for event in some] for job_id, some in events.items() if some}
+
+    def _publish(self, known: dict[str, int], heads: dict[str, Head], frames: dict[str, list[Frame]]) -> None:
+        for job_id, seq in known.items():
+            channel, head = self._channels.get(job_id), heads.get(job_id)
+            if channel is None or channel.head.seq != seq:
+                continue  # it was left, and joined again, while we looked
+            if head is None:
+                channel.is_gone = True
+                channel.wake()
+                self._channels.pop(job_id)
+            elif head.seq == seq and head.is_final == channel.head.is_final:
+                continue
+            elif job_id in frames:
+                newest = frames[job_id][-1][0]  # on PostgreSQL the second query may see more than the first
+                channel.grow(Head(newest, head.is_final and newest == head.seq), frames[job_id])
+            elif head.seq >= seq:
+                channel.skip_to(head)
+
+
+def _frame_of(event: JobEvent) -> Frame:
+    read = EventRead.of(event)
+    return event.seq, format_sse_event(data_str=read.model_dump_json(), event=read.type.value, id=read.id)
+
+
+async def _within(seconds: float, changed: asyncio.Event) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await changed.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+class EventStream(EventSourceResponse):
+    """A job's events for one client, in a place of its own; a client that takes nothing any more is given up."""
+
+    def __init__(self, hub: EventHub, job_id: str, after: int, head: Head) -> None:
+        super().__init__(
+            hub.follow(job_id, after, head), headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        )
+        self._hub = hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See Starlette. Here, and not in the route: only what has begun is sure to end and to free its place."""
+        with self._hub.place():
+            await super().__call__(scope, receive, send)
+
+    async def stream_response(self, send: Send) -> None:
+        """See Starlette."""
+
+        async def send_soon(message: Message) -> None:
+            with anyio.fail_after(SEND_WITHIN_S):
+                await send(message)
+
+        try:
+            await super().stream_response(send_soon)
+        except TimeoutError:
+            log.info("a client takes no events any more: dropped")

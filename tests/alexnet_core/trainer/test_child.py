@@ -1,0 +1,140 @@
+"""A trainer child that serves one attempt after the other, and one that waits for its slot's lock."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alexnet_core.data import pack as pack_module
+from alexnet_core.data.pack import Pack
+from alexnet_core.trainer import child as trainer
+from alexnet_core.trainer.child import Commands, ReportingHooks, Reports
+from tests.alexnet_core.child import PARENT_IS_GONE, Child, describe_attempt
+from tests.alexnet_core.toy import write_toy_pack
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    return write_toy_pack(tmp_path_factory.mktemp("packs") / "toy")
+
+
+def run(child: Child, spec: dict[str, Any], *, stop_at: int | None = None) -> list[dict[str, Any]]:
+    """One attempt of a child, stopped in an epoch."""
+    assert child.read() == {"type": "ready"}
+    child.send(**spec)
+    reports = []
+    for report in child.read_attempt():
+        reports.append(report)
+        if report["type"] == "epoch" and report["epoch"] == stop_at:
+            child.send(type="stop", reason="pause")
+    return reports
+
+
+def take(path: Path) -> int:
+    """The lock, which must be free."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fileno = os.open(path, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(fileno, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fileno
+
+
+def test_a_child_that_was_stopped_serves_other_attempts_to_the_same_bits(pack: Pack, tmp_path: Path) -> None:
+    other = {"job_id": "job_2", "seed": 9, "epochs": 4}
+    with Child() as one, Child() as another:
+        whole = run(one, describe_attempt(pack, tmp_path / "whole", epochs=12))[-1]
+        alone = run(another, describe_attempt(pack, tmp_path / "alone", **other))[-1]
+        assert one.end() == another.end() == 0, "one that has done its job ends"
+    with Child() as child:
+        parts = tmp_path / "parts"
+        first = run(child, describe_attempt(pack, parts, epochs=12), stop_at=3)
+        assert (first[-1]["outcome"], first[-1]["reason"], first[-1]["stays"]) == ("stopped", "pause", True)
+        os.close(take(parts / "slot.lock"))
+        assert os.readlink(f"/proc/{child.process.pid}/fd/2") == os.readlink("/proc/self/fd/2"), "the log is let go"
+        between = run(child, describe_attempt(pack, tmp_path / "between", **other), stop_at=2)
+        assert between[-1]["outcome"] == "stopped"
+        saved = [report for report in first if report["type"] == "checkpoint"][-1]
+        last = run(child, describe_attempt(pack, parts, epochs=12, resume_from=saved["path"], lease_epoch=2))
+        assert {report["job_id"] for report in last} == {"job_1"}
+        assert last[0]["bit_exact"] is True
+        assert last[-1]["weights_sha256"] == whole["weights_sha256"]
+        assert child.end() == 0
+    with Child() as child:
+        assert run(child, describe_attempt(pack, tmp_path / "again", epochs=12), stop_at=1)[-1]["stays"]
+        assert (
+            run(child, describe_attempt(pack, tmp_path / "b", **other))[-1]["weights_sha256"] == alone["weights_sha256"]
+        )
+
+
+def test_a_child_waits_for_its_lock_says_so_and_then_trains(pack: Pack, tmp_path: Path) -> None:
+    held = take(tmp_path / "slot.lock")
+    with Child() as child:
+        assert child.read() == {"type": "ready"}
+        child.send(**describe_attempt(pack, tmp_path, epochs=1))
+        ids = {"job_id": "job_1", "lease_epoch": 1}
+        assert child.read() == {"type": "phase", "reason": "waiting_for_device"} | ids
+        assert [child.read() for _ in range(3)] == [{"type": "alive"} | ids] * 3, (
+            "signs of life, for as long as it waits"
+        )
+        os.close(held)
+        reports = list(child.read_attempt())
+        assert "started" in {report["type"] for report in reports}
+        assert reports[-1]["outcome"] == "succeeded"
+        assert child.end() == 0
+
+
+def test_a_child_that_waits_for_its_lock_can_be_stopped(pack: Pack, tmp_path: Path) -> None:
+    held = take(tmp_path / "slot.lock")
+    with Child() as child:
+        assert child.read() == {"type": "ready"}
+        child.send(**describe_attempt(pack, tmp_path))
+        child.send(type="stop", reason="cancel")
+        *_, last = child.read_attempt()
+        assert (last["outcome"], last["reason"], last["stays"]) == ("stopped", "cancel", False)
+        assert child.end() == 0, "a thread of it waits for the lock: it is of no more use"
+    os.close(held)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_reading_a_large_pack_gives_signs_of_life_and_ends_when_told_to_stop(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive, send = os.pipe()
+    monkeypatch.setattr(Commands, "_read", lambda self: None)
+    commands, reports = Commands(), Reports(send)
+    monkeypatch.setattr(pack_module, "_CHUNK_BYTES", 1000)
+    chunks = []
+
+    def stop_after_ten(**told: Any) -> None:
+        chunks.append(told)
+        if len(chunks) == 10:
+            commands.stop("cancel")
+
+    monkeypatch.setattr(reports, "send_life", stop_after_ten)
+    spec = describe_attempt(pack, tmp_path)
+    assert trainer._train(spec, commands, reports) == {"outcome": "stopped", "reason": "cancel"}
+    assert len(chunks) == 10
+    assert not list(tmp_path.iterdir()), "it never began"
+    os.close(send)
+    os.close(receive)
+
+
+def test_an_idle_child_ends_with_its_worker_after_an_attempt_too(pack: Pack, tmp_path: Path) -> None:
+    with Child() as child:
+        run(child, describe_attempt(pack, tmp_path, epochs=40), stop_at=1)
+        assert child.close() == PARENT_IS_GONE
+
+
+def test_a_long_validation_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    receive, send = os.pipe()
+    seconds = iter((0.0, 0.4, 1.1, 1.5, 2.2, 9.0))
+    monkeypatch.setattr("alexnet_core.trainer.child.time.monotonic", lambda: next(seconds))
+    monkeypatch.setattr(Commands, "_read", lambda self: None)
+    hooks = ReportingHooks(Commands(), Reports(send))
+    assert not any(hooks.should_stop() for _ in range(5))
+    os.close(send)
+    with os.fdopen(receive) as lines:
+        assert lines.read().splitlines() == ['{"type": "alive"}'] * 3

@@ -1,0 +1,120 @@
+"""What is told of a network that does not learn."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from alexnet_core.config import TrainConfig
+from alexnet_core.data.pack import write_pack
+from alexnet_core.training.diagnosis import Examination, can_judge, examining, find_trouble
+from alexnet_core.training.loop import Run
+from alexnet_core.training.run_spec import RunSpec
+from tests.alexnet_core.toy import CONFIG, QuietHooks, write_toy_pack
+
+
+class Points(QuietHooks):
+    """Keeps the points of the training curve."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points: list[dict[str, float]] = []
+
+    def on_interval(self, report: dict[str, float]) -> None:
+        self.points.append(report)
+
+
+def train(folder: Path, config: TrainConfig) -> Points:
+    hooks = Points()
+    Run(RunSpec(config, write_toy_pack(folder / "toy"), 7, folder / "run"), hooks).train()
+    return hooks
+
+
+def test_a_units_death_and_the_gradients_size_are_measured() -> None:
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU(), nn.Linear(4, 1, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.diag(torch.tensor([1.0, 1.0, 1.0, -1.0])))  # the last one is never above 0
+        model[2].weight.fill_(1)
+    with examining(model, wanted=True) as examination:
+        model(torch.ones(3, 4)).sum().backward()
+    assert examination is not None
+    examination.measure_gradients(model, scale=2)
+    by_hand = math.sqrt(12 * 3**2 + 3 * 3**2)  # a row of 4 threes for each live unit, and 3, 3, 3, 0
+    assert examination.gradient_norm == pytest.approx(by_hand / 2)
+    assert examination.dead_shares == {"1": pytest.approx(0.25)}
+    assert not model[1]._forward_hooks
+
+
+def test_nothing_is_looked_at_unless_wanted() -> None:
+    model = nn.Sequential(nn.ReLU())
+    with examining(model, wanted=False) as examination:
+        model(torch.ones(1, 1))
+    assert examination is None
+
+
+def test_a_map_is_dead_only_if_it_is_nowhere_above_zero() -> None:
+    model = nn.Sequential(nn.ReLU())
+    x = torch.full((2, 2, 3, 3), -1.0)
+    x[1, 1, 2, 2] = 0.5
+    with examining(model, wanted=True) as examination:
+        model(x)
+    assert examination is not None
+    assert examination.dead_shares == {"0": 0.5}
+
+
+def test_a_loss_of_guessing_and_a_dead_layer_are_trouble() -> None:
+    sick = Examination(dead={"relu3": torch.tensor(0.9)}, gradient=torch.tensor(0.0))
+    codes = [trouble.code for trouble in find_trouble(sick, loss=2.30, step=500, num_classes=10, rate="lr (it is 0.1)")]
+    assert codes == ["not_learning", "dead_units"]
+    well = Examination(dead={"relu3": torch.tensor(0.3)}, gradient=torch.tensor(1.0))
+    assert find_trouble(well, loss=2.0, step=500, num_classes=10, rate="") == []
+
+
+def test_a_run_that_can_not_learn_says_so_once(tmp_path: Path) -> None:
+    hooks = train(tmp_path, CONFIG.with_overrides({"lr": 1e-6, "epochs": 8}))
+    assert hooks.warnings == ["not_learning"]
+
+
+def test_a_run_that_learns_is_not_warned_and_shows_its_gradients(tmp_path: Path) -> None:
+    labels = np.arange(400) % 2
+    images = np.zeros((400, 12, 12, 1), dtype=np.uint8)
+    images[labels == 1, :, 6:] = 255
+    pack = write_pack(
+        tmp_path / "halves", name="halves", class_names=("black", "half"), images_NHWC=images, labels_N=labels,
+        split_N=np.array([0] * 380 + [1] * 10 + [2] * 10, dtype=np.uint8), flip_safe=False,
+    )  # fmt: skip
+    hooks = Points()
+    Run(RunSpec(CONFIG.with_overrides({"epochs": 1}), pack, 7, tmp_path / "run"), hooks).train()
+    assert hooks.warnings == []
+    assert len(hooks.points) == 24
+    assert all(point["gradient_norm"] > 0 and 0 <= point["dead_relu"] < 1 for point in hooks.points)
+
+
+def test_looking_changes_no_bit(tmp_path: Path) -> None:
+    ends = []
+    for interval in (1, 1000):
+        folder = tmp_path / str(interval)
+        config = CONFIG.with_overrides({"interval_steps": interval})
+        run = Run(RunSpec(config, write_toy_pack(folder / "toy"), 7, folder / "run"), QuietHooks())
+        ends.append(run.train().weights_sha256)
+    assert ends[0] == ends[1]
+
+
+def test_the_two_towers_layers_are_told_apart() -> None:
+    towers = nn.ModuleDict({"0": nn.ModuleDict({"relu6": nn.ReLU()}), "1": nn.ModuleDict({"relu6": nn.ReLU()})})
+    model = nn.ModuleDict({"towers": towers})
+    with examining(model, wanted=True) as examination:
+        towers["0"]["relu6"](torch.full((2, 4), -1.0))
+        towers["1"]["relu6"](torch.ones(2, 4))
+    assert examination is not None
+    assert examination.dead_shares == {"tower 0 relu6": 1.0, "tower 1 relu6": 0.0}
+
+
+@pytest.mark.parametrize(("steps_per_epoch", "first"), [(1, 50), (21, 50), (60, 60), (844, 500)])
+def test_a_network_is_judged_once_it_had_time(steps_per_epoch: int, first: int) -> None:
+    assert [can_judge(step, steps_per_epoch) for step in (first - 1, first)] == [False, True]

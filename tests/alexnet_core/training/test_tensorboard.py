@@ -1,0 +1,209 @@
+import os
+import resource
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from alexnet_core.training.loop import Run
+from alexnet_core.training.run_spec import RunSpec
+from alexnet_core.training.tensorboard import FLUSH_EVERY_S, WARNING, EventFiles, beside_event_files
+from tests.alexnet_core.toy import CONFIG, QuietHooks, write_toy_pack
+from tests.alexnet_core.training.test_loop import serve
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+STEP_TAGS = ["train/images_per_s", "train/loss", "train/lr"]
+EPOCH_TAGS = ["train/loss", "val/loss", "val/top1", "val/top5"]
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory):
+    return write_toy_pack(tmp_path_factory.mktemp("packs") / "toy")
+
+
+def train(pack, root, folder, hooks=None, attempt=0, **spec):
+    hooks = hooks or QuietHooks()
+    with beside_event_files(hooks, folder, attempt=attempt) as all_hooks:
+        return Run(RunSpec(CONFIG, pack, 7, root, lease_epoch=attempt, **spec), all_hooks).train()
+
+
+@dataclass
+class Whole:
+    """A run that nobody stopped."""
+
+    board: Path
+    epochs: list[dict[str, float]]
+    weights: str
+
+
+@pytest.fixture(scope="module")
+def whole(pack, tmp_path_factory):
+    root, hooks = tmp_path_factory.mktemp("whole"), QuietHooks()
+    torch.set_num_threads(1)
+    result = train(pack, root, root / "board", hooks)
+    return Whole(root / "board", hooks.epochs, result.weights_sha256)
+
+
+def read(folder: Path) -> EventAccumulator:
+    return EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+
+
+def points(folder: Path, tag: str) -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in read(folder).Scalars(tag)]
+
+
+def texts(folder: Path, tag: str) -> list[tuple[int, str]]:
+    return [(it.step, it.tensor_proto.string_val[0].decode()) for it in read(folder).Tensors(f"{tag}/text_summary")]
+
+
+def point(step: int) -> dict[str, float]:
+    return {"epoch": 0, "step": step, "train_loss": 1.0 / step, "lr": 0.1, "images_per_s": 10.0}
+
+
+class Warned(list):
+    def __call__(self, code, message):
+        self.append((code, message))
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1_700_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_run_leaves_its_series_by_step_and_by_epoch(whole):
+    assert sorted(read(whole.board / "steps").Tags()["scalars"]) == STEP_TAGS
+    assert sorted(read(whole.board / "epochs").Tags()["scalars"]) == EPOCH_TAGS
+    assert [step for step, _ in points(whole.board / "steps", "train/lr")] == list(range(1, 22))
+    for tag in EPOCH_TAGS:
+        told = [(i, pytest.approx(metrics[tag.replace("/", "_")])) for i, metrics in enumerate(whole.epochs, start=1)]
+        assert points(whole.board / "epochs", tag) == told
+
+
+@pytest.mark.parametrize("stop_after", [1, 10, 16])
+def test_a_resumed_run_continues_the_same_series(pack, whole, tmp_path, stop_after):
+    stopped = train(pack, tmp_path, tmp_path / "board", QuietHooks(stop_after))
+    assert stopped.outcome == "stopped"
+    train(pack, tmp_path, tmp_path / "board", attempt=1, resume_from=stopped.last_checkpoint)
+    for series, tag in [("steps", "train/loss"), ("steps", "train/lr"), *(("epochs", tag) for tag in EPOCH_TAGS)]:
+        assert points(tmp_path / "board" / series, tag) == points(whole.board / series, tag)
+
+
+def test_the_trainer_child_writes_to_the_folder_that_its_spec_names(pack, tmp_path):
+    reports, status = serve(pack, tmp_path / "job", epochs=2, tensorboard_dir=str(tmp_path / "board"))
+    assert status == 0
+    told = [(report["step"], pytest.approx(report["train_loss"])) for report in reports if report["type"] == "interval"]
+    assert points(tmp_path / "board/steps", "train/loss") == told
+    assert [epoch for epoch, _ in points(tmp_path / "board/epochs", "val/top5")] == [1, 2]
+
+
+def test_steps_that_are_trained_again_are_there_once(pack, whole, tmp_path):
+    early = train(pack, tmp_path, None, QuietHooks(9))
+    train(pack, tmp_path, tmp_path / "board", QuietHooks(16), attempt=1)
+    train(pack, tmp_path, tmp_path / "board", attempt=2, resume_from=early.last_checkpoint)
+    for series, tag in [("steps", "train/loss"), ("epochs", "val/top1")]:
+        assert points(tmp_path / "board" / series, tag) == points(whole.board / series, tag)
+
+
+def test_attempts_are_read_in_their_order_although_a_clock_went_back(tmp_path):
+    clock, warned = Clock(), Warned()
+    for attempt, steps in [(9, (1, 2, 3)), (10, (3, 4))]:
+        clock.now -= 3600
+        files = EventFiles(tmp_path, attempt=attempt, warn=warned, clock=clock)
+        files.on_started({"step": steps[0] - 1, "epoch": 0})
+        for step in steps:
+            files.on_interval(point(step))
+        files.close()
+    assert [step for step, _ in points(tmp_path / "steps", "train/loss")] == [1, 2, 3, 4]
+    assert warned == []
+
+
+def test_warnings_are_kept_as_text(tmp_path):
+    files = EventFiles(tmp_path, attempt=1, warn=Warned())
+    files.on_started({"step": 0, "epoch": 0})
+    files.on_interval(point(5))
+    files.on_warning("not_learning", "the loss is that of guessing: try äther")
+    files.close()
+    assert texts(tmp_path / "steps", "warnings/not_learning") == [(5, "the loss is that of guessing: try äther")]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from alexnet_core.training.tensorboard import EventFiles
+now = 0.0
+files = EventFiles(Path(sys.argv[1]), attempt=1, warn=print, clock=lambda: now)
+files.on_started({"step": 0, "epoch": 0})
+for step in range(1, 26):  # less than the file's own buffer holds
+    now += 0.25
+    point = {"epoch": 0, "step": step, "train_loss": 1.0, "lr": 0.1, "images_per_s": 10.0}
+    files.on_interval(point)
+    files.on_progress(point)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_kill_loses_seconds_of_points_and_the_run_goes_on_after_them(tmp_path):
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path], capture_output=True)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, b"")
+    last, _ = points(tmp_path / "steps", "train/loss")[-1]
+    assert 25 - last <= FLUSH_EVERY_S / 0.25
+    [torn] = (tmp_path / "steps").iterdir()
+    os.truncate(torn, torn.stat().st_size - 3)
+    files = EventFiles(tmp_path, attempt=2, warn=Warned())
+    files.on_started({"step": 15, "epoch": 0})
+    files.on_interval(point(16))
+    files.close()
+    assert [step for step, _ in points(tmp_path / "steps", "train/loss")] == list(range(1, 17))
+
+
+def test_a_checkpoint_brings_all_points_before_it_onto_the_disk(tmp_path):
+    files = EventFiles(tmp_path, attempt=1, warn=Warned(), clock=Clock())
+    files.on_started({"step": 0, "epoch": 0})
+    files.on_interval(point(1))
+    assert "train/loss" not in read(tmp_path / "steps").Tags()["scalars"]
+    files.on_checkpoint("epoch", None, {}, True)
+    assert [step for step, _ in points(tmp_path / "steps", "train/loss")] == [1]
+    files.close()
+
+
+def test_a_run_whose_event_files_can_not_be_written_warns_once_and_trains_on(pack, whole, tmp_path):
+    (tmp_path / "board").write_text("a file where the folder should be")
+    hooks = QuietHooks()
+    assert train(pack, tmp_path / "other", tmp_path / "board", hooks).weights_sha256 == whole.weights
+    assert hooks.warnings.count(WARNING) == 1
+
+
+def test_a_disk_that_fills_up_warns_once_and_keeps_what_was_written(tmp_path):
+    warned = Warned()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    files = EventFiles(tmp_path, attempt=1, warn=warned)
+    files.on_started({"step": 0, "epoch": 0})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        for step in range(1, 501):
+            files.on_interval(point(step))
+            files.on_epoch(step, step, {"train_loss": 1.0})
+        files.on_warning("other", "told to the others all the same")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    files.close()
+    [(code, message)] = warned
+    assert code == WARNING
+    assert str(tmp_path) in message
+    assert len(points(tmp_path / "steps", "train/loss")) > 50
+
+
+def test_nothing_is_written_before_the_run_starts(tmp_path):
+    files = EventFiles(tmp_path / "board", attempt=1, warn=Warned())
+    files.on_warning("early", "before the start")
+    files.close()
+    assert not (tmp_path / "board").exists()

@@ -1,0 +1,71 @@
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from api.serving.batching import Batcher
+
+
+class Doubler:
+    class_names = ("only",)
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = threading.Event()
+
+    def preprocess(self, image_HWC: int) -> int:
+        return image_HWC
+
+    def compute(self, inputs: list[int]) -> list[list[float]]:
+        self.batches.append(inputs)
+        assert self.gate.wait(5)
+        if 13 in inputs:
+            raise ValueError("unlucky")
+        return [[2.0 * value] for value in inputs]
+
+
+@pytest.fixture
+def batcher() -> Iterator[Batcher]:
+    batcher = Batcher(max_batch=3, prepare_thread=lambda: None)
+    yield batcher
+    batcher.stop()
+
+
+def test_images_of_one_model_are_computed_together_in_their_order(batcher: Batcher) -> None:
+    first, second = Doubler(), Doubler()
+    first.gate.set()
+    second.gate.set()
+    futures = [batcher.put(model, value) for value, model in enumerate([first, second, first, first, first])]
+    batcher.start()
+    assert [future.result(5).probabilities for future in futures] == [[0.0], [2.0], [4.0], [6.0], [8.0]]
+    assert (first.batches, second.batches) == ([[0, 2, 3], [4]], [[1]])
+    assert futures[0].result().batch_size == 3
+
+
+def test_an_image_that_nobody_waits_for_is_not_computed(batcher: Batcher) -> None:
+    model = Doubler()
+    model.gate.set()
+    given_up, wanted = batcher.put(model, 1), batcher.put(model, 2)
+    given_up.cancel()
+    batcher.start()
+    assert wanted.result(5).probabilities == [4.0]
+    assert model.batches == [[2]]
+
+
+def test_a_failed_batch_fails_alone(batcher: Batcher) -> None:
+    model = Doubler()
+    model.gate.set()
+    batcher.start()
+    with pytest.raises(ValueError, match="unlucky"):
+        batcher.put(model, 13).result(5)
+    assert batcher.put(model, 1).result(5).probabilities == [2.0]
+
+
+def test_what_waits_at_the_end_is_still_computed(batcher: Batcher) -> None:
+    model = Doubler()
+    batcher.start()
+    futures = [batcher.put(model, value) for value in range(5)]
+    threading.Timer(0.05, model.gate.set).start()
+    batcher.stop()
+    assert [future.result(0).probabilities for future in futures] == [[0.0], [2.0], [4.0], [6.0], [8.0]]
+    assert batcher.put(model, 1).cancelled()

@@ -1,0 +1,93 @@
+"""The engine on the real network: a checkpoint that `alexnet_core` wrote, served over HTTP."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+
+from alexnet_core.data.images import decode_image
+from alexnet_core.data.published.builtin import BUILTINS
+from alexnet_core.evaluation.predictor import Predictor
+from alexnet_core.network.checkpoint import Checkpoint, save_checkpoint, weights_sha256
+from alexnet_core.network.model import build_model
+from alexnet_core.network.preprocess import Preprocessing
+from alexnet_core.recipes import resolve
+from api.app import create_app
+from tests.api.served import Served, error_of, png
+from trainyard.database.connection import Database
+from trainyard.database.schema import migrate
+from trainyard.scheduling.queue import SilentBell
+from trainyard.settings import Settings
+
+PNG = {"Content-Type": "image/png"}
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Path, str]]:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("yard"), model_wait_s=60)
+    database = Database(settings.sqlalchemy_url)
+    migrate(database)
+    served = Served(create_app(settings, database=database, bell=SilentBell()), database, settings)
+    job_id = served.add_job()
+    folder = settings.data_dir / "made" / "epoch-00000010-e1"
+    facts = BUILTINS["digits"].facts
+    _, config = resolve("quick", {}, facts)
+    torch.manual_seed(0)
+    channels = config.channels or facts.channels
+    weights = build_model(config, facts.num_classes, channels).state_dict()
+    preprocessing = Preprocessing(
+        image_px=config.image_px, channels=channels, mean=(100.0,) * channels, std=(50.0,) * channels
+    )
+    metadata = {"format_version": 1, "kind": "epoch", "epoch": 1, "weights_sha256": weights_sha256(weights)}
+    save_checkpoint(Checkpoint(folder, config, facts.class_names, preprocessing, metadata, weights))
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    manifest = files.pop("manifest.json")
+    row = served.add_checkpoint(job_id, 1, files=files, manifest=manifest)
+    yield served, settings.data_dir / row.key, row.id
+    served.stop()
+    database.close()
+
+
+def test_the_network_answers_as_it_does_without_the_api(real: tuple[Served, Path, str]) -> None:
+    served, folder, checkpoint_id = real
+    assert json.loads((folder / "manifest.json").read_bytes())["files"]
+    response = served.http.post("/predict?top_k=1000", content=png(200, 8), headers=PNG)
+    assert response.status_code == 200, response.text
+    assert response.headers["x-trainyard-checkpoint"] == checkpoint_id
+    predictions = response.json()["predictions"]
+    assert len(predictions) == 10
+    assert sum(row["probability"] for row in predictions) == pytest.approx(1)
+    predictor = Predictor.load(folder)
+    logits_BK = predictor.logits(torch.stack([predictor.preprocess(np.array(decode_image(png(200, 8))))]))
+    expected = torch.softmax(logits_BK.double(), dim=1)[0]
+    for row in predictions:
+        assert row["probability"] == pytest.approx(float(expected[row["index"]]), abs=1e-6)
+        assert row["label"] == predictor.class_names[row["index"]]
+
+
+def test_a_batch_answers_like_one_image_alone(real: tuple[Served, Path, str]) -> None:
+    served, _, _ = real
+    files = [("file", (f"{value}.png", png(value, 12))) for value in range(0, 250, 25)]
+    together = served.http.post("/predict?top_k=10", files=files).json()["results"]
+    for (_, (_, data)), result in zip(files, together, strict=True):
+        alone = served.http.post("/predict?top_k=10", content=data, headers=PNG).json()["predictions"]
+        by_index = {row["index"]: row["probability"] for row in alone}
+        for row in result["predictions"]:
+            assert row["probability"] == pytest.approx(by_index[row["index"]], abs=1e-4)
+
+
+def test_flipped_bits_are_found_before_they_serve(real: tuple[Served, Path, str]) -> None:
+    served, folder, _ = real
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    manifest = files.pop("manifest.json")
+    broken = served.add_checkpoint(served.add_job(), 2, files=files, manifest=manifest)
+    weights = served.settings.data_dir / broken.key / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-10] ^= 1
+    weights.write_bytes(data)
+    response: httpx.Response = served.http.post(f"/predict?model={broken.id}", content=png(), headers=PNG)
+    error_of(response, 404, "checkpoint_not_found")

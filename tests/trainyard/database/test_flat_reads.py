@@ -1,0 +1,293 @@
+"""Reads whose cost does not grow with the number of jobs or points: what they find, and by which plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from alembic import command
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, event, func, insert, select, text
+from sqlalchemy.orm import Session
+
+from tests.trainyard import yardbook as yb
+from trainyard.artifacts import deletion
+from trainyard.database import schema
+from trainyard.database.connection import Database, read_clock
+from trainyard.database.ids import new_id
+from trainyard.database.tables import Job, JobEvent, JobLabel, JobMetric, Outbox
+from trainyard.jobs import jobs
+from trainyard.jobs.metadata_index import digest_of
+from trainyard.jobs.metrics import read_thinned
+from trainyard.scheduling import claim_order as waiting
+from trainyard.states import ShownState
+
+FAR = 1e10
+
+
+def fill(books: Database, *rows: dict[str, Any]) -> list[str]:
+    """Jobs and their labels straight into the tables."""
+    yb.submit(books)
+    usual = {
+        "owner": "local", "dataset_id": "ds_digits", "recipe": "quick", "config": {}, "seed": 1, "labels": {},
+        "state": "queued", "desired": "run", "not_before": 0.0, "max_failures": 3, "created_at": 1.0, "queued_at": 1.0,
+        "priority": 0, "lease_owner": None, "lease_expires_at": None, "finished_at": None,
+    }  # fmt: skip
+    full = [usual | {"id": new_id("job")} | row for row in rows]
+    with books.writing() as session:
+        for table in (JobEvent, Outbox, JobLabel, Job):
+            session.execute(delete(table))
+        session.execute(insert(Job), full)
+        pairs = [(row, pair) for row in full for pair in row["labels"].items()]
+        if pairs:
+            session.execute(insert(JobLabel), [
+                {"job_id": row["id"], "digest": digest_of(*pair), "owner": row["owner"],
+                 "created_at": row["created_at"]} for row, pair in pairs
+            ])  # fmt: skip
+        session.execute(text("ANALYZE"))
+    return [row["id"] for row in full]
+
+
+@contextmanager
+def plans_of(books: Database) -> Iterator[list[str]]:
+    """Collects, at the block's end, how the database carries out the queries that were made in it."""
+    made: list[tuple[str, Any]] = []
+    plans: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: object) -> None:
+        made.append((statement, parameters))
+
+    event.listen(books.engine, "before_cursor_execute", note)
+    try:
+        yield plans
+    finally:
+        event.remove(books.engine, "before_cursor_execute", note)
+    with books.engine.connect() as connection:
+        explain = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
+        for statement, parameters in made:
+            if statement.lstrip().upper().startswith(("SELECT", "WITH")):
+                plans += [str(row[-1]) for row in connection.exec_driver_sql(f"{explain} {statement}", parameters)]
+
+
+def whole_tables_in(plans: list[str], *tables: str) -> list[str]:
+    """The lines that read a whole table or sort what they found."""
+    reads = [f"{word} {table}" for table in tables for word in ("SCAN", "Seq Scan on")]
+    return [
+        line for line in plans if any(read in line for read in reads) or "USE TEMP B-TREE" in line or "Sort" in line
+    ]
+
+
+# --- lists of jobs ---
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ({}, 20),
+        ({"state": ShownState.PAUSED}, 0),
+        ({"state": ShownState.QUEUED}, 20),
+        ({"state": ShownState.FAILED}, 3),
+        ({"state": ShownState.CANCELLING}, 0),
+        ({"dataset_id": "ds_none"}, 0),
+        ({"dataset_id": "ds_digits"}, 20),
+        ({"metadata": {"team": "rare"}}, 3),
+        ({"metadata": {"team": "usual"}}, 20),
+        ({"metadata": {"team": "rare", "run": "1"}}, 1),
+        ({"metadata": {"team": "rare"}, "state": ShownState.FAILED}, 3),
+    ],
+)
+def test_no_list_looks_through_all_jobs(books: Database, filters: dict[str, Any], expected: int) -> None:
+    rows: list[dict[str, Any]] = [
+        {"created_at": float(number), "labels": {"team": "usual", "run": str(number // 1000)}} for number in range(3000)
+    ]
+    for row in rows[7::1000]:
+        row |= {"state": "failed", "finished_at": 1.0, "labels": row["labels"] | {"team": "rare"}}
+    made = fill(books, *rows)
+    with plans_of(books) as plans, books.reading() as session:
+        first = jobs.list_jobs(session, "local", limit=20, **filters)
+        last = jobs.list_jobs(session, "local", limit=20, after=made[500], **filters)
+    assert len(first.items) == expected
+    assert [made.index(job.id) for job in first.items] == sorted(
+        (made.index(job.id) for job in first.items), reverse=True
+    )
+    assert all(made.index(job.id) < 500 for job in last.items)
+    assert whole_tables_in(plans, "jobs", "job_labels") == [], plans
+
+
+def test_metadata_of_any_text_is_found_and_no_other(books: Database) -> None:
+    strange = {'a"b': "x", "a'b": "$", "a.b[0]": "é\n", "": "e", "a": '"b": "c"', "%": "_"}
+    job_id, other = yb.submit(books, metadata=strange), yb.submit(books, metadata={"a": "b"})
+    with books.reading() as session:
+        for key, value in strange.items():
+            assert [job.id for job in jobs.list_jobs(session, "local", limit=9, metadata={key: value}).items] == [
+                job_id
+            ]
+            assert jobs.list_jobs(session, "local", limit=9, metadata={value: key}).items == []
+            assert jobs.list_jobs(session, "alice", limit=9, metadata={key: value}).items == []
+        found = jobs.list_jobs(session, "local", limit=9, metadata={"a": "b"})
+    assert [job.id for job in found.items] == [other]
+
+
+def test_a_list_by_metadata_goes_on_after_any_job_of_the_owner(books: Database) -> None:
+    made = [yb.submit(books, metadata={"even": str(number % 2)}) for number in range(6)]
+    with books.reading() as session:
+        page = jobs.list_jobs(session, "local", limit=2, metadata={"even": "0"})
+        assert ([job.id for job in page.items], page.has_more) == ([made[4], made[2]], True)
+        page = jobs.list_jobs(session, "local", limit=2, metadata={"even": "0"}, after=made[3])
+        assert ([job.id for job in page.items], page.has_more) == ([made[2], made[0]], False)
+
+
+def test_a_deleted_job_leaves_no_labels(books: Database) -> None:
+    job_id = yb.submit(books, metadata={"a": "b"})
+    yb.act(books, jobs.cancel, job_id)
+    with books.writing() as session:
+        deletion.delete_job(session, "local", job_id)
+        assert session.scalar(select(func.count()).select_from(JobLabel)) == 0
+
+
+def test_jobs_of_before_are_found_by_their_metadata_and_points_by_their_loss(empty_url: str) -> None:
+    database = Database(empty_url)
+
+    def run(action: Callable[[Any, str], None], revision: str) -> None:
+        with database.engine.connect().execution_options(trainyard_write=True) as connection:
+            config = schema._config()
+            config.attributes["connection"] = connection
+            action(config, revision)
+            connection.commit()
+
+    run(command.upgrade, "head")
+    made = [yb.submit(database, metadata={"team": "a"} | ({'q"': "é"} if number == 1 else {})) for number in range(3)]
+    made.append(yb.submit(database))
+    losses: list[float | None] = [1.5, None, 0.25]
+    with database.writing() as session:
+        for step, loss in enumerate(losses):
+            session.add(
+                JobMetric(job_id=made[0], kind="interval", step=step, epoch=0, lease_epoch=1, at=0.0,
+                          data={"train_loss": loss})
+            )  # fmt: skip
+    run(command.downgrade, "0003")
+    run(command.upgrade, "head")
+    with database.reading() as session:
+        page = jobs.list_jobs(session, "local", limit=9, metadata={"team": "a"})
+        assert [job.id for job in page.items] == made[2::-1]
+        page = jobs.list_jobs(session, "local", limit=9, metadata={'q"': "é"})
+        assert [job.id for job in page.items] == [made[1]]
+        assert session.scalar(select(func.count()).select_from(JobLabel)) == 4
+        assert list(session.scalars(select(JobMetric.train_loss).order_by(JobMetric.step))) == losses
+    database.close()
+
+
+# --- the queue ---
+
+
+def whole_queue(books: Database, size: int) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    after = None
+    while True:
+        with books.reading() as session:
+            page = waiting.list_queue(session, "local", limit=size, after=after, max_running_per_owner=None)
+        found += [(entry.job.id, entry.position) for entry in page.items]
+        if not page.has_more:
+            return found
+        after = found[-1][0]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries({
+            "priority": st.integers(-1, 1), "queued_at": st.integers(1, 3).map(float),
+            "not_before": st.sampled_from([0.0, 0.0, FAR, FAR + 1]),
+        }),
+        min_size=1, max_size=12,
+    ),
+    size=st.integers(1, 5),
+)  # fmt: skip
+def test_a_sole_owners_pages_are_the_walk(books: Database, rows: list[dict[str, Any]], size: int) -> None:
+    fill(books, *({"id": f"job_{number:026d}"} | row for number, row in enumerate(rows)))
+    with books.reading() as session:
+        walk = [turn.job_id for turn in waiting.walk(session, read_clock(session), None)]
+        outlook = waiting.get_outlook(session, ["local"], None)
+        assert outlook.sole_owner == "local"
+        expected = {job_id: position for position, job_id in enumerate(walk, start=1)}
+        for job in session.scalars(select(Job)).all():
+            assert waiting.find_positions(session, [job], outlook) == {job.id: expected[job.id]}
+    assert whole_queue(books, size) == list(expected.items())
+
+
+def test_a_deep_page_of_a_sole_owner_reads_that_page(books: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = fill(books, *({"queued_at": float(number), "priority": -(number // 1500)} for number in range(3000)))
+    monkeypatch.setattr(waiting, "walk", None)  # from the front
+    read: list[int] = []
+    follow = waiting._list_behind
+    monkeypatch.setattr(waiting, "_list_behind", lambda *given: read.append(len(found := follow(*given))) or found)
+    with plans_of(books) as plans, books.reading() as session:
+        page = waiting.list_queue(session, "local", limit=20, after=made[2499], max_running_per_owner=None)
+    assert [(entry.job.id, entry.position) for entry in page.items] == [(made[n], n + 1) for n in range(2500, 2520)]
+    assert sum(read) <= waiting.FIRST_FETCH
+    if books.engine.dialect.name == "sqlite":  # PostgreSQL reads a small table whole where it counts half of it
+        assert whole_tables_in(plans, "jobs") == [], plans
+
+
+def test_only_the_owner_of_all_queued_jobs_is_sole(books: Database) -> None:
+    def sole(session: Session) -> str | None:
+        return waiting.get_outlook(session, ["local"], None).sole_owner
+
+    with books.reading() as session:
+        assert sole(session) is None
+    fill(books, {}, {"owner": "bob", "state": "failed", "finished_at": 1.0})
+    with books.reading() as session:
+        assert sole(session) == "local"
+    fill(books, {}, {}, {"owner": "bob", "not_before": FAR})
+    with books.reading() as session:
+        assert sole(session) is None
+
+
+def test_a_place_beyond_the_count_is_not_told(books: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(books, *({"id": f"job_{number:026d}", "priority": 9 - number // 2} for number in range(6)))
+    monkeypatch.setattr(waiting, "POSITIONS_WITHIN", 4)
+    with books.reading() as session:
+        outlook = waiting.get_outlook(session, ["local"], None)
+        rows = session.scalars(select(Job).order_by(Job.id)).all()
+        told = [waiting.find_positions(session, [job], outlook).get(job.id) for job in rows]
+    assert told == [1, 2, 3, 4, None, None]
+
+
+# --- series ---
+
+
+def test_a_long_series_is_thinned_by_searches_alone(books: Database) -> None:
+    job_id = yb.submit(books)
+    with books.writing() as session:
+        session.execute(insert(JobMetric), [
+            {"job_id": job_id, "kind": "interval", "step": 7 * number, "epoch": 0, "lease_epoch": 1, "at": 0.0,
+             "data": {"train_loss": 0.125 if number == 1234 else 1.0}}
+            for number in range(3000)
+        ])  # fmt: skip
+        session.execute(text("ANALYZE"))
+    with plans_of(books) as plans, books.reading() as session:
+        points, is_long = read_thinned(session, job_id, "interval", since=0, max_points=50)
+    assert is_long
+    steps = [point["step"] for point in points]
+    assert 45 <= len(steps) <= 50
+    assert {0, 7 * 1234, 7 * 2999} <= set(steps)
+    if books.engine.dialect.name == "sqlite":  # PostgreSQL reads so small a table whole
+        assert "step=?" in plans[-1], plans
+        assert whole_tables_in(plans, "job_metrics") == [], plans
+
+
+@pytest.mark.parametrize("loss", [None, "much", [1]])
+def test_a_loss_that_is_no_number_is_not_the_lowest(books: Database, loss: object) -> None:
+    job_id = yb.submit(books)
+    with books.writing() as session:
+        for step in range(20):
+            data = {"train_loss": loss if step == 10 else 1.0}
+            session.add(JobMetric(job_id=job_id, kind="interval", step=step, epoch=0, lease_epoch=1, at=0.0, data=data))
+    with books.reading() as session:
+        losses = list(session.scalars(select(JobMetric.train_loss).order_by(JobMetric.step)))
+        assert losses == [1.0] * 10 + [None] + [1.0] * 9
+        points, _ = read_thinned(session, job_id, "interval", since=10, max_points=10)
+    assert points[0]["step"] == 10

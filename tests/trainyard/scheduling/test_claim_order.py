@@ -1,0 +1,331 @@
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, insert, select, text, update
+
+from tests.trainyard import yardbook as yb
+from trainyard.database.connection import Database, now, read_clock
+from trainyard.database.ids import new_id
+from trainyard.database.tables import Counter, Job, JobEvent, Outbox
+from trainyard.errors import DatabaseUnavailable, InvalidRequest
+from trainyard.jobs import jobs
+from trainyard.jobs.events import list_state_changes
+from trainyard.scheduling import claim_order as waiting
+from trainyard.scheduling import leases, workers
+from trainyard.scheduling.leases import Ending
+from trainyard.scheduling.workers import WorkerIdentity
+
+FAR = 1e10
+BUSY = {"lease_owner": "wrk_z", "lease_expires_at": FAR}
+
+
+def add_jobs(books: Database, *rows: dict[str, Any]) -> list[str]:
+    """Jobs straight into the table, as they are described."""
+    yb.submit(books)
+    with books.writing() as session:
+        for table in (JobEvent, Outbox, Job):
+            session.execute(delete(table))
+        usual = {
+            "owner": "local", "dataset_id": "ds_digits", "recipe": "quick", "config": {}, "seed": 1, "labels": {},
+            "state": "queued", "not_before": 0.0, "max_failures": 3, "created_at": 1.0, "queued_at": 1.0,
+            "priority": 0, "claim_number": 0, "lease_owner": None, "lease_expires_at": None, "finished_at": None,
+            "state_reason": None,
+        }  # fmt: skip
+        full = [usual | {"id": new_id("job")} | row for row in rows]
+        if full:
+            session.execute(insert(Job), full)
+        session.execute(update(Counter).values(value=max((row["claim_number"] for row in full), default=0)))
+    return [row["id"] for row in full]
+
+
+def claim_all(books: Database, limit: int | None) -> list[str]:
+    taken = []
+    while True:
+        with books.writing() as session:
+            claimed = leases.claim(session, "wrk_a", 60, max_running_per_owner=limit)
+        if claimed is None:
+            return taken
+        taken.append(claimed[0].id)
+
+
+def claim_all_at_once(books: Database, limit: int | None) -> list[str]:
+    """The same in one transaction, which spares a commit a claim."""
+    taken = []
+    with books.writing() as session:
+        while claimed := leases.claim(session, "wrk_a", 60, max_running_per_owner=limit):
+            taken.append(claimed[0].id)
+    return taken
+
+
+def walk(books: Database, limit: int | None) -> list[str]:
+    with books.reading() as session:
+        return [turn.job_id for turn in waiting.walk(session, read_clock(session), limit)]
+
+
+def pages(books: Database, owner: str, limit: int | None, size: int) -> list[waiting.Waiting]:
+    found: list[waiting.Waiting] = []
+    after = None
+    while True:
+        with books.reading() as session:
+            page = waiting.list_queue(session, owner, limit=size, after=after, max_running_per_owner=limit)
+        found += page.items
+        if not page.has_more:
+            return found
+        after = found[-1].job.id
+
+
+def add_worker(books: Database) -> None:
+    with books.writing() as session:
+        workers.register(session, WorkerIdentity(new_id("wrk"), "here", 1, ("cpu",)))
+
+
+def predict_claims(rows: list[dict[str, Any]], limit: int | None) -> list[str]:
+    """The rule in its plainest form: look at everything anew before each claim."""
+    rows = [dict(row) for row in rows]
+    taken = []
+    while True:
+        running = {row["owner"]: 0 for row in rows}
+        last = dict.fromkeys(running, 0)
+        for row in rows:
+            running[row["owner"]] += row["state"] == "running"
+            last[row["owner"]] = max(last[row["owner"]], row["claim_number"])
+        free = [
+            row for row in rows
+            if row["state"] == "queued" and row["not_before"] == 0 and (limit is None or running[row["owner"]] < limit)
+        ]  # fmt: skip
+        if not free:
+            return taken
+        chosen = min(
+            free,
+            key=lambda row: (
+                -row["priority"], running[row["owner"]], last[row["owner"]], row["queued_at"], row["id"]
+            ),
+        )  # fmt: skip
+        chosen["state"], chosen["claim_number"] = "running", max(last.values()) + 1
+        taken.append(chosen["id"])
+
+
+@st.composite
+def described_jobs(draw: st.DrawFn) -> list[dict[str, Any]]:
+    jobs = st.tuples(
+        st.sampled_from("abcd"),
+        st.sampled_from(["queued", "queued", "queued", "running", "succeeded"]),
+        st.integers(-1, 1),
+        st.sampled_from([0.0, 0.0, 0.0, FAR]),
+        st.integers(1, 4),
+    )
+    rows = []
+    for number, (owner, state, priority, not_before, queued_at) in enumerate(draw(st.lists(jobs, max_size=14)), 1):
+        row = {
+            "id": f"job_{number:026d}", "owner": owner, "state": state, "priority": priority,
+            "not_before": not_before, "queued_at": float(queued_at), "claim_number": 0,
+        }  # fmt: skip
+        if state != "queued":
+            row["claim_number"] = number
+        rows.append(row | (BUSY if state == "running" else {}) | ({"finished_at": 1.0} if state == "succeeded" else {}))
+    return rows
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=described_jobs(), limit=st.sampled_from([None, 1, 2, 3]), size=st.integers(1, 5))
+def test_claims_follow_the_queue_that_was_shown(
+    books: Database, rows: list[dict[str, Any]], limit: int | None, size: int
+) -> None:
+    add_jobs(books, *rows)
+    expected = predict_claims(rows, limit)
+    shown = walk(books, limit)
+    assert shown[: len(expected)] == expected
+    assert sorted(shown) == sorted(row["id"] for row in rows if row["state"] == "queued")
+    places = {entry.job.id: entry.position for owner in "abcd" for entry in pages(books, owner, limit, size)}
+    assert sorted(places, key=lambda job_id: places[job_id]) == shown
+    assert sorted(places.values()) == list(range(1, len(shown) + 1))
+    assert claim_all_at_once(books, limit) == expected
+
+
+def test_an_owner_with_one_job_starts_after_at_most_one_of_an_owner_with_fifty(books: Database) -> None:
+    many = [{"owner": "a", "queued_at": 1.0 + number} for number in range(50)]
+    *_, lone = add_jobs(books, *many, {"owner": "b", "queued_at": 99.0})
+    taken = []
+    for _ in range(3):  # one slot: the job before ends first
+        job_id = yb.try_claim(books)
+        assert job_id
+        taken.append(job_id)
+        yb.write(books, job_id, state="succeeded", finished_at=1.0)
+    assert taken[1] == lone
+    assert yb.look(books, taken[2]).owner == "a"
+
+
+def test_priority_goes_before_fairness_and_the_limit_before_priority(books: Database) -> None:
+    busy = {"owner": "a", "state": "running", "claim_number": 1} | BUSY
+    _, urgent, calm = add_jobs(books, busy, {"owner": "a", "priority": 9}, {"owner": "b"})
+    assert walk(books, None) == [urgent, calm]
+    assert walk(books, 1) == [calm, urgent]
+    assert claim_all(books, 1) == [calm]
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_claims_at_once_never_exceed_the_limit_of_an_owner(books: Database, limit: int) -> None:
+    add_jobs(books, *({"owner": "a"} for _ in range(8)), *({"owner": "b"} for _ in range(8)))
+    barrier = threading.Barrier(6)
+    taken: list[str] = []
+
+    def work() -> None:
+        barrier.wait()
+        taken.extend(claim_all(books, limit))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with books.reading() as session:
+        running = list(session.scalars(select(Job.owner).where(Job.state == "running")))
+    assert sorted(running) == ["a"] * limit + ["b"] * limit
+    assert len(set(taken)) == len(taken) == 2 * limit
+
+
+def test_a_claim_that_waits_for_another_sees_what_it_took(books: Database) -> None:
+    add_jobs(books, {"owner": "a"}, {"owner": "a"})
+    begun, taken = threading.Event(), []
+
+    def work() -> None:
+        begun.set()
+        with books.writing() as session:
+            taken.append(leases.claim(session, "wrk_b", 60, max_running_per_owner=1))
+
+    second = threading.Thread(target=work)
+    with books.writing() as session:
+        assert leases.claim(session, "wrk_a", 60, max_running_per_owner=1)
+        second.start()
+        assert begun.wait(10)
+        second.join(0.3)  # as long as it waits for us, this does not end it; if it did not wait, it would be done
+        assert second.is_alive()
+    second.join()
+    assert taken == [None]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("books", ["postgres"], indirect=True)
+def test_a_worker_that_froze_within_its_claim_holds_up_no_other(books: Database, postgres_url: str) -> None:
+    [job_id] = add_jobs(books, {"owner": "a"})
+    frozen = Database(postgres_url, frozen_s=0.5)
+
+    def claim_and_freeze() -> None:
+        with frozen.writing() as session:
+            assert leases.claim(session, "wrk_frozen", 60)
+            yb.claim(books, "wrk_b")  # waits until the server has ended the frozen transaction
+
+    with pytest.raises(DatabaseUnavailable):
+        claim_and_freeze()
+    frozen.close()
+    assert yb.look(books, job_id).lease_owner == "wrk_b"
+
+
+@pytest.mark.parametrize(
+    ("job", "limit", "expected"),
+    [
+        ({}, None, "a_free_slot"),
+        ({}, 1, "owner_limit"),
+        ({}, 2, "a_free_slot"),
+        ({"not_before": FAR, "state_reason": "trainer_killed"}, 1, "retry_backoff"),
+        ({"not_before": FAR, "state_reason": "disk_full"}, None, "disk_full"),
+        ({"not_before": 1.0, "state_reason": "disk_full"}, None, "a_free_slot"),
+    ],
+)
+def test_what_a_job_waits_for(books: Database, job: dict[str, Any], limit: int | None, expected: str) -> None:
+    _, job_id = add_jobs(books, {"state": "running"} | BUSY, job)
+    [before] = pages(books, "local", limit, 5)
+    assert before.waits_for == "no_live_worker"
+    add_worker(books)
+    [entry] = pages(books, "local", limit, 5)
+    assert (entry.job.id, entry.position, entry.waits_for) == (job_id, 1, expected)
+
+
+@pytest.mark.parametrize(
+    ("way", "reasons"),
+    [
+        ("drain", ["submitted", "claimed", "drain", "claimed"]),
+        ("failure", ["submitted", "claimed", "trainer_killed", "claimed"]),
+        ("disk_full", ["submitted", "claimed", "disk_full", "claimed"]),
+        ("reaper", ["submitted", "claimed", "lease_lost", "claimed"]),
+        ("pause", ["submitted", "claimed", "requested", "paused", "resumed"]),
+    ],
+)
+def test_a_job_that_comes_back_keeps_its_place_and_a_resumed_one_does_not(
+    books: Database, way: str, reasons: list[str]
+) -> None:
+    first, second = yb.submit(books), yb.submit(books)
+    took_place_at = yb.look(books, first).queued_at
+    lease = yb.claim(books)
+    if way == "pause":
+        yb.act(books, jobs.pause, first)
+    endings = {"failure": {"failure": "trainer_killed"}, "disk_full": {"failure": "disk_full"}}
+    with books.writing() as session:
+        if way == "reaper":
+            leases.reap(session, read_clock(session) + 61, first_backoff_s=2)
+        else:
+            leases.end_attempt(session, lease, Ending(**endings.get(way, {"stopped": way})), first_backoff_s=2)
+    if way == "pause":
+        yb.act(books, jobs.resume, first)
+    yb.write(books, first, not_before=0.0)  # as if it had waited
+    assert yb.try_claim(books) == (second if way == "pause" else first)
+    assert (yb.look(books, first).queued_at == took_place_at) == (way != "pause")
+    with books.reading() as session:
+        changes = list_state_changes(session, [first])[first]
+    assert [change.reason for change in changes] == reasons
+    assert [change.at for change in changes] == sorted(change.at for change in changes)
+
+
+def test_a_cursor_whose_job_left_the_queue_means_its_front(books: Database) -> None:
+    first, second = add_jobs(books, {"queued_at": 1.0}, {"queued_at": 2.0})
+    assert yb.try_claim(books) == first
+    with books.reading() as session:
+        page = waiting.list_queue(session, "local", limit=5, after=first, max_running_per_owner=None)
+        assert [entry.job.id for entry in page.items] == [second]
+        for unknown in ("job_0", "\x00", first.replace("job", "ckpt")):
+            with pytest.raises(InvalidRequest):
+                waiting.list_queue(session, "local", limit=5, after=unknown, max_running_per_owner=None)
+        with pytest.raises(InvalidRequest):
+            waiting.list_queue(session, "bob", limit=5, after=second, max_running_per_owner=None)
+
+
+def test_positions_are_told_as_far_as_is_counted(books: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = add_jobs(books, *({"queued_at": 1.0 + number} for number in range(5)))
+    monkeypatch.setattr(waiting, "POSITIONS_WITHIN", 3)
+    monkeypatch.setattr(waiting, "FIRST_FETCH", 1)
+    with books.reading() as session:
+        rows = list(session.scalars(select(Job)))
+        outlook = waiting.get_outlook(session, ["local"], None)
+        assert waiting.find_positions(session, rows, outlook) == dict(zip(made, (1, 2, 3), strict=False))
+
+
+def test_a_claim_reads_no_more_than_the_first_of_each_owner(books: Database) -> None:
+    """The plan of the query with many rows: searches by index only, on both databases."""
+    add_jobs(books, *({"owner": f"o{number % 5}", "queued_at": float(number)} for number in range(3000)))
+    with books.writing() as session:
+        session.execute(text("ANALYZE"))
+        sqlite = session.get_bind().dialect.name == "sqlite"
+        seen: list[str] = []
+        execute = session.connection().exec_driver_sql
+        statement = (
+            waiting._standings().params(moment=5e9).compile(session.get_bind(), compile_kwargs={"literal_binds": True})
+        )
+        plan = execute(f"EXPLAIN {'QUERY PLAN' if sqlite else ''} {statement}".replace("%%", "%"))
+        seen = [str(row[-1]) for row in plan]
+    assert any("ix_jobs_turn" in line for line in seen), seen
+    bad = [line for line in seen if "SCAN jobs" in line or "Seq Scan on jobs" in line or "USE TEMP B-TREE" in line]
+    assert bad == [], seen
+
+
+def test_a_not_due_job_is_shown_last_and_not_claimed(books: Database) -> None:
+    late, soon, due = add_jobs(books, {"priority": 9, "not_before": FAR + 1}, {"not_before": FAR}, {"queued_at": 5.0})
+    assert walk(books, None) == [due, soon, late]
+    assert claim_all(books, None) == [due]
+    with books.writing() as session:
+        session.execute(update(Job).where(Job.id == soon).values(not_before=now()))
+    assert claim_all(books, None) == [soon]

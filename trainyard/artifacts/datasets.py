@@ -1,0 +1,105 @@
+"""Datasets in the books: the built-in ones, their packs, and who may use which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Select, or_, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from alexnet_core.config import DatasetFacts
+from trainyard.database.connection import Database, now
+from trainyard.database.pages import Page, get_page
+from trainyard.database.tables import Dataset
+from trainyard.errors import DatasetNotFound
+
+
+class DatasetState(StrEnum):
+    """How far a dataset is."""
+
+    REGISTERED = "registered"  #: built in; its pack is made before the first job that needs it
+    READY = "ready"  #: its pack is whole and will never change
+    FAILED = "failed"  #: it can't be used; `report` says why
+
+
+def register_builtins(database: Database, builtins: Mapping[str, DatasetFacts]) -> None:
+    """Enter the built-in datasets that are not in the books yet; any number of processes may do so at once."""
+    with database.reading() as session:
+        known = set(session.scalars(select(Dataset.id)))
+    for name, facts in builtins.items():
+        if builtin_id(name) not in known:
+            _register_builtin(database, name, facts)
+
+
+def _register_builtin(database: Database, name: str, facts: DatasetFacts) -> None:
+    try:
+        with database.writing() as session:
+            session.add(
+                Dataset(
+                    id=builtin_id(name),
+                    owner=None,
+                    name=name,
+                    state=DatasetState.REGISTERED.value,
+                    digest=None,
+                    facts=facts.model_dump(mode="json"),
+                    report=None,
+                    key=f"packs/{builtin_id(name)}",
+                    size_bytes=None,
+                    created_at=now(),
+                    ready_at=None,
+                )
+            )
+    except IntegrityError:
+        pass  # another process was faster
+
+
+def builtin_id(name: str) -> str:
+    """The id of a built-in dataset: the same in every yard."""
+    return f"ds_{name}"
+
+
+def mark_ready(session: Session, dataset_id: str, *, digest: str, facts: dict[str, Any], size_bytes: int) -> None:
+    """Write down that a dataset's pack is whole; the first digest stays, whoever prepares it again."""
+    session.execute(
+        update(Dataset)
+        .where(Dataset.id == dataset_id, Dataset.digest.is_(None))
+        .values(
+            state=DatasetState.READY.value,
+            digest=digest,
+            facts=facts,
+            size_bytes=size_bytes,
+            ready_at=now(),
+        )
+    )
+
+
+def get_dataset(session: Session, owner: str, reference: str, *, param: str = "dataset") -> Dataset:
+    """A dataset by id or by name, the owner's own or a built-in one.
+
+    Raises:
+        DatasetNotFound: there is none, or it is another owner's.
+    """
+    query = _visible(owner).where(or_(Dataset.id == reference, Dataset.name == reference))
+    newest = query.order_by(Dataset.created_at.desc(), Dataset.id.desc()).limit(1)
+    # PostgreSQL refuses a text with a NUL in it, both drivers a lone surrogate
+    found = session.scalars(newest).one_or_none() if reference.isprintable() else None
+    if found is None:
+        raise DatasetNotFound(f"there is no dataset {reference!r}: `GET /datasets` lists them", param=param)
+    return found
+
+
+def list_datasets(session: Session, owner: str, *, limit: int, after: str | None = None) -> Page[Dataset]:
+    """A page of the datasets that an owner may use, newest first."""
+    return get_page(session, _visible(owner), Dataset, limit=limit, after=after)
+
+
+def facts_of(dataset: Dataset) -> DatasetFacts:
+    """What is known of a dataset's images and classes."""
+    return DatasetFacts.model_validate(dataset.facts)
+
+
+def _visible(owner: str) -> Select[Dataset]:
+    return select(Dataset).where(or_(Dataset.owner == owner, Dataset.owner.is_(None)))

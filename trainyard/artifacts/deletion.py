@@ -1,0 +1,120 @@
+"""The end of a job's traces: its rows go in one transaction, its files after that, however often that is cut off.
+
+The transaction also writes down which files are to go. So a job is either there as a whole or not at all, and a process
+that ends in between leaves only files that nobody can name any more, and the word that they must go.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from sqlalchemy import ColumnElement, delete, or_, select, update
+from sqlalchemy.orm import Session
+
+from trainyard.artifacts.retries import hold_job
+from trainyard.artifacts.storage import Storage
+from trainyard.database.connection import Database, now
+from trainyard.database.tables import (
+    Alias,
+    Checkpoint,
+    IdempotencyKey,
+    Job,
+    JobEvent,
+    JobLabel,
+    JobMetric,
+    Outbox,
+    Removal,
+)
+from trainyard.errors import IllegalTransition, InUse
+from trainyard.jobs.job_log import log_key
+from trainyard.states import JobState
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 100
+
+
+def delete_job(session: Session, owner: str, job_id: str) -> list[str]:
+    """Take a job out of the books: its events, series, checkpoints and keys too. `latest` falls back by itself.
+
+    Returns:
+        What is to be removed from the storage once this transaction is committed: `remove_files`.
+
+    Raises:
+        JobNotFound: see `jobs.get_job`.
+        IllegalTransition: the job has not ended.
+        InUse: somebody needs one of its checkpoints.
+    """
+    job = hold_job(session, owner, job_id)
+    if not JobState(job.state).is_final:
+        raise IllegalTransition(f"job {job_id} is {job.shown_state}: cancel it first; only a job that has ended can go")
+    # jobs before checkpoints, as every writer: a retry of a child holds the child, then wants one of the checkpoints
+    session.execute(select(Job.id).where(Job.parent_id == job_id).order_by(Job.id).with_for_update())
+    held = select(Checkpoint.id).where(Checkpoint.job_id == job_id).order_by(Checkpoint.id).with_for_update()
+    checkpoint_ids = list(session.scalars(held))
+    _refuse_if_in_use(session, job_id, checkpoint_ids)
+    session.execute(update(Job).where(Job.parent_id == job_id).values(parent_id=None))
+    for table in (JobMetric, JobEvent, JobLabel, IdempotencyKey, Outbox, Checkpoint):
+        session.execute(delete(table).where(table.job_id == job_id))
+    session.expunge_all()
+    session.execute(delete(Job).where(Job.id == job_id))
+    keys = [f"checkpoints/{job_id}", f"tensorboard/{job_id}", log_key(job_id)]
+    session.add_all(Removal(key=key, created_at=now()) for key in keys)
+    session.flush()
+    return keys
+
+
+def _refuse_if_in_use(session: Session, job_id: str, checkpoint_ids: list[str]) -> None:
+    alias = session.scalar(select(Alias.name).where(Alias.checkpoint_id.in_(checkpoint_ids)).limit(1))
+    if alias is not None:
+        raise InUse(f"the alias {alias!r} names a checkpoint of job {job_id}: move or delete it first")
+    lives = Job.state.not_in([state.value for state in JobState if state.is_final])
+    needed: ColumnElement[bool] = or_(
+        Job.init_from.in_(checkpoint_ids),
+        Job.resume_from.in_(checkpoint_ids),
+        Job.best["checkpoint"].as_string().in_(checkpoint_ids),
+        Job.parent_id == job_id,
+    )
+    user = session.execute(select(Job.id, Job.state).where(lives, needed, Job.id != job_id).limit(1)).one_or_none()
+    if user is not None:
+        raise InUse(f"job {user.id} ({user.state}) began with job {job_id}: cancel it or wait for its end")
+
+
+def remove_files(storage: Storage, keys: list[str]) -> list[str]:
+    """Remove what a deletion left in the storage; a checkpoint that somebody reads at this moment stays.
+
+    Returns:
+        The keys that are gone.
+    """
+    return [key for key in keys if _remove(storage, key)]
+
+
+def _remove(storage: Storage, key: str) -> bool:
+    try:
+        folder = storage.folder(key)
+        parts = [f"{key}/{path.name}" for path in folder.iterdir()] if folder.is_dir() else []
+        for part in parts:  # readers hold the checkpoint that they read, not the folder of them all
+            storage.delete(part)
+        if folder.is_dir() and any(folder.iterdir()):
+            return False
+        storage.delete(key)
+        return not folder.exists()
+    except OSError as exc:
+        log.warning("a deleted job's files can't be removed now", extra={"key": key, "detail": str(exc)})
+        return False
+
+
+def finish_removals(database: Database, storage: Storage, *, grace_s: float) -> int:
+    """Remove what deletions left behind: cut off, in somebody's hands, or written by a worker that did not know yet.
+
+    Returns:
+        The number of files and folders that are gone for good.
+    """
+    with database.reading() as session:
+        due = select(Removal.key).where(Removal.created_at <= now() - grace_s).order_by(Removal.key).limit(_AT_ONCE)
+        keys = list(session.scalars(due))
+    gone = remove_files(storage, keys)
+    if gone:
+        with database.writing() as session:
+            session.execute(delete(Removal).where(Removal.key.in_(gone)))
+    return len(gone)

@@ -1,0 +1,1 @@
+"""The database: connections, tables, their revisions, and lists in pages."""

@@ -1,0 +1,199 @@
+"""One door to SQLite and PostgreSQL: engines, read and write transactions, and the database's own clock.
+
+Times are stored as seconds since 1970 (UTC, float) and always come from the database, so that no machine's wrong clock
+can end a lease early or keep one alive.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, Engine, Float, Update, create_engine, event, select, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.functions import FunctionElement
+
+from trainyard.errors import DatabaseFull, DatabaseUnavailable
+
+MIN_SQLITE = (3, 51, 3)  # older ones can corrupt a WAL database that several processes write
+BUSY_TIMEOUT_MS = 10_000
+FROZEN_S = 30.0  # a client that holds a transaction open for so long without a word is frozen or gone
+_WRITE = "trainyard_write"
+
+
+class now(FunctionElement[float]):  # noqa: N801 - reads as the SQL function that it is
+    """The database's clock at this very moment, in seconds since 1970."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(element: now, compiler: Any, **kw: Any) -> str:
+    return "unixepoch('subsec')"
+
+
+@compiles(now, "postgresql")
+def _now_postgresql(element: now, compiler: Any, **kw: Any) -> str:
+    return "EXTRACT(EPOCH FROM clock_timestamp())::double precision"
+
+
+def read_clock(session: Session) -> float:
+    """What `now` is."""
+    return float(session.scalar(select(now())) or 0.0)
+
+
+class Database:
+    """An engine and its two kinds of transactions. Safe to share between threads, not across a fork."""
+
+    def __init__(self, url: str, *, frozen_s: float = FROZEN_S) -> None:
+        """Open a database.
+
+        Args:
+            url: SQLAlchemy's.
+            frozen_s: PostgreSQL ends a transaction whose client is silent for so long: a process that freezes within
+                one would hold its rows, and with them every claim, until it wakes.
+        """
+        self.engine = _build_engine(url, frozen_s)
+        self._writer = threading.Lock() if self.engine.dialect.name == "sqlite" else None
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A transaction that only reads; never blocks a writer on SQLite.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+        with _translated_errors(), Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A transaction that is committed at the block's end and rolled back if anything is raised.
+
+        On SQLite it takes the write lock at its start (BEGIN IMMEDIATE): a read that turns into a write would fail at
+        once, whatever the time-out. Do no file or network work inside.
+
+        Raises:
+            DatabaseUnavailable: the database did not answer, or stayed locked, for ten seconds. What was written may,
+                very seldom, be there all the same: PostgreSQL fell silent in the middle of its commit.
+        """
+        with (
+            _translated_errors(),
+            self._write_turn(),
+            self.engine.connect().execution_options(**{_WRITE: True}) as connection,
+            Session(connection, expire_on_commit=False) as session,
+        ):
+            session.connection()  # begins; else the first statement would, and the lock be free until then
+            yield session
+            session.commit()
+
+    @contextmanager
+    def _write_turn(self) -> Iterator[None]:
+        """SQLite has one writer at a time, and who finds it locked sleeps up to a tenth of a second before the next
+        look, while others slip in. So the threads of this process wait for each other here.
+        """
+        if self._writer is None:
+            yield
+            return
+        if not self._writer.acquire(timeout=BUSY_TIMEOUT_MS / 1000):
+            raise DatabaseUnavailable
+        try:
+            yield
+        finally:
+            self._writer.release()
+
+    def ping(self) -> None:
+        """Ask the database for an answer.
+
+        Raises:
+            DatabaseUnavailable: there is none.
+        """
+        with self.reading() as session:
+            session.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Close all connections that nobody uses."""
+        self.engine.dispose()
+
+
+def update_rows(session: Session, statement: Update) -> int:
+    """Run an UPDATE that returns nothing; the number of rows that it matched."""
+    result = session.execute(statement)
+    assert isinstance(result, CursorResult)
+    return result.rowcount
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError) as exc:
+        raise (DatabaseFull if _is_full(exc) else DatabaseUnavailable)() from exc
+    except DBAPIError as exc:
+        if exc.connection_invalidated:
+            raise DatabaseUnavailable from exc
+        raise
+
+
+def _is_full(exc: DBAPIError) -> bool:
+    """Whether there is no room left: SQLITE_FULL; PostgreSQL's `disk_full` and `out of disk space`."""
+    return getattr(exc.orig, "sqlstate", None) == "53100" or "database or disk is full" in str(exc.orig)
+
+
+def _build_engine(url: str, frozen_s: float) -> Engine:
+    if make_url(url).get_backend_name() != "sqlite":
+        engine = create_engine(
+            url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args={"connect_timeout": 5}
+        )
+        from trainyard.database import postgresql
+
+        event.listen(engine, "do_connect", postgresql.connect)
+        event.listen(engine, "connect", partial(_prepare_postgresql, frozen_s))
+        return engine
+    driver = _sqlite_driver()
+    if driver.sqlite_version_info < MIN_SQLITE:
+        raise RuntimeError(
+            f"SQLite {driver.sqlite_version} can corrupt a database that several processes write; "
+            f"{'.'.join(map(str, MIN_SQLITE))} or newer is needed: `pip install pysqlite3`"
+        )
+    engine = create_engine(url, module=driver, pool_size=10, max_overflow=20)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _sqlite_driver() -> Any:
+    if sys.platform == "linux":
+        from pysqlite3 import dbapi2
+
+        return dbapi2
+    import sqlite3
+
+    return sqlite3
+
+
+def _prepare_postgresql(frozen_s: float, connection: Any, _record: object) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {round(frozen_s * 1000)}")
+    connection.commit()
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions by itself: `_begin_sqlite` does
+    cursor = connection.cursor()
+    for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

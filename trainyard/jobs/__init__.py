@@ -1,0 +1,1 @@
+"""Jobs: their states, events, metrics and logs."""

@@ -1,0 +1,97 @@
+"""A job's log of events: state changes, wishes, checkpoints, warnings. Numbered without gaps, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.orm import Session
+
+from trainyard.database.connection import now
+from trainyard.database.tables import Job, JobEvent
+from trainyard.logs import request_id
+from trainyard.states import Desired, JobState, shown_state
+
+
+class EventType(StrEnum):
+    """What an event tells of."""
+
+    STATE = "state"  #: the shown state changed
+    PHASE = "phase"  #: a running job does something else than train: it prepares its dataset, say
+    STARTED = "started"  #: a trainer is about to make its first step
+    CHECKPOINT = "checkpoint"  #: a checkpoint was committed
+    WARNING = "warning"  #: something to know; the job goes on
+
+
+class StateChange(NamedTuple):
+    """What an event of the type `state` tells."""
+
+    seq: int
+    state: str  #: the shown one
+    at: float
+    reason: str | None
+
+
+_STATE_CHANGES = (
+    select(JobEvent.job_id, JobEvent.seq, JobEvent.state, JobEvent.at, JobEvent.reason)
+    .where(JobEvent.job_id.in_(bindparam("job_ids", expanding=True)), JobEvent.type == EventType.STATE.value)
+    .order_by(JobEvent.job_id, JobEvent.seq)
+)
+
+
+def append_event(
+    session: Session,
+    job_id: str,
+    event_type: EventType,
+    *,
+    reason: str | None = None,
+    worker_id: str | None = None,
+    data: dict[str, Any] | None = None,
+) -> int:
+    """Write the next event of a job, in the transaction of the change that it tells of.
+
+    Returns:
+        Its number, from 1.
+    """
+    number = (
+        update(Job)
+        .where(Job.id == job_id)
+        .values(event_seq=Job.event_seq + 1)
+        .returning(Job.event_seq, Job.state, Job.desired, Job.lease_epoch)
+        .execution_options(synchronize_session=False)
+    )
+    seq, state, desired, lease_epoch = session.execute(number).one()
+    session.add(
+        JobEvent(
+            job_id=job_id,
+            seq=seq,
+            at=now(),
+            type=event_type.value,
+            state=shown_state(JobState(state), Desired(desired)).value,
+            reason=reason,
+            lease_epoch=lease_epoch,
+            worker_id=worker_id,
+            request_id=request_id.get(),
+            data=data or {},
+        )
+    )
+    session.flush()
+    return int(seq)
+
+
+def list_state_changes(session: Session, job_ids: Iterable[str]) -> dict[str, list[StateChange]]:
+    """The state changes of several jobs, oldest first."""
+    changes: dict[str, list[StateChange]] = {job_id: [] for job_id in job_ids}
+    for job_id, seq, state, at, reason in session.connection().execute(_STATE_CHANGES, {"job_ids": list(changes)}):
+        changes[job_id].append(StateChange(seq, state, at, reason))
+    return changes
+
+
+def has_event(session: Session, job_id: str, event_type: EventType, reason: str) -> bool:
+    """Whether a job's log has such an event."""
+    query = select(JobEvent.seq).where(
+        JobEvent.job_id == job_id, JobEvent.type == event_type.value, JobEvent.reason == reason
+    )
+    return session.scalar(query.limit(1)) is not None

@@ -1,0 +1,319 @@
+"""Jobs as their owner sees them: submit, look, list, cancel, pause, resume; and `move`, which alone writes a state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, bindparam, func, select, update
+from sqlalchemy.orm import Session, aliased, joinedload
+
+from trainyard.database.connection import now, update_rows
+from trainyard.database.ids import has_form, new_id
+from trainyard.database.pages import Page, newest_first, read_cursor
+from trainyard.database.tables import Dataset, Job, JobLabel, JobRow, Outbox
+from trainyard.errors import IllegalTransition, InvalidRequest, JobNotFound
+from trainyard.jobs.events import EventType, append_event, has_event
+from trainyard.jobs.metadata_index import digest_of, label_rows
+from trainyard.states import MOVES, Desired, JobState, ShownState, stored_states
+
+RESUMED = "resumed"  # the reason of the move that a resume makes
+
+_ROWS = select(*(column.label("labels") if column.name == "metadata" else column for column in Job.__table__.c))
+_SOME_ROWS = _ROWS.where(Job.id.in_(bindparam("job_ids", expanding=True)), Job.owner == bindparam("owner"))
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A request to train, checked and complete."""
+
+    recipe: str
+    config: dict[str, Any]  #: a complete TrainConfig
+    seed: int
+    max_failures: int
+    name: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    priority: int = 0
+    max_runtime_s: float | None = None
+    init_from: str | None = None  #: a checkpoint that the caller has locked
+    parent_id: str | None = None  #: of a retry: the job that it repeats
+    resume_from: str | None = None  #: of a retry: a checkpoint that the caller has locked
+    dataset_digest: str | None = None  #: of a retry: of the pack that the checkpoint was trained on
+    best: dict[str, Any] | None = None  #: of a retry: the best epoch up to that checkpoint
+
+
+def submit(session: Session, owner: str, dataset: Dataset, new: NewJob) -> Job:
+    """Queue a job. Job, event and the bell to ring are one transaction: once it is committed the job will run.
+
+    Raises:
+        InvalidRequest: the name or the metadata holds what can't be stored.
+    """
+    _check_texts("name", new.name or "")
+    _check_texts("metadata", *new.metadata, *new.metadata.values())
+    job = Job(
+        id=new_id("job"),
+        owner=owner,
+        name=new.name,
+        dataset_id=dataset.id,
+        dataset_digest=new.dataset_digest,
+        recipe=new.recipe,
+        config=new.config,
+        seed=new.seed,
+        labels=dict(new.metadata),
+        priority=new.priority,
+        max_runtime_s=new.max_runtime_s,
+        init_from=new.init_from,
+        parent_id=new.parent_id,
+        resume_from=new.resume_from,
+        best=new.best,
+        max_failures=new.max_failures,
+        not_before=0.0,
+        created_at=now(),
+        queued_at=now(),
+    )
+    session.add(job)
+    session.flush()
+    session.add_all(label_rows(job, new.metadata))
+    append_event(session, job.id, EventType.STATE, reason="submitted")
+    ring(session, job.id)
+    return get_job(session, owner, job.id)
+
+
+def _check_texts(param: str, *texts: str) -> None:
+    """Refuse what PostgreSQL (a NUL) or both drivers (a lone surrogate) can't store."""
+    for text in texts:
+        if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text):
+            raise InvalidRequest(f"{param} holds {text[:100]!r}: a NUL or half a character is not text", param=param)
+
+
+def get_job(session: Session, owner: str, job_id: str) -> Job:
+    """One job, with its dataset.
+
+    Raises:
+        JobNotFound: there is none of this id, or it is another owner's.
+    """
+    query = select(Job).where(Job.id == job_id, Job.owner == owner).options(joinedload(Job.dataset))
+    job = None
+    if has_form(job_id, "job"):
+        job = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+    if job is None:
+        raise no_such_job(job_id)
+    return job
+
+
+def read_job(session: Session, owner: str, job_id: str) -> JobRow:
+    """One job, to be shown: its columns alone, at a quarter of what `get_job` costs.
+
+    Raises:
+        JobNotFound: see `get_job`.
+    """
+    rows = read_jobs(session, owner, [job_id])
+    if not rows:
+        raise no_such_job(job_id)
+    return rows[0]
+
+
+def read_jobs(session: Session, owner: str, job_ids: Iterable[str]) -> list[JobRow]:
+    """Several jobs, to be shown; those that are not there are left out."""
+    given = {"job_ids": [job_id for job_id in job_ids if has_form(job_id, "job")], "owner": owner}
+    return list(session.connection().execute(_SOME_ROWS, given))
+
+
+def no_such_job(job_id: str) -> JobNotFound:
+    """What is raised where a job is not there."""
+    return JobNotFound(f"there is no job {job_id!r}: `GET /jobs` lists yours", param="job_id")
+
+
+def list_jobs(
+    session: Session,
+    owner: str,
+    *,
+    limit: int,
+    after: str | None = None,
+    state: ShownState | None = None,
+    dataset_id: str | None = None,
+    metadata: dict[str, str] | None = None,
+) -> Page[JobRow]:
+    """A page of the owner's jobs, newest first, those that match every filter given.
+
+    One filter costs by the length of the page alone; a second one looks through the jobs that match the first.
+
+    Raises:
+        InvalidRequest: no job can match, as a filter holds what can't be stored; or `after` names no job.
+    """
+    query, place = _ROWS.where(Job.owner == owner), (Job.created_at, Job.id)
+    for number, (key, value) in enumerate((metadata or {}).items()):
+        _check_texts("metadata", key, value)
+        label = aliased(JobLabel)
+        has_pair = (label.owner == owner) & (label.digest == digest_of(key, value))
+        if number == 0:  # its index has the order of the list
+            query, place = query.join(label, label.job_id == Job.id).where(has_pair), (label.created_at, label.job_id)
+        else:
+            query = query.where(select(label.job_id).where(has_pair, label.job_id == Job.id).exists())
+    if state is not None:
+        stored, desired = stored_states(state)
+        query = query.where(Job.state == stored.value)
+        if desired is not None:
+            query = query.where(Job.desired == desired.value)
+    if dataset_id is not None:
+        query = query.where(Job.dataset_id == dataset_id)
+    own = select(Job.created_at, Job.id).where(Job.owner == owner)
+    last = None if after is None else read_cursor(session, own, Job.id, after)
+    rows = session.connection().execute(newest_first(query, place, last, limit)).all()
+    return Page(items=list(rows[:limit]), has_more=len(rows) > limit)
+
+
+def cancel(session: Session, owner: str, job_id: str) -> Job:
+    """Ask for the end of a job: at once if no worker has it, else at its next step. Repeating it is harmless.
+
+    Raises:
+        JobNotFound: see `get_job`.
+        IllegalTransition: the job ended in another way before.
+    """
+
+    def act(job: Job) -> bool:
+        state = JobState(job.state)
+        if state is JobState.CANCELLED:
+            return True
+        if state.is_final:
+            raise IllegalTransition(f"job {job_id} is {job.state} already: a final state never changes")
+        if state is JobState.RUNNING:
+            return _ask_running_job(session, job, Desired.CANCEL)
+        return move(session, job.id, state, JobState.CANCELLED, reason="cancelled", values={"desired": "cancel"})
+
+    return _win(session, owner, job_id, act)
+
+
+def pause(session: Session, owner: str, job_id: str) -> Job:
+    """Ask a job to wait for a resume: at once if no worker has it, else at its next step. Repeating it is harmless.
+
+    Raises:
+        JobNotFound: see `get_job`.
+        IllegalTransition: the job has ended or is told to.
+    """
+
+    def act(job: Job) -> bool:
+        shown = job.shown_state
+        if shown in {ShownState.PAUSED, ShownState.PAUSING}:
+            return True
+        if shown is ShownState.RUNNING:
+            return _ask_running_job(session, job, Desired.PAUSE)
+        if shown is not ShownState.QUEUED:
+            raise IllegalTransition(f"job {job_id} is {shown}: only a queued or running job can be paused")
+        return move(session, job.id, JobState.QUEUED, JobState.PAUSED, reason="paused", values={"desired": "pause"})
+
+    return _win(session, owner, job_id, act)
+
+
+def _win(session: Session, owner: str, job_id: str, act: Callable[[Job], bool]) -> Job:
+    """Act on a job that a worker may claim or release between our look and our write: look again if it did.
+
+    Args:
+        session: a writing one.
+        owner: whose.
+        job_id: which job.
+        act: writes, given what was just seen; False: the job was another by then, and nothing was written.
+
+    Returns:
+        The job after it.
+    """
+    job = get_job(session, owner, job_id)
+    for _ in range(3):
+        done = act(job)
+        job = get_job(session, owner, job_id)
+        if done:
+            return job
+    raise IllegalTransition(f"job {job_id} changes too fast right now ({job.shown_state}): try again")
+
+
+def resume(session: Session, owner: str, job_id: str) -> Job:
+    """Put a paused job back into the queue; it goes on from its newest checkpoint. Repeating it is harmless.
+
+    Raises:
+        JobNotFound: see `get_job`.
+        IllegalTransition: the job is not paused, and not because it was resumed before.
+    """
+    job = get_job(session, owner, job_id)
+    if job.state == JobState.PAUSED.value:
+        move(session, job.id, JobState.PAUSED, JobState.QUEUED, reason=RESUMED, values={"not_before": 0.0})
+        job = get_job(session, owner, job_id)
+    goes_on = job.shown_state in {ShownState.QUEUED, ShownState.RUNNING}
+    if goes_on and has_event(session, job.id, EventType.STATE, RESUMED):
+        return job
+    hint = (
+        ": wait until it is paused" if job.shown_state is ShownState.PAUSING else ": only a paused job can be resumed"
+    )
+    raise IllegalTransition(f"job {job_id} is {job.shown_state}{hint}")
+
+
+def _ask_running_job(session: Session, job: Job, wish: Desired) -> bool:
+    """Write what a running job should do; its worker reads it within a tick. False: it changed just now."""
+    if job.desired == wish.value:
+        return True
+    running = update(Job).where(Job.id == job.id, Job.state == JobState.RUNNING.value, Job.desired == job.desired)
+    if update_rows(session, running.values(desired=wish.value)) != 1:
+        return False
+    append_event(session, job.id, EventType.STATE, reason="requested")
+    return True
+
+
+def move(
+    session: Session,
+    job_id: str,
+    origin: JobState,
+    target: JobState,
+    *,
+    reason: str,
+    guards: tuple[ColumnElement[bool], ...] = (),
+    values: dict[str, Any] | None = None,
+    worker_id: str | None = None,
+) -> bool:
+    """Write a job's state: one compare-and-set, with its event (and bell) in the same transaction.
+
+    Args:
+        session: a writing one.
+        job_id: which job.
+        origin: the state that it must be in.
+        target: the state that it gets.
+        reason: machine-readable, for `state_reason` and the event.
+        guards: more conditions that must hold, such as the fencing token.
+        values: more columns to write.
+        worker_id: who moves it, where a worker does.
+
+    Returns:
+        Whether it was moved; False: the job was in another state, or a guard did not hold, and nothing was written.
+
+    Raises:
+        AssertionError: no such move exists: a mistake of ours.
+    """
+    assert target in MOVES[origin], f"no move from {origin} to {target}"
+    columns = _columns_of_move(origin, target) | {"state_reason": reason} | (values or {})
+    statement = update(Job).where(Job.id == job_id, Job.state == origin.value, *guards).values(columns)
+    if update_rows(session, statement.execution_options(synchronize_session=False)) != 1:
+        return False
+    append_event(session, job_id, EventType.STATE, reason=reason, worker_id=worker_id)
+    if target is JobState.QUEUED:
+        ring(session, job_id)
+    return True
+
+
+def _columns_of_move(origin: JobState, target: JobState) -> dict[str, Any]:
+    columns: dict[str, Any] = {"state": target.value}
+    if target is JobState.RUNNING:
+        columns |= {"started_at": func.coalesce(Job.started_at, now())}
+    if origin is JobState.RUNNING:
+        columns |= {"lease_owner": None, "lease_expires_at": None}
+    if target is JobState.QUEUED:
+        columns |= {"desired": Desired.RUN.value}
+        if origin is JobState.PAUSED:  # a job that its worker gives back, or whose lease ran out, keeps its place
+            columns |= {"queued_at": now()}
+    if target.is_final:
+        columns |= {"finished_at": now()}
+    return columns
+
+
+def ring(session: Session, job_id: str) -> None:
+    """Leave word in the outbox that the queue must be rung for a job."""
+    session.add(Outbox(job_id=job_id, created_at=now()))
+    session.flush()

@@ -1,0 +1,22 @@
+"""A job's metadata, pair by pair, as the list of jobs is filtered by it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from trainyard.database.tables import Job, JobLabel
+
+
+def digest_of(key: str, value: str) -> str:
+    """What stands for a pair in the index: of one length, whatever the texts are."""
+    return hashlib.sha256(json.dumps([key, value]).encode()).hexdigest()
+
+
+def label_rows(job: Job, metadata: Mapping[str, str]) -> list[JobLabel]:
+    """The rows by which a job is found; `job.created_at` is known."""
+    return [
+        JobLabel(job_id=job.id, digest=digest_of(key, value), owner=job.owner, created_at=job.created_at)
+        for key, value in metadata.items()
+    ]

@@ -1,0 +1,95 @@
+"""The series of a job as its trainer reported them: points by step and by epoch."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Select, func, literal, select
+from sqlalchemy.orm import Session
+
+from trainyard.database.tables import JobMetric
+
+Points = list[dict[str, Any]]
+
+#: What marks a series' best points: a thinned one keeps the lowest or highest of each.
+_BEST = {"interval": (("train_loss", min),), "epoch": (("train_loss", min), ("val_loss", min), ("val_top1", max))}
+MIN_POINTS = 10
+
+
+@dataclass(frozen=True)
+class Series:
+    """Both series of a job, in the order of their steps; a point has `step`, `epoch` and its values."""
+
+    by_step: Points
+    by_epoch: Points
+
+
+def read_series(session: Session, job_id: str) -> Series:
+    """All points of a job."""
+    query = select(JobMetric.kind, JobMetric.step, JobMetric.epoch, JobMetric.data).where(JobMetric.job_id == job_id)
+    points: dict[str, Points] = {"interval": [], "epoch": []}
+    for kind, step, epoch, data in session.execute(query.order_by(JobMetric.step)):
+        points[kind].append({"step": step, "epoch": epoch} | data)
+    return Series(by_step=points["interval"], by_epoch=points["epoch"])
+
+
+def read_version(session: Session, job_id: str) -> tuple[tuple[Any, ...], ...]:
+    """What is another whenever a point was added or replaced; far cheaper than the points.
+
+    A point is only ever replaced under a later lease, so that the number of points of some lease changes.
+    """
+    query = select(JobMetric.lease_epoch, JobMetric.kind, func.count()).where(JobMetric.job_id == job_id)
+    groups = query.group_by(JobMetric.lease_epoch, JobMetric.kind).order_by(JobMetric.lease_epoch, JobMetric.kind)
+    return tuple(tuple(row) for row in session.execute(groups))
+
+
+def read_thinned(session: Session, job_id: str, kind: str, *, since: int, max_points: int) -> tuple[Points, bool]:
+    """At most so many points of a series, however long it is; to choose them costs by their number alone.
+
+    They lie evenly over the steps. The first, the last, and the best ones (lowest losses, highest `val_top1`) are
+    always among them.
+
+    Args:
+        session: any.
+        job_id: whose.
+        kind: `interval` or `epoch`.
+        since: the first step that is wanted.
+        max_points: at least `MIN_POINTS`.
+
+    Returns:
+        The points in the order of their steps, and whether there are more.
+    """
+    assert max_points >= MIN_POINTS
+    series = (JobMetric.job_id == job_id, JobMetric.kind == kind)
+    wanted = (*series, JobMetric.step >= since)
+    query = select(JobMetric.step, JobMetric.epoch, JobMetric.data).where(*wanted).order_by(JobMetric.step)
+    beyond = select(JobMetric.step).where(*wanted).order_by(JobMetric.step).offset(max_points).limit(1)
+    is_long = session.scalar(beyond) is not None
+    if is_long:
+        first, last = (session.scalar(select(end(JobMetric.step)).where(*wanted)) or 0 for end in (func.min, func.max))
+        kept = {last} | {_find_best(session, wanted, name, best is max) for name, best in _BEST[kind]} - {None}
+        kept |= set(session.scalars(_evenly(series, first, last, max_points - len(kept))))
+        query = query.where(JobMetric.step.in_(kept))
+    return [{"step": step, "epoch": epoch} | data for step, epoch, data in session.execute(query)], is_long
+
+
+def _evenly(series: tuple[ColumnElement[bool], ...], first: int, last: int, count: int) -> Select[int]:
+    """The points at or after each of so many steps that lie evenly from the first to the last: a search each."""
+    places = select(literal(0).label("number")).cte("places", recursive=True)
+    places = places.union_all(select(places.c.number + 1).where(places.c.number < count - 1))
+    place = first + places.c.number * literal(last - first, BigInteger) // count
+    # with a second bound on the step SQLite might take that one to begin its search at
+    nearest = select(func.min(JobMetric.step)).where(*series, JobMetric.step >= place).correlate(places)
+    return select(nearest.scalar_subquery()).select_from(places)
+
+
+def _find_best(session: Session, wanted: tuple[ColumnElement[bool], ...], name: str, highest: bool) -> int | None:
+    value: ColumnElement[Any] = JobMetric.data[name].as_float()
+    if name == "train_loss":  # a series by step is long: this one is found by an index
+        value = JobMetric.train_loss.expression
+    query = select(JobMetric.step).where(*wanted, value >= -sys.float_info.max)
+    # of several with the highest accuracy the one with the lowest loss: that is the job's best epoch
+    order = [value.desc(), JobMetric.data["val_loss"].as_float().nulls_last()] if highest else [value]
+    return session.scalar(query.order_by(*order, JobMetric.step).limit(1))

@@ -1,0 +1,130 @@
+"""The command line: `trainyard up`, and each process alone for a yard of many machines."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from trainyard import __version__, logs
+from trainyard.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+
+@app.command()
+def up(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; any but loopback needs a key.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any free one.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder for everything that is kept.")] = None,
+    slots: Annotated[int | None, typer.Option(help="Jobs trained at once.")] = None,
+) -> None:
+    """Run a whole yard on this machine: queue server, worker and API. Ctrl-C stops it; running jobs go on next time."""
+    from trainyard.launch.yard import Yard, YardError, describe
+
+    settings = _read_settings(host=host, port=port, data_dir=data_dir, slots=slots)
+    _check_exposure(settings)
+    try:
+        with Yard(settings) as yard:
+            print(describe(yard), flush=True)
+            yard.run()
+    except YardError as exc:
+        _refuse(str(exc))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command()
+def demo(
+    dataset: Annotated[str, typer.Option(help="A built-in dataset.")] = "digits",
+    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+) -> None:
+    """Start a yard in a temporary folder, train on real images through the API, predict, and stop."""
+    from trainyard.launch.demo import run_demo
+
+    sys.exit(run_demo(dataset, epochs))
+
+
+@app.command()
+def api() -> None:
+    """Run the API alone (settings from the environment)."""
+    os.execv(sys.executable, [sys.executable, "-m", "api"])
+
+
+@app.command()
+def worker() -> None:
+    """Run a worker alone (settings from the environment)."""
+    os.execv(sys.executable, [sys.executable, "-m", "worker"])
+
+
+@app.command()
+def reconcile() -> None:
+    """Run the reconciler alone: the relay, the reaper and the removal of pruned files."""
+    from trainyard.artifacts.storage import LocalStorage
+    from trainyard.database.connection import Database
+    from trainyard.scheduling.queue import CeleryBell
+    from trainyard.upkeep.reconciler import Reconciler
+
+    settings = _read_settings()
+    if settings.redis_url is None:
+        _refuse("TRAINYARD_REDIS_URL is not set: the reconciler needs a queue to ring")
+    assert settings.redis_url is not None
+    logs.configure(settings.log_level)
+    bell = CeleryBell(settings.redis_url.get_secret_value())
+    Reconciler(settings, Database(settings.sqlalchemy_url), bell, LocalStorage(settings.data_dir)).run()
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database's tables to this version; harmless when they are."""
+    from trainyard.database.connection import Database
+    from trainyard.database.schema import migrate as migrate_tables
+    from trainyard.database.schema import newest_revision
+    from trainyard.errors import DatabaseUnavailable
+
+    settings = _read_settings()
+    if settings.database_url is None:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        migrate_tables(Database(settings.sqlalchemy_url))
+    except DatabaseUnavailable as exc:
+        _refuse(f"the database does not answer: {exc.__cause__}")
+    print(f"tables are at revision {newest_revision()}")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def main() -> None:
+    """Entry of the `trainyard` command."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    app()
+
+
+def _read_settings(**given: Any) -> Settings:
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as exc:
+        problems = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors())
+        _refuse(f"settings: {problems}")
+        raise AssertionError from exc
+
+
+def _check_exposure(settings: Settings) -> None:
+    try:
+        settings.check_exposure()
+    except ValueError as exc:
+        _refuse(str(exc))
+
+
+def _refuse(message: str) -> None:
+    print(f"trainyard: {message}", file=sys.stderr)
+    sys.exit(2)

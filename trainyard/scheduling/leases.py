@@ -1,0 +1,277 @@
+"""Leases: a worker's time-limited right to write for a job's attempt.
+
+A claim raises the job's fencing token (`lease_epoch`); every later write of the worker names that token, and one that
+comes with an older token, or after the lease was taken away, changes nothing and raises `LeaseLost`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.orm import Session, joinedload
+
+from trainyard.database.connection import now, read_clock, update_rows
+from trainyard.database.tables import CLAIMS, Counter, Job
+from trainyard.errors import LeaseLost
+from trainyard.jobs.events import EventType, append_event
+from trainyard.jobs.failures import DISK_FULL_WAIT_S, FAILURES, MAX_BACKOFF_S, backoff_s, get_failure
+from trainyard.jobs.jobs import move
+from trainyard.scheduling.claim_order import in_turn
+from trainyard.states import Desired, JobState
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who may write for which attempt."""
+
+    job_id: str
+    lease_epoch: int
+    worker_id: str
+
+    @property
+    def guards(self) -> tuple[ColumnElement[bool], ...]:
+        """The conditions under which a write for this attempt is accepted."""
+        return (
+            Job.id == self.job_id,
+            Job.lease_epoch == self.lease_epoch,
+            Job.lease_owner == self.worker_id,
+            Job.state == JobState.RUNNING.value,
+        )
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended, as its worker saw it."""
+
+    succeeded: bool = False
+    stopped: str | None = None  #: `cancel`, `pause` or `drain`: it stopped because it was told to
+    failure: str | None = None  #: a code of `failures.FAILURES`
+    message: str | None = None  #: what happened, for `error.message`
+    test: dict[str, Any] | None = None
+    weights_sha256: str | None = None
+
+
+def claim(
+    session: Session, worker_id: str, ttl_s: float, *, slot: int = 0, max_running_per_owner: int | None = None
+) -> tuple[Job, Lease] | None:
+    """Take the job whose turn it is (see `waiting`); None if there is none.
+
+    Claims are numbered, and the number's row stays locked to the commit: one claim at a time, so each sees what the one
+    before took, and no two give an owner more than the limit. A row that somebody else holds is left for later.
+    """
+    number = update(Counter).where(Counter.name == CLAIMS).values(value=Counter.value + 1).returning(Counter.value)
+    claim_number = session.execute(number.execution_options(synchronize_session=False)).scalar_one()
+    lease_columns = {
+        "lease_epoch": Job.lease_epoch + 1,
+        "attempt": Job.attempt + 1,
+        "claim_number": claim_number,
+        "lease_owner": worker_id,
+        "slot": slot,
+        "lease_expires_at": now() + ttl_s,
+        "heartbeat_at": now(),
+    }
+    for turn in in_turn(session, read_clock(session), max_running_per_owner):
+        free = select(Job.id).where(Job.id == turn.job_id, Job.desired == Desired.RUN.value)
+        if session.scalar(free.with_for_update(skip_locked=True)) is None:
+            continue
+        origin, target = JobState.QUEUED, JobState.RUNNING
+        if move(session, turn.job_id, origin, target, reason="claimed", values=lease_columns, worker_id=worker_id):
+            job = session.scalars(select(Job).where(Job.id == turn.job_id).options(joinedload(Job.dataset))).one()
+            return job, Lease(job.id, job.lease_epoch, worker_id)
+    return None
+
+
+def heartbeat(session: Session, lease: Lease, ttl_s: float, **columns: Any) -> Desired:
+    """Extend a lease, write what is new (progress), and read what the owner wants.
+
+    Raises:
+        LeaseLost: the lease is over.
+    """
+    values = {"heartbeat_at": now(), "lease_expires_at": now() + ttl_s} | columns
+    return Desired(write_fenced(session, lease, values))
+
+
+def write_fenced(session: Session, lease: Lease, values: dict[str, Any]) -> str:
+    """Write columns of the job if the lease still holds.
+
+    Returns:
+        The job's `desired`.
+
+    Raises:
+        LeaseLost: it does not; nothing was written.
+    """
+    statement = update(Job).where(*lease.guards).values(values).returning(Job.desired)
+    desired = session.scalar(statement.execution_options(synchronize_session=False))
+    if desired is None:
+        raise LeaseLost(f"{lease.job_id}: the lease {lease.lease_epoch} of {lease.worker_id} is over")
+    return desired
+
+
+def report_event(
+    session: Session,
+    lease: Lease,
+    event_type: EventType,
+    *,
+    reason: str | None = None,
+    data: dict[str, Any] | None = None,
+) -> None:
+    """Write an event of the attempt.
+
+    Raises:
+        LeaseLost: the lease is over.
+    """
+    write_fenced(session, lease, {"heartbeat_at": now()})
+    append_event(session, lease.job_id, event_type, reason=reason, worker_id=lease.worker_id, data=data)
+
+
+def end_attempt(session: Session, lease: Lease, ending: Ending, *, first_backoff_s: float) -> JobState:
+    """Give a job back: what becomes of it follows from how the attempt ended and what its owner wants.
+
+    Returns:
+        The job's new state.
+
+    Raises:
+        LeaseLost: the lease is over.
+    """
+    locked = select(Job).where(*lease.guards).with_for_update().execution_options(populate_existing=True)
+    job = session.scalars(locked).one_or_none()
+    if job is None:
+        raise LeaseLost(f"{lease.job_id}: the lease {lease.lease_epoch} of {lease.worker_id} is over")
+    return _release(session, job, ending, lease.guards, first_backoff_s, worker_id=lease.worker_id)
+
+
+def reap(session: Session, moment: float, *, first_backoff_s: float) -> list[str]:
+    """Take back every job whose lease ran out before a moment.
+
+    Args:
+        session: a writing one.
+        moment: by the database's clock, when the reaper looked whether it was late itself: a process that is frozen
+            after that look takes no lease that was alive then.
+        first_backoff_s: wait before the first retry.
+
+    Returns:
+        The ids of the jobs taken back.
+    """
+    expired = (
+        select(Job)
+        .where(Job.state == JobState.RUNNING.value, Job.lease_expires_at < moment)
+        .with_for_update(skip_locked=True)
+    )
+    reaped = []
+    for job in session.scalars(expired).all():
+        guards = (Job.lease_epoch == job.lease_epoch, Job.lease_expires_at < moment)
+        _release(session, job, Ending(failure="lease_lost"), guards, first_backoff_s, worker_id=job.lease_owner)
+        reaped.append(job.id)
+    return reaped
+
+
+def grant_grace(session: Session, until: float, *, seen_since: float) -> int:
+    """Let leases live on: for a reaper that slept itself.
+
+    Args:
+        session: a writing one.
+        until: the moment to which they live at least.
+        seen_since: only leases with a heartbeat after this moment; a worker that was silent before is none that slept
+            with the reaper, and would else live as long as the reaper is late.
+
+    Returns:
+        The number of leases that were extended.
+    """
+    statement = (
+        update(Job)
+        .where(Job.state == JobState.RUNNING.value, Job.lease_expires_at < until, Job.heartbeat_at > seen_since)
+        .values(lease_expires_at=until)
+    )
+    return update_rows(session, statement.execution_options(synchronize_session=False))
+
+
+def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
+    """Bring back what lies too far in the future because the database's clock was set back.
+
+    Without, a dead worker's lease would live, a job wait for its next try, and one that was queued before stand behind
+    all that come after, until the clock is where it was. Places in the queue move together, so that those jobs keep
+    their order, a job that runs and may come back among them.
+
+    Args:
+        session: a writing one.
+        moment: by the database's clock.
+        ttl_s: how long the leases of the future live on; a clock that was set back by less is left to itself.
+
+    Returns:
+        The number of leases, waits and places that were brought back.
+    """
+    held = (
+        update(Job)
+        .where(Job.state == JobState.RUNNING.value, Job.heartbeat_at > moment + ttl_s)
+        .values(heartbeat_at=moment, lease_expires_at=moment + ttl_s)
+    )
+    waiting = (
+        update(Job)
+        .where(Job.state == JobState.QUEUED.value, Job.not_before > moment + max(MAX_BACKOFF_S, DISK_FULL_WAIT_S))
+        .values(not_before=moment)
+    )
+    brought_back = sum(
+        update_rows(session, statement.execution_options(synchronize_session=False)) for statement in (held, waiting)
+    )
+    return brought_back + _bring_places_back(session, moment, ttl_s)
+
+
+def _bring_places_back(session: Session, moment: float, ttl_s: float) -> int:
+    """As `follow_clock_back`: the newest place becomes the moment, and the others keep their distance to it."""
+    keeps_place = Job.state.in_((JobState.QUEUED.value, JobState.RUNNING.value))
+    ahead = (keeps_place, Job.queued_at > moment + ttl_s)
+    newest = session.scalar(select(func.max(Job.queued_at)).where(*ahead))
+    if newest is None:
+        return 0
+    places = update(Job).where(*ahead).values(queued_at=Job.queued_at - (newest - moment))
+    return update_rows(session, places.execution_options(synchronize_session=False))
+
+
+def _release(
+    session: Session,
+    job: Job,
+    ending: Ending,
+    guards: tuple[ColumnElement[bool], ...],
+    first_backoff_s: float,
+    *,
+    worker_id: str | None,
+) -> JobState:
+    target, reason, values = _verdict(job, ending, first_backoff_s)
+    if not move(
+        session, job.id, JobState.RUNNING, target, reason=reason, guards=guards, values=values, worker_id=worker_id
+    ):
+        raise LeaseLost(f"{job.id}: the lease was taken while it ended")
+    return target
+
+
+def _verdict(job: Job, ending: Ending, first_backoff_s: float) -> tuple[JobState, str, dict[str, Any]]:
+    """The next state, its reason and the columns to write. A cancel wins over everything, also over success."""
+    if job.desired == Desired.CANCEL.value:
+        return JobState.CANCELLED, "cancelled", {}
+    if ending.succeeded:
+        return JobState.SUCCEEDED, "finished", {"test": ending.test, "weights_sha256": ending.weights_sha256}
+    if ending.stopped is not None:
+        if job.desired == Desired.PAUSE.value:
+            return JobState.PAUSED, "paused", {}
+        return JobState.QUEUED, ending.stopped, {"not_before": 0.0}
+    assert ending.failure is not None
+    failure = get_failure(ending.failure)
+    message = ending.message or failure.sentence
+    if not failure.retryable:
+        return JobState.FAILED, failure.code, {"error": job_error(failure.code, message)}
+    failures = job.failures + failure.counts
+    values: dict[str, Any] = {"failures": failures}
+    if failures >= job.max_failures and failure.counts:
+        text = f"{FAILURES['crash_loop'].sentence} {failures} failures; the last: {failure.code}: {message}"
+        return JobState.FAILED, "crash_loop", values | {"error": job_error("crash_loop", text)}
+    if job.desired == Desired.PAUSE.value:
+        return JobState.PAUSED, failure.code, values
+    wait_s = DISK_FULL_WAIT_S if failure.code == "disk_full" else backoff_s(failures, first_backoff_s)
+    return JobState.QUEUED, failure.code, values | {"not_before": now() + wait_s}
+
+
+def job_error(code: str, message: str) -> dict[str, Any]:
+    """The `error` of a failed job. `retryable`: whether the same request, sent again, may succeed."""
+    return {"type": "training_error", "code": code, "message": message, "retryable": code in {"crash_loop"}}

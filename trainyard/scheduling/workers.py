@@ -1,0 +1,156 @@
+"""Workers in the books: who is there, with which slots and jobs, and when it was last seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import ColumnElement, Select, delete, func, select, update
+from sqlalchemy.orm import Session
+
+from trainyard import __version__
+from trainyard.database.connection import now, update_rows
+from trainyard.database.pages import Page, get_page
+from trainyard.database.tables import Job, Worker
+from trainyard.states import JobState
+
+SEEN_WITHIN_S = 15.0
+LISTED_S = 3600.0  # a worker that is gone is listed for so long, unless it is asked for by its state
+FORGOTTEN_AFTER_S = 86400.0  # then it goes out of the books
+
+
+class WorkerState(StrEnum):
+    """How a worker stands; not stored, but read out of its row and the clock."""
+
+    LIVE = "live"  #: was seen just now and takes jobs
+    DRAINING = "draining"  #: was seen just now and takes no other job
+    LOST = "lost"  #: was not seen for a while: dead, frozen, or cut off from the database
+    STOPPED = "stopped"  #: ended in order
+
+
+@dataclass(frozen=True)
+class WorkerIdentity:
+    """What a worker says of itself."""
+
+    id: str
+    host: str
+    pid: int
+    devices: tuple[str, ...]  #: one a slot: `cpu`, `cuda:0`
+
+
+def register(session: Session, identity: WorkerIdentity) -> None:
+    """Enter a worker that begins."""
+    session.add(
+        Worker(
+            id=identity.id,
+            host=identity.host,
+            pid=identity.pid,
+            slots=len(identity.devices),
+            devices=list(identity.devices),
+            version=__version__,
+            started_at=now(),
+            last_seen_at=now(),
+        )
+    )
+
+
+def mark_seen(session: Session, identity: WorkerIdentity, *, draining: bool) -> None:
+    """Write a sign of life; a worker that was forgotten meanwhile enters anew."""
+    seen = update(Worker).where(Worker.id == identity.id).values(last_seen_at=now(), draining=draining)
+    if update_rows(session, seen) == 0:
+        register(session, identity)
+
+
+def mark_stopped(session: Session, worker_id: str) -> None:
+    """Write that a worker ended in order."""
+    session.execute(update(Worker).where(Worker.id == worker_id).values(stopped_at=now(), draining=True))
+
+
+def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
+    """Make signs of life old that lie too far in the future because the database's clock was set back.
+
+    Without, a dead worker would count as live until the clock is where it was. One that lives signs again in seconds.
+
+    Args:
+        session: a writing one.
+        moment: by the database's clock.
+        ttl_s: what lies less far in the future is left to itself.
+
+    Returns:
+        The number of workers that were touched.
+    """
+    ahead = update(Worker).where(Worker.last_seen_at > moment + ttl_s).values(last_seen_at=moment - SEEN_WITHIN_S)
+    return update_rows(session, ahead.execution_options(synchronize_session=False))
+
+
+def count_live(session: Session, *, pid: int | None = None) -> int:
+    """Workers that were seen just now and take jobs; with `pid`, only the one that is this process."""
+    query = count_workers()
+    if pid is not None:
+        query = query.where(Worker.pid == pid)
+    return int(session.scalar(query) or 0)
+
+
+def count_workers() -> Select[int]:
+    """The query of `count_live`."""
+    return select(func.count()).select_from(Worker).where(_is_live())
+
+
+def is_host_live(session: Session, host: str) -> bool:
+    """Whether a worker on this machine was seen just now."""
+    return session.scalar(select(Worker.id).where(Worker.host == host, _is_live()).limit(1)) is not None
+
+
+def count_slots(session: Session) -> int:
+    """Slots of all live workers."""
+    return int(session.scalar(select(func.coalesce(func.sum(Worker.slots), 0)).where(_is_live())) or 0)
+
+
+def state_of(worker: Worker, moment: float) -> WorkerState:
+    """How a worker stands at a moment, by the database's clock."""
+    if worker.stopped_at is not None:
+        return WorkerState.STOPPED
+    if worker.last_seen_at <= moment - SEEN_WITHIN_S:
+        return WorkerState.LOST
+    return WorkerState.DRAINING if worker.draining else WorkerState.LIVE
+
+
+def list_workers(session: Session, *, limit: int, after: str | None, state: WorkerState | None = None) -> Page[Worker]:
+    """A page of workers, the one that began last first: those in a state, or all that are not gone for an hour.
+
+    Raises:
+        InvalidRequest: `after` names no worker.
+    """
+    ended_at = func.coalesce(Worker.stopped_at, Worker.last_seen_at)
+    wanted = ended_at > now() - LISTED_S if state is None else _is(state)
+    return get_page(session, select(Worker).where(wanted), Worker, limit=limit, after=after, visible=select(Worker))
+
+
+def list_held_jobs(session: Session, worker_ids: Iterable[str]) -> dict[str, list[Job]]:
+    """The running jobs of several workers."""
+    held: dict[str, list[Job]] = {worker_id: [] for worker_id in worker_ids}
+    query = select(Job).where(Job.state == JobState.RUNNING.value, Job.lease_owner.in_(held))
+    for job in session.scalars(query):
+        held[str(job.lease_owner)].append(job)
+    return held
+
+
+def forget_gone(session: Session) -> None:
+    """Take out of the books every worker that is gone for a day."""
+    gone = Worker.last_seen_at < now() - FORGOTTEN_AFTER_S
+    session.execute(delete(Worker).where(gone).execution_options(synchronize_session=False))
+
+
+def _is(state: WorkerState) -> ColumnElement[bool]:
+    """The rows that `state_of` finds in a state."""
+    unseen = Worker.last_seen_at <= now() - SEEN_WITHIN_S
+    if state is WorkerState.STOPPED:
+        return Worker.stopped_at.is_not(None)
+    if state is WorkerState.LOST:
+        return Worker.stopped_at.is_(None) & unseen
+    return Worker.stopped_at.is_(None) & ~unseen & Worker.draining.is_(state is WorkerState.DRAINING)
+
+
+def _is_live() -> ColumnElement[bool]:
+    return _is(WorkerState.LIVE)

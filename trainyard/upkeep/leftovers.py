@@ -1,0 +1,120 @@
+"""Files that no row of the books speaks of: what writers that were killed left behind, and removals that were cut off.
+
+A checkpoint's folder carries the fencing token of the lease under which it was written (`epoch-00000042-e3`). Once that
+lease is over nothing can commit the folder any more, so what is not in the books by then never will be. Dataset packs
+are written under no lease: a half-written one is left alone until it has not changed for a long time.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from sqlalchemy import select
+
+from trainyard.artifacts.checkpoints import CheckpointStatus
+from trainyard.artifacts.storage import GONE_PREFIX, Storage
+from trainyard.database.connection import Database
+from trainyard.database.tables import Checkpoint, Job
+from trainyard.states import JobState
+
+log = logging.getLogger(__name__)
+
+CHECKPOINTS, PACKS = "checkpoints", "packs"
+TEMPORARY_PREFIX = ".tmp-"
+_OF_LEASE = re.compile(r"(?P<temporary>\.tmp-)?[a-z]+-[0-9]{8,}-e(?P<lease_epoch>[0-9]{1,18})(?(temporary)-[0-9a-f]+)")
+_AT_ONCE = 200  # jobs that one look into the books asks for
+
+
+class Leftovers:
+    """Finds and removes them, look by look. What it remembers of half-written packs is this process's own."""
+
+    def __init__(
+        self, database: Database, storage: Storage, *, stale_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._database, self._storage, self._stale_s, self._clock = database, storage, stale_s, clock
+        self._unchanged_since: dict[str, tuple[object, float]] = {}
+
+    def tick(self) -> None:
+        """Remove all that is left over now."""
+        job_ids = self._storage.list_names(CHECKPOINTS)
+        for start in range(0, len(job_ids), _AT_ONCE):
+            sweep_jobs(self._database, self._storage, job_ids[start : start + _AT_ONCE])
+        self._sweep_packs()
+
+    def _sweep_packs(self) -> None:
+        seen = {}
+        for name in self._storage.list_names(PACKS):
+            key = f"{PACKS}/{name}"
+            if name.startswith(GONE_PREFIX):
+                _remove(self._storage, key)
+            elif name.startswith(TEMPORARY_PREFIX):
+                look = _look_of(self._storage.folder(key))
+                before, since = self._unchanged_since.get(key, (None, 0.0))
+                seen[key] = (look, since if look == before else self._clock())
+                if self._clock() - seen[key][1] >= self._stale_s:
+                    _remove(self._storage, key)
+        self._unchanged_since = seen
+
+
+def sweep_jobs(database: Database, storage: Storage, job_ids: Iterable[str]) -> None:
+    """Remove what is left over of some jobs' checkpoints; jobs that are not in the books are left alone.
+
+    The order makes it safe: first the folders, then the leases, then the books' checkpoints. A folder whose lease is
+    over when we look was committed before that look, or never will be.
+    """
+    folders = {job_id: storage.list_names(f"{CHECKPOINTS}/{job_id}") for job_id in job_ids}
+    if not any(folders.values()):
+        return
+    with database.reading() as session:
+        jobs = select(Job.id, Job.state, Job.lease_epoch).where(Job.id.in_(folders))
+        leases = {row.id: (row.lease_epoch, row.state == JobState.RUNNING.value) for row in session.execute(jobs)}
+        keys = select(Checkpoint.key).where(
+            Checkpoint.job_id.in_(folders), Checkpoint.status != CheckpointStatus.DELETED.value
+        )
+        known = set(session.scalars(keys))
+    for job_id, names in folders.items():
+        for name in names:
+            key = f"{CHECKPOINTS}/{job_id}/{name}"
+            if name.startswith(GONE_PREFIX):
+                _remove(storage, key)
+            elif key in known:
+                _finish_removals(storage, key)
+            elif job_id in leases and _is_over(name, *leases[job_id]):
+                _remove(storage, key)
+
+
+def _is_over(name: str, lease_epoch: int, is_running: bool) -> bool:
+    """Whether the lease under which a folder was written is over; False where its name does not tell."""
+    written = _OF_LEASE.fullmatch(name)
+    if written is None:
+        return False
+    token = int(written["lease_epoch"])
+    return token < lease_epoch or (token == lease_epoch and not is_running)
+
+
+def _finish_removals(storage: Storage, key: str) -> None:
+    """Remove what is left of a checkpoint's part, its training state, whose removal was cut off."""
+    for name in storage.list_names(key):
+        if name.startswith(GONE_PREFIX):
+            _remove(storage, f"{key}/{name}")
+
+
+def _remove(storage: Storage, key: str) -> None:
+    try:
+        if storage.delete(key):
+            log.info("removed what was left over", extra={"key": key})
+    except OSError as exc:
+        log.warning("a leftover can't be removed now", extra={"key": key, "detail": str(exc)})
+
+
+def _look_of(folder: Path) -> object:
+    """What a folder looks like from outside: changes whenever a writer writes."""
+    try:
+        return [(path.name, status.st_size, status.st_mtime_ns) for path in [folder, *sorted(folder.rglob("*"))]
+                if (status := path.stat())]  # fmt: skip
+    except FileNotFoundError:
+        return None

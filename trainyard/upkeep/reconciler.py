@@ -1,0 +1,222 @@
+"""Makes the world agree with the books, over and over: rings for waiting jobs, reaps expired leases, removes files.
+
+Any number of reconcilers may run at once: every change is a compare-and-set, so one more only does nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from sqlalchemy import Select, delete, func, or_, select
+from sqlalchemy.orm import Session
+
+from trainyard import failpoints
+from trainyard.artifacts.storage import Storage
+from trainyard.database.connection import Database, now, read_clock
+from trainyard.database.tables import Job, Outbox
+from trainyard.errors import DatabaseUnavailable
+from trainyard.scheduling import leases, workers
+from trainyard.scheduling.queue import Bell, QueueUnavailable
+from trainyard.settings import Settings
+from trainyard.states import JobState
+from trainyard.upkeep.garbage import Garbage
+from trainyard.upkeep.leftovers import Leftovers
+
+log = logging.getLogger(__name__)
+
+QUEUE_RETRY_S = 2.0
+MOST_RINGS = 100
+RELAY_STOP_S = 1.0  # a frozen queue can hold it for long; nothing is lost if it ends with the process
+SWEEP_STOP_S = 10.0  # a slow disk can hold it; what it did not remove it finds again
+
+Tick = tuple[float, Callable[[], object]]  # every so many seconds; what
+
+
+class Relay:
+    """Carries bells from the outbox to the queue, and rings again for jobs that nobody claimed."""
+
+    def __init__(
+        self, database: Database, bell: Bell, *, rering_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._database, self._bell, self._rering_s, self._clock = database, bell, rering_s, clock
+        self._last_rering = clock()
+        self._silent_until = 0.0
+        self.queue_is_up = True
+
+    def tick(self) -> None:
+        """Ring for every word in the outbox that is due, then forget it. A queue that is down keeps the words there."""
+        if self._clock() < self._silent_until:
+            return
+        with self._database.reading() as session:
+            words = list(session.scalars(_due_words()))
+            forgotten = 0
+            if self._clock() - self._last_rering >= self._rering_s:
+                self._last_rering = self._clock()
+                forgotten = self._count_forgotten(session)
+            enough = 2 * max(1, workers.count_slots(session)) if words or forgotten else 0
+        if not words and not forgotten:
+            return
+        failpoints.hit("relay_after_reading")
+        try:
+            free = enough - self._bell.waiting()  # a worker that hears one bell takes job after job: more are of no use
+            for _ in range(min(free, len(words) or forgotten)):
+                self._bell.ring()
+        except QueueUnavailable as exc:
+            self._silent_until = self._clock() + QUEUE_RETRY_S
+            self._last_rering = self._clock() - self._rering_s  # it may come back empty: ring again at once
+            self._report(up=False, detail=str(exc))
+            return
+        self._report(up=True)
+        self._last_rering = self._clock()
+        failpoints.hit("relay_after_ring")
+        if words:
+            with self._database.writing() as session:
+                session.execute(delete(Outbox).where(Outbox.id.in_(words)))
+
+    def _count_forgotten(self, session: Session) -> int:
+        """How many, but no more than could be of use."""
+        due = (Job.state == JobState.QUEUED.value, Job.not_before <= now(), Job.queued_at <= now() - self._rering_s)
+        waiting = select(Job.id).where(*due).limit(MOST_RINGS).subquery()
+        return int(session.scalar(select(func.count()).select_from(waiting)) or 0)
+
+    def _report(self, *, up: bool, detail: str = "") -> None:
+        if up != self.queue_is_up:
+            log.log(logging.INFO if up else logging.WARNING, "the queue answers again" if up else detail)
+        self.queue_is_up = up
+
+
+def _due_words() -> Select[int]:
+    """Words whose job may be claimed now: a bell rung earlier would wake a worker that finds nothing."""
+    due = or_(Job.id.is_(None), Job.not_before <= now())
+    return select(Outbox.id).outerjoin(Job, Job.id == Outbox.job_id).where(due).order_by(Outbox.id).limit(MOST_RINGS)
+
+
+class Reaper:
+    """Takes jobs back from workers that no longer answer, by the database's clock."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        interval_s: float,
+        lease_ttl_s: float,
+        first_backoff_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._database, self._clock = database, clock
+        self._interval_s, self._lease_ttl_s, self._first_backoff_s = interval_s, lease_ttl_s, first_backoff_s
+        self._began = clock()
+        self._last_tick: tuple[float, float] | None = None
+
+    def tick(self) -> list[str]:
+        """Take back what has expired.
+
+        A reaper that was itself late, by its own or by the database's clock (a suspended machine, a frozen database, a
+        step of the clock), can't tell a dead worker from one that slept with it: it gives one more life to every lease
+        with a heartbeat not long before its last tick. A worker that was silent already gets none, however often the
+        reaper is late. A database's clock that was set back leaves no lease, no place in the queue and no sign of life
+        in the future.
+
+        Returns:
+            The ids of the jobs taken back.
+        """
+        with self._database.writing() as session:
+            moment = (self._clock(), read_clock(session))
+            if (seen_since := self._find_sleepers(moment)) is not None:
+                extended = leases.grant_grace(session, moment[1] + self._lease_ttl_s, seen_since=seen_since)
+                log.warning("the reaper was late: leases live on", extra={"leases": extended})
+            brought_back = leases.follow_clock_back(session, moment[1], self._lease_ttl_s)
+            unseen = workers.follow_clock_back(session, moment[1], self._lease_ttl_s)
+            if brought_back or unseen:
+                told = {"brought_back": brought_back, "workers": unseen}
+                log.warning("the database's clock was set back: the books follow it", extra=told)
+            reaped = leases.reap(session, moment[1], first_backoff_s=self._first_backoff_s)
+        self._last_tick = moment
+        for job_id in reaped:
+            log.warning("a lease ran out; the job was taken back", extra={"job_id": job_id})
+        return reaped
+
+    def _find_sleepers(self, moment: tuple[float, float]) -> float | None:
+        """The time since which a worker must have been heard to count as one that slept with us; None: we did not."""
+        patience_s = 2 * self._interval_s
+        last = self._last_tick
+        if last is None:  # a first look that was late: the database was away when we began, and who knows since when
+            return 0.0 if moment[0] - self._began > patience_s else None
+        is_late = any(new - old > patience_s for old, new in zip(last, moment, strict=True))
+        return last[1] - patience_s if is_late else None
+
+
+class Reconciler(threading.Thread):
+    """The relay, the reaper, the garbage and the leftovers, each in its own rhythm, until `stop`."""
+
+    def __init__(self, settings: Settings, database: Database, bell: Bell, storage: Storage) -> None:
+        super().__init__(name="reconciler", daemon=True)
+        self._wake = threading.Event()
+        self._stopped = threading.Event()
+        self._relay_s = settings.relay_s
+        self.relay = Relay(database, bell, rering_s=settings.rering_s)
+        reaper = Reaper(
+            database,
+            interval_s=settings.reaper_s,
+            lease_ttl_s=settings.lease_ttl_s,
+            first_backoff_s=settings.backoff_s,
+        )
+        garbage = Garbage(database, storage, grace_s=settings.garbage_grace_s)
+        leftovers = Leftovers(database, storage, stale_s=settings.leftover_s)
+        self._reaps: list[Tick] = [(settings.reaper_s, reaper.tick)]
+        self._sweeps: list[Tick] = [
+            (max(settings.reaper_s, settings.garbage_grace_s / 6), garbage.tick),
+            (max(settings.reaper_s, settings.garbage_grace_s), leftovers.tick),
+        ]
+
+    def wake(self) -> None:
+        """Look into the outbox now; call it after a commit."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End the thread and wait for its present round; not for a queue that does not answer."""
+        self._stopped.set()
+        self._wake.set()
+        self.join(timeout=15)
+
+    def run(self) -> None:
+        """The thread's body; call it directly to run a reconciler alone.
+
+        The reaper has this thread for itself: one that waited for a frozen queue or for a slow disk would be late again
+        and again, and give dead workers grace.
+        """
+        relay = threading.Thread(target=self._run_relay, name="relay", daemon=True)
+        sweeps = threading.Thread(target=self._repeat, args=(self._sweeps,), name="sweeps", daemon=True)
+        relay.start()
+        sweeps.start()
+        self._repeat(self._reaps)
+        relay.join(timeout=RELAY_STOP_S)
+        sweeps.join(timeout=SWEEP_STOP_S)
+
+    def _repeat(self, ticks: list[Tick]) -> None:
+        due = [0.0 for _ in ticks]
+        while not self._stopped.is_set():
+            for index, (interval_s, tick) in enumerate(ticks):
+                if time.monotonic() >= due[index]:
+                    due[index] = time.monotonic() + interval_s
+                    self._guarded(tick)
+            self._stopped.wait(max(0.01, min(due) - time.monotonic()))
+
+    def _run_relay(self) -> None:
+        while not self._stopped.is_set():
+            self._guarded(self.relay.tick)
+            self._wake.wait(self._relay_s)
+            self._wake.clear()
+
+    @staticmethod
+    def _guarded(tick: Callable[[], object]) -> None:
+        """Whatever goes wrong in a round, the next one comes."""
+        try:
+            tick()
+        except DatabaseUnavailable:
+            log.warning("the database does not answer; trying again")
+        except Exception:
+            log.exception("a round of the reconciler failed; trying again")

@@ -1,0 +1,171 @@
+"""What comes before an attempt's trainer: its dataset stands ready, its checkpoint is chosen, its spec is written."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trainyard import failpoints
+from trainyard.artifacts.checkpoints import MANIFEST, find_resumable, find_usable, has_its_manifest
+from trainyard.artifacts.storage import Storage
+from trainyard.database.connection import Database
+from trainyard.database.tables import Checkpoint, Job
+from trainyard.errors import DatabaseUnavailable
+from trainyard.jobs.events import EventType
+from trainyard.jobs.job_log import log_key
+from trainyard.scheduling.leases import heartbeat, report_event, write_fenced
+from trainyard.settings import Settings
+from trainyard.states import Desired
+from trainyard.upkeep.leftovers import sweep_jobs
+from worker.attempt import Attempt
+from worker.preparation import PreparationFailed, has_pack, prepare_builtin
+
+log = logging.getLogger(__name__)
+
+
+class StopWished(Exception):
+    """The owner, or the worker's own end, wants the attempt to stop before its trainer began."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Briefing:
+    """Makes the specs of a worker's attempts."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        storage: Storage,
+        *,
+        is_draining: Callable[[], bool],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._settings, self._database, self._storage = settings, database, storage
+        self._is_draining, self._sleep = is_draining, sleep
+
+    def wait_for_spec(self, attempt: Attempt) -> dict[str, Any]:
+        """The trainer's spec, however long the database takes to answer: that is not the job's fault.
+
+        Raises:
+            StopWished: the attempt must not begin.
+            PreparationFailed: it can't; the code says why.
+            LeaseLost: the lease is over.
+            OSError, ServiceError: something else is wrong.
+        """
+        while True:
+            try:
+                spec = self._build_spec(attempt)
+                self.beat(attempt)
+                return spec
+            except DatabaseUnavailable:
+                log.warning("the database does not answer; the attempt waits", extra={"job_id": attempt.job.id})
+            if self._is_draining():
+                raise StopWished("drain")
+            self._sleep(self._settings.tick_s)
+
+    def _build_spec(self, attempt: Attempt) -> dict[str, Any]:
+        job, slot = attempt.job, attempt.slot
+        pack = self._ready_pack(attempt)
+        best, resume_from, init_from = self._choose_checkpoints(job)
+        attempt.starts_from = resume_from or init_from
+        self._check_manifest(attempt.starts_from)
+        root = self._storage.folder(f"checkpoints/{job.id}")
+        root.mkdir(parents=True, exist_ok=True)
+        sweep_jobs(self._database, self._storage, [job.id])
+        log_path = self._settings.data_dir.absolute() / log_key(job.id)
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        return {
+            "type": "spec",
+            "job_id": job.id,
+            "lease_epoch": attempt.lease.lease_epoch,
+            "seed": job.seed,
+            "config": job.config,
+            "pack_dir": str(pack),
+            "pack_digest": job.dataset_digest,
+            "checkpoint_root": str(root),
+            "resume_from": self._folder_of(resume_from),
+            "best_checkpoint": self._folder_of(best),
+            "init_from": self._folder_of(init_from),
+            "max_runtime_s": job.max_runtime_s,
+            "max_silence_s": self._settings.lease_ttl_s,
+            "device": slot.device,
+            "num_threads": slot.threads,
+            "recovery_every_s": self._settings.recovery_every_s,
+            "log_path": str(log_path),
+            "lock_path": str(slot.lock_path),
+            "tensorboard_dir": str(self._storage.folder(f"tensorboard/{job.id}")),
+            "failpoints": failpoints.for_trainer(),
+        }
+
+    def _choose_checkpoints(self, job: Job) -> tuple[Checkpoint | None, Checkpoint | None, Checkpoint | None]:
+        """The best one, the one to go on from, and the one whose weights to begin with."""
+        with self._database.reading() as session:
+            best = find_usable(session, (job.best or {}).get("checkpoint"))
+            resume_from = find_resumable(session, job.id)
+            if resume_from is None and job.resume_from is not None:
+                resume_from = _needed(find_usable(session, job.resume_from, with_state=True), job.resume_from)
+            init_from = None
+            if resume_from is None and job.init_from is not None:
+                init_from = _needed(find_usable(session, job.init_from), job.init_from)
+        return best, resume_from, init_from
+
+    def _folder_of(self, checkpoint: Checkpoint | None) -> str | None:
+        return str(self._storage.folder(checkpoint.key)) if checkpoint is not None else None
+
+    def _check_manifest(self, checkpoint: Checkpoint | None) -> None:
+        """The trainer checks every file against the manifest; the books alone can tell that the manifest is the one."""
+        if checkpoint is None:
+            return
+        with contextlib.suppress(FileNotFoundError):  # the trainer will say so
+            if not has_its_manifest(self._storage.folder(checkpoint.key), checkpoint.manifest_sha256):
+                raise PreparationFailed("checkpoint_corrupt", f"{MANIFEST} of {checkpoint.id} is not the one committed")
+
+    def _ready_pack(self, attempt: Attempt) -> Path:
+        """The folder of the job's pack, made first if it is a built-in one that nobody made here yet."""
+        dataset, job = attempt.job.dataset, attempt.job
+        if not has_pack(self._storage, dataset):
+            with self._database.writing() as session:
+                data = {"phase": "preparing_dataset", "dataset": dataset.id}
+                report_event(session, attempt.lease, EventType.PHASE, reason="preparing_dataset", data=data)
+                write_fenced(session, attempt.lease, {"state_reason": "preparing_dataset"})
+            digest = prepare_builtin(
+                self._settings, self._database, self._storage, dataset, while_waiting=lambda: self.beat(attempt)
+            )
+            dataset.digest = dataset.digest or digest
+        if job.dataset_digest is None:
+            with self._database.writing() as session:
+                write_fenced(session, attempt.lease, {"dataset_digest": dataset.digest})
+            job.dataset_digest = dataset.digest
+        return self._storage.folder(dataset.key)
+
+    def beat(self, attempt: Attempt) -> None:
+        """A heartbeat while something else than training goes on.
+
+        Raises:
+            StopWished: there is no point in going on.
+            LeaseLost: the lease is over.
+        """
+        if self._is_draining():
+            raise StopWished("drain")
+        try:
+            with self._database.writing() as session:
+                desired = heartbeat(session, attempt.lease, self._settings.lease_ttl_s)
+        except DatabaseUnavailable:
+            log.warning("the database does not answer; the preparation goes on")
+            return
+        if desired is not Desired.RUN:
+            raise StopWished(desired.value)
+
+
+def _needed(checkpoint: Checkpoint | None, checkpoint_id: str) -> Checkpoint:
+    """The checkpoint that a job was promised to begin with; without it the job would be another one."""
+    if checkpoint is None:
+        raise PreparationFailed("no_valid_checkpoint", f"Checkpoint {checkpoint_id}, to begin with, can't be used.")
+    return checkpoint
