@@ -39,9 +39,9 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     command = argv[0] if argv else ""
     if command == "prepare":
-        from alexnet_core.data import preparation
+        from alexnet_core.commands import prepare
 
-        return preparation.main(argv[1:])
+        return prepare.main(argv[1:])
     if command == "trainer":
         from alexnet_core.trainer import child as trainer
 
@@ -139,7 +139,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _train_in(world: World, options: argparse.Namespace) -> int:
-    from alexnet_core.data.preparation import require_outside
+    from alexnet_core.commands.datasets import require_outside
     from alexnet_core.network.checkpoint import load_checkpoint
     from alexnet_core.recipes import resolve
     from alexnet_core.training.loop import Run
@@ -259,7 +259,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _open_dataset(options: argparse.Namespace, *, verify: bool = True) -> Pack:
-    from alexnet_core.data.preparation import open_dataset
+    from alexnet_core.commands.datasets import open_dataset
 
     return open_dataset(options.dataset, data_dir=options.data_dir, source=options.source, verify=verify)
 

@@ -29,7 +29,7 @@ from api.serving.runtime import Runtime, TorchRuntime
 from trainyard import __version__
 from trainyard.artifacts.storage import LocalStorage
 from trainyard.database.connection import Database
-from trainyard.scheduling.queue import Bell, CeleryBell, SilentBell
+from trainyard.scheduling.queue import CeleryWaker, SilentWaker, Waker
 from trainyard.settings import Settings
 from trainyard.upkeep.reconciler import Reconciler
 
@@ -41,14 +41,14 @@ class State(TypedDict):
 
 
 def create_app(
-    settings: Settings, *, database: Database | None = None, bell: Bell | None = None, runtime: Runtime | None = None
+    settings: Settings, *, database: Database | None = None, waker: Waker | None = None, runtime: Runtime | None = None
 ) -> FastAPI:
-    """The app on a yard's books.
+    """The app on a yard's database.
 
     Args:
         settings: where everything is.
         database: already open; None: the one that the settings name, closed at the end.
-        bell: None: Celery's if there is a queue, else one that wakes nobody.
+        waker: None: Celery's if there is a queue, else one that wakes nobody.
         runtime: what runs models; None: torch.
     """
     key = None if settings.admin_key is None else settings.admin_key.get_secret_value()
@@ -58,7 +58,7 @@ def create_app(
         description=documentation.DESCRIPTION,
         openapi_tags=documentation.TAGS,
         version=__version__,
-        lifespan=_lifespan(settings, database, bell, runtime),
+        lifespan=_lifespan(settings, database, waker, runtime),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -92,7 +92,7 @@ def _operation_id(route: APIRoute) -> str:
 
 
 def _lifespan(
-    settings: Settings, given: Database | None, bell: Bell | None, runtime: Runtime | None
+    settings: Settings, given: Database | None, waker: Waker | None, runtime: Runtime | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
@@ -103,7 +103,7 @@ def _lifespan(
             settings=settings,
             database=database,
             storage=storage,
-            reconciler=Reconciler(settings, database, bell or _build_bell(settings), storage),
+            reconciler=Reconciler(settings, database, waker or _build_waker(settings), storage),
             engine=Engine(settings, database, storage, runtime or TorchRuntime(settings.serving_threads)),
         )
         app.state.services = services  # for the server, which marks it as draining
@@ -122,5 +122,5 @@ def _lifespan(
     return lifespan
 
 
-def _build_bell(settings: Settings) -> Bell:
-    return SilentBell() if settings.redis_url is None else CeleryBell(settings.redis_url.get_secret_value())
+def _build_waker(settings: Settings) -> Waker:
+    return SilentWaker() if settings.redis_url is None else CeleryWaker(settings.redis_url.get_secret_value())

@@ -1,7 +1,7 @@
 """Jobs as clients see them; and one reader for all who ask for a job at the same time.
 
-A request that comes while the books are read waits for the next read, which takes whatever was asked for meanwhile. So
-no answer is older than its question, and the more clients ask at once, the less each of them costs.
+A request that comes while the database is read waits for the next read, which takes whatever was asked for meanwhile.
+So no answer is older than its question, and the more clients ask at once, the less each of them costs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def describe_jobs(session: Session, settings: Settings, rows: Sequence[Job | Job
 
 
 class JobReader:
-    """Answers with jobs as JSON; belongs to the event loop, but for what asks the books."""
+    """Answers with jobs as JSON; belongs to the event loop, but for what asks the database."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings

@@ -20,7 +20,7 @@ from trainyard.upkeep.reconciler import Reconciler
 
 @dataclass
 class Services:
-    """The books, the files, the queue's relay and the predict engine of this process."""
+    """The database, the files, the queue's relay and the predict engine of this process."""
 
     settings: Settings
     database: Database
@@ -28,7 +28,7 @@ class Services:
     reconciler: Reconciler
     engine: Engine
     draining: bool = False
-    builtins_known: bool = False  #: whether the built-in datasets are in the books
+    builtins_known: bool = False  #: whether the built-in datasets are in the database
     revision: str = field(default_factory=newest_revision)  #: of the tables, as this code needs them
 
     events: EventHub = field(init=False)

@@ -82,7 +82,7 @@ def compare(options: argparse.Namespace, folder: Path) -> None:
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     import torch
 
-    from alexnet_core.data.preparation import open_dataset
+    from alexnet_core.commands.datasets import open_dataset
     from alexnet_core.recipes import get_recipe
     from alexnet_core.training.loop import Run
     from alexnet_core.training.run_spec import RunSpec

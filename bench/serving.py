@@ -1,4 +1,4 @@
-"""An API to be measured: a process of its own on empty books, and how long its answers take."""
+"""An API to be measured: a process of its own on empty database, and how long its answers take."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ IMPORTS_S = 8.0  # torch is imported in the background after the API is ready
 def serving_api(
     database_url: str | None = None, *, redis_url: str | None = None
 ) -> Iterator[tuple[subprocess.Popen[bytes], int, Database]]:
-    """An API on a temporary folder: its process, its port and its books; gone at the block's end.
+    """An API on a temporary folder: its process, its port and its database; gone at the block's end.
 
     Args:
         database_url: an empty PostgreSQL database; None: SQLite in the folder.
-        redis_url: a queue that it rings; None: it rings nobody.
+        redis_url: a queue that it sends wake-up messages to; None: it wakes nobody.
     """
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()

@@ -4,7 +4,7 @@
 
 Starts a queue server and an API on a temporary SQLite folder, without a worker, and posts jobs over as many connections
 as there are clients, each as fast as it is answered. In every round first with the queue alive, then with its process
-stopped by SIGSTOP; after a round it goes on, and the round ends when every word that waited for the queue was rung.
+stopped by SIGSTOP; after a round it goes on, and the round ends when every message that waited for the queue was sent.
 Prints milliseconds: median, 99th percentile and worst.
 """
 
@@ -58,7 +58,7 @@ def main() -> None:
             os.kill(server.pid, signal.SIGCONT)
             server.terminate()
             server.wait(30)
-    print(f"{given.clients} clients, {made} jobs made, every one rung for")
+    print(f"{given.clients} clients, {made} jobs made, workers were woken for every one")
     for name, waits in took.items():
         cuts = statistics.quantiles(waits, n=100)
         print(

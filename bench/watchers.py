@@ -103,7 +103,7 @@ CONTENDERS = [
     Contender("GET /jobs/{id}", lambda crowd: crowd.ask),
     Contender("GET /jobs/{id}, If-None-Match", lambda crowd: crowd.ask_with_tag),
     Contender("the same, all jobs change", lambda crowd: crowd.ask_with_tag, busy=True),
-    Contender("the same, all jobs queued", lambda crowd: crowd.ask_with_tag, prepare=lambda books: _queue(books)),
+    Contender("the same, all jobs queued", lambda crowd: crowd.ask_with_tag, prepare=lambda database: _queue(database)),
 ]
 
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,44 @@ ARROWS = {
     "worker": {"alexnet_core", "trainyard"},
     "api": {"alexnet_core", "trainyard"},
 }
+#: Within a package: what the modules of a folder may import beside their own folder, and beside the modules that stand
+#: at the top of the package. The top itself imports no folder, but for what `TOP` names.
+FOLDERS = {
+    "alexnet_core.commands": {"data", "data.published", "network", "training", "evaluation", "recipes", "export"},
+    "alexnet_core.data": set(),
+    "alexnet_core.data.published": {"data"},
+    "alexnet_core.network": {"data"},
+    "alexnet_core.evaluation": {"data", "network"},
+    "alexnet_core.training": {"data", "network", "evaluation"},
+    "alexnet_core.trainer": {"data", "network", "training"},
+    "alexnet_core.recipes": {"network"},
+    "alexnet_core.export": {"network", "evaluation"},
+    "trainyard.database": set(),
+    "trainyard.database.migrations": {"database"},
+    "trainyard.database.migrations.versions": set(),
+    "trainyard.jobs": {"database"},
+    "trainyard.scheduling": {"database", "jobs"},
+    "trainyard.artifacts": {"database", "jobs", "scheduling"},
+    "trainyard.upkeep": {"database", "jobs", "scheduling", "artifacts"},
+    "trainyard.launch": {"database", "scheduling", "artifacts", "upkeep", "client"},
+    "trainyard.client": set(),
+    "api.routes": {"downloads", "http", "schemas", "serving", "streams"},
+    "api.downloads": set(),
+    "api.http": set(),
+    "api.schemas": set(),
+    "api.serving": set(),
+    "api.streams": {"schemas"},
+}
+#: Modules at the top of a package that are made from its folders, and the folders.
+TOP = {
+    "alexnet_core.__main__": {"commands", "trainer", "data", "network", "training", "evaluation", "recipes"},
+    "trainyard.__main__": {"launch"},
+    "api.app": {"http", "routes", "serving"},
+    "api.__main__": {"http"},
+    "api.services": {"serving", "streams"},
+    "api.job_reader": {"schemas"},
+}
+MODULES_IN_A_FOLDER = 16  #: at the most: then it gets a folder within
 READS_ENVIRONMENT = {
     "trainyard/settings.py",
     "alexnet_core/__main__.py",  # hands torchrun's variables on
@@ -39,6 +78,24 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
+def module_name(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+
+
+NAMES = {module_name(path): path for path in MODULES}
+
+
+def modules_imported_by(path: Path) -> set[str]:
+    """The modules of ours that one imports; `from folder import name` means the folder where `name` is no module."""
+    found = {name if name in NAMES else name.rpartition(".")[0] for name in imports_of(path)}
+    return (found & set(NAMES)) - {module_name(path)}
+
+
+def folder_of(name: str) -> str:
+    """The folder that a module lies in, with dots."""
+    return module_name(NAMES[name].parent)
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_keeps_the_rules(path: Path) -> None:
     name = path.relative_to(ROOT).as_posix()
@@ -53,8 +110,43 @@ def test_a_module_keeps_the_rules(path: Path) -> None:
         assert not {"os.environ", "os.getenv"} & _attributes(path), f"{name} reads the environment"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_module_imports_only_folders_that_lie_below_its_own(name: str) -> None:
+    package, folder = name.split(".")[0], folder_of(name)
+    allowed = FOLDERS.get(folder, TOP.get(name, set()))
+    for imported in modules_imported_by(NAMES[name]):
+        target = folder_of(imported)
+        if target in {folder, package} or imported.split(".")[0] != package:
+            continue
+        assert target.removeprefix(package + ".") in allowed, f"{name} must not import {imported}"
+
+
+def test_the_rules_name_what_is_there_and_nothing_else() -> None:
+    """Otherwise a folder that was renamed would pass unseen."""
+    assert set(FOLDERS) == {folder_of(name) for name in NAMES} - set(PACKAGES)
+    assert set(TOP) <= set(NAMES)
+    used: dict[str, set[str]] = {}
+    for name in NAMES:
+        package, place = name.split(".")[0], name if name in TOP else folder_of(name)
+        others = {folder_of(imported) for imported in modules_imported_by(NAMES[name])} - {folder_of(name), package}
+        used.setdefault(place, set()).update(o.removeprefix(package + ".") for o in others if o.startswith(package))
+    for place, allowed in (FOLDERS | TOP).items():
+        assert allowed == used[place], f"{place} is allowed what it does not import"
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    graph = {name: modules_imported_by(path) for name, path in NAMES.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def test_a_folder_holds_what_a_reader_can_survey() -> None:
+    for folder in {path.parent for path in MODULES}:
+        names = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
+        assert len(names) <= MODULES_IN_A_FOLDER, f"{folder}: {names}"
+
+
 def test_nothing_unpickles() -> None:
-    """A pickle runs what its writer wants; `alexnet_core.data.published.pickles` reads the opcodes without acting on them."""
+    """A pickle runs what its writer wants; `alexnet_core...pickles` reads opcodes without acting on them."""
     for path in MODULES:
         assert "torch.load" not in _attributes(path), path
         modules = {name.split(".")[0] for name in imports_of(path)}
@@ -68,24 +160,26 @@ def _attributes(path: Path) -> set[str]:
     return {f"{n.value.id}.{n.attr}" for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)}
 
 
+def importable(package: str) -> list[str]:
+    names = [name for name in NAMES if name.split(".")[0] == package and not name.endswith("__main__")]
+    assert len(names) > 10, "an empty list would import nothing and prove nothing"
+    return names
+
+
 def loaded_after(statement: str) -> set[str]:
     code = f"import sys\n{statement}\nprint(*sorted({{'torch', 'fastapi'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
 
-def test_importing_the_books_and_the_command_line_pulls_in_neither_torch_nor_fastapi() -> None:
-    names = [
-        path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
-        for path in sorted((ROOT / "trainyard").glob("*.py"))
-        if path.stem != "__main__"
-    ]
+def test_importing_the_database_and_the_command_line_pulls_in_neither_torch_nor_fastapi() -> None:
+    names = [name for name in importable("trainyard") if "migrations" not in name]
     assert loaded_after(f"import {', '.join(names)}") == set()
 
 
 @pytest.mark.parametrize("package", ["worker", "api"])
 def test_importing_worker_or_api_does_not_pull_in_torch(package: str) -> None:
-    names = [f"{package}.{path.stem}" for path in sorted((ROOT / package).glob("*.py")) if path.stem != "__init__"]
+    names = importable(package)
     assert "torch" not in loaded_after(f"import {', '.join(names)}")
 
 

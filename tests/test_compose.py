@@ -141,7 +141,8 @@ def test_every_package_is_copied_and_nothing_else_goes_to_the_builder() -> None:
 
 def test_every_library_that_is_imported_is_declared() -> None:
     """An image holds what `dependencies` asks for, and not what a library of the tests happens to bring."""
-    entries = "api.app, worker.app, worker.station, alexnet_core.__main__, trainyard.launch.cli, kombu.transport.redis, psycopg"
+    entries = "api.app, worker.app, worker.station, alexnet_core.__main__, trainyard.launch.cli, "
+    entries += "kombu.transport.redis, psycopg"
     code = f"import sys, json, {entries}; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     libraries = packages_distributions()

@@ -30,7 +30,7 @@ from trainyard.errors import ServiceError
 from trainyard.jobs.events import EventType
 from trainyard.jobs.failures import FAILURES
 from trainyard.launch.cli import app as command_line
-from trainyard.scheduling.queue import SilentBell
+from trainyard.scheduling.queue import SilentWaker
 from trainyard.settings import Settings
 from trainyard.states import MOVES, Desired, JobState, ShownState
 
@@ -357,7 +357,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     settings = Settings(data_dir=tmp_path, admin_key="k" * 20)
     database = Database(settings.sqlalchemy_url)
     migrate(database)
-    app = create_app(settings, database=database, bell=SilentBell(), runtime=FakeRuntime())
+    app = create_app(settings, database=database, waker=SilentWaker(), runtime=FakeRuntime())
     server = Served(app, database, settings)
     yield server
     server.stop()

@@ -16,10 +16,10 @@ API, WORKER, TRAINER = "api", "worker", "trainer"
 NAMES: dict[str, str] = {  # and the process in which each is
     "before_commit": API,  # `POST /jobs`: the job is written, not committed
     "after_commit": API,  # `POST /jobs`: committed, not answered
-    "relay_after_reading": API,  # the relay has read the outbox, and not rung
-    "relay_after_ring": API,  # it has rung, and the words are still in the outbox
+    "relay_after_reading": API,  # the relay has read the outbox, and sent nothing
+    "relay_after_wake_up": API,  # it has sent the messages, and they are still in the outbox
     "after_claim": WORKER,  # a job is claimed, nothing else was done
-    "before_checkpoint_commit": WORKER,  # a checkpoint's folder is in place, the books don't know it
+    "before_checkpoint_commit": WORKER,  # a checkpoint's folder is in place, the database don't know it
     "after_checkpoint_commit": WORKER,  # they know it, and nothing else was done
     "before_final_write": WORKER,  # the trainer has ended, the job's end is not written
     "before_checkpoint_rename": TRAINER,  # a checkpoint is whole under its temporary name

@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     """Jobs of one owner that run at once at most. Default: no limit. Set it to the same for API and workers."""
 
     idle_poll_s: float = Field(5, gt=0)
-    """Seconds between two looks of a worker with a free slot for a job that no bell told it of."""
+    """Seconds between two looks of a worker with a free slot for a job that no wake-up message told it of."""
 
     locks_dir: Path | None = None
     """Folder of the GPUs' locks, the same for all workers of a machine. Default: in its folder for temporary files.
@@ -90,8 +90,8 @@ class Settings(BaseSettings):
     relay_s: float = Field(0.5, gt=0)
     """Seconds between two looks into the outbox. A commit in the same process wakes the relay at once."""
 
-    rering_s: float = Field(15, gt=0)
-    """Seconds after which the queue is rung again for a job that nobody claimed."""
+    wake_again_s: float = Field(15, gt=0)
+    """Seconds after which another wake-up message is sent for a job that nobody claimed."""
 
     garbage_grace_s: float = Field(60, ge=0)
     """Seconds between a checkpoint's pruning in the database and the removal of its files."""

@@ -1,6 +1,6 @@
 """`python -m worker`: run a worker until SIGTERM, which drains it: running jobs write a checkpoint and are given back.
 
-`--healthcheck` asks instead whether this machine's worker showed a sign of life just now (exit 0) or not (exit 1).
+`--healthcheck` asks instead whether this machine's worker showed a heartbeat just now (exit 0) or not (exit 1).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
     parser.add_argument("--die-with-parent", type=int, metavar="PID", help="end at once when this parent is gone")
-    parser.add_argument("--healthcheck", action="store_true", help="ask for a sign of life instead")
+    parser.add_argument("--healthcheck", action="store_true", help="ask for a heartbeat instead")
     arguments = parser.parse_args()
     if arguments.die_with_parent is not None:
         die_with_parent(arguments.die_with_parent)

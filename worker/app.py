@@ -1,18 +1,18 @@
-"""The Celery app: one task without arguments that wakes this worker. Celery carries the bell and nothing else."""
+"""The Celery app: one task without arguments that wakes this worker. Celery does nothing else."""
 
 from __future__ import annotations
 
 from celery import Celery, signals
 
 from trainyard.scheduling.queue import WAKE_TASK, build_celery
-from worker.listening import BellTransport
+from worker.listening import WakeUpTransport
 from worker.station import Station
 
 
 def build_app(redis_url: str, station: Station) -> Celery:
     """The app of this process, bound to its station."""
     app = build_celery(redis_url)
-    app.conf.broker_transport = BellTransport
+    app.conf.broker_transport = WakeUpTransport
 
     @app.task(name=WAKE_TASK)  # type: ignore[untyped-decorator]
     def wake() -> None:

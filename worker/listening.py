@@ -1,7 +1,7 @@
-"""How a worker listens to the queue: whatever lies in it is a bell, and nothing of what it says is used.
+"""How a worker listens to the queue: whatever lies in it counts as a wake-up message, and its content is not used.
 
 Celery's own consumer ends when an element of the Redis list is no message, and is deaf for good once a few were half a
-message. So a message is replaced by a fresh bell before Celery sees it.
+message. So a message is replaced by a fresh one before Celery sees it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BODY = base64.b64encode(b"[[], {}, {}]").decode()
 _UNREADABLE = (ValueError, TypeError, KeyError, RecursionError)
 
 
-class BellChannel(redis.Channel):
+class WakeUpChannel(redis.Channel):
     """Throws away what can't be read."""
 
     def _brpop_read(self, **options: Any) -> Any:
@@ -32,23 +32,23 @@ class BellChannel(redis.Channel):
             return True
 
 
-class BellTransport(redis.Transport):
-    """Hands on a fresh bell for each message."""
+class WakeUpTransport(redis.Transport):
+    """Hands on a fresh wake-up message for each one that comes."""
 
-    Channel = BellChannel
+    Channel = WakeUpChannel
 
     def _deliver(self, message: Any, queue: str) -> None:
-        if not _rings(message):
-            log.warning("the queue held a message that is not ours; it counts as a bell and no more")
-        super()._deliver(build_bell(), queue)  # type: ignore[no-untyped-call]
+        if not _is_wake_up(message):
+            log.warning("the queue held a message that is not ours; it counts as a wake-up message and no more")
+        super()._deliver(build_message(), queue)  # type: ignore[no-untyped-call]
 
 
-def _rings(message: Any) -> bool:
+def _is_wake_up(message: Any) -> bool:
     headers = message.get("headers") if isinstance(message, dict) else None
     return isinstance(headers, dict) and headers.get("task") == WAKE_TASK
 
 
-def build_bell() -> dict[str, Any]:
+def build_message() -> dict[str, Any]:
     """A message as Celery sends it for the one task that there is."""
     name = str(uuid.uuid4())
     headers = {

@@ -27,7 +27,7 @@ class PreparationFailed(Exception):
 
 
 def has_pack(storage: Storage, dataset: Dataset) -> bool:
-    """Whether a dataset's pack is in the books and on this machine."""
+    """Whether a dataset's pack is in the database and on this machine."""
     return dataset.digest is not None and (storage.folder(dataset.key) / "pack.json").exists()
 
 
@@ -53,7 +53,7 @@ def prepare_builtin(
 
     Raises:
         PreparationFailed: with the core's error code.
-        DatabaseUnavailable: the pack stands, the books don't know it yet.
+        DatabaseUnavailable: the pack stands, the database don't know it yet.
     """
     folder = storage.folder(dataset.key)
     pack = prepare(settings, dataset.name, folder, while_waiting=while_waiting)

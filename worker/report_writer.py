@@ -1,4 +1,4 @@
-"""Carries a trainer's reports into the books, inside the supervisor's transaction."""
+"""Carries a trainer's reports into the database, inside the supervisor's transaction."""
 
 from __future__ import annotations
 

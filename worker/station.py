@@ -1,4 +1,4 @@
-"""The worker process as a whole: its identity, its slots, its signs of life, and the loop that takes jobs."""
+"""The worker process as a whole: its identity, its slots, its heartbeats, and the loop that takes jobs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Station:
         )
 
     def open(self) -> None:
-        """Enter the books, now or once they answer; show signs of life from now on, and keep a trainer warm.
+        """Register in the database, now or once it answers; show heartbeats from now on, and keep a trainer warm.
 
         Nothing may be raised here: Celery would log it and go on with a worker that is nowhere and never trains.
         """
@@ -75,7 +75,7 @@ class Station:
         self._draining.set()
 
     def close(self) -> None:
-        """Leave the books in order, once every job is given back. Calling it again does nothing."""
+        """Leave the database in order, once every job is given back. Calling it again does nothing."""
         if self._ended.is_set():
             return
         self._draining.set()
@@ -90,7 +90,7 @@ class Station:
             log.warning("the database does not answer; this worker will count as lost")
 
     def work(self) -> None:
-        """Take job after job until none is waiting; one call a bell. Returns at once when every slot is busy."""
+        """Take job after job until none is waiting; one call a message. Returns at once when every slot is busy."""
         try:
             index = self._free_slots.get_nowait()
         except queue.Empty:
@@ -104,12 +104,12 @@ class Station:
             self._free_slots.put(index)
 
     def _look_for_work(self) -> None:
-        """A bell may be lost, and a consumer deaf for ever: whoever is idle looks into the books by himself."""
+        """A message may be lost, and a consumer deaf for ever: whoever is idle looks into the database by himself."""
         while not self._draining.wait(self._settings.idle_poll_s):
             self._own_threads = [thread for thread in self._own_threads if thread.is_alive()]
             try:
                 if not self._free_slots.empty() and self._is_anything_waiting():
-                    log.info("a job waits that no bell told of", extra={"worker": self.identity.id})
+                    log.info("a job waits that no wake-up message told of", extra={"worker": self.identity.id})
                     thread = threading.Thread(target=self.work, name="work-unasked")
                     self._own_threads.append(thread)
                     thread.start()
@@ -162,6 +162,6 @@ class Station:
             with self._database.writing() as session:
                 mark_seen(session, self.identity, draining=self._draining.is_set())
         except DatabaseUnavailable:
-            log.warning("the database does not answer; no sign of life was written")
+            log.warning("the database does not answer; no heartbeat was written")
         except Exception:
-            log.exception("no sign of life was written")
+            log.exception("no heartbeat was written")

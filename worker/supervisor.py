@@ -1,4 +1,4 @@
-"""One attempt of one job: briefs a trainer, carries its reports into the books, and gives the job back.
+"""One attempt of one job: briefs a trainer, carries its reports into the database, and gives the job back.
 
 Everything that a trainer reports is written in one transaction a tick, under the lease. If the lease is over, nothing
 is written, the trainer is killed and its uncommitted files are removed. A database that does not answer does not stop
@@ -29,12 +29,12 @@ from worker.attempt import Attempt, Slot
 from worker.preparation import PreparationFailed
 from worker.report_writer import write_reports
 from worker.trainer import TrainerProcess, WarmTrainers
-from worker.trainer_spec import Briefing, StopWished
+from worker.trainer_spec import StopRequested, TrainerSpecs
 
 log = logging.getLogger(__name__)
 
 URGENT = frozenset({"started", "phase", "first_step", "epoch", "checkpoint", "warning", "finished", "failed"})
-SIGNS_OF_LIFE = frozenset({"ready", "alive"})  # nothing of them goes into the books
+SIGNS_OF_LIFE = frozenset({"ready", "alive"})  # nothing of them goes into the database
 LONGEST_WRITE_S = BUSY_TIMEOUT_MS / 1000  # after which a database counts as away
 START_S = 120.0  # a cold trainer says nothing before it has torch loaded: on a busy machine that is no hang
 
@@ -55,7 +55,7 @@ class Supervisor:
     ) -> None:
         self._settings, self._database, self._storage, self._trainers = settings, database, storage, trainers
         self._is_draining, self._clock, self._sleep = is_draining, clock, sleep
-        self._briefing = Briefing(settings, database, storage, is_draining=is_draining, sleep=sleep)
+        self._briefing = TrainerSpecs(settings, database, storage, is_draining=is_draining, sleep=sleep)
 
     def run(self, job: Job, lease: Lease, slot: Slot) -> None:
         """Run an attempt to its end and give the job back. Raises nothing that the job can be blamed for."""
@@ -74,7 +74,7 @@ class Supervisor:
     def _train(self, attempt: Attempt) -> Ending:
         try:
             spec = self._briefing.wait_for_spec(attempt)
-        except StopWished as exc:
+        except StopRequested as exc:
             return Ending(stopped=exc.reason)
         except PreparationFailed as exc:
             return Ending(failure=exc.code, message=str(exc))
@@ -84,7 +84,7 @@ class Supervisor:
             return Ending(failure="disk_full" if is_full else "internal_error", message=f"{type(exc).__name__}: {exc}")
         try:
             trainer = self._trainers.take(while_waiting=lambda: self._briefing.beat(attempt))
-        except StopWished as exc:
+        except StopRequested as exc:
             return Ending(stopped=exc.reason)
         except RuntimeError:  # the worker is closing
             return Ending(stopped="drain")
@@ -134,7 +134,7 @@ class Supervisor:
             self._enforce_stop(attempt, trainer)
 
     def _collect(self, attempt: Attempt, trainer: TrainerProcess) -> bool:
-        """Receive until the tick is over or something urgent came. The ledger merges progress between two ticks."""
+        """Receive until the tick is over or something urgent came; the report writer merges progress reports."""
         deadline = self._clock() + self._settings.tick_s
         had_report = False
         if trainer.has_ended:  # what is pending could not be written: wait before the next try
@@ -229,7 +229,7 @@ class Supervisor:
                 self._sleep(self._settings.tick_s)
 
     def _sweep(self, attempt: Attempt) -> None:
-        """Remove the checkpoints of this attempt that never came into the books; if not now, the reconciler will."""
+        """Remove the checkpoints of this attempt that never came into the database; if not now, the reconciler will."""
         try:
             sweep_jobs(self._database, self._storage, [attempt.job.id])
         except DatabaseUnavailable:

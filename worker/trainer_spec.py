@@ -27,7 +27,7 @@ from worker.preparation import PreparationFailed, has_pack, prepare_builtin
 log = logging.getLogger(__name__)
 
 
-class StopWished(Exception):
+class StopRequested(Exception):
     """The owner, or the worker's own end, wants the attempt to stop before its trainer began."""
 
     def __init__(self, reason: str) -> None:
@@ -35,7 +35,7 @@ class StopWished(Exception):
         super().__init__(reason)
 
 
-class Briefing:
+class TrainerSpecs:
     """Makes the specs of a worker's attempts."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Briefing:
         """The trainer's spec, however long the database takes to answer: that is not the job's fault.
 
         Raises:
-            StopWished: the attempt must not begin.
+            StopRequested: the attempt must not begin.
             PreparationFailed: it can't; the code says why.
             LeaseLost: the lease is over.
             OSError, ServiceError: something else is wrong.
@@ -67,7 +67,7 @@ class Briefing:
             except DatabaseUnavailable:
                 log.warning("the database does not answer; the attempt waits", extra={"job_id": attempt.job.id})
             if self._is_draining():
-                raise StopWished("drain")
+                raise StopRequested("drain")
             self._sleep(self._settings.tick_s)
 
     def _build_spec(self, attempt: Attempt) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class Briefing:
         return str(self._storage.folder(checkpoint.key)) if checkpoint is not None else None
 
     def _check_manifest(self, checkpoint: Checkpoint | None) -> None:
-        """The trainer checks every file against the manifest; the books alone can tell that the manifest is the one."""
+        """The trainer checks every file against the manifest; only the database knows the right manifest."""
         if checkpoint is None:
             return
         with contextlib.suppress(FileNotFoundError):  # the trainer will say so
@@ -149,11 +149,11 @@ class Briefing:
         """A heartbeat while something else than training goes on.
 
         Raises:
-            StopWished: there is no point in going on.
+            StopRequested: there is no point in going on.
             LeaseLost: the lease is over.
         """
         if self._is_draining():
-            raise StopWished("drain")
+            raise StopRequested("drain")
         try:
             with self._database.writing() as session:
                 desired = heartbeat(session, attempt.lease, self._settings.lease_ttl_s)
@@ -161,7 +161,7 @@ class Briefing:
             log.warning("the database does not answer; the preparation goes on")
             return
         if desired is not Desired.RUN:
-            raise StopWished(desired.value)
+            raise StopRequested(desired.value)
 
 
 def _needed(checkpoint: Checkpoint | None, checkpoint_id: str) -> Checkpoint:

@@ -89,7 +89,7 @@ def _serve(spec: dict[str, Any], commands: Commands, reports: Reports) -> int | 
     return None if stays else 0
 
 
-class StopWished(Exception):
+class StopRequested(Exception):
     """Told to stop before the first step."""
 
 
@@ -97,7 +97,7 @@ def _stay(commands: Commands, reports: Reports) -> None:
     """What is done while a large pack is read, which may take minutes."""
     reports.send_life()
     if commands.stop_reason is not None:
-        raise StopWished
+        raise StopRequested
 
 
 def _bide(commands: Commands, reports: Reports) -> bool:
@@ -275,7 +275,7 @@ def _train(spec: dict[str, Any], commands: Commands, reports: Reports) -> dict[s
     config = TrainConfig.model_validate_json(json.dumps(spec["config"]))
     try:
         pack = open_whole(Path(spec["pack_dir"]), while_reading=lambda: _stay(commands, reports))
-    except StopWished:
+    except StopRequested:
         return {"outcome": "stopped", "reason": commands.stop_reason}
     if spec.get("pack_digest") not in {None, pack.digest}:
         raise DatasetChanged(f"the pack at {spec['pack_dir']} is {pack.digest}, the job expects {spec['pack_digest']}")

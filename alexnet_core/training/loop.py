@@ -138,7 +138,7 @@ class Run:
             self.model.load_state_dict(self.placed.collect(self.placed.trained.state_dict()))
 
     def _agree(self) -> Due:
-        """What is due after this step: by the first process's clock, and to stop by anyone's wish."""
+        """What is due after this step: by the first process's clock, and to stop if anyone asks for it."""
         due = Due.STOP if self.hooks.should_stop() else Due.NOTHING
         if self.world.is_first:
             now = self._clock()

@@ -1,6 +1,6 @@
 """Answers that a client need not read twice: a tag, and 304 for one who has the answer with that tag.
 
-What the tag is made of is read from the books for every request; nothing is kept, so nothing can be stale.
+What the tag is made of is read from the database for every request; nothing is kept, so nothing can be stale.
 """
 
 from __future__ import annotations

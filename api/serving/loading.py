@@ -89,7 +89,7 @@ class Loader(threading.Thread):
             return self._wanted[checkpoint.id][1]
 
     def forget(self, job_id: str) -> None:
-        """Let go of the models of a job that is out of the books; `latest` falls back to what is left."""
+        """Let go of the models of a job that is out of the database; `latest` falls back to what is left."""
         with self._changed:
             for key in [key for key, loaded in self._loaded.items() if loaded.job_id == job_id]:
                 del self._loaded[key]
@@ -161,7 +161,7 @@ class Loader(threading.Thread):
                 self._load(newest)
                 return
             except (CheckpointNotFound, CheckpointPruned):
-                continue  # it is out of the books now: take the one before it
+                continue  # it is out of the database now: take the one before it
             except Exception:
                 return
 

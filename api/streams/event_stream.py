@@ -1,7 +1,7 @@
-"""Live events for any number of watchers by one reader: the books are asked once a tick, whoever watches.
+"""Live events for any number of watchers by one reader: the database is asked once a tick, whoever watches.
 
 A watcher is a position in its job's log and nothing else. What a tick found is kept in one short buffer a job, which
-all its watchers share; one that is behind the buffer, new or slow, reads pages from the books until it has caught up.
+all its watchers share; one that is behind the buffer, new or slow, reads pages from the database until it caught up.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _Channel:
         self.wake()
 
     def skip_to(self, head: Head) -> None:
-        """More is new than the buffer holds: everybody reads it from the books."""
+        """More is new than the buffer holds: everybody reads it from the database."""
         self.frames.clear()
         self.head, self.floor = head, head.seq
         self.wake()
@@ -69,7 +69,7 @@ class _Channel:
 
 
 class EventHub:
-    """Every stream of this process. All of it runs on the event loop, but for what asks the books."""
+    """Every stream of this process. All of it runs on the event loop, but for what asks the database."""
 
     def __init__(
         self, database: Database, is_draining: Callable[[], bool], *, max_streams: int, tick_s: float = TICK_S,

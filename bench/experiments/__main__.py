@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
+from alexnet_core.commands.datasets import open_dataset
 from alexnet_core.config import TrainConfig
 from alexnet_core.data.pack import Pack
-from alexnet_core.data.preparation import open_dataset
 from bench.experiments import tables
 from bench.experiments.arms import EXPERIMENTS, Arm, Experiment
 from bench.experiments.measuring import reduce_pack, train
@@ -67,9 +67,9 @@ def main(argv: list[str] | None = None) -> None:
 class Trial:
     """Trains the arms of an experiment, or reads what they came to before."""
 
-    def __init__(self, experiment: Experiment, overrides: Mapping[str, Any], pack: Pack, book: Path) -> None:
-        self._experiment, self._overrides, self._pack, self._book = experiment, overrides, pack, book
-        lines = [json.loads(line) for line in book.read_text().splitlines()] if book.exists() else []
+    def __init__(self, experiment: Experiment, overrides: Mapping[str, Any], pack: Pack, record: Path) -> None:
+        self._experiment, self._overrides, self._pack, self._record = experiment, overrides, pack, record
+        lines = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
         self._known: dict[str, dict[str, Any]] = {line["key"]: line for line in lines}
 
     def run(self) -> dict[str, list[dict[str, Any]]]:
@@ -102,7 +102,7 @@ class Trial:
             self._known[key] = {"key": key} | train(
                 config, self._pack, seed, until_error=until_error, max_steps=max_steps
             )
-            with self._book.open("a") as file:
+            with self._record.open("a") as file:
                 file.write(json.dumps(self._known[key]) + "\n")
         record = self._known[key]
         print(f"{name}, lr {config.lr}, {config.init}, seed {seed}: {summarise(record)}", flush=True)

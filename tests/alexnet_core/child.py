@@ -48,7 +48,7 @@ class Child:
         return json.loads(line) if line else None
 
     def read_attempt(self) -> Iterator[dict[str, Any]]:
-        """The reports up to the trainer's last word on its attempt, or to its end; without mere signs of life."""
+        """The reports up to the trainer's last word on its attempt, or to its end; without mere heartbeats."""
         while (report := self.read()) is not None:
             if report["type"] != "alive":
                 yield report

@@ -10,7 +10,7 @@ from api.http.server import TAKEN_WITHIN_S
 from tests.api.served import FakeRuntime, Served
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
-from trainyard.scheduling.queue import SilentBell
+from trainyard.scheduling.queue import SilentWaker
 from trainyard.settings import Settings
 
 
@@ -44,7 +44,7 @@ def serve(settings: Settings, database: Database, runtime: FakeRuntime) -> Itera
         prepare: Callable[[FastAPI], None] | None = None, *, taken_within_s: float = TAKEN_WITHIN_S, **changes: object
     ) -> Served:
         used = settings.model_copy(update=changes)
-        app = create_app(used, database=database, bell=SilentBell(), runtime=runtime)
+        app = create_app(used, database=database, waker=SilentWaker(), runtime=runtime)
         if prepare is not None:
             prepare(app)
         served = Served(app, database, used, taken_within_s=taken_within_s)

@@ -1,4 +1,4 @@
-"""The app on a real HTTP server in a thread, a runtime without torch, and books with a checkpoint in them."""
+"""The app on a real HTTP server in a thread, a runtime without torch, and database with a checkpoint in them."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Served:
         files: dict[str, bytes] | None = None,
         manifest: bytes | None = None,
     ) -> Checkpoint:
-        """An epoch checkpoint, in the storage and in the books."""
+        """An epoch checkpoint, in the storage and in the database."""
         key = f"checkpoints/{job_id}/epoch-{epoch:08d}-e1"
         folder = self.settings.data_dir / key
         folder.mkdir(parents=True)

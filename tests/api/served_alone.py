@@ -13,7 +13,7 @@ from api.app import create_app
 from tests.api.served import FakeRuntime, Served, png
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
-from trainyard.scheduling.queue import SilentBell
+from trainyard.scheduling.queue import SilentWaker
 from trainyard.settings import Settings
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     settings = Settings(data_dir=Path(sys.argv[1]))
     database = Database(settings.sqlalchemy_url)
     migrate(database)
-    app = create_app(settings, database=database, bell=SilentBell(), runtime=FakeRuntime())
+    app = create_app(settings, database=database, waker=SilentWaker(), runtime=FakeRuntime())
     served = Served(app, database, settings)
     served.add_checkpoint(served.add_job(), 1)
     assert served.http.post("/predict", content=png(), headers={"Content-Type": "image/png"}).status_code == 200

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_core.data.preparation import open_dataset
+from alexnet_core.commands.datasets import open_dataset
 from alexnet_core.training.loop import Run
 from bench.experiments import tables
 from bench.experiments.__main__ import main
@@ -69,7 +69,7 @@ def test_networks_in_towers_have_about_as_many_parameters_as_the_halved_one(data
     assert abs(towers - halved) < abs(full - halved)
 
 
-def test_what_stands_in_the_book_is_not_trained_again(data_dir, tmp_path, monkeypatch):
+def test_what_stands_in_the_record_is_not_trained_again(data_dir, tmp_path, monkeypatch):
     first = run("lrn", data_dir, tmp_path)
     monkeypatch.setattr(Run, "train", None)
     assert run("lrn", data_dir, tmp_path) == first

@@ -52,7 +52,7 @@ class Faults:
             "freeze api": (1, lambda: self._freeze("api", 3)),
             "freeze queue": (1, lambda: self._freeze("queue", 3)),
             "empty queue": (2, self._empty_queue),
-            "freeze database": (1, self._freeze_books),
+            "freeze database": (1, self._freeze_database),
             "cancel": (1, self._cancel),
             "pause and resume": (3, self._pause),
             "repeat posts": (3, self._repeat),
@@ -141,8 +141,8 @@ class Faults:
         self.yard.empty_queue()
         return True
 
-    def _freeze_books(self) -> bool:
-        self.yard.freeze_books(BOOKS_FREEZE_S)
+    def _freeze_database(self) -> bool:
+        self.yard.freeze_database(BOOKS_FREEZE_S)
         return True
 
     # --- requests ---

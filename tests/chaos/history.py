@@ -15,7 +15,7 @@ FINAL = frozenset({"succeeded", "failed", "cancelled"})
 WAITING = FINAL | {"paused"}
 _AT_WORK = frozenset({"running", "pausing", "cancelling"})
 
-#: Shown states that may follow each other in the events. A change of a wish is an event too.
+#: Shown states that may follow each other in the events. A change of the desired state is an event too.
 NEXT: dict[str, frozenset[str]] = {
     "queued": frozenset({"running", "paused", "cancelled"}),
     "running": frozenset({"pausing", "cancelling", "queued", "succeeded", "failed"}),
@@ -81,7 +81,7 @@ class Recovery:
     """How a job went on after its worker's death."""
 
     death: Death
-    taken_s: float  #: from the death to the end of the lease in the books
+    taken_s: float  #: from the death to the end of the lease in the database
     claimed_s: float  #: from the death to the next claim
     had_free_peer: bool  #: one stayed free and unharmed until the claim, or for as long as a claim may take
 
@@ -206,7 +206,7 @@ def _judge_looks(record: Record, step_slack: int) -> Iterator[str]:
 
 
 def _starts_seen(events: Sequence[Event]) -> Iterator[tuple[int, float]]:
-    """Each epoch with a moment at which its start was in the books for sure.
+    """Each epoch with a moment at which its start was in the database for sure.
 
     An event's time is taken before its commit, so a look between the two still sees what was before. The next event of
     the job comes after that commit.

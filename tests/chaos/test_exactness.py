@@ -98,7 +98,7 @@ class Yard:
         self.worker = self.fleet.start_worker()
 
     def _act(self, action: Callable[..., object], job_id: str) -> None:
-        with self.fleet.books.writing() as session:
+        with self.fleet.database.writing() as session:
             action(session, "local", job_id)
 
     def epochs(self, job_id: str) -> list[dict[str, Any]]:
@@ -107,7 +107,7 @@ class Yard:
 
     def _series(self, job_id: str, kind: str) -> list[dict[str, Any]]:
         query = select(JobMetric.data).where(JobMetric.job_id == job_id, JobMetric.kind == kind)
-        with self.fleet.books.reading() as session:
+        with self.fleet.database.reading() as session:
             return list(session.scalars(query.order_by(JobMetric.step)))
 
     def events(self, job_id: str, kind: str) -> list[JobEvent]:
@@ -117,7 +117,7 @@ class Yard:
         """Leave nothing behind that the next test could meet."""
         for path in (self._hook / "stop-at", self._held):
             path.unlink(missing_ok=True)
-        with self.fleet.books.reading() as session:
+        with self.fleet.database.reading() as session:
             left = list(session.scalars(select(Job.id).where(Job.finished_at.is_(None))))
         for job_id in left:
             self._act(jobs.cancel, job_id)

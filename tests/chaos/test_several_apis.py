@@ -45,7 +45,7 @@ class Yard:
     def __init__(self, folder: Path, database_url: str) -> None:
         self.fleet = Fleet(
             folder, database_url=database_url, lease_ttl_s=TTL_S, reaper_s=REAPER_S, tick_s=0.25, idle_poll_s=2.0,
-            relay_s=0.5, rering_s=2.0, backoff_s=0.2, recovery_every_s=0.5, max_failures=100, garbage_grace_s=2.0,
+            relay_s=0.5, wake_again_s=2.0, backoff_s=0.2, recovery_every_s=0.5, max_failures=100, garbage_grace_s=2.0,
             serving_threads=1,
         )  # fmt: skip
         self.fleet.reconciler.stop()
@@ -68,7 +68,7 @@ class Yard:
 
     def read_events(self) -> dict[str, list[Event]]:
         events: dict[str, list[Event]] = defaultdict(list)
-        with self.fleet.books.reading() as session:
+        with self.fleet.database.reading() as session:
             for row in session.scalars(select(JobEvent).order_by(JobEvent.job_id, JobEvent.seq)):
                 told = (row.seq, row.at, row.type, row.state, row.reason, row.lease_epoch, row.worker_id, row.data)
                 events[row.job_id].append(Event(*told))
@@ -308,7 +308,7 @@ def newest_checkpoints(owner: Owner) -> set[str]:
 
 
 def newest_published(yard: Yard) -> str | None:
-    with yard.fleet.books.reading() as session:
+    with yard.fleet.database.reading() as session:
         newest = select(Checkpoint.id).where(Checkpoint.publication.is_not(None))
         return session.scalar(newest.order_by(Checkpoint.publication.desc()).limit(1))
 
@@ -319,10 +319,10 @@ def folders(yard: Yard) -> set[str]:
 
 
 def committed(yard: Yard) -> set[str]:
-    with yard.fleet.books.reading() as session:
+    with yard.fleet.database.reading() as session:
         return set(session.scalars(select(Checkpoint.key).where(Checkpoint.status == "committed")))
 
 
 def is_outbox_empty(yard: Yard) -> bool:
-    with yard.fleet.books.reading() as session:
+    with yard.fleet.database.reading() as session:
         return session.scalar(select(func.count()).select_from(Outbox)) == 0

@@ -35,7 +35,7 @@ RECOVERY_WITHIN_S = TTL_S + REAPER_S + 5  # from a worker's death to the next cl
 
 @dataclass(frozen=True)
 class Standing:
-    """A worker process as the books know it."""
+    """A worker process as the database knows it."""
 
     worker_id: str | None  #: None: it has not entered itself yet
     held: list[tuple[str, int]]  #: its jobs, each with its lease_epoch
@@ -51,14 +51,14 @@ class ChaosYard:
         self._hook.mkdir()
         shutil.copyfile(Path(__file__).with_name("step_log.py"), self._hook / "sitecustomize.py")
         self.queue = QueueServer(folder)
-        times = {"tick_s": 0.25, "idle_poll_s": 2, "relay_s": 0.5, "rering_s": 2, "hang_s": 60, "backoff_s": 0.2}
+        times = {"tick_s": 0.25, "idle_poll_s": 2, "relay_s": 0.5, "wake_again_s": 2, "hang_s": 60, "backoff_s": 0.2}
         self.settings = Settings(
             data_dir=folder, port=free_port(), redis_url=self.queue.url, trainer_threads=1, serving_threads=1,
             lease_ttl_s=TTL_S, reaper_s=REAPER_S, recovery_every_s=RECOVERY_EVERY_S, max_failures=100,
             garbage_grace_s=5, database_url=postgres and postgres[0], **times,
         )  # fmt: skip
-        self.books = Database(self.settings.sqlalchemy_url)
-        migrate(self.books)
+        self.database = Database(self.settings.sqlalchemy_url)
+        migrate(self.database)
         self.queue.start()
         self.queue.wait_until_it_answers()
         self.names = ["api", *[f"worker-{index}" for index in range(workers)]]
@@ -112,14 +112,14 @@ class ChaosYard:
         with contextlib.suppress(Exception), Redis.from_url(self.queue.url, socket_timeout=1) as redis:
             redis.flushall()
 
-    def freeze_books(self, seconds: float) -> None:
+    def freeze_database(self, seconds: float) -> None:
         """SQLite: somebody holds the write lock. PostgreSQL: the server's processes stop."""
-        self._freezes.append(threading.Thread(target=self._freeze_books, args=(seconds,), daemon=True))
+        self._freezes.append(threading.Thread(target=self._freeze_database, args=(seconds,), daemon=True))
         self._freezes[-1].start()
 
-    def _freeze_books(self, seconds: float) -> None:
+    def _freeze_database(self, seconds: float) -> None:
         if self.postgres is None:
-            with contextlib.suppress(DatabaseUnavailable), self.books.writing():
+            with contextlib.suppress(DatabaseUnavailable), self.database.writing():
                 time.sleep(seconds)
             return
         with frozen(self.postgres[1]):
@@ -128,11 +128,11 @@ class ChaosYard:
     # --- what is known ---
 
     def standing(self) -> dict[str, Standing]:
-        """How each worker process stands in the books."""
+        """How each worker process stands in the database."""
         pids = {self.processes[name].pid: name for name in self.names if name != "api"}
         ids = select(Worker.pid, Worker.id).where(Worker.pid.in_(pids)).order_by(Worker.started_at)
         running = select(Job.lease_owner, Job.id, Job.lease_epoch).where(Job.state == JobState.RUNNING.value)
-        with self.books.reading() as session:
+        with self.database.reading() as session:
             known = {pids[pid]: worker_id for pid, worker_id in session.execute(ids)}
             held: dict[str | None, list[tuple[str, int]]] = defaultdict(list)
             for owner, job_id, lease_epoch in session.execute(running):
@@ -141,7 +141,7 @@ class ChaosYard:
 
     def read_events(self) -> dict[str, list[Event]]:
         events: dict[str, list[Event]] = defaultdict(list)
-        with self.books.reading() as session:
+        with self.database.reading() as session:
             for row in session.scalars(select(JobEvent).order_by(JobEvent.job_id, JobEvent.seq)):
                 told = (row.seq, row.at, row.type, row.state, row.reason, row.lease_epoch, row.worker_id, row.data)
                 events[row.job_id].append(Event(*told))
@@ -150,7 +150,7 @@ class ChaosYard:
     def read_points(self) -> dict[str, list[tuple[int, float]]]:
         """Job -> lease_epoch and time of every point of its series."""
         points: dict[str, list[tuple[int, float]]] = defaultdict(list)
-        with self.books.reading() as session:
+        with self.database.reading() as session:
             for job_id, epoch, at in session.execute(select(JobMetric.job_id, JobMetric.lease_epoch, JobMetric.at)):
                 points[job_id].append((epoch, at))
         return points
@@ -176,7 +176,7 @@ class ChaosYard:
             if process is not None and process.poll() is None:
                 process.kill()
                 process.wait()
-        self.books.close()
+        self.database.close()
 
 
 def _is_trainer(pid: int) -> bool:

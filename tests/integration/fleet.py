@@ -1,4 +1,4 @@
-"""Workers as real processes around one queue server, with the books and the reconciler in the test's own process."""
+"""Workers as real processes around one queue server, with the database and the reconciler in the test's own process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from trainyard.jobs import jobs
 from trainyard.jobs.jobs import NewJob
 from trainyard.launch.queue_server import QueueServer, free_port
 from trainyard.processes import die_with_parent
-from trainyard.scheduling.queue import CeleryBell
+from trainyard.scheduling.queue import CeleryWaker
 from trainyard.settings import Settings
 from trainyard.upkeep.reconciler import Reconciler
 
@@ -44,22 +44,22 @@ class Fleet:
         self.folder = folder
         self.settings = Settings(data_dir=folder, trainer_threads=1, **settings)
         folder.mkdir(parents=True, exist_ok=True)
-        self.books = Database(self.settings.sqlalchemy_url)
-        schema.migrate(self.books)
-        datasets.register_builtins(self.books, {"digits": BUILTINS["digits"].facts})
+        self.database = Database(self.settings.sqlalchemy_url)
+        schema.migrate(self.database)
+        datasets.register_builtins(self.database, {"digits": BUILTINS["digits"].facts})
         self.queue = QueueServer(folder)
         self.queue.start()
         self.queue.wait_until_it_answers()
         self.workers: list[subprocess.Popen[bytes]] = []
         self.others: list[subprocess.Popen[bytes]] = []
-        self.reconciler = Reconciler(self.settings, self.books, CeleryBell(self.queue.url), LocalStorage(folder))
+        self.reconciler = Reconciler(self.settings, self.database, CeleryWaker(self.queue.url), LocalStorage(folder))
         self.reconciler.start()
 
     def redis(self) -> Redis:
         return Redis.from_url(self.queue.url)
 
     def start_worker(self, *, clock: str | None = None) -> subprocess.Popen[bytes]:
-        """A worker that is in the books. `clock`: how wrong its clock is, as `+2h`."""
+        """A worker that is in the database. `clock`: how wrong its clock is, as `+2h`."""
         command = [sys.executable, "-m", "worker", "--die-with-parent", str(os.getpid())]
         process = self._start(command, self.log_path(len(self.workers)), clock)
         self.workers.append(process)
@@ -104,15 +104,15 @@ class Fleet:
         return self.log_path(self.workers.index(process)).read_text()
 
     def worker_id(self, process: subprocess.Popen[bytes]) -> str | None:
-        with self.books.reading() as session:
+        with self.database.reading() as session:
             return session.scalar(select(Worker.id).where(Worker.pid == process.pid))
 
     def worker(self, process: subprocess.Popen[bytes]) -> Worker:
-        with self.books.reading() as session:
+        with self.database.reading() as session:
             return session.scalars(select(Worker).where(Worker.pid == process.pid)).one()
 
     def submit(self, overrides: dict[str, Any], *, seed: int = 1, dataset_name: str = "digits") -> str:
-        with self.books.writing() as session:
+        with self.database.writing() as session:
             dataset = datasets.get_dataset(session, "local", dataset_name)
             recipe, config = resolve(None, overrides, datasets.facts_of(dataset))
             new = NewJob(
@@ -124,11 +124,11 @@ class Fleet:
         return job_id
 
     def job(self, job_id: str) -> Job:
-        with self.books.reading() as session:
+        with self.database.reading() as session:
             return session.scalars(select(Job).where(Job.id == job_id)).one()
 
     def events(self, job_id: str) -> list[JobEvent]:
-        with self.books.reading() as session:
+        with self.database.reading() as session:
             return list(session.scalars(select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.seq)))
 
     def has_event(self, job_id: str, name: str, lease_epoch: int) -> bool:
@@ -137,7 +137,7 @@ class Fleet:
 
     def now(self) -> float:
         """By the database's clock."""
-        with self.books.reading() as session:
+        with self.database.reading() as session:
             return read_clock(session)
 
     def kill_queue(self) -> None:
@@ -154,7 +154,7 @@ class Fleet:
         if self.queue.process is not None and self.queue.process.poll() is None:
             self.kill_queue()
         self.reconciler.stop()
-        self.books.close()
+        self.database.close()
 
 
 def _answers(url: str) -> bool:

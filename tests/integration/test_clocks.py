@@ -61,9 +61,9 @@ def test_workers_and_a_reconciler_whose_clocks_are_wrong_steal_nothing_and_keep_
     moments = [event.at for event in fleet.events(job_id)]
     assert moments == sorted(moments)
     assert abs(fleet.now() - time.time()) < 600
-    with fleet.books.reading() as session:
+    with fleet.database.reading() as session:
         seen = session.scalars(select(Worker.last_seen_at)).all()
-    assert all(abs(moment - time.time()) < 600 for moment in [*moments, *seen]), "no wrong clock is in the books"
+    assert all(abs(moment - time.time()) < 600 for moment in [*moments, *seen]), "no wrong clock is in the database"
 
 
 class ServerClock:

@@ -40,7 +40,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-def books(tmp_path: Path) -> Iterator[Database]:
+def database(tmp_path: Path) -> Iterator[Database]:
     database = Database(f"sqlite:///{tmp_path / 'data' / 'trainyard.db'}")
     yield database
     database.close()
@@ -59,23 +59,23 @@ def wait_for(look: Callable[[], Any], timeout_s: float = 90) -> Any:
     return found
 
 
-def find_event(books: Database, job_id: str, event: str, lease_epoch: int) -> JobEvent | None:
+def find_event(database: Database, job_id: str, event: str, lease_epoch: int) -> JobEvent | None:
     """The event of that type or reason of an attempt."""
     of_attempt = (JobEvent.job_id == job_id, JobEvent.lease_epoch == lease_epoch)
     named = (JobEvent.type == event) | (JobEvent.reason == event)
-    with books.reading() as session:
+    with database.reading() as session:
         return session.scalars(select(JobEvent).where(*of_attempt, named)).first()
 
 
-def list_steps(books: Database, job_id: str) -> list[int]:
+def list_steps(database: Database, job_id: str) -> list[int]:
     """The steps of the job's checkpoints, newest first."""
-    with books.reading() as session:
+    with database.reading() as session:
         of_job = select(Checkpoint.step).where(Checkpoint.job_id == job_id)
         return list(session.scalars(of_job.order_by(Checkpoint.step.desc())))
 
 
-def look(books: Database, job_id: str) -> Job:
-    with books.reading() as session:
+def look(database: Database, job_id: str) -> Job:
+    with database.reading() as session:
         return session.scalars(select(Job).where(Job.id == job_id)).one()
 
 
@@ -101,18 +101,18 @@ def wait_for_death(pids: list[int], timeout_s: float) -> None:
         time.sleep(0.05)
 
 
-def resumed_at(books: Database, job_id: str, lease_epoch: int) -> int:
-    started = wait_for(lambda: find_event(books, job_id, "started", lease_epoch))
+def resumed_at(database: Database, job_id: str, lease_epoch: int) -> int:
+    started = wait_for(lambda: find_event(database, job_id, "started", lease_epoch))
     return int(started.data["step"])
 
 
-def test_ctrl_c_writes_a_checkpoint_and_the_next_up_goes_on_from_it(start: Start, books: Database) -> None:
+def test_ctrl_c_writes_a_checkpoint_and_the_next_up_goes_on_from_it(start: Start, database: Database) -> None:
     yard = start()
     job_id = submit_slow_job(yard)
-    wait_for(lambda: find_event(books, job_id, "first_step", 1))
+    wait_for(lambda: find_event(database, job_id, "first_step", 1))
     below = yard.descendants()
     assert len(below) >= 4, "queue server, API, worker and trainer"
-    assert list_steps(books, job_id) == []
+    assert list_steps(database, job_id) == []
 
     pressed_at = time.monotonic()
     yard.press_ctrl_c()
@@ -120,22 +120,22 @@ def test_ctrl_c_writes_a_checkpoint_and_the_next_up_goes_on_from_it(start: Start
     assert yard.process.wait(timeout=STEP_S + 10) == 0
     print(f"Ctrl-C: stopped after {time.monotonic() - pressed_at:.2f} s")
     wait_for_death(below, timeout_s=0.5)
-    job = look(books, job_id)
+    job = look(database, job_id)
     assert (job.state, job.state_reason, job.failures) == ("queued", "drain", 0)
-    [step] = list_steps(books, job_id)
+    [step] = list_steps(database, job_id)
     assert step >= 1
 
     start()
-    assert resumed_at(books, job_id, 2) == step
+    assert resumed_at(database, job_id, 2) == step
 
 
 def test_a_second_ctrl_c_kills_at_once_and_the_next_up_goes_on_from_the_last_checkpoint(
-    start: Start, books: Database
+    start: Start, database: Database
 ) -> None:
     settings = {"TRAINYARD_LEASE_TTL_S": "3", "TRAINYARD_REAPER_S": "1"}
     yard = start(TRAINYARD_RECOVERY_EVERY_S="0.1", **settings)
     job_id = submit_slow_job(yard)
-    wait_for(lambda: list_steps(books, job_id))
+    wait_for(lambda: list_steps(database, job_id))
     below = yard.descendants()
 
     yard.press_ctrl_c()
@@ -145,10 +145,10 @@ def test_a_second_ctrl_c_kills_at_once_and_the_next_up_goes_on_from_the_last_che
     yard.process.wait(timeout=5)
     print(f"second Ctrl-C: ended after {time.monotonic() - pressed_at:.2f} s")
     wait_for_death(below, timeout_s=2)
-    assert look(books, job_id).state == "running", "there was no time to give it back"
-    step = list_steps(books, job_id)[0]
+    assert look(database, job_id).state == "running", "there was no time to give it back"
+    step = list_steps(database, job_id)[0]
 
     start(**settings)
-    assert resumed_at(books, job_id, 2) == step
-    job = look(books, job_id)
+    assert resumed_at(database, job_id, 2) == step
+    job = look(database, job_id)
     assert (job.state, job.failures) == ("running", 1)

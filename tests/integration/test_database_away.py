@@ -19,7 +19,7 @@ from tests.processes import children_of, is_alive
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
 from trainyard.database.tables import JobMetric
-from trainyard.scheduling.queue import SilentBell
+from trainyard.scheduling.queue import SilentWaker
 from trainyard.settings import Settings
 
 pytestmark = pytest.mark.end_to_end
@@ -38,7 +38,7 @@ def found(request: pytest.FixtureRequest, gather: Gather) -> Callable[..., Found
     def start(**settings: float) -> Found:
         if request.param == "sqlite":
             fleet = gather(**TIMES, **settings)
-            return fleet, fleet.books.writing  # holds the one write lock
+            return fleet, fleet.database.writing  # holds the one write lock
         server_url = request.getfixturevalue("postgres_url")
         return gather(database_url=create_database(server_url), **TIMES, **settings), lambda: frozen(
             server_pid(server_url)
@@ -48,7 +48,7 @@ def found(request: pytest.FixtureRequest, gather: Gather) -> Callable[..., Found
 
 
 def newest_step(fleet: Fleet, job_id: str) -> int:
-    """Of the checkpoints on disk, whatever the books know."""
+    """Of the checkpoints on disk, whatever the database knows."""
     folders = (fleet.folder / "checkpoints" / job_id).glob("[!.]*")
     return max((int(folder.name.split("-")[1]) for folder in folders), default=0)
 
@@ -68,7 +68,7 @@ def goes_on_through(found: Found, away_s: float) -> None:
     wait_for(lambda: fleet.job(job_id).committed_step > step)
     job = fleet.job(job_id)
     assert (job.state, job.attempt, job.lease_epoch, job.failures) == ("running", 1, 1, 0)
-    with fleet.books.reading() as session:
+    with fleet.database.reading() as session:
         query = select(JobMetric.step).where(JobMetric.job_id == job_id, JobMetric.kind == "interval")
         steps = list(session.scalars(query.order_by(JobMetric.step)))
     assert len({new - old for old, new in pairwise(steps)}) == 1, "its curve has no gap"
@@ -110,7 +110,7 @@ def test_requests_are_answered_503_while_the_server_is_frozen_and_work_again_aft
     settings = Settings(data_dir=tmp_path, database_url=create_database(postgres_url))  # type: ignore[arg-type]
     database = Database(settings.sqlalchemy_url)
     migrate(database)
-    app = create_app(settings, database=database, bell=SilentBell(), runtime=FakeRuntime())
+    app = create_app(settings, database=database, waker=SilentWaker(), runtime=FakeRuntime())
     served = Served(app, database, settings)
     served.http.timeout = 60
     try:

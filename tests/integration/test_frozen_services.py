@@ -1,6 +1,6 @@
 """A yard whose queue server freezes or has no room, and one whose processes all sleep at once, as a laptop's do.
 
-No worker looks for jobs by itself here: what starts was rung for.
+No worker looks for jobs by itself here: what starts was woken.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SETTINGS = {
     "TRAINYARD_LEASE_TTL_S": str(TTL_S),
     "TRAINYARD_REAPER_S": "1",
     "TRAINYARD_TICK_S": "0.5",
-    "TRAINYARD_RERING_S": "2",
+    "TRAINYARD_WAKE_AGAIN_S": "2",
     "TRAINYARD_IDLE_POLL_S": "3600",
     "TRAINYARD_RECOVERY_EVERY_S": "1",
     "TRAINYARD_TRAINER_THREADS": "1",
@@ -97,7 +97,9 @@ def assert_it_starts_now(yard: RunningYard, client: Client, job_id: str) -> None
 
 
 @pytest.mark.chaos
-def test_a_frozen_queue_stops_nothing_that_runs_and_its_bells_are_rung_later(yard: RunningYard, client: Client) -> None:
+def test_a_frozen_queue_stops_nothing_that_runs_and_its_wake_ups_are_sent_later(
+    yard: RunningYard, client: Client
+) -> None:
     running = start_slow_job(client, 1)
     queue = queue_of(yard)
     os.kill(queue, signal.SIGSTOP)
@@ -108,7 +110,7 @@ def test_a_frozen_queue_stops_nothing_that_runs_and_its_bells_are_rung_later(yar
         client.cancel_job(running)
         wait_for_state(client, running, "cancelled")
         wait_for_state(client, waiting, "succeeded")  # who was busy looks for the next job by itself
-        late = client.create_job("digits", overrides=FAST)["id"]  # nobody is awake, and no bell can be heard
+        late = client.create_job("digits", overrides=FAST)["id"]  # nobody is awake, and no wake-up message can be heard
         wait_for(lambda: queue_state(yard) == "degraded")
         assert client.get_job(late)["state"] == "queued"
     finally:

@@ -60,11 +60,11 @@ def test_what_was_begun_before_sigterm_is_answered_and_the_process_ends(
     status, refusal = picture.end()
     assert (status, refusal["error"]["code"]) == (503, "no_checkpoint")  # nothing was trained; that is an answer
     assert api.wait(60) == -signal.SIGTERM  # uvicorn raises it again once everything is down
-    books = Database(settings.sqlalchemy_url)
-    with books.reading() as session:
+    database = Database(settings.sqlalchemy_url)
+    with database.reading() as session:
         assert set(session.scalars(select(Job.id))) == {job["id"] for _, job in answers}
         assert session.scalar(select(func.count()).select_from(Job)) == NUM_POSTS
-    books.close()
+    database.close()
 
 
 class _Request:

@@ -61,14 +61,14 @@ def test_a_trainer_that_is_frozen_alone_is_killed_and_its_job_goes_on(start: Gat
 
 
 @pytest.mark.parametrize("stop", [jobs.pause, jobs.cancel])
-def test_a_trainer_that_does_not_stop_in_time_holds_up_no_wish(start: Gather, stop: Callable[..., Job]) -> None:
+def test_a_trainer_that_does_not_stop_in_time_holds_up_no_request(start: Gather, stop: Callable[..., Job]) -> None:
     fleet = start(stop_grace_s=2.0)
     worker = fleet.start_worker()
     job_id = fleet.submit(SLOW)
     wait_for(lambda: fleet.job(job_id).latest_checkpoint_id, PATIENCE_S)
     [trainer] = wait_for(lambda: [pid for pid in children_of(worker.pid) if writes_a_jobs_log(pid)])
     os.kill(trainer, signal.SIGSTOP)
-    with fleet.books.writing() as session:
+    with fleet.database.writing() as session:
         stop(session, "local", job_id)
     wait_for(lambda: fleet.job(job_id).state in {"paused", "cancelled"}, HANG_S - 4)
     assert not is_alive(trainer)
@@ -76,7 +76,7 @@ def test_a_trainer_that_does_not_stop_in_time_holds_up_no_wish(start: Gather, st
     assert fleet.job(job_id).failures == 0
     if stop is jobs.cancel:
         return
-    with fleet.books.writing() as session:
+    with fleet.database.writing() as session:
         jobs.resume(session, "local", job_id)
     wait_until_resumed(fleet, job_id)
 

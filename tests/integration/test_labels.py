@@ -38,7 +38,7 @@ def add_dataset(fleet: Fleet, name: str, classes: tuple[str, ...]) -> None:
         fleet.folder / key, name=name, class_names=classes, images_NHWC=pixels, labels_N=labels, split_N=split,
         flip_safe=True,
     )  # fmt: skip
-    with fleet.books.writing() as session:
+    with fleet.database.writing() as session:
         session.add(
             Dataset(id=f"ds_{name}", owner="local", name=name, state="ready", digest=pack.digest, key=key,
                     facts=pack.facts.model_dump(mode="json"), created_at=now(), ready_at=now())

@@ -13,8 +13,8 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.chaos]
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
-def test_bells_are_heard_again_after_the_queue_went_many_times(gather: Gather, how: str) -> None:
-    fleet = gather(idle_poll_s=NEVER_S, rering_s=2.0, slots=2, recovery_every_s=0.5)
+def test_wake_ups_are_heard_again_after_the_queue_went_many_times(gather: Gather, how: str) -> None:
+    fleet = gather(idle_poll_s=NEVER_S, wake_again_s=2.0, slots=2, recovery_every_s=0.5)
     worker = fleet.start_worker()
     running = fleet.submit(SLOW)
     for _ in range(8):
@@ -30,7 +30,9 @@ def test_bells_are_heard_again_after_the_queue_went_many_times(gather: Gather, h
         else:
             os.kill(fleet.queue.process.pid, signal.SIGCONT)
         fleet.queue.wait_until_it_answers()
-    late = [fleet.submit(FAST, seed=seed) for seed in range(3)]  # nobody looks for them: only a bell can tell
+    late = [
+        fleet.submit(FAST, seed=seed) for seed in range(3)
+    ]  # nobody looks for them: only a wake-up message can tell
     wait_for(lambda: all(fleet.job(job_id).state == "succeeded" for job_id in late) or worker.poll() is not None)
     assert worker.poll() is None, fleet.log(worker)
     job = fleet.job(running)

@@ -19,7 +19,7 @@ from tests.integration.fleet import FAST, NEVER_S, SLOW, Fleet, wait_for
 from tests.processes import children_of, is_alive
 from trainyard.database.connection import Database
 from trainyard.errors import DatabaseUnavailable
-from trainyard.scheduling.queue import QUEUE_NAME, CeleryBell
+from trainyard.scheduling.queue import QUEUE_NAME, CeleryWaker
 
 pytestmark = pytest.mark.end_to_end
 
@@ -40,7 +40,7 @@ def gather(tmp_path: Path) -> Iterator[Gather]:
 
 
 def test_jobs_start_after_the_queue_was_killed_and_came_back_empty(gather: Gather) -> None:
-    fleet = gather(idle_poll_s=NEVER_S, rering_s=2.0)
+    fleet = gather(idle_poll_s=NEVER_S, wake_again_s=2.0)
     fleet.start_worker()
     fleet.kill_queue()
     made = [fleet.submit(FAST, seed=seed) for seed in range(2)]
@@ -51,8 +51,8 @@ def test_jobs_start_after_the_queue_was_killed_and_came_back_empty(gather: Gathe
     wait_for(lambda: all(fleet.job(job_id).state == "succeeded" for job_id in made))
 
 
-def test_a_job_whose_bell_was_lost_is_rung_for_again(gather: Gather) -> None:
-    fleet = gather(idle_poll_s=NEVER_S, rering_s=2.0)
+def test_a_job_whose_wake_up_was_lost_is_announced_again(gather: Gather) -> None:
+    fleet = gather(idle_poll_s=NEVER_S, wake_again_s=2.0)
     made = [fleet.submit(FAST, seed=seed) for seed in range(2)]
     redis = fleet.redis()
     wait_for(lambda: redis.llen(QUEUE_NAME) == 2)
@@ -61,7 +61,7 @@ def test_a_job_whose_bell_was_lost_is_rung_for_again(gather: Gather) -> None:
     wait_for(lambda: all(fleet.job(job_id).state == "succeeded" for job_id in made))
 
 
-def test_a_worker_that_hears_no_bell_takes_jobs_all_the_same(gather: Gather) -> None:
+def test_a_worker_that_hears_no_wake_up_takes_jobs_all_the_same(gather: Gather) -> None:
     fleet = gather(idle_poll_s=0.5)
     worker = fleet.start_worker()
     fleet.kill_queue()
@@ -72,14 +72,14 @@ def test_a_worker_that_hears_no_bell_takes_jobs_all_the_same(gather: Gather) -> 
     assert fleet.worker(worker).stopped_at is not None
 
 
-def test_fifty_more_bells_change_nothing(gather: Gather) -> None:
+def test_fifty_more_wake_ups_change_nothing(gather: Gather) -> None:
     fleet = gather(idle_poll_s=NEVER_S, slots=2)
     fleet.start_worker()
     job_id = fleet.submit({"epochs": 3})
     wait_for(lambda: fleet.has_event(job_id, "first_step", 1))
-    bell = CeleryBell(fleet.queue.url)
+    waker = CeleryWaker(fleet.queue.url)
     for _ in range(50):
-        bell.ring()
+        waker.wake()
     wait_for(lambda: fleet.job(job_id).state == "succeeded")
     changes = [event.reason for event in fleet.events(job_id) if event.type == "state"]
     assert changes == ["submitted", "claimed", "finished"]
@@ -131,7 +131,7 @@ def test_a_frozen_worker_that_wakes_after_the_takeover_writes_nothing(gather: Ga
     job_id = fleet.submit(SLOW)
     wait_for(lambda: fleet.job(job_id).latest_checkpoint_id)
     trainers = children_of(first.pid)
-    freeze(fleet.books, [first.pid, *trainers])
+    freeze(fleet.database, [first.pid, *trainers])
     second = fleet.start_worker()
     wait_for(lambda: fleet.has_event(job_id, "first_step", 2))
     taken_at = next(it.seq for it in fleet.events(job_id) if (it.reason, it.lease_epoch) == ("claimed", 2))
@@ -154,7 +154,7 @@ def test_the_trainer_of_a_frozen_worker_ends_by_itself(gather: Gather) -> None:
     trainer = next(pid for pid in children_of(first.pid) if f"jobs/{job_id}.log" in os.readlink(f"/proc/{pid}/fd/1"))
     time.sleep(2 * fleet.settings.lease_ttl_s)  # while its worker is there it goes on
     assert is_alive(trainer)
-    freeze(fleet.books, [first.pid])
+    freeze(fleet.database, [first.pid])
     wait_for(lambda: not is_alive(trainer), 30)
     second = fleet.start_worker()
     wait_for(lambda: fleet.has_event(job_id, "first_step", 2))
@@ -163,13 +163,13 @@ def test_the_trainer_of_a_frozen_worker_ends_by_itself(gather: Gather) -> None:
     assert fleet.job(job_id).lease_owner == fleet.worker_id(second)
 
 
-def freeze(books: Database, pids: list[int]) -> None:
+def freeze(database: Database, pids: list[int]) -> None:
     """Stop processes, but not in the middle of a write, which would hold SQLite's lock for all the others."""
     while True:
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:
-            with books.writing():
+            with database.writing():
                 return
         except DatabaseUnavailable:
             for pid in pids:
@@ -207,7 +207,7 @@ def test_garbage_in_the_queue_is_survived_and_runs_nothing(gather: Gather, tmp_p
     wait_for(lambda: redis.llen(QUEUE_NAME) == 0 or worker.poll() is not None)
     assert worker.poll() is None, fleet.log(worker)
     assert len(fleet.events(job_id)) == before
-    second = fleet.submit(FAST)  # only a bell can tell of it
+    second = fleet.submit(FAST)  # only a wake-up message can tell of it
     wait_for(lambda: fleet.job(second).state == "succeeded" or worker.poll() is not None)
     assert worker.poll() is None, fleet.log(worker)
     assert not (tmp_path / "owned").exists()

@@ -81,10 +81,10 @@ class ActingTrainer:
 
 
 class Stage:
-    """A worker's hands: books, files, a clock and one trainer after the other."""
+    """A worker's hands: database, files, a clock and one trainer after the other."""
 
-    def __init__(self, books: Database, folder: Path) -> None:
-        self.books, self.clock = books, Clock()
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.database, self.clock = database, Clock()
         self.settings = Settings(data_dir=folder, tick_s=1, self_fence_s=60, backoff_s=2)
         self.storage = LocalStorage(folder)
         self.trainers: list[ActingTrainer] = []
@@ -94,7 +94,7 @@ class Stage:
         self._next: ActingTrainer | None = None
         self._looks_in_vain = 0
         self.supervisor = Supervisor(
-            self.settings, books, self.storage, cast(WarmTrainers, self), is_draining=lambda: self.draining,
+            self.settings, database, self.storage, cast(WarmTrainers, self), is_draining=lambda: self.draining,
             clock=self.clock, sleep=self.clock.sleep,
         )  # fmt: skip
 
@@ -119,7 +119,7 @@ class Stage:
         pack = self.storage.folder("packs/x")
         pack.mkdir(parents=True)
         (pack / "pack.json").write_text("{}")
-        with self.books.writing() as session:
+        with self.database.writing() as session:
             row = Dataset(
                 id="ds_digits", name="digits", state="ready", digest="d", facts={}, key="packs/x", created_at=now()
             )
@@ -135,7 +135,7 @@ class Stage:
     ) -> ActingTrainer | None:
         """One attempt of the next job; the trainer that played in it."""
         self._next = ActingTrainer(self.clock, list(script), status, terminable=terminable) if starts else None
-        with self.books.writing() as session:
+        with self.database.writing() as session:
             session.execute(Job.__table__.update().values(not_before=0))  # type: ignore[attr-defined]
             claimed = leases.claim(session, "wrk_a", 60)
         assert claimed is not None
@@ -145,7 +145,7 @@ class Stage:
 
     def reasons(self, job_id: str, event_type: str = "warning") -> list[str | None]:
         """Of a job's events of one type."""
-        with self.books.reading() as session:
+        with self.database.reading() as session:
             query = select(JobEvent.reason).where(JobEvent.job_id == job_id, JobEvent.type == event_type)
             return list(session.scalars(query.order_by(JobEvent.seq)))
 
@@ -156,7 +156,7 @@ class Stage:
     @contextlib.contextmanager
     def _database_away_for(self, looks: int) -> Iterator[None]:
         self.take_database_away(looks)
-        real = self.books.writing, self.books.reading
+        real = self.database.writing, self.database.reading
 
         def fail_first(transaction: Callable[[], Any]) -> Callable[[], Any]:
             def begin() -> Any:
@@ -167,11 +167,11 @@ class Stage:
 
             return begin
 
-        self.books.writing, self.books.reading = map(fail_first, real)  # type: ignore[method-assign]
+        self.database.writing, self.database.reading = map(fail_first, real)  # type: ignore[method-assign]
         try:
             yield
         finally:
-            self.books.writing, self.books.reading = real  # type: ignore[method-assign]
+            self.database.writing, self.database.reading = real  # type: ignore[method-assign]
 
 
 def checkpoint_report(stage: Stage, job_id: str, step: int, lease_epoch: int = 1, kind: str = "epoch") -> Report:

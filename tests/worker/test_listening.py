@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from kombu.transport import redis
 
-from worker.listening import BellChannel, BellTransport, build_bell
+from worker.listening import WakeUpChannel, WakeUpTransport, build_message
 
 
 @pytest.mark.parametrize(
@@ -18,21 +18,21 @@ from worker.listening import BellChannel, BellTransport, build_bell
         {"headers": None},
         {"headers": {"task": ["x"]}},
         {"headers": {"task": "os.system"}},
-        build_bell(),
+        build_message(),
     ],
 )
-def test_whatever_lies_in_the_queue_becomes_a_fresh_bell(message: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_lies_in_the_queue_becomes_a_fresh_wake_up(message: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     delivered: list[Any] = []
-    monkeypatch.setattr(redis.Transport, "_deliver", lambda self, message, queue: delivered.append((message, queue)))
-    BellTransport._deliver(BellTransport.__new__(BellTransport), message, "train")
-    [(bell, queue)] = delivered
+    monkeypatch.setattr(redis.Transport, "_deliver", lambda self, *taken: delivered.append(taken))
+    WakeUpTransport._deliver(WakeUpTransport.__new__(WakeUpTransport), message, "train")
+    [(wake_up, queue)] = delivered
     assert queue == "train"
-    fresh = build_bell()
-    assert bell.keys() == fresh.keys()
-    assert {**bell["headers"], "id": 0, "root_id": 0} == {**fresh["headers"], "id": 0, "root_id": 0}
-    assert bell["properties"]["delivery_tag"] == bell["headers"]["id"]
+    fresh = build_message()
+    assert wake_up.keys() == fresh.keys()
+    assert {**wake_up["headers"], "id": 0, "root_id": 0} == {**fresh["headers"], "id": 0, "root_id": 0}
+    assert wake_up["properties"]["delivery_tag"] == wake_up["headers"]["id"]
     if isinstance(message, dict):
-        assert bell["properties"]["delivery_tag"] != message.get("properties", {}).get("delivery_tag")
+        assert wake_up["properties"]["delivery_tag"] != message.get("properties", {}).get("delivery_tag")
 
 
 @pytest.mark.parametrize("trouble", [ValueError, UnicodeDecodeError, RecursionError, KeyError, ConnectionError])
@@ -43,7 +43,7 @@ def test_what_can_not_be_read_is_thrown_away_and_a_lost_connection_is_not(
         raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no") if trouble is UnicodeDecodeError else trouble()
 
     monkeypatch.setattr(redis.Channel, "_brpop_read", fail)
-    channel = BellChannel.__new__(BellChannel)
+    channel = WakeUpChannel.__new__(WakeUpChannel)
     if trouble is ConnectionError:
         with pytest.raises(ConnectionError):
             channel._brpop_read()

@@ -43,18 +43,18 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Station]
     made._database.close()
 
 
-def test_a_worker_that_begins_while_the_database_does_not_answer_enters_the_books_later(
+def test_a_worker_that_begins_while_the_database_does_not_answer_registers_later(
     worker: Station, tmp_path: Path
 ) -> None:
     worker.open()
     (tmp_path / "data").mkdir()  # only now there can be a database
-    books = Database(f"sqlite:///{tmp_path / 'data' / 'trainyard.db'}")
-    migrate(books)
+    database = Database(f"sqlite:///{tmp_path / 'data' / 'trainyard.db'}")
+    migrate(database)
 
     def is_live() -> bool:
-        with books.reading() as session:
+        with database.reading() as session:
             return count_live(session) == 1
 
     wait_until(is_live)
     assert worker._trainers.is_started  # type: ignore[attr-defined]
-    books.close()
+    database.close()

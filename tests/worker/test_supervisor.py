@@ -1,4 +1,4 @@
-"""One attempt after the other with a trainer that only acts, on real books."""
+"""One attempt after the other with a trainer that only acts, on real database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from tests.trainyard import yardbook as yb
+from tests.trainyard import rows as db_rows
 from tests.worker.acting import FINISHED, STARTED, Stage, checkpoint_report
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, JobMetric
@@ -21,8 +21,8 @@ from worker.trainer import Report
 
 
 @pytest.fixture
-def stage(books: Database, tmp_path: Path) -> Stage:
-    stage = Stage(books, tmp_path)
+def stage(database: Database, tmp_path: Path) -> Stage:
+    stage = Stage(database, tmp_path)
     stage.add_ready_dataset()
     return stage
 
@@ -36,59 +36,59 @@ def stopped(reason: str) -> dict[str, Any]:
 
 
 def test_a_pause_frees_the_slot_and_the_next_attempt_goes_on_from_its_checkpoint(stage: Stage) -> None:
-    job_id = yb.submit(stage.books)
+    job_id = db_rows.submit(stage.database)
     first = stage.run(
         STARTED,
-        lambda: yb.act(stage.books, jobs.pause, job_id) and None,
+        lambda: db_rows.act(stage.database, jobs.pause, job_id) and None,
         lambda: None,
         checkpoint_report(stage, job_id, 7, kind="recovery"),
         stopped("pause"),
     )
     assert first is not None
     assert first.commands[1:] == [{"type": "stop", "reason": "pause"}]
-    paused = yb.look(stage.books, job_id)
+    paused = db_rows.look(stage.database, job_id)
     assert (paused.state, paused.lease_owner, paused.failures) == ("paused", None, 0)
-    assert yb.try_claim(stage.books) is None
-    yb.act(stage.books, jobs.resume, job_id)
+    assert db_rows.try_claim(stage.database) is None
+    db_rows.act(stage.database, jobs.resume, job_id)
     second = stage.run(STARTED, FINISHED)
     assert second is not None
     assert second.commands[0]["resume_from"].endswith("recovery-00000007-e1")
-    done = yb.look(stage.books, job_id)
+    done = db_rows.look(stage.database, job_id)
     assert (done.state, done.weights_sha256) == ("succeeded", "f" * 64)
 
 
 def test_a_pausing_job_that_is_cancelled_ends_cancelled(stage: Stage) -> None:
-    job_id = yb.submit(stage.books)
+    job_id = db_rows.submit(stage.database)
     stage.run(
         STARTED,
-        lambda: yb.act(stage.books, jobs.pause, job_id) and None,
-        lambda: yb.act(stage.books, jobs.cancel, job_id) and None,
+        lambda: db_rows.act(stage.database, jobs.pause, job_id) and None,
+        lambda: db_rows.act(stage.database, jobs.cancel, job_id) and None,
         stopped("pause"),
     )
-    assert yb.look(stage.books, job_id).state == "cancelled"
+    assert db_rows.look(stage.database, job_id).state == "cancelled"
 
 
 @pytest.mark.parametrize("way", ["crash", "killed", "hung"])
 def test_a_pause_that_races_with_a_failure_ends_paused(stage: Stage, way: str) -> None:
-    job_id = yb.submit(stage.books)
-    script: list[Any] = [STARTED, lambda: yb.act(stage.books, jobs.pause, job_id) and None]
+    job_id = db_rows.submit(stage.database)
+    script: list[Any] = [STARTED, lambda: db_rows.act(stage.database, jobs.pause, job_id) and None]
     if way == "crash":
         script += [failed("internal_error")]
     elif way == "hung":
         script += [lambda: stage.clock.sleep(10_000)] * 3
     stage.run(*script, status=-9 if way == "killed" else 1)
-    job = yb.look(stage.books, job_id)
+    job = db_rows.look(stage.database, job_id)
     assert (job.state, job.error) == ("paused", None)
 
 
 def test_a_job_that_has_had_its_time_fails_with_its_last_step_saved(stage: Stage) -> None:
-    job_id = yb.submit(stage.books, max_runtime_s=90.0)
+    job_id = db_rows.submit(stage.database, max_runtime_s=90.0)
     trainer = stage.run(
         STARTED, checkpoint_report(stage, job_id, 9, kind="recovery"), FINISHED | {"outcome": "max_runtime", "step": 9}
     )
     assert trainer is not None
     assert trainer.commands[0]["max_runtime_s"] == 90.0
-    job = yb.look(stage.books, job_id)
+    job = db_rows.look(stage.database, job_id)
     assert (job.state, job.state_reason, job.failures) == ("failed", "max_runtime", 0)
     assert job.error is not None
     assert (job.error["code"], job.error["retryable"]) == ("max_runtime", False)
@@ -97,9 +97,9 @@ def test_a_job_that_has_had_its_time_fails_with_its_last_step_saved(stage: Stage
 
 
 def test_a_job_begins_with_the_weights_of_another_ones_checkpoint(stage: Stage) -> None:
-    old = yb.submit(stage.books)
+    old = db_rows.submit(stage.database)
     stage.run(STARTED, checkpoint_report(stage, old, 20), FINISHED)
-    job_id = yb.submit(stage.books, init_from=yb.look(stage.books, old).latest_checkpoint_id)
+    job_id = db_rows.submit(stage.database, init_from=db_rows.look(stage.database, old).latest_checkpoint_id)
     trainer = stage.run(STARTED | {"started_anew": ["classifier.fc8"]}, failed("internal_error"))
     assert trainer is not None
     assert trainer.commands[0]["init_from"].endswith("epoch-00000020-e1")
@@ -116,7 +116,7 @@ def test_a_job_begins_with_the_weights_of_another_ones_checkpoint(stage: Stage) 
 
 @pytest.mark.parametrize("word", [FINISHED, stopped("drain"), failed("diverged")])
 def test_a_slot_does_not_wait_for_a_trainer_that_has_had_its_last_word(stage: Stage, word: dict[str, Any]) -> None:
-    yb.submit(stage.books)
+    db_rows.submit(stage.database)
 
     def linger() -> None:
         raise AssertionError("the supervisor waits")
@@ -126,34 +126,34 @@ def test_a_slot_does_not_wait_for_a_trainer_that_has_had_its_last_word(stage: St
     assert trainer.was_killed
 
 
-@pytest.mark.parametrize("wish", ["pause", "cancel"])
-def test_a_trainer_that_stopped_in_order_is_kept_for_the_next_attempt(stage: Stage, wish: str) -> None:
-    job_id = yb.submit(stage.books)
+@pytest.mark.parametrize("stop", ["pause", "cancel"])
+def test_a_trainer_that_stopped_in_order_is_kept_for_the_next_attempt(stage: Stage, stop: str) -> None:
+    job_id = db_rows.submit(stage.database)
     trainer = stage.run(
-        STARTED, lambda: yb.act(stage.books, getattr(jobs, wish), job_id) and None, lambda: None,
-        stopped(wish) | {"stays": True},
+        STARTED, lambda: db_rows.act(stage.database, getattr(jobs, stop), job_id) and None, lambda: None,
+        stopped(stop) | {"stays": True},
     )  # fmt: skip
     assert stage.taken_back == [trainer]
     assert trainer is not None
     assert not trainer.was_killed
-    assert yb.look(stage.books, job_id).state == {"pause": "paused", "cancel": "cancelled"}[wish]
+    assert db_rows.look(stage.database, job_id).state == {"pause": "paused", "cancel": "cancelled"}[stop]
 
 
 def test_a_trainer_is_ended_that_does_not_stay_was_late_or_lost_its_lease(stage: Stage) -> None:
     def pause(job_id: str) -> Any:
-        return lambda: yb.act(stage.books, jobs.pause, job_id) and None
+        return lambda: db_rows.act(stage.database, jobs.pause, job_id) and None
 
     def be_late() -> None:
         stage.clock.sleep(stage.settings.stop_grace_s / 4)
 
     def lose(job_id: str) -> Any:
-        return lambda: yb.write(stage.books, job_id, lease_epoch=7)
+        return lambda: db_rows.write(stage.database, job_id, lease_epoch=7)
 
-    first = yb.submit(stage.books)
+    first = db_rows.submit(stage.database)
     assert stage.run(STARTED, pause(first), lambda: None, stopped("pause") | {"stays": False})
-    second = yb.submit(stage.books)
+    second = db_rows.submit(stage.database)
     late = stage.run(STARTED, pause(second), *[be_late] * 5, stopped("pause") | {"stays": True}, terminable=False)
-    third = yb.submit(stage.books)
+    third = db_rows.submit(stage.database)
     lost = stage.run(STARTED, pause(third), lose(third), stopped("pause") | {"stays": True})
     assert late is not None
     assert lost is not None
@@ -167,12 +167,12 @@ def silence(stage: Stage, seconds: float) -> list[Callable[[], None]]:
 
 
 def test_a_trainer_that_waits_for_its_device_says_so_and_never_counts_as_hung(stage: Stage) -> None:
-    job_id = yb.submit(stage.books)
+    job_id = db_rows.submit(stage.database)
     seen = []
 
     def look() -> None:
         stage.clock.sleep(stage.settings.hang_s / 2)
-        job = yb.look(stage.books, job_id)
+        job = db_rows.look(stage.database, job_id)
         seen.append((job.state, job.state_reason))
 
     waiting: Report = {"type": "phase", "reason": "waiting_for_device"}
@@ -180,44 +180,47 @@ def test_a_trainer_that_waits_for_its_device_says_so_and_never_counts_as_hung(st
     stage.run(waiting, *[look, alive] * 8, STARTED, FINISHED)
     assert seen == [("running", "waiting_for_device")] * 8
     assert stage.reasons(job_id, "phase") == ["waiting_for_device"]
-    job = yb.look(stage.books, job_id)
+    job = db_rows.look(stage.database, job_id)
     assert (job.state, job.failures) == ("succeeded", 0)
-    other = yb.submit(stage.books)
+    other = db_rows.submit(stage.database)
     stage.run(waiting, *silence(stage, stage.settings.hang_s + 1))
-    assert yb.look(stage.books, other).state_reason == "hung", "one that gives no sign of life is"
+    assert db_rows.look(stage.database, other).state_reason == "hung", "one that gives no heartbeat is"
 
 
 def test_a_trainer_that_still_loads_torch_has_longer_than_one_that_hangs(stage: Stage) -> None:
     stage.settings.hang_s = 20
     ready: Report = {"type": "ready"}
-    job_id = yb.submit(stage.books)
+    job_id = db_rows.submit(stage.database)
     stage.run(*silence(stage, 119), ready, STARTED, FINISHED)
-    assert (yb.look(stage.books, job_id).state, yb.look(stage.books, job_id).failures) == ("succeeded", 0)
-    other = yb.submit(stage.books)
+    assert (db_rows.look(stage.database, job_id).state, db_rows.look(stage.database, job_id).failures) == (
+        "succeeded",
+        0,
+    )
+    other = db_rows.submit(stage.database)
     stage.run(ready, *silence(stage, 22), STARTED, FINISHED)
-    job = yb.look(stage.books, other)
+    job = db_rows.look(stage.database, other)
     assert (job.state, job.state_reason, job.failures) == ("queued", "hung", 1), "with torch, the short limit holds"
     stage.run(*silence(stage, 121), ready, STARTED, FINISHED)
-    job = yb.look(stage.books, other)
+    job = db_rows.look(stage.database, other)
     assert (job.state, job.state_reason, job.failures) == ("queued", "hung", 2), "two minutes are enough for any start"
 
 
 def test_a_worker_that_was_frozen_with_its_trainer_does_not_take_it_for_hung(stage: Stage) -> None:
-    job_id = yb.submit(stage.books)
+    job_id = db_rows.submit(stage.database)
 
     def freeze() -> None:
         stage.clock.sleep(3 * stage.settings.hang_s)
 
     stage.run(STARTED, freeze, {"type": "alive"}, FINISHED)
-    job = yb.look(stage.books, job_id)
+    job = db_rows.look(stage.database, job_id)
     assert (job.state, job.failures) == ("succeeded", 0)
 
 
-def test_a_trainer_that_was_frozen_with_its_worker_after_a_wish_still_has_its_time_to_save(stage: Stage) -> None:
-    job_id = yb.submit(stage.books)
+def test_a_trainer_that_was_frozen_with_its_worker_after_a_request_still_has_its_time_to_save(stage: Stage) -> None:
+    job_id = db_rows.submit(stage.database)
 
     def pause() -> None:
-        yb.act(stage.books, jobs.pause, job_id)
+        db_rows.act(stage.database, jobs.pause, job_id)
 
     def freeze() -> None:
         stage.clock.sleep(9 * stage.settings.stop_grace_s)
@@ -226,19 +229,19 @@ def test_a_trainer_that_was_frozen_with_its_worker_after_a_wish_still_has_its_ti
     trainer = stage.run(STARTED, pause, freeze, saved, stopped("pause"))
     assert trainer is not None
     assert trainer.commands[-1] == {"type": "stop", "reason": "pause"}
-    job = yb.look(stage.books, job_id)
+    job = db_rows.look(stage.database, job_id)
     assert (job.state, job.committed_step) == ("paused", 33)
 
 
 def test_a_worker_that_wakes_to_a_database_that_is_not_back_yet_does_not_end_its_trainer(stage: Stage) -> None:
-    job_id = yb.submit(stage.books)
+    job_id = db_rows.submit(stage.database)
 
     def freeze() -> None:
         stage.clock.sleep(9 * stage.settings.self_fence_s)
         stage.take_database_away(2)
 
     stage.run(STARTED, freeze, {"type": "alive"}, FINISHED)
-    job = yb.look(stage.books, job_id)
+    job = db_rows.look(stage.database, job_id)
     assert (job.state, job.failures) == ("succeeded", 0)
 
 
@@ -246,7 +249,7 @@ def test_a_worker_that_wakes_to_a_database_that_is_not_back_yet_does_not_end_its
 def test_what_was_saved_while_the_database_was_away_for_too_long_is_not_lost(
     stage: Stage, last_words: list[Report]
 ) -> None:
-    job_id = yb.submit(stage.books)
+    job_id = db_rows.submit(stage.database)
 
     def go_away() -> None:
         stage.take_database_away(40)
@@ -256,25 +259,25 @@ def test_what_was_saved_while_the_database_was_away_for_too_long_is_not_lost(
 
     saved = [checkpoint_report(stage, job_id, step) for step in (20, 40)]
     stage.run(STARTED, go_away, saved[0], *[wait] * 5, saved[1], *last_words, *[wait] * 9)
-    job = yb.look(stage.books, job_id)
+    job = db_rows.look(stage.database, job_id)
     assert job.committed_step == 40
     assert all(Path(report["path"]).is_dir() for report in saved)
     ends = ("succeeded", "finished") if last_words else ("queued", "lease_lost")
     assert (job.state, job.state_reason) == ends
 
 
-def test_a_wish_ends_the_wait_for_a_trainer_that_can_not_be_started(stage: Stage) -> None:
-    job_id = yb.submit(stage.books)
+def test_a_request_ends_the_wait_for_a_trainer_that_can_not_be_started(stage: Stage) -> None:
+    job_id = db_rows.submit(stage.database)
     stage.waits_for_trainer = 9
     stage.draining = True
     stage.run()
-    job = yb.look(stage.books, job_id)
+    job = db_rows.look(stage.database, job_id)
     assert (job.state, job.state_reason, job.failures) == ("queued", "drain", 0)
     assert stage.trainers == []
 
 
 def test_a_worker_without_a_database_ends_its_trainer_and_the_job_goes_on_later(stage: Stage) -> None:
-    job_id = yb.submit(stage.books)
+    job_id = db_rows.submit(stage.database)
     alive: Report = {"type": "alive"}
     seen = []
 
@@ -290,31 +293,31 @@ def test_a_worker_without_a_database_ends_its_trainer_and_the_job_goes_on_later(
     assert trainer is not None
     assert trainer.was_killed
     assert seen == [False] * 6, "no sooner than after self_fence_s, and not much later"
-    job = yb.look(stage.books, job_id)
+    job = db_rows.look(stage.database, job_id)
     assert (job.state, job.state_reason, job.committed_step) == ("queued", "lease_lost", 7)
     second = stage.run(STARTED, FINISHED)
     assert second is not None
     assert second.commands[0]["resume_from"].endswith("epoch-00000007-e1")
-    assert yb.look(stage.books, job_id).state == "succeeded"
+    assert db_rows.look(stage.database, job_id).state == "succeeded"
 
 
 @pytest.mark.parametrize("field", ["init_from", "resume_from"])
 def test_a_damaged_checkpoint_of_another_job_to_begin_with_fails_the_job(stage: Stage, field: str) -> None:
-    old = yb.submit(stage.books)
+    old = db_rows.submit(stage.database)
     stage.run(STARTED, checkpoint_report(stage, old, 20), FINISHED)
-    source = yb.look(stage.books, old).latest_checkpoint_id
-    job_id = yb.submit(stage.books, **{field: source})
+    source = db_rows.look(stage.database, old).latest_checkpoint_id
+    job_id = db_rows.submit(stage.database, **{field: source})
     stage.run(failed("checkpoint_corrupt"), status=1)
-    assert yb.look(stage.books, job_id).state == "queued"
-    assert yb.statuses(stage.books) == {source: "corrupt"}
+    assert db_rows.look(stage.database, job_id).state == "queued"
+    assert db_rows.statuses(stage.database) == {source: "corrupt"}
     stage.run(starts=False)
-    job = yb.look(stage.books, job_id)
+    job = db_rows.look(stage.database, job_id)
     assert (job.state, job.state_reason) == ("failed", "no_valid_checkpoint")
     assert stage.reasons(old) == ["checkpoint_corrupt"]
 
 
 def test_damaged_checkpoints_are_passed_over_one_by_one_and_then_the_job_starts_anew(stage: Stage) -> None:
-    job_id = yb.submit(stage.books)
+    job_id = db_rows.submit(stage.database)
     reports = [checkpoint_report(stage, job_id, step) for step in (20, 40)]
     stage.run(STARTED, *reports, failed("internal_error"))
     found = []
@@ -327,11 +330,11 @@ def test_damaged_checkpoints_are_passed_over_one_by_one_and_then_the_job_starts_
     assert found == ["epoch-00000040-e1", "epoch-00000020-e1"]
     assert (last.commands[0]["resume_from"], last.commands[0]["best_checkpoint"]) == (None, None)
     assert stage.reasons(job_id) == ["checkpoint_corrupt", "checkpoint_corrupt"]
-    assert yb.look(stage.books, job_id).state == "succeeded"
+    assert db_rows.look(stage.database, job_id).state == "succeeded"
 
 
 def test_a_checkpoint_with_another_manifest_than_the_committed_one_is_passed_over(stage: Stage) -> None:
-    job_id = yb.submit(stage.books)
+    job_id = db_rows.submit(stage.database)
     stage.run(STARTED, checkpoint_report(stage, job_id, 7), checkpoint_report(stage, job_id, 14), stopped("drain"))
     root = stage.storage.folder(f"checkpoints/{job_id}")
     newer, older = root / "epoch-00000014-e1", root / "epoch-00000007-e1"
@@ -341,22 +344,22 @@ def test_a_checkpoint_with_another_manifest_than_the_committed_one_is_passed_ove
     second = stage.run(STARTED, FINISHED)
     assert second is not None
     assert second.commands[0]["resume_from"] == str(older)
-    assert yb.look(stage.books, job_id).failures == 0
+    assert db_rows.look(stage.database, job_id).failures == 0
 
 
 @pytest.mark.parametrize("looks", [1, 2, 5, 40])
 def test_a_database_that_is_away_while_an_attempt_is_prepared_is_no_failure(stage: Stage, looks: int) -> None:
-    job_id = yb.submit(stage.books)
+    job_id = db_rows.submit(stage.database)
     stage.run(STARTED, FINISHED, database_away_for=looks)
-    job = yb.look(stage.books, job_id)
+    job = db_rows.look(stage.database, job_id)
     assert (job.state, job.failures) == ("succeeded", 0)
 
 
-@pytest.mark.parametrize(("wish", "state"), [("cancel", "cancelled"), ("pause", "paused"), ("drain", "queued")])
+@pytest.mark.parametrize(("stop", "state"), [("cancel", "cancelled"), ("pause", "paused"), ("drain", "queued")])
 def test_a_wish_to_stop_ends_the_preparation_of_a_dataset(
-    stage: Stage, wish: str, state: str, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, stop: str, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job_id = yb.submit(stage.books)
+    job_id = db_rows.submit(stage.database)
     (stage.storage.folder("packs/x") / "pack.json").unlink()
     beats = []
 
@@ -364,23 +367,23 @@ def test_a_wish_to_stop_ends_the_preparation_of_a_dataset(
         for _beat in range(100):
             beats.append(stage.clock.now)
             if len(beats) == 3:
-                if wish == "drain":
+                if stop == "drain":
                     stage.draining = True
                 else:
-                    yb.act(stage.books, getattr(jobs, wish), job_id)
+                    db_rows.act(stage.database, getattr(jobs, stop), job_id)
             while_waiting()
         return "digest"
 
     monkeypatch.setattr(briefing_module, "prepare_builtin", prepare)
     stage.run(starts=False)
-    job = yb.look(stage.books, job_id)
+    job = db_rows.look(stage.database, job_id)
     assert (job.state, job.failures, len(beats)) == (state, 0, 3)
 
 
 def test_a_dataset_that_can_not_be_prepared_fails_the_job_with_its_code(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job_id = yb.submit(stage.books)
+    job_id = db_rows.submit(stage.database)
     (stage.storage.folder("packs/x") / "pack.json").unlink()
 
     def prepare(*_: Any, **__: Any) -> str:
@@ -388,12 +391,12 @@ def test_a_dataset_that_can_not_be_prepared_fails_the_job_with_its_code(
 
     monkeypatch.setattr(briefing_module, "prepare_builtin", prepare)
     stage.run(starts=False)
-    job = yb.look(stage.books, job_id)
+    job = db_rows.look(stage.database, job_id)
     assert (job.state, job.error and job.error["code"]) == ("failed", "dataset_unavailable")
 
 
 def test_numbers_that_json_has_no_words_for_are_written_as_null(stage: Stage) -> None:
-    job_id = yb.submit(stage.books)
+    job_id = db_rows.submit(stage.database)
     point = {"epoch": 0, "step": 5, "train_loss": math.inf, "lr": 0.1, "images_per_s": math.nan}
     metrics = {"train_loss": 1.0, "val_loss": math.nan, "val_top1": 0.5}
     stage.run(
@@ -404,12 +407,12 @@ def test_numbers_that_json_has_no_words_for_are_written_as_null(stage: Stage) ->
         checkpoint_report(stage, job_id, 20),
         FINISHED | {"test": {"loss": math.nan, "top1": 0.25}},
     )
-    job = yb.look(stage.books, job_id)
+    job = db_rows.look(stage.database, job_id)
     assert (job.state, job.test) == ("succeeded", {"loss": None, "top1": 0.25})
     assert job.metrics == {"val_top1": 0.5, "val_loss": None}
     assert job.best is not None
     assert job.best["val_loss"] is None
-    with stage.books.reading() as session:
+    with stage.database.reading() as session:
         points = {row.kind: row.data for row in session.scalars(select(JobMetric))}
         assert session.scalars(select(Checkpoint)).one().metrics["val_loss"] is None
     assert points["interval"] == {"train_loss": None, "lr": 0.1, "images_per_s": None}

@@ -1,4 +1,4 @@
-"""Checkpoints in the books: commit, publish, retain, find. Their files are up to the storage and `alexnet_core`."""
+"""Checkpoints in the database: commit, publish, retain, find. Their files are up to the storage and `alexnet_core`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class NewCheckpoint:
 
 
 def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, keep_latest: int) -> Checkpoint:
-    """Enter a checkpoint into the books; an epoch's is published, moving `latest`. Older ones are pruned.
+    """Enter a checkpoint into the database; an epoch's is published, moving `latest`. Older ones are pruned.
 
     Raises:
         LeaseLost: the lease is over: the caller must remove the files.
@@ -108,7 +108,7 @@ def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, kee
 
 
 def _find_committed(session: Session, lease: Lease, new: NewCheckpoint) -> Checkpoint | None:
-    """This very checkpoint, where its commit had reached the books before the answer was lost."""
+    """This very checkpoint, where its commit had reached the database before the answer was lost."""
     return session.scalars(
         select(Checkpoint).where(
             Checkpoint.job_id == lease.job_id,

@@ -1,4 +1,4 @@
-"""Datasets in the books: the built-in ones, their packs, and who may use which."""
+"""Datasets in the database: the built-in ones, their packs, and who may use which."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class DatasetState(StrEnum):
 
 
 def register_builtins(database: Database, builtins: Mapping[str, DatasetFacts]) -> None:
-    """Enter the built-in datasets that are not in the books yet; any number of processes may do so at once."""
+    """Enter the built-in datasets that are not in the database yet; any number of processes may do so at once."""
     with database.reading() as session:
         known = set(session.scalars(select(Dataset.id)))
     for name, facts in builtins.items():

@@ -35,7 +35,7 @@ _AT_ONCE = 100
 
 
 def delete_job(session: Session, owner: str, job_id: str) -> list[str]:
-    """Take a job out of the books: its events, series, checkpoints and keys too. `latest` falls back by itself.
+    """Take a job out of the database: its events, series, checkpoints and keys too. `latest` falls back by itself.
 
     Returns:
         What is to be removed from the storage once this transaction is committed: `remove_files`.

@@ -244,7 +244,7 @@ class Alias(Base):
 
 
 class Outbox(Base):
-    """A bell that is still to be rung: written with the change, removed by the relay once the queue has it."""
+    """A wake-up message that is still to be sent: written with the change, removed by the relay."""
 
     __tablename__ = "outbox"
 
@@ -254,7 +254,7 @@ class Outbox(Base):
 
 
 class Removal(Base):
-    """A file or folder in the storage whose owner is out of the books: to be removed, however often that is cut off."""
+    """A file or folder in the storage whose row is gone: to be removed, however often that is cut off."""
 
     __tablename__ = "removals"
 
@@ -276,7 +276,7 @@ class IdempotencyKey(Base):
 
 
 class Worker(Base):
-    """A Celery worker process and its last sign of life."""
+    """A Celery worker process and its last heartbeat."""
 
     __tablename__ = "workers"
 

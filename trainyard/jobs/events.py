@@ -1,4 +1,4 @@
-"""A job's log of events: state changes, wishes, checkpoints, warnings. Numbered without gaps, never changed."""
+"""A job's log of events: state changes, requests, checkpoints, warnings. Numbered without gaps, never changed."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ _BLOCK = 64 * 1024
 
 
 def log_key(job_id: str) -> str:
-    """Where a worker lets its trainers write for a job, below the data folder; `job_id` is one from the books."""
+    """Where a worker lets its trainers write for a job, below the data folder; `job_id` is one from the database."""
     return f"logs/jobs/{job_id}.log"
 
 

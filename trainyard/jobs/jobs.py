@@ -44,7 +44,7 @@ class NewJob:
 
 
 def submit(session: Session, owner: str, dataset: Dataset, new: NewJob) -> Job:
-    """Queue a job. Job, event and the bell to ring are one transaction: once it is committed the job will run.
+    """Queue a job. Job, event and wake-up message are one transaction: once it is committed the job will run.
 
     Raises:
         InvalidRequest: the name or the metadata holds what can't be stored.
@@ -76,7 +76,7 @@ def submit(session: Session, owner: str, dataset: Dataset, new: NewJob) -> Job:
     session.flush()
     session.add_all(label_rows(job, new.metadata))
     append_event(session, job.id, EventType.STATE, reason="submitted")
-    ring(session, job.id)
+    request_wake_up(session, job.id)
     return get_job(session, owner, job.id)
 
 
@@ -247,12 +247,12 @@ def resume(session: Session, owner: str, job_id: str) -> Job:
     raise IllegalTransition(f"job {job_id} is {job.shown_state}{hint}")
 
 
-def _ask_running_job(session: Session, job: Job, wish: Desired) -> bool:
+def _ask_running_job(session: Session, job: Job, desired: Desired) -> bool:
     """Write what a running job should do; its worker reads it within a tick. False: it changed just now."""
-    if job.desired == wish.value:
+    if job.desired == desired.value:
         return True
     running = update(Job).where(Job.id == job.id, Job.state == JobState.RUNNING.value, Job.desired == job.desired)
-    if update_rows(session, running.values(desired=wish.value)) != 1:
+    if update_rows(session, running.values(desired=desired.value)) != 1:
         return False
     append_event(session, job.id, EventType.STATE, reason="requested")
     return True
@@ -269,7 +269,7 @@ def move(
     values: dict[str, Any] | None = None,
     worker_id: str | None = None,
 ) -> bool:
-    """Write a job's state: one compare-and-set, with its event (and bell) in the same transaction.
+    """Write a job's state: one compare-and-set, with its event (and wake-up message) in the same transaction.
 
     Args:
         session: a writing one.
@@ -294,7 +294,7 @@ def move(
         return False
     append_event(session, job_id, EventType.STATE, reason=reason, worker_id=worker_id)
     if target is JobState.QUEUED:
-        ring(session, job_id)
+        request_wake_up(session, job_id)
     return True
 
 
@@ -313,7 +313,7 @@ def _columns_of_move(origin: JobState, target: JobState) -> dict[str, Any]:
     return columns
 
 
-def ring(session: Session, job_id: str) -> None:
-    """Leave word in the outbox that the queue must be rung for a job."""
+def request_wake_up(session: Session, job_id: str) -> None:
+    """Write into the outbox that workers must be woken for a job."""
     session.add(Outbox(job_id=job_id, created_at=now()))
     session.flush()

@@ -67,16 +67,16 @@ def reconcile() -> None:
     """Run the reconciler alone: the relay, the reaper and the removal of pruned files."""
     from trainyard.artifacts.storage import LocalStorage
     from trainyard.database.connection import Database
-    from trainyard.scheduling.queue import CeleryBell
+    from trainyard.scheduling.queue import CeleryWaker
     from trainyard.upkeep.reconciler import Reconciler
 
     settings = _read_settings()
     if settings.redis_url is None:
-        _refuse("TRAINYARD_REDIS_URL is not set: the reconciler needs a queue to ring")
+        _refuse("TRAINYARD_REDIS_URL is not set: the reconciler needs a queue to send to")
     assert settings.redis_url is not None
     logs.configure(settings.log_level)
-    bell = CeleryBell(settings.redis_url.get_secret_value())
-    Reconciler(settings, Database(settings.sqlalchemy_url), bell, LocalStorage(settings.data_dir)).run()
+    waker = CeleryWaker(settings.redis_url.get_secret_value())
+    Reconciler(settings, Database(settings.sqlalchemy_url), waker, LocalStorage(settings.data_dir)).run()
 
 
 @app.command()

@@ -1,7 +1,7 @@
-"""The queue: a bell that wakes workers and knows nothing. What is to be done stands in the database alone.
+"""The queue carries wake-up messages for workers and nothing else. What is to be done stands in the database alone.
 
-A lost, repeated or late ring is harmless, so nothing of the broker's promises is relied on. The Celery settings follow
-from that; the reasons stand in `docs/decisions/0001-the-queue-is-only-a-bell.md`.
+A lost, repeated or late message is harmless, so nothing of the broker's promises is relied on. The Celery settings
+follow from that; the reasons stand in `docs/decisions/0001-the-queue-only-wakes-workers.md`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ class QueueUnavailable(Exception):
     """The queue server does not answer."""
 
 
-class Bell(Protocol):
+class Waker(Protocol):
     """Something that wakes workers."""
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake one worker that is idle.
 
         Raises:
-            QueueUnavailable: the bell can't be rung right now.
+            QueueUnavailable: the message can't be sent right now.
         """
         ...
 
     def waiting(self) -> int:
-        """How many rings no worker has heard yet.
+        """How many wake-up messages no worker has taken yet.
 
         Raises:
             QueueUnavailable: nobody can tell right now.
@@ -38,41 +38,41 @@ class Bell(Protocol):
         ...
 
 
-class SilentBell:
-    """A bell for tests and for a process that has no queue: counts, and wakes nobody."""
+class SilentWaker:
+    """A waker for tests and for a process that has no queue: it counts, and wakes nobody."""
 
     def __init__(self) -> None:
-        self.rings = 0
+        self.wake_ups = 0
         self.broken = False
 
-    def ring(self) -> None:
-        """See `Bell`."""
+    def wake(self) -> None:
+        """See `Waker`."""
         if self.broken:
-            raise QueueUnavailable("the bell is broken")
-        self.rings += 1
+            raise QueueUnavailable("the queue is down")
+        self.wake_ups += 1
 
     def waiting(self) -> int:
-        """See `Bell`."""
+        """See `Waker`."""
         if self.broken:
-            raise QueueUnavailable("the bell is broken")
+            raise QueueUnavailable("the queue is down")
         return 0
 
 
-class CeleryBell:
-    """Rings by a Celery message without arguments. Blocks up to some seconds: never call it within a request."""
+class CeleryWaker:
+    """Sends a Celery message without arguments. It blocks up to some seconds: never call it within a request."""
 
     def __init__(self, redis_url: str) -> None:
         self._app = build_celery(redis_url)
 
-    def ring(self) -> None:
-        """See `Bell`."""
+    def wake(self) -> None:
+        """See `Waker`."""
         try:
             self._app.send_task(WAKE_TASK, queue=QUEUE_NAME, retry=False, ignore_result=True)
         except Exception as exc:  # kombu lets every kind of transport error through
-            raise QueueUnavailable(f"the queue can't be rung: {type(exc).__name__}") from exc
+            raise QueueUnavailable(f"the queue takes no message: {type(exc).__name__}") from exc
 
     def waiting(self) -> int:
-        """See `Bell`."""
+        """See `Waker`."""
         try:
             with self._app.connection_for_write() as connection:
                 return int(connection.default_channel.client.llen(QUEUE_NAME))
@@ -81,7 +81,7 @@ class CeleryBell:
 
 
 def build_celery(redis_url: str) -> Celery:
-    """The Celery app, set so that Celery does nothing but carry the bell."""
+    """The Celery app, set so that Celery does nothing but carry wake-up messages."""
     app = Celery("trainyard", broker=redis_url, set_as_current=False)
     app.conf.update(
         result_backend=None,

@@ -1,4 +1,4 @@
-"""Workers in the books: who is there, with which slots and jobs, and when it was last seen."""
+"""Workers in the database: who is there, with which slots and jobs, and when it was last seen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainyard.states import JobState
 
 SEEN_WITHIN_S = 15.0
 LISTED_S = 3600.0  # a worker that is gone is listed for so long, unless it is asked for by its state
-FORGOTTEN_AFTER_S = 86400.0  # then it goes out of the books
+FORGOTTEN_AFTER_S = 86400.0  # then it goes out of the database
 
 
 class WorkerState(StrEnum):
@@ -56,7 +56,7 @@ def register(session: Session, identity: WorkerIdentity) -> None:
 
 
 def mark_seen(session: Session, identity: WorkerIdentity, *, draining: bool) -> None:
-    """Write a sign of life; a worker that was forgotten meanwhile enters anew."""
+    """Write a heartbeat; a worker that was forgotten meanwhile enters anew."""
     seen = update(Worker).where(Worker.id == identity.id).values(last_seen_at=now(), draining=draining)
     if update_rows(session, seen) == 0:
         register(session, identity)
@@ -68,7 +68,7 @@ def mark_stopped(session: Session, worker_id: str) -> None:
 
 
 def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
-    """Make signs of life old that lie too far in the future because the database's clock was set back.
+    """Make heartbeats old that lie too far in the future because the database's clock was set back.
 
     Without, a dead worker would count as live until the clock is where it was. One that lives signs again in seconds.
 
@@ -137,7 +137,7 @@ def list_held_jobs(session: Session, worker_ids: Iterable[str]) -> dict[str, lis
 
 
 def forget_gone(session: Session) -> None:
-    """Take out of the books every worker that is gone for a day."""
+    """Take out of the database every worker that is gone for a day."""
     gone = Worker.last_seen_at < now() - FORGOTTEN_AFTER_S
     session.execute(delete(Worker).where(gone).execution_options(synchronize_session=False))
 

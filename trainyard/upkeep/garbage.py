@@ -31,7 +31,7 @@ class Garbage:
         self._database, self._storage, self._grace_s = database, storage, grace_s
 
     def tick(self) -> None:
-        """Remove what was given up long enough ago. Files first, then the books: a crash repeats the removal.
+        """Remove what was given up long enough ago. Files first, then the database: a crash repeats the removal.
 
         Whatever somebody reads at this moment stays until the next time. On a disk that is away nothing can be removed:
         what was damaged, and training state, is looked at again; what was pruned is a leftover when it comes back.

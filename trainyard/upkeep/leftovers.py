@@ -1,8 +1,8 @@
-"""Files that no row of the books speaks of: what writers that were killed left behind, and removals that were cut off.
+"""Files that no row of the database speaks of: what killed writers left behind, and removals that were cut off.
 
 A checkpoint's folder carries the fencing token of the lease under which it was written (`epoch-00000042-e3`). Once that
-lease is over nothing can commit the folder any more, so what is not in the books by then never will be. Dataset packs
-are written under no lease: a half-written one is left alone until it has not changed for a long time.
+lease is over nothing can commit the folder any more, so what is not in the database by then never will be. Dataset
+packs are written under no lease: a half-written one is left alone until it has not changed for a long time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 CHECKPOINTS, PACKS = "checkpoints", "packs"
 TEMPORARY_PREFIX = ".tmp-"
 _OF_LEASE = re.compile(r"(?P<temporary>\.tmp-)?[a-z]+-[0-9]{8,}-e(?P<lease_epoch>[0-9]{1,18})(?(temporary)-[0-9a-f]+)")
-_AT_ONCE = 200  # jobs that one look into the books asks for
+_AT_ONCE = 200  # jobs that one look into the database asks for
 
 
 class Leftovers:
@@ -61,10 +61,10 @@ class Leftovers:
 
 
 def sweep_jobs(database: Database, storage: Storage, job_ids: Iterable[str]) -> None:
-    """Remove what is left over of some jobs' checkpoints; jobs that are not in the books are left alone.
+    """Remove what is left over of some jobs' checkpoints; jobs that are not in the database are left alone.
 
-    The order makes it safe: first the folders, then the leases, then the books' checkpoints. A folder whose lease is
-    over when we look was committed before that look, or never will be.
+    The order makes it safe: first the folders, then the leases, then the database's checkpoints. A folder whose lease
+    is over when we look was committed before that look, or never will be.
     """
     folders = {job_id: storage.list_names(f"{CHECKPOINTS}/{job_id}") for job_id in job_ids}
     if not any(folders.values()):

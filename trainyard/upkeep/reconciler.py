@@ -1,4 +1,4 @@
-"""Makes the world agree with the books, over and over: rings for waiting jobs, reaps expired leases, removes files.
+"""Makes the world agree with the database, over and over: wakes workers, reaps expired leases, removes files.
 
 Any number of reconcilers may run at once: every change is a compare-and-set, so one more only does nothing.
 """
@@ -19,7 +19,7 @@ from trainyard.database.connection import Database, now, read_clock
 from trainyard.database.tables import Job, Outbox
 from trainyard.errors import DatabaseUnavailable
 from trainyard.scheduling import leases, workers
-from trainyard.scheduling.queue import Bell, QueueUnavailable
+from trainyard.scheduling.queue import QueueUnavailable, Waker
 from trainyard.settings import Settings
 from trainyard.states import JobState
 from trainyard.upkeep.garbage import Garbage
@@ -36,49 +36,51 @@ Tick = tuple[float, Callable[[], object]]  # every so many seconds; what
 
 
 class Relay:
-    """Carries bells from the outbox to the queue, and rings again for jobs that nobody claimed."""
+    """Carries wake-up messages from the outbox to the queue, and sends another one for jobs that nobody claimed."""
 
     def __init__(
-        self, database: Database, bell: Bell, *, rering_s: float, clock: Callable[[], float] = time.monotonic
+        self, database: Database, waker: Waker, *, wake_again_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._database, self._bell, self._rering_s, self._clock = database, bell, rering_s, clock
-        self._last_rering = clock()
+        self._database, self._waker, self._wake_again_s, self._clock = database, waker, wake_again_s, clock
+        self._last_wake_again = clock()
         self._silent_until = 0.0
         self.queue_is_up = True
 
     def tick(self) -> None:
-        """Ring for every word in the outbox that is due, then forget it. A queue that is down keeps the words there."""
+        """Send every message in the outbox that is due, then forget it. While the queue is down they stay there."""
         if self._clock() < self._silent_until:
             return
         with self._database.reading() as session:
             words = list(session.scalars(_due_words()))
             forgotten = 0
-            if self._clock() - self._last_rering >= self._rering_s:
-                self._last_rering = self._clock()
+            if self._clock() - self._last_wake_again >= self._wake_again_s:
+                self._last_wake_again = self._clock()
                 forgotten = self._count_forgotten(session)
             enough = 2 * max(1, workers.count_slots(session)) if words or forgotten else 0
         if not words and not forgotten:
             return
         failpoints.hit("relay_after_reading")
         try:
-            free = enough - self._bell.waiting()  # a worker that hears one bell takes job after job: more are of no use
+            free = (
+                enough - self._waker.waiting()
+            )  # a worker that hears one message takes job after job: more are of no use
             for _ in range(min(free, len(words) or forgotten)):
-                self._bell.ring()
+                self._waker.wake()
         except QueueUnavailable as exc:
             self._silent_until = self._clock() + QUEUE_RETRY_S
-            self._last_rering = self._clock() - self._rering_s  # it may come back empty: ring again at once
+            self._last_wake_again = self._clock() - self._wake_again_s  # it may come back empty: send again at once
             self._report(up=False, detail=str(exc))
             return
         self._report(up=True)
-        self._last_rering = self._clock()
-        failpoints.hit("relay_after_ring")
+        self._last_wake_again = self._clock()
+        failpoints.hit("relay_after_wake_up")
         if words:
             with self._database.writing() as session:
                 session.execute(delete(Outbox).where(Outbox.id.in_(words)))
 
     def _count_forgotten(self, session: Session) -> int:
         """How many, but no more than could be of use."""
-        due = (Job.state == JobState.QUEUED.value, Job.not_before <= now(), Job.queued_at <= now() - self._rering_s)
+        due = (Job.state == JobState.QUEUED.value, Job.not_before <= now(), Job.queued_at <= now() - self._wake_again_s)
         waiting = select(Job.id).where(*due).limit(MOST_RINGS).subquery()
         return int(session.scalar(select(func.count()).select_from(waiting)) or 0)
 
@@ -89,7 +91,7 @@ class Relay:
 
 
 def _due_words() -> Select[int]:
-    """Words whose job may be claimed now: a bell rung earlier would wake a worker that finds nothing."""
+    """Messages whose job may be claimed now: one sent earlier would wake a worker that finds nothing."""
     due = or_(Job.id.is_(None), Job.not_before <= now())
     return select(Outbox.id).outerjoin(Job, Job.id == Outbox.job_id).where(due).order_by(Outbox.id).limit(MOST_RINGS)
 
@@ -117,7 +119,7 @@ class Reaper:
         A reaper that was itself late, by its own or by the database's clock (a suspended machine, a frozen database, a
         step of the clock), can't tell a dead worker from one that slept with it: it gives one more life to every lease
         with a heartbeat not long before its last tick. A worker that was silent already gets none, however often the
-        reaper is late. A database's clock that was set back leaves no lease, no place in the queue and no sign of life
+        reaper is late. A database's clock that was set back leaves no lease, no place in the queue and no heartbeat
         in the future.
 
         Returns:
@@ -132,7 +134,7 @@ class Reaper:
             unseen = workers.follow_clock_back(session, moment[1], self._lease_ttl_s)
             if brought_back or unseen:
                 told = {"brought_back": brought_back, "workers": unseen}
-                log.warning("the database's clock was set back: the books follow it", extra=told)
+                log.warning("the database's clock was set back: the database follow it", extra=told)
             reaped = leases.reap(session, moment[1], first_backoff_s=self._first_backoff_s)
         self._last_tick = moment
         for job_id in reaped:
@@ -152,12 +154,12 @@ class Reaper:
 class Reconciler(threading.Thread):
     """The relay, the reaper, the garbage and the leftovers, each in its own rhythm, until `stop`."""
 
-    def __init__(self, settings: Settings, database: Database, bell: Bell, storage: Storage) -> None:
+    def __init__(self, settings: Settings, database: Database, waker: Waker, storage: Storage) -> None:
         super().__init__(name="reconciler", daemon=True)
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._relay_s = settings.relay_s
-        self.relay = Relay(database, bell, rering_s=settings.rering_s)
+        self.relay = Relay(database, waker, wake_again_s=settings.wake_again_s)
         reaper = Reaper(
             database,
             interval_s=settings.reaper_s,

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alexnet_core.__main__ import main
-from alexnet_core.data import intake, preparation
+from alexnet_core.commands.datasets import open_dataset
+from alexnet_core.commands.prepare import main as prepare_main
+from alexnet_core.data import intake
 from alexnet_core.data.folders import read_layout
 from alexnet_core.data.intake import IntakeOptions, pack_files, pack_folder
 from alexnet_core.data.pack import TEST, VAL, Pack, open_pack
@@ -283,7 +285,7 @@ def test_progress_is_told_and_can_end_the_work(tmp_path: Path) -> None:
 
 
 def prepare(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any]]:
-    status = preparation.main([str(word) for word in arguments])
+    status = prepare_main([str(word) for word in arguments])
     [line] = capsys.readouterr().out.splitlines()
     answer: dict[str, Any] = json.loads(line)
     return status, answer
@@ -316,7 +318,7 @@ def test_options_that_do_not_belong_together_are_refused(
     capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
     with pytest.raises(SystemExit):
-        preparation.main([*arguments, "--target", "nowhere"])
+        prepare_main([*arguments, "--target", "nowhere"])
     assert says in capsys.readouterr().err
 
 
@@ -333,18 +335,18 @@ def test_train_takes_a_folder_or_a_pack_and_packs_a_changed_folder_anew(tmp_path
     assert (checkpoint / "weights.safetensors").read_bytes() == (
         next((tmp_path / "two").glob("epoch-*")) / "weights.safetensors"
     ).read_bytes()
-    same = preparation.open_dataset(str(folder), data_dir=tmp_path / "data")
+    same = open_dataset(str(folder), data_dir=tmp_path / "data")
     assert same.path == pack
     write_image(folder / "train" / "a" / "new.png", 77)
-    assert preparation.open_dataset(str(folder), data_dir=tmp_path / "data").path != pack
+    assert open_dataset(str(folder), data_dir=tmp_path / "data").path != pack
     assert open_pack(pack).split.tolist().count(VAL) == 3
 
 
 def test_a_folder_in_which_one_file_was_replaced_is_packed_anew(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "mine", {"a": 3, "b": 3})
-    before = preparation.open_dataset(str(folder), data_dir=tmp_path / "data")
+    before = open_dataset(str(folder), data_dir=tmp_path / "data")
     pixels = write_image(folder / "a" / "000.png", 77)
-    after = preparation.open_dataset(str(folder), data_dir=tmp_path / "data")
+    after = open_dataset(str(folder), data_dir=tmp_path / "data")
     assert after.path != before.path
     assert np.array_equal(after.images[0], pixels)
 
@@ -368,11 +370,11 @@ def test_nothing_is_written_among_the_images(
 @pytest.mark.parametrize("kind", ["digits", "folder"])
 def test_a_damaged_pack_is_made_again_by_whoever_opens_it(kind: str, tmp_path: Path) -> None:
     reference = kind if kind == "digits" else str(write_classes(tmp_path / "mine", {"a": 9, "b": 9}))
-    pack = preparation.open_dataset(reference, data_dir=tmp_path / "data")
+    pack = open_dataset(reference, data_dir=tmp_path / "data")
     content = bytearray((pack.path / "images.npy").read_bytes())
     content[-1] ^= 1
     (pack.path / "images.npy").write_bytes(bytes(content))
-    again = preparation.open_dataset(reference, data_dir=tmp_path / "data")
+    again = open_dataset(reference, data_dir=tmp_path / "data")
     assert (again.path, again.digest) == (pack.path, pack.digest)
     again.verify()
 
@@ -383,7 +385,7 @@ def test_a_damaged_pack_that_is_named_itself_is_left_as_it_is(tmp_path: Path) ->
         file.truncate(100)
     for _ in range(2):
         with pytest.raises(DatasetDamaged, match="Prepare the dataset again"):
-            preparation.open_dataset(str(pack.path), data_dir=tmp_path / "data")
+            open_dataset(str(pack.path), data_dir=tmp_path / "data")
 
 
 def test_a_folder_that_is_not_there_is_unavailable(tmp_path: Path) -> None:

@@ -76,9 +76,7 @@ def test_a_child_waits_for_its_lock_says_so_and_then_trains(pack: Pack, tmp_path
         child.send(**describe_attempt(pack, tmp_path, epochs=1))
         ids = {"job_id": "job_1", "lease_epoch": 1}
         assert child.read() == {"type": "phase", "reason": "waiting_for_device"} | ids
-        assert [child.read() for _ in range(3)] == [{"type": "alive"} | ids] * 3, (
-            "signs of life, for as long as it waits"
-        )
+        assert [child.read() for _ in range(3)] == [{"type": "alive"} | ids] * 3, "heartbeats, for as long as it waits"
         os.close(held)
         reports = list(child.read_attempt())
         assert "started" in {report["type"] for report in reports}

@@ -283,7 +283,7 @@ def _advance_after(served: Served, job_id: str, answers: list[tuple[int, int]]) 
         leases.heartbeat(session, Lease(job_id, 1, "wrk_test"), 60, progress={"step": 5})
 
 
-def test_whoever_asks_while_the_books_are_read_is_answered_by_the_next_read(served: Served) -> None:
+def test_whoever_asks_while_the_database_is_read_is_answered_by_the_next_read(served: Served) -> None:
     """Of many who ask at once each gets its own job, as it stands after its question."""
     made = [served.http.post("/jobs", json={"dataset": "digits"}).json()["id"] for _ in range(3)]
     reader: JobReader = served.app.state.services.jobs

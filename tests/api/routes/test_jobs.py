@@ -87,7 +87,7 @@ def test_what_was_asked_for_is_kept(http: httpx.Client) -> None:
     assert job["config"]["epochs"] == 2
 
 
-def test_the_job_is_committed_and_its_bell_left_before_the_answer(served: Served) -> None:
+def test_the_job_is_committed_and_its_wake_up_stored_before_the_answer(served: Served) -> None:
     job_id = served.http.post("/jobs", json={"dataset": "digits"}).json()["id"]
     with served.database.reading() as session:
         assert session.get(Job, job_id) is not None

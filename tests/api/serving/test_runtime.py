@@ -20,7 +20,7 @@ from api.app import create_app
 from tests.api.served import Served, error_of, png
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
-from trainyard.scheduling.queue import SilentBell
+from trainyard.scheduling.queue import SilentWaker
 from trainyard.settings import Settings
 
 PNG = {"Content-Type": "image/png"}
@@ -31,7 +31,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Pat
     settings = Settings(data_dir=tmp_path_factory.mktemp("yard"), model_wait_s=60)
     database = Database(settings.sqlalchemy_url)
     migrate(database)
-    served = Served(create_app(settings, database=database, bell=SilentBell()), database, settings)
+    served = Served(create_app(settings, database=database, waker=SilentWaker()), database, settings)
     job_id = served.add_job()
     folder = settings.data_dir / "made" / "epoch-00000010-e1"
     facts = BUILTINS["digits"].facts

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from tests.trainyard import yardbook as yb
+from tests.trainyard import rows as db_rows
 from trainyard.artifacts import checkpoints, retries
 from trainyard.artifacts.checkpoints import CheckpointKind, resolve_model
 from trainyard.database.connection import Database, now
@@ -15,126 +15,126 @@ from trainyard.jobs.jobs import NewJob
 from trainyard.scheduling.leases import write_fenced
 
 
-def resolve(books: Database, reference: str, owner: str = "local") -> str:
-    with books.reading() as session:
+def resolve(database: Database, reference: str, owner: str = "local") -> str:
+    with database.reading() as session:
         return resolve_model(session, owner, reference).id
 
 
-def test_retention_keeps_best_latest_two_and_aliased(books: Database) -> None:
-    yb.submit(books)
-    lease = yb.claim(books)
-    aliased = yb.commit(books, lease, 10)
-    with books.writing() as session:
+def test_retention_keeps_best_latest_two_and_aliased(database: Database) -> None:
+    db_rows.submit(database)
+    lease = db_rows.claim(database)
+    aliased = db_rows.commit(database, lease, 10)
+    with database.writing() as session:
         session.add(Alias(owner="local", name="production", checkpoint_id=aliased, updated_at=now()))
-    best = yb.commit(books, lease, 20, is_best=True)
-    plain = [yb.commit(books, lease, step) for step in (30, 40, 50)]
-    kept = {key for key, status in yb.statuses(books).items() if status == "committed"}
+    best = db_rows.commit(database, lease, 20, is_best=True)
+    plain = [db_rows.commit(database, lease, step) for step in (30, 40, 50)]
+    kept = {key for key, status in db_rows.statuses(database).items() if status == "committed"}
     assert kept == {aliased, best, *plain[1:]}
-    with books.reading() as session:
+    with database.reading() as session:
         stateful = {c.id for c in session.query(Checkpoint) if c.status == "committed" and not c.state_pruned_at}
         assert stateful == set(plain[1:]), "only where the job may go on from"
 
 
-def test_a_recovery_checkpoint_goes_when_a_newer_one_commits(books: Database) -> None:
-    job_id = yb.submit(books)
-    lease = yb.claim(books)
-    recovery = yb.commit(books, lease, 5, kind=CheckpointKind.RECOVERY)
-    with books.reading() as session:
+def test_a_recovery_checkpoint_goes_when_a_newer_one_commits(database: Database) -> None:
+    job_id = db_rows.submit(database)
+    lease = db_rows.claim(database)
+    recovery = db_rows.commit(database, lease, 5, kind=CheckpointKind.RECOVERY)
+    with database.reading() as session:
         found = checkpoints.find_resumable(session, job_id)
         assert found
         assert (found.id, found.publication) == (recovery, None)
-    epoch = yb.commit(books, lease, 10)
-    assert yb.statuses(books) == {recovery: "pruned", epoch: "committed"}
+    epoch = db_rows.commit(database, lease, 10)
+    assert db_rows.statuses(database) == {recovery: "pruned", epoch: "committed"}
 
 
-def test_publications_rise_and_latest_follows(books: Database) -> None:
-    yb.submit(books)
-    yb.submit(books)
-    one, two = yb.claim(books), yb.claim(books, "wrk_b")
+def test_publications_rise_and_latest_follows(database: Database) -> None:
+    db_rows.submit(database)
+    db_rows.submit(database)
+    one, two = db_rows.claim(database), db_rows.claim(database, "wrk_b")
     with pytest.raises(NoCheckpoint):
-        resolve(books, "latest")
+        resolve(database, "latest")
     for lease, step in ((one, 10), (two, 10), (one, 20)):
-        committed = yb.commit(books, lease, step)
-        assert resolve(books, "latest") == committed
-    yb.commit(books, two, 15, kind=CheckpointKind.RECOVERY)
-    assert resolve(books, f"{one.job_id}@latest") == resolve(books, "latest") == committed
-    with books.reading() as session:
+        committed = db_rows.commit(database, lease, step)
+        assert resolve(database, "latest") == committed
+    db_rows.commit(database, two, 15, kind=CheckpointKind.RECOVERY)
+    assert resolve(database, f"{one.job_id}@latest") == resolve(database, "latest") == committed
+    with database.reading() as session:
         numbers = [c.publication for c in session.query(Checkpoint).order_by(Checkpoint.created_at) if c.publication]
     assert numbers == [1, 2, 3]
 
 
-def test_every_form_of_a_model_reference(books: Database) -> None:
-    job_id = yb.submit(books)
-    lease = yb.claim(books)
+def test_every_form_of_a_model_reference(database: Database) -> None:
+    job_id = db_rows.submit(database)
+    lease = db_rows.claim(database)
     with pytest.raises(NoCheckpointOfJob):
-        resolve(books, job_id)
-    best = yb.commit(books, lease, 10, is_best=True)
-    pruned, before, last = (yb.commit(books, lease, step) for step in (20, 30, 40))
-    assert resolve(books, job_id) == best
-    assert resolve(books, f"{job_id}@latest") == last
-    assert resolve(books, f"{job_id}@epoch-3") == before
-    assert resolve(books, before) == before
+        resolve(database, job_id)
+    best = db_rows.commit(database, lease, 10, is_best=True)
+    pruned, before, last = (db_rows.commit(database, lease, step) for step in (20, 30, 40))
+    assert resolve(database, job_id) == best
+    assert resolve(database, f"{job_id}@latest") == last
+    assert resolve(database, f"{job_id}@epoch-3") == before
+    assert resolve(database, before) == before
     for reference in (pruned, f"{job_id}@epoch-2"):
         with pytest.raises(CheckpointPruned):
-            resolve(books, reference)
+            resolve(database, reference)
     for reference in (f"{job_id}@epoch-9", "ckpt_0", "ckpt_\x00"):
         with pytest.raises(CheckpointNotFound):
-            resolve(books, reference)
+            resolve(database, reference)
     for reference in ("", "production!", f"{job_id}@best", f"{job_id}@epoch-", "\x00"):
         with pytest.raises(InvalidRequest):
-            resolve(books, reference)
+            resolve(database, reference)
     with pytest.raises(CheckpointNotFound):
-        resolve(books, last, owner="bob")
+        resolve(database, last, owner="bob")
 
 
-def test_a_corrupt_checkpoint_is_passed_over(books: Database) -> None:
-    job_id = yb.submit(books)
-    lease = yb.claim(books)
-    good, bad = yb.commit(books, lease, 10), yb.commit(books, lease, 20, is_best=True)
-    with books.writing() as session:
+def test_a_corrupt_checkpoint_is_passed_over(database: Database) -> None:
+    job_id = db_rows.submit(database)
+    lease = db_rows.claim(database)
+    good, bad = db_rows.commit(database, lease, 10), db_rows.commit(database, lease, 20, is_best=True)
+    with database.writing() as session:
         checkpoints.mark_corrupt(session, bad, "sha256 differs")
         checkpoints.mark_corrupt(session, bad, "sha256 differs")
         found = checkpoints.find_resumable(session, job_id)
         assert found
         assert found.id == good
-    assert resolve(books, "latest") == resolve(books, job_id) == good
+    assert resolve(database, "latest") == resolve(database, job_id) == good
 
 
 @pytest.mark.parametrize("use", ["init_from", "resume_from"])
-def test_a_commit_that_meets_a_job_which_begins_with_a_checkpoint_keeps_it(books: Database, use: str) -> None:
+def test_a_commit_that_meets_a_job_which_begins_with_a_checkpoint_keeps_it(database: Database, use: str) -> None:
     """The job's transaction has locked the checkpoint, and names it once the commit waits for that lock."""
-    yb.submit(books)
-    lease = yb.claim(books)
-    wanted, _ = yb.commit(books, lease, 10), yb.commit(books, lease, 20)
-    committing = threading.Thread(target=yb.commit, args=(books, lease, 30))
-    with books.writing() as session:
-        retries.hold_checkpoint(session, yb.OWNER, wanted, param=use)
+    db_rows.submit(database)
+    lease = db_rows.claim(database)
+    wanted, _ = db_rows.commit(database, lease, 10), db_rows.commit(database, lease, 20)
+    committing = threading.Thread(target=db_rows.commit, args=(database, lease, 30))
+    with database.writing() as session:
+        retries.hold_checkpoint(session, db_rows.OWNER, wanted, param=use)
         committing.start()
-        yb.wait_for_lock(books, committing)
+        db_rows.wait_for_lock(database, committing)
         new = NewJob(recipe="quick", config={"epochs": 2}, seed=1, max_failures=3, **{use: wanted})
-        jobs.submit(session, yb.OWNER, session.get_one(Dataset, "ds_digits"), new)
+        jobs.submit(session, db_rows.OWNER, session.get_one(Dataset, "ds_digits"), new)
     committing.join()
-    with books.reading() as session:
+    with database.reading() as session:
         row = session.get_one(Checkpoint, wanted)
         assert (row.status, row.pruned_at) == ("committed", None)
         assert (row.state_pruned_at is None) == (use == "resume_from")
 
 
-def test_a_commit_and_the_word_that_a_checkpoint_is_damaged_wait_for_each_other_in_turn(books: Database) -> None:
+def test_a_commit_and_the_word_that_a_checkpoint_is_damaged_wait_for_each_other_in_turn(database: Database) -> None:
     """Both write the job and its checkpoints: in opposite orders each would wait for the other."""
-    yb.submit(books)
-    lease = yb.claim(books)
-    bad, good = yb.commit(books, lease, 10, is_best=True), yb.commit(books, lease, 20)
+    db_rows.submit(database)
+    lease = db_rows.claim(database)
+    bad, good = db_rows.commit(database, lease, 10, is_best=True), db_rows.commit(database, lease, 20)
 
     def mark() -> None:
-        with books.writing() as session:
+        with database.writing() as session:
             checkpoints.mark_corrupt(session, bad, "sha256 differs")
 
     marking = threading.Thread(target=mark)
-    with books.writing() as session:
+    with database.writing() as session:
         write_fenced(session, lease, {"heartbeat_at": now()})
         marking.start()
-        yb.wait_for_lock(books, marking)
-        last = checkpoints.commit_checkpoint(session, lease, yb.new_checkpoint(lease, 30), keep_latest=2).id
+        db_rows.wait_for_lock(database, marking)
+        last = checkpoints.commit_checkpoint(session, lease, db_rows.new_checkpoint(lease, 30), keep_latest=2).id
     marking.join()
-    assert yb.statuses(books) == {bad: "corrupt", good: "committed", last: "committed"}
+    assert db_rows.statuses(database) == {bad: "corrupt", good: "committed", last: "committed"}

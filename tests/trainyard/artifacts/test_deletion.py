@@ -27,56 +27,56 @@ def leave_files(storage: LocalStorage, job_id: str) -> list[Path]:
     return files
 
 
-def words(books: Database) -> int:
-    with books.reading() as session:
+def words(database: Database) -> int:
+    with database.reading() as session:
         return int(session.scalar(select(func.count()).select_from(Removal)) or 0)
 
 
-def test_the_files_go_and_those_of_other_jobs_stay(books: Database, tmp_path: Path) -> None:
+def test_the_files_go_and_those_of_other_jobs_stay(database: Database, tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
-    job_id, other = ended_job(books, 10)[0], ended_job(books, 10)[0]
+    job_id, other = ended_job(database, 10)[0], ended_job(database, 10)[0]
     kept = leave_files(storage, other)
     leave_files(storage, job_id)
-    keys = delete(books, job_id)
+    keys = delete(database, job_id)
     assert remove_files(storage, keys) == keys
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file() and path in kept) == sorted(kept)
     assert not list(tmp_path.rglob(f"*{job_id}*"))
 
 
-def test_a_removal_that_a_crash_cut_off_is_finished_by_the_garbage(books: Database, tmp_path: Path) -> None:
+def test_a_removal_that_a_crash_cut_off_is_finished_by_the_garbage(database: Database, tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
-    job_id, _ = ended_job(books, 10)
+    job_id, _ = ended_job(database, 10)
     leave_files(storage, job_id)
-    delete(books, job_id)
-    garbage = Garbage(books, storage, grace_s=60)
+    delete(database, job_id)
+    garbage = Garbage(database, storage, grace_s=60)
     garbage.tick()
-    assert words(books) == 3, "a worker that does not know yet may still write"
-    with books.writing() as session:
+    assert words(database) == 3, "a worker that does not know yet may still write"
+    with database.writing() as session:
         session.execute(update(Removal).values(created_at=1.0))
     garbage.tick()
     assert not list(tmp_path.rglob(f"*{job_id}*"))
-    assert words(books) == 0
+    assert words(database) == 0
 
 
-def test_a_checkpoint_in_a_readers_hands_stays_until_it_lets_go(books: Database, tmp_path: Path) -> None:
+def test_a_checkpoint_in_a_readers_hands_stays_until_it_lets_go(database: Database, tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
-    job_id, _ = ended_job(books, 10)
+    job_id, _ = ended_job(database, 10)
     files = leave_files(storage, job_id)
-    keys = delete(books, job_id)
+    keys = delete(database, job_id)
     with storage.reading(f"checkpoints/{job_id}/epoch-00000010-e1"):
         assert remove_files(storage, keys) == keys[1:]
         assert files[0].exists()
-        assert finish_removals(books, storage, grace_s=0) == 2
-        assert words(books) == 1
-    assert finish_removals(books, storage, grace_s=0) == 1
+        assert finish_removals(database, storage, grace_s=0) == 2
+        assert words(database) == 1
+    assert finish_removals(database, storage, grace_s=0) == 1
     assert not files[0].exists()
 
 
-def test_what_a_late_worker_wrote_again_is_removed_too(books: Database, tmp_path: Path) -> None:
+def test_what_a_late_worker_wrote_again_is_removed_too(database: Database, tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
-    job_id, _ = ended_job(books, 10)
+    job_id, _ = ended_job(database, 10)
     leave_files(storage, job_id)
-    remove_files(storage, delete(books, job_id))
+    remove_files(storage, delete(database, job_id))
     leave_files(storage, job_id)
-    assert finish_removals(books, storage, grace_s=0) == 3
+    assert finish_removals(database, storage, grace_s=0) == 3
     assert not list(tmp_path.rglob(f"*{job_id}*"))

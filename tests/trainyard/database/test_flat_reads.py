@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, event, func, insert, select, text
 from sqlalchemy.orm import Session
 
-from tests.trainyard import yardbook as yb
+from tests.trainyard import rows as db_rows
 from trainyard.artifacts import deletion
 from trainyard.database import schema
 from trainyard.database.connection import Database, read_clock
@@ -28,16 +28,16 @@ from trainyard.states import ShownState
 FAR = 1e10
 
 
-def fill(books: Database, *rows: dict[str, Any]) -> list[str]:
+def fill(database: Database, *rows: dict[str, Any]) -> list[str]:
     """Jobs and their labels straight into the tables."""
-    yb.submit(books)
+    db_rows.submit(database)
     usual = {
         "owner": "local", "dataset_id": "ds_digits", "recipe": "quick", "config": {}, "seed": 1, "labels": {},
         "state": "queued", "desired": "run", "not_before": 0.0, "max_failures": 3, "created_at": 1.0, "queued_at": 1.0,
         "priority": 0, "lease_owner": None, "lease_expires_at": None, "finished_at": None,
     }  # fmt: skip
     full = [usual | {"id": new_id("job")} | row for row in rows]
-    with books.writing() as session:
+    with database.writing() as session:
         for table in (JobEvent, Outbox, JobLabel, Job):
             session.execute(delete(table))
         session.execute(insert(Job), full)
@@ -52,7 +52,7 @@ def fill(books: Database, *rows: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def plans_of(books: Database) -> Iterator[list[str]]:
+def plans_of(database: Database) -> Iterator[list[str]]:
     """Collects, at the block's end, how the database carries out the queries that were made in it."""
     made: list[tuple[str, Any]] = []
     plans: list[str] = []
@@ -60,12 +60,12 @@ def plans_of(books: Database) -> Iterator[list[str]]:
     def note(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: object) -> None:
         made.append((statement, parameters))
 
-    event.listen(books.engine, "before_cursor_execute", note)
+    event.listen(database.engine, "before_cursor_execute", note)
     try:
         yield plans
     finally:
-        event.remove(books.engine, "before_cursor_execute", note)
-    with books.engine.connect() as connection:
+        event.remove(database.engine, "before_cursor_execute", note)
+    with database.engine.connect() as connection:
         explain = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
         for statement, parameters in made:
             if statement.lstrip().upper().startswith(("SELECT", "WITH")):
@@ -99,14 +99,14 @@ def whole_tables_in(plans: list[str], *tables: str) -> list[str]:
         ({"metadata": {"team": "rare"}, "state": ShownState.FAILED}, 3),
     ],
 )
-def test_no_list_looks_through_all_jobs(books: Database, filters: dict[str, Any], expected: int) -> None:
+def test_no_list_looks_through_all_jobs(database: Database, filters: dict[str, Any], expected: int) -> None:
     rows: list[dict[str, Any]] = [
         {"created_at": float(number), "labels": {"team": "usual", "run": str(number // 1000)}} for number in range(3000)
     ]
     for row in rows[7::1000]:
         row |= {"state": "failed", "finished_at": 1.0, "labels": row["labels"] | {"team": "rare"}}
-    made = fill(books, *rows)
-    with plans_of(books) as plans, books.reading() as session:
+    made = fill(database, *rows)
+    with plans_of(database) as plans, database.reading() as session:
         first = jobs.list_jobs(session, "local", limit=20, **filters)
         last = jobs.list_jobs(session, "local", limit=20, after=made[500], **filters)
     assert len(first.items) == expected
@@ -117,10 +117,10 @@ def test_no_list_looks_through_all_jobs(books: Database, filters: dict[str, Any]
     assert whole_tables_in(plans, "jobs", "job_labels") == [], plans
 
 
-def test_metadata_of_any_text_is_found_and_no_other(books: Database) -> None:
+def test_metadata_of_any_text_is_found_and_no_other(database: Database) -> None:
     strange = {'a"b': "x", "a'b": "$", "a.b[0]": "é\n", "": "e", "a": '"b": "c"', "%": "_"}
-    job_id, other = yb.submit(books, metadata=strange), yb.submit(books, metadata={"a": "b"})
-    with books.reading() as session:
+    job_id, other = db_rows.submit(database, metadata=strange), db_rows.submit(database, metadata={"a": "b"})
+    with database.reading() as session:
         for key, value in strange.items():
             assert [job.id for job in jobs.list_jobs(session, "local", limit=9, metadata={key: value}).items] == [
                 job_id
@@ -131,19 +131,19 @@ def test_metadata_of_any_text_is_found_and_no_other(books: Database) -> None:
     assert [job.id for job in found.items] == [other]
 
 
-def test_a_list_by_metadata_goes_on_after_any_job_of_the_owner(books: Database) -> None:
-    made = [yb.submit(books, metadata={"even": str(number % 2)}) for number in range(6)]
-    with books.reading() as session:
+def test_a_list_by_metadata_goes_on_after_any_job_of_the_owner(database: Database) -> None:
+    made = [db_rows.submit(database, metadata={"even": str(number % 2)}) for number in range(6)]
+    with database.reading() as session:
         page = jobs.list_jobs(session, "local", limit=2, metadata={"even": "0"})
         assert ([job.id for job in page.items], page.has_more) == ([made[4], made[2]], True)
         page = jobs.list_jobs(session, "local", limit=2, metadata={"even": "0"}, after=made[3])
         assert ([job.id for job in page.items], page.has_more) == ([made[2], made[0]], False)
 
 
-def test_a_deleted_job_leaves_no_labels(books: Database) -> None:
-    job_id = yb.submit(books, metadata={"a": "b"})
-    yb.act(books, jobs.cancel, job_id)
-    with books.writing() as session:
+def test_a_deleted_job_leaves_no_labels(database: Database) -> None:
+    job_id = db_rows.submit(database, metadata={"a": "b"})
+    db_rows.act(database, jobs.cancel, job_id)
+    with database.writing() as session:
         deletion.delete_job(session, "local", job_id)
         assert session.scalar(select(func.count()).select_from(JobLabel)) == 0
 
@@ -159,8 +159,10 @@ def test_jobs_of_before_are_found_by_their_metadata_and_points_by_their_loss(emp
             connection.commit()
 
     run(command.upgrade, "head")
-    made = [yb.submit(database, metadata={"team": "a"} | ({'q"': "é"} if number == 1 else {})) for number in range(3)]
-    made.append(yb.submit(database))
+    made = [
+        db_rows.submit(database, metadata={"team": "a"} | ({'q"': "é"} if number == 1 else {})) for number in range(3)
+    ]
+    made.append(db_rows.submit(database))
     losses: list[float | None] = [1.5, None, 0.25]
     with database.writing() as session:
         for step, loss in enumerate(losses):
@@ -183,11 +185,11 @@ def test_jobs_of_before_are_found_by_their_metadata_and_points_by_their_loss(emp
 # --- the queue ---
 
 
-def whole_queue(books: Database, size: int) -> list[tuple[str, int]]:
+def whole_queue(database: Database, size: int) -> list[tuple[str, int]]:
     found: list[tuple[str, int]] = []
     after = None
     while True:
-        with books.reading() as session:
+        with database.reading() as session:
             page = waiting.list_queue(session, "local", limit=size, after=after, max_running_per_owner=None)
         found += [(entry.job.id, entry.position) for entry in page.items]
         if not page.has_more:
@@ -206,50 +208,50 @@ def whole_queue(books: Database, size: int) -> list[tuple[str, int]]:
     ),
     size=st.integers(1, 5),
 )  # fmt: skip
-def test_a_sole_owners_pages_are_the_walk(books: Database, rows: list[dict[str, Any]], size: int) -> None:
-    fill(books, *({"id": f"job_{number:026d}"} | row for number, row in enumerate(rows)))
-    with books.reading() as session:
+def test_a_sole_owners_pages_are_the_walk(database: Database, rows: list[dict[str, Any]], size: int) -> None:
+    fill(database, *({"id": f"job_{number:026d}"} | row for number, row in enumerate(rows)))
+    with database.reading() as session:
         walk = [turn.job_id for turn in waiting.walk(session, read_clock(session), None)]
         outlook = waiting.get_outlook(session, ["local"], None)
         assert outlook.sole_owner == "local"
         expected = {job_id: position for position, job_id in enumerate(walk, start=1)}
         for job in session.scalars(select(Job)).all():
             assert waiting.find_positions(session, [job], outlook) == {job.id: expected[job.id]}
-    assert whole_queue(books, size) == list(expected.items())
+    assert whole_queue(database, size) == list(expected.items())
 
 
-def test_a_deep_page_of_a_sole_owner_reads_that_page(books: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = fill(books, *({"queued_at": float(number), "priority": -(number // 1500)} for number in range(3000)))
+def test_a_deep_page_of_a_sole_owner_reads_that_page(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = fill(database, *({"queued_at": float(number), "priority": -(number // 1500)} for number in range(3000)))
     monkeypatch.setattr(waiting, "walk", None)  # from the front
     read: list[int] = []
     follow = waiting._list_behind
     monkeypatch.setattr(waiting, "_list_behind", lambda *given: read.append(len(found := follow(*given))) or found)
-    with plans_of(books) as plans, books.reading() as session:
+    with plans_of(database) as plans, database.reading() as session:
         page = waiting.list_queue(session, "local", limit=20, after=made[2499], max_running_per_owner=None)
     assert [(entry.job.id, entry.position) for entry in page.items] == [(made[n], n + 1) for n in range(2500, 2520)]
     assert sum(read) <= waiting.FIRST_FETCH
-    if books.engine.dialect.name == "sqlite":  # PostgreSQL reads a small table whole where it counts half of it
+    if database.engine.dialect.name == "sqlite":  # PostgreSQL reads a small table whole where it counts half of it
         assert whole_tables_in(plans, "jobs") == [], plans
 
 
-def test_only_the_owner_of_all_queued_jobs_is_sole(books: Database) -> None:
+def test_only_the_owner_of_all_queued_jobs_is_sole(database: Database) -> None:
     def sole(session: Session) -> str | None:
         return waiting.get_outlook(session, ["local"], None).sole_owner
 
-    with books.reading() as session:
+    with database.reading() as session:
         assert sole(session) is None
-    fill(books, {}, {"owner": "bob", "state": "failed", "finished_at": 1.0})
-    with books.reading() as session:
+    fill(database, {}, {"owner": "bob", "state": "failed", "finished_at": 1.0})
+    with database.reading() as session:
         assert sole(session) == "local"
-    fill(books, {}, {}, {"owner": "bob", "not_before": FAR})
-    with books.reading() as session:
+    fill(database, {}, {}, {"owner": "bob", "not_before": FAR})
+    with database.reading() as session:
         assert sole(session) is None
 
 
-def test_a_place_beyond_the_count_is_not_told(books: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(books, *({"id": f"job_{number:026d}", "priority": 9 - number // 2} for number in range(6)))
+def test_a_place_beyond_the_count_is_not_told(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(database, *({"id": f"job_{number:026d}", "priority": 9 - number // 2} for number in range(6)))
     monkeypatch.setattr(waiting, "POSITIONS_WITHIN", 4)
-    with books.reading() as session:
+    with database.reading() as session:
         outlook = waiting.get_outlook(session, ["local"], None)
         rows = session.scalars(select(Job).order_by(Job.id)).all()
         told = [waiting.find_positions(session, [job], outlook).get(job.id) for job in rows]
@@ -259,34 +261,34 @@ def test_a_place_beyond_the_count_is_not_told(books: Database, monkeypatch: pyte
 # --- series ---
 
 
-def test_a_long_series_is_thinned_by_searches_alone(books: Database) -> None:
-    job_id = yb.submit(books)
-    with books.writing() as session:
+def test_a_long_series_is_thinned_by_searches_alone(database: Database) -> None:
+    job_id = db_rows.submit(database)
+    with database.writing() as session:
         session.execute(insert(JobMetric), [
             {"job_id": job_id, "kind": "interval", "step": 7 * number, "epoch": 0, "lease_epoch": 1, "at": 0.0,
              "data": {"train_loss": 0.125 if number == 1234 else 1.0}}
             for number in range(3000)
         ])  # fmt: skip
         session.execute(text("ANALYZE"))
-    with plans_of(books) as plans, books.reading() as session:
+    with plans_of(database) as plans, database.reading() as session:
         points, is_long = read_thinned(session, job_id, "interval", since=0, max_points=50)
     assert is_long
     steps = [point["step"] for point in points]
     assert 45 <= len(steps) <= 50
     assert {0, 7 * 1234, 7 * 2999} <= set(steps)
-    if books.engine.dialect.name == "sqlite":  # PostgreSQL reads so small a table whole
+    if database.engine.dialect.name == "sqlite":  # PostgreSQL reads so small a table whole
         assert "step=?" in plans[-1], plans
         assert whole_tables_in(plans, "job_metrics") == [], plans
 
 
 @pytest.mark.parametrize("loss", [None, "much", [1]])
-def test_a_loss_that_is_no_number_is_not_the_lowest(books: Database, loss: object) -> None:
-    job_id = yb.submit(books)
-    with books.writing() as session:
+def test_a_loss_that_is_no_number_is_not_the_lowest(database: Database, loss: object) -> None:
+    job_id = db_rows.submit(database)
+    with database.writing() as session:
         for step in range(20):
             data = {"train_loss": loss if step == 10 else 1.0}
             session.add(JobMetric(job_id=job_id, kind="interval", step=step, epoch=0, lease_epoch=1, at=0.0, data=data))
-    with books.reading() as session:
+    with database.reading() as session:
         losses = list(session.scalars(select(JobMetric.train_loss).order_by(JobMetric.step)))
         assert losses == [1.0] * 10 + [None] + [1.0] * 9
         points, _ = read_thinned(session, job_id, "interval", since=10, max_points=10)

@@ -72,8 +72,8 @@ def _fail_at_the_second_step() -> Callable[..., None]:
     return update
 
 
-def test_the_database_tells_the_time_within_a_transaction(books: Database) -> None:
-    with books.reading() as session:
+def test_the_database_tells_the_time_within_a_transaction(database: Database) -> None:
+    with database.reading() as session:
         first = session.scalar(select(now()))
         time.sleep(0.01)
         second = session.scalar(select(now()))

@@ -23,14 +23,14 @@ from api.app import create_app
 from tests.api.served import FakeRuntime, Served
 from tests.chaos.history import FINAL, Event, Look, Record, judge
 from tests.postgres import create_database
-from tests.trainyard.yardbook import commit, look, write
+from tests.trainyard.rows import commit, look, write
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
 from trainyard.database.tables import Base, JobEvent
 from trainyard.errors import LeaseLost
 from trainyard.scheduling import leases
 from trainyard.scheduling.leases import Ending, Lease
-from trainyard.scheduling.queue import QueueUnavailable, SilentBell
+from trainyard.scheduling.queue import QueueUnavailable, SilentWaker
 from trainyard.settings import Settings
 from trainyard.upkeep.reconciler import Reaper, Relay
 
@@ -45,7 +45,7 @@ ENDINGS = [
 ]
 
 
-class BrokenBell(SilentBell):
+class BrokenWaker(SilentWaker):
     """The queue is down."""
 
     def waiting(self) -> int:
@@ -68,7 +68,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     settings = Settings(data_dir=folder, database_url=url, relay_s=FAR_S, reaper_s=FAR_S, backoff_s=0)
     database = Database(settings.sqlalchemy_url)
     migrate(database)
-    app = create_app(settings, database=database, bell=SilentBell(), runtime=NoRuntime())
+    app = create_app(settings, database=database, waker=SilentWaker(), runtime=NoRuntime())
     served = Served(app, database, settings)
     yield served
     served.stop()
@@ -76,20 +76,20 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 class Jobs(RuleBasedStateMachine):
-    """Owners by HTTP, workers by the books."""
+    """Owners by HTTP, workers by the database."""
 
     served: Served
 
     @initialize()
     def begin(self) -> None:
-        self.books, self.http = self.served.database, self.served.http
-        with self.books.writing() as session:
+        self.database, self.http = self.served.database, self.served.http
+        with self.database.writing() as session:
             for table in reversed(Base.metadata.sorted_tables):
                 if table.name not in _KEPT:
                     session.execute(delete(table))
         self.clock = 0.0
         self.reaper = Reaper(
-            self.books, interval_s=REAPER_S, lease_ttl_s=60, first_backoff_s=0, clock=lambda: self.clock
+            self.database, interval_s=REAPER_S, lease_ttl_s=60, first_backoff_s=0, clock=lambda: self.clock
         )
         self.has_reaped = False
         self.by_key: dict[str, str] = {}
@@ -126,13 +126,13 @@ class Jobs(RuleBasedStateMachine):
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data(), action=st.sampled_from(["cancel", "pause", "resume"]))
-    def wish(self, data: st.DataObject, action: str) -> None:
+    def ask(self, data: st.DataObject, action: str) -> None:
         job_id = self._pick(data)
-        before = look(self.books, job_id).shown_state
+        before = look(self.database, job_id).shown_state
         answer = self.http.post(f"/jobs/{job_id}/{action}")
         assert answer.status_code in {202, 409}, answer.text
         if answer.status_code == 409:
-            assert look(self.books, job_id).shown_state == before
+            assert look(self.database, job_id).shown_state == before
         elif action == "cancel":
             self.cancelled[job_id] = 0.0
             assert answer.json()["state"] in {"cancelling", "cancelled"}
@@ -144,7 +144,7 @@ class Jobs(RuleBasedStateMachine):
     def retry(self, data: st.DataObject) -> None:
         job_id = self._pick(data)
         answer = self.http.post(f"/jobs/{job_id}/retry", json={"from": "start"})
-        if look(self.books, job_id).state in FINAL:
+        if look(self.database, job_id).state in FINAL:
             assert (answer.status_code, answer.json()["parent_id"]) == (202, job_id)
             self.jobs.append(answer.json()["id"])
         else:
@@ -154,8 +154,8 @@ class Jobs(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from(["wrk_a", "wrk_b"]))
     def claim(self, worker: str) -> None:
-        """Also what a bell without a job does."""
-        with self.books.writing() as session:
+        """Also what a wake-up without a job does."""
+        with self.database.writing() as session:
             claimed = leases.claim(session, worker, 60)
         if claimed is not None:
             assert claimed[0].id not in {lease.job_id for lease in self.live}
@@ -166,21 +166,21 @@ class Jobs(RuleBasedStateMachine):
     def heartbeat(self, data: st.DataObject) -> None:
         lease = self._lease(data, self.live)
         self.step += 1
-        with self.books.writing() as session:
+        with self.database.writing() as session:
             leases.heartbeat(session, lease, 60, progress={"step": self.step})
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())
     def checkpoint(self, data: st.DataObject) -> None:
         self.step += 1
-        commit(self.books, self._lease(data, self.live), self.step)
+        commit(self.database, self._lease(data, self.live), self.step)
 
     @precondition(lambda self: self.live)
     @rule(data=st.data(), ending=st.sampled_from(ENDINGS))
     def finish(self, data: st.DataObject, ending: Ending) -> None:
         lease = self._lease(data, self.live)
-        stopped = look(self.books, lease.job_id).desired
-        with self.books.writing() as session:
+        stopped = look(self.database, lease.job_id).desired
+        with self.database.writing() as session:
             leases.end_attempt(
                 session, lease, Ending(stopped=stopped) if stopped == "pause" else ending, first_backoff_s=0
             )
@@ -197,7 +197,7 @@ class Jobs(RuleBasedStateMachine):
     def take_over(self, data: st.DataObject, act: str) -> None:
         """A worker freezes, another one gets its job, and the first one writes when it wakes."""
         lease = self._lease(data, self.live)
-        write(self.books, lease.job_id, lease_expires_at=1.0)
+        write(self.database, lease.job_id, lease_expires_at=1.0)
         self.reap(1.0)
         assert lease in self.dead
         self.claim("wrk_b")
@@ -216,7 +216,7 @@ class Jobs(RuleBasedStateMachine):
     def _refuse(self, lease: Lease, act: str) -> None:
         acts: dict[str, Callable[[], object]] = {
             "heartbeat": lambda: self._write(lambda session: leases.heartbeat(session, lease, 60)),
-            "checkpoint": lambda: commit(self.books, lease, self.step + 1),
+            "checkpoint": lambda: commit(self.database, lease, self.step + 1),
             "finish": lambda: self._write(
                 lambda session: leases.end_attempt(session, lease, ENDINGS[0], first_backoff_s=0)
             ),
@@ -225,7 +225,7 @@ class Jobs(RuleBasedStateMachine):
             acts[act]()
 
     def _write(self, act: Callable[..., object]) -> None:
-        with self.books.writing() as session:
+        with self.database.writing() as session:
             act(session)
 
     def _bury(self, lease: Lease) -> None:
@@ -237,7 +237,7 @@ class Jobs(RuleBasedStateMachine):
     @precondition(lambda self: self.live)
     @rule(data=st.data())
     def kill_worker(self, data: st.DataObject) -> None:
-        write(self.books, self._lease(data, self.live).job_id, lease_expires_at=1.0)
+        write(self.database, self._lease(data, self.live).job_id, lease_expires_at=1.0)
 
     @rule(slept=st.sampled_from([1.0, 1.0, 1000.0]))
     def reap(self, slept: float) -> None:
@@ -249,18 +249,18 @@ class Jobs(RuleBasedStateMachine):
         for lease in [it for it in self.live if it.job_id in reaped]:
             self._bury(lease)
 
-    @rule(bell=st.sampled_from([BrokenBell, SilentBell]))
-    def relay(self, bell: type[SilentBell]) -> None:
-        """Bells and their failure change no history."""
+    @rule(waker=st.sampled_from([BrokenWaker, SilentWaker]))
+    def relay(self, waker: type[SilentWaker]) -> None:
+        """Wake-up messages and their failure change no history."""
         before = self._events()
-        Relay(self.books, bell(), rering_s=0, clock=lambda: self.clock).tick()
+        Relay(self.database, waker(), wake_again_s=0, clock=lambda: self.clock).tick()
         assert self._events() == before
 
     # --- the verdict ---
 
     def _events(self) -> dict[str, list[Event]]:
         events: dict[str, list[Event]] = {job_id: [] for job_id in self.jobs}
-        with self.books.reading() as session:
+        with self.database.reading() as session:
             for row in session.scalars(select(JobEvent).order_by(JobEvent.job_id, JobEvent.seq)):
                 told = (row.seq, row.at, row.type, row.state, row.reason, row.lease_epoch, row.worker_id, row.data)
                 events.setdefault(row.job_id, []).append(Event(*told))

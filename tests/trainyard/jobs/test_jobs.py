@@ -7,7 +7,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from tests.trainyard import yardbook as yb
+from tests.trainyard import rows as db_rows
 from trainyard.database.connection import Database
 from trainyard.database.tables import IdempotencyKey, Job, Outbox
 from trainyard.errors import IdempotencyConflict, IllegalTransition, InvalidRequest, JobNotFound
@@ -17,9 +17,9 @@ from trainyard.scheduling import leases
 from trainyard.states import MOVES, Desired, JobState, ShownState, shown_state, stored_states
 
 
-def test_a_submitted_job_has_its_event_and_its_bell(books: Database) -> None:
-    job_id = yb.submit(books, name="mine")
-    with books.reading() as session:
+def test_a_submitted_job_has_its_event_and_its_wake_up(database: Database) -> None:
+    job_id = db_rows.submit(database, name="mine")
+    with database.reading() as session:
         job = jobs.get_job(session, "local", job_id)
         assert (job.state, job.name, job.dataset.id) == ("queued", "mine", "ds_digits")
         assert [event.reason for event in list_state_changes(session, [job_id])[job_id]] == ["submitted"]
@@ -27,73 +27,73 @@ def test_a_submitted_job_has_its_event_and_its_bell(books: Database) -> None:
 
 
 @pytest.mark.parametrize("job_id", ["job_0", "job_\x00", "", "ds_digits", "job_" + "x" * 300, "job_é"])
-def test_an_unknown_job_is_not_found(books: Database, job_id: str) -> None:
-    with pytest.raises(JobNotFound), books.reading() as session:
+def test_an_unknown_job_is_not_found(database: Database, job_id: str) -> None:
+    with pytest.raises(JobNotFound), database.reading() as session:
         jobs.get_job(session, "local", job_id)
 
 
-def test_another_owners_job_is_not_there(books: Database) -> None:
-    job_id = yb.submit(books, "bob")
-    with books.writing() as session:
+def test_another_owners_job_is_not_there(database: Database) -> None:
+    job_id = db_rows.submit(database, "bob")
+    with database.writing() as session:
         for action in (jobs.get_job, jobs.cancel, jobs.pause, jobs.resume):
             with pytest.raises(JobNotFound):
                 action(session, "alice", job_id)
         assert jobs.list_jobs(session, "alice", limit=10).items == []
         with pytest.raises(InvalidRequest):
             jobs.list_jobs(session, "alice", limit=10, after=job_id)
-    assert yb.look(books, job_id).state == "queued"
+    assert db_rows.look(database, job_id).state == "queued"
 
 
-def test_pages_hold_every_job_once_while_more_come(books: Database) -> None:
-    made = [yb.submit(books) for _ in range(7)]
+def test_pages_hold_every_job_once_while_more_come(database: Database) -> None:
+    made = [db_rows.submit(database) for _ in range(7)]
     seen: list[str] = []
     after = None
     while True:
-        with books.reading() as session:
+        with database.reading() as session:
             page = jobs.list_jobs(session, "local", limit=3, after=after)
         seen += [job.id for job in page.items]
         if not page.has_more:
             break
         after = seen[-1]
-        yb.submit(books)
+        db_rows.submit(database)
     assert seen == made[::-1]
 
 
-def test_a_cursor_holds_when_its_job_left_the_filter(books: Database) -> None:
-    older, newer = yb.submit(books), yb.submit(books)
-    with books.writing() as session:
+def test_a_cursor_holds_when_its_job_left_the_filter(database: Database) -> None:
+    older, newer = db_rows.submit(database), db_rows.submit(database)
+    with database.writing() as session:
         jobs.cancel(session, "local", newer)
-    with books.reading() as session:
+    with database.reading() as session:
         page = jobs.list_jobs(session, "local", limit=3, after=newer, state=ShownState.QUEUED)
     assert [job.id for job in page.items] == [older]
 
 
 @pytest.mark.parametrize("after", ["job_0", "\x00", "\ud800"])
-def test_a_cursor_that_names_nothing_is_refused(books: Database, after: str) -> None:
-    with pytest.raises(InvalidRequest), books.reading() as session:
+def test_a_cursor_that_names_nothing_is_refused(database: Database, after: str) -> None:
+    with pytest.raises(InvalidRequest), database.reading() as session:
         jobs.list_jobs(session, "local", limit=3, after=after)
 
 
-def test_filters_by_metadata_and_shown_state(books: Database) -> None:
-    tagged = yb.submit(books, metadata={"team.a": "x"})
-    yb.claim(books)
-    yb.submit(books)
-    with books.writing() as session:
+def test_filters_by_metadata_and_shown_state(database: Database) -> None:
+    tagged = db_rows.submit(database, metadata={"team.a": "x"})
+    db_rows.claim(database)
+    db_rows.submit(database)
+    with database.writing() as session:
         jobs.cancel(session, "local", tagged)
-    with books.reading() as session:
+    with database.reading() as session:
         found = jobs.list_jobs(session, "local", limit=9, metadata={"team.a": "x"}, state=ShownState.CANCELLING)
         assert [job.id for job in found.items] == [tagged]
         assert jobs.list_jobs(session, "local", limit=9, state=ShownState.RUNNING).items == []
 
 
 @pytest.mark.parametrize("state", ["queued", "paused", "running", "cancelled", "succeeded", "failed"])
-def test_cancel_in_every_state(books: Database, state: str) -> None:
-    job_id = yb.submit(books)
+def test_cancel_in_every_state(database: Database, state: str) -> None:
+    job_id = db_rows.submit(database)
     if state == "running":
-        yb.claim(books)
+        db_rows.claim(database)
     else:
-        yb.write(books, job_id, state=state, finished_at=1.0)
-    with books.writing() as session:
+        db_rows.write(database, job_id, state=state, finished_at=1.0)
+    with database.writing() as session:
         if state in {"succeeded", "failed"}:
             with pytest.raises(IllegalTransition, match=state):
                 jobs.cancel(session, "local", job_id)
@@ -101,87 +101,87 @@ def test_cancel_in_every_state(books: Database, state: str) -> None:
         shown = jobs.cancel(session, "local", job_id).shown_state
         again = jobs.cancel(session, "local", job_id).shown_state
     assert shown == again == ("cancelling" if state == "running" else "cancelled")
-    with books.reading() as session:
+    with database.reading() as session:
         assert len(list_state_changes(session, [job_id])[job_id]) == {"running": 3, "cancelled": 1}.get(state, 2)
 
 
 @pytest.mark.parametrize("state", ["queued", "paused", "running", "cancelled", "succeeded", "failed"])
-def test_pause_in_every_state(books: Database, state: str) -> None:
-    job_id = yb.submit(books)
+def test_pause_in_every_state(database: Database, state: str) -> None:
+    job_id = db_rows.submit(database)
     if state == "running":
-        yb.claim(books)
+        db_rows.claim(database)
     elif state == "paused":
-        yb.act(books, jobs.pause, job_id)
+        db_rows.act(database, jobs.pause, job_id)
     elif state != "queued":
-        yb.write(books, job_id, state=state, finished_at=1.0)
+        db_rows.write(database, job_id, state=state, finished_at=1.0)
     if state in {"cancelled", "succeeded", "failed"}:
         with pytest.raises(IllegalTransition, match=state):
-            yb.act(books, jobs.pause, job_id)
+            db_rows.act(database, jobs.pause, job_id)
         return
-    shown = yb.act(books, jobs.pause, job_id).shown_state
-    again = yb.act(books, jobs.pause, job_id).shown_state
+    shown = db_rows.act(database, jobs.pause, job_id).shown_state
+    again = db_rows.act(database, jobs.pause, job_id).shown_state
     assert shown == again == ("pausing" if state == "running" else "paused")
-    assert yb.try_claim(books) is None, "a paused job waits for its owner"
-    with books.reading() as session:
+    assert db_rows.try_claim(database) is None, "a paused job waits for its owner"
+    with database.reading() as session:
         changes = [event.state for event in list_state_changes(session, [job_id])[job_id]]
     assert changes == (["queued", "running", "pausing"] if state == "running" else ["queued", "paused"])
 
 
-def test_a_paused_job_goes_back_into_the_queue_with_a_bell(books: Database) -> None:
-    job_id = yb.submit(books)
-    yb.act(books, jobs.pause, job_id)
-    yb.write(books, job_id, not_before=9e9)
-    with books.writing() as session:
+def test_a_paused_job_goes_back_into_the_queue_with_a_wake_up(database: Database) -> None:
+    job_id = db_rows.submit(database)
+    db_rows.act(database, jobs.pause, job_id)
+    db_rows.write(database, job_id, not_before=9e9)
+    with database.writing() as session:
         session.execute(delete(Outbox))
-    assert yb.act(books, jobs.resume, job_id).state == "queued"
-    assert yb.act(books, jobs.resume, job_id).state == "queued", "repeating it is harmless"
-    with books.reading() as session:
+    assert db_rows.act(database, jobs.resume, job_id).state == "queued"
+    assert db_rows.act(database, jobs.resume, job_id).state == "queued", "repeating it is harmless"
+    with database.reading() as session:
         assert list(session.scalars(select(Outbox.job_id))) == [job_id]
-    yb.claim(books)
-    assert yb.act(books, jobs.resume, job_id).state == "running"
-    yb.act(books, jobs.pause, job_id)
+    db_rows.claim(database)
+    assert db_rows.act(database, jobs.resume, job_id).state == "running"
+    db_rows.act(database, jobs.pause, job_id)
     with pytest.raises(IllegalTransition, match="pausing"):
-        yb.act(books, jobs.resume, job_id)
+        db_rows.act(database, jobs.resume, job_id)
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "cancelling", "cancelled", "succeeded", "failed"])
-def test_only_a_paused_job_can_be_resumed(books: Database, state: str) -> None:
-    job_id = yb.submit(books)
+def test_only_a_paused_job_can_be_resumed(database: Database, state: str) -> None:
+    job_id = db_rows.submit(database)
     if state in {"running", "cancelling"}:
-        yb.claim(books)
+        db_rows.claim(database)
     if state == "cancelling":
-        yb.act(books, jobs.cancel, job_id)
+        db_rows.act(database, jobs.cancel, job_id)
     if state in {"cancelled", "succeeded", "failed"}:
-        yb.write(books, job_id, state=state, finished_at=1.0)
+        db_rows.write(database, job_id, state=state, finished_at=1.0)
     with pytest.raises(IllegalTransition, match=state):
-        yb.act(books, jobs.resume, job_id)
-    assert yb.look(books, job_id).shown_state == state
+        db_rows.act(database, jobs.resume, job_id)
+    assert db_rows.look(database, job_id).shown_state == state
 
 
-def test_a_cancel_replaces_a_pause_and_never_the_other_way(books: Database) -> None:
-    job_id = yb.submit(books)
-    yb.claim(books)
-    yb.act(books, jobs.pause, job_id)
-    assert yb.act(books, jobs.cancel, job_id).shown_state == "cancelling"
+def test_a_cancel_replaces_a_pause_and_never_the_other_way(database: Database) -> None:
+    job_id = db_rows.submit(database)
+    db_rows.claim(database)
+    db_rows.act(database, jobs.pause, job_id)
+    assert db_rows.act(database, jobs.cancel, job_id).shown_state == "cancelling"
     with pytest.raises(IllegalTransition, match="cancelling"):
-        yb.act(books, jobs.pause, job_id)
-    assert yb.look(books, job_id).desired == "cancel"
+        db_rows.act(database, jobs.pause, job_id)
+    assert db_rows.look(database, job_id).desired == "cancel"
 
 
-def test_a_paused_job_can_be_cancelled(books: Database) -> None:
-    job_id = yb.submit(books)
-    yb.act(books, jobs.pause, job_id)
-    assert yb.act(books, jobs.cancel, job_id).state == "cancelled"
+def test_a_paused_job_can_be_cancelled(database: Database) -> None:
+    job_id = db_rows.submit(database)
+    db_rows.act(database, jobs.pause, job_id)
+    assert db_rows.act(database, jobs.cancel, job_id).state == "cancelled"
 
 
 @pytest.mark.parametrize("between", [jobs.cancel, None])
 def test_a_pause_that_looked_before_another_change_does_not_undo_it(
-    books: Database, between: Any, monkeypatch: pytest.MonkeyPatch
+    database: Database, between: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between our look and our write: a cancel of the running job, or the claim of the queued one."""
-    job_id = yb.submit(books)
+    job_id = db_rows.submit(database)
     if between is not None:
-        yb.claim(books)
+        db_rows.claim(database)
     real, looks = jobs.get_job, iter([True])
 
     def look_then_change(session: Session, owner: str, wanted: str) -> Any:
@@ -197,9 +197,9 @@ def test_a_pause_that_looked_before_another_change_does_not_undo_it(
     monkeypatch.setattr(jobs, "get_job", look_then_change)
     if between is not None:
         with pytest.raises(IllegalTransition, match="cancelling"):
-            yb.act(books, jobs.pause, job_id)
+            db_rows.act(database, jobs.pause, job_id)
     else:
-        assert yb.act(books, jobs.pause, job_id).shown_state == "pausing"
+        assert db_rows.act(database, jobs.pause, job_id).shown_state == "pausing"
 
 
 def test_final_states_have_no_moves_and_every_state_is_shown() -> None:
@@ -213,18 +213,18 @@ def test_final_states_have_no_moves_and_every_state_is_shown() -> None:
             assert wanted in {None, desired}
 
 
-def test_an_idempotency_key_finds_its_job_and_refuses_another_body(books: Database) -> None:
-    job_id = yb.submit(books)
-    with books.writing() as session:
+def test_an_idempotency_key_finds_its_job_and_refuses_another_body(database: Database) -> None:
+    job_id = db_rows.submit(database)
+    with database.writing() as session:
         assert idempotency.find_job_id(session, "local", "r", "k", {"a": 1, "b": 2}) is None
         idempotency.remember(session, "local", "r", "k", {"a": 1, "b": 2}, job_id)
         assert idempotency.find_job_id(session, "local", "r", "k", {"b": 2, "a": 1}) == job_id
         assert idempotency.find_job_id(session, "bob", "r", "k", {}) is None
         with pytest.raises(IdempotencyConflict):
             idempotency.find_job_id(session, "local", "r", "k", {"a": 2})
-    with pytest.raises(IntegrityError), books.writing() as session:
+    with pytest.raises(IntegrityError), database.writing() as session:
         idempotency.remember(session, "local", "r", "k", {"a": 1}, job_id)
-    with books.writing() as session:
+    with database.writing() as session:
         session.get_one(IdempotencyKey, ("local", "r", "k")).created_at -= idempotency.KEPT_S + 1
         session.flush()
         assert idempotency.find_job_id(session, "local", "r", "k", {"a": 2}) is None
@@ -233,19 +233,19 @@ def test_an_idempotency_key_finds_its_job_and_refuses_another_body(books: Databa
 
 
 @pytest.mark.parametrize(("key", "value"), [("a'b", "x"), ("$", "x"), ("a", "é\n")])
-def test_a_strange_metadata_filter_finds_nothing(books: Database, key: str, value: str) -> None:
-    yb.submit(books, metadata={"a": "b"})
-    with books.reading() as session:
+def test_a_strange_metadata_filter_finds_nothing(database: Database, key: str, value: str) -> None:
+    db_rows.submit(database, metadata={"a": "b"})
+    with database.reading() as session:
         assert jobs.list_jobs(session, "local", limit=9, metadata={key: value}).items == []
 
 
 @pytest.mark.parametrize(("key", "value"), [("a", "\x00"), ("\ud800", "x")])
-def test_a_metadata_filter_that_a_database_can_not_take_is_refused(books: Database, key: str, value: str) -> None:
-    with pytest.raises(InvalidRequest), books.reading() as session:
+def test_a_metadata_filter_that_a_database_can_not_take_is_refused(database: Database, key: str, value: str) -> None:
+    with pytest.raises(InvalidRequest), database.reading() as session:
         jobs.list_jobs(session, "local", limit=9, metadata={key: value})
 
 
 @pytest.mark.parametrize("new", [{"name": "a\x00"}, {"metadata": {"a": "\x00"}}, {"metadata": {"\ud800": "x"}}])
-def test_a_text_that_can_not_be_stored_is_refused(books: Database, new: dict[str, object]) -> None:
+def test_a_text_that_can_not_be_stored_is_refused(database: Database, new: dict[str, object]) -> None:
     with pytest.raises(InvalidRequest):
-        yb.submit(books, **new)
+        db_rows.submit(database, **new)

@@ -8,14 +8,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert
 
-from tests.trainyard import yardbook as yb
+from tests.trainyard import rows as db_rows
 from trainyard.database.connection import Database
 from trainyard.database.tables import JobMetric
 from trainyard.jobs.metrics import MIN_POINTS, read_thinned
 
 
-def fill(books: Database, job_id: str, values: list[tuple[float | None, float | None]]) -> None:
-    with books.writing() as session:
+def fill(database: Database, job_id: str, values: list[tuple[float | None, float | None]]) -> None:
+    with database.writing() as session:
         session.execute(delete(JobMetric))
         rows = [
             {"job_id": job_id, "kind": "epoch", "step": 3 * i, "epoch": i, "lease_epoch": 1, "at": 0.0,
@@ -26,11 +26,11 @@ def fill(books: Database, job_id: str, values: list[tuple[float | None, float | 
             session.execute(insert(JobMetric), rows)
 
 
-def test_of_several_best_epochs_a_thinned_series_keeps_the_one_with_the_lowest_loss(books: Database) -> None:
-    job_id = yb.submit(books)
+def test_of_several_best_epochs_a_thinned_series_keeps_the_one_with_the_lowest_loss(database: Database) -> None:
+    job_id = db_rows.submit(database)
     losses = {23: None, 37: 0.8, 41: 0.7, 53: 0.7}
-    fill(books, job_id, [(losses.get(i, 0.5), 1.0 if i in losses else 0.9) for i in range(100)])
-    with books.reading() as session:
+    fill(database, job_id, [(losses.get(i, 0.5), 1.0 if i in losses else 0.9) for i in range(100)])
+    with database.reading() as session:
         points, _ = read_thinned(session, job_id, "epoch", since=0, max_points=MIN_POINTS)
     assert 41 in [point["epoch"] for point in points]
 
@@ -46,11 +46,11 @@ numbers = st.none() | st.floats(-1e6, 1e6).map(lambda value: round(value, 3))
     since=st.integers(0, 100),
 )
 def test_a_thinned_series_keeps_first_last_and_best(
-    books: Database, values: list[tuple[float | None, float | None]], max_points: int, since: int
+    database: Database, values: list[tuple[float | None, float | None]], max_points: int, since: int
 ) -> None:
-    job_id = yb.submit(books)
-    fill(books, job_id, values)
-    with books.reading() as session:
+    job_id = db_rows.submit(database)
+    fill(database, job_id, values)
+    with database.reading() as session:
         points, is_long = read_thinned(session, job_id, "epoch", since=since, max_points=max_points)
     whole = [(3 * i, *pair) for i, pair in enumerate(values) if 3 * i >= since]
     count = len(whole)
@@ -74,6 +74,6 @@ def test_a_thinned_series_keeps_first_last_and_best(
 
 
 @pytest.mark.parametrize("kind", ["interval", "epoch"])
-def test_a_job_without_points(books: Database, kind: str) -> None:
-    with books.reading() as session:
-        assert read_thinned(session, yb.submit(books), kind, since=0, max_points=MIN_POINTS) == ([], False)
+def test_a_job_without_points(database: Database, kind: str) -> None:
+    with database.reading() as session:
+        assert read_thinned(session, db_rows.submit(database), kind, since=0, max_points=MIN_POINTS) == ([], False)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, select, text, update
 
-from tests.trainyard import yardbook as yb
+from tests.trainyard import rows as db_rows
 from trainyard.database.connection import Database, now, read_clock
 from trainyard.database.ids import new_id
 from trainyard.database.tables import Counter, Job, JobEvent, Outbox
@@ -24,10 +24,10 @@ FAR = 1e10
 BUSY = {"lease_owner": "wrk_z", "lease_expires_at": FAR}
 
 
-def add_jobs(books: Database, *rows: dict[str, Any]) -> list[str]:
+def add_jobs(database: Database, *rows: dict[str, Any]) -> list[str]:
     """Jobs straight into the table, as they are described."""
-    yb.submit(books)
-    with books.writing() as session:
+    db_rows.submit(database)
+    with database.writing() as session:
         for table in (JobEvent, Outbox, Job):
             session.execute(delete(table))
         usual = {
@@ -43,35 +43,35 @@ def add_jobs(books: Database, *rows: dict[str, Any]) -> list[str]:
     return [row["id"] for row in full]
 
 
-def claim_all(books: Database, limit: int | None) -> list[str]:
+def claim_all(database: Database, limit: int | None) -> list[str]:
     taken = []
     while True:
-        with books.writing() as session:
+        with database.writing() as session:
             claimed = leases.claim(session, "wrk_a", 60, max_running_per_owner=limit)
         if claimed is None:
             return taken
         taken.append(claimed[0].id)
 
 
-def claim_all_at_once(books: Database, limit: int | None) -> list[str]:
+def claim_all_at_once(database: Database, limit: int | None) -> list[str]:
     """The same in one transaction, which spares a commit a claim."""
     taken = []
-    with books.writing() as session:
+    with database.writing() as session:
         while claimed := leases.claim(session, "wrk_a", 60, max_running_per_owner=limit):
             taken.append(claimed[0].id)
     return taken
 
 
-def walk(books: Database, limit: int | None) -> list[str]:
-    with books.reading() as session:
+def walk(database: Database, limit: int | None) -> list[str]:
+    with database.reading() as session:
         return [turn.job_id for turn in waiting.walk(session, read_clock(session), limit)]
 
 
-def pages(books: Database, owner: str, limit: int | None, size: int) -> list[waiting.Waiting]:
+def pages(database: Database, owner: str, limit: int | None, size: int) -> list[waiting.Waiting]:
     found: list[waiting.Waiting] = []
     after = None
     while True:
-        with books.reading() as session:
+        with database.reading() as session:
             page = waiting.list_queue(session, owner, limit=size, after=after, max_running_per_owner=limit)
         found += page.items
         if not page.has_more:
@@ -79,8 +79,8 @@ def pages(books: Database, owner: str, limit: int | None, size: int) -> list[wai
         after = found[-1].job.id
 
 
-def add_worker(books: Database) -> None:
-    with books.writing() as session:
+def add_worker(database: Database) -> None:
+    with database.writing() as session:
         workers.register(session, WorkerIdentity(new_id("wrk"), "here", 1, ("cpu",)))
 
 
@@ -134,72 +134,72 @@ def described_jobs(draw: st.DrawFn) -> list[dict[str, Any]]:
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=described_jobs(), limit=st.sampled_from([None, 1, 2, 3]), size=st.integers(1, 5))
 def test_claims_follow_the_queue_that_was_shown(
-    books: Database, rows: list[dict[str, Any]], limit: int | None, size: int
+    database: Database, rows: list[dict[str, Any]], limit: int | None, size: int
 ) -> None:
-    add_jobs(books, *rows)
+    add_jobs(database, *rows)
     expected = predict_claims(rows, limit)
-    shown = walk(books, limit)
+    shown = walk(database, limit)
     assert shown[: len(expected)] == expected
     assert sorted(shown) == sorted(row["id"] for row in rows if row["state"] == "queued")
-    places = {entry.job.id: entry.position for owner in "abcd" for entry in pages(books, owner, limit, size)}
+    places = {entry.job.id: entry.position for owner in "abcd" for entry in pages(database, owner, limit, size)}
     assert sorted(places, key=lambda job_id: places[job_id]) == shown
     assert sorted(places.values()) == list(range(1, len(shown) + 1))
-    assert claim_all_at_once(books, limit) == expected
+    assert claim_all_at_once(database, limit) == expected
 
 
-def test_an_owner_with_one_job_starts_after_at_most_one_of_an_owner_with_fifty(books: Database) -> None:
+def test_an_owner_with_one_job_starts_after_at_most_one_of_an_owner_with_fifty(database: Database) -> None:
     many = [{"owner": "a", "queued_at": 1.0 + number} for number in range(50)]
-    *_, lone = add_jobs(books, *many, {"owner": "b", "queued_at": 99.0})
+    *_, lone = add_jobs(database, *many, {"owner": "b", "queued_at": 99.0})
     taken = []
     for _ in range(3):  # one slot: the job before ends first
-        job_id = yb.try_claim(books)
+        job_id = db_rows.try_claim(database)
         assert job_id
         taken.append(job_id)
-        yb.write(books, job_id, state="succeeded", finished_at=1.0)
+        db_rows.write(database, job_id, state="succeeded", finished_at=1.0)
     assert taken[1] == lone
-    assert yb.look(books, taken[2]).owner == "a"
+    assert db_rows.look(database, taken[2]).owner == "a"
 
 
-def test_priority_goes_before_fairness_and_the_limit_before_priority(books: Database) -> None:
+def test_priority_goes_before_fairness_and_the_limit_before_priority(database: Database) -> None:
     busy = {"owner": "a", "state": "running", "claim_number": 1} | BUSY
-    _, urgent, calm = add_jobs(books, busy, {"owner": "a", "priority": 9}, {"owner": "b"})
-    assert walk(books, None) == [urgent, calm]
-    assert walk(books, 1) == [calm, urgent]
-    assert claim_all(books, 1) == [calm]
+    _, urgent, calm = add_jobs(database, busy, {"owner": "a", "priority": 9}, {"owner": "b"})
+    assert walk(database, None) == [urgent, calm]
+    assert walk(database, 1) == [calm, urgent]
+    assert claim_all(database, 1) == [calm]
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-def test_claims_at_once_never_exceed_the_limit_of_an_owner(books: Database, limit: int) -> None:
-    add_jobs(books, *({"owner": "a"} for _ in range(8)), *({"owner": "b"} for _ in range(8)))
+def test_claims_at_once_never_exceed_the_limit_of_an_owner(database: Database, limit: int) -> None:
+    add_jobs(database, *({"owner": "a"} for _ in range(8)), *({"owner": "b"} for _ in range(8)))
     barrier = threading.Barrier(6)
     taken: list[str] = []
 
     def work() -> None:
         barrier.wait()
-        taken.extend(claim_all(books, limit))
+        taken.extend(claim_all(database, limit))
 
     threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    with books.reading() as session:
+    with database.reading() as session:
         running = list(session.scalars(select(Job.owner).where(Job.state == "running")))
     assert sorted(running) == ["a"] * limit + ["b"] * limit
     assert len(set(taken)) == len(taken) == 2 * limit
 
 
-def test_a_claim_that_waits_for_another_sees_what_it_took(books: Database) -> None:
-    add_jobs(books, {"owner": "a"}, {"owner": "a"})
+def test_a_claim_that_waits_for_another_sees_what_it_took(database: Database) -> None:
+    add_jobs(database, {"owner": "a"}, {"owner": "a"})
     begun, taken = threading.Event(), []
 
     def work() -> None:
         begun.set()
-        with books.writing() as session:
+        with database.writing() as session:
             taken.append(leases.claim(session, "wrk_b", 60, max_running_per_owner=1))
 
     second = threading.Thread(target=work)
-    with books.writing() as session:
+    with database.writing() as session:
         assert leases.claim(session, "wrk_a", 60, max_running_per_owner=1)
         second.start()
         assert begun.wait(10)
@@ -210,20 +210,20 @@ def test_a_claim_that_waits_for_another_sees_what_it_took(books: Database) -> No
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("books", ["postgres"], indirect=True)
-def test_a_worker_that_froze_within_its_claim_holds_up_no_other(books: Database, postgres_url: str) -> None:
-    [job_id] = add_jobs(books, {"owner": "a"})
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+def test_a_worker_that_froze_within_its_claim_holds_up_no_other(database: Database, postgres_url: str) -> None:
+    [job_id] = add_jobs(database, {"owner": "a"})
     frozen = Database(postgres_url, frozen_s=0.5)
 
     def claim_and_freeze() -> None:
         with frozen.writing() as session:
             assert leases.claim(session, "wrk_frozen", 60)
-            yb.claim(books, "wrk_b")  # waits until the server has ended the frozen transaction
+            db_rows.claim(database, "wrk_b")  # waits until the server has ended the frozen transaction
 
     with pytest.raises(DatabaseUnavailable):
         claim_and_freeze()
     frozen.close()
-    assert yb.look(books, job_id).lease_owner == "wrk_b"
+    assert db_rows.look(database, job_id).lease_owner == "wrk_b"
 
 
 @pytest.mark.parametrize(
@@ -237,12 +237,12 @@ def test_a_worker_that_froze_within_its_claim_holds_up_no_other(books: Database,
         ({"not_before": 1.0, "state_reason": "disk_full"}, None, "a_free_slot"),
     ],
 )
-def test_what_a_job_waits_for(books: Database, job: dict[str, Any], limit: int | None, expected: str) -> None:
-    _, job_id = add_jobs(books, {"state": "running"} | BUSY, job)
-    [before] = pages(books, "local", limit, 5)
+def test_what_a_job_waits_for(database: Database, job: dict[str, Any], limit: int | None, expected: str) -> None:
+    _, job_id = add_jobs(database, {"state": "running"} | BUSY, job)
+    [before] = pages(database, "local", limit, 5)
     assert before.waits_for == "no_live_worker"
-    add_worker(books)
-    [entry] = pages(books, "local", limit, 5)
+    add_worker(database)
+    [entry] = pages(database, "local", limit, 5)
     assert (entry.job.id, entry.position, entry.waits_for) == (job_id, 1, expected)
 
 
@@ -257,34 +257,34 @@ def test_what_a_job_waits_for(books: Database, job: dict[str, Any], limit: int |
     ],
 )
 def test_a_job_that_comes_back_keeps_its_place_and_a_resumed_one_does_not(
-    books: Database, way: str, reasons: list[str]
+    database: Database, way: str, reasons: list[str]
 ) -> None:
-    first, second = yb.submit(books), yb.submit(books)
-    took_place_at = yb.look(books, first).queued_at
-    lease = yb.claim(books)
+    first, second = db_rows.submit(database), db_rows.submit(database)
+    took_place_at = db_rows.look(database, first).queued_at
+    lease = db_rows.claim(database)
     if way == "pause":
-        yb.act(books, jobs.pause, first)
+        db_rows.act(database, jobs.pause, first)
     endings = {"failure": {"failure": "trainer_killed"}, "disk_full": {"failure": "disk_full"}}
-    with books.writing() as session:
+    with database.writing() as session:
         if way == "reaper":
             leases.reap(session, read_clock(session) + 61, first_backoff_s=2)
         else:
             leases.end_attempt(session, lease, Ending(**endings.get(way, {"stopped": way})), first_backoff_s=2)
     if way == "pause":
-        yb.act(books, jobs.resume, first)
-    yb.write(books, first, not_before=0.0)  # as if it had waited
-    assert yb.try_claim(books) == (second if way == "pause" else first)
-    assert (yb.look(books, first).queued_at == took_place_at) == (way != "pause")
-    with books.reading() as session:
+        db_rows.act(database, jobs.resume, first)
+    db_rows.write(database, first, not_before=0.0)  # as if it had waited
+    assert db_rows.try_claim(database) == (second if way == "pause" else first)
+    assert (db_rows.look(database, first).queued_at == took_place_at) == (way != "pause")
+    with database.reading() as session:
         changes = list_state_changes(session, [first])[first]
     assert [change.reason for change in changes] == reasons
     assert [change.at for change in changes] == sorted(change.at for change in changes)
 
 
-def test_a_cursor_whose_job_left_the_queue_means_its_front(books: Database) -> None:
-    first, second = add_jobs(books, {"queued_at": 1.0}, {"queued_at": 2.0})
-    assert yb.try_claim(books) == first
-    with books.reading() as session:
+def test_a_cursor_whose_job_left_the_queue_means_its_front(database: Database) -> None:
+    first, second = add_jobs(database, {"queued_at": 1.0}, {"queued_at": 2.0})
+    assert db_rows.try_claim(database) == first
+    with database.reading() as session:
         page = waiting.list_queue(session, "local", limit=5, after=first, max_running_per_owner=None)
         assert [entry.job.id for entry in page.items] == [second]
         for unknown in ("job_0", "\x00", first.replace("job", "ckpt")):
@@ -294,20 +294,20 @@ def test_a_cursor_whose_job_left_the_queue_means_its_front(books: Database) -> N
             waiting.list_queue(session, "bob", limit=5, after=second, max_running_per_owner=None)
 
 
-def test_positions_are_told_as_far_as_is_counted(books: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = add_jobs(books, *({"queued_at": 1.0 + number} for number in range(5)))
+def test_positions_are_told_as_far_as_is_counted(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = add_jobs(database, *({"queued_at": 1.0 + number} for number in range(5)))
     monkeypatch.setattr(waiting, "POSITIONS_WITHIN", 3)
     monkeypatch.setattr(waiting, "FIRST_FETCH", 1)
-    with books.reading() as session:
+    with database.reading() as session:
         rows = list(session.scalars(select(Job)))
         outlook = waiting.get_outlook(session, ["local"], None)
         assert waiting.find_positions(session, rows, outlook) == dict(zip(made, (1, 2, 3), strict=False))
 
 
-def test_a_claim_reads_no_more_than_the_first_of_each_owner(books: Database) -> None:
+def test_a_claim_reads_no_more_than_the_first_of_each_owner(database: Database) -> None:
     """The plan of the query with many rows: searches by index only, on both databases."""
-    add_jobs(books, *({"owner": f"o{number % 5}", "queued_at": float(number)} for number in range(3000)))
-    with books.writing() as session:
+    add_jobs(database, *({"owner": f"o{number % 5}", "queued_at": float(number)} for number in range(3000)))
+    with database.writing() as session:
         session.execute(text("ANALYZE"))
         sqlite = session.get_bind().dialect.name == "sqlite"
         seen: list[str] = []
@@ -322,10 +322,12 @@ def test_a_claim_reads_no_more_than_the_first_of_each_owner(books: Database) -> 
     assert bad == [], seen
 
 
-def test_a_not_due_job_is_shown_last_and_not_claimed(books: Database) -> None:
-    late, soon, due = add_jobs(books, {"priority": 9, "not_before": FAR + 1}, {"not_before": FAR}, {"queued_at": 5.0})
-    assert walk(books, None) == [due, soon, late]
-    assert claim_all(books, None) == [due]
-    with books.writing() as session:
+def test_a_not_due_job_is_shown_last_and_not_claimed(database: Database) -> None:
+    late, soon, due = add_jobs(
+        database, {"priority": 9, "not_before": FAR + 1}, {"not_before": FAR}, {"queued_at": 5.0}
+    )
+    assert walk(database, None) == [due, soon, late]
+    assert claim_all(database, None) == [due]
+    with database.writing() as session:
         session.execute(update(Job).where(Job.id == soon).values(not_before=now()))
-    assert claim_all(books, None) == [soon]
+    assert claim_all(database, None) == [soon]

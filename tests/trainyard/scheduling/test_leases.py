@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.trainyard import yardbook as yb
+from tests.trainyard import rows as db_rows
 from trainyard.database.connection import Database, now, read_clock
 from trainyard.errors import LeaseLost
 from trainyard.jobs import jobs
@@ -14,8 +14,8 @@ from trainyard.scheduling.leases import Ending
 from trainyard.states import JobState
 
 
-def end(books: Database, lease: leases.Lease, **ending: Any) -> JobState:
-    with books.writing() as session:
+def end(database: Database, lease: leases.Lease, **ending: Any) -> JobState:
+    with database.writing() as session:
         return leases.end_attempt(session, lease, Ending(**ending), first_backoff_s=2)
 
 
@@ -42,68 +42,68 @@ def end(books: Database, lease: leases.Lease, **ending: Any) -> JobState:
     ],
 )
 def test_the_verdict(
-    books: Database, desired: str, ending: dict[str, Any], state: str, reason: str, failures: int
+    database: Database, desired: str, ending: dict[str, Any], state: str, reason: str, failures: int
 ) -> None:
-    job_id = yb.submit(books)
-    lease = yb.claim(books)
-    yb.write(books, job_id, desired=desired)
-    assert end(books, lease, **ending) == state
-    job = yb.look(books, job_id)
+    job_id = db_rows.submit(database)
+    lease = db_rows.claim(database)
+    db_rows.write(database, job_id, desired=desired)
+    assert end(database, lease, **ending) == state
+    job = db_rows.look(database, job_id)
     assert (job.state, job.state_reason, job.failures) == (state, reason, failures)
     assert job.lease_owner is None
     assert (job.error is not None) == (state == "failed")
     assert (job.finished_at is not None) == JobState(state).is_final
     with pytest.raises(LeaseLost):
-        end(books, lease, succeeded=True)
+        end(database, lease, succeeded=True)
 
 
-def test_three_failures_without_a_new_step_end_in_a_crash_loop(books: Database) -> None:
-    job_id = yb.submit(books)
+def test_three_failures_without_a_new_step_end_in_a_crash_loop(database: Database) -> None:
+    job_id = db_rows.submit(database)
     for _ in range(3):
-        yb.write(books, job_id, not_before=0)
-        end(books, yb.claim(books), failure="trainer_killed", message="signal 9")
-    job = yb.look(books, job_id)
+        db_rows.write(database, job_id, not_before=0)
+        end(database, db_rows.claim(database), failure="trainer_killed", message="signal 9")
+    job = db_rows.look(database, job_id)
     assert (job.state, job.state_reason) == ("failed", "crash_loop")
     assert job.error
     assert "signal 9" in job.error["message"]
 
 
-def test_a_newly_committed_step_resets_the_failures_and_an_old_one_does_not(books: Database) -> None:
-    job_id = yb.submit(books)
-    yb.commit(books, yb.claim(books), 10)
-    yb.write(books, job_id, state="queued", failures=2)
-    lease = yb.claim(books)
-    yb.commit(books, lease, 10)
-    assert yb.look(books, job_id).failures == 2
-    yb.commit(books, lease, 11)
-    assert yb.look(books, job_id).failures == 0
+def test_a_newly_committed_step_resets_the_failures_and_an_old_one_does_not(database: Database) -> None:
+    job_id = db_rows.submit(database)
+    db_rows.commit(database, db_rows.claim(database), 10)
+    db_rows.write(database, job_id, state="queued", failures=2)
+    lease = db_rows.claim(database)
+    db_rows.commit(database, lease, 10)
+    assert db_rows.look(database, job_id).failures == 2
+    db_rows.commit(database, lease, 11)
+    assert db_rows.look(database, job_id).failures == 0
 
 
-def test_disk_full_never_ends_in_a_crash_loop(books: Database) -> None:
-    job_id = yb.submit(books)
+def test_disk_full_never_ends_in_a_crash_loop(database: Database) -> None:
+    job_id = db_rows.submit(database)
     for _ in range(5):
-        yb.write(books, job_id, not_before=0)
-        end(books, yb.claim(books), failure="disk_full")
-    assert yb.look(books, job_id).state == "queued"
-    assert yb.try_claim(books) is None, "it waits for room"
+        db_rows.write(database, job_id, not_before=0)
+        end(database, db_rows.claim(database), failure="disk_full")
+    assert db_rows.look(database, job_id).state == "queued"
+    assert db_rows.try_claim(database) is None, "it waits for room"
 
 
-def test_claims_go_by_priority_then_by_waiting_time(books: Database) -> None:
-    first, second, urgent, later = (yb.submit(books) for _ in range(4))
-    yb.write(books, urgent, priority=5)
-    with books.writing() as session:
+def test_claims_go_by_priority_then_by_waiting_time(database: Database) -> None:
+    first, second, urgent, later = (db_rows.submit(database) for _ in range(4))
+    db_rows.write(database, urgent, priority=5)
+    with database.writing() as session:
         session.execute(jobs.update(jobs.Job).where(jobs.Job.id == later).values(not_before=now() + 100))
-    assert [yb.try_claim(books) for _ in range(4)] == [urgent, first, second, None]
+    assert [db_rows.try_claim(database) for _ in range(4)] == [urgent, first, second, None]
 
 
-def test_concurrent_claimers_never_share_a_job(books: Database) -> None:
-    expected = {yb.submit(books) for _ in range(12)}
+def test_concurrent_claimers_never_share_a_job(database: Database) -> None:
+    expected = {db_rows.submit(database) for _ in range(12)}
     taken: list[str] = []
     barrier = threading.Barrier(4)
 
     def work(worker: str) -> None:
         barrier.wait()
-        while (job_id := yb.try_claim(books, worker)) is not None:
+        while (job_id := db_rows.try_claim(database, worker)) is not None:
             taken.append(job_id)
 
     threads = [threading.Thread(target=work, args=(f"wrk_{n}",)) for n in range(4)]
@@ -114,52 +114,52 @@ def test_concurrent_claimers_never_share_a_job(books: Database) -> None:
     assert sorted(taken) == sorted(expected)
 
 
-def test_every_write_of_a_reaped_worker_is_refused(books: Database) -> None:
-    job_id = yb.submit(books)
-    old = yb.claim(books)
-    yb.write(books, job_id, lease_expires_at=1.0)
-    with books.writing() as session:
+def test_every_write_of_a_reaped_worker_is_refused(database: Database) -> None:
+    job_id = db_rows.submit(database)
+    old = db_rows.claim(database)
+    db_rows.write(database, job_id, lease_expires_at=1.0)
+    with database.writing() as session:
         assert leases.reap(session, read_clock(session), first_backoff_s=0) == [job_id]
-    assert yb.look(books, job_id).state_reason == "lease_lost"
+    assert db_rows.look(database, job_id).state_reason == "lease_lost"
     for claimed_again in (False, True):
         if claimed_again:
-            assert yb.claim(books, "wrk_a").lease_epoch == old.lease_epoch + 1
-        with pytest.raises(LeaseLost), books.writing() as session:
+            assert db_rows.claim(database, "wrk_a").lease_epoch == old.lease_epoch + 1
+        with pytest.raises(LeaseLost), database.writing() as session:
             leases.heartbeat(session, old, 60)
         with pytest.raises(LeaseLost):
-            yb.commit(books, old, 10)
+            db_rows.commit(database, old, 10)
         with pytest.raises(LeaseLost):
-            end(books, old, succeeded=True)
-    assert yb.statuses(books) == {}
+            end(database, old, succeeded=True)
+    assert db_rows.statuses(database) == {}
 
 
-def test_a_lease_that_was_alive_when_the_reaper_looked_is_kept(books: Database) -> None:
-    job_id = yb.submit(books)
-    yb.claim(books)
-    with books.writing() as session:
+def test_a_lease_that_was_alive_when_the_reaper_looked_is_kept(database: Database) -> None:
+    job_id = db_rows.submit(database)
+    db_rows.claim(database)
+    with database.writing() as session:
         moment = read_clock(session)
-    yb.write(books, job_id, lease_expires_at=moment + 1e-6)  # over by now, but not at that moment
-    with books.writing() as session:
+    db_rows.write(database, job_id, lease_expires_at=moment + 1e-6)  # over by now, but not at that moment
+    with database.writing() as session:
         assert leases.reap(session, moment, first_backoff_s=0) == []
 
 
-def test_a_heartbeat_extends_the_lease_and_reads_the_wish(books: Database) -> None:
-    job_id = yb.submit(books)
-    lease = yb.claim(books, ttl_s=1)
-    yb.write(books, job_id, desired="pause")
-    before = yb.look(books, job_id).lease_expires_at or 0
-    with books.writing() as session:
+def test_a_heartbeat_extends_the_lease_and_reads_the_wish(database: Database) -> None:
+    job_id = db_rows.submit(database)
+    lease = db_rows.claim(database, ttl_s=1)
+    db_rows.write(database, job_id, desired="pause")
+    before = db_rows.look(database, job_id).lease_expires_at or 0
+    with database.writing() as session:
         assert leases.heartbeat(session, lease, 100, progress={"step": 3}) == "pause"
-    job = yb.look(books, job_id)
+    job = db_rows.look(database, job_id)
     assert (job.lease_expires_at or 0) > before + 90
     assert job.progress == {"step": 3}
 
 
 @pytest.mark.parametrize(("desired", "state"), [("run", "queued"), ("cancel", "cancelled"), ("pause", "paused")])
-def test_the_reaper_honours_what_the_owner_wants(books: Database, desired: str, state: str) -> None:
-    job_id = yb.submit(books)
-    yb.claim(books)
-    yb.write(books, job_id, desired=desired, lease_expires_at=1.0)
-    with books.writing() as session:
+def test_the_reaper_honours_what_the_owner_wants(database: Database, desired: str, state: str) -> None:
+    job_id = db_rows.submit(database)
+    db_rows.claim(database)
+    db_rows.write(database, job_id, desired=desired, lease_expires_at=1.0)
+    with database.writing() as session:
         leases.reap(session, read_clock(session), first_backoff_s=0)
-    assert yb.look(books, job_id).state == state
+    assert db_rows.look(database, job_id).state == state

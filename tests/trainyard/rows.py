@@ -1,4 +1,4 @@
-"""What the tests of the books share: rows made in one line."""
+"""What the tests of the database share: rows made in one line."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from trainyard.scheduling import leases
 OWNER = "local"
 
 
-def add_dataset(books: Database, dataset_id: str = "ds_digits", owner: str | None = None) -> None:
-    with books.writing() as session:
+def add_dataset(database: Database, dataset_id: str = "ds_digits", owner: str | None = None) -> None:
+    with database.writing() as session:
         session.add(
             Dataset(id=dataset_id, owner=owner, name=dataset_id[3:], state="ready", facts={}, key=f"packs/{dataset_id}",
                     created_at=now())
         )  # fmt: skip
 
 
-def submit(books: Database, owner: str = OWNER, *, max_failures: int = 3, **new: Any) -> str:
-    with books.writing() as session:
+def submit(database: Database, owner: str = OWNER, *, max_failures: int = 3, **new: Any) -> str:
+    with database.writing() as session:
         dataset = session.get(Dataset, "ds_digits")
         if dataset is None:
             dataset = Dataset(id="ds_digits", name="digits", state="ready", facts={}, key="packs/x", created_at=now())
@@ -40,31 +40,31 @@ def submit(books: Database, owner: str = OWNER, *, max_failures: int = 3, **new:
         return jobs.submit(session, owner, dataset, job).id
 
 
-def claim(books: Database, worker: str = "wrk_a", ttl_s: float = 60) -> leases.Lease:
-    with books.writing() as session:
+def claim(database: Database, worker: str = "wrk_a", ttl_s: float = 60) -> leases.Lease:
+    with database.writing() as session:
         claimed = leases.claim(session, worker, ttl_s)
         assert claimed is not None
         return claimed[1]
 
 
-def try_claim(books: Database, worker: str = "wrk_a") -> str | None:
-    with books.writing() as session:
+def try_claim(database: Database, worker: str = "wrk_a") -> str | None:
+    with database.writing() as session:
         claimed = leases.claim(session, worker, 60)
         return claimed and claimed[0].id
 
 
-def look(books: Database, job_id: str) -> Job:
-    with books.reading() as session:
+def look(database: Database, job_id: str) -> Job:
+    with database.reading() as session:
         return session.scalars(select(Job).where(Job.id == job_id)).one()
 
 
-def act(books: Database, action: Callable[[Session, str, str], Job], job_id: str) -> Job:
-    with books.writing() as session:
+def act(database: Database, action: Callable[[Session, str, str], Job], job_id: str) -> Job:
+    with database.writing() as session:
         return action(session, OWNER, job_id)
 
 
-def write(books: Database, job_id: str, **values: Any) -> None:
-    with books.writing() as session:
+def write(database: Database, job_id: str, **values: Any) -> None:
+    with database.writing() as session:
         session.execute(update(Job).where(Job.id == job_id).values(values))
 
 
@@ -79,23 +79,23 @@ def new_checkpoint(
 
 
 def commit(
-    books: Database, lease: leases.Lease, step: int, *, kind: CheckpointKind = CheckpointKind.EPOCH,
+    database: Database, lease: leases.Lease, step: int, *, kind: CheckpointKind = CheckpointKind.EPOCH,
     is_best: bool = False, keep_latest: int = 2,
 ) -> str:  # fmt: skip
     new = new_checkpoint(lease, step, kind=kind, is_best=is_best)
-    with books.writing() as session:
+    with database.writing() as session:
         return checkpoints.commit_checkpoint(session, lease, new, keep_latest=keep_latest).id
 
 
-def wait_for_lock(books: Database, thread: threading.Thread) -> None:
+def wait_for_lock(database: Database, thread: threading.Thread) -> None:
     """Return once a transaction of a thread's waits for a row that another holds; on SQLite it can't even begin."""
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    while books.engine.dialect.name == "postgresql" and thread.is_alive():
-        with books.reading() as session:
+    while database.engine.dialect.name == "postgresql" and thread.is_alive():
+        with database.reading() as session:
             if session.scalar(waiting):
                 return
 
 
-def statuses(books: Database) -> dict[str, str]:
-    with books.reading() as session:
+def statuses(database: Database) -> dict[str, str]:
+    with database.reading() as session:
         return {row.id: row.status for row in session.scalars(select(Checkpoint))}

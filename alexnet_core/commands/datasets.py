@@ -1,0 +1,99 @@
+"""The dataset that a command names: a built-in one, a folder of images, or a pack. Torch-free."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from alexnet_core.data.folders import list_paths
+from alexnet_core.data.intake import IntakeOptions, pack_folder
+from alexnet_core.data.pack import Pack, open_pack, open_whole
+from alexnet_core.data.published.builtin import BUILTINS, prepare
+from alexnet_core.errors import ConfigError, DatasetDamaged, DatasetUnavailable
+
+log = logging.getLogger(__name__)
+
+
+def open_dataset(reference: str, *, data_dir: Path, source: Path | None = None, verify: bool = True) -> Pack:
+    """The pack of a built-in dataset, of a folder of images, or at a path; made where it is not there yet.
+
+    The pack of a folder is made anew when a name, size or time of a file in it has changed; so is a damaged pack.
+
+    Args:
+        reference: a built-in dataset's name, else the path of a pack or of a folder of class folders.
+        data_dir: where packs are kept.
+        source: of a built-in dataset: see `builtin.prepare`.
+        verify: read a pack that is there as a whole.
+
+    Raises:
+        DatasetUnavailable: there is nothing of that name, or its files are not there.
+        DatasetInvalid: the folder's files can't be trained on.
+        DatasetDamaged: the pack at that path is damaged.
+        ConfigError: the packs would lie among the images.
+    """
+    open_there = open_whole if verify else open_pack
+    if reference in BUILTINS:
+        target = data_dir / reference
+        return _open_or_make(target, open_there, lambda: prepare(reference, source_dir=source, target_dir=target))
+    folder = Path(reference)
+    if _stands(folder):
+        pack = open_pack(folder)
+        if verify:
+            pack.verify()
+        return pack
+    if not folder.is_dir():
+        raise DatasetUnavailable(
+            f"there is no dataset {reference!r}: use one of {', '.join(BUILTINS)}, or the path of a folder with a "
+            "folder of images for each class"
+        )
+    require_outside(reference, data_dir, "--data-dir")
+    name = name_of(folder)
+    target = data_dir / f"{name}-{_fingerprint(folder)}"
+    return _open_or_make(target, open_there, lambda: pack_folder(folder, target, IntakeOptions(name=name)))
+
+
+def require_outside(reference: str, folder: Path, option: str) -> None:
+    """Refuse to write into a folder of images: what is written would be taken for images the next time.
+
+    Args:
+        reference: see `open_dataset`; anything but a folder of images has no inside.
+        folder: to be written.
+        option: that names it.
+
+    Raises:
+        ConfigError: it lies inside.
+    """
+    images = Path(reference)
+    if reference not in BUILTINS and not _stands(images) and folder.resolve().is_relative_to(images.resolve()):
+        raise ConfigError(f"{folder} lies in the folder of images {images}: give {option} a folder outside it")
+
+
+def _open_or_make(target: Path, open_there: Callable[[Path], Pack], make: Callable[[], Pack]) -> Pack:
+    try:
+        if _stands(target):
+            return open_there(target)
+    except DatasetDamaged as exc:
+        log.warning("%s It is made again.", exc)
+    return make()
+
+
+def _stands(path: Path) -> bool:
+    return (path / "pack.json").is_file()
+
+
+def name_of(folder: Path) -> str:
+    """The name that a folder of images gives its dataset."""
+    return folder.resolve().name or "images"
+
+
+def _fingerprint(folder: Path) -> str:
+    """16 characters that change with the name, size or time of any file in it."""
+    sha = hashlib.sha256()
+    for path in sorted(list_paths(folder)):
+        status = os.lstat(folder / path)
+        size, time = (0, 0) if path.endswith("/") else (status.st_size, status.st_mtime_ns)
+        sha.update(os.fsencode(f"{path}\0{size}\0{time}\0"))
+    return sha.hexdigest()[:16]
