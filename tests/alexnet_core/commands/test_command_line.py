@@ -317,7 +317,7 @@ def test_ctrl_c_ends_every_command_without_a_traceback(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("alexnet_core.commands.datasets.prepare", interrupt)
+    monkeypatch.setattr("alexnet_core.commands.prepare.prepare", interrupt)
     monkeypatch.setattr("alexnet_core.evaluation.predictor.Predictor.load", interrupt)
     words = ["--dataset", "digits", "--target", str(tmp_path / "d")] if command == "prepare" else [str(checkpoint), "x"]
     assert main([command, *words]) == 130

@@ -20,7 +20,18 @@ NAMES = [recipe.name for recipe in list_recipes()]
 
 
 @pytest.mark.parametrize(
-    "module", ["config", "errors", "geometry", "recipes", "pack", "images", "builtin", "preparation"]
+    "module",
+    [
+        "config",
+        "errors",
+        "network.geometry",
+        "recipes",
+        "data.pack",
+        "data.images",
+        "data.published.builtin",
+        "commands.prepare",
+        "commands.datasets",
+    ],  # fmt: skip
 )
 def test_the_description_of_a_run_does_not_load_torch(module: str) -> None:
     code = f"import alexnet_core.{module}, sys; sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
