@@ -251,10 +251,10 @@ def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
-def test_every_state_wish_move_and_event_has_its_row() -> None:
+def test_every_state_desired_state_move_and_event_has_its_row() -> None:
     page = "life-of-a-job.md"
     assert_same(names(section(page, "States")), set(ShownState), "states")
-    assert_same(names(section(page, "Wishes")), set(Desired), "wishes")
+    assert_same(names(section(page, "Desired states")), set(Desired), "desired states")
     assert_same(names(section(page, "Events")), set(EventType), "event types")
     moves = {f"{origin.value} -> {target.value}" for origin in JobState for target in MOVES[origin]}
     assert_same(names(section(page, "Moves")), moves, "moves")
