@@ -27,7 +27,7 @@ Question = tuple[str, str]  # owner and job
 def describe_jobs(session: Session, settings: Settings, rows: Sequence[Job | JobRow]) -> list[JobRead]:
     """Jobs as clients see them, by a few queries for any number of them."""
     changes = list_state_changes(session, [job.id for job in rows])
-    owners = {job.owner for job in rows if job.state == JobState.QUEUED.value}  # the others wait for nothing
+    owners = {job.owner for job in rows if job.state == JobState.QUEUED}  # the others wait for nothing
     outlook = get_outlook(session, owners, settings.max_running_per_owner) if owners else Outlook(0.0, 0, None, {})
     positions = find_positions(session, rows, outlook)
 

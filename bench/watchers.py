@@ -29,8 +29,9 @@ from trainyard.artifacts import datasets
 from trainyard.database.connection import Database, now
 from trainyard.database.tables import Job
 from trainyard.jobs import jobs
-from trainyard.jobs.events import EventType, append_event
+from trainyard.jobs.events import append_event
 from trainyard.jobs.jobs import NewJob
+from trainyard.states import EventType
 
 EVENTS_PER_S = 5
 SETTLE_S = 4.0

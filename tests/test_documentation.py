@@ -27,12 +27,11 @@ from tests.api.served import FakeRuntime, Served
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
 from trainyard.errors import ServiceError
-from trainyard.jobs.events import EventType
 from trainyard.jobs.failures import FAILURES
 from trainyard.launch.cli import app as command_line
 from trainyard.scheduling.queue import SilentWaker
 from trainyard.settings import Settings
-from trainyard.states import MOVES, Desired, JobState, ShownState
+from trainyard.states import MOVES, Desired, EventType, JobState, ShownState
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -1,4 +1,7 @@
-"""The life of a job: what is stored, what is asked for, what is shown, and every move that is allowed."""
+"""The closed sets of values that the database stores, and every move of a job that is allowed.
+
+The columns of `trainyard.database.tables` have these types: what is read is a member, and another value is refused.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,47 @@ class ShownState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class EventType(StrEnum):
+    """What an event tells of."""
+
+    STATE = "state"  #: the shown state changed
+    PHASE = "phase"  #: a running job does something else than train: it prepares its dataset, say
+    STARTED = "started"  #: a trainer is about to make its first step
+    CHECKPOINT = "checkpoint"  #: a checkpoint was committed
+    WARNING = "warning"  #: something to know; the job goes on
+
+
+class MetricKind(StrEnum):
+    """Which of a job's two series a point belongs to."""
+
+    INTERVAL = "interval"  #: every few steps
+    EPOCH = "epoch"  #: at each epoch's end
+
+
+class CheckpointKind(StrEnum):
+    """Why a checkpoint was made."""
+
+    EPOCH = "epoch"  #: at an epoch's end: has metrics, is published and served
+    RECOVERY = "recovery"  #: in mid-epoch, to go on from; gone once a newer one of either kind is committed
+
+
+class CheckpointStatus(StrEnum):
+    """Whether a checkpoint's files can be relied on."""
+
+    COMMITTED = "committed"  #: all files are there, and verified before each use
+    CORRUPT = "corrupt"  #: a file does not match its sha256: never used again; what is left of it goes later, too
+    PRUNED = "pruned"  #: given up; its files go after a grace period
+    DELETED = "deleted"  #: its files are gone
+
+
+class DatasetState(StrEnum):
+    """How far a dataset is."""
+
+    REGISTERED = "registered"  #: built in; its pack is made before the first job that needs it
+    READY = "ready"  #: its pack is whole and will never change
+    FAILED = "failed"  #: it can't be used; `report` says why
+
+
 MOVES: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.PAUSED, JobState.CANCELLED}),
     JobState.RUNNING: frozenset(
@@ -60,7 +104,7 @@ def shown_state(state: JobState, desired: Desired) -> ShownState:
         return ShownState.PAUSING
     if state is JobState.RUNNING and desired is Desired.CANCEL:
         return ShownState.CANCELLING
-    return ShownState(state.value)
+    return ShownState(state)
 
 
 def stored_states(shown: ShownState) -> tuple[JobState, Desired | None]:
@@ -71,4 +115,4 @@ def stored_states(shown: ShownState) -> tuple[JobState, Desired | None]:
         return JobState.RUNNING, Desired.CANCEL
     if shown is ShownState.RUNNING:
         return JobState.RUNNING, Desired.RUN
-    return JobState(shown.value), None
+    return JobState(shown), None

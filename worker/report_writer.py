@@ -9,13 +9,13 @@ from typing import Any
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
-from trainyard.artifacts.checkpoints import CheckpointKind, NewCheckpoint, commit_checkpoint
+from trainyard.artifacts.checkpoints import NewCheckpoint, commit_checkpoint
 from trainyard.artifacts.storage import Storage
 from trainyard.database.connection import now
 from trainyard.database.tables import JobMetric
-from trainyard.jobs.events import EventType
 from trainyard.json_values import finite
 from trainyard.scheduling.leases import Lease, report_event
+from trainyard.states import CheckpointKind, EventType, MetricKind
 from worker.trainer import Report
 
 _PROGRESS = ("epoch", "epochs", "step", "steps", "fraction", "images_per_s", "eta_s")
@@ -46,7 +46,7 @@ def write_reports(
         elif kind == "first_step":
             report_event(session, lease, EventType.PHASE, reason="first_step")
         elif kind in {"interval", "epoch"}:
-            _write_metric(session, lease, kind, report)
+            _write_metric(session, lease, MetricKind(kind), report)
         elif kind == "checkpoint":
             commit_checkpoint(session, lease, _read_checkpoint(storage, report), keep_latest=keep_latest)
         elif kind == "finished" and report["outcome"] == "succeeded":
@@ -85,12 +85,14 @@ def _complete(latest: dict[str, Any] | None, report: Report) -> dict[str, Any]:
     return done | {"fraction": 1.0, "images_per_s": (latest or {}).get("images_per_s"), "eta_s": 0.0}
 
 
-def _write_metric(session: Session, lease: Lease, kind: str, report: Report) -> None:
+def _write_metric(session: Session, lease: Lease, kind: MetricKind, report: Report) -> None:
     """One point of a series; a step that is trained again after a crash replaces its first point."""
     point = (JobMetric.job_id == lease.job_id, JobMetric.kind == kind, JobMetric.step == report["step"])
     session.execute(delete(JobMetric).where(*point))
     values = (
-        report["metrics"] if kind == "epoch" else {key: report[key] for key in ("train_loss", "lr", "images_per_s")}
+        report["metrics"]
+        if kind is MetricKind.EPOCH
+        else {key: report[key] for key in ("train_loss", "lr", "images_per_s")}
     )
     session.add(
         JobMetric(

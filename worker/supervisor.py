@@ -173,7 +173,7 @@ class Supervisor:
             failpoints.hit("after_checkpoint_commit")
         attempt.pending.clear()
         if desired is not Desired.RUN:
-            self._ask_to_stop(attempt, trainer, desired.value)
+            self._ask_to_stop(attempt, trainer, desired)
         elif self._is_draining():
             self._ask_to_stop(attempt, trainer, "drain")
         return True

@@ -15,11 +15,10 @@ from trainyard.artifacts.storage import Storage
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, Job
 from trainyard.errors import DatabaseUnavailable
-from trainyard.jobs.events import EventType
 from trainyard.jobs.job_log import log_key
 from trainyard.scheduling.leases import heartbeat, report_event, write_fenced
 from trainyard.settings import Settings
-from trainyard.states import Desired
+from trainyard.states import Desired, EventType
 from trainyard.upkeep.leftovers import sweep_jobs
 from worker.attempt import Attempt
 from worker.preparation import PreparationFailed, has_pack, prepare_builtin
@@ -161,7 +160,7 @@ class TrainerSpecs:
             log.warning("the database does not answer; the preparation goes on")
             return
         if desired is not Desired.RUN:
-            raise StopRequested(desired.value)
+            raise StopRequested(desired)
 
 
 def _needed(checkpoint: Checkpoint | None, checkpoint_id: str) -> Checkpoint:

@@ -16,6 +16,7 @@ from trainyard.errors import DatabaseUnavailable, InvalidRequest, JobNotFound
 from trainyard.jobs import job_log, jobs
 from trainyard.jobs.metrics import MIN_POINTS, read_thinned
 from trainyard.json_values import finite
+from trainyard.states import MetricKind
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -60,8 +61,10 @@ def get_job_metrics(
     """
     with services.database.reading() as session:
         jobs.read_job(session, caller, job_id)
-        by_step, more_steps = read_thinned(session, job_id, "interval", since=after + 1, max_points=max_points)
-        by_epoch, more_epochs = read_thinned(session, job_id, "epoch", since=max(0, after), max_points=max_points)
+        by_step, more_steps = read_thinned(session, job_id, MetricKind.INTERVAL, since=after + 1, max_points=max_points)
+        by_epoch, more_epochs = read_thinned(
+            session, job_id, MetricKind.EPOCH, since=max(0, after), max_points=max_points
+        )
     newest = [points[-1]["step"] for points in (by_step, by_epoch) if points]
     found = MetricsRead(
         job=job_id,

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from api.schemas.jobs import DESCRIBED, to_time, to_time_or_none
 from trainyard.artifacts.datasets import facts_of
 from trainyard.database.tables import Dataset
+from trainyard.states import DatasetState
 
 
 class DatasetRead(BaseModel):
@@ -20,7 +21,7 @@ class DatasetRead(BaseModel):
     id: str
     object: Literal["dataset"] = "dataset"
     name: str
-    state: Literal["registered", "ready", "failed"]
+    state: DatasetState
     """`registered`: its pack is made before the first job; `ready`: it is there."""
     builtin: bool
     """Whether it comes with Trainyard."""

@@ -9,9 +9,8 @@ from pydantic import BaseModel
 
 from api.schemas.jobs import DESCRIBED, to_time
 from trainyard.database.tables import JobEvent
-from trainyard.jobs.events import EventType
 from trainyard.json_values import finite
-from trainyard.states import ShownState
+from trainyard.states import EventType, ShownState
 
 
 class EventRead(BaseModel):
@@ -49,8 +48,8 @@ class EventRead(BaseModel):
             job=row.job_id,
             seq=row.seq,
             at=to_time(row.at),
-            type=EventType(row.type),
-            state=ShownState(row.state),
+            type=row.type,
+            state=row.state,
             reason=row.reason,
             lease_epoch=row.lease_epoch,
             worker=row.worker_id,

@@ -14,7 +14,7 @@ from trainyard.database.tables import Checkpoint, Job, JobRow
 from trainyard.jobs.events import StateChange as Change
 from trainyard.json_values import finite
 from trainyard.scheduling.claim_order import Outlook, WaitsFor
-from trainyard.states import Desired, JobState, ShownState, shown_state
+from trainyard.states import CheckpointKind, ShownState, shown_state
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 MAX_METADATA = 16
@@ -200,11 +200,10 @@ class JobRead(BaseModel):
         return cls(
             id=job.id,
             name=job.name,
-            state=shown_state(JobState(job.state), Desired(job.desired)),
+            state=shown_state(job.state, job.desired),
             state_reason=job.state_reason,
             state_history=[
-                StateChange(state=ShownState(change.state), at=to_time(change.at), reason=change.reason)
-                for change in changes
+                StateChange(state=change.state, at=to_time(change.at), reason=change.reason) for change in changes
             ],
             dataset=job.dataset_id,
             recipe=job.recipe,
@@ -259,7 +258,7 @@ class CheckpointRead(BaseModel):
     object: Literal["checkpoint"] = "checkpoint"
     job: str
     """Id of the job that made it."""
-    kind: Literal["epoch", "recovery"]
+    kind: CheckpointKind
     """`epoch`: at an epoch's end, with metrics; `recovery`: in between, to go on from."""
     epoch: int
     """Epochs that were complete."""
@@ -288,7 +287,7 @@ class CheckpointRead(BaseModel):
         return cls(
             id=row.id,
             job=row.job_id,
-            kind="epoch" if row.kind == "epoch" else "recovery",
+            kind=row.kind,
             epoch=row.epoch,
             step=row.step,
             metrics=finite(row.metrics),

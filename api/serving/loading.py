@@ -13,14 +13,7 @@ from sqlalchemy import select
 from alexnet_core.errors import CheckpointCorrupt
 from api.serving.batching import Model
 from api.serving.runtime import Runtime
-from trainyard.artifacts.checkpoints import (
-    MANIFEST,
-    CheckpointStatus,
-    get_checkpoint,
-    get_latest,
-    has_its_manifest,
-    mark_corrupt,
-)
+from trainyard.artifacts.checkpoints import MANIFEST, get_checkpoint, get_latest, has_its_manifest, mark_corrupt
 from trainyard.artifacts.storage import Storage
 from trainyard.database.connection import Database
 from trainyard.database.tables import LOCAL_OWNER, Checkpoint
@@ -32,6 +25,7 @@ from trainyard.errors import (
     NoCheckpoint,
     ServiceError,
 )
+from trainyard.states import CheckpointStatus
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +202,7 @@ class Loader(threading.Thread):
         try:
             with self._database.writing() as session:
                 query = select(Checkpoint.status).where(Checkpoint.id == checkpoint.id)
-                if session.scalar(query) == CheckpointStatus.COMMITTED.value:
+                if session.scalar(query) == CheckpointStatus.COMMITTED:
                     log.warning("a checkpoint is damaged", extra={"checkpoint": checkpoint.id, "detail": str(exc)})
                     mark_corrupt(session, checkpoint.id, type(exc).__name__)
         except DatabaseUnavailable:

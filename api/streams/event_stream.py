@@ -192,7 +192,7 @@ class EventHub:
 
 def _frame_of(event: JobEvent) -> Frame:
     read = EventRead.of(event)
-    return event.seq, format_sse_event(data_str=read.model_dump_json(), event=read.type.value, id=read.id)
+    return event.seq, format_sse_event(data_str=read.model_dump_json(), event=read.type, id=read.id)
 
 
 async def _within(seconds: float, changed: asyncio.Event) -> bool:

@@ -20,13 +20,14 @@ from PIL import Image
 from alexnet_core.errors import CheckpointCorrupt
 from api.http.server import TAKEN_WITHIN_S, Server
 from trainyard.artifacts import checkpoints, datasets
-from trainyard.artifacts.checkpoints import CheckpointKind, NewCheckpoint
+from trainyard.artifacts.checkpoints import NewCheckpoint
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint
 from trainyard.jobs import jobs
 from trainyard.jobs.jobs import NewJob
 from trainyard.scheduling import leases
 from trainyard.settings import Settings
+from trainyard.states import CheckpointKind
 
 FILES = ("weights.safetensors", "config.json", "classes.json", "preprocessing.json", "metadata.json")
 

@@ -10,12 +10,13 @@ from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 from trainyard.artifacts import checkpoints
-from trainyard.artifacts.checkpoints import CheckpointKind, NewCheckpoint
+from trainyard.artifacts.checkpoints import NewCheckpoint
 from trainyard.database.connection import Database, now
 from trainyard.database.tables import Checkpoint, Dataset, Job
 from trainyard.jobs import jobs
 from trainyard.jobs.jobs import NewJob
 from trainyard.scheduling import leases
+from trainyard.states import CheckpointKind
 
 OWNER = "local"
 

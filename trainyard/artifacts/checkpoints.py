@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +16,16 @@ from trainyard.database.ids import has_form, new_id
 from trainyard.database.pages import Page, get_page
 from trainyard.database.tables import PUBLICATIONS, Alias, Checkpoint, Counter, Job
 from trainyard.errors import CheckpointNotFound, CheckpointPruned, InvalidRequest, NoCheckpoint, NoCheckpointOfJob
-from trainyard.jobs.events import EventType, append_event
+from trainyard.jobs.events import append_event
 from trainyard.jobs.jobs import get_job
 from trainyard.scheduling.leases import Lease, write_fenced
-from trainyard.states import JobState
+from trainyard.states import CheckpointKind, CheckpointStatus, EventType, JobState
 
 LATEST = "latest"
 MANIFEST = "manifest.json"  # of a checkpoint's folder: size and sha256 of its other files
 STATE_FOLDER = "state"  # of a checkpoint's folder: what a job needs to go on
-_FINAL_STATES = [state.value for state in JobState if state.is_final]
+_FINAL_STATES = [state for state in JobState if state.is_final]
 _OF_JOB = re.compile(r"(?P<job>job_[0-9a-z]+)(@(?P<which>latest|epoch-(?P<epoch>[0-9]{1,6})))?")
-
-
-class CheckpointKind(StrEnum):
-    """Why a checkpoint was made."""
-
-    EPOCH = "epoch"  #: at an epoch's end: has metrics, is published and served
-    RECOVERY = "recovery"  #: in mid-epoch, to go on from; gone once a newer one of either kind is committed
-
-
-class CheckpointStatus(StrEnum):
-    """Whether a checkpoint's files can be relied on."""
-
-    COMMITTED = "committed"  #: all files are there, and verified before each use
-    CORRUPT = "corrupt"  #: a file does not match its sha256: never used again; what is left of it goes later, too
-    PRUNED = "pruned"  #: given up; its files go after a grace period
-    DELETED = "deleted"  #: its files are gone
 
 
 @dataclass(frozen=True)
@@ -75,7 +58,7 @@ def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, kee
         id=new_id("ckpt"),
         owner=job.owner,
         job_id=job.id,
-        kind=new.kind.value,
+        kind=new.kind,
         epoch=new.epoch,
         step=new.step,
         lease_epoch=lease.lease_epoch,
@@ -86,7 +69,7 @@ def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, kee
         weights_sha256=new.weights_sha256,
         manifest_sha256=new.manifest_sha256,
         publication=_next_publication(session) if new.kind is CheckpointKind.EPOCH else None,
-        status=CheckpointStatus.COMMITTED.value,
+        status=CheckpointStatus.COMMITTED,
         has_state=True,
         created_at=now(),
     )
@@ -102,7 +85,7 @@ def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, kee
         job.best = {"epoch": new.epoch, "checkpoint": checkpoint.id} | new.metrics
     session.flush()
     _prune_older(session, job, checkpoint, keep_latest)
-    data = {"checkpoint": checkpoint.id, "kind": new.kind.value, "epoch": new.epoch, "step": new.step}
+    data = {"checkpoint": checkpoint.id, "kind": new.kind, "epoch": new.epoch, "step": new.step}
     append_event(session, job.id, EventType.CHECKPOINT, worker_id=lease.worker_id, data=data)
     return checkpoint
 
@@ -113,7 +96,7 @@ def _find_committed(session: Session, lease: Lease, new: NewCheckpoint) -> Check
         select(Checkpoint).where(
             Checkpoint.job_id == lease.job_id,
             Checkpoint.lease_epoch == lease.lease_epoch,
-            Checkpoint.kind == new.kind.value,
+            Checkpoint.kind == new.kind,
             Checkpoint.step == new.step,
         )
     ).one_or_none()
@@ -138,7 +121,7 @@ def _prune_older(session: Session, job: Job, newest: Checkpoint, keep_latest: in
         key=lambda row: (row.step, row.lease_epoch, row.id),
         reverse=True,
     )
-    epochs = [row for row in committed if row.kind == CheckpointKind.EPOCH.value]
+    epochs = [row for row in committed if row.kind == CheckpointKind.EPOCH]
     of_job = Checkpoint.job_id == job.id
     in_use = set(session.scalars(select(Checkpoint.id).where(of_job, is_in_use())))
     kept = {newest.id, best_id} | in_use | {row.id for row in epochs[:keep_latest]}
@@ -146,7 +129,7 @@ def _prune_older(session: Session, job: Job, newest: Checkpoint, keep_latest: in
     resumable |= set(session.scalars(select(Checkpoint.id).where(of_job, is_resumed_from())))
     for row in committed:
         if row.id not in kept:
-            row.status, row.pruned_at = CheckpointStatus.PRUNED.value, now()
+            row.status, row.pruned_at = CheckpointStatus.PRUNED, now()
         elif row.id not in resumable and row.has_state and row.state_pruned_at is None:
             row.state_pruned_at = now()
     session.flush()
@@ -182,8 +165,8 @@ def mark_corrupt(session: Session, checkpoint_id: str, detail: str) -> None:
     session.execute(select(Job.id).where(Job.id == made_it).with_for_update())
     statement = (
         update(Checkpoint)
-        .where(Checkpoint.id == checkpoint_id, Checkpoint.status == CheckpointStatus.COMMITTED.value)
-        .values(status=CheckpointStatus.CORRUPT.value, pruned_at=now())
+        .where(Checkpoint.id == checkpoint_id, Checkpoint.status == CheckpointStatus.COMMITTED)
+        .values(status=CheckpointStatus.CORRUPT, pruned_at=now())
         .returning(Checkpoint.job_id)
         .execution_options(synchronize_session=False)
     )
@@ -288,7 +271,7 @@ def _resolve_of_job(session: Session, owner: str, job_id: str, which: str | None
     job = get_job(session, owner, job_id)
     if epoch is not None:
         query = select(Checkpoint).where(
-            Checkpoint.job_id == job.id, Checkpoint.kind == CheckpointKind.EPOCH.value, Checkpoint.epoch == epoch
+            Checkpoint.job_id == job.id, Checkpoint.kind == CheckpointKind.EPOCH, Checkpoint.epoch == epoch
         )
         found = session.scalars(query.order_by(Checkpoint.publication.desc()).limit(1)).one_or_none()
         if found is None:
@@ -304,11 +287,11 @@ def _resolve_of_job(session: Session, owner: str, job_id: str, which: str | None
 
 
 def _usable(checkpoint: Checkpoint) -> Checkpoint:
-    if checkpoint.status in {CheckpointStatus.PRUNED.value, CheckpointStatus.DELETED.value}:
+    if checkpoint.status in {CheckpointStatus.PRUNED, CheckpointStatus.DELETED}:
         raise CheckpointPruned(
             f"checkpoint {checkpoint.id} was pruned: a job keeps its best, its latest and aliased ones"
         )
-    if checkpoint.status == CheckpointStatus.CORRUPT.value:
+    if checkpoint.status == CheckpointStatus.CORRUPT:
         raise CheckpointNotFound(
             f"checkpoint {checkpoint.id} is damaged on disk and can't be used", param="checkpoint_id"
         )
@@ -316,7 +299,7 @@ def _usable(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _committed() -> Select[Checkpoint]:
-    return select(Checkpoint).where(Checkpoint.status == CheckpointStatus.COMMITTED.value)
+    return select(Checkpoint).where(Checkpoint.status == CheckpointStatus.COMMITTED)
 
 
 def _published(owner: str) -> Select[Checkpoint]:

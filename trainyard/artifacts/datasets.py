@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Select, or_, select, update
@@ -15,14 +14,7 @@ from trainyard.database.connection import Database, now
 from trainyard.database.pages import Page, get_page
 from trainyard.database.tables import Dataset
 from trainyard.errors import DatasetNotFound
-
-
-class DatasetState(StrEnum):
-    """How far a dataset is."""
-
-    REGISTERED = "registered"  #: built in; its pack is made before the first job that needs it
-    READY = "ready"  #: its pack is whole and will never change
-    FAILED = "failed"  #: it can't be used; `report` says why
+from trainyard.states import DatasetState
 
 
 def register_builtins(database: Database, builtins: Mapping[str, DatasetFacts]) -> None:
@@ -42,7 +34,7 @@ def _register_builtin(database: Database, name: str, facts: DatasetFacts) -> Non
                     id=builtin_id(name),
                     owner=None,
                     name=name,
-                    state=DatasetState.REGISTERED.value,
+                    state=DatasetState.REGISTERED,
                     digest=None,
                     facts=facts.model_dump(mode="json"),
                     report=None,
@@ -67,7 +59,7 @@ def mark_ready(session: Session, dataset_id: str, *, digest: str, facts: dict[st
         update(Dataset)
         .where(Dataset.id == dataset_id, Dataset.digest.is_(None))
         .values(
-            state=DatasetState.READY.value,
+            state=DatasetState.READY,
             digest=digest,
             facts=facts,
             size_bytes=size_bytes,

@@ -46,7 +46,7 @@ def delete_job(session: Session, owner: str, job_id: str) -> list[str]:
         InUse: somebody needs one of its checkpoints.
     """
     job = hold_job(session, owner, job_id)
-    if not JobState(job.state).is_final:
+    if not job.state.is_final:
         raise IllegalTransition(f"job {job_id} is {job.shown_state}: cancel it first; only a job that has ended can go")
     # jobs before checkpoints, as every writer: a retry of a child holds the child, then wants one of the checkpoints
     session.execute(select(Job.id).where(Job.parent_id == job_id).order_by(Job.id).with_for_update())
@@ -68,7 +68,7 @@ def _refuse_if_in_use(session: Session, job_id: str, checkpoint_ids: list[str]) 
     alias = session.scalar(select(Alias.name).where(Alias.checkpoint_id.in_(checkpoint_ids)).limit(1))
     if alias is not None:
         raise InUse(f"the alias {alias!r} names a checkpoint of job {job_id}: move or delete it first")
-    lives = Job.state.not_in([state.value for state in JobState if state.is_final])
+    lives = Job.state.not_in([state for state in JobState if state.is_final])
     needed: ColumnElement[bool] = or_(
         Job.init_from.in_(checkpoint_ids),
         Job.resume_from.in_(checkpoint_ids),

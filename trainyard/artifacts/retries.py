@@ -94,7 +94,7 @@ def prepare_retry(
         InvalidRequest, ConfigError: the overrides are wrong, or it ended early and has nothing to go on with.
     """
     parent = hold_job(session, owner, job_id)
-    if not JobState(parent.state).is_final:
+    if not parent.state.is_final:
         raise IllegalTransition(f"job {job_id} is {parent.shown_state}: only a job that has ended can be retried")
     changes = dict(overrides)
     max_runtime_s = (
@@ -182,7 +182,7 @@ def _refuse_early_end(parent: Job, checkpoint: Checkpoint) -> None:
     """
     epochs = int(parent.config["epochs"])
     is_last = checkpoint.step >= parent.committed_step
-    if parent.state == JobState.SUCCEEDED.value and is_last and checkpoint.epoch < epochs:
+    if parent.state == JobState.SUCCEEDED and is_last and checkpoint.epoch < epochs:
         raise InvalidRequest(
             f"job {parent.id} ended after {checkpoint.epoch} of {epochs} epochs, as validation no longer improved: it "
             "would end again there at once. Queue a job with `init_from`, or retry from `start`",

@@ -19,7 +19,7 @@ import httpx
 
 from trainyard.states import JobState
 
-FINAL_STATES = frozenset(state.value for state in JobState if state.is_final)
+FINAL_STATES = frozenset(state for state in JobState if state.is_final)
 
 Json = dict[str, Any]
 

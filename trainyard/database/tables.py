@@ -5,12 +5,14 @@ belongs to somebody and is `local` where there are no keys.
 from __future__ import annotations
 
 import math
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     CheckConstraint,
+    Enum,
     Float,
     ForeignKey,
     Index,
@@ -22,7 +24,17 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, synonym
 
-from trainyard.states import Desired, JobState, ShownState, shown_state
+from trainyard.states import (
+    CheckpointKind,
+    CheckpointStatus,
+    DatasetState,
+    Desired,
+    EventType,
+    JobState,
+    MetricKind,
+    ShownState,
+    shown_state,
+)
 
 LOCAL_OWNER = "local"
 
@@ -33,19 +45,26 @@ _NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     "pk": "pk_%(table_name)s",
 }
+_STORED = (JobState, Desired, ShownState, EventType, MetricKind, CheckpointKind, CheckpointStatus, DatasetState)
 _RowNumber = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up by itself only on INTEGER
+
+
+def _as_text(members: type[StrEnum]) -> Enum:
+    """A column of text that holds the members' values, and refuses any other as it is written or read."""
+    values = [member.value for member in members]
+    return Enum(members, values_callable=lambda _: values, native_enum=False, length=255)
 
 
 class Base(DeclarativeBase):
     """The base of all tables."""
 
     metadata = MetaData(naming_convention=_NAMING)
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own form
+    type_annotation_map = {
         dict[str, Any]: JSON(none_as_null=True),
         list[Any]: JSON(none_as_null=True),
         str: String(255),
         float: Float(53),
-    }
+    } | {members: _as_text(members) for members in _STORED}
 
 
 class Dataset(Base):
@@ -56,7 +75,7 @@ class Dataset(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     owner: Mapped[str | None] = mapped_column(index=True)  #: None: built in
     name: Mapped[str]
-    state: Mapped[str]  #: `datasets.DatasetState`
+    state: Mapped[DatasetState]
     digest: Mapped[str | None]  #: sha256 of the pack's content; None until it is prepared
     facts: Mapped[dict[str, Any]]  #: `alexnet_core.config.DatasetFacts`
     report: Mapped[dict[str, Any] | None]  #: what validation found
@@ -88,8 +107,8 @@ class Job(Base):
     init_from: Mapped[str | None]  #: a checkpoint whose weights it begins with
     resume_from: Mapped[str | None]  #: a checkpoint whose full training state it begins with
 
-    state: Mapped[str] = mapped_column(default=JobState.QUEUED.value)
-    desired: Mapped[str] = mapped_column(default=Desired.RUN.value)
+    state: Mapped[JobState] = mapped_column(default=JobState.QUEUED)
+    desired: Mapped[Desired] = mapped_column(default=Desired.RUN)
     state_reason: Mapped[str | None]
     not_before: Mapped[float]  #: no claim before this moment
 
@@ -138,7 +157,7 @@ class Job(Base):
     @property
     def shown_state(self) -> ShownState:
         """The state that clients see."""
-        return shown_state(JobState(self.state), Desired(self.desired))
+        return shown_state(self.state, self.desired)
 
 
 JobRow = Row[Any]  #: a job's columns alone, by the names of `Job`'s attributes: `jobs.read_job`, `jobs.list_jobs`
@@ -169,8 +188,8 @@ class JobEvent(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     at: Mapped[float]
-    type: Mapped[str]  #: `events.EventType`
-    state: Mapped[str]  #: the shown state after it
+    type: Mapped[EventType]
+    state: Mapped[ShownState]  #: after it
     reason: Mapped[str | None]
     lease_epoch: Mapped[int] = mapped_column(BigInteger)
     worker_id: Mapped[str | None]
@@ -189,7 +208,7 @@ class JobMetric(Base):
     __tablename__ = "job_metrics"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
-    kind: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[MetricKind] = mapped_column(primary_key=True)
     step: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     epoch: Mapped[int]
     lease_epoch: Mapped[int] = mapped_column(BigInteger)
@@ -208,7 +227,7 @@ class Checkpoint(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     owner: Mapped[str]
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
-    kind: Mapped[str]  #: `checkpoints.CheckpointKind`
+    kind: Mapped[CheckpointKind]
     epoch: Mapped[int]
     step: Mapped[int] = mapped_column(BigInteger)
     lease_epoch: Mapped[int] = mapped_column(BigInteger)
@@ -219,7 +238,7 @@ class Checkpoint(Base):
     weights_sha256: Mapped[str]
     manifest_sha256: Mapped[str]
     publication: Mapped[int | None] = mapped_column(BigInteger, unique=True)  #: never reused, never goes back
-    status: Mapped[str]  #: `checkpoints.CheckpointStatus`
+    status: Mapped[CheckpointStatus]
     has_state: Mapped[bool]  #: whether its training state is still there, so that a job can go on from it
     created_at: Mapped[float]
     pruned_at: Mapped[float | None]  #: when it was given up; its files go some time later

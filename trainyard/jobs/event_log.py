@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 
 from trainyard.database.pages import Page
 from trainyard.database.tables import Job, JobEvent
-from trainyard.states import JobState
 
 Item = TypeVar("Item")
 
@@ -29,7 +28,7 @@ class Head:
     @classmethod
     def of(cls, job: Job) -> Head:
         """The same of a row that was read."""
-        return cls(job.event_seq, JobState(job.state).is_final)
+        return cls(job.event_seq, job.state.is_final)
 
 
 def list_events(session: Session, job_id: str, *, after: int, limit: int) -> Page[JobEvent]:
@@ -44,7 +43,7 @@ def read_heads(session: Session, job_ids: Iterable[str]) -> dict[str, Head]:
     heads: dict[str, Head] = {}
     for some in _portions(job_ids):
         query = select(Job.id, Job.event_seq, Job.state).where(Job.id.in_(some))
-        heads |= {job_id: Head(seq, JobState(state).is_final) for job_id, seq, state in session.execute(query)}
+        heads |= {job_id: Head(seq, state.is_final) for job_id, seq, state in session.execute(query)}
     return heads
 
 

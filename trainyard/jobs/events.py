@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, select, update
@@ -12,31 +11,21 @@ from sqlalchemy.orm import Session
 from trainyard.database.connection import now
 from trainyard.database.tables import Job, JobEvent
 from trainyard.logs import request_id
-from trainyard.states import Desired, JobState, shown_state
-
-
-class EventType(StrEnum):
-    """What an event tells of."""
-
-    STATE = "state"  #: the shown state changed
-    PHASE = "phase"  #: a running job does something else than train: it prepares its dataset, say
-    STARTED = "started"  #: a trainer is about to make its first step
-    CHECKPOINT = "checkpoint"  #: a checkpoint was committed
-    WARNING = "warning"  #: something to know; the job goes on
+from trainyard.states import EventType, ShownState, shown_state
 
 
 class StateChange(NamedTuple):
     """What an event of the type `state` tells."""
 
     seq: int
-    state: str  #: the shown one
+    state: ShownState
     at: float
     reason: str | None
 
 
 _STATE_CHANGES = (
     select(JobEvent.job_id, JobEvent.seq, JobEvent.state, JobEvent.at, JobEvent.reason)
-    .where(JobEvent.job_id.in_(bindparam("job_ids", expanding=True)), JobEvent.type == EventType.STATE.value)
+    .where(JobEvent.job_id.in_(bindparam("job_ids", expanding=True)), JobEvent.type == EventType.STATE)
     .order_by(JobEvent.job_id, JobEvent.seq)
 )
 
@@ -68,8 +57,8 @@ def append_event(
             job_id=job_id,
             seq=seq,
             at=now(),
-            type=event_type.value,
-            state=shown_state(JobState(state), Desired(desired)).value,
+            type=event_type,
+            state=shown_state(state, desired),
             reason=reason,
             lease_epoch=lease_epoch,
             worker_id=worker_id,
@@ -92,6 +81,6 @@ def list_state_changes(session: Session, job_ids: Iterable[str]) -> dict[str, li
 def has_event(session: Session, job_id: str, event_type: EventType, reason: str) -> bool:
     """Whether a job's log has such an event."""
     query = select(JobEvent.seq).where(
-        JobEvent.job_id == job_id, JobEvent.type == event_type.value, JobEvent.reason == reason
+        JobEvent.job_id == job_id, JobEvent.type == event_type, JobEvent.reason == reason
     )
     return session.scalar(query.limit(1)) is not None

@@ -14,9 +14,9 @@ from trainyard.database.ids import has_form, new_id
 from trainyard.database.pages import Page, newest_first, read_cursor
 from trainyard.database.tables import Dataset, Job, JobLabel, JobRow, Outbox
 from trainyard.errors import IllegalTransition, InvalidRequest, JobNotFound
-from trainyard.jobs.events import EventType, append_event, has_event
+from trainyard.jobs.events import append_event, has_event
 from trainyard.jobs.metadata_index import digest_of, label_rows
-from trainyard.states import MOVES, Desired, JobState, ShownState, stored_states
+from trainyard.states import MOVES, Desired, EventType, JobState, ShownState, stored_states
 
 RESUMED = "resumed"  # the reason of the move that a resume makes
 
@@ -153,9 +153,9 @@ def list_jobs(
             query = query.where(select(label.job_id).where(has_pair, label.job_id == Job.id).exists())
     if state is not None:
         stored, desired = stored_states(state)
-        query = query.where(Job.state == stored.value)
+        query = query.where(Job.state == stored)
         if desired is not None:
-            query = query.where(Job.desired == desired.value)
+            query = query.where(Job.desired == desired)
     if dataset_id is not None:
         query = query.where(Job.dataset_id == dataset_id)
     own = select(Job.created_at, Job.id).where(Job.owner == owner)
@@ -173,7 +173,7 @@ def cancel(session: Session, owner: str, job_id: str) -> Job:
     """
 
     def act(job: Job) -> bool:
-        state = JobState(job.state)
+        state = job.state
         if state is JobState.CANCELLED:
             return True
         if state.is_final:
@@ -235,7 +235,7 @@ def resume(session: Session, owner: str, job_id: str) -> Job:
         IllegalTransition: the job is not paused, and not because it was resumed before.
     """
     job = get_job(session, owner, job_id)
-    if job.state == JobState.PAUSED.value:
+    if job.state == JobState.PAUSED:
         move(session, job.id, JobState.PAUSED, JobState.QUEUED, reason=RESUMED, values={"not_before": 0.0})
         job = get_job(session, owner, job_id)
     goes_on = job.shown_state in {ShownState.QUEUED, ShownState.RUNNING}
@@ -249,10 +249,10 @@ def resume(session: Session, owner: str, job_id: str) -> Job:
 
 def _ask_running_job(session: Session, job: Job, desired: Desired) -> bool:
     """Write what a running job should do; its worker reads it within a tick. False: it changed just now."""
-    if job.desired == desired.value:
+    if job.desired == desired:
         return True
-    running = update(Job).where(Job.id == job.id, Job.state == JobState.RUNNING.value, Job.desired == job.desired)
-    if update_rows(session, running.values(desired=desired.value)) != 1:
+    running = update(Job).where(Job.id == job.id, Job.state == JobState.RUNNING, Job.desired == job.desired)
+    if update_rows(session, running.values(desired=desired)) != 1:
         return False
     append_event(session, job.id, EventType.STATE, reason="requested")
     return True
@@ -289,7 +289,7 @@ def move(
     """
     assert target in MOVES[origin], f"no move from {origin} to {target}"
     columns = _columns_of_move(origin, target) | {"state_reason": reason} | (values or {})
-    statement = update(Job).where(Job.id == job_id, Job.state == origin.value, *guards).values(columns)
+    statement = update(Job).where(Job.id == job_id, Job.state == origin, *guards).values(columns)
     if update_rows(session, statement.execution_options(synchronize_session=False)) != 1:
         return False
     append_event(session, job_id, EventType.STATE, reason=reason, worker_id=worker_id)
@@ -299,13 +299,13 @@ def move(
 
 
 def _columns_of_move(origin: JobState, target: JobState) -> dict[str, Any]:
-    columns: dict[str, Any] = {"state": target.value}
+    columns: dict[str, Any] = {"state": target}
     if target is JobState.RUNNING:
         columns |= {"started_at": func.coalesce(Job.started_at, now())}
     if origin is JobState.RUNNING:
         columns |= {"lease_owner": None, "lease_expires_at": None}
     if target is JobState.QUEUED:
-        columns |= {"desired": Desired.RUN.value}
+        columns |= {"desired": Desired.RUN}
         if origin is JobState.PAUSED:  # a job that its worker gives back, or whose lease ran out, keeps its place
             columns |= {"queued_at": now()}
     if target.is_final:

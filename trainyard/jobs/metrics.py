@@ -10,11 +10,15 @@ from sqlalchemy import BigInteger, ColumnElement, Select, func, literal, select
 from sqlalchemy.orm import Session
 
 from trainyard.database.tables import JobMetric
+from trainyard.states import MetricKind
 
 Points = list[dict[str, Any]]
 
 #: What marks a series' best points: a thinned one keeps the lowest or highest of each.
-_BEST = {"interval": (("train_loss", min),), "epoch": (("train_loss", min), ("val_loss", min), ("val_top1", max))}
+_BEST = {
+    MetricKind.INTERVAL: (("train_loss", min),),
+    MetricKind.EPOCH: (("train_loss", min), ("val_loss", min), ("val_top1", max)),
+}
 MIN_POINTS = 10
 
 
@@ -29,10 +33,10 @@ class Series:
 def read_series(session: Session, job_id: str) -> Series:
     """All points of a job."""
     query = select(JobMetric.kind, JobMetric.step, JobMetric.epoch, JobMetric.data).where(JobMetric.job_id == job_id)
-    points: dict[str, Points] = {"interval": [], "epoch": []}
+    points: dict[MetricKind, Points] = {kind: [] for kind in MetricKind}
     for kind, step, epoch, data in session.execute(query.order_by(JobMetric.step)):
         points[kind].append({"step": step, "epoch": epoch} | data)
-    return Series(by_step=points["interval"], by_epoch=points["epoch"])
+    return Series(by_step=points[MetricKind.INTERVAL], by_epoch=points[MetricKind.EPOCH])
 
 
 def read_version(session: Session, job_id: str) -> tuple[tuple[Any, ...], ...]:
@@ -45,7 +49,9 @@ def read_version(session: Session, job_id: str) -> tuple[tuple[Any, ...], ...]:
     return tuple(tuple(row) for row in session.execute(groups))
 
 
-def read_thinned(session: Session, job_id: str, kind: str, *, since: int, max_points: int) -> tuple[Points, bool]:
+def read_thinned(
+    session: Session, job_id: str, kind: MetricKind, *, since: int, max_points: int
+) -> tuple[Points, bool]:
     """At most so many points of a series, however long it is; to choose them costs by their number alone.
 
     They lie evenly over the steps. The first, the last, and the best ones (lowest losses, highest `val_top1`) are
@@ -54,7 +60,7 @@ def read_thinned(session: Session, job_id: str, kind: str, *, since: int, max_po
     Args:
         session: any.
         job_id: whose.
-        kind: `interval` or `epoch`.
+        kind: of the series.
         since: the first step that is wanted.
         max_points: at least `MIN_POINTS`.
 

@@ -236,7 +236,7 @@ class Yard:
         with contextlib.suppress(ServiceError):
             if self._database is not None:
                 with self._database.reading() as session:
-                    return len(session.scalars(select(Job.id).where(Job.state == JobState.RUNNING.value)).all())
+                    return len(session.scalars(select(Job.id).where(Job.state == JobState.RUNNING)).all())
         return 0
 
     def _count_signal(self, _number: int, _frame: FrameType | None) -> None:

@@ -31,7 +31,7 @@ from trainyard.states import JobState
 FIRST_FETCH = 50  # jobs of an owner read at once; doubled each time, so that a deep page costs no more than its depth
 POSITIONS_WITHIN = 1000  # a job further back is not told its position: counting so far would make every look slow
 
-_QUEUED = Job.state == JobState.QUEUED.value
+_QUEUED = Job.state == JobState.QUEUED
 _ABOVE_ALL = 2**31 - 1  # a priority that no job has
 _IN_LINE = (Job.priority.desc(), Job.queued_at, Job.id)
 
@@ -77,7 +77,7 @@ class Outlook:
 
     def waits_for(self, job: Job | JobRow) -> WaitsFor | None:
         """What a job waits for right now; None: it is not queued."""
-        if job.state != JobState.QUEUED.value:
+        if job.state != JobState.QUEUED:
             return None
         if self.num_workers == 0:
             return WaitsFor.NO_LIVE_WORKER
@@ -94,7 +94,7 @@ def get_outlook(session: Session, owners: Collection[str], max_running_per_owner
     moment, num_workers, first, last = session.connection().execute(_standing()).one()
     counts: dict[str, int] = {}
     if max_running_per_owner is not None:
-        running = select(Job.owner, func.count()).where(Job.state == JobState.RUNNING.value, Job.owner.in_(owners))
+        running = select(Job.owner, func.count()).where(Job.state == JobState.RUNNING, Job.owner.in_(owners))
         counts = {owner: int(count) for owner, count in session.execute(running.group_by(Job.owner))}
     return Outlook(moment, num_workers, max_running_per_owner, counts, sole_owner=first if first == last else None)
 
@@ -185,7 +185,7 @@ def _standings() -> Select[Any]:
     """
     owners = select(func.min(Job.owner).label("owner")).where(_QUEUED).cte("owners", recursive=True)
     later, ahead, running, past = (aliased(Job) for _ in range(4))
-    queued = JobState.QUEUED.value
+    queued = JobState.QUEUED
     next_owner = select(func.min(later.owner)).where(later.state == queued, later.owner > owners.c.owner)
     hop = select(next_owner.correlate(owners).scalar_subquery()).where(owners.c.owner.is_not(None))
     owners = owners.union_all(hop)
@@ -195,7 +195,7 @@ def _standings() -> Select[Any]:
         .order_by(ahead.priority.desc(), ahead.queued_at, ahead.id)
         .limit(1)
     )
-    num_running = select(func.count()).where(running.state == JobState.RUNNING.value, running.owner == owners.c.owner)
+    num_running = select(func.count()).where(running.state == JobState.RUNNING, running.owner == owners.c.owner)
     last_claim = select(func.max(past.claim_number)).where(past.owner == owners.c.owner)
     columns = (part.correlate(owners).scalar_subquery() for part in (head, num_running, last_claim))
     return select(*columns).select_from(owners).where(owners.c.owner.is_not(None))
@@ -274,7 +274,7 @@ def _find_queued(session: Session, owner: str, job_id: str) -> Job | None:
     job = session.scalar(query) if has_form(job_id, "job") else None
     if job is None:
         raise InvalidRequest(f"there is no job {job_id!r} of yours: take `last_id` of a page", param="after")
-    return job if job.state == JobState.QUEUED.value else None
+    return job if job.state == JobState.QUEUED else None
 
 
 def _walk_among(session: Session, outlook: Outlook, owner: str, last: Job | None) -> Iterator[tuple[int, Turn]]:
@@ -332,7 +332,7 @@ def _count_due(
 
 def find_positions(session: Session, rows: Sequence[Job | JobRow], outlook: Outlook) -> dict[str, int]:
     """The positions of queued jobs, from 1; a job that stands too far back is left out."""
-    queued = [job for job in rows if job.state == JobState.QUEUED.value]
+    queued = [job for job in rows if job.state == JobState.QUEUED]
     if len(queued) == 1 and outlook.sole_owner is not None and queued[0].not_before <= outlook.moment:
         [job] = queued
         ahead = _count_due(session, outlook.moment, job.owner, ahead_of=job, at_most=POSITIONS_WITHIN)

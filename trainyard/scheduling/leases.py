@@ -15,11 +15,11 @@ from sqlalchemy.orm import Session, joinedload
 from trainyard.database.connection import now, read_clock, update_rows
 from trainyard.database.tables import CLAIMS, Counter, Job
 from trainyard.errors import LeaseLost
-from trainyard.jobs.events import EventType, append_event
+from trainyard.jobs.events import append_event
 from trainyard.jobs.failures import DISK_FULL_WAIT_S, FAILURES, MAX_BACKOFF_S, backoff_s, get_failure
 from trainyard.jobs.jobs import move
 from trainyard.scheduling.claim_order import in_turn
-from trainyard.states import Desired, JobState
+from trainyard.states import Desired, EventType, JobState
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Lease:
             Job.id == self.job_id,
             Job.lease_epoch == self.lease_epoch,
             Job.lease_owner == self.worker_id,
-            Job.state == JobState.RUNNING.value,
+            Job.state == JobState.RUNNING,
         )
 
 
@@ -73,7 +73,7 @@ def claim(
         "heartbeat_at": now(),
     }
     for turn in in_turn(session, read_clock(session), max_running_per_owner):
-        free = select(Job.id).where(Job.id == turn.job_id, Job.desired == Desired.RUN.value)
+        free = select(Job.id).where(Job.id == turn.job_id, Job.desired == Desired.RUN)
         if session.scalar(free.with_for_update(skip_locked=True)) is None:
             continue
         origin, target = JobState.QUEUED, JobState.RUNNING
@@ -90,10 +90,10 @@ def heartbeat(session: Session, lease: Lease, ttl_s: float, **columns: Any) -> D
         LeaseLost: the lease is over.
     """
     values = {"heartbeat_at": now(), "lease_expires_at": now() + ttl_s} | columns
-    return Desired(write_fenced(session, lease, values))
+    return write_fenced(session, lease, values)
 
 
-def write_fenced(session: Session, lease: Lease, values: dict[str, Any]) -> str:
+def write_fenced(session: Session, lease: Lease, values: dict[str, Any]) -> Desired:
     """Write columns of the job if the lease still holds.
 
     Returns:
@@ -156,7 +156,7 @@ def reap(session: Session, moment: float, *, first_backoff_s: float) -> list[str
     """
     expired = (
         select(Job)
-        .where(Job.state == JobState.RUNNING.value, Job.lease_expires_at < moment)
+        .where(Job.state == JobState.RUNNING, Job.lease_expires_at < moment)
         .with_for_update(skip_locked=True)
     )
     reaped = []
@@ -181,7 +181,7 @@ def grant_grace(session: Session, until: float, *, seen_since: float) -> int:
     """
     statement = (
         update(Job)
-        .where(Job.state == JobState.RUNNING.value, Job.lease_expires_at < until, Job.heartbeat_at > seen_since)
+        .where(Job.state == JobState.RUNNING, Job.lease_expires_at < until, Job.heartbeat_at > seen_since)
         .values(lease_expires_at=until)
     )
     return update_rows(session, statement.execution_options(synchronize_session=False))
@@ -204,12 +204,12 @@ def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
     """
     held = (
         update(Job)
-        .where(Job.state == JobState.RUNNING.value, Job.heartbeat_at > moment + ttl_s)
+        .where(Job.state == JobState.RUNNING, Job.heartbeat_at > moment + ttl_s)
         .values(heartbeat_at=moment, lease_expires_at=moment + ttl_s)
     )
     waiting = (
         update(Job)
-        .where(Job.state == JobState.QUEUED.value, Job.not_before > moment + max(MAX_BACKOFF_S, DISK_FULL_WAIT_S))
+        .where(Job.state == JobState.QUEUED, Job.not_before > moment + max(MAX_BACKOFF_S, DISK_FULL_WAIT_S))
         .values(not_before=moment)
     )
     brought_back = sum(
@@ -220,7 +220,7 @@ def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
 
 def _bring_places_back(session: Session, moment: float, ttl_s: float) -> int:
     """As `follow_clock_back`: the newest place becomes the moment, and the others keep their distance to it."""
-    keeps_place = Job.state.in_((JobState.QUEUED.value, JobState.RUNNING.value))
+    keeps_place = Job.state.in_((JobState.QUEUED, JobState.RUNNING))
     ahead = (keeps_place, Job.queued_at > moment + ttl_s)
     newest = session.scalar(select(func.max(Job.queued_at)).where(*ahead))
     if newest is None:
@@ -248,12 +248,12 @@ def _release(
 
 def _verdict(job: Job, ending: Ending, first_backoff_s: float) -> tuple[JobState, str, dict[str, Any]]:
     """The next state, its reason and the columns to write. A cancel wins over everything, also over success."""
-    if job.desired == Desired.CANCEL.value:
+    if job.desired == Desired.CANCEL:
         return JobState.CANCELLED, "cancelled", {}
     if ending.succeeded:
         return JobState.SUCCEEDED, "finished", {"test": ending.test, "weights_sha256": ending.weights_sha256}
     if ending.stopped is not None:
-        if job.desired == Desired.PAUSE.value:
+        if job.desired == Desired.PAUSE:
             return JobState.PAUSED, "paused", {}
         return JobState.QUEUED, ending.stopped, {"not_before": 0.0}
     assert ending.failure is not None
@@ -266,7 +266,7 @@ def _verdict(job: Job, ending: Ending, first_backoff_s: float) -> tuple[JobState
     if failures >= job.max_failures and failure.counts:
         text = f"{FAILURES['crash_loop'].sentence} {failures} failures; the last: {failure.code}: {message}"
         return JobState.FAILED, "crash_loop", values | {"error": job_error("crash_loop", text)}
-    if job.desired == Desired.PAUSE.value:
+    if job.desired == Desired.PAUSE:
         return JobState.PAUSED, failure.code, values
     wait_s = DISK_FULL_WAIT_S if failure.code == "disk_full" else backoff_s(failures, first_backoff_s)
     return JobState.QUEUED, failure.code, values | {"not_before": now() + wait_s}

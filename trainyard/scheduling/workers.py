@@ -130,7 +130,7 @@ def list_workers(session: Session, *, limit: int, after: str | None, state: Work
 def list_held_jobs(session: Session, worker_ids: Iterable[str]) -> dict[str, list[Job]]:
     """The running jobs of several workers."""
     held: dict[str, list[Job]] = {worker_id: [] for worker_id in worker_ids}
-    query = select(Job).where(Job.state == JobState.RUNNING.value, Job.lease_owner.in_(held))
+    query = select(Job).where(Job.state == JobState.RUNNING, Job.lease_owner.in_(held))
     for job in session.scalars(query):
         held[str(job.lease_owner)].append(job)
     return held

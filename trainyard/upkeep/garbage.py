@@ -9,14 +9,15 @@ from pathlib import Path
 
 from sqlalchemy import Select, select, update
 
-from trainyard.artifacts.checkpoints import STATE_FOLDER, CheckpointStatus, has_its_manifest, is_in_use, is_resumed_from
+from trainyard.artifacts.checkpoints import STATE_FOLDER, has_its_manifest, is_in_use, is_resumed_from
 from trainyard.artifacts.deletion import finish_removals
 from trainyard.artifacts.storage import Storage
 from trainyard.database.connection import Database, now, update_rows
 from trainyard.database.tables import Checkpoint, Job
-from trainyard.jobs.events import EventType, append_event
+from trainyard.jobs.events import append_event
 from trainyard.jobs.idempotency import forget_expired
 from trainyard.scheduling.workers import forget_gone
+from trainyard.states import CheckpointStatus, EventType
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Garbage:
         """
         self._take_back()
         old = Checkpoint.pruned_at <= now() - self._grace_s
-        gone = {"status": CheckpointStatus.DELETED.value, "has_state": False}
+        gone = {"status": CheckpointStatus.DELETED, "has_state": False}
         self._remove(self._with_status(CheckpointStatus.PRUNED).where(old), gone)
         corrupt = self._with_status(CheckpointStatus.CORRUPT).where(old)
         self._remove(corrupt, {"pruned_at": None, "has_state": False}, unless=self._is_kept)
@@ -51,14 +52,14 @@ class Garbage:
 
     @staticmethod
     def _with_status(status: CheckpointStatus) -> Select[Checkpoint]:
-        return select(Checkpoint).where(Checkpoint.status == status.value)
+        return select(Checkpoint).where(Checkpoint.status == status)
 
     def _take_back(self) -> None:
         """Un-prune what is in use all the same: a net for what was written without the locks of `retries`."""
         with self._database.writing() as session:
-            pruned = Checkpoint.status == CheckpointStatus.PRUNED.value
+            pruned = Checkpoint.status == CheckpointStatus.PRUNED
             statement = update(Checkpoint).where(pruned, is_in_use())
-            values = {"status": CheckpointStatus.COMMITTED.value, "pruned_at": None}
+            values = {"status": CheckpointStatus.COMMITTED, "pruned_at": None}
             session.execute(statement.values(values).execution_options(synchronize_session=False))
             has_state = (Checkpoint.has_state, Checkpoint.state_pruned_at.is_not(None))
             state = update(Checkpoint).where(*has_state, is_resumed_from()).values(state_pruned_at=None)
@@ -89,7 +90,7 @@ class Garbage:
         if not self._is_away(row):
             return self._is_whole(row)
         with self._database.writing() as session:  # a new grace, so that many that are away leave others their turn
-            corrupt = (Checkpoint.id == row.id, Checkpoint.status == CheckpointStatus.CORRUPT.value)
+            corrupt = (Checkpoint.id == row.id, Checkpoint.status == CheckpointStatus.CORRUPT)
             statement = update(Checkpoint).where(*corrupt, Checkpoint.pruned_at.is_not(None)).values(pruned_at=now())
             session.execute(statement.execution_options(synchronize_session=False))
         return True
@@ -108,9 +109,9 @@ class Garbage:
             return False
         with self._database.writing() as session:
             session.execute(select(Job.id).where(Job.id == row.job_id).with_for_update())  # see `mark_corrupt`
-            corrupt = (Checkpoint.id == row.id, Checkpoint.status == CheckpointStatus.CORRUPT.value)
+            corrupt = (Checkpoint.id == row.id, Checkpoint.status == CheckpointStatus.CORRUPT)
             statement = update(Checkpoint).where(*corrupt).execution_options(synchronize_session=False)
-            if update_rows(session, statement.values(status=CheckpointStatus.COMMITTED.value, pruned_at=None)) == 1:
+            if update_rows(session, statement.values(status=CheckpointStatus.COMMITTED, pruned_at=None)) == 1:
                 data = {"checkpoint": row.id}  # another reconciler may have been faster
                 append_event(session, row.job_id, EventType.WARNING, reason="checkpoint_whole", data=data)
         return True

@@ -15,11 +15,10 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from trainyard.artifacts.checkpoints import CheckpointStatus
 from trainyard.artifacts.storage import GONE_PREFIX, Storage
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, Job
-from trainyard.states import JobState
+from trainyard.states import CheckpointStatus, JobState
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +70,9 @@ def sweep_jobs(database: Database, storage: Storage, job_ids: Iterable[str]) -> 
         return
     with database.reading() as session:
         jobs = select(Job.id, Job.state, Job.lease_epoch).where(Job.id.in_(folders))
-        leases = {row.id: (row.lease_epoch, row.state == JobState.RUNNING.value) for row in session.execute(jobs)}
+        leases = {row.id: (row.lease_epoch, row.state == JobState.RUNNING) for row in session.execute(jobs)}
         keys = select(Checkpoint.key).where(
-            Checkpoint.job_id.in_(folders), Checkpoint.status != CheckpointStatus.DELETED.value
+            Checkpoint.job_id.in_(folders), Checkpoint.status != CheckpointStatus.DELETED
         )
         known = set(session.scalars(keys))
     for job_id, names in folders.items():

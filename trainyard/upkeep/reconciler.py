@@ -80,7 +80,7 @@ class Relay:
 
     def _count_forgotten(self, session: Session) -> int:
         """How many, but no more than could be of use."""
-        due = (Job.state == JobState.QUEUED.value, Job.not_before <= now(), Job.queued_at <= now() - self._wake_again_s)
+        due = (Job.state == JobState.QUEUED, Job.not_before <= now(), Job.queued_at <= now() - self._wake_again_s)
         waiting = select(Job.id).where(*due).limit(MOST_RINGS).subquery()
         return int(session.scalar(select(func.count()).select_from(waiting)) or 0)
 

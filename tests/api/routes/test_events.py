@@ -16,8 +16,9 @@ from tests.api.served import Served, error_of, wait_until
 from trainyard.artifacts.deletion import delete_job
 from trainyard.client import ApiError, Client
 from trainyard.jobs import jobs
-from trainyard.jobs.events import EventType, append_event
+from trainyard.jobs.events import append_event
 from trainyard.scheduling import leases
+from trainyard.states import EventType
 
 STREAM = {"Accept": "text/event-stream"}
 

@@ -6,13 +6,14 @@ import pytest
 
 from tests.trainyard import rows as db_rows
 from trainyard.artifacts import checkpoints, retries
-from trainyard.artifacts.checkpoints import CheckpointKind, resolve_model
+from trainyard.artifacts.checkpoints import resolve_model
 from trainyard.database.connection import Database, now
 from trainyard.database.tables import Alias, Checkpoint, Dataset
 from trainyard.errors import CheckpointNotFound, CheckpointPruned, InvalidRequest, NoCheckpoint, NoCheckpointOfJob
 from trainyard.jobs import jobs
 from trainyard.jobs.jobs import NewJob
 from trainyard.scheduling.leases import write_fenced
+from trainyard.states import CheckpointKind
 
 
 def resolve(database: Database, reference: str, owner: str = "local") -> str:

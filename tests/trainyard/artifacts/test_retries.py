@@ -11,7 +11,6 @@ from alexnet_core.errors import ConfigError
 from alexnet_core.recipes import resolve
 from tests.trainyard import rows as db_rows
 from trainyard.artifacts import deletion, retries
-from trainyard.artifacts.checkpoints import CheckpointKind
 from trainyard.database.connection import Database
 from trainyard.database.tables import Alias, Base, Checkpoint, Job, JobEvent, Removal
 from trainyard.errors import (
@@ -26,6 +25,7 @@ from trainyard.errors import (
 )
 from trainyard.jobs import jobs
 from trainyard.scheduling import leases
+from trainyard.states import CheckpointKind
 
 CONFIG = resolve("quick", {"epochs": 3}, BUILTINS["digits"].facts)[1].model_dump(mode="json")
 

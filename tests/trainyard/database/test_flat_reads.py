@@ -23,7 +23,7 @@ from trainyard.jobs import jobs
 from trainyard.jobs.metadata_index import digest_of
 from trainyard.jobs.metrics import read_thinned
 from trainyard.scheduling import claim_order as waiting
-from trainyard.states import ShownState
+from trainyard.states import MetricKind, ShownState
 
 FAR = 1e10
 
@@ -271,7 +271,7 @@ def test_a_long_series_is_thinned_by_searches_alone(database: Database) -> None:
         ])  # fmt: skip
         session.execute(text("ANALYZE"))
     with plans_of(database) as plans, database.reading() as session:
-        points, is_long = read_thinned(session, job_id, "interval", since=0, max_points=50)
+        points, is_long = read_thinned(session, job_id, MetricKind.INTERVAL, since=0, max_points=50)
     assert is_long
     steps = [point["step"] for point in points]
     assert 45 <= len(steps) <= 50
@@ -291,5 +291,5 @@ def test_a_loss_that_is_no_number_is_not_the_lowest(database: Database, loss: ob
     with database.reading() as session:
         losses = list(session.scalars(select(JobMetric.train_loss).order_by(JobMetric.step)))
         assert losses == [1.0] * 10 + [None] + [1.0] * 9
-        points, _ = read_thinned(session, job_id, "interval", since=10, max_points=10)
+        points, _ = read_thinned(session, job_id, MetricKind.INTERVAL, since=10, max_points=10)
     assert points[0]["step"] == 10

@@ -35,7 +35,10 @@ def test_the_migrations_make_the_tables_of_the_code_and_take_them_away(empty_url
 
 
 def test_processes_that_start_together_migrate_once(empty_url: str) -> None:
-    code = "import sys; from trainyard import database, schema; schema.migrate(database.Database(sys.argv[1]))"
+    code = (
+        "import sys; from trainyard.database import connection, schema; "
+        "schema.migrate(connection.Database(sys.argv[1]))"
+    )
     started = [subprocess.Popen([sys.executable, "-c", code, empty_url]) for _ in range(4)]
     assert [process.wait(60) for process in started] == [0, 0, 0, 0]
 

@@ -12,6 +12,7 @@ from tests.trainyard import rows as db_rows
 from trainyard.database.connection import Database
 from trainyard.database.tables import JobMetric
 from trainyard.jobs.metrics import MIN_POINTS, read_thinned
+from trainyard.states import MetricKind
 
 
 def fill(database: Database, job_id: str, values: list[tuple[float | None, float | None]]) -> None:
@@ -31,7 +32,7 @@ def test_of_several_best_epochs_a_thinned_series_keeps_the_one_with_the_lowest_l
     losses = {23: None, 37: 0.8, 41: 0.7, 53: 0.7}
     fill(database, job_id, [(losses.get(i, 0.5), 1.0 if i in losses else 0.9) for i in range(100)])
     with database.reading() as session:
-        points, _ = read_thinned(session, job_id, "epoch", since=0, max_points=MIN_POINTS)
+        points, _ = read_thinned(session, job_id, MetricKind.EPOCH, since=0, max_points=MIN_POINTS)
     assert 41 in [point["epoch"] for point in points]
 
 
@@ -51,7 +52,7 @@ def test_a_thinned_series_keeps_first_last_and_best(
     job_id = db_rows.submit(database)
     fill(database, job_id, values)
     with database.reading() as session:
-        points, is_long = read_thinned(session, job_id, "epoch", since=since, max_points=max_points)
+        points, is_long = read_thinned(session, job_id, MetricKind.EPOCH, since=since, max_points=max_points)
     whole = [(3 * i, *pair) for i, pair in enumerate(values) if 3 * i >= since]
     count = len(whole)
     assert is_long == (count > max_points)

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import update
 
 from tests.trainyard import rows as db_rows
-from trainyard.artifacts.checkpoints import CheckpointKind
 from trainyard.artifacts.storage import LocalStorage
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint
 from trainyard.scheduling import leases
+from trainyard.states import CheckpointKind
 from trainyard.upkeep.leftovers import Leftovers, sweep_jobs
 
 
