@@ -8,40 +8,25 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from alexnet_core.errors import ConfigError
-
-
-def _list_to_tuple(value: object) -> object:
-    """JSON has no tuples: take a list for one, however deep."""
-    return tuple(_list_to_tuple(item) for item in value) if isinstance(value, list | tuple) else value
-
-
-Width = Annotated[int, Field(ge=1, le=8192)]
-Kernel = Annotated[int, Field(ge=1, le=15)]
-ByteValue = Annotated[float, Field(ge=0, le=255)]
-ByteDeviation = Annotated[float, Field(gt=0, le=255)]
-LearningRate = Annotated[float, Field(gt=0, le=10)]
-Epoch = Annotated[int, Field(ge=0, le=1000)]
-Layer = Literal["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
-LrStep = Annotated[tuple[Epoch, LearningRate], BeforeValidator(_list_to_tuple)]
-FreezableLrStep = Annotated[tuple[Epoch, Annotated[float, Field(ge=0, le=10)]], BeforeValidator(_list_to_tuple)]
-LayerFactor = Annotated[tuple[Layer, Annotated[float, Field(ge=0, le=100)]], BeforeValidator(_list_to_tuple)]
+from alexnet_core.option_refusals import explain, refuse_idle
+from alexnet_core.option_types import (
+    ByteDeviation,
+    ByteValue,
+    FreezableLrStep,
+    Kernel,
+    LayerFactor,
+    LayerOrder,
+    LearningRate,
+    LrStep,
+    NormalisedLayer,
+    OddSize,
+    Width,
+    list_to_tuple,
+)
 
 _FROZEN = ConfigDict(
     frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
 )
-
-
-_NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "lr_steps": ("schedule", ("multistep",)),
-    "plateau_patience": ("schedule", ("plateau",)),
-    "plateau_factor": ("schedule", ("plateau",)),
-    "plateau_drops": ("schedule", ("plateau",)),
-    "warmup_fraction": ("schedule", ("cosine", "one_cycle")),
-    "momentum": ("optimiser", ("sgd", "sgd_lr_in_velocity")),
-    "nesterov": ("optimiser", ("sgd", "sgd_lr_in_velocity")),
-    "colour_form": ("colour_std", ()),
-    "colour_until_epoch": ("colour_std", ()),
-}  #: settings that have no effect unless another one has one of these values; (): unless it is above 0
 
 
 class TrainConfig(BaseModel):
@@ -51,13 +36,13 @@ class TrainConfig(BaseModel):
 
     # --- the network ---
 
-    widths: Annotated[tuple[Width, Width, Width, Width, Width], BeforeValidator(_list_to_tuple)]
+    widths: Annotated[tuple[Width, Width, Width, Width, Width], BeforeValidator(list_to_tuple)]
     """Maps of the five convolutions, before `width_multiplier`."""
-    kernels: Annotated[tuple[Kernel, Kernel, Kernel, Kernel, Kernel], BeforeValidator(_list_to_tuple)]
+    kernels: Annotated[tuple[Kernel, Kernel, Kernel, Kernel, Kernel], BeforeValidator(list_to_tuple)]
     """Kernel sides of the five convolutions, in pixels; odd unless `padding` is `tf_same`."""
     conv1_stride: int = Field(default=1, ge=1, le=8)
     """Stride of the first convolution, in pixels; the others have 1."""
-    fc_widths: Annotated[tuple[Width, Width], BeforeValidator(_list_to_tuple)]
+    fc_widths: Annotated[tuple[Width, Width], BeforeValidator(list_to_tuple)]
     """Units of the two hidden fully connected layers, before `width_multiplier`."""
     width_multiplier: float = Field(default=1.0, gt=0, le=4)
     """Factor on `widths` and `fc_widths`, rounded to multiples of `groups`, at least that."""
@@ -75,11 +60,38 @@ class TrainConfig(BaseModel):
     """Average conv5's pooled maps to this side before the first fully connected layer. None: take them as they are."""
     activation: Literal["relu", "tanh", "sigmoid"] = "relu"
     """After every convolution and hidden fully connected layer."""
-    conv1_order: Literal["activate_normalise_pool", "pool_activate_normalise"] = "activate_normalise_pool"
-    """What follows conv1 in which order; the 2012 run pooled first."""
+    conv1_order: LayerOrder = "activate_normalise_pool"
+    """In which order conv1's activation, response norms and pool follow it. The paper activates first; the 2012 run
+    activates last; cuda-convnet's CIFAR-10 nets normalise last."""
+    conv2_order: LayerOrder = "activate_normalise_pool"
+    """The same for conv2."""
     norm: Literal["none", "batch", "lrn", "lrn_2012_code", "lrn_caffe"] = "none"
-    """`batch`: between each convolution, then without bias, and its activation. `lrn…`: local response normalisation
-    after conv1's and conv2's activation, in the form that the paper prints, that its code ran, or that Caffe has."""
+    """`batch`: between each convolution, then without bias, and its activation. `lrn…`: a local response norm across
+    the maps of conv1 and conv2, in the form that the paper prints (`lrn_alpha` times the sum), or in the form that its
+    code and Caffe ran (`lrn_alpha` times the sum divided by `lrn_size`); Caffe's `lrn_k` is 1."""
+    lrn_size: OddSize = 5
+    """How many neighbouring maps a response norm across maps adds up; an odd number."""
+    lrn_k: float | None = Field(default=None, ge=0.01, le=100)
+    """The constant of a response norm across maps. None: 2 as in the paper, with `lrn_caffe` 1."""
+    lrn_alpha: float = Field(default=1e-4, ge=0, le=10)
+    """The factor on the squares of a response norm across maps."""
+    lrn_beta: float = Field(default=0.75, gt=0, le=2)
+    """The power of a response norm across maps."""
+    lrn_within_tower: bool = False
+    """Keep the response norm of the first half of the maps apart from that of the second half; needs `groups` 2."""
+    map_norm_layers: Annotated[tuple[NormalisedLayer, ...], BeforeValidator(list_to_tuple)] = Field(
+        default=(), max_length=2
+    )
+    """The convolutions (`conv1`, `conv2`) whose maps a second response norm normalises: over a square of neighbouring
+    pixels within each map, after the norm across maps."""
+    map_norm_size: OddSize = 5
+    """The side of that square in pixels; an odd number."""
+    map_norm_k: float = Field(default=2.0, ge=0.01, le=100)
+    """The constant of the norm within maps."""
+    map_norm_alpha: float = Field(default=1e-3, ge=0, le=10)
+    """The factor on the sum of squares of the norm within maps, which is divided by the square's number of pixels."""
+    map_norm_beta: float = Field(default=0.75, gt=0, le=2)
+    """The power of the norm within maps."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
     """Probability of dropping a unit at each hidden fully connected layer, in training only."""
     dropout_place: Literal["after", "before"] = "after"
@@ -101,9 +113,9 @@ class TrainConfig(BaseModel):
     """Colour channels of the network's input. None: the dataset's own."""
     standardise: Literal["mean_std", "mean"] = "mean_std"
     """Subtract the mean and divide by the deviation, or subtract only (the paper: raw values of 0..255)."""
-    mean: Annotated[tuple[ByteValue, ...] | None, BeforeValidator(_list_to_tuple)] = None
+    mean: Annotated[tuple[ByteValue, ...] | None, BeforeValidator(list_to_tuple)] = None
     """Mean by channel that is subtracted, in 0..255 units. None: that of the dataset's training split."""
-    std: Annotated[tuple[ByteDeviation, ...] | None, BeforeValidator(_list_to_tuple)] = None
+    std: Annotated[tuple[ByteDeviation, ...] | None, BeforeValidator(list_to_tuple)] = None
     """Deviation by channel that is divided by, in 0..255 units. None: that of the dataset's training split."""
 
     # --- the update rule ---
@@ -123,7 +135,10 @@ class TrainConfig(BaseModel):
     """Whether `weight_decay` applies to biases and batch norms too."""
     bias_lr_factor: float = Field(default=1.0, ge=0, le=100)
     """Factor on the learning rate of biases; Caffe's solver has 2."""
-    layer_lr_factors: Annotated[tuple[LayerFactor, ...], BeforeValidator(_list_to_tuple)] = Field(
+    bias_lr: LearningRate | None = None
+    """Learning rate of biases at every step, whatever the schedule does to that of the weights (the 2012 run). A frozen
+    layer's biases are frozen too. None: that of the weights times `bias_lr_factor`."""
+    layer_lr_factors: Annotated[tuple[LayerFactor, ...], BeforeValidator(list_to_tuple)] = Field(
         default=(), max_length=8
     )
     """Pairs of a layer (`conv1` to `fc8`) and the factor on its learning rate and on its batch norm's; 0 freezes both,
@@ -142,9 +157,9 @@ class TrainConfig(BaseModel):
     schedule: Literal["constant", "multistep", "plateau", "cosine", "one_cycle"] = "constant"
     """`multistep` follows `lr_steps`; `plateau` divides when the validation error stops improving (the paper's rule);
     `cosine` and `one_cycle` (linear) stretch with `epochs`."""
-    lr_steps: Annotated[tuple[LrStep, ...], BeforeValidator(_list_to_tuple)] = Field(default=(), max_length=100)
+    lr_steps: Annotated[tuple[LrStep, ...], BeforeValidator(list_to_tuple)] = Field(default=(), max_length=100)
     """For `multistep`: pairs of the first epoch (from 0) at which a learning rate holds, and that rate. Not scaled."""
-    conv1_lr_steps: Annotated[tuple[FreezableLrStep, ...], BeforeValidator(_list_to_tuple)] = Field(
+    conv1_lr_steps: Annotated[tuple[FreezableLrStep, ...], BeforeValidator(list_to_tuple)] = Field(
         default=(), max_length=100
     )
     """The same for conv1 alone, over any schedule, from the first of these epochs on; 0 freezes it (the 2012 run)."""
@@ -163,6 +178,9 @@ class TrainConfig(BaseModel):
     """Mirror half of the training images left to right. Only where the classes allow it."""
     shift_px: float = Field(default=0.0, ge=0, le=64)
     """Shift each axis by a uniform draw in (-this, this) input pixels, bilinear; what is uncovered becomes 0."""
+    border: Literal["blend", "cut"] = "blend"
+    """What is between an image's last line of pixels and the next place outside it, where it is shifted, turned or
+    zoomed. `blend`: a mixture of the pixel and 0. `cut`: 0, as Keras and SciPy have it."""
     shift_whole: bool = False
     """Shift by whole pixels only, all that are within `shift_px` equally often: images stay as sharp as those that are
     tested."""
@@ -178,7 +196,8 @@ class TrainConfig(BaseModel):
     """Deviation of the draw that multiplies each principal component of the training pixels' colours (as fractions of
     255) and its variance, added to a whole image; the paper has .1."""
     colour_form: Literal["paper", "2012_code"] = "paper"
-    """`paper`: add it. `2012_code`: add it, then divide by 1 + `colour_std`."""
+    """`paper`: add it. `2012_code`: take the component's deviation in place of its variance, add it to the image less
+    the mean, and divide the sum by 1 + `colour_std`."""
     colour_until_epoch: int | None = Field(default=None, ge=0, le=1000)
     """The epoch (from 0) from which colours stay as they are. None: never."""
 
@@ -223,10 +242,21 @@ class TrainConfig(BaseModel):
             raise ValueError(f"shift_whole needs a shift_px of at least 1, not {self.shift_px}")
         if self.colour_std and self.channels == 1:
             raise ValueError("colour_std needs 3 channels")
-        if self.conv1_order == "pool_activate_normalise" and self.norm == "batch":
-            raise ValueError("conv1_order pool_activate_normalise is not made for a batch norm")
+        self._check_norms()
+        if self.bias_lr is not None and self.bias_lr_factor != 1:
+            raise ValueError("bias_lr takes the place of bias_lr_factor: leave one of them out")
         self._check_statistics()
         return self
+
+    def _check_norms(self) -> None:
+        for name in ("conv1_order", "conv2_order"):
+            order = getattr(self, name)
+            if self.norm == "batch" and order != "activate_normalise_pool":
+                raise ValueError(f"{name} {order} is not made for a batch norm")
+        if self.lrn_within_tower and self.groups != 2:
+            raise ValueError("lrn_within_tower needs groups 2")
+        if len(set(self.map_norm_layers)) < len(self.map_norm_layers):
+            raise ValueError(f"map_norm_layers {list(self.map_norm_layers)} names a layer twice")
 
     def _check_statistics(self) -> None:
         if self.standardise == "mean_std" and (self.mean is None) != (self.std is None):
@@ -246,7 +276,12 @@ class TrainConfig(BaseModel):
             ConfigError: a name is unknown or a value is out of range; `param` is its dotted path below `overrides`.
         """
         config = _validate({**self.model_dump(), **overrides})
-        self._refuse_idle(overrides, config)
+        refuse_idle(overrides, self, config)
+        if config.schedule == "multistep" and not config.lr_steps:
+            raise ConfigError(
+                "overrides.schedule is multistep, which follows lr_steps, and they are empty: override them too",
+                param="overrides.schedule",
+            )
         begins = any(start == 0 for start, _ in config.lr_steps)
         if config.schedule == "multistep" and begins and "lr" in overrides and "lr_steps" not in overrides:
             raise ConfigError(
@@ -256,25 +291,6 @@ class TrainConfig(BaseModel):
             )
         return config
 
-    def _refuse_idle(self, overrides: Mapping[str, Any], config: TrainConfig) -> None:
-        """Refuse to change what the other settings leave without effect: whoever asked for it would wait for it."""
-        for name in overrides.keys() & _NEEDS.keys():
-            setting, values = _NEEDS[name]
-            found = getattr(config, setting)
-            changed = getattr(config, name) not in (getattr(self, name), TrainConfig.model_fields[name].default)
-            if changed and not (found in values if values else found):
-                needed = f"{setting} {' or '.join(values)}" if values else f"a {setting} above 0"
-                raise ConfigError(
-                    f"overrides.{name} has no effect where {setting} is {found}: it needs {needed}. Override that too, "
-                    f"or leave {name} out",
-                    param=f"overrides.{name}",
-                )
-        if config.schedule == "multistep" and not config.lr_steps:
-            raise ConfigError(
-                "overrides.schedule is multistep, which follows lr_steps, and they are empty: override them too",
-                param="overrides.schedule",
-            )
-
 
 def _validate(values: dict[str, Any]) -> TrainConfig:
     try:
@@ -282,28 +298,7 @@ def _validate(values: dict[str, Any]) -> TrainConfig:
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
         param = ".".join(["overrides", *(str(part) for part in first["loc"])])
-        raise ConfigError(_explain(param, first), param=param) from exc
-
-
-def _explain(param: str, error: Any) -> str:
-    if error["type"] == "extra_forbidden":
-        names = ", ".join(TrainConfig.model_fields)
-        return f"{param} is not a setting of a recipe; there are: {names}"
-    reason = str(error["msg"]).removeprefix("Value error, ")
-    if not error["loc"]:
-        return f"{param} do not fit together: {reason}"
-    limits = _limits(str(error["loc"][0]))
-    return f"{param} is {repr(error['input'])[:80]}: {reason}{f' (allowed: {limits})' if limits else ''}"
-
-
-def _limits(name: str) -> str:
-    """The range of a number in words; empty where a field has none."""
-    field = TrainConfig.model_fields.get(name)
-    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    bounds = [
-        (sign, getattr(item, key, None)) for item in (field.metadata if field else []) for key, sign in signs.items()
-    ]
-    return ", ".join(f"{sign} {bound}" for sign, bound in bounds if bound is not None)
+        raise ConfigError(explain(param, first, TrainConfig.model_fields), param=param) from exc
 
 
 class DatasetFacts(BaseModel):
@@ -315,7 +310,7 @@ class DatasetFacts(BaseModel):
     """The dataset's name, as in `digits`."""
     num_classes: int = Field(ge=1)
     """Number of classes."""
-    class_names: Annotated[tuple[str, ...], BeforeValidator(_list_to_tuple)]
+    class_names: Annotated[tuple[str, ...], BeforeValidator(list_to_tuple)]
     """One name a class, in the order of the labels."""
     image_px: int = Field(ge=1)
     """Side of the stored square images, in pixels."""

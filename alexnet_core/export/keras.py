@@ -26,6 +26,7 @@ from alexnet_core.export.layers import (
     Flatten,
     FullyConnected,
     Layer,
+    MapNorm,
     MaxPool,
     Padding,
     ResponseNorm,
@@ -136,7 +137,7 @@ def _layer_source(layer: Layer, above_zero: bool) -> list[str]:
             return [f"layers.Rescaling({factor}),"]
         case FullyConnected(module=linear):
             return [f"layers.Dense({linear.out_features}),"]
-        case ResponseNorm(name):
+        case ResponseNorm(name) | MapNorm(name):
             raise ExportUnsupported(f"{name} is a local response norm, which Keras does not have: {_ELSE}")
 
 

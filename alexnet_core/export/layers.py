@@ -14,7 +14,7 @@ from alexnet_core.errors import ExportUnsupported
 from alexnet_core.network import layers
 from alexnet_core.network.layers import Dropout2012, PaddedConv2d, SameMaxPool2d, ceil_padding, same_padding
 from alexnet_core.network.model import AlexNet
-from alexnet_core.network.normalisation import LocalResponseNorm, ResponseForm
+from alexnet_core.network.normalisation import LocalResponseNorm, MapResponseNorm, ResponseForm
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,18 @@ class BatchNorm:
 
 @dataclass(frozen=True)
 class ResponseNorm:
-    """A local response norm."""
+    """A local response norm across maps."""
+
+    name: str
+    form: ResponseForm
+    groups: int  #: parts of the maps that don't see each other
+    channels: int
+    size_px: int  #: side of the maps
+
+
+@dataclass(frozen=True)
+class MapNorm:
+    """A local response norm within maps; alpha is on the mean of the squares."""
 
     name: str
     form: ResponseForm
@@ -118,6 +129,7 @@ Layer = (
     Convolution
     | BatchNorm
     | ResponseNorm
+    | MapNorm
     | Activation
     | MaxPool
     | AveragePool
@@ -139,7 +151,7 @@ def list_layers(model: AlexNet, image_px: int) -> list[Layer]:
     layers: list[Layer] = []
     size_px, channels = image_px, 0
     for name, module in model.features.named_children():
-        layer = _of_features(name, module, size_px)
+        layer = _of_features(name, module, size_px, channels)
         size_px = _size_after(layer, size_px)
         channels = layer.module.out_channels if isinstance(layer, Convolution) else channels
         layers.append(layer)
@@ -148,7 +160,7 @@ def list_layers(model: AlexNet, image_px: int) -> list[Layer]:
     return layers
 
 
-def _of_features(name: str, module: nn.Module, size_px: int) -> Layer:
+def _of_features(name: str, module: nn.Module, size_px: int, channels: int) -> Layer:
     match module:
         case nn.Conv2d():
             kernel, stride = int(module.kernel_size[0]), int(module.stride[0])
@@ -156,7 +168,9 @@ def _of_features(name: str, module: nn.Module, size_px: int) -> Layer:
         case nn.BatchNorm2d():
             return BatchNorm(name, module)
         case LocalResponseNorm():
-            return ResponseNorm(name, module.form)
+            return ResponseNorm(name, module.form, module.groups, channels, size_px)
+        case MapResponseNorm():
+            return MapNorm(name, module.form)
         case SameMaxPool2d():
             padding = Padding(*same_padding(size_px, module.kernel, module.stride))
             return MaxPool(name, module.kernel, module.stride, padding, size_px)

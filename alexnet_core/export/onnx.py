@@ -26,6 +26,7 @@ from alexnet_core.export.layers import (
     Flatten,
     FullyConnected,
     Layer,
+    MapNorm,
     MaxPool,
     Padding,
     ResponseNorm,
@@ -33,6 +34,7 @@ from alexnet_core.export.layers import (
     list_layers,
 )
 from alexnet_core.network.checkpoint import Checkpoint
+from alexnet_core.network.normalisation import ResponseForm
 
 if TYPE_CHECKING:
     import onnx
@@ -107,11 +109,10 @@ class _Graph:
                     name, weight=module.weight, bias=module.bias, mean=module.running_mean, var=module.running_var
                 )
                 self._node("BatchNormalization", name, inputs, epsilon=module.eps)
-            case ResponseNorm(name, form):
-                if form.size % 2 == 0:
-                    raise ExportUnsupported(f"{name} looks at {form.size} maps, and ONNX's at an odd number of them")
-                alpha = form.alpha * form.size  # ONNX divides it by the size
-                self._node("LRN", name, size=form.size, alpha=alpha, beta=form.beta, bias=form.k)
+            case ResponseNorm():
+                self._add_response_norm(layer)
+            case MapNorm(name, form):
+                self._add_map_norm(name, form)
             case Activation(name, function):
                 self._node(_OPERATORS[function], name)
             case MaxPool(name, kernel, stride, padding):
@@ -128,6 +129,36 @@ class _Graph:
             case Dropout():
                 pass  # in training only
 
+    def _add_response_norm(self, layer: ResponseNorm) -> None:
+        """One operator; parts of the maps that don't see each other become images of their own meanwhile."""
+        name, form, side = layer.name, layer.form, layer.size_px
+        if form.size % 2 == 0:
+            raise ExportUnsupported(f"{name} looks at {form.size} maps, and ONNX's at an odd number of them")
+        if layer.groups > 1:
+            self._reshape(f"{name}.parts", [-1, layer.channels // layer.groups, side, side])
+        alpha = form.alpha * form.size  # ONNX divides it by the size
+        self._node("LRN", name, size=form.size, alpha=alpha, beta=form.beta, bias=form.k)
+        if layer.groups > 1:
+            self._reshape(f"{name}.whole", [-1, layer.channels, side, side])
+
+    def _add_map_norm(self, name: str, form: ResponseForm) -> None:
+        """Divide by (k + alpha * average of the squares)^beta, where what lies outside the map is 0."""
+        before = self._last()
+        around = Padding(form.size // 2, form.size // 2)
+        self._node("Mul", f"{name}.squares", [before])
+        self._node("AveragePool", f"{name}.means", **_window(form.size, 1, around), count_include_pad=1)
+        for operator, part, value in (("Mul", "alpha", form.alpha), ("Add", "k", form.k), ("Pow", "beta", form.beta)):
+            self._node(
+                operator, f"{name}.{part}", [self._constant(f"{name}.{part}.value", np.array(value, dtype=np.float32))]
+            )
+        self._node("Div", name, [before], others_first=True)
+
+    def _reshape(self, name: str, shape: list[int]) -> None:
+        self._node("Reshape", name, [self._constant(f"{name}.shape", np.array(shape, dtype=np.int64))])
+
+    def _last(self) -> str:
+        return str(self.nodes[-1].output[0]) if self.nodes else INPUT
+
     def _add_average(self, layer: AveragePool) -> None:
         """Averages over columns, then over rows, as products with matrices: right for windows of any size."""
         if layer.size_px == layer.out_px:
@@ -142,8 +173,7 @@ class _Graph:
     ) -> None:
         import onnx
 
-        last = self.nodes[-1].output[0] if self.nodes else INPUT
-        inputs = [*others, last] if others_first else [last, *others]
+        inputs = [*others, self._last()] if others_first else [self._last(), *others]
         self.nodes.append(onnx.helper.make_node(operator, inputs, [f"{name}.out"], name=name, **how))
 
     def _tensors(self, layer: str, **tensors: Tensor | None) -> list[str]:
@@ -153,7 +183,7 @@ class _Graph:
             for part, tensor in present.items()
         ]
 
-    def _constant(self, name: str, values: NDArray[np.float32]) -> str:
+    def _constant(self, name: str, values: NDArray[np.float32] | NDArray[np.int64]) -> str:
         import onnx
 
         self.weights.append(onnx.numpy_helper.from_array(values, name))

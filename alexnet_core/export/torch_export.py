@@ -25,6 +25,7 @@ from alexnet_core.export.layers import (
     Flatten,
     FullyConnected,
     Layer,
+    MapNorm,
     MaxPool,
     Padding,
     ResponseNorm,
@@ -32,6 +33,7 @@ from alexnet_core.export.layers import (
     list_layers,
 )
 from alexnet_core.network.checkpoint import Checkpoint
+from alexnet_core.network.normalisation import ResponseForm
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
@@ -68,8 +70,11 @@ def _plain(layer: Layer) -> nn.Module:
             return _padded(_filled(plain, conv), padding, 0.0)
         case BatchNorm(module=norm):
             return _filled(nn.BatchNorm2d(norm.num_features, eps=norm.eps), norm)
-        case ResponseNorm(form=form):
-            return nn.LocalResponseNorm(form.size, form.alpha * form.size, form.beta, form.k)  # torch divides by size
+        case ResponseNorm(form=form, groups=groups):
+            across = nn.LocalResponseNorm(form.size, form.alpha * form.size, form.beta, form.k)  # torch divides by size
+            return across if groups == 1 else _InParts(across, groups)
+        case MapNorm(form=form):
+            return _MapNorm(form)
         case Activation(function=function):
             return _ACTIVATIONS[function]()
         case MaxPool(kernel=kernel, stride=stride, padding=padding):
@@ -103,6 +108,27 @@ class _Pad(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         return F.pad(x_BCHW, self.sides, value=self.value)
+
+
+class _InParts(nn.Module):
+    """A layer that is given each part of the maps alone."""
+
+    def __init__(self, layer: nn.Module, groups: int) -> None:
+        super().__init__()
+        self.layer, self.groups = layer, groups
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return torch.cat([self.layer(part) for part in x_BCHW.chunk(self.groups, dim=1)], dim=1)
+
+
+class _MapNorm(nn.Module):
+    def __init__(self, form: ResponseForm) -> None:
+        super().__init__()
+        self.form = form
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        mean_BCHW = F.avg_pool2d(x_BCHW.square(), self.form.size, stride=1, padding=self.form.size // 2)
+        return x_BCHW / (self.form.k + self.form.alpha * mean_BCHW).pow(self.form.beta)
 
 
 class _Scale(nn.Module):

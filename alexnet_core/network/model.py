@@ -17,7 +17,13 @@ from alexnet_core.network.geometry import LAST_LAYER, POOL_KERNELS, POOLED_CONVS
 from alexnet_core.network.initialisation import initialise
 from alexnet_core.network.layers import Dropout, Dropout2012, PaddedConv2d, SameMaxPool2d
 from alexnet_core.network.linear import WideLinear
-from alexnet_core.network.normalisation import FORMS, LocalResponseNorm
+from alexnet_core.network.normalisation import (
+    FORMS,
+    LocalResponseNorm,
+    MapResponseNorm,
+    ResponseForm,
+    response_form,
+)
 
 _NORMALISED_CONVS = (1, 2)  # by local response; Krizhevsky 2012, section 3.5
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -86,18 +92,30 @@ def _build_features(config: TrainConfig, channels: int) -> nn.Sequential:
         layers.add_module(f"conv{number}", _build_conv(config, number, channels, width))
         if config.norm == "batch":
             layers.add_module(f"norm{number}", nn.BatchNorm2d(width))
-        after: list[tuple[str, nn.Module]] = [(f"{config.activation}{number}", _ACTIVATIONS[config.activation]())]
-        if config.norm in FORMS and number in _NORMALISED_CONVS:
-            after.append((f"norm{number}", LocalResponseNorm(FORMS[config.norm])))
-        if number in POOLED_CONVS:
-            pools_first = number == 1 and config.conv1_order == "pool_activate_normalise"
-            after.insert(0 if pools_first else len(after), (f"pool{number}", _build_pool(config)))
-        for name, layer in after:
+        for name, layer in _list_followers(config, number):
             layers.add_module(name, layer)
         channels = width
     if config.pool5_px is not None:
         layers.add_module("average5", nn.AdaptiveAvgPool2d(config.pool5_px))
     return layers
+
+
+def _list_followers(config: TrainConfig, number: int) -> list[tuple[str, nn.Module]]:
+    """What follows a convolution, in the order that the config asks for: activation, response norms, pool."""
+    steps: dict[str, list[tuple[str, nn.Module]]] = {"activate": [], "normalise": [], "pool": []}
+    steps["activate"].append((f"{config.activation}{number}", _ACTIVATIONS[config.activation]()))
+    if config.norm in FORMS and number in _NORMALISED_CONVS:
+        form = response_form(
+            config.norm, size=config.lrn_size, k=config.lrn_k, alpha=config.lrn_alpha, beta=config.lrn_beta
+        )
+        steps["normalise"].append((f"norm{number}", LocalResponseNorm(form, 2 if config.lrn_within_tower else 1)))
+    if f"conv{number}" in config.map_norm_layers:
+        form = ResponseForm(config.map_norm_size, config.map_norm_k, config.map_norm_alpha, config.map_norm_beta)
+        steps["normalise"].append((f"mapnorm{number}", MapResponseNorm(form)))
+    if number in POOLED_CONVS:
+        steps["pool"].append((f"pool{number}", _build_pool(config)))
+    order = {1: config.conv1_order, 2: config.conv2_order}.get(number, "activate_normalise_pool")
+    return [layer for step in order.split("_") for layer in steps[step]]
 
 
 def _build_conv(config: TrainConfig, number: int, channels: int, width: int) -> nn.Conv2d:

@@ -1,4 +1,4 @@
-"""Local response normalisation across neighbouring maps, several times faster than torch's.
+"""Local response normalisation: across neighbouring maps, several times faster than torch's, and within a map.
 
 torch pads and averages in five dimensions, knows no bf16 on a CPU and raises to a power. Here the sum over neighbours
 is a few additions of the same maps, moved by one, the power -3/4 two square roots, and on a CPU a block of pixels stays
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 _BLOCK_VALUES = 1 << 18  # of a block on a CPU: 1 MB in fp32, of which five are in use
@@ -29,28 +30,79 @@ class ResponseForm:
     beta: float
 
 
-#: Krizhevsky 2012, section 3.3, prints alpha = 1e-4 on the sum; the code that was run divided it by the size, and so
-#: does Caffe's lrn_layer, whose k is 1.
+def response_form(norm: str, *, size: int, k: float | None, alpha: float, beta: float) -> ResponseForm:
+    """The numbers of a norm across maps.
+
+    Krizhevsky 2012, section 3.3, prints alpha on the sum; the code that was run divided it by the size, and so does
+    Caffe's lrn_layer, whose k is 1.
+
+    Args:
+        norm: one of `TrainConfig.norm`'s that begin with `lrn`.
+        size: how many maps are added up.
+        k: None: the norm's own.
+        alpha: as that norm writes it.
+        beta: the power.
+    """
+    own_k = 1.0 if norm == "lrn_caffe" else 2.0
+    return ResponseForm(size, own_k if k is None else k, alpha if norm == "lrn" else alpha / size, beta)
+
+
+#: The norms with the numbers that they are known by.
 FORMS = {
-    "lrn": ResponseForm(size=5, k=2.0, alpha=1e-4, beta=0.75),
-    "lrn_2012_code": ResponseForm(size=5, k=2.0, alpha=1e-4 / 5, beta=0.75),
-    "lrn_caffe": ResponseForm(size=5, k=1.0, alpha=1e-4 / 5, beta=0.75),
+    norm: response_form(norm, size=5, k=None, alpha=1e-4, beta=0.75) for norm in ("lrn", "lrn_2012_code", "lrn_caffe")
 }
 
 
 class LocalResponseNorm(nn.Module):
     """Divide each value by a power of the squares of its neighbours in the same place of `size` adjacent maps."""
 
+    def __init__(self, form: ResponseForm, groups: int = 1) -> None:
+        """Make the norm.
+
+        Args:
+            form: its numbers.
+            groups: 2: neither half of the maps sees the other.
+        """
+        super().__init__()
+        self.form, self.groups = form, groups
+        self.crosses_towers = groups == 1  #: whether it reads the maps of both halves
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Same shape and type; bf16 and fp16 are computed in fp32."""
+        batch, channels, height, width = x_BCHW.shape
+        x_NC = x_BCHW.permute(0, 2, 3, 1).reshape(-1, channels // self.groups)
+        y_NC: Tensor = _Normalise.apply(x_NC, self.form)
+        return y_NC.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+    def extra_repr(self) -> str:
+        """The form's numbers."""
+        return repr(self.form) if self.groups == 1 else f"{self.form!r}, groups={self.groups}"
+
+
+class MapResponseNorm(nn.Module):
+    """Divide each value by a power of the squares of its neighbours in a square of `size` pixels of the same map.
+
+    b = a / (k + alpha * mean of a^2)^beta; pixels outside the map count as 0, and the mean is over all of the square.
+    Written for the 2012 run's layer `cnorm2a`.
+    """
+
     def __init__(self, form: ResponseForm) -> None:
+        """Make the norm.
+
+        Args:
+            form: its numbers; alpha is on the mean over the square, not on the sum.
+        """
         super().__init__()
         self.form = form
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Same shape and type; bf16 and fp16 are computed in fp32."""
-        batch, channels, height, width = x_BCHW.shape
-        x_NC = x_BCHW.permute(0, 2, 3, 1).reshape(-1, channels)
-        y_NC: Tensor = _Normalise.apply(x_NC, self.form)
-        return y_NC.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        form = self.form
+        with torch.autocast(x_BCHW.device.type, enabled=False):
+            wide_BCHW = x_BCHW.to(_wide(x_BCHW))
+            mean_BCHW = F.avg_pool2d(wide_BCHW.square(), form.size, stride=1, padding=form.size // 2)
+            y_BCHW: Tensor = wide_BCHW * (form.k + form.alpha * mean_BCHW).pow(-form.beta)
+        return y_BCHW.to(x_BCHW.dtype)
 
     def extra_repr(self) -> str:
         """The form's numbers."""

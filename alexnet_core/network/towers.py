@@ -2,8 +2,9 @@
 
 Krizhevsky 2012, section 3.2 and Figure 2: conv2, conv4 and conv5 read the maps of their own tower only, conv3 and the
 fully connected layers those of both. It is the same function as on one device: where the response normalisation
-reaches over the border between the towers, the maps next to it are exchanged; the paper does not say so. Gradients are
-the same too. Dropout draws in each tower by itself, so runs are equal to one device's only without it.
+reaches over the border between the towers, the maps next to it are exchanged. The paper does not say so, and the norms
+of the 2012 run stay within a tower (`lrn_within_tower`). Gradients are the same too. Dropout draws in each tower by
+itself, so runs are equal to one device's only without it.
 
 A tower's parameters are the rows of the plain network's: the first half, rounded up, and the rest. `split_towers` and
 `join_towers` go from one to the other without rounding, so that checkpoints are always those of the plain network.
@@ -129,7 +130,7 @@ class TowerNetwork(nn.Module):
             name, layers = row[0][0], [layer for _, layer in row]
             if name in _JOINING:
                 parts = self._link.gather(parts)
-            if isinstance(layers[0], LocalResponseNorm):
+            if isinstance(layers[0], LocalResponseNorm) and layers[0].crosses_towers:
                 parts = self._normalise(layers, parts, layers[0].form.size // 2)
             else:
                 parts = [layer(part) for layer, part in zip(layers, parts, strict=True)]
@@ -192,6 +193,8 @@ def _correct_sizes(module: nn.Module) -> None:
         module.groups, module.out_channels, module.in_channels = 1, *module.weight.shape[:2]
     elif isinstance(module, nn.Linear):
         module.out_features = module.weight.shape[0]
+    elif isinstance(module, LocalResponseNorm):
+        module.groups = 1
     elif isinstance(module, nn.BatchNorm2d):
         module.num_features = module.weight.shape[0]
 

@@ -23,7 +23,7 @@ NOTES_CIFAR10 = Recipe(
         "A Keras reproduction of Krizhevsky 2012 on CIFAR-10, number by number: TensorFlow's 'same' padding, "
         "U(-0.05, 0.05) convolution kernels, Glorot uniform dense layers, Nesterov with the learning rate inside the "
         "velocity, three learning rates over 300 epochs, flips and sub-pixel shifts filled with 0 after "
-        "standardisation, the test set as validation set."
+        "standardisation up to the last line of pixels, the test set as validation set."
     ),
     config=TrainConfig(
         widths=(96, 256, 384, 384, 256),
@@ -47,6 +47,7 @@ NOTES_CIFAR10 = Recipe(
         lr_steps=((0, 0.01), (100, 0.001), (200, 0.0001)),
         flip=True,
         shift_px=4.0,
+        border="cut",
         validate_on="test",
     ),
     fixed_statistics="cifar10",

@@ -13,8 +13,8 @@ Accuracy, published: ILSVRC-2010 test error 37.5 % top-1, 17.0 % top-5 with ten 
 What differs from the paper:
 - the mean that is subtracted is one value a channel, not one a pixel: it fits crops at any place;
 - which epochs count as "stopped improving" was decided by hand in 2012; here after five without a lower error.
-What differs from the run: an extra normalisation within the maps of layer 2, whose parameters our sources don't give,
-is left out; conv1's activation and normalisation follow its pooling.
+What differs from the run: the constant of the norm within maps is not in our sources; the paper's 2 is taken. As for
+the paper, the mean that is subtracted is one value a channel. The diary counts epochs from 1, `lr_steps` from 0.
 With biases of 1 small datasets often do not learn at all (the loss stays at ln C): `init: caffe` is the cure.
 """
 
@@ -66,21 +66,26 @@ PAPER_2012_RUN = Recipe(
     title="AlexNet as it was trained in 2012",
     description="The competition's run with its diary of learning rates and its code's normalisation; 60,965,224.",
     source=(
-        "The published 2012 source code and its diary: learning rate .01, .001 from epoch 25, .0001 from 51, .00001 "
-        "from 79; conv1 at 1e-5 and no colour noise from 67, conv1 frozen from 72; stopped at 91. conv1 pools before "
-        "its activation, conv3 to conv5 start from N(0, .03), the response norm divides alpha by its size."
+        "The published 2012 source code (layers-145.cfg, layer-params-145.cfg) and its diary, which counts epochs from "
+        "1: learning rate .01, .001 from epoch 25, .0001 from 51, .00001 from 79; conv1 at 1e-5 and no colour noise "
+        "from 67, conv1 frozen from 72; stopped at 91; biases at .02 throughout. conv1 is normalised, pooled, then "
+        "activated; a second norm within maps follows conv2's first; the norms stay within a tower and divide alpha by "
+        "their size; conv3 to conv5 start from N(0, .03); the colour noise goes by deviations."
     ),
     config=PAPER_2012.config.with_overrides(
         {
             "norm": "lrn_2012_code",
-            "conv1_order": "pool_activate_normalise",
+            "lrn_within_tower": True,
+            "conv1_order": "normalise_pool_activate",
+            "map_norm_layers": ("conv2",),
             "init": "paper_run",
             "epochs": 91,
             "schedule": "multistep",
-            "lr_steps": ((0, 0.01), (25, 0.001), (51, 0.0001), (79, 0.00001)),
-            "conv1_lr_steps": ((67, 0.00001), (72, 0.0)),
+            "lr_steps": ((0, 0.01), (24, 0.001), (50, 0.0001), (78, 0.00001)),
+            "conv1_lr_steps": ((66, 0.00001), (71, 0.0)),
+            "bias_lr": 0.02,
             "colour_form": "2012_code",
-            "colour_until_epoch": 67,
+            "colour_until_epoch": 66,
         }
     ),
 )

@@ -24,6 +24,7 @@ _STREAM, _CROP_STREAM, _ERASE_STREAM = 2, 5, 6  # tell these draws from the othe
 _FLIP, _SHIFT_X, _SHIFT_Y, _ROTATE, _SCALE, _CROP_Y, _CROP_X, _COLOUR = range(8)  # a colour has three
 _ERASE, _ERASE_AREA, _ERASE_SHAPE, _ERASE_Y, _ERASE_X = range(10, 15)
 _ERASED_AREA, _ERASED_SHAPE = (0.02, 0.4), (0.3, 1 / 0.3)  # share of the image; height over width
+_ROUNDING_PX = 1e-3  # a place that is less than this outside is one that rounding moved there
 _SMALLEST = 1e-7  # keeps a normal draw finite
 
 
@@ -48,7 +49,7 @@ class Augmentation:
 
     def __init__(self, config: TrainConfig, preprocessing: Preprocessing, pack: Pack) -> None:
         self._config, self._preprocessing = config, preprocessing
-        self._colours_33 = _principal_colours(pack) if config.colour_std else None
+        self._colours_33 = _principal_colours(pack, config.colour_form) if config.colour_std else None
 
     def __call__(self, images_BHWC: Tensor, draws_BD: Tensor, epoch: int) -> Tensor:
         """Standardised, changed input_BCHW, float32.
@@ -74,14 +75,16 @@ class Augmentation:
         x_BCHW = preprocessing.finish(x_BCHW)
         if shifts_BC is not None:
             x_BCHW = x_BCHW + shifts_BC[:, :, None, None]
-            if config.colour_form == "2012_code":
-                x_BCHW = x_BCHW / (1 + config.colour_std)
-        return transform(preprocessing.standardise(x_BCHW), draws_BD, config)
+        x_BCHW = preprocessing.standardise(x_BCHW)
+        if shifts_BC is not None and config.colour_form == "2012_code":
+            x_BCHW = x_BCHW / (1 + config.colour_std)
+        return transform(x_BCHW, draws_BD, config)
 
     def _find_colours(self, draws_BD: Tensor, epoch: int) -> Tensor | None:
         """What is added to each channel of an image; None: nothing in this epoch.
 
-        Krizhevsky 2012, section 4.1: one amount of each principal colour for a whole image.
+        Krizhevsky 2012, section 4.1: one amount of each principal colour for a whole image. The code of 2012 adds it to
+        an image whose mean is subtracted, then divides by 1 + `colour_std` (`x += noise*coeff; x /= 1+coeff`).
         """
         config = self._config
         until = config.colour_until_epoch
@@ -109,9 +112,9 @@ class Augmentation:
             changed_HX = changed_HWC.view(side_px, -1)
             if shifts_BX is not None:
                 changed_HX.add_(shifts_BX[number])
-                if config.colour_form == "2012_code":
-                    changed_HX.div_(1 + config.colour_std)
             changed_HX.sub_(mean_X).div_(std_X)
+            if shifts_BX is not None and config.colour_form == "2012_code":
+                changed_HX.div_(1 + config.colour_std)
         return changed_BHWC.permute(0, 3, 1, 2)
 
 
@@ -131,7 +134,18 @@ def transform(x_BCHW: Tensor, draws_BD: Tensor, config: TrainConfig) -> Tensor:
     row_x = torch.stack([cos_B * mirror_B, -sin_B, shift_x_B], dim=1)
     row_y = torch.stack([sin_B * mirror_B, cos_B, shift_y_B], dim=1)
     grid = F.affine_grid(torch.stack([row_x, row_y], dim=1), list(x_BCHW.shape), align_corners=False)
-    return F.grid_sample(x_BCHW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    moved_BCHW = F.grid_sample(x_BCHW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return moved_BCHW if config.border == "blend" else moved_BCHW * _is_inside(grid, *x_BCHW.shape[2:])
+
+
+def _is_inside(grid_BHW2: Tensor, height: int, width: int) -> Tensor:
+    """1 where a place lies between the centres of the first and last pixels of its image, else 0; (B, 1, H, W).
+
+    SciPy's `ndimage` with `mode="constant"`, which Keras' generator calls, takes the constant for any place beyond.
+    """
+    sides = torch.tensor([width, height], dtype=grid_BHW2.dtype, device=grid_BHW2.device)
+    furthest = 1 - 1 / sides + _ROUNDING_PX * 2 / sides
+    return (grid_BHW2.abs() <= furthest).all(dim=3)[:, None].to(grid_BHW2.dtype)
 
 
 def erase(x_BCHW: Tensor, draws_BD: Tensor, probability: float) -> Tensor:
@@ -197,15 +211,17 @@ def _cut(x_BCHW: Tensor, tops_B: Tensor, lefts_B: Tensor, side_px: int) -> Tenso
     return x_BHWC.permute(0, 3, 1, 2)
 
 
-def _principal_colours(pack: Pack) -> Tensor:
-    """Rows: the principal components of the training pixels' colours times their variance, in 0..255 units.
+def _principal_colours(pack: Pack, form: str) -> Tensor:
+    """Rows: the principal components of the training pixels' colours times their spread, in 0..255 units.
 
     The paper prints variance times component; that is of a sensible size only where a pixel's values are fractions, so
-    the covariance is taken of values / 255 and the result scaled back.
+    the covariance is taken of values / 255 and the result scaled back. The code of 2012 multiplies by the deviation
+    (`randn * color_stdevs * vecs`), which has the same unit as the pixels.
     """
     covariance = np.asarray(pack.covariance)
     if covariance.shape == (1, 1):
         covariance = np.full((3, 3), covariance[0, 0])
     variances, components = np.linalg.eigh(covariance / 255**2)
     signs = np.sign(components[np.abs(components).argmax(axis=0), range(3)])
-    return torch.from_numpy((components * signs * variances).T * 255).to(torch.float32)
+    spreads = np.sqrt(variances.clip(min=0)) if form == "2012_code" else variances
+    return torch.from_numpy((components * signs * spreads).T * 255).to(torch.float32)

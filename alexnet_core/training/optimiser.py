@@ -139,11 +139,12 @@ def build_optimiser(config: TrainConfig, model: nn.Module, *, keep_copies: bool 
 
 
 def _group_parameters(config: TrainConfig, model: nn.Module) -> list[dict[str, Any]]:
-    """Groups in the order of their first parameter; `factor` multiplies the run's rate, `is_conv1` asks for its own.
+    """Groups in the order of their first parameter.
 
-    A batch norm goes with its convolution, whose bias it holds.
+    `factor` multiplies the run's rate, or the group's own `fixed_lr` where it has one; `is_conv1` asks for conv1's. A
+    batch norm goes with its convolution, whose bias it holds.
     """
-    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float, bool, float | None], list[nn.Parameter]] = {}
     factors = {str(layer): factor for layer, factor in config.layer_lr_factors}
     for name, parameter in model.named_parameters():
         layer, kind = name.split(".")[-2:]
@@ -152,11 +153,14 @@ def _group_parameters(config: TrainConfig, model: nn.Module) -> list[dict[str, A
         decay = config.weight_decay if is_kernel or config.decay_biases else 0.0
         factor = factors.get(layer, 1.0) * (config.bias_lr_factor if kind == "bias" else 1.0)
         own_rate = bool(config.conv1_lr_steps) and layer == "conv1"
-        groups.setdefault((decay, factor, own_rate), []).append(parameter)
+        fixed_lr = config.bias_lr if kind == "bias" else None
+        groups.setdefault((decay, factor, own_rate, fixed_lr), []).append(parameter)
     return [
-        {"params": parameters, "weight_decay": decay, "factor": factor, "is_conv1": own_rate}
-        for (decay, factor, own_rate), parameters in groups.items()
-    ]
+        {
+            "params": parameters, "weight_decay": decay, "factor": factor, "is_conv1": own_rate, "fixed_lr": fixed_lr,
+        }
+        for (decay, factor, own_rate, fixed_lr), parameters in groups.items()
+    ]  # fmt: skip
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float, conv1_lr: float | None = None) -> None:
@@ -165,10 +169,12 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float, conv1_lr: flo
     Args:
         optimiser: from `build_optimiser`.
         lr: of every layer whose factor is 1.
-        conv1_lr: conv1's own; None: it has none.
+        conv1_lr: conv1's own; None: it has none. 0 freezes its biases too.
     """
     for group in optimiser.param_groups:
         own = conv1_lr if group["is_conv1"] and conv1_lr is not None else lr
+        if group["fixed_lr"] is not None and own != 0:
+            own = group["fixed_lr"]
         group["lr"] = own * group["factor"]
 
 

@@ -29,7 +29,15 @@ VARIANTS: list[dict[str, Any]] = [
     {"recipe": "torchvision", "image_px": 160, "resize_px": 180},  # 4 px averaged to 6
     {"recipe": "torchvision", "image_px": 256, "resize_px": 280, "activation": "tanh"},  # 7 px averaged to 6
     {"recipe": "paper-2012-run", "activation": "tanh", "dropout_place": "before", "dropout": 0.3},
-]
+    {  # as cuda-convnet's best net for CIFAR-10 normalises
+        "recipe": "notes-cifar10", "norm": "lrn_caffe", "lrn_size": 9, "lrn_alpha": 1e-3, "lrn_beta": 0.5,
+        "conv1_order": "activate_pool_normalise", "lrn_within_tower": True, "groups": 2,
+    },
+    {
+        "recipe": "notes-cifar10", "map_norm_layers": ("conv1", "conv2"), "map_norm_size": 3, "map_norm_k": 1.0,
+        "map_norm_alpha": 0.5, "conv1_order": "pool_normalise_activate", "conv2_order": "normalise_activate_pool",
+    },
+]  # fmt: skip
 
 
 def make_checkpoint(recipe: str, channels: int = 3, **overrides: Any) -> Checkpoint:

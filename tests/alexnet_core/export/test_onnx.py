@@ -84,6 +84,22 @@ def test_a_local_response_norm_is_one_operator_with_the_forms_numbers(norm: str,
     assert not torch.allclose(answers(different, loud_BCHW), expected_BK, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"norm": "lrn_2012_code", "lrn_within_tower": True, "groups": 2, "lrn_alpha": 0.1, "lrn_size": 3},
+        {"map_norm_layers": ["conv1", "conv2"], "map_norm_alpha": 0.1, "map_norm_k": 1.0, "map_norm_beta": 0.6},
+    ],
+)
+def test_norms_within_towers_and_maps_answer_the_same_for_loud_images(overrides: dict[str, Any]) -> None:
+    checkpoint = make_checkpoint("notes-cifar10", **overrides, **NARROW)
+    loud_BCHW = inputs_of(checkpoint) * 30
+    expected_BK = logits_of(checkpoint, loud_BCHW)
+    torch.testing.assert_close(answers(build_onnx(checkpoint), loud_BCHW), expected_BK, rtol=1e-4, atol=1e-4)
+    plain = make_checkpoint("notes-cifar10", groups=overrides.get("groups", 1), **NARROW)
+    assert not torch.allclose(logits_of(plain, loud_BCHW), expected_BK, rtol=0.1, atol=0.1)
+
+
 def test_dropout_leaves_nothing_but_the_scale_of_2012() -> None:
     usual, of_2012 = (
         [node.op_type for node in build_onnx(make_checkpoint("quick", dropout_form=form, **NARROW)).graph.node]

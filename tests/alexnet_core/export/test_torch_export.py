@@ -24,7 +24,7 @@ from tests.alexnet_core.networks import (
 )
 
 
-@pytest.mark.parametrize("recipe", ["notes-cifar10", "paper-2012", "quick"])
+@pytest.mark.parametrize("recipe", ["notes-cifar10", "paper-2012", "paper-2012-run", "quick"])
 def test_a_loaded_program_answers_as_the_network_for_any_number_of_images(recipe: str, tmp_path: Path) -> None:
     checkpoint = make_checkpoint(recipe, **NARROW)
     write_torch_export(checkpoint, tmp_path / "a.pt2")

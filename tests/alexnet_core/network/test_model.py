@@ -13,6 +13,7 @@ from alexnet_core.errors import CheckpointIncompatible, ConfigError
 from alexnet_core.network import geometry
 from alexnet_core.network.layers import Dropout2012
 from alexnet_core.network.model import AlexNet, build_model, copy_weights, count_parameters
+from alexnet_core.network.normalisation import ResponseForm
 from alexnet_core.recipes import get_recipe, list_recipes
 
 SMALL = TrainConfig(
@@ -127,9 +128,50 @@ def test_dropout_before_a_layer_drops_its_input() -> None:
     assert names == ["dropout6", "fc6", "relu6", "dropout7", "fc7", "relu7", "fc8"]
 
 
-def test_the_2012_run_pools_before_it_activates() -> None:
+def test_a_layer_may_pool_before_it_activates() -> None:
     names = [name for name, _ in build(conv1_order="pool_activate_normalise", norm="lrn").features.named_children()]
     assert names[:8] == ["conv1", "pool1", "relu1", "norm1", "conv2", "relu2", "norm2", "pool2"]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(("activate", "normalise", "pool"))))
+def test_activation_norms_and_pool_follow_in_any_order(order: tuple[str, ...]) -> None:
+    name = "_".join(order)
+    features = build(conv1_order=name, conv2_order=name, norm="lrn", map_norm_layers=["conv2"]).features
+    names = {"activate": ["relu"], "normalise": ["norm", "mapnorm"], "pool": ["pool"]}
+    expected = [f"{part}{n}" for n in (1, 2) for step in order for part in names[step] if (n, part) != (1, "mapnorm")]
+    found = [name for name, _ in features.named_children() if not name.startswith("conv")]
+    assert found[:7] == expected
+    assert found[7:] == ["relu3", "relu4", "relu5", "pool5"]
+
+
+def test_the_numbers_of_both_norms_are_options() -> None:
+    features = build(
+        norm="lrn_2012_code", lrn_size=9, lrn_k=3.0, lrn_alpha=0.9, lrn_beta=0.5, groups=2, lrn_within_tower=True,
+        map_norm_layers=["conv1"], map_norm_size=7, map_norm_k=4.0, map_norm_alpha=0.2, map_norm_beta=0.25,
+    ).features  # fmt: skip
+    assert features.norm1.form == features.norm2.form == ResponseForm(9, 3.0, pytest.approx(0.1), 0.5)
+    assert features.norm1.groups == features.norm2.groups == 2
+    assert features.mapnorm1.form == ResponseForm(7, 4.0, 0.2, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        ({"norm": "lrn", "lrn_size": 4}, "lrn_size is 4: 4 is even"),
+        ({"map_norm_layers": ["conv1"], "map_norm_size": 2}, "map_norm_size is 2: 2 is even"),
+        ({"lrn_size": 9}, "lrn_size has no effect where norm is none: it needs norm lrn or lrn_2012_code or lrn_caffe"),
+        ({"norm": "batch", "lrn_alpha": 0.1}, "lrn_alpha has no effect where norm is batch"),
+        ({"map_norm_size": 3}, "map_norm_size has no effect where map_norm_layers is empty: it needs map_norm_layers"),
+        ({"norm": "lrn", "lrn_within_tower": True}, "lrn_within_tower needs groups 2"),
+        ({"norm": "batch", "conv2_order": "pool_activate_normalise"}, "is not made for a batch norm"),
+        ({"map_norm_layers": ["conv1", "conv1"]}, "names a layer twice"),
+        ({"map_norm_layers": ["conv3"]}, "overrides.map_norm_layers"),
+        ({"bias_lr": 0.1, "bias_lr_factor": 2.0}, "leave one of them out"),
+    ],
+)
+def test_what_makes_no_sense_together_is_refused(overrides: dict[str, object], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        SMALL.with_overrides(overrides)
 
 
 @pytest.mark.parametrize(("activation", "limit"), [("tanh", 1.0), ("sigmoid", 1.0)])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from alexnet_core.network import normalisation
-from alexnet_core.network.normalisation import FORMS, LocalResponseNorm, ResponseForm
+from alexnet_core.network.normalisation import FORMS, LocalResponseNorm, MapResponseNorm, ResponseForm, response_form
 
 FORM_NAMES = list(FORMS)
 
@@ -95,3 +95,50 @@ def test_a_contiguous_input_is_taken_too() -> None:
     x = draw(8, 20.0, torch.float32)
     layer = LocalResponseNorm(FORMS["lrn"])
     torch.testing.assert_close(layer(x.contiguous()), layer(x))
+
+
+@pytest.mark.parametrize("form", [ResponseForm(5, 2.0, 0.1, 0.75), ResponseForm(9, 1.0, 0.5, 0.6)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_two_groups_are_two_norms_side_by_side(form: ResponseForm, dtype: torch.dtype) -> None:
+    x = draw(12, 3.0, dtype)
+    expected = torch.cat([by_formula(half, form) for half in x.chunk(2, dim=1)], dim=1)
+    torch.testing.assert_close(LocalResponseNorm(form, groups=2)(x).double(), expected, rtol=1e-5, atol=0)
+    assert not torch.allclose(LocalResponseNorm(form)(x).double(), expected, rtol=1e-3)
+
+
+def test_gradients_of_two_groups_hold_against_differences() -> None:
+    layer = LocalResponseNorm(ResponseForm(3, 1.0, 0.5, 0.6), groups=2)
+    assert torch.autograd.gradcheck(layer, (draw(6, 1.0)[:1].requires_grad_(),))
+
+
+def within_maps(x_BCHW: Tensor, form: ResponseForm) -> Tensor:
+    """Pixel by pixel; alpha is divided by the pixels of the square, also at the border."""
+    half, x, y = form.size // 2, x_BCHW.double(), torch.empty_like(x_BCHW, dtype=torch.float64)
+    for i in range(x.shape[2]):
+        for j in range(x.shape[3]):
+            near = x[:, :, max(0, i - half) : i + half + 1, max(0, j - half) : j + half + 1]
+            total = (near**2).sum(dim=(2, 3)) / form.size**2
+            y[:, :, i, j] = x[:, :, i, j] / (form.k + form.alpha * total) ** form.beta
+    return y
+
+
+@pytest.mark.parametrize("form", [ResponseForm(5, 2.0, 1e-3, 0.75), ResponseForm(3, 1.0, 0.5, 0.6)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_a_norm_within_maps_is_its_formula(form: ResponseForm, dtype: torch.dtype, tolerance: float) -> None:
+    x = draw(6, 50.0, dtype)
+    y = MapResponseNorm(form)(x)
+    torch.testing.assert_close(y.double(), within_maps(x, form), rtol=tolerance, atol=0)
+    assert (y.dtype, y.stride()) == (x.dtype, x.stride())
+
+
+def test_gradients_of_a_norm_within_maps_hold_against_differences() -> None:
+    layer = MapResponseNorm(ResponseForm(3, 1.0, 0.5, 0.6))
+    assert torch.autograd.gradcheck(layer, (draw(3, 1.0)[:1].requires_grad_(),))
+
+
+def test_alpha_is_divided_by_the_size_where_the_form_says_so() -> None:
+    numbers = {"size": 9, "k": None, "alpha": 0.001, "beta": 0.75}
+    assert response_form("lrn", **numbers) == ResponseForm(9, 2.0, 0.001, 0.75)
+    assert response_form("lrn_2012_code", **numbers) == ResponseForm(9, 2.0, 0.001 / 9, 0.75)
+    assert response_form("lrn_caffe", **numbers) == ResponseForm(9, 1.0, 0.001 / 9, 0.75)
+    assert response_form("lrn_caffe", **numbers | {"k": 3.0}).k == 3.0

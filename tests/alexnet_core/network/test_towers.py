@@ -24,6 +24,8 @@ CPU = torch.device("cpu")
         (4, {"norm": "lrn_caffe", "conv1_order": "pool_activate_normalise", "dropout_place": "before"}),
         (7, {"norm": "batch", "pool5_px": 2}),
         (2, {"padding": "ceil", "image_px": 35, "kernels": (5, 3, 3, 3, 3), "conv1_stride": 2, "activation": "tanh"}),
+        (6, {"lrn_size": 9, "lrn_alpha": 0.1, "conv1_order": "pool_normalise_activate", "map_norm_layers": ["conv1"]}),
+        (6, {"lrn_within_tower": True, "lrn_alpha": 0.1, "conv2_order": "normalise_pool_activate"}),
         (9, {"widths": (2, 2, 4, 4, 2)}),  # one map a tower: nearer than the normalisation reaches
     ],
 )

@@ -31,8 +31,8 @@ NAMES = [recipe.name for recipe in list_recipes()]
         "data.published.builtin",
         "commands.prepare",
         "commands.datasets",
-    ],  # fmt: skip
-)
+    ],
+)  # fmt: skip
 def test_the_description_of_a_run_does_not_load_torch(module: str) -> None:
     code = f"import alexnet_core.{module}, sys; sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

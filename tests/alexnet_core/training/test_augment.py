@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import affine_transform
 from torch import Tensor
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.data.pack import Pack, write_pack
 from alexnet_core.errors import ConfigError
 from alexnet_core.network.preprocess import Preprocessing
+from alexnet_core.recipes import get_recipe
 from alexnet_core.training.augment import Augmentation, draw_table, erase, transform
 
 BASE = TrainConfig(
@@ -113,6 +115,37 @@ def test_a_whole_pixel_shift_moves_pixels_and_fills_with_zero() -> None:
     assert bool((shifted[..., 6:] == 0).all())
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_cut_border_is_that_of_scipys_ndimage_and_so_of_keras(flip: bool) -> None:
+    """Keras shifts by `scipy.ndimage.affine_transform` with order 1 and a constant beyond the last pixel's centre."""
+    config = BASE.with_overrides({"shift_px": 4.0, "border": "cut", "flip": flip})
+    assert get_recipe("notes-cifar10").config.border == "cut"
+    x = torch.randn(300, 3, 32, 32)
+    draws = torch.from_numpy(draw_table(0, 0, 300, config))
+    found, blended = transform(x, draws, config), transform(x, draws, config.with_overrides({"border": "blend"}))
+    shifts = (draws[:, 1:3].double() * 2 - 1) * 4  # along a row, along a column
+    mirrored = (draws[:, 0] < 0.5) & flip
+    expected = torch.empty_like(x)
+    for image, (right, down), mirror, target in zip(x, shifts.tolist(), mirrored.tolist(), expected, strict=True):
+        source, sign = (image.flip(2), -1) if mirror else (image, 1)
+        for channel, out in zip(source, target, strict=True):
+            offset = [down, right * sign]
+            moved = affine_transform(channel.double().numpy(), np.eye(2), offset, order=1, mode="constant", cval=0.0)
+            out.copy_(torch.from_numpy(moved))
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-4)
+    differ = (blended - expected).abs().amax(dim=1).gt(2e-4).flatten(1).sum(dim=1).double().mean()
+    assert 50 < float(differ) < 64  # of 1,024 pixels: a line each way, where the other one is inside
+
+
+def test_a_shift_by_whole_pixels_loses_no_line_to_a_cut_border() -> None:
+    for border in ("blend", "cut"):
+        config = BASE.with_overrides({"shift_px": 3.0, "shift_whole": True, "border": border})
+        x = torch.rand(500, 1, 30, 30) + 0.5
+        moved = transform(x, torch.from_numpy(draw_table(0, 0, 500, config)), config)
+        covered = (moved > 0.4).sum(dim=(1, 2, 3))
+        assert set(covered.tolist()) == {(30 - a) * (30 - b) for a in range(4) for b in range(4)}
+
+
 def test_whole_shifts_keep_images_sharp_and_reach_every_place_equally_often() -> None:
     config = BASE.with_overrides({"shift_px": 2.5, "shift_whole": True})
     x = torch.zeros(5000, 1, 9, 9)
@@ -199,15 +232,15 @@ def test_colours_stay_from_the_epoch_on_that_the_config_names(pack: Pack) -> Non
     assert torch.equal(change(load(pack), draws, 3), preprocessing.to_input(load(pack)))
 
 
-def test_the_code_of_2012_also_divides(pack: Pack) -> None:
-    printed, config, preprocessing = augmentation(pack, colour_std=0.25)
-    code, _, _ = augmentation(pack, colour_std=0.25, colour_form="2012_code")
+def test_the_code_of_2012_divides_what_has_no_mean(pack: Pack) -> None:
+    change, config, _ = augmentation(pack, colour_std=0.25, colour_form="2012_code")
+    still, _, _ = augmentation(pack, colour_std=0.25, colour_form="2012_code", colour_until_epoch=0)
     draws = torch.from_numpy(draw_table(0, 0, 60, config))
-
-    def raw(x: Tensor) -> Tensor:
-        return x * torch.tensor(preprocessing.std)[:, None, None] + torch.tensor(preprocessing.mean)[:, None, None]
-
-    torch.testing.assert_close(raw(code(load(pack), draws, 0)) * 1.25, raw(printed(load(pack), draws, 0)))
+    middle = torch.full((60, 10), 0.5)  # draws of no noise
+    torch.testing.assert_close(change(load(pack), middle, 0) * 1.25, still(load(pack), middle, 0), rtol=1e-5, atol=1e-5)
+    noise = change(load(pack), draws, 0) * 1.25 - still(load(pack), draws, 0)
+    assert float((noise - noise[:, :, :1, :1]).abs().max()) < 1e-4
+    assert float(noise.abs().max()) > 0.1
 
 
 def test_the_packs_statistics_are_those_of_its_training_pixels(pack: Pack) -> None:
