@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("alexnet_core", "trainyard", "worker", "api")
 ARROWS = {
     "alexnet_core": set(),
-    "trainyard": {"alexnet_core.config", "alexnet_core.errors"},
+    "trainyard": {"alexnet_core.config", "alexnet_core.errors", "alexnet_core.layout"},
     "worker": {"alexnet_core", "trainyard"},
     "api": {"alexnet_core", "trainyard"},
 }

@@ -62,13 +62,6 @@ class MetricKind(StrEnum):
     EPOCH = "epoch"  #: at each epoch's end
 
 
-class CheckpointKind(StrEnum):
-    """Why a checkpoint was made."""
-
-    EPOCH = "epoch"  #: at an epoch's end: has metrics, is published and served
-    RECOVERY = "recovery"  #: in mid-epoch, to go on from; gone once a newer one of either kind is committed
-
-
 class CheckpointStatus(StrEnum):
     """Whether a checkpoint's files can be relied on."""
 

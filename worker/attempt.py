@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alexnet_core.trainer.child import WORKER_WAS_SILENT
+from alexnet_core.messages import WORKER_WAS_SILENT, AnyReport, Failed, Finished, Outcome, StopReason
 from trainyard.database.tables import Checkpoint, Job
 from trainyard.json_values import finite
 from trainyard.scheduling.leases import Ending, Lease
-from worker.trainer import Report
 
 
 @dataclass(frozen=True)
@@ -29,9 +28,9 @@ class Attempt:
     lease: Lease
     slot: Slot
     starts_from: Checkpoint | None = None  #: what its trainer loads first
-    pending: list[Report] = field(default_factory=list)  #: received, not written yet
-    outcome: Report | None = None  #: `finished` or `failed`
-    stop_reason: str | None = None  #: what the trainer was told
+    pending: list[AnyReport] = field(default_factory=list)  #: received, not written yet
+    outcome: Finished | Failed | None = None  #: the trainer's last report
+    stop_reason: StopReason | None = None  #: what the trainer was told
     attended_s: float = 0.0  #: the time that we were awake for it
     stop_asked_at: float = 0.0  #: in `attended_s`
     killed_as: str | None = None  #: the failure code under which we killed it
@@ -40,28 +39,29 @@ class Attempt:
     @property
     def left_its_trainer_as_new(self) -> bool:
         """Whether its trainer was stopped in order and can serve another attempt."""
-        stays = self.outcome is not None and bool(self.outcome.get("stays"))
+        stays = isinstance(self.outcome, Finished) and self.outcome.stays
         return stays and self.killed_as is None and not self.was_terminated
 
     def judge(self, status: int) -> Ending:
-        """How it ended, from the trainer's last word or, without one, from its exit status."""
-        outcome = self.outcome
-        if outcome is not None and outcome["type"] == "finished":
-            if outcome["outcome"] == "succeeded":
-                test = finite(outcome.get("test"))
-                return Ending(succeeded=True, test=test, weights_sha256=outcome["weights_sha256"])
-            if outcome["outcome"] == "max_runtime":
-                text = f"The job has trained for its max_runtime_s ({self.job.max_runtime_s:g} s); step "
-                return Ending(failure="max_runtime", message=text + f"{outcome['step']} is saved: retry it from there.")
-            return Ending(stopped=outcome.get("reason") or "drain")
-        if outcome is not None:
-            return Ending(failure=outcome["code"], message=outcome["message"])
+        """How it ended, from the trainer's last report or, without one, from its exit status."""
+        if isinstance(self.outcome, Finished):
+            return self._judge_finished(self.outcome)
+        if self.outcome is not None:
+            return Ending(failure=self.outcome.code, message=self.outcome.message)
         if self.killed_as is not None:
             return Ending(failure=self.killed_as)
         if self.stop_reason is not None:
-            return Ending(stopped=self.stop_reason)
+            return Ending(stopped=self.stop_reason.value)
         if status == WORKER_WAS_SILENT:  # we were frozen, and nobody took the job over
             return Ending(failure="lease_lost")
         if status < 0:
             return Ending(failure="trainer_killed", message=f"The training process was killed by signal {-status}.")
         return Ending(failure="internal_error", message=f"The training process ended with status {status} and no word.")
+
+    def _judge_finished(self, report: Finished) -> Ending:
+        if report.outcome is Outcome.SUCCEEDED:
+            return Ending(succeeded=True, test=finite(report.test), weights_sha256=report.weights_sha256)
+        if report.outcome is Outcome.MAX_RUNTIME:
+            text = f"The job has trained for its max_runtime_s ({self.job.max_runtime_s:g} s); step "
+            return Ending(failure="max_runtime", message=text + f"{report.step} is saved: retry it from there.")
+        return Ending(stopped=(report.reason or StopReason.DRAIN).value)

@@ -10,11 +10,23 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
 
 from sqlalchemy.orm import Session
 
 from alexnet_core.durable import is_disk_full
+from alexnet_core.messages import (
+    Alive,
+    CheckpointSaved,
+    Failed,
+    Finished,
+    FirstStep,
+    Interval,
+    Progress,
+    Ready,
+    Spec,
+    Stop,
+    StopReason,
+)
 from trainyard import failpoints
 from trainyard.artifacts.checkpoints import mark_corrupt
 from trainyard.artifacts.storage import Storage
@@ -33,8 +45,8 @@ from worker.trainer_spec import StopRequested, TrainerSpecs
 
 log = logging.getLogger(__name__)
 
-URGENT = frozenset({"started", "phase", "first_step", "epoch", "checkpoint", "warning", "finished", "failed"})
-SIGNS_OF_LIFE = frozenset({"ready", "alive"})  # nothing of them goes into the database
+SIGNS_OF_LIFE = (Ready, Alive)  # nothing of them goes into the database
+PATIENT = (*SIGNS_OF_LIFE, Progress, Interval)  # what can wait for the tick's end; all others are written at once
 LONGEST_WRITE_S = BUSY_TIMEOUT_MS / 1000  # after which a database counts as away
 START_S = 120.0  # a cold trainer says nothing before it has torch loaded: on a busy machine that is no hang
 
@@ -88,9 +100,15 @@ class Supervisor:
             return Ending(stopped=exc.reason)
         except RuntimeError:  # the worker is closing
             return Ending(stopped="drain")
-        return attempt.judge(self._see_through(attempt, trainer, spec))
+        try:
+            return attempt.judge(self._see_through(attempt, trainer, spec))
+        except LeaseLost:
+            raise
+        except Exception as exc:  # whatever a trainer tells, its worker goes on with other jobs
+            log.exception("an attempt could not be attended to its end", extra={"job_id": attempt.job.id})
+            return Ending(failure="internal_error", message=f"{type(exc).__name__}: {exc}")
 
-    def _see_through(self, attempt: Attempt, trainer: TrainerProcess, spec: dict[str, Any]) -> int:
+    def _see_through(self, attempt: Attempt, trainer: TrainerProcess, spec: Spec) -> int:
         """Attend a trainer to its end; returns its exit status, or 0 where it waits for another attempt."""
         is_kept = False
         try:
@@ -144,13 +162,13 @@ class Supervisor:
             if report is None:
                 continue
             had_report = True
-            if report["type"] == "first_step":
+            if isinstance(report, FirstStep):
                 self._trainers.want_spare()
-            if report["type"] in {"finished", "failed"}:
+            if isinstance(report, Finished | Failed):
                 attempt.outcome = report
-            if report["type"] not in SIGNS_OF_LIFE:
+            if not isinstance(report, SIGNS_OF_LIFE):
                 attempt.pending.append(report)
-            if report["type"] in URGENT:
+            if not isinstance(report, PATIENT):
                 break
         return had_report
 
@@ -169,27 +187,27 @@ class Supervisor:
         except LeaseLost:
             trainer.kill()
             raise
-        if any(report["type"] == "checkpoint" for report in attempt.pending):
+        if any(isinstance(report, CheckpointSaved) for report in attempt.pending):
             failpoints.hit("after_checkpoint_commit")
         attempt.pending.clear()
         if desired is not Desired.RUN:
-            self._ask_to_stop(attempt, trainer, desired)
+            self._ask_to_stop(attempt, trainer, StopReason(desired.value))
         elif self._is_draining():
-            self._ask_to_stop(attempt, trainer, "drain")
+            self._ask_to_stop(attempt, trainer, StopReason.DRAIN)
         return True
 
     def _write_in(self, session: Session, attempt: Attempt) -> Desired:
-        if any(report["type"] == "checkpoint" for report in attempt.pending):
+        if any(isinstance(report, CheckpointSaved) for report in attempt.pending):
             failpoints.hit("before_checkpoint_commit")
         columns = write_reports(
             session, attempt.lease, self._storage, attempt.pending, keep_latest=self._settings.keep_latest
         )
         return heartbeat(session, attempt.lease, self._settings.lease_ttl_s, **columns)
 
-    def _ask_to_stop(self, attempt: Attempt, trainer: TrainerProcess, reason: str) -> None:
+    def _ask_to_stop(self, attempt: Attempt, trainer: TrainerProcess, reason: StopReason) -> None:
         if attempt.stop_reason is None:
             attempt.stop_reason, attempt.stop_asked_at = reason, attempt.attended_s
-            trainer.send({"type": "stop", "reason": reason})
+            trainer.send(Stop(reason=reason))
 
     def _enforce_stop(self, attempt: Attempt, trainer: TrainerProcess) -> None:
         """SIGTERM to a trainer that did not stop in time, later SIGKILL."""

@@ -1,9 +1,8 @@
-"""The trainer as its worker sees it: a child process that takes commands and sends reports, as lines of JSON."""
+"""The trainer as its worker sees it: a child process that takes commands and sends reports (`messages`)."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import queue
@@ -13,15 +12,22 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
 
+from alexnet_core.messages import (
+    PROTOCOL_ERROR,
+    AnyReport,
+    Command,
+    Failed,
+    Heartbeat,
+    MalformedMessage,
+    Ready,
+    parse_report,
+)
 from worker.children import scrubbed_environment, yield_to_others
 
 log = logging.getLogger(__name__)
 
-Report = dict[str, Any]
-
-WORD_EVERY_S = 1.0
+HEARTBEAT_EVERY_S = 1.0
 
 
 class TrainerProcess:
@@ -44,7 +50,7 @@ class TrainerProcess:
             raise
         finally:
             os.close(send)
-        self._reports: queue.Queue[Report | None] = queue.Queue()
+        self._reports: queue.Queue[AnyReport | None] = queue.Queue()
         self._ended = False
         self.is_ready = False  #: it has torch loaded and waits for a spec, or was given one
         self._sending = threading.Lock()
@@ -53,7 +59,7 @@ class TrainerProcess:
         try:
             yield_to_others(self.pid)
             reader.start()
-            threading.Thread(target=self._stay_in_touch, name=f"words-to-{self.pid}", daemon=True).start()
+            threading.Thread(target=self._show_life, name=f"heartbeats-to-{self.pid}", daemon=True).start()
         except BaseException:  # the system has no thread left
             self.kill()
             self.wait()
@@ -71,15 +77,18 @@ class TrainerProcess:
         """Whether it still runs."""
         return self._process.poll() is None
 
-    def send(self, command: dict[str, Any]) -> None:
+    def send(self, command: Command) -> None:
         """Send a command; a trainer that is gone is noticed by its reports' end, not here."""
         assert self._process.stdin is not None
         with self._sending, contextlib.suppress(OSError, ValueError):
-            self._process.stdin.write(json.dumps(command).encode() + b"\n")
+            self._process.stdin.write(command.to_line())
             self._process.stdin.flush()
 
-    def receive(self, timeout_s: float) -> Report | None:
-        """The next report; None: there is none within the time, or ever (`has_ended`)."""
+    def receive(self, timeout_s: float) -> AnyReport | None:
+        """The next report; None: there is none within the time, or ever (`has_ended`).
+
+        What is no report comes as `Failed`: who does not understand its trainer can't vouch for what it does.
+        """
         if self._ended:
             return None
         try:
@@ -121,27 +130,32 @@ class TrainerProcess:
                 with contextlib.suppress(OSError):
                     self._process.stdin.close()
 
-    def _stay_in_touch(self) -> None:
-        """Say a word now and then: a trainer that hears none for long knows that its worker is frozen."""
+    def _show_life(self) -> None:
+        """Send a heartbeat now and then: a trainer that hears none for long knows that its worker is frozen."""
         assert self._process.stdin is not None
         room = select.poll()
         room.register(self._process.stdin, select.POLLOUT)
-        while not self._is_gone.wait(WORD_EVERY_S):
+        while not self._is_gone.wait(HEARTBEAT_EVERY_S):
             if room.poll(0):  # a frozen trainer's pipe may be full
-                self.send({"type": "word"})
+                self.send(Heartbeat())
 
     def _read(self, receive: int) -> None:
         with os.fdopen(receive, "rb") as lines:
             for line in lines:
-                try:
-                    report = json.loads(line)
-                except ValueError:
-                    log.warning("a trainer sent a line that is no JSON", extra={"pid": self.pid})
-                    continue
-                self.is_ready = self.is_ready or report.get("type") == "ready"
+                if not line.endswith(b"\n"):  # it was killed while it wrote
+                    break
+                report = self._understand(line)
+                self.is_ready = self.is_ready or isinstance(report, Ready)
                 self._reports.put(report)
         self._reports.put(None)
         self._is_gone.set()
+
+    def _understand(self, line: bytes) -> AnyReport:
+        try:
+            return parse_report(line)
+        except MalformedMessage as exc:
+            log.warning("a trainer sent what is no report", extra={"pid": self.pid, "detail": str(exc)})
+            return Failed(code=PROTOCOL_ERROR, message=f"The worker did not understand a report of its trainer: {exc}.")
 
 
 class WarmTrainers(threading.Thread):

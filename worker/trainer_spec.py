@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from pydantic import ValidationError
+
+from alexnet_core.config import TrainConfig
+from alexnet_core.messages import Spec
 from trainyard import failpoints
 from trainyard.artifacts.checkpoints import MANIFEST, find_resumable, find_usable, has_its_manifest
 from trainyard.artifacts.storage import Storage
@@ -49,7 +53,7 @@ class TrainerSpecs:
         self._settings, self._database, self._storage = settings, database, storage
         self._is_draining, self._sleep = is_draining, sleep
 
-    def wait_for_spec(self, attempt: Attempt) -> dict[str, Any]:
+    def wait_for_spec(self, attempt: Attempt) -> Spec:
         """The trainer's spec, however long the database takes to answer: that is not the job's fault.
 
         Raises:
@@ -69,7 +73,7 @@ class TrainerSpecs:
                 raise StopRequested("drain")
             self._sleep(self._settings.tick_s)
 
-    def _build_spec(self, attempt: Attempt) -> dict[str, Any]:
+    def _build_spec(self, attempt: Attempt) -> Spec:
         job, slot = attempt.job, attempt.slot
         pack = self._ready_pack(attempt)
         best, resume_from, init_from = self._choose_checkpoints(job)
@@ -80,28 +84,27 @@ class TrainerSpecs:
         sweep_jobs(self._database, self._storage, [job.id])
         log_path = self._settings.data_dir.absolute() / log_key(job.id)
         log_path.parent.mkdir(parents=True, exist_ok=True)
-        return {
-            "type": "spec",
-            "job_id": job.id,
-            "lease_epoch": attempt.lease.lease_epoch,
-            "seed": job.seed,
-            "config": job.config,
-            "pack_dir": str(pack),
-            "pack_digest": job.dataset_digest,
-            "checkpoint_root": str(root),
-            "resume_from": self._folder_of(resume_from),
-            "best_checkpoint": self._folder_of(best),
-            "init_from": self._folder_of(init_from),
-            "max_runtime_s": job.max_runtime_s,
-            "max_silence_s": self._settings.lease_ttl_s,
-            "device": slot.device,
-            "num_threads": slot.threads,
-            "recovery_every_s": self._settings.recovery_every_s,
-            "log_path": str(log_path),
-            "lock_path": str(slot.lock_path),
-            "tensorboard_dir": str(self._storage.folder(f"tensorboard/{job.id}")),
-            "failpoints": failpoints.for_trainer(),
-        }
+        return Spec(
+            job_id=job.id,
+            lease_epoch=attempt.lease.lease_epoch,
+            seed=job.seed,
+            config=_read_config(job),
+            pack_dir=pack,
+            pack_digest=job.dataset_digest,
+            checkpoint_root=root,
+            resume_from=self._folder_of(resume_from),
+            best_checkpoint=self._folder_of(best),
+            init_from=self._folder_of(init_from),
+            max_runtime_s=job.max_runtime_s,
+            max_silence_s=self._settings.lease_ttl_s,
+            device=slot.device,
+            num_threads=slot.threads,
+            recovery_every_s=self._settings.recovery_every_s,
+            log_path=log_path,
+            lock_path=slot.lock_path,
+            tensorboard_dir=self._storage.folder(f"tensorboard/{job.id}"),
+            failpoints=failpoints.for_trainer(),
+        )
 
     def _choose_checkpoints(self, job: Job) -> tuple[Checkpoint | None, Checkpoint | None, Checkpoint | None]:
         """The best one, the one to go on from, and the one whose weights to begin with."""
@@ -115,8 +118,8 @@ class TrainerSpecs:
                 init_from = _needed(find_usable(session, job.init_from), job.init_from)
         return best, resume_from, init_from
 
-    def _folder_of(self, checkpoint: Checkpoint | None) -> str | None:
-        return str(self._storage.folder(checkpoint.key)) if checkpoint is not None else None
+    def _folder_of(self, checkpoint: Checkpoint | None) -> Path | None:
+        return self._storage.folder(checkpoint.key) if checkpoint is not None else None
 
     def _check_manifest(self, checkpoint: Checkpoint | None) -> None:
         """The trainer checks every file against the manifest; only the database knows the right manifest."""
@@ -161,6 +164,14 @@ class TrainerSpecs:
             return
         if desired is not Desired.RUN:
             raise StopRequested(desired)
+
+
+def _read_config(job: Job) -> TrainConfig:
+    """The job's config, which an older version may have stored."""
+    try:
+        return TrainConfig.model_validate_json(json.dumps(job.config))
+    except ValidationError as exc:
+        raise PreparationFailed("config_invalid", f"The job's config is none of this version: {exc}") from exc
 
 
 def _needed(checkpoint: Checkpoint | None, checkpoint_id: str) -> Checkpoint:

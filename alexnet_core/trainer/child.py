@@ -1,4 +1,4 @@
-"""The trainer child: takes a spec and commands as JSON lines on stdin, sends reports as JSON lines.
+"""The trainer child: takes commands on stdin, a spec first, and sends reports; see `alexnet_core.messages`.
 
 It dies with its worker and knows no database or queue. It serves one attempt; one that was told to stop on a CPU leaves
 it as it was, and it waits for another. torch is imported only after the process is tied to its parent.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import logging
 import math
 import os
@@ -23,6 +22,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alexnet_core.durable import is_disk_full
+from alexnet_core.layout import CheckpointKind
+from alexnet_core.messages import (
+    PARENT_IS_GONE,
+    PROTOCOL_ERROR,
+    WORKER_WAS_SILENT,
+    Alive,
+    CheckpointSaved,
+    EpochEnd,
+    Failed,
+    Finished,
+    FirstStep,
+    Interval,
+    MalformedMessage,
+    Outcome,
+    Phase,
+    Progress,
+    Ready,
+    Report,
+    Spec,
+    Started,
+    Stop,
+    StopReason,
+    StoredFile,
+    Warned,
+    parse_command,
+)
 from alexnet_core.parent import die_with_parent
 from alexnet_core.trainer.slot_lock import SlotLock
 
@@ -32,8 +57,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LIFE_EVERY_S = 1.0
-_PARENT_IS_GONE = 3
-WORKER_WAS_SILENT = 4
 _LISTEN_S = 1.0
 
 
@@ -46,46 +69,50 @@ def main(argv: list[str]) -> int:
     die_with_parent(options.parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     commands = Commands()
-    signal.signal(signal.SIGTERM, lambda *_: commands.stop("drain"))
+    signal.signal(signal.SIGTERM, lambda *_: commands.stop(StopReason.DRAIN))
     reports = Reports(options.report_fd)
 
     _warm_up()
     status = None
     while status is None:
-        reports.begin({})
-        reports.send("ready")
-        spec = commands.wait_for_spec()
+        reports.begin(None)
+        reports.send(Ready())
+        try:
+            spec = commands.wait_for_spec()
+        except MalformedMessage as exc:
+            reports.send(Failed(code=PROTOCOL_ERROR, message=f"The trainer did not understand its spec: {exc}."))
+            return 1
         status = 0 if spec is None else _serve(spec, commands, reports)
     return status
 
 
-def _serve(spec: dict[str, Any], commands: Commands, reports: Reports) -> int | None:
+def _serve(spec: Spec, commands: Commands, reports: Reports) -> int | None:
     """Serve one attempt.
 
     Returns:
         The exit status; None: the process is as if it had served none, and waits for another.
     """
-    commands.max_silence_s = float(spec.get("max_silence_s") or math.inf)
-    reports.begin({"job_id": spec["job_id"], "lease_epoch": spec["lease_epoch"]})
+    commands.max_silence_s = spec.max_silence_s or math.inf
+    reports.begin(spec)
     try:
-        own_output = _redirect_output(spec.get("log_path"))
-        lock = SlotLock(Path(spec["lock_path"])) if spec.get("lock_path") else None
+        own_output = _redirect_output(spec.log_path)
+        lock = SlotLock(spec.lock_path) if spec.lock_path else None
         if lock is not None and not lock.take(lambda: _bide(commands, reports)):
-            reports.send("finished", outcome="stopped", reason=commands.stop_reason, stays=False)
+            reports.send(Finished(outcome=Outcome.STOPPED, reason=commands.stop_reason))
             return 0
         finished = _train(spec, commands, reports)
     except BaseException as exc:
         log.exception("the run failed")
-        reports.send("failed", **_explain(exc))
+        reports.send(_explain(exc))
         return 1
-    stays = finished["outcome"] == "stopped" and spec.get("device") in {None, "cpu"}
+    stays = finished.outcome is Outcome.STOPPED and spec.device == "cpu"
     if stays:  # what the attempt held is free before the worker hears that it is over
         gc.collect()
         _restore_output(own_output)
         if lock is not None:
             lock.release()
         commands.expect_spec()
-    reports.send("finished", **finished, stays=stays)
+    reports.send(finished.model_copy(update={"stays": stays}))
     return None if stays else 0
 
 
@@ -102,7 +129,7 @@ def _stay(commands: Commands, reports: Reports) -> None:
 
 def _bide(commands: Commands, reports: Reports) -> bool:
     """What is done while another process has the slot's lock; False: wait no longer."""
-    reports.send_phase("waiting_for_device")
+    reports.send_phase(Phase(reason="waiting_for_device"))
     return commands.stop_reason is None
 
 
@@ -114,22 +141,29 @@ class Commands:
     """
 
     def __init__(self) -> None:
-        self._specs: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._specs: queue.SimpleQueue[Spec | MalformedMessage | None] = queue.SimpleQueue()
         self._has_spec = False
-        self.stop_reason: str | None = None
+        self.stop_reason: StopReason | None = None
         self.max_silence_s = math.inf
         threading.Thread(target=self._read, name="commands", daemon=True).start()
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: StopReason) -> None:
         """Stop after the current step; the first reason stays, except that a cancel replaces any."""
-        if self.stop_reason is None or reason == "cancel":
+        if self.stop_reason is None or reason is StopReason.CANCEL:
             self.stop_reason = reason
         if not self._has_spec:
             self._specs.put(None)
 
-    def wait_for_spec(self) -> dict[str, Any] | None:
-        """The spec; None: told to stop before one came."""
-        return self._specs.get()
+    def wait_for_spec(self) -> Spec | None:
+        """The spec; None: told to stop before one came.
+
+        Raises:
+            MalformedMessage: what came in its place is no command that this version knows.
+        """
+        spec = self._specs.get()
+        if isinstance(spec, MalformedMessage):
+            raise spec
+        return spec
 
     def expect_spec(self) -> None:
         """An attempt is over, and what was said of it."""
@@ -138,17 +172,18 @@ class Commands:
     def _read(self) -> None:
         for line in self._read_lines(sys.stdin.fileno()):
             try:
-                command = json.loads(line)
-                kind = command["type"]
-            except (ValueError, KeyError, TypeError):
-                log.warning("ignored a line that is no command")
+                command = parse_command(line)
+            except MalformedMessage as exc:
+                log.warning("ignored a line that is no command: %s", exc)
+                if not self._has_spec:
+                    self._specs.put(exc)
                 continue
-            if kind == "spec":
+            if isinstance(command, Spec):
                 self._has_spec = True
                 self._specs.put(command)
-            elif kind == "stop":
-                self.stop(str(command.get("reason", "cancel")))
-        os._exit(_PARENT_IS_GONE)
+            elif isinstance(command, Stop):
+                self.stop(command.reason)
+        os._exit(PARENT_IS_GONE)
 
     def _read_lines(self, fileno: int) -> Iterator[bytes]:
         """Lines until the end, unbuffered: a buffered reader's lock held by a daemon thread aborts the exit."""
@@ -173,30 +208,31 @@ class Reports:
     def __init__(self, fileno: int) -> None:
         self._fileno = fileno
         os.set_inheritable(fileno, False)
-        self.begin({})
+        self.begin(None)
 
-    def begin(self, ids: dict[str, Any]) -> None:
-        """Say in every report from now on whose it is."""
-        self._ids, self._phase, self._lived_at = ids, "", time.monotonic()
+    def begin(self, spec: Spec | None) -> None:
+        """Say in every report from now on of which attempt it is; None: of none."""
+        self._ids = {"job_id": spec.job_id, "lease_epoch": spec.lease_epoch} if spec is not None else {}
+        self._phase, self._lived_at = "", time.monotonic()
 
-    def send(self, kind: str, /, **values: Any) -> None:
+    def send(self, report: Report) -> None:
         """Send one report."""
-        line = memoryview(json.dumps({"type": kind} | self._ids | values).encode() + b"\n")
+        line = memoryview(report.model_copy(update=self._ids).to_line())
         while line:
             line = line[os.write(self._fileno, line) :]
 
-    def send_phase(self, reason: str) -> None:
+    def send_phase(self, phase: Phase) -> None:
         """Tell once what is waited for, and from then on that we live."""
-        if self._phase != reason:
-            self._phase = reason
-            self.send("phase", reason=reason)
+        if self._phase != phase.reason:
+            self._phase = phase.reason
+            self.send(phase)
         self.send_life()
 
     def send_life(self) -> None:
         """Tell, at most every second, that this process goes on with what it does."""
         if (now := time.monotonic()) - self._lived_at >= _LIFE_EVERY_S:
             self._lived_at = now
-            self.send("alive")
+            self.send(Alive())
 
 
 class ReportingHooks:
@@ -208,38 +244,41 @@ class ReportingHooks:
     def on_started(self, report: dict[str, Any]) -> None:
         """See `runs.Hooks`."""
         log.info("training on %s from step %d of %d", report["device"], report["step"], report["steps"])
-        self._send("started", **report)
+        self._send(Started(**report))
 
     def on_first_step(self) -> None:
         """See `runs.Hooks`."""
-        self._send("first_step")
+        self._send(FirstStep())
 
     def on_progress(self, report: dict[str, Any]) -> None:
         """See `runs.Hooks`."""
-        self._send("progress", **report)
+        self._send(Progress(**{key: value for key, value in report.items() if key in Progress.model_fields}))
 
     def on_interval(self, report: dict[str, Any]) -> None:
         """See `runs.Hooks`."""
-        self._send("interval", **report)
+        self._send(Interval(**report))
 
     def on_epoch(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
         """See `runs.Hooks`."""
         log.info("epoch %d: %s", epoch, " ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
-        self._send("epoch", epoch=epoch, step=step, metrics=metrics)
+        self._send(EpochEnd(epoch=epoch, step=step, metrics=metrics))
 
     def on_checkpoint(self, kind: str, saved: SavedCheckpoint, metadata: dict[str, Any], is_best: bool) -> None:
         """See `runs.Hooks`."""
         log.info("%s checkpoint %s, %.1f MB", kind, saved.path.name, saved.size_bytes / 1e6)
         self._send(
-            "checkpoint", kind=kind, path=str(saved.path.absolute()), name=saved.path.name, epoch=metadata["epoch"],
-            step=metadata["step"], metrics=metadata["metrics"], size_bytes=saved.size_bytes, files=saved.files,
-            weights_sha256=saved.weights_sha256, manifest_sha256=saved.manifest_sha256, is_best=is_best,
+            CheckpointSaved(
+                kind=CheckpointKind(kind), path=saved.path.absolute(), epoch=metadata["epoch"], step=metadata["step"],
+                metrics=metadata["metrics"], files={name: StoredFile(**entry) for name, entry in saved.files.items()},
+                size_bytes=saved.size_bytes, weights_sha256=saved.weights_sha256,
+                manifest_sha256=saved.manifest_sha256, is_best=is_best,
+            )
         )  # fmt: skip
 
     def on_warning(self, code: str, message: str) -> None:
         """See `runs.Hooks`."""
         log.warning("%s: %s", code, message)
-        self._send("warning", code=code, message=message)
+        self._send(Warned(code=code, message=message))
 
     def should_stop(self) -> bool:
         """See `runs.Hooks`. It is asked within a long validation, too, which else tells nothing for its whole time."""
@@ -261,44 +300,41 @@ def _warm_up() -> None:
     optimiser.step()
 
 
-def _train(spec: dict[str, Any], commands: Commands, reports: Reports) -> dict[str, Any]:
+def _train(spec: Spec, commands: Commands, reports: Reports) -> Finished:
     import torch
 
-    from alexnet_core.config import TrainConfig
     from alexnet_core.data.pack import open_whole
     from alexnet_core.errors import DatasetChanged
     from alexnet_core.training.loop import Run
     from alexnet_core.training.run_spec import RunSpec
     from alexnet_core.training.tensorboard import beside_event_files
 
-    torch.set_num_threads(int(spec.get("num_threads") or 1))
-    config = TrainConfig.model_validate_json(json.dumps(spec["config"]))
+    torch.set_num_threads(spec.num_threads)
     try:
-        pack = open_whole(Path(spec["pack_dir"]), while_reading=lambda: _stay(commands, reports))
+        pack = open_whole(spec.pack_dir, while_reading=lambda: _stay(commands, reports))
     except StopRequested:
-        return {"outcome": "stopped", "reason": commands.stop_reason}
-    if spec.get("pack_digest") not in {None, pack.digest}:
-        raise DatasetChanged(f"the pack at {spec['pack_dir']} is {pack.digest}, the job expects {spec['pack_digest']}")
+        return Finished(outcome=Outcome.STOPPED, reason=commands.stop_reason)
+    if spec.pack_digest not in {None, pack.digest}:
+        raise DatasetChanged(f"the pack at {spec.pack_dir} is {pack.digest}, the job expects {spec.pack_digest}")
     run = RunSpec(
-        config=config, pack=pack, seed=int(spec["seed"]), checkpoint_root=Path(spec["checkpoint_root"]),
-        job_id=spec["job_id"], lease_epoch=spec["lease_epoch"], device=spec.get("device") or "cpu",
-        recovery_every_s=float(spec.get("recovery_every_s") or 60), resume_from=_path(spec.get("resume_from")),
-        best_checkpoint=_path(spec.get("best_checkpoint")), init_from=_path(spec.get("init_from")),
-        max_runtime_s=spec.get("max_runtime_s"), failpoints=spec.get("failpoints") or {},
+        config=spec.config, pack=pack, seed=spec.seed, checkpoint_root=spec.checkpoint_root, job_id=spec.job_id,
+        lease_epoch=spec.lease_epoch, device=spec.device, recovery_every_s=spec.recovery_every_s,
+        resume_from=spec.resume_from, best_checkpoint=spec.best_checkpoint, init_from=spec.init_from,
+        max_runtime_s=spec.max_runtime_s, failpoints=spec.failpoints,
     )  # fmt: skip
-    folder, reporting = _path(spec.get("tensorboard_dir")), ReportingHooks(commands, reports)
-    with beside_event_files(reporting, folder, attempt=run.lease_epoch) as hooks:
+    reporting = ReportingHooks(commands, reports)
+    with beside_event_files(reporting, spec.tensorboard_dir, attempt=run.lease_epoch) as hooks:
         result = Run(run, hooks).train()
     log.info("%s at step %d", result.outcome, result.step)
-    reason = commands.stop_reason if result.outcome == "stopped" else None
-    return {
-        "outcome": result.outcome, "reason": reason, "step": result.step, "epoch": result.epoch,
-        "weights_sha256": result.weights_sha256, "test": result.test,
-    }  # fmt: skip
+    outcome = Outcome(result.outcome)
+    return Finished(
+        outcome=outcome, reason=commands.stop_reason if outcome is Outcome.STOPPED else None, step=result.step,
+        epoch=result.epoch, weights_sha256=result.weights_sha256, test=result.test,
+    )  # fmt: skip
 
 
-def _explain(exc: BaseException) -> dict[str, Any]:
-    """Code, message and retry rule of whatever ended the run."""
+def _explain(exc: BaseException) -> Failed:
+    """Code and message of whatever ended the run."""
     from pydantic import ValidationError
 
     from alexnet_core.environment import explain_memory
@@ -310,16 +346,16 @@ def _explain(exc: BaseException) -> dict[str, Any]:
     elif is_disk_full(exc):
         exc = DiskFull(f"no space left: {exc}")
     if isinstance(exc, CoreError):
-        return {"code": exc.code, "message": str(exc), "retryable": exc.retryable}
+        return Failed(code=exc.code, message=str(exc))
     summary = (str(exc).splitlines() or [""])[0]
-    return {"code": "internal_error", "message": f"{type(exc).__name__}: {summary}", "retryable": True}
+    return Failed(code="internal_error", message=f"{type(exc).__name__}: {summary}")
 
 
-def _redirect_output(log_path: str | None) -> tuple[int, int]:
+def _redirect_output(log_path: Path | None) -> tuple[int, int]:
     """Write to the job's log from now on; returns where the output went before."""
     own_output = os.dup(1), os.dup(2)
     if log_path:
-        Path(log_path).parent.mkdir(parents=True, exist_ok=True)
+        log_path.parent.mkdir(parents=True, exist_ok=True)
         fileno = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         _point_output(fileno, fileno)
         os.close(fileno)
@@ -339,7 +375,3 @@ def _point_output(stdout: int, stderr: int) -> None:
     sys.stderr.flush()
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
-
-
-def _path(value: str | None) -> Path | None:
-    return Path(value) if value else None

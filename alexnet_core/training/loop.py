@@ -354,7 +354,7 @@ class Run:
         return {
             "epoch": self.counts.epoch, "step": self.counts.step, "steps": self.steps,
             "steps_per_epoch": self.steps_per_epoch, "epochs": self.config.epochs, "device": self.world.device,
-            "environment": self.environment, "bit_exact": self.bit_exact,
+            "fraction": self.counts.step / self.steps, "environment": self.environment, "bit_exact": self.bit_exact,
             "started_anew": self.started_anew,
             "resumed_from": str(self.spec.resume_from) if self.spec.resume_from else None,
         }  # fmt: skip

@@ -9,12 +9,13 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from alexnet_core.layout import CheckpointKind
 from trainyard.artifacts.retries import MAX_RUNTIME_S
 from trainyard.database.tables import Checkpoint, Job, JobRow
 from trainyard.jobs.events import StateChange as Change
 from trainyard.json_values import finite
 from trainyard.scheduling.claim_order import Outlook, WaitsFor
-from trainyard.states import CheckpointKind, ShownState, shown_state
+from trainyard.states import ShownState, shown_state
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 MAX_METADATA = 16

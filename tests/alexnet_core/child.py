@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,9 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from alexnet_core.data.pack import Pack
+from alexnet_core.messages import Alive, AnyReport, Command, Failed, Finished, Spec, parse_report
 from tests.alexnet_core.toy import CONFIG
-
-PARENT_IS_GONE = 3
 
 
 class Child:
@@ -27,7 +25,7 @@ class Child:
             [*command, "--parent-pid", str(os.getpid())], stdin=subprocess.PIPE, pass_fds=(send,)
         )
         os.close(send)
-        self.reports = os.fdopen(receive)
+        self.reports = os.fdopen(receive, "rb")
 
     def __enter__(self) -> Self:
         return self
@@ -38,21 +36,24 @@ class Child:
         self.process.kill()
         self.close()
 
-    def send(self, **command: Any) -> None:
+    def send(self, command: Command) -> None:
+        self.write(command.to_line())
+
+    def write(self, line: bytes) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(command).encode() + b"\n")
+        self.process.stdin.write(line)
         self.process.stdin.flush()
 
-    def read(self) -> dict[str, Any] | None:
+    def read(self) -> AnyReport | None:
         line = self.reports.readline()
-        return json.loads(line) if line else None
+        return parse_report(line) if line else None
 
-    def read_attempt(self) -> Iterator[dict[str, Any]]:
+    def read_attempt(self) -> Iterator[AnyReport]:
         """The reports up to the trainer's last word on its attempt, or to its end; without mere heartbeats."""
         while (report := self.read()) is not None:
-            if report["type"] != "alive":
+            if not isinstance(report, Alive):
                 yield report
-            if report["type"] in {"finished", "failed"}:
+            if isinstance(report, Finished | Failed):
                 return
 
     def end(self) -> int:
@@ -68,12 +69,11 @@ class Child:
         return self.process.wait(timeout=60)
 
 
-def describe_attempt(pack: Pack, root: Path, *, epochs: int = 5, **more: Any) -> dict[str, Any]:
+def describe_attempt(pack: Pack, root: Path, *, epochs: int = 5, **more: Any) -> Spec:
     """A command that starts an attempt."""
-    config = json.loads(CONFIG.with_overrides({"epochs": epochs}).model_dump_json())
-    return {
-        "type": "spec", "job_id": "job_1", "lease_epoch": 1, "seed": 5, "config": config, "pack_dir": str(pack.path),
-        "pack_digest": pack.digest, "checkpoint_root": str(root), "resume_from": None, "best_checkpoint": None,
-        "init_from": None, "device": "cpu", "num_threads": 1, "recovery_every_s": 60, "tensorboard_dir": None,
-        "log_path": str(root / "log" / "trainer.log"), "lock_path": str(root / "slot.lock"), "failpoints": {},
-    } | more  # fmt: skip
+    values: dict[str, Any] = {
+        "job_id": "job_1", "lease_epoch": 1, "seed": 5, "config": CONFIG.with_overrides({"epochs": epochs}),
+        "pack_dir": pack.path, "pack_digest": pack.digest, "checkpoint_root": root,
+        "log_path": root / "log" / "trainer.log", "lock_path": root / "slot.lock",
+    }  # fmt: skip
+    return Spec(**values | more)

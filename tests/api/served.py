@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from alexnet_core.errors import CheckpointCorrupt
+from alexnet_core.layout import CheckpointKind
 from api.http.server import TAKEN_WITHIN_S, Server
 from trainyard.artifacts import checkpoints, datasets
 from trainyard.artifacts.checkpoints import NewCheckpoint
@@ -27,7 +28,6 @@ from trainyard.jobs import jobs
 from trainyard.jobs.jobs import NewJob
 from trainyard.scheduling import leases
 from trainyard.settings import Settings
-from trainyard.states import CheckpointKind
 
 FILES = ("weights.safetensors", "config.json", "classes.json", "preprocessing.json", "metadata.json")
 

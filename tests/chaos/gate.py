@@ -31,7 +31,7 @@ if "trainer" in sys.orig_argv:
     def _write_report(fileno, data):  # type: ignore[no-untyped-def]
         line = bytes(data)
         written = _write(fileno, data)
-        if line.startswith(b'{"type": "interval"') and _is_here(json.loads(line)["step"]):
+        if line.startswith(b'{"type":"interval"') and _is_here(json.loads(line)["step"]):
             os.unlink(_wanted)
             _told.clear()  # a trainer that was stopped may serve another attempt
             with open(f"{_held}.new", "w") as file:

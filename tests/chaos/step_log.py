@@ -7,7 +7,7 @@ if "trainer" in sys.orig_argv:
     _write, _log = os.write, open(os.path.join(os.path.dirname(__file__), "steps.log"), "ab", buffering=0)  # noqa: SIM115
 
     def _write_when_ready(fileno, data):  # type: ignore[no-untyped-def]
-        if bytes(data[:16]).startswith(b'{"type": "ready"'):  # the first report: by now everything is imported
+        if bytes(data).startswith(b'{"type":"ready"'):  # the first report: by now everything is imported
             os.write = _write
             _log_steps(sys.modules["alexnet_core.training.loop"].Run)
         return _write(fileno, data)

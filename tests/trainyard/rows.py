@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
+from alexnet_core.config import TrainConfig
+from alexnet_core.layout import CheckpointKind
 from trainyard.artifacts import checkpoints
 from trainyard.artifacts.checkpoints import NewCheckpoint
 from trainyard.database.connection import Database, now
@@ -16,9 +19,14 @@ from trainyard.database.tables import Checkpoint, Dataset, Job
 from trainyard.jobs import jobs
 from trainyard.jobs.jobs import NewJob
 from trainyard.scheduling import leases
-from trainyard.states import CheckpointKind
 
 OWNER = "local"
+CONFIG: dict[str, Any] = json.loads(
+    TrainConfig(
+        widths=(8, 8, 8, 8, 8), kernels=(3, 3, 3, 3, 3), fc_widths=(16, 16), image_px=12, batch_size=16, epochs=2,
+        lr=0.02,
+    ).model_dump_json()
+)  # fmt: skip
 
 
 def add_dataset(database: Database, dataset_id: str = "ds_digits", owner: str | None = None) -> None:
@@ -36,7 +44,7 @@ def submit(database: Database, owner: str = OWNER, *, max_failures: int = 3, **n
             dataset = Dataset(id="ds_digits", name="digits", state="ready", facts={}, key="packs/x", created_at=now())
             session.add(dataset)
             session.flush()
-        new = {"config": {"epochs": 2}, "seed": 1} | new
+        new = {"config": CONFIG, "seed": 1} | new
         job = NewJob(recipe="quick", max_failures=max_failures, **new)
         return jobs.submit(session, owner, dataset, job).id
 

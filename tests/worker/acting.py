@@ -10,6 +10,8 @@ from typing import Any, cast
 
 from sqlalchemy import select
 
+from alexnet_core.layout import CheckpointKind
+from alexnet_core.messages import AnyReport, CheckpointSaved, Command, Finished, Outcome, Spec, Started, StopReason
 from trainyard.artifacts.storage import LocalStorage
 from trainyard.database.connection import Database, now
 from trainyard.database.tables import Dataset, Job, JobEvent
@@ -18,16 +20,23 @@ from trainyard.scheduling import leases
 from trainyard.settings import Settings
 from worker.attempt import Slot
 from worker.supervisor import Supervisor
-from worker.trainer import Report, WarmTrainers
+from worker.trainer import WarmTrainers
 
-STARTED: Report = {
-    "type": "started", "epoch": 0, "step": 0, "steps": 40, "epochs": 2, "device": "cpu", "environment": {},
-    "bit_exact": True, "resumed_from": None, "started_anew": [],
-}  # fmt: skip
-FINISHED: Report = {
-    "type": "finished", "outcome": "succeeded", "reason": None, "step": 40, "epoch": 2, "weights_sha256": "f" * 64,
-    "test": None,
-}  # fmt: skip
+STARTED = Started(
+    epoch=0, step=0, steps=40, steps_per_epoch=20, epochs=2, fraction=0.0, device="cpu", environment={},
+    bit_exact=True, started_anew=[],
+)  # fmt: skip
+FINISHED = Finished(outcome=Outcome.SUCCEEDED, step=40, epoch=2, weights_sha256="f" * 64)
+
+
+def changed(report: AnyReport, **values: Any) -> AnyReport:
+    """A report with other values."""
+    return type(report).model_validate(dict(report) | values)
+
+
+def stopped(reason: str, *, stays: bool = False) -> AnyReport:
+    """The last report of a trainer that stopped in order."""
+    return changed(FINISHED, outcome=Outcome.STOPPED, reason=StopReason(reason), stays=stays)
 
 
 class Clock:
@@ -47,22 +56,28 @@ class ActingTrainer:
     """Plays a script: reports, and functions that are called when their turn comes. At its end the process ends."""
 
     def __init__(
-        self, clock: Clock, script: list[Report | Callable[[], None]], status: int = 0, *, terminable: bool = True
+        self, clock: Clock, script: list[AnyReport | Callable[[], None]], status: int = 0, *, terminable: bool = True
     ) -> None:
         self._clock, self._script, self._status, self._terminable = clock, iter(script), status, terminable
-        self.commands: list[dict[str, Any]] = []
+        self.commands: list[Command] = []
         self.has_ended = False
         self.was_killed = False
 
-    def send(self, command: dict[str, Any]) -> None:
+    @property
+    def spec(self) -> Spec:
+        """What it was sent first."""
+        assert isinstance(self.commands[0], Spec)
+        return self.commands[0]
+
+    def send(self, command: Command) -> None:
         self.commands.append(command)
 
-    def receive(self, timeout_s: float) -> Report | None:
+    def receive(self, timeout_s: float) -> AnyReport | None:
         if self.was_killed:
             self.has_ended = True
             return None
         for act in itertools.islice(self._script, 1):
-            if isinstance(act, dict):
+            if not callable(act):
                 return act
             self._clock.sleep(timeout_s)
             act()
@@ -127,7 +142,7 @@ class Stage:
 
     def run(
         self,
-        *script: Report | Callable[[], None],
+        *script: AnyReport | Callable[[], None],
         status: int = 0,
         starts: bool = True,
         database_away_for: int = 0,
@@ -174,12 +189,14 @@ class Stage:
             self.database.writing, self.database.reading = real  # type: ignore[method-assign]
 
 
-def checkpoint_report(stage: Stage, job_id: str, step: int, lease_epoch: int = 1, kind: str = "epoch") -> Report:
+def checkpoint_report(
+    stage: Stage, job_id: str, step: int, lease_epoch: int = 1, kind: str = "epoch"
+) -> CheckpointSaved:
     """What a trainer tells of a checkpoint; its folder is there."""
     folder = stage.storage.folder(f"checkpoints/{job_id}/{kind}-{step:08d}-e{lease_epoch}")
     folder.mkdir(parents=True)
-    return {
-        "type": "checkpoint", "kind": kind, "path": str(folder), "epoch": step // 20, "step": step,
-        "metrics": {"val_top1": 0.5, "val_loss": float("nan")}, "files": {}, "size_bytes": 1,
-        "weights_sha256": "a" * 64, "manifest_sha256": "b" * 64, "is_best": True,
-    }  # fmt: skip
+    return CheckpointSaved(
+        kind=CheckpointKind(kind), path=folder, epoch=step // 20, step=step,
+        metrics={"val_top1": 0.5, "val_loss": float("nan")}, files={}, size_bytes=1, weights_sha256="a" * 64,
+        manifest_sha256="b" * 64, is_best=True,
+    )  # fmt: skip

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from alexnet_core.messages import Alive, AnyReport, EpochEnd, Failed, Interval, Phase, Progress, Ready, Stop, StopReason
 from tests.trainyard import rows as db_rows
-from tests.worker.acting import FINISHED, STARTED, Stage, checkpoint_report
+from tests.worker.acting import FINISHED, STARTED, Stage, changed, checkpoint_report, stopped
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, JobMetric
 from trainyard.jobs import jobs
 from worker import trainer_spec as briefing_module
 from worker.preparation import PreparationFailed
-from worker.trainer import Report
 
 
 @pytest.fixture
@@ -27,12 +27,8 @@ def stage(database: Database, tmp_path: Path) -> Stage:
     return stage
 
 
-def failed(code: str) -> dict[str, Any]:
-    return {"type": "failed", "code": code, "message": "it broke"}
-
-
-def stopped(reason: str) -> dict[str, Any]:
-    return FINISHED | {"outcome": "stopped", "reason": reason}
+def failed(code: str) -> Failed:
+    return Failed(code=code, message="it broke")
 
 
 def test_a_pause_frees_the_slot_and_the_next_attempt_goes_on_from_its_checkpoint(stage: Stage) -> None:
@@ -45,14 +41,14 @@ def test_a_pause_frees_the_slot_and_the_next_attempt_goes_on_from_its_checkpoint
         stopped("pause"),
     )
     assert first is not None
-    assert first.commands[1:] == [{"type": "stop", "reason": "pause"}]
+    assert first.commands[1:] == [Stop(reason=StopReason.PAUSE)]
     paused = db_rows.look(stage.database, job_id)
     assert (paused.state, paused.lease_owner, paused.failures) == ("paused", None, 0)
     assert db_rows.try_claim(stage.database) is None
     db_rows.act(stage.database, jobs.resume, job_id)
     second = stage.run(STARTED, FINISHED)
     assert second is not None
-    assert second.commands[0]["resume_from"].endswith("recovery-00000007-e1")
+    assert _name(second.spec.resume_from) == "recovery-00000007-e1"
     done = db_rows.look(stage.database, job_id)
     assert (done.state, done.weights_sha256) == ("succeeded", "f" * 64)
 
@@ -84,10 +80,10 @@ def test_a_pause_that_races_with_a_failure_ends_paused(stage: Stage, way: str) -
 def test_a_job_that_has_had_its_time_fails_with_its_last_step_saved(stage: Stage) -> None:
     job_id = db_rows.submit(stage.database, max_runtime_s=90.0)
     trainer = stage.run(
-        STARTED, checkpoint_report(stage, job_id, 9, kind="recovery"), FINISHED | {"outcome": "max_runtime", "step": 9}
+        STARTED, checkpoint_report(stage, job_id, 9, kind="recovery"), changed(FINISHED, outcome="max_runtime", step=9)
     )
     assert trainer is not None
-    assert trainer.commands[0]["max_runtime_s"] == 90.0
+    assert trainer.spec.max_runtime_s == 90.0
     job = db_rows.look(stage.database, job_id)
     assert (job.state, job.state_reason, job.failures) == ("failed", "max_runtime", 0)
     assert job.error is not None
@@ -100,22 +96,22 @@ def test_a_job_begins_with_the_weights_of_another_ones_checkpoint(stage: Stage) 
     old = db_rows.submit(stage.database)
     stage.run(STARTED, checkpoint_report(stage, old, 20), FINISHED)
     job_id = db_rows.submit(stage.database, init_from=db_rows.look(stage.database, old).latest_checkpoint_id)
-    trainer = stage.run(STARTED | {"started_anew": ["classifier.fc8"]}, failed("internal_error"))
+    trainer = stage.run(changed(STARTED, started_anew=["classifier.fc8"]), failed("internal_error"))
     assert trainer is not None
-    assert trainer.commands[0]["init_from"].endswith("epoch-00000020-e1")
-    assert trainer.commands[0]["resume_from"] is None
+    assert _name(trainer.spec.init_from) == "epoch-00000020-e1"
+    assert trainer.spec.resume_from is None
     assert stage.reasons(job_id) == ["layers_started_anew"]
     again = stage.run(STARTED, checkpoint_report(stage, job_id, 20, 2), failed("internal_error"))
     assert again is not None
-    assert again.commands[0]["init_from"] is not None, "it has no checkpoint of its own yet"
+    assert again.spec.init_from is not None, "it has no checkpoint of its own yet"
     third = stage.run(STARTED, FINISHED)
     assert third is not None
-    assert third.commands[0]["init_from"] is None
-    assert third.commands[0]["resume_from"].endswith("epoch-00000020-e2")
+    assert third.spec.init_from is None
+    assert _name(third.spec.resume_from) == "epoch-00000020-e2"
 
 
 @pytest.mark.parametrize("word", [FINISHED, stopped("drain"), failed("diverged")])
-def test_a_slot_does_not_wait_for_a_trainer_that_has_had_its_last_word(stage: Stage, word: dict[str, Any]) -> None:
+def test_a_slot_does_not_wait_for_a_trainer_that_has_had_its_last_word(stage: Stage, word: AnyReport) -> None:
     db_rows.submit(stage.database)
 
     def linger() -> None:
@@ -131,7 +127,7 @@ def test_a_trainer_that_stopped_in_order_is_kept_for_the_next_attempt(stage: Sta
     job_id = db_rows.submit(stage.database)
     trainer = stage.run(
         STARTED, lambda: db_rows.act(stage.database, getattr(jobs, stop), job_id) and None, lambda: None,
-        stopped(stop) | {"stays": True},
+        stopped(stop, stays=True),
     )  # fmt: skip
     assert stage.taken_back == [trainer]
     assert trainer is not None
@@ -150,15 +146,19 @@ def test_a_trainer_is_ended_that_does_not_stay_was_late_or_lost_its_lease(stage:
         return lambda: db_rows.write(stage.database, job_id, lease_epoch=7)
 
     first = db_rows.submit(stage.database)
-    assert stage.run(STARTED, pause(first), lambda: None, stopped("pause") | {"stays": False})
+    assert stage.run(STARTED, pause(first), lambda: None, stopped("pause", stays=False))
     second = db_rows.submit(stage.database)
-    late = stage.run(STARTED, pause(second), *[be_late] * 5, stopped("pause") | {"stays": True}, terminable=False)
+    late = stage.run(STARTED, pause(second), *[be_late] * 5, stopped("pause", stays=True), terminable=False)
     third = db_rows.submit(stage.database)
-    lost = stage.run(STARTED, pause(third), lose(third), stopped("pause") | {"stays": True})
+    lost = stage.run(STARTED, pause(third), lose(third), stopped("pause", stays=True))
     assert late is not None
     assert lost is not None
     assert stage.taken_back == []
     assert all(trainer.was_killed for trainer in stage.trainers)
+
+
+def _name(path: Path | None) -> str | None:
+    return path and path.name
 
 
 def silence(stage: Stage, seconds: float) -> list[Callable[[], None]]:
@@ -175,8 +175,7 @@ def test_a_trainer_that_waits_for_its_device_says_so_and_never_counts_as_hung(st
         job = db_rows.look(stage.database, job_id)
         seen.append((job.state, job.state_reason))
 
-    waiting: Report = {"type": "phase", "reason": "waiting_for_device"}
-    alive: Report = {"type": "alive"}
+    waiting, alive = Phase(reason="waiting_for_device"), Alive()
     stage.run(waiting, *[look, alive] * 8, STARTED, FINISHED)
     assert seen == [("running", "waiting_for_device")] * 8
     assert stage.reasons(job_id, "phase") == ["waiting_for_device"]
@@ -189,7 +188,7 @@ def test_a_trainer_that_waits_for_its_device_says_so_and_never_counts_as_hung(st
 
 def test_a_trainer_that_still_loads_torch_has_longer_than_one_that_hangs(stage: Stage) -> None:
     stage.settings.hang_s = 20
-    ready: Report = {"type": "ready"}
+    ready = Ready()
     job_id = db_rows.submit(stage.database)
     stage.run(*silence(stage, 119), ready, STARTED, FINISHED)
     assert (db_rows.look(stage.database, job_id).state, db_rows.look(stage.database, job_id).failures) == (
@@ -211,7 +210,7 @@ def test_a_worker_that_was_frozen_with_its_trainer_does_not_take_it_for_hung(sta
     def freeze() -> None:
         stage.clock.sleep(3 * stage.settings.hang_s)
 
-    stage.run(STARTED, freeze, {"type": "alive"}, FINISHED)
+    stage.run(STARTED, freeze, Alive(), FINISHED)
     job = db_rows.look(stage.database, job_id)
     assert (job.state, job.failures) == ("succeeded", 0)
 
@@ -228,7 +227,7 @@ def test_a_trainer_that_was_frozen_with_its_worker_after_a_request_still_has_its
     saved = checkpoint_report(stage, job_id, 33, kind="recovery")
     trainer = stage.run(STARTED, pause, freeze, saved, stopped("pause"))
     assert trainer is not None
-    assert trainer.commands[-1] == {"type": "stop", "reason": "pause"}
+    assert trainer.commands[-1] == Stop(reason=StopReason.PAUSE)
     job = db_rows.look(stage.database, job_id)
     assert (job.state, job.committed_step) == ("paused", 33)
 
@@ -240,14 +239,14 @@ def test_a_worker_that_wakes_to_a_database_that_is_not_back_yet_does_not_end_its
         stage.clock.sleep(9 * stage.settings.self_fence_s)
         stage.take_database_away(2)
 
-    stage.run(STARTED, freeze, {"type": "alive"}, FINISHED)
+    stage.run(STARTED, freeze, Alive(), FINISHED)
     job = db_rows.look(stage.database, job_id)
     assert (job.state, job.failures) == ("succeeded", 0)
 
 
 @pytest.mark.parametrize("last_words", [[], [FINISHED]])
 def test_what_was_saved_while_the_database_was_away_for_too_long_is_not_lost(
-    stage: Stage, last_words: list[Report]
+    stage: Stage, last_words: list[AnyReport]
 ) -> None:
     job_id = db_rows.submit(stage.database)
 
@@ -261,7 +260,7 @@ def test_what_was_saved_while_the_database_was_away_for_too_long_is_not_lost(
     stage.run(STARTED, go_away, saved[0], *[wait] * 5, saved[1], *last_words, *[wait] * 9)
     job = db_rows.look(stage.database, job_id)
     assert job.committed_step == 40
-    assert all(Path(report["path"]).is_dir() for report in saved)
+    assert all(report.path.is_dir() for report in saved)
     ends = ("succeeded", "finished") if last_words else ("queued", "lease_lost")
     assert (job.state, job.state_reason) == ends
 
@@ -278,7 +277,7 @@ def test_a_request_ends_the_wait_for_a_trainer_that_can_not_be_started(stage: St
 
 def test_a_worker_without_a_database_ends_its_trainer_and_the_job_goes_on_later(stage: Stage) -> None:
     job_id = db_rows.submit(stage.database)
-    alive: Report = {"type": "alive"}
+    alive = Alive()
     seen = []
 
     def go_away() -> None:
@@ -297,7 +296,7 @@ def test_a_worker_without_a_database_ends_its_trainer_and_the_job_goes_on_later(
     assert (job.state, job.state_reason, job.committed_step) == ("queued", "lease_lost", 7)
     second = stage.run(STARTED, FINISHED)
     assert second is not None
-    assert second.commands[0]["resume_from"].endswith("epoch-00000007-e1")
+    assert _name(second.spec.resume_from) == "epoch-00000007-e1"
     assert db_rows.look(stage.database, job_id).state == "succeeded"
 
 
@@ -324,11 +323,11 @@ def test_damaged_checkpoints_are_passed_over_one_by_one_and_then_the_job_starts_
     for _ in range(2):
         trainer = stage.run(failed("checkpoint_corrupt"), status=1)
         assert trainer is not None
-        found.append(Path(trainer.commands[0]["resume_from"]).name)
+        found.append(_name(trainer.spec.resume_from))
     last = stage.run(STARTED, FINISHED)
     assert last is not None
     assert found == ["epoch-00000040-e1", "epoch-00000020-e1"]
-    assert (last.commands[0]["resume_from"], last.commands[0]["best_checkpoint"]) == (None, None)
+    assert (last.spec.resume_from, last.spec.best_checkpoint) == (None, None)
     assert stage.reasons(job_id) == ["checkpoint_corrupt", "checkpoint_corrupt"]
     assert db_rows.look(stage.database, job_id).state == "succeeded"
 
@@ -343,7 +342,7 @@ def test_a_checkpoint_with_another_manifest_than_the_committed_one_is_passed_ove
     assert stage.reasons(job_id) == ["checkpoint_corrupt"]
     second = stage.run(STARTED, FINISHED)
     assert second is not None
-    assert second.commands[0]["resume_from"] == str(older)
+    assert second.spec.resume_from == older
     assert db_rows.look(stage.database, job_id).failures == 0
 
 
@@ -395,17 +394,39 @@ def test_a_dataset_that_can_not_be_prepared_fails_the_job_with_its_code(
     assert (job.state, job.error and job.error["code"]) == ("failed", "dataset_unavailable")
 
 
+def test_a_report_that_the_database_can_not_take_fails_its_attempt_and_no_more(stage: Stage, tmp_path: Path) -> None:
+    job_id = db_rows.submit(stage.database)
+    elsewhere = changed(checkpoint_report(stage, job_id, 20), path=tmp_path.parent / "elsewhere")
+    trainer = stage.run(STARTED, elsewhere, FINISHED)
+    assert trainer is not None
+    assert trainer.was_killed
+    job = db_rows.look(stage.database, job_id)
+    assert (job.state, job.state_reason, job.failures) == ("queued", "internal_error", 1)
+    stage.run(STARTED, failed("protocol_error"))
+    job = db_rows.look(stage.database, job_id)
+    assert (job.state, job.state_reason, job.failures) == ("queued", "protocol_error", 2)
+    stage.run(STARTED, FINISHED)
+    assert db_rows.look(stage.database, job_id).state == "succeeded"
+
+
+def test_a_config_that_this_version_does_not_know_fails_the_job_before_a_trainer_is_asked(stage: Stage) -> None:
+    job_id = db_rows.submit(stage.database, config=db_rows.CONFIG | {"dreams": True})
+    stage.run(starts=False)
+    job = db_rows.look(stage.database, job_id)
+    assert (job.state, job.error and job.error["code"]) == ("failed", "config_invalid")
+
+
 def test_numbers_that_json_has_no_words_for_are_written_as_null(stage: Stage) -> None:
     job_id = db_rows.submit(stage.database)
-    point = {"epoch": 0, "step": 5, "train_loss": math.inf, "lr": 0.1, "images_per_s": math.nan}
+    place: dict[str, Any] = {"epoch": 0, "step": 5, "images_per_s": math.nan}
     metrics = {"train_loss": 1.0, "val_loss": math.nan, "val_top1": 0.5}
     stage.run(
         STARTED,
-        {"type": "progress", "eta_s": math.inf, "fraction": 0.5} | point,
-        {"type": "interval"} | point,
-        {"type": "epoch", "epoch": 1, "step": 20, "metrics": metrics},
+        Progress(**place, epochs=2, steps=40, eta_s=math.inf, fraction=0.5),
+        Interval(**place, train_loss=math.inf, lr=0.1, gradient_norm=math.nan, dead_relu=0.0),
+        EpochEnd(epoch=1, step=20, metrics=metrics),
         checkpoint_report(stage, job_id, 20),
-        FINISHED | {"test": {"loss": math.nan, "top1": 0.25}},
+        changed(FINISHED, test={"loss": math.nan, "top1": 0.25}),
     )
     job = db_rows.look(stage.database, job_id)
     assert (job.state, job.test) == ("succeeded", {"loss": None, "top1": 0.25})

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, exists, or_, select, update
 from sqlalchemy.orm import Session
 
+from alexnet_core.layout import CheckpointKind
 from trainyard.database.connection import now
 from trainyard.database.ids import has_form, new_id
 from trainyard.database.pages import Page, get_page
@@ -19,7 +20,7 @@ from trainyard.errors import CheckpointNotFound, CheckpointPruned, InvalidReques
 from trainyard.jobs.events import append_event
 from trainyard.jobs.jobs import get_job
 from trainyard.scheduling.leases import Lease, write_fenced
-from trainyard.states import CheckpointKind, CheckpointStatus, EventType, JobState
+from trainyard.states import CheckpointStatus, EventType, JobState
 
 LATEST = "latest"
 MANIFEST = "manifest.json"  # of a checkpoint's folder: size and sha256 of its other files

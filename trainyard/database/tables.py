@@ -24,8 +24,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, synonym
 
+from alexnet_core.layout import CheckpointKind
 from trainyard.states import (
-    CheckpointKind,
     CheckpointStatus,
     DatasetState,
     Desired,

@@ -23,6 +23,7 @@ _TABLE = [
     Failure("hung", "Training made no progress for too long and was stopped.", True),
     Failure("lease_lost", "The worker stopped answering; another one takes over.", True),
     Failure("internal_error", "The training process ended in an error of its own.", True),
+    Failure("protocol_error", "Worker and trainer did not understand each other: are they of one version?", True),
     Failure("preparation_failed", "The dataset could not be prepared; the next try may succeed.", True),
     Failure("checkpoint_corrupt", "The checkpoint to go on from was damaged; the one before it is taken.", True, False),
     Failure("disk_full", "The disk is full; the job goes on by itself once there is room.", True, False),

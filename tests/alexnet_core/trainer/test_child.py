@@ -11,9 +11,25 @@ import pytest
 
 from alexnet_core.data import pack as pack_module
 from alexnet_core.data.pack import Pack
+from alexnet_core.messages import (
+    PARENT_IS_GONE,
+    Alive,
+    AnyReport,
+    CheckpointSaved,
+    EpochEnd,
+    Failed,
+    Finished,
+    Outcome,
+    Phase,
+    Ready,
+    Spec,
+    Stop,
+    StopReason,
+    parse_report,
+)
 from alexnet_core.trainer import child as trainer
 from alexnet_core.trainer.child import Commands, ReportingHooks, Reports
-from tests.alexnet_core.child import PARENT_IS_GONE, Child, describe_attempt
+from tests.alexnet_core.child import Child, describe_attempt
 from tests.alexnet_core.toy import write_toy_pack
 
 
@@ -22,15 +38,15 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
     return write_toy_pack(tmp_path_factory.mktemp("packs") / "toy")
 
 
-def run(child: Child, spec: dict[str, Any], *, stop_at: int | None = None) -> list[dict[str, Any]]:
-    """One attempt of a child, stopped in an epoch."""
-    assert child.read() == {"type": "ready"}
-    child.send(**spec)
-    reports = []
+def run(child: Child, spec: Spec, *, stop_at: int | None = None) -> list[Any]:
+    """The reports of one attempt of a child, stopped in an epoch."""
+    assert child.read() == Ready()
+    child.send(spec)
+    reports: list[AnyReport] = []
     for report in child.read_attempt():
         reports.append(report)
-        if report["type"] == "epoch" and report["epoch"] == stop_at:
-            child.send(type="stop", reason="pause")
+        if isinstance(report, EpochEnd) and report.epoch == stop_at:
+            child.send(Stop(reason=StopReason.PAUSE))
     return reports
 
 
@@ -51,47 +67,46 @@ def test_a_child_that_was_stopped_serves_other_attempts_to_the_same_bits(pack: P
     with Child() as child:
         parts = tmp_path / "parts"
         first = run(child, describe_attempt(pack, parts, epochs=12), stop_at=3)
-        assert (first[-1]["outcome"], first[-1]["reason"], first[-1]["stays"]) == ("stopped", "pause", True)
+        assert (first[-1].outcome, first[-1].reason, first[-1].stays) == ("stopped", "pause", True)
         os.close(take(parts / "slot.lock"))
         assert os.readlink(f"/proc/{child.process.pid}/fd/2") == os.readlink("/proc/self/fd/2"), "the log is let go"
         between = run(child, describe_attempt(pack, tmp_path / "between", **other), stop_at=2)
-        assert between[-1]["outcome"] == "stopped"
-        saved = [report for report in first if report["type"] == "checkpoint"][-1]
-        last = run(child, describe_attempt(pack, parts, epochs=12, resume_from=saved["path"], lease_epoch=2))
-        assert {report["job_id"] for report in last} == {"job_1"}
-        assert last[0]["bit_exact"] is True
-        assert last[-1]["weights_sha256"] == whole["weights_sha256"]
+        assert between[-1].outcome == "stopped"
+        saved = [report for report in first if isinstance(report, CheckpointSaved)][-1]
+        last = run(child, describe_attempt(pack, parts, epochs=12, resume_from=saved.path, lease_epoch=2))
+        assert {report.job_id for report in last} == {"job_1"}
+        assert last[0].bit_exact is True
+        assert last[-1].weights_sha256 == whole.weights_sha256
         assert child.end() == 0
     with Child() as child:
-        assert run(child, describe_attempt(pack, tmp_path / "again", epochs=12), stop_at=1)[-1]["stays"]
-        assert (
-            run(child, describe_attempt(pack, tmp_path / "b", **other))[-1]["weights_sha256"] == alone["weights_sha256"]
-        )
+        assert run(child, describe_attempt(pack, tmp_path / "again", epochs=12), stop_at=1)[-1].stays
+        assert run(child, describe_attempt(pack, tmp_path / "b", **other))[-1].weights_sha256 == alone.weights_sha256
 
 
 def test_a_child_waits_for_its_lock_says_so_and_then_trains(pack: Pack, tmp_path: Path) -> None:
     held = take(tmp_path / "slot.lock")
     with Child() as child:
-        assert child.read() == {"type": "ready"}
-        child.send(**describe_attempt(pack, tmp_path, epochs=1))
-        ids = {"job_id": "job_1", "lease_epoch": 1}
-        assert child.read() == {"type": "phase", "reason": "waiting_for_device"} | ids
-        assert [child.read() for _ in range(3)] == [{"type": "alive"} | ids] * 3, "heartbeats, for as long as it waits"
+        assert child.read() == Ready()
+        child.send(describe_attempt(pack, tmp_path, epochs=1))
+        assert child.read() == Phase(reason="waiting_for_device", job_id="job_1", lease_epoch=1)
+        alive = Alive(job_id="job_1", lease_epoch=1)
+        assert [child.read() for _ in range(3)] == [alive] * 3, "heartbeats, for as long as it waits"
         os.close(held)
-        reports = list(child.read_attempt())
-        assert "started" in {report["type"] for report in reports}
-        assert reports[-1]["outcome"] == "succeeded"
+        reports: list[Any] = list(child.read_attempt())
+        assert "started" in {report.type for report in reports}
+        assert reports[-1].outcome == "succeeded"
         assert child.end() == 0
 
 
 def test_a_child_that_waits_for_its_lock_can_be_stopped(pack: Pack, tmp_path: Path) -> None:
     held = take(tmp_path / "slot.lock")
     with Child() as child:
-        assert child.read() == {"type": "ready"}
-        child.send(**describe_attempt(pack, tmp_path))
-        child.send(type="stop", reason="cancel")
+        assert child.read() == Ready()
+        child.send(describe_attempt(pack, tmp_path))
+        child.send(Stop(reason=StopReason.CANCEL))
         *_, last = child.read_attempt()
-        assert (last["outcome"], last["reason"], last["stays"]) == ("stopped", "cancel", False)
+        assert isinstance(last, Finished)
+        assert (last.outcome, last.reason, last.stays) == ("stopped", "cancel", False)
         assert child.end() == 0, "a thread of it waits for the lock: it is of no more use"
     os.close(held)
 
@@ -109,11 +124,11 @@ def test_reading_a_large_pack_gives_signs_of_life_and_ends_when_told_to_stop(
     def stop_after_ten(**told: Any) -> None:
         chunks.append(told)
         if len(chunks) == 10:
-            commands.stop("cancel")
+            commands.stop(StopReason.CANCEL)
 
     monkeypatch.setattr(reports, "send_life", stop_after_ten)
     spec = describe_attempt(pack, tmp_path)
-    assert trainer._train(spec, commands, reports) == {"outcome": "stopped", "reason": "cancel"}
+    assert trainer._train(spec, commands, reports) == Finished(outcome=Outcome.STOPPED, reason=StopReason.CANCEL)
     assert len(chunks) == 10
     assert not list(tmp_path.iterdir()), "it never began"
     os.close(send)
@@ -134,5 +149,35 @@ def test_a_long_validation_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) 
     hooks = ReportingHooks(Commands(), Reports(send))
     assert not any(hooks.should_stop() for _ in range(5))
     os.close(send)
-    with os.fdopen(receive) as lines:
-        assert lines.read().splitlines() == ['{"type": "alive"}'] * 3
+    with os.fdopen(receive, "rb") as lines:
+        assert [parse_report(line) for line in lines] == [Alive()] * 3
+
+
+@pytest.mark.parametrize(
+    ("line", "trouble"),
+    [
+        (b"half a mess\n", "Invalid JSON"),
+        (b'{"type": "spec", "job_id": "job_1"}\n', "spec.lease_epoch: Field required"),
+        (b'{"type": "lesson"}\n', "lesson"),
+    ],
+)
+def test_a_child_that_does_not_understand_its_spec_says_so_and_ends(line: bytes, trouble: str) -> None:
+    with Child() as child:
+        assert child.read() == Ready()
+        child.write(line)
+        failed = child.read()
+        assert isinstance(failed, Failed)
+        assert failed.code == "protocol_error"
+        assert trouble in failed.message
+        assert child.end() == 1
+
+
+def test_a_command_of_no_known_type_does_not_end_an_attempt(pack: Pack, tmp_path: Path) -> None:
+    with Child() as child:
+        assert child.read() == Ready()
+        child.send(describe_attempt(pack, tmp_path, epochs=3))
+        child.write(b'{"type": "cheer"}\n')
+        *_, last = child.read_attempt()
+        assert isinstance(last, Finished)
+        assert last.outcome is Outcome.SUCCEEDED
+        assert child.end() == 0

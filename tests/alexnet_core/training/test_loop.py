@@ -12,12 +12,12 @@ from alexnet_core.data.pack import Pack
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, DiskFull, Diverged
 from alexnet_core.evaluation.evaluate import evaluate
 from alexnet_core.evaluation.predictor import Predictor
+from alexnet_core.messages import PARENT_IS_GONE, WORKER_WAS_SILENT, EpochEnd, Ready, Stop, StopReason
 from alexnet_core.network import checkpoint as checkpoints
 from alexnet_core.network.checkpoint import load_checkpoint, save_checkpoint, verify_checkpoint
-from alexnet_core.trainer.child import WORKER_WAS_SILENT
 from alexnet_core.training.loop import Run
 from alexnet_core.training.run_spec import RunResult, RunSpec
-from tests.alexnet_core.child import PARENT_IS_GONE, Child, describe_attempt
+from tests.alexnet_core.child import Child, describe_attempt
 from tests.alexnet_core.toy import CONFIG, QuietHooks, write_toy_pack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -128,43 +128,43 @@ def test_a_full_disk_leaves_nothing_behind(pack, tmp_path, monkeypatch):
     assert list((tmp_path / "b").iterdir()) == []
 
 
-def serve(pack: Pack, root: Path, *, stop_at=None, **spec) -> tuple[list[dict], int]:
+def serve(pack: Pack, root: Path, *, stop_at=None, **spec) -> tuple[list, int]:
     child = Child()
-    assert child.read() == {"type": "ready"}
-    child.send(**describe_attempt(pack, root, **spec))
+    assert child.read() == Ready()
+    child.send(describe_attempt(pack, root, **spec))
     reports = []
     for report in child.read_attempt():
         reports.append(report)
-        if stop_at is not None and report["type"] == "epoch" and report["epoch"] == stop_at:
-            child.send(type="stop", reason="pause")
-    return reports, child.close() if reports and reports[-1].get("stays") else child.end()
+        if stop_at is not None and isinstance(report, EpochEnd) and report.epoch == stop_at:
+            child.send(Stop(reason=StopReason.PAUSE))
+    return reports, child.close() if reports and getattr(reports[-1], "stays", False) else child.end()
 
 
 def test_the_child_trains_stops_and_goes_on_to_the_same_weights(pack, tmp_path):
     whole, status = serve(pack, tmp_path / "whole", epochs=40)
-    assert (status, whole[-1]["outcome"], whole[-1]["step"]) == (0, "succeeded", 280)
+    assert (status, whole[-1].outcome, whole[-1].step) == (0, "succeeded", 280)
     assert {"started", "first_step", "progress", "interval", "epoch", "checkpoint", "finished"} <= {
-        report["type"] for report in whole
+        report.type for report in whole
     }
     stopped, status = serve(pack, tmp_path / "parts", epochs=40, stop_at=2)
-    assert (status, stopped[-1]["outcome"], stopped[-1]["reason"]) == (PARENT_IS_GONE, "stopped", "pause")
-    last = [report for report in stopped if report["type"] == "checkpoint"][-1]
-    assert last["step"] == stopped[-1]["step"]
-    resumed, _ = serve(pack, tmp_path / "parts", epochs=40, resume_from=last["path"], lease_epoch=2)
-    assert resumed[0]["bit_exact"] is True
-    assert resumed[-1]["weights_sha256"] == whole[-1]["weights_sha256"]
+    assert (status, stopped[-1].outcome, stopped[-1].reason) == (PARENT_IS_GONE, "stopped", "pause")
+    last = [report for report in stopped if report.type == "checkpoint"][-1]
+    assert last.step == stopped[-1].step
+    resumed, _ = serve(pack, tmp_path / "parts", epochs=40, resume_from=last.path, lease_epoch=2)
+    assert resumed[0].bit_exact is True
+    assert resumed[-1].weights_sha256 == whole[-1].weights_sha256
 
 
 def test_a_changed_dataset_fails_before_the_first_step(pack, tmp_path):
     reports, status = serve(pack, tmp_path, pack_digest="0" * 64)
     assert status == 1
-    assert [report["code"] for report in reports] == ["dataset_changed"]
+    assert [report.code for report in reports] == ["dataset_changed"]
 
 
 def test_a_child_that_is_killed_while_saving_leaves_no_checkpoint(pack, tmp_path):
     reports, status = serve(pack, tmp_path, failpoints={"checkpoint_byte_20000": "kill9"}, epochs=1)
     assert status == -9
-    assert "checkpoint" not in {report["type"] for report in reports}
+    assert "checkpoint" not in {report.type for report in reports}
     assert not list(tmp_path.glob("epoch-*"))
 
 
@@ -177,7 +177,7 @@ def test_the_child_ends_when_its_worker_does():
 def test_the_child_ends_when_its_worker_is_silent(pack, tmp_path):
     reports, status = serve(pack, tmp_path, failpoints={"step_3": "sleep:9999"}, max_silence_s=2)
     assert status == WORKER_WAS_SILENT
-    assert "finished" not in {report["type"] for report in reports}
+    assert "finished" not in {report.type for report in reports}
 
 
 def test_a_read_error_is_not_taken_for_a_damaged_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from alexnet_core.trainer import child as trainer
 from alexnet_core.training.loop import Run
 from alexnet_core.training.run_spec import RunResult, RunSpec
 from tests.alexnet_core.toy import CONFIG, QuietHooks, write_toy_pack
+from trainyard.jobs.failures import FAILURES
 
 STEPS = 7  # an epoch of the toy
 
@@ -167,4 +168,4 @@ def test_too_little_room_is_noticed_before_a_byte_is_written(
 )
 def test_the_trainer_reports_a_full_disk_as_one_that_may_be_tried_again(exc: Exception) -> None:
     explained = trainer._explain(exc)
-    assert (explained["code"], explained["retryable"]) == ("disk_full", True)
+    assert (explained.code, FAILURES[explained.code].retryable) == ("disk_full", True)

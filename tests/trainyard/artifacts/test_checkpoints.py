@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from alexnet_core.layout import CheckpointKind
 from tests.trainyard import rows as db_rows
 from trainyard.artifacts import checkpoints, retries
 from trainyard.artifacts.checkpoints import resolve_model
@@ -13,7 +14,6 @@ from trainyard.errors import CheckpointNotFound, CheckpointPruned, InvalidReques
 from trainyard.jobs import jobs
 from trainyard.jobs.jobs import NewJob
 from trainyard.scheduling.leases import write_fenced
-from trainyard.states import CheckpointKind
 
 
 def resolve(database: Database, reference: str, owner: str = "local") -> str:

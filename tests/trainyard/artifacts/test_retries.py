@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 
 from alexnet_core.data.published.builtin import BUILTINS
 from alexnet_core.errors import ConfigError
+from alexnet_core.layout import CheckpointKind
 from alexnet_core.recipes import resolve
 from tests.trainyard import rows as db_rows
 from trainyard.artifacts import deletion, retries
@@ -25,7 +26,6 @@ from trainyard.errors import (
 )
 from trainyard.jobs import jobs
 from trainyard.scheduling import leases
-from trainyard.states import CheckpointKind
 
 CONFIG = resolve("quick", {"epochs": 3}, BUILTINS["digits"].facts)[1].model_dump(mode="json")
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from alexnet_core.messages import AnyReport, EpochEnd, Interval
 from tests.trainyard import rows as db_rows
 from trainyard.artifacts.storage import LocalStorage
 from trainyard.database.connection import Database
@@ -13,12 +14,14 @@ from worker.report_writer import write_reports
 
 def write(database: Database, lease: Lease, *steps: int, epoch: int | None = None) -> None:
     """What a supervisor writes when its trainer reports these steps, and the end of an epoch after the last."""
-    reports = [
-        {"type": "interval", "step": step, "epoch": 0, "train_loss": 1 / step, "lr": 0.1, "images_per_s": 5.0 * step}
+    reports: list[AnyReport] = [
+        Interval(
+            step=step, epoch=0, train_loss=1 / step, lr=0.1, images_per_s=5.0 * step, gradient_norm=1.0, dead_relu=0.0
+        )
         for step in steps
     ]
     if epoch is not None:
-        reports.append({"type": "epoch", "step": steps[-1], "epoch": epoch, "metrics": {"val_top1": 0.5}})
+        reports.append(EpochEnd(step=steps[-1], epoch=epoch, metrics={"val_top1": 0.5}))
     with database.writing() as session:
         write_reports(session, lease, LocalStorage(Path()), reports, keep_latest=2)
 

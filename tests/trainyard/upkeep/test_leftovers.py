@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from alexnet_core.layout import CheckpointKind
 from tests.trainyard import rows as db_rows
 from trainyard.artifacts.storage import LocalStorage
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint
 from trainyard.scheduling import leases
-from trainyard.states import CheckpointKind
 from trainyard.upkeep.leftovers import Leftovers, sweep_jobs
 
 
