@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import text
 
@@ -49,14 +50,33 @@ def serving(**environment: str) -> Iterator[str]:
     if os.getuid() == 0:
         shutil.chown(home, "nobody", "nogroup")
     data, port = home / "data", _free_port()
-    initdb = [folder / "initdb", "-D", data, "-U", "trainyard", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"]
+    initdb: list[Any] = [
+        folder / "initdb",
+        "-D",
+        data,
+        "-U",
+        "trainyard",
+        "-A",
+        "trust",
+        "--no-sync",
+        "-E",
+        "UTF8",
+        "--locale=C",
+    ]
     subprocess.run([*_as_nobody(), *initdb], check=True, cwd=home, capture_output=True)
     options = {
         "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": home, "fsync": "off",
         "synchronous_commit": "off", "full_page_writes": "off", "max_connections": 100,
     }  # fmt: skip
     variables = [f"{name}={value}" for name, value in environment.items()]  # for the server, not for what changes user
-    serve = ["env", *variables, folder / "postgres", "-D", data, *[f"--{key}={options[key]}" for key in options]]
+    serve: list[Any] = [
+        "env",
+        *variables,
+        folder / "postgres",
+        "-D",
+        data,
+        *[f"--{key}={options[key]}" for key in options],
+    ]
     with (home / "log").open("wb") as log:
         server = subprocess.Popen([*_as_nobody(), *serve], cwd=home, stdout=log, stderr=log)
     url = f"postgresql+psycopg://trainyard@127.0.0.1:{port}/postgres"

@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -41,7 +42,7 @@ def serve(settings: Settings, database: Database, runtime: FakeRuntime) -> Itera
     running: list[Served] = []
 
     def start(
-        prepare: Callable[[FastAPI], None] | None = None, *, taken_within_s: float = TAKEN_WITHIN_S, **changes: object
+        prepare: Callable[[FastAPI], None] | None = None, *, taken_within_s: float = TAKEN_WITHIN_S, **changes: Any
     ) -> Served:
         used = settings.model_copy(update=changes)
         app = create_app(used, database=database, waker=SilentWaker(), runtime=runtime)

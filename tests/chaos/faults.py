@@ -134,7 +134,12 @@ class Faults:
         self._frozen.add(name)
         pids = [self.yard.pid_of(name), *(children or [])]
         self.yard.signal(pids, signal.SIGSTOP)
-        self._in(seconds, lambda: (self.yard.signal(pids, signal.SIGCONT), self._frozen.discard(name)))
+
+        def thaw() -> None:
+            self.yard.signal(pids, signal.SIGCONT)
+            self._frozen.discard(name)
+
+        self._in(seconds, thaw)
         return True
 
     def _empty_queue(self) -> bool:

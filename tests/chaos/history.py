@@ -222,7 +222,8 @@ def _result(look: Look) -> tuple[str, str | None, str | None]:
 
 def _reachable(state: str) -> set[str]:
     """Every state that a poller may see next, however many it missed."""
-    found, waiting = set(), [state]
+    found: set[str] = set()
+    waiting = [state]
     while waiting:
         for target in NEXT[waiting.pop()] - found:
             found.add(target)

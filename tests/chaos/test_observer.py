@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ def observer(tmp_path: Path) -> Observer:
 def looks(observer: Observer, *each: tuple[float, list[Process]]) -> list[str]:
     """What it complains of after some looks: when, and which processes were there."""
     for at, processes in each:
-        observer.alive = lambda processes=processes: processes
+        observer.alive = partial(list, processes)
         observer.look(at)
     return observer.complaints
 
@@ -56,7 +57,7 @@ def test_a_checkpoint_that_changes_is_seen_and_one_that_goes_is_not(observer: Ob
     folder.mkdir(parents=True)
     for name in ("manifest.json", "weights"):
         (folder / name).write_text("1")
-    moments = [(float(at), []) for at in range(10)]
+    moments: list[tuple[float, list[Process]]] = [(float(at), []) for at in range(10)]
     assert looks(observer, *moments) == []
     (folder / "weights").write_text("22")
     assert looks(observer, *moments) == ["checkpoints/job_a/epoch-1/weights was changed"]

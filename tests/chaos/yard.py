@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from sqlalchemy import select
@@ -51,7 +52,14 @@ class ChaosYard:
         self._hook.mkdir()
         shutil.copyfile(Path(__file__).with_name("step_log.py"), self._hook / "sitecustomize.py")
         self.queue = QueueServer(folder)
-        times = {"tick_s": 0.25, "idle_poll_s": 2, "relay_s": 0.5, "wake_again_s": 2, "hang_s": 60, "backoff_s": 0.2}
+        times: dict[str, Any] = {
+            "tick_s": 0.25,
+            "idle_poll_s": 2,
+            "relay_s": 0.5,
+            "wake_again_s": 2,
+            "hang_s": 60,
+            "backoff_s": 0.2,
+        }
         self.settings = Settings(
             data_dir=folder, port=free_port(), redis_url=self.queue.url, trainer_threads=1, serving_threads=1,
             lease_ttl_s=TTL_S, reaper_s=REAPER_S, recovery_every_s=RECOVERY_EVERY_S, max_failures=100,

@@ -44,8 +44,8 @@ def submit(database: Database, owner: str = OWNER, *, max_failures: int = 3, **n
             dataset = Dataset(id="ds_digits", name="digits", state="ready", facts={}, key="packs/x", created_at=now())
             session.add(dataset)
             session.flush()
-        new = {"config": CONFIG, "seed": 1} | new
-        job = NewJob(recipe="quick", max_failures=max_failures, **new)
+        given: dict[str, Any] = {"config": CONFIG, "seed": 1} | new
+        job = NewJob(recipe="quick", max_failures=max_failures, **given)
         return jobs.submit(session, owner, dataset, job).id
 
 

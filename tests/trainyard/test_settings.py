@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -21,7 +22,8 @@ def test_a_network_address_without_a_key_is_refused() -> None:
 
 
 def test_failpoints_need_testing_and_keys_are_long() -> None:
-    for wrong in ({"failpoints": "a=b"}, {"admin_key": "short"}, {"log_level": "LOUD"}):
+    wrongs: list[dict[str, Any]] = [{"failpoints": "a=b"}, {"admin_key": "short"}, {"log_level": "LOUD"}]
+    for wrong in wrongs:
         with pytest.raises(ValidationError):
             Settings(**wrong)
     assert Settings(failpoints="a=b,c=d", testing=True).failpoint_values == {"a": "b", "c": "d"}

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -314,7 +315,7 @@ def test_another_error_of_torch_is_no_want_of_memory(checkpoint: Path, monkeypat
 def test_ctrl_c_ends_every_command_without_a_traceback(
     command: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*_: object, **__: object) -> None:
+    def interrupt(*_: object, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("alexnet_core.commands.prepare.prepare", interrupt)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -22,9 +23,9 @@ class Recorder(QuietHooks):
 
     def __init__(self, stop_after: int | None = None) -> None:
         super().__init__(stop_after)
-        self.points: list[dict] = []
+        self.points: list[dict[str, Any]] = []
 
-    def on_interval(self, report: dict) -> None:
+    def on_interval(self, report: dict[str, Any]) -> None:
         self.points.append(report)
 
 
@@ -41,7 +42,7 @@ def run(pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Rec
     return root, hooks
 
 
-def test_the_curves_of_a_run_are_what_it_reported(run):
+def test_the_curves_of_a_run_are_what_it_reported(run: tuple[Path, Recorder]) -> None:
     root, hooks = run
     curves = read_curves(root)
     assert curves.step.tolist() == [point["step"] for point in hooks.points]
@@ -51,7 +52,7 @@ def test_the_curves_of_a_run_are_what_it_reported(run):
     assert curves.best_epoch == load_checkpoint(max(root.glob("epoch-*")), state=True).state["best"]["epoch"]
 
 
-def test_the_learning_rate_is_that_of_a_schedule_which_looks_at_the_history(pack, tmp_path):
+def test_the_learning_rate_is_that_of_a_schedule_which_looks_at_the_history(pack: Pack, tmp_path: Path) -> None:
     config, hooks = CONFIG.with_overrides({"schedule": "plateau", "plateau_patience": 1, "lr": 1e-9}), Recorder()
     Run(RunSpec(config, pack, 7, tmp_path), hooks).train()
     curves = read_curves(tmp_path)
@@ -59,7 +60,7 @@ def test_the_learning_rate_is_that_of_a_schedule_which_looks_at_the_history(pack
     assert len(set(curves.step_lr)) > 1
 
 
-def test_the_newest_attempt_is_drawn_although_an_older_one_came_further(pack, run, tmp_path):
+def test_the_newest_attempt_is_drawn_although_an_older_one_came_further(pack: Pack, run, tmp_path: Path) -> None:
     root, _ = run
     for path in root.iterdir():
         (tmp_path / path.name).symlink_to(path)
@@ -68,18 +69,20 @@ def test_the_newest_attempt_is_drawn_although_an_older_one_came_further(pack, ru
     assert read_curves(root / "epoch-00000014-e0").epoch.tolist() == [1, 2]
 
 
-def test_a_run_that_was_stopped_in_its_first_epoch_has_no_points_yet(pack, tmp_path):
+def test_a_run_that_was_stopped_in_its_first_epoch_has_no_points_yet(pack: Pack, tmp_path: Path) -> None:
     Run(RunSpec(CONFIG, pack, 7, tmp_path), QuietHooks(3)).train()
     assert read_curves(tmp_path).is_empty
     assert main(["curves", str(tmp_path), "--out", str(tmp_path / "curves.png")]) == 0
 
 
-def test_a_folder_without_checkpoints_is_refused_in_one_line(tmp_path, capsys):
+def test_a_folder_without_checkpoints_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["curves", str(tmp_path), "--out", str(tmp_path / "curves.png")]) == 1
     assert capsys.readouterr().err == f"{tmp_path}: no checkpoint with its training state is there\n"
 
 
-def test_both_commands_write_pictures(run, tmp_path):
+def test_both_commands_write_pictures(run: tuple[Path, Recorder], tmp_path: Path) -> None:
     root, _ = run
     newest = max(root.glob("epoch-*"))
     assert main(["curves", str(root), "--out", str(tmp_path / "curves.png")]) == 0
@@ -93,7 +96,7 @@ def test_both_commands_write_pictures(run, tmp_path):
         assert picture.mode == "L"  # the toy's images are grey
 
 
-def test_help_loads_nothing_that_draws():
+def test_help_loads_nothing_that_draws() -> None:
     code = (
         "import sys\nfrom alexnet_core.__main__ import main\n"
         "try:\n    main(['curves', '--help'])\nexcept SystemExit:\n    pass\n"

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,7 +101,7 @@ def test_a_read_error_is_not_taken_for_a_damaged_pack(
 ) -> None:
     write_again(pack, tmp_path / "pack")
 
-    def fail(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: Any) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(np, "load", fail)

@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 
 from alexnet_core.data.images import decode_image
-from alexnet_core.data.pack import open_pack
+from alexnet_core.data.pack import Pack, open_pack
 from alexnet_core.data.published.builtin import prepare
 from alexnet_core.data.published.idx import read_idx
 from alexnet_core.data.squares import read_shape
@@ -30,14 +31,14 @@ from alexnet_core.errors import (
 from alexnet_core.network.preprocess import Preprocessing
 
 
-def encode(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
+def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory):
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Pack:
     return prepare("digits", source_dir=None, target_dir=tmp_path_factory.mktemp("packs") / "digits")
 
 
@@ -198,7 +199,7 @@ def test_a_bad_idx_file_is_refused(tmp_path: Path, content: bytes, zipped: bool)
         read_idx(path, dimensions=1)
 
 
-def test_digits_are_split_by_class_and_no_image_is_on_both_sides(digits) -> None:
+def test_digits_are_split_by_class_and_no_image_is_on_both_sides(digits: Pack) -> None:
     assert [len(digits.list_indices(split)) for split in ("train", "val", "test")] == [1295, 142, 360]
     sides = [{digits.images[i].tobytes() for i in digits.list_indices(split)} for split in ("train", "val")]
     assert not sides[0] & sides[1]
@@ -217,7 +218,7 @@ def test_a_changed_pack_is_noticed(tmp_path: Path) -> None:
         open_pack(tmp_path / "digits").verify()
 
 
-def test_preparing_twice_gives_the_same_pack(digits) -> None:
+def test_preparing_twice_gives_the_same_pack(digits: Pack) -> None:
     assert prepare("digits", source_dir=None, target_dir=digits.path).digest == digits.digest
 
 
@@ -227,7 +228,9 @@ def test_a_missing_source_says_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("image_px", "channels"), [(8, 1), (16, 1), (24, 3), (28, 1)])
-def test_an_image_has_the_same_bits_alone_in_a_batch_and_by_way_of_a_file(digits, image_px: int, channels: int) -> None:
+def test_an_image_has_the_same_bits_alone_in_a_batch_and_by_way_of_a_file(
+    digits: Pack, image_px: int, channels: int
+) -> None:
     transform = Preprocessing(image_px=image_px, channels=channels, mean=(78.0,) * channels, std=(96.0,) * channels)
     images = np.array(digits.images[:33])
     batch = transform.to_input(torch.from_numpy(images))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from alexnet_core.errors import ImageError, ImageTooLarge
 from alexnet_core.network.preprocess import Preprocessing
 
 
-def encode(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
+def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, file_format, **options)
     return buffer.getvalue()

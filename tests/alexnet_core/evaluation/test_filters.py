@@ -1,4 +1,5 @@
 import io
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)))
 
 
-def test_every_pixel_of_two_known_grey_kernels():
+def test_every_pixel_of_two_known_grey_kernels() -> None:
     kernels = np.array([[[[-1.0, 0.0], [1.0, 3.0]]], [[[-1.0, -0.5], [0.0, 0.0]]]])
     side = KERNEL_PX // 2
     square = np.ones((side, side), np.uint8)
@@ -27,7 +28,7 @@ def test_every_pixel_of_two_known_grey_kernels():
         np.testing.assert_array_equal(pixels(draw_filters(kernels, scale)), expected)
 
 
-def test_three_channels_give_colours():
+def test_three_channels_give_colours() -> None:
     kernels = np.zeros((3, 3, 1, 1))
     kernels[0, 0] = kernels[1, 1] = kernels[2, 2] = 1
     middle, step = GAP_PX + KERNEL_PX // 2, KERNEL_PX + GAP_PX
@@ -35,7 +36,7 @@ def test_three_channels_give_colours():
     assert picture[middle, middle::step].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
 
 
-def test_the_papers_96_kernels_are_six_rows_of_sixteen_in_their_order():
+def test_the_papers_96_kernels_are_six_rows_of_sixteen_in_their_order() -> None:
     kernels = np.broadcast_to(np.arange(96.0).reshape(96, 1, 1, 1), (96, 3, 11, 11))
     picture = pixels(draw_filters(kernels))
     assert picture.shape == (6 * 46 + 2, 16 * 46 + 2, 3)
@@ -43,7 +44,7 @@ def test_the_papers_96_kernels_are_six_rows_of_sixteen_in_their_order():
     np.testing.assert_array_equal(middles, np.rint(np.arange(96) / 95 * 255))
 
 
-def test_the_last_row_is_white_where_it_has_no_kernel():
+def test_the_last_row_is_white_where_it_has_no_kernel() -> None:
     picture = pixels(draw_filters(np.arange(17.0).reshape(17, 1, 1, 1)))
     assert picture.shape == (2 * 46 + 2, 16 * 46 + 2)
     assert (picture[48:, 48:] == 255).all()
@@ -52,11 +53,11 @@ def test_the_last_row_is_white_where_it_has_no_kernel():
 
 
 @pytest.mark.parametrize("scale", ["common", "own"])
-def test_kernels_without_any_difference_are_middle_grey(scale):
+def test_kernels_without_any_difference_are_middle_grey(scale: Literal["common", "own"]) -> None:
     assert pixels(draw_filters(np.full((1, 1, 3, 3), 7.0), scale))[20, 20] == 128
 
 
 @pytest.mark.parametrize("kernels", [np.zeros((0, 3, 3, 3)), np.zeros((4, 2, 3, 3)), np.full((1, 1, 1, 1), np.nan)])
-def test_what_can_not_be_drawn_is_refused(kernels):
+def test_what_can_not_be_drawn_is_refused(kernels: np.ndarray) -> None:
     with pytest.raises(ValueError, match="kernel"):
         draw_filters(kernels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from tests.alexnet_core.toy import CONFIG, QuietHooks, write_toy_pack
 PREVIOUS, NEXT = "epoch-00000007-e0", "epoch-00000014-e1"
 
 
-def train(pack: Pack, root: Path, *, stop_after: int | None = None, **spec: object) -> RunResult:
+def train(pack: Pack, root: Path, *, stop_after: int | None = None, **spec: Any) -> RunResult:
     return Run(RunSpec(CONFIG, pack, 7, root, **spec), QuietHooks(stop_after)).train()
 
 

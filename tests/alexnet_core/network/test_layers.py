@@ -24,14 +24,14 @@ def test_ceil_padding_makes_55_of_224() -> None:
     assert ceil_padding(227, 11, 4) == (0, 0)
 
 
-def test_same_padding_is_tensorflows():
+def test_same_padding_is_tensorflows() -> None:
     assert same_padding(32, 11, 4) == (3, 4)
     assert same_padding(8, 3, 2) == (0, 1)
     assert same_padding(7, 3, 2) == (1, 1)
 
 
 @pytest.mark.parametrize("size", [7, 8])
-def test_same_convolution_and_pooling_agree_with_a_plain_loop(size):
+def test_same_convolution_and_pooling_agree_with_a_plain_loop(size: int) -> None:
     x = torch.randn(1, 1, size, size)
     conv = PaddedConv2d(1, 1, 3, 2, rule="tf_same", groups=1, bias=False)
     before, after = same_padding(size, 3, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -17,7 +19,7 @@ def _small_matrices_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alexnet_core.training.optimiser._BLOCK_VALUES", 100)
 
 
-def train(rule: type[torch.optim.SGD], layer: nn.Linear, steps: int, **options: object) -> list[torch.Tensor]:
+def train(rule: type[torch.optim.SGD], layer: nn.Linear, steps: int, **options: Any) -> list[torch.Tensor]:
     layers = {"layers": [layer]} if issubclass(rule, BlockSGD) else {"fused": True}
     optimiser = rule([{"params": list(layer.parameters())}], **layers, **options)  # type: ignore[arg-type]
     torch.manual_seed(1)
@@ -38,7 +40,7 @@ def build(kind: type[nn.Linear]) -> nn.Linear:
 
 
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}])
-def test_training_gives_torchs_values(options: dict[str, object]) -> None:
+def test_training_gives_torchs_values(options: dict[str, Any]) -> None:
     ours = train(BlockSGD, build(WideLinear), 6, lr=0.1, **options)
     torchs = train(torch.optim.SGD, build(nn.Linear), 6, lr=0.1, **options)
     torch.testing.assert_close(ours[0], torchs[0], rtol=1e-3, atol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ SMALL = TrainConfig(
 )  # fmt: skip
 
 
-def build(channels: int = 3, classes: int = 5, **overrides: object) -> AlexNet:
+def build(channels: int = 3, classes: int = 5, **overrides: Any) -> AlexNet:
     torch.manual_seed(0)
     return build_model(SMALL.with_overrides(overrides), classes, channels)
 
@@ -195,7 +196,7 @@ def test_weights_taken_over_start_only_the_last_layer_anew_where_classes_differ(
 @pytest.mark.parametrize(
     ("channels", "difference"), [(3, {"widths": (8, 8, 12, 12, 16)}), (3, {"norm": "batch"}), (1, {})]
 )
-def test_weights_of_another_network_are_refused(channels: int, difference: dict[str, object]) -> None:
+def test_weights_of_another_network_are_refused(channels: int, difference: dict[str, Any]) -> None:
     other = build(channels, **difference)
     with pytest.raises(CheckpointIncompatible, match="of another network"):
         copy_weights(build(), other.state_dict())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ CPU = torch.device("cpu")
     ],
 )
 def test_towers_have_the_plain_networks_logits_and_gradients(
-    classes: int, overrides: dict[str, object], batch: int
+    classes: int, overrides: dict[str, Any], batch: int
 ) -> None:
     torch.manual_seed(0)
     config = TOWERS.with_overrides(overrides)

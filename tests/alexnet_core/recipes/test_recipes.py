@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ NAMES = [recipe.name for recipe in list_recipes()]
         "commands.prepare",
         "commands.datasets",
     ],
-)  # fmt: skip
+)
 def test_the_description_of_a_run_does_not_load_torch(module: str) -> None:
     code = f"import alexnet_core.{module}, sys; sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -78,7 +79,7 @@ def test_a_config_survives_json(name: str) -> None:
         {"no_such_field": 1}, {"dropout": 1.0}, {"lr_steps": [[0, 0]]},
     ],
 )  # fmt: skip
-def test_a_wrong_override_is_refused_by_name(overrides: dict[str, object]) -> None:
+def test_a_wrong_override_is_refused_by_name(overrides: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
         resolve("quick", overrides, DIGITS)
     name = next(iter(overrides))

@@ -340,7 +340,7 @@ class TestFirstWeights:
         ],
     )
     def test_another_network_is_refused_and_nothing_is_queued(
-        self, served: Served, body: dict[str, object], layer: str
+        self, served: Served, body: dict[str, Any], layer: str
     ) -> None:
         job_id, made = complete_job(served, 1)
         response = served.http.post("/jobs", json={"dataset": "digits", "init_from": made[0]} | body)

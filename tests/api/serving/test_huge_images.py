@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -37,7 +38,7 @@ def hundred_megapixels() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
-def saved_as(file_format: str, **options: object) -> bytes:
+def saved_as(file_format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     Image.new("L", (SIDE_PX, SIDE_PX), 255).save(buffer, file_format, **options)
     return buffer.getvalue()
@@ -103,7 +104,7 @@ def test_a_hundred_megapixels_are_refused_without_the_memory_for_them(server: Se
         ("WEBP", {"lossless": True, "quality": 0, "method": 0}),
     ],
 )
-def test_no_other_format_costs_memory_either(server: Server, file_format: str, options: dict[str, object]) -> None:
+def test_no_other_format_costs_memory_either(server: Server, file_format: str, options: dict[str, Any]) -> None:
     content = saved_as(file_format, **options)
     server.peak_bytes()
     before = server.peak_bytes()

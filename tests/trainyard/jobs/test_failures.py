@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,8 @@ from trainyard.jobs.failures import FAILURES, backoff_s
 
 def test_every_error_code_of_the_core_has_a_row() -> None:
     errors = pytest.importorskip("alexnet_core.errors")
-    trees = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.CoreError)]
+    classes: list[type[Any]] = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+    trees = [kind for kind in classes if issubclass(kind, errors.CoreError)]
     codes = {c.code for c in trees if isinstance(getattr(c, "code", None), str)}
     assert codes <= set(FAILURES)
 

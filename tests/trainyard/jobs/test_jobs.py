@@ -246,6 +246,6 @@ def test_a_metadata_filter_that_a_database_can_not_take_is_refused(database: Dat
 
 
 @pytest.mark.parametrize("new", [{"name": "a\x00"}, {"metadata": {"a": "\x00"}}, {"metadata": {"\ud800": "x"}}])
-def test_a_text_that_can_not_be_stored_is_refused(database: Database, new: dict[str, object]) -> None:
+def test_a_text_that_can_not_be_stored_is_refused(database: Database, new: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         db_rows.submit(database, **new)

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import numpy as np
@@ -94,7 +95,7 @@ def test_files_with_fewer_images_than_published_are_refused(tmp_path: Path, name
 def test_without_a_network_the_message_says_where_to_put_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    def fail(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: Any) -> None:
         raise URLError("no network")
 
     serve(monkeypatch, fail)
@@ -116,7 +117,7 @@ def test_a_fetched_dataset_is_prepared_without_unpickling(
         write_cifar(tmp_path / "files", data, num_classes=100, layout="python")
     expect(monkeypatch, name, data)
 
-    def copy(url: str, target: object, *_: object, **__: object) -> None:
+    def copy(url: str, target: object, *_: object, **__: Any) -> None:
         assert socket.getdefaulttimeout()
         if name == "cifar100":
             pack_tar(tmp_path / "files", Path(str(target)))
@@ -161,7 +162,7 @@ def test_any_idx_file_is_read_or_refused(tmp_path: Path, content: bytes, zipped:
 def test_a_disk_that_fills_while_a_dataset_is_fetched_is_no_missing_dataset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     serve(monkeypatch, fail)

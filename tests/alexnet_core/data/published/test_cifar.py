@@ -8,6 +8,7 @@ import pickle
 import struct
 import tarfile
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         (lambda content: b"\x0a" + content[1:], "labels outside 0..9"),
     ],
 )
-def test_a_binary_file_of_another_size_or_with_other_labels_is_refused(tmp_path: Path, change, says: str) -> None:
+def test_a_binary_file_of_another_size_or_with_other_labels_is_refused(
+    tmp_path: Path, change: Callable[[bytes], bytes], says: str
+) -> None:
     folder = write_cifar(tmp_path, make_cifar(10), num_classes=10, layout="binary")
     path = folder / "data_batch_2.bin"
     path.write_bytes(change(path.read_bytes()))
