@@ -1,4 +1,4 @@
-"""Files that survive a power cut: what is renamed into place must be on the disk before. Torch-free."""
+"""Files that survive a power cut: their content is on the disk before they are renamed into place. Torch-free."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def sync_dir(path: Path) -> None:
-    """Have the disk hold a folder's entries, a rename in it included."""
+    """Sync a folder's entries to the disk, including a rename in it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -57,7 +57,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def explain_memory(exc: BaseException) -> OutOfMemory | None:
-    """The error that it is when memory ran out, of a GPU or of this machine; None: it is something else."""
+    """Translate an error that means that a GPU or this machine ran out of memory; None: it is another error."""
     if not isinstance(exc, MemoryError | torch.cuda.OutOfMemoryError) and "can't allocate memory" not in str(exc):
         return None
     summary = (str(exc).splitlines() or ["MemoryError"])[0]
@@ -77,7 +77,7 @@ def describe_environment(device: torch.device, precision: str) -> dict[str, Any]
 
 
 def is_bit_exact(before: dict[str, Any] | None, now: dict[str, Any]) -> bool:
-    """Whether a run that went from one place to another has the bits of one that stayed.
+    """Tell whether a run that moved between two environments ends with the bits of one that did not.
 
     Never on a GPU: its kernels add up in an order of their own, another one each time.
     """

@@ -1,1 +1,1 @@
-"""The HTTP face of a yard: routes, schemas, auth and predictions. Imports torch only in the serving threads."""
+"""The HTTP API of a yard: routes, schemas, authentication, predictions. Only its serving threads import torch."""

@@ -1,4 +1,4 @@
-"""The FastAPI app as a plain list of what it is made of. `python -m api` serves it."""
+"""The FastAPI app, put together in one place. `python -m api` serves it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs as clients see them; and one reader for all who ask for a job at the same time.
+"""Jobs as clients see them, and one reader for all requests for a job that arrive at the same time.
 
 A request that comes while the database is read waits for the next read, which takes whatever was asked for meanwhile.
 So no answer is older than its question, and the more clients ask at once, the less each of them costs.
@@ -38,7 +38,7 @@ def describe_jobs(session: Session, settings: Settings, rows: Sequence[Job | Job
 
 
 class JobReader:
-    """Answers with jobs as JSON; belongs to the event loop, but for what asks the database."""
+    """Answers with jobs as JSON. It runs on the event loop, except for the queries."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings

@@ -41,7 +41,7 @@ _points: Points | None = None  # of this process
 
 
 def arm(settings: Settings, build: Callable[[Mapping[str, str]], Points]) -> None:
-    """Have this process fail where the settings say.
+    """Arm the failpoints that the settings name, in this process.
 
     Args:
         settings: with `failpoints`.

@@ -1,4 +1,4 @@
-"""Numbers that JSON has words for."""
+"""JSON values without NaN and infinities."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def scrubbed_environment(threads: int) -> dict[str, str]:
 
 
 def yield_to_others(pid: int, *, proc: Path = Path("/proc")) -> None:
-    """Let a child in a session of its own come after everybody else, for the cores and in want of memory.
+    """Give a child, in a session of its own, the lowest claim to cores and memory.
 
     A kernel with autogroups shares the cores among sessions first, and niceness counts within one only: so the session
     gets it, too.

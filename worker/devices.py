@@ -18,7 +18,7 @@ _GPU_LINE = re.compile(r"^GPU \d+: .*\(UUID: ([\w-]+)\)", re.M)
 
 
 def list_devices(settings: Settings) -> tuple[str, ...]:
-    """One device a slot: as set, or every GPU that the driver lists and this process may see, or the CPU.
+    """List one device for each slot: those of the setting, else every GPU that this process may see, else the CPU.
 
     Returns:
         Such as `("cuda:0", "cuda:1")` or `("cpu",)`; `settings.slots` says how many, sharing devices in turn.

@@ -75,7 +75,7 @@ class Station:
         self._draining.set()
 
     def close(self) -> None:
-        """Leave the database in order, once every job is given back. Calling it again does nothing."""
+        """Mark the worker as stopped, once every job is given back. Calling it again does nothing."""
         if self._ended.is_set():
             return
         self._draining.set()
@@ -90,7 +90,7 @@ class Station:
             log.warning("the database does not answer; this worker will count as lost")
 
     def work(self) -> None:
-        """Take job after job until none is waiting; one call a message. Returns at once when every slot is busy."""
+        """Claim job after job until none waits. Called for each wake-up message; returns at once if every slot is busy."""
         try:
             index = self._free_slots.get_nowait()
         except queue.Empty:

@@ -70,7 +70,7 @@ class Supervisor:
         self._briefing = TrainerSpecs(settings, database, storage, is_draining=is_draining, sleep=sleep)
 
     def run(self, job: Job, lease: Lease, slot: Slot) -> None:
-        """Run an attempt to its end and give the job back. Raises nothing that the job can be blamed for."""
+        """Run an attempt to its end and give the job back. Nothing that is the job's own fault is raised."""
         attempt = Attempt(job, lease, slot)
         facts = {"job_id": job.id, "lease_epoch": lease.lease_epoch, "attempt": job.attempt}
         log.info("attempt begins", extra=facts | {"device": slot.device})
@@ -109,7 +109,7 @@ class Supervisor:
             return Ending(failure="internal_error", message=f"{type(exc).__name__}: {exc}")
 
     def _see_through(self, attempt: Attempt, trainer: TrainerProcess, spec: Spec) -> int:
-        """Attend a trainer to its end; returns its exit status, or 0 where it waits for another attempt."""
+        """Supervise a trainer to its end; returns its exit status, or 0 if it waits for another attempt."""
         is_kept = False
         try:
             trainer.send(spec)

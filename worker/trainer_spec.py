@@ -1,4 +1,4 @@
-"""What comes before an attempt's trainer: its dataset stands ready, its checkpoint is chosen, its spec is written."""
+"""What an attempt needs before its trainer: a prepared dataset, chosen checkpoints, and the trainer's specification."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class StopRequested(Exception):
-    """The owner, or the worker's own end, wants the attempt to stop before its trainer began."""
+    """The attempt must stop before its trainer began: the owner asked for it, or the worker ends."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -54,7 +54,7 @@ class TrainerSpecs:
         self._is_draining, self._sleep = is_draining, sleep
 
     def wait_for_spec(self, attempt: Attempt) -> Spec:
-        """The trainer's spec, however long the database takes to answer: that is not the job's fault.
+        """Build the trainer's specification, however long the database takes to answer: that is not the job's fault.
 
         Raises:
             StopRequested: the attempt must not begin.
@@ -148,7 +148,7 @@ class TrainerSpecs:
         return self._storage.folder(dataset.key)
 
     def beat(self, attempt: Attempt) -> None:
-        """A heartbeat while something else than training goes on.
+        """Send a heartbeat while something other than training goes on.
 
         Raises:
             StopRequested: there is no point in going on.
@@ -175,7 +175,7 @@ def _read_config(job: Job) -> TrainConfig:
 
 
 def _needed(checkpoint: Checkpoint | None, checkpoint_id: str) -> Checkpoint:
-    """The checkpoint that a job was promised to begin with; without it the job would be another one."""
+    """Return the checkpoint that a job was promised to begin with; without it, it would be another job."""
     if checkpoint is None:
         raise PreparationFailed("no_valid_checkpoint", f"Checkpoint {checkpoint_id}, to begin with, can't be used.")
     return checkpoint

@@ -1,4 +1,4 @@
-"""What a tree of image files means: splits, classes, junk. Works on paths alone, of a folder or an archive. Torch-free.
+"""Finds splits, classes and junk in a tree of image files. Works on paths alone, of a folder or an archive. Torch-free.
 
 The rules: an image's class is the folder that it is in, at whatever depth below. `train/`, `val/` (or `validation/`)
 and `test/` may stand above the class folders. One folder around it all is looked through. Junk that systems leave is

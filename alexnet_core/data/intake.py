@@ -1,4 +1,4 @@
-"""Makes a pack of one's own image files, and a report of what was found in them. Torch-free.
+"""Makes a pack from a user's image files, and a report of what was found in them. Torch-free.
 
 `pack_folder` takes a folder; `pack_files` anything that can list and open files, as an archive does. Every file is read
 twice: its header, to settle the one shape that all images are stored in; then the whole of it, to decode. Images are

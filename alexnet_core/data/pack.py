@@ -124,7 +124,7 @@ def open_pack(path: Path) -> Pack:
 
 
 def open_whole(path: Path, while_reading: Callable[[], None] = lambda: None) -> Pack:
-    """Open a pack and verify it; one that is damaged counts as none from then on, so that it is made again.
+    """Open a pack and verify it. A damaged one is set aside, so that it is made again.
 
     Args:
         path: its folder.
@@ -346,7 +346,7 @@ def _write_bytes(path: Path, content: bytes) -> None:
 
 
 def _move_into_place(temp: Path, target: Path, digest: str) -> None:
-    """Have the pack stand at its place, or the same one that stands there already; a damaged one makes room."""
+    """Move the pack to its place, unless the same pack stands there already; a damaged one is replaced."""
     temp.chmod(0o755)
     try:
         temp.rename(target)

@@ -1,1 +1,1 @@
-"""What a network is worth: accuracy, reports, predictions and pictures."""
+"""Evaluation: accuracy, reports, predictions and pictures."""

@@ -1,4 +1,4 @@
-"""What a network gets right and wrong on a split: by class, class against class, and image by image.
+"""A report of what a network gets right and wrong on a split: by class, by pair of classes, and by image.
 
 B batch, C channels, H height, W width, K classes
 """
@@ -62,7 +62,7 @@ class Guess(BaseModel):
 
 
 class HardImage(BaseModel):
-    """An image to whose true class the network gives little."""
+    """An image whose true class got a low probability."""
 
     model_config = _FROZEN
 

@@ -67,7 +67,7 @@ class SavedCheckpoint:
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:
-    """Hash of names, types, shapes and values, in name order; memory layout and device don't matter."""
+    """Hash names, types, shapes and values in name order, whatever their memory layout and device."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name]

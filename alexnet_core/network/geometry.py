@@ -76,7 +76,7 @@ def weight_shapes(config: TrainConfig, num_classes: int, channels: int) -> dict[
 
 
 def find_misfits(own: Mapping[str, tuple[int, ...]], others: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """The names that keep a network from starting with another one's weights; its last layer may differ."""
+    """List the parameters that keep a network from starting with another one's weights; the last layer may differ."""
     names = dict.fromkeys([*own, *others])
     return [name for name in names if not name.startswith(LAST_LAYER) and own.get(name) != others.get(name)]
 

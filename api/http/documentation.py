@@ -1,4 +1,4 @@
-"""What `/docs` and `/openapi.json` say beside the routes' own words, and the page that shows it.
+"""The texts of `/docs` and `/openapi.json` beside those of the routes, and the page that shows them.
 
 The page's scripts and styles come out of the `fastapi-offline` package, so it works without a network.
 """
@@ -85,7 +85,7 @@ router = APIRouter(include_in_schema=False)
 
 
 class DocumentedApp(FastAPI):
-    """FastAPI, less the 422 that it adds to every route with a parameter: its body is not the one that we answer."""
+    """FastAPI without the 422 that it documents for every route with a parameter, whose body is not ours."""
 
     def openapi(self) -> dict[str, Any]:
         """See FastAPI."""

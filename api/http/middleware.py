@@ -1,4 +1,4 @@
-"""What happens to every request before a route sees it, from the outermost to the innermost; pure ASGI.
+"""The ASGI middleware that every request passes before its route, from the outermost to the innermost.
 
 `RequestId` names it, `SecurityHeaders` marks the answer, `LastResort` turns what nobody caught into a 500,
 `Authentication` looks at the headers before a byte of the body is read, `BodyLimit` counts the body's bytes.
@@ -75,7 +75,7 @@ class SecurityHeaders:
 
 
 class LastResort:
-    """Answers 500 with the one error body for whatever nobody caught; the traceback goes to the log alone."""
+    """Answers 500, with the one error body, for an exception that nobody caught; the traceback goes only to the log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -128,7 +128,7 @@ def _digest(text: str) -> bytes:
 
 
 class BodyLimit:
-    """Refuses a body that says it is too large, and one that turns out to be, whatever it said."""
+    """Refuses a body that declares itself too large, and one that turns out to be too large."""
 
     def __init__(self, app: ASGIApp, default: int, by_path: dict[str, int]) -> None:
         self._app, self._default, self._by_path = app, default, by_path

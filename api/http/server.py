@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, which says when it drains and gives up clients that take nothing of their answer."""
+"""The HTTP server: uvicorn, which reports that it drains and drops clients that do not read their answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Server(uvicorn.Server):
         self._app, self._taken_within_s = app, taken_within_s
 
     def handle_exit(self, sig: int, frame: object) -> None:
-        """Say on `/readyz` that we drain, from the moment that we are told to stop."""
+        """Report on `/readyz` that the process drains, from the moment that it is told to stop."""
         if (services := getattr(self._app.state, "services", None)) is not None:
             services.draining = True
         super().handle_exit(sig, frame)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Answers that a client need not read twice: a tag, and 304 for one who has the answer with that tag.
+"""Conditional answers: an `ETag`, and 304 for a client that has the answer with that tag.
 
 What the tag is made of is read from the database for every request; nothing is kept, so nothing can be stale.
 """
@@ -38,7 +38,7 @@ def answer_json(body: bytes, known: Iterable[str] | None) -> Response:
 
 
 def tag_headers(content: bytes) -> dict[str, str]:
-    """The headers by which a client may keep an answer but must ask before it uses it again.
+    """Build the headers that let a client keep an answer, but make it ask before it uses the answer again.
 
     Args:
         content: another whenever the answer is another; the body itself, or what it is made of.

@@ -1,4 +1,4 @@
-"""One inference thread that computes together whatever waits for the same model, and never waits for more to come."""
+"""One inference thread. It computes all images that wait for the same model together, and never waits for more."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class _Item:
 
 
 class Batcher(threading.Thread):
-    """The inference thread. How many images may wait is the engine's business, which lets no more in."""
+    """The inference thread. The engine limits how many images may wait."""
 
     def __init__(self, max_batch: int, prepare_thread: Callable[[], None]) -> None:
         super().__init__(name="inference", daemon=True)

@@ -122,7 +122,7 @@ class Engine:
             return resolve_model(session, owner, reference)
 
     def forget(self, job_id: str) -> None:
-        """Let go of the models of a job that was deleted."""
+        """Unload the models of a deleted job."""
         self._loader.forget(job_id)
 
     def admit(self, images: int) -> None:

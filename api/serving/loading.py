@@ -83,7 +83,7 @@ class Loader(threading.Thread):
             return self._wanted[checkpoint.id][1]
 
     def forget(self, job_id: str) -> None:
-        """Let go of the models of a job that is out of the database; `latest` falls back to what is left."""
+        """Unload the models of a deleted job; `latest` falls back to what is left."""
         with self._changed:
             for key in [key for key, loaded in self._loaded.items() if loaded.job_id == job_id]:
                 del self._loaded[key]

@@ -69,7 +69,7 @@ class _Channel:
 
 
 class EventHub:
-    """Every stream of this process. All of it runs on the event loop, but for what asks the database."""
+    """All event streams of this process. It runs on the event loop, except for the queries."""
 
     def __init__(
         self, database: Database, is_draining: Callable[[], bool], *, max_streams: int, tick_s: float = TICK_S,
@@ -205,7 +205,7 @@ async def _within(seconds: float, changed: asyncio.Event) -> bool:
 
 
 class EventStream(EventSourceResponse):
-    """A job's events for one client, in a place of its own; a client that takes nothing any more is given up."""
+    """The stream of a job's events to one client. A client that stops reading is dropped."""
 
     def __init__(self, hub: EventHub, job_id: str, after: int, head: Head) -> None:
         super().__init__(

@@ -157,7 +157,7 @@ def has_its_manifest(folder: Path, sha256: str) -> bool:
 
 
 def mark_corrupt(session: Session, checkpoint_id: str, detail: str) -> None:
-    """Take a damaged checkpoint out of use and say so in the job's events; harmless when it was done before.
+    """Mark a checkpoint as damaged, so that nothing uses it, and write an event. Repeating it is harmless.
 
     Its job's row, which the event changes, is locked first, as by all who lock both: a commit would wait for this one's
     checkpoint, and this one for the commit's job.
@@ -178,7 +178,7 @@ def mark_corrupt(session: Session, checkpoint_id: str, detail: str) -> None:
 
 
 def find_resumable(session: Session, job_id: str) -> Checkpoint | None:
-    """The checkpoint that a job goes on from: the furthest that has its training state; None: from the start."""
+    """Find the checkpoint that a job resumes from: the furthest with its training state. None: the job starts anew."""
     query = (
         _committed()
         .where(Checkpoint.job_id == job_id, Checkpoint.has_state, Checkpoint.state_pruned_at.is_(None))
@@ -189,7 +189,7 @@ def find_resumable(session: Session, job_id: str) -> Checkpoint | None:
 
 
 def find_usable(session: Session, checkpoint_id: str | None, *, with_state: bool = False) -> Checkpoint | None:
-    """A checkpoint by its id, if it can be used, and with its training state if that is asked for; whoever owns it."""
+    """Find a usable checkpoint by its id, whoever owns it; with `with_state` only if it has its training state."""
     query = _committed().where(Checkpoint.id == checkpoint_id)
     if with_state:
         query = query.where(Checkpoint.has_state, Checkpoint.state_pruned_at.is_(None))

@@ -18,7 +18,7 @@ from trainyard.states import DatasetState
 
 
 def register_builtins(database: Database, builtins: Mapping[str, DatasetFacts]) -> None:
-    """Enter the built-in datasets that are not in the database yet; any number of processes may do so at once."""
+    """Register the built-in datasets that the database lacks. Any number of processes may do so at once."""
     with database.reading() as session:
         known = set(session.scalars(select(Dataset.id)))
     for name, facts in builtins.items():
@@ -54,7 +54,7 @@ def builtin_id(name: str) -> str:
 
 
 def mark_ready(session: Session, dataset_id: str, *, digest: str, facts: dict[str, Any], size_bytes: int) -> None:
-    """Write down that a dataset's pack is whole; the first digest stays, whoever prepares it again."""
+    """Mark a dataset as ready. The first digest is kept, whoever prepares the pack again."""
     session.execute(
         update(Dataset)
         .where(Dataset.id == dataset_id, Dataset.digest.is_(None))

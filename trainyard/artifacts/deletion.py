@@ -1,4 +1,4 @@
-"""The end of a job's traces: its rows go in one transaction, its files after that, however often that is cut off.
+"""Deletion of jobs: the rows go in one transaction, the files afterwards, however often that is interrupted.
 
 The transaction also writes down which files are to go. So a job is either there as a whole or not at all, and a process
 that ends in between leaves only files that nobody can name any more, and the word that they must go.
@@ -35,7 +35,7 @@ _AT_ONCE = 100
 
 
 def delete_job(session: Session, owner: str, job_id: str) -> list[str]:
-    """Take a job out of the database: its events, series, checkpoints and keys too. `latest` falls back by itself.
+    """Delete a job's rows: its events, series, checkpoints and keys too. `latest` falls back by itself.
 
     Returns:
         What is to be removed from the storage once this transaction is committed: `remove_files`.
@@ -81,7 +81,7 @@ def _refuse_if_in_use(session: Session, job_id: str, checkpoint_ids: list[str]) 
 
 
 def remove_files(storage: Storage, keys: list[str]) -> list[str]:
-    """Remove what a deletion left in the storage; a checkpoint that somebody reads at this moment stays.
+    """Remove a deleted job's files. A checkpoint that is being read stays for now.
 
     Returns:
         The keys that are gone.
@@ -105,7 +105,7 @@ def _remove(storage: Storage, key: str) -> bool:
 
 
 def finish_removals(database: Database, storage: Storage, *, grace_s: float) -> int:
-    """Remove what deletions left behind: cut off, in somebody's hands, or written by a worker that did not know yet.
+    """Remove files of deleted jobs that are still there: a removal was cut off, a reader held them, a worker wrote late.
 
     Returns:
         The number of files and folders that are gone for good.

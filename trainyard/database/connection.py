@@ -66,7 +66,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A transaction that only reads; never blocks a writer on SQLite.
+        """Open a transaction that only reads; on SQLite it never blocks a writer.
 
         Raises:
             DatabaseUnavailable: the database does not answer.
@@ -76,7 +76,7 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """A transaction that is committed at the block's end and rolled back if anything is raised.
+        """Open a transaction that is committed at the end of the block, and rolled back if anything is raised.
 
         On SQLite it takes the write lock at its start (BEGIN IMMEDIATE): a read that turns into a write would fail at
         once, whatever the time-out. Do no file or network work inside.

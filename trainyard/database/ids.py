@@ -23,5 +23,5 @@ def new_id(prefix: str) -> str:
 
 
 def has_form(text: str, prefix: str) -> bool:
-    """Whether a text could be an id with this prefix; says nothing of whether there is such a thing."""
+    """Tell whether a text has the form of an id with this prefix, whether or not the thing exists."""
     return text.startswith(prefix + "_") and _ID.fullmatch(text) is not None

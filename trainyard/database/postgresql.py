@@ -1,4 +1,4 @@
-"""PostgreSQL connections that do not wait for ever: a server that says nothing counts as one that is away.
+"""PostgreSQL connections that do not wait for ever: a server that does not answer in time counts as down.
 
 Without, a server that is frozen, or behind a network that swallows everything, would hold each request, heartbeat and
 round of the reconciler for as long as it pleases. On SQLite the busy time-out does the same.
@@ -20,7 +20,7 @@ Value = TypeVar("Value")
 
 
 class PatientConnection(psycopg.Connection[Any]):
-    """Waits for an answer, but for so long only; then it is closed, as nobody knows what the server does."""
+    """A connection that waits a limited time for an answer; then it is closed, as the server's state is unknown."""
 
     answer_within_s: float | None = ANSWER_WITHIN_S
 
@@ -44,7 +44,7 @@ def connect(_dialect: object, _record: object, arguments: Any, keywords: Any) ->
 
 @contextmanager
 def without_hurry(connection: Connection) -> Iterator[None]:
-    """Let what a connection does take as long as it needs: a migration waits for others, and for large tables."""
+    """Lift the time limits of a connection: a migration waits for other processes, and for large tables."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, PatientConnection):
         yield

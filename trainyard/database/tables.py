@@ -282,7 +282,7 @@ class Removal(Base):
 
 
 class IdempotencyKey(Base):
-    """A client's name for one request, so that a repetition finds the first one's job."""
+    """A client's name for one request, by which a repetition of the request finds the job of the first."""
 
     __tablename__ = "idempotency_keys"
 

@@ -39,7 +39,7 @@ def list_events(session: Session, job_id: str, *, after: int, limit: int) -> Pag
 
 
 def read_heads(session: Session, job_ids: Iterable[str]) -> dict[str, Head]:
-    """How far the logs of many jobs are; a job that is gone is left out."""
+    """Read how far the logs of many jobs have come; deleted jobs are left out."""
     heads: dict[str, Head] = {}
     for some in _portions(job_ids):
         query = select(Job.id, Job.event_seq, Job.state).where(Job.id.in_(some))

@@ -17,7 +17,7 @@ KEPT_S = 24 * 3600
 
 
 def fingerprint(content: dict[str, Any]) -> str:
-    """The identity of a request's content, whatever the order of its fields."""
+    """Compute a request's identity from its content, whatever the order of its fields."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -10,12 +10,12 @@ _BLOCK = 64 * 1024
 
 
 def log_key(job_id: str) -> str:
-    """Where a worker lets its trainers write for a job, below the data folder; `job_id` is one from the database."""
+    """The place of a job's log below the data folder; `job_id` must come from the database."""
     return f"logs/jobs/{job_id}.log"
 
 
 def read_tail(path: Path, *, lines: int, max_bytes: int = MAX_BYTES) -> bytes:
-    """The last lines of a file, read from its end; of longer ones the last `max_bytes`; empty where there is none."""
+    """Read the last lines of a file, at most `max_bytes` of them; empty if there is no file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:

@@ -10,7 +10,7 @@ from trainyard.database.tables import Job, JobLabel
 
 
 def digest_of(key: str, value: str) -> str:
-    """What stands for a pair in the index: of one length, whatever the texts are."""
+    """Compute the digest that stands for a pair in the index, so that its length is fixed."""
     return hashlib.sha256(json.dumps([key, value]).encode()).hexdigest()
 
 

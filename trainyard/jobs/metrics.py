@@ -40,7 +40,7 @@ def read_series(session: Session, job_id: str) -> Series:
 
 
 def read_version(session: Session, job_id: str) -> tuple[tuple[Any, ...], ...]:
-    """What is another whenever a point was added or replaced; far cheaper than the points.
+    """Read a version that changes whenever a point is added or replaced; far cheaper than reading the points.
 
     A point is only ever replaced under a later lease, so that the number of points of some lease changes.
     """
@@ -52,7 +52,7 @@ def read_version(session: Session, job_id: str) -> tuple[tuple[Any, ...], ...]:
 def read_thinned(
     session: Session, job_id: str, kind: MetricKind, *, since: int, max_points: int
 ) -> tuple[Points, bool]:
-    """At most so many points of a series, however long it is; to choose them costs by their number alone.
+    """Read at most `max_points` points of a series, however long it is; the cost depends on their number alone.
 
     They lie evenly over the steps. The first, the last, and the best ones (lowest losses, highest `val_top1`) are
     always among them.

@@ -83,7 +83,7 @@ class Child:
 
 @dataclass
 class Yard:
-    """Use as a context manager: inside, the yard is up and ready."""
+    """A yard as a context manager: inside the block it is up and ready."""
 
     settings: Settings
     say: Callable[[str], None] = _say

@@ -127,7 +127,7 @@ def report_event(
 
 
 def end_attempt(session: Session, lease: Lease, ending: Ending, *, first_backoff_s: float) -> JobState:
-    """Give a job back: what becomes of it follows from how the attempt ended and what its owner wants.
+    """End an attempt: the job's next state follows from how the attempt ended and from the desired state.
 
     Returns:
         The job's new state.
@@ -168,7 +168,7 @@ def reap(session: Session, moment: float, *, first_backoff_s: float) -> list[str
 
 
 def grant_grace(session: Session, until: float, *, seen_since: float) -> int:
-    """Let leases live on: for a reaper that slept itself.
+    """Extend the leases of workers that may have slept together with the reaper.
 
     Args:
         session: a writing one.

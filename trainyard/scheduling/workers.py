@@ -56,7 +56,7 @@ def register(session: Session, identity: WorkerIdentity) -> None:
 
 
 def mark_seen(session: Session, identity: WorkerIdentity, *, draining: bool) -> None:
-    """Write a heartbeat; a worker that was forgotten meanwhile enters anew."""
+    """Write a heartbeat. A worker that was removed from the table meanwhile registers again."""
     seen = update(Worker).where(Worker.id == identity.id).values(last_seen_at=now(), draining=draining)
     if update_rows(session, seen) == 0:
         register(session, identity)

@@ -55,7 +55,7 @@ class Garbage:
         return select(Checkpoint).where(Checkpoint.status == status)
 
     def _take_back(self) -> None:
-        """Un-prune what is in use all the same: a net for what was written without the locks of `retries`."""
+        """Take back the pruning of a checkpoint in use: a safety net for writes without the locks of `retries`."""
         with self._database.writing() as session:
             pruned = Checkpoint.status == CheckpointStatus.PRUNED
             statement = update(Checkpoint).where(pruned, is_in_use())
@@ -96,7 +96,7 @@ class Garbage:
         return True
 
     def _is_away(self, row: Checkpoint) -> bool:
-        """Whether not even the job's folder is there, which stays as long as the job does: then its disk is away."""
+        """Tell whether the disk is away: then not even the job's folder is there, which exists as long as the job."""
         return not self._storage.folder(row.key).parent.is_dir()
 
     def _is_whole(self, row: Checkpoint) -> bool:

@@ -142,7 +142,7 @@ class Reaper:
         return reaped
 
     def _find_sleepers(self, moment: tuple[float, float]) -> float | None:
-        """The time since which a worker must have been heard to count as one that slept with us; None: we did not."""
+        """The moment since which a worker must have been heard to count as asleep with us; None: we did not sleep."""
         patience_s = 2 * self._interval_s
         last = self._last_tick
         if last is None:  # a first look that was late: the database was away when we began, and who knows since when
@@ -215,7 +215,7 @@ class Reconciler(threading.Thread):
 
     @staticmethod
     def _guarded(tick: Callable[[], object]) -> None:
-        """Whatever goes wrong in a round, the next one comes."""
+        """Run one round; whatever goes wrong in it is logged, and the next round follows."""
         try:
             tick()
         except DatabaseUnavailable:
