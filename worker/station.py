@@ -90,7 +90,7 @@ class Station:
             log.warning("the database does not answer; this worker will count as lost")
 
     def work(self) -> None:
-        """Claim job after job until none waits. Called for each wake-up message; returns at once if every slot is busy."""
+        """Claim job after job until none waits. Called for each wake-up message; returns at once if no slot is free."""
         try:
             index = self._free_slots.get_nowait()
         except queue.Empty:

@@ -105,7 +105,7 @@ def _remove(storage: Storage, key: str) -> bool:
 
 
 def finish_removals(database: Database, storage: Storage, *, grace_s: float) -> int:
-    """Remove files of deleted jobs that are still there: a removal was cut off, a reader held them, a worker wrote late.
+    """Remove files of deleted jobs that are left: a removal was cut off, a reader held them, a worker wrote late.
 
     Returns:
         The number of files and folders that are gone for good.
