@@ -56,6 +56,7 @@ TOP = {
     "api.__main__": {"http"},
     "api.services": {"serving", "streams"},
     "api.job_reader": {"schemas"},
+    "api.submission": {"schemas"},
 }
 MODULES_IN_A_FOLDER = 16  #: at the most: then it gets a folder within
 READS_ENVIRONMENT = {

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 import typer
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from alexnet_core.config import TrainConfig
@@ -202,9 +203,13 @@ def test_a_routes_refusals_are_named(route: str) -> None:
 
 
 def test_every_field_of_a_job_and_a_checkpoint_is_described() -> None:
-    assert_same(names(section("reference/http.md", "The job")), set(JobRead.model_fields), "fields of a job")
+    assert_same(names(section("reference/http.md", "The job")), fields_of(JobRead), "fields of a job")
     found = names(section("reference/http.md", "The checkpoint"))
-    assert_same(found, set(CheckpointRead.model_fields), "fields of a checkpoint")
+    assert_same(found, fields_of(CheckpointRead), "fields of a checkpoint")
+
+
+def fields_of(model: type[BaseModel]) -> set[str]:
+    return set(model.model_fields) | set(model.model_computed_fields)
 
 
 def test_every_built_in_dataset_is_named() -> None:

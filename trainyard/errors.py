@@ -1,23 +1,42 @@
-"""What a request can be refused for. A class is a stable `code` and an HTTP status; the message says what to do.
+"""Every error that a request can be answered with. A class is a stable `code` with one HTTP status.
 
-ServiceError 500
-├── InvalidRequest 422                  a value is wrong
-│   ├── UnknownRecipe · InvalidConfig
-│   └── IdempotencyConflict · InvalidImage
-├── Unauthenticated 401
-├── NotFound 404                        of a route; of a thing:
-│   ├── JobNotFound · DatasetNotFound · CheckpointNotFound
-│   └── CheckpointPruned
-├── Conflict 409
-│   └── IllegalTransition · InUse · NoCheckpointOfJob · NoTrainingState
-├── TooLarge 413
-│   └── ImageTooLarge
-├── UnsupportedMedia 415
-└── Unavailable 503                     try again later
-    ├── NoCheckpoint · ModelLoading · PredictQueueFull · TooManyStreams
-    └── DatabaseUnavailable
-        └── DatabaseFull 507
+ServiceError 500                        internal_error
+├── InvalidRequest 422                  invalid_request
+│   ├── JsonInvalid                     json_invalid
+│   ├── BodyUnreadable                  body_unreadable
+│   ├── UnknownRecipe                   recipe_unknown
+│   ├── InvalidConfig                   config_invalid
+│   ├── IdempotencyConflict             idempotency_key_reused
+│   └── InvalidImage                    image_unreadable
+├── Unauthenticated 401                 unauthenticated
+├── NotFound 404                        route_not_found
+│   ├── JobNotFound                     job_not_found
+│   ├── DatasetNotFound                 dataset_not_found
+│   ├── RecipeNotFound                  recipe_not_found
+│   ├── CheckpointNotFound              checkpoint_not_found
+│   ├── CheckpointPruned                checkpoint_pruned
+│   └── EventFilesNotFound              event_files_not_found
+├── MethodNotAllowed 405                method_not_allowed
+├── Conflict 409                        conflict
+│   ├── IllegalTransition               illegal_transition
+│   ├── InUse                           in_use
+│   ├── NoTrainingState                 no_training_state
+│   ├── NoCheckpointOfJob               no_checkpoint
+│   └── CheckpointIncompatible          checkpoint_incompatible
+├── TooLarge 413                        body_too_large
+│   └── ImageTooLarge                   image_too_large
+├── UnsupportedMedia 415                unsupported_media_type
+│   └── UnsupportedImageFormat          image_format_unsupported
+└── Unavailable 503                     unavailable
+    ├── NoCheckpoint                    no_checkpoint
+    ├── ModelLoading                    model_loading
+    ├── PredictQueueFull                predict_queue_full
+    ├── TooManyStreams                  too_many_streams
+    └── DatabaseUnavailable             database_unavailable
+        └── DatabaseFull 507            database_full
 
+A class without a status has its parent's. One code has one status, but for `no_checkpoint`, to which the contract gives
+two: 409 where the job that was named has none yet, 503 where none was named and nothing is trained.
 LeaseLost stands apart: a worker's write was refused because its lease is over. It never reaches a client.
 """
 
@@ -49,10 +68,22 @@ class InvalidRequest(ServiceError):
     status, type, code = 422, "invalid_request", "invalid_request"
 
 
+class JsonInvalid(InvalidRequest):
+    """The body is not JSON."""
+
+    code = "json_invalid"
+
+
+class BodyUnreadable(InvalidRequest):
+    """The body can't be parsed. Check that it is what its Content-Type says."""
+
+    code = "body_unreadable"
+
+
 class UnknownRecipe(InvalidRequest):
     """There is no such recipe. `GET /recipes` lists them."""
 
-    code = "recipe_not_found"
+    code = "recipe_unknown"
 
 
 class InvalidConfig(InvalidRequest):
@@ -97,6 +128,12 @@ class DatasetNotFound(NotFound):
     code = "dataset_not_found"
 
 
+class RecipeNotFound(NotFound):
+    """There is no such recipe. `GET /recipes` lists them."""
+
+    code = "recipe_not_found"
+
+
 class CheckpointNotFound(NotFound):
     """There is no such checkpoint."""
 
@@ -107,6 +144,18 @@ class CheckpointPruned(NotFound):
     """This checkpoint was pruned: only the best, the latest and aliased ones are kept."""
 
     code = "checkpoint_pruned"
+
+
+class EventFilesNotFound(NotFound):
+    """The job has left no TensorBoard event files."""
+
+    code = "event_files_not_found"
+
+
+class MethodNotAllowed(ServiceError):
+    """This address does not know that method."""
+
+    status, type, code = 405, "invalid_request", "method_not_allowed"
 
 
 class Conflict(ServiceError):
@@ -139,6 +188,12 @@ class NoCheckpointOfJob(Conflict):
     code = "no_checkpoint"
 
 
+class CheckpointIncompatible(Conflict):
+    """Another version of Trainyard wrote this checkpoint, in a format that is not read here."""
+
+    code = "checkpoint_incompatible"
+
+
 class TooLarge(ServiceError):
     """The request's body is too large."""
 
@@ -155,6 +210,12 @@ class UnsupportedMedia(ServiceError):
     """The body is of a type that is not understood here."""
 
     status, type, code = 415, "unsupported_media", "unsupported_media_type"
+
+
+class UnsupportedImageFormat(UnsupportedMedia):
+    """The image's format is not read here. Send a JPEG, PNG, WebP, BMP, GIF or TIFF file."""
+
+    code = "image_format_unsupported"
 
 
 class Unavailable(ServiceError):

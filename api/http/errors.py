@@ -19,31 +19,23 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
-from alexnet_core.errors import (
-    CheckpointIncompatible as CoreCheckpointIncompatible,
-)
-from alexnet_core.errors import (
-    ConfigError,
-    CoreError,
-    ImageFormatUnsupported,
-    ImageUnreadable,
-)
-from alexnet_core.errors import ImageTooLarge as CoreImageTooLarge
-from alexnet_core.errors import (
-    UnknownRecipe as CoreUnknownRecipe,
-)
+from alexnet_core import errors as core
 from trainyard.errors import (
-    Conflict,
+    BodyUnreadable,
+    CheckpointIncompatible,
     DatabaseUnavailable,
     ImageTooLarge,
     InvalidConfig,
     InvalidImage,
     InvalidRequest,
+    JsonInvalid,
+    MethodNotAllowed,
     NotFound,
     ServiceError,
     TooLarge,
     Unauthenticated,
     UnknownRecipe,
+    UnsupportedImageFormat,
     UnsupportedMedia,
 )
 from trainyard.logs import request_id
@@ -51,48 +43,6 @@ from trainyard.logs import request_id
 log = logging.getLogger(__name__)
 
 MAX_ECHO = 80  # characters of a wrong value that a message repeats
-
-
-class JsonInvalid(InvalidRequest):
-    """The body is not JSON."""
-
-    code = "json_invalid"
-
-
-class BodyUnreadable(InvalidRequest):
-    """The body can't be parsed. Check that it is what its Content-Type says."""
-
-    code = "body_unreadable"
-
-
-class RecipeNotFound(NotFound):
-    """There is no such recipe. `GET /recipes` lists them."""
-
-    code = "recipe_not_found"
-
-
-class EventFilesNotFound(NotFound):
-    """The job has left no TensorBoard event files."""
-
-    code = "event_files_not_found"
-
-
-class CheckpointIncompatible(Conflict):
-    """Another version of Trainyard wrote this checkpoint, in a format that is not read here."""
-
-    code = "checkpoint_incompatible"
-
-
-class MethodNotAllowed(ServiceError):
-    """This address does not know that method."""
-
-    status, type, code = 405, "invalid_request", "method_not_allowed"
-
-
-class UnsupportedImageFormat(UnsupportedMedia):
-    """The image's format is not read here. Send a JPEG, PNG, WebP, BMP, GIF or TIFF file."""
-
-    code = "image_format_unsupported"
 
 
 class ErrorDetail(BaseModel):
@@ -130,7 +80,7 @@ def responses(*kinds: type[ServiceError], success: Responses | None = None) -> R
 def install(app: FastAPI) -> None:
     """Have every error that reaches the app answered with the one body."""
     app.add_exception_handler(ServiceError, _answer)
-    app.add_exception_handler(CoreError, _answer)
+    app.add_exception_handler(core.CoreError, _answer)
     app.add_exception_handler(RequestValidationError, _answer)
     app.add_exception_handler(HTTPException, _answer)
     app.add_exception_handler(PoolExhausted, _answer)
@@ -187,7 +137,7 @@ def translate(exc: Exception) -> ServiceError:
         return exc
     if isinstance(exc, RequestValidationError):
         return _from_validation(exc.errors())
-    if isinstance(exc, CoreError):
+    if isinstance(exc, core.CoreError):
         return _from_core(exc)
     if isinstance(exc, PoolExhausted):
         return DatabaseUnavailable()
@@ -196,19 +146,19 @@ def translate(exc: Exception) -> ServiceError:
     return ServiceError()
 
 
-def _from_core(exc: CoreError) -> ServiceError:
+def _from_core(exc: core.CoreError) -> ServiceError:
     message, param = str(exc), getattr(exc, "param", None)
-    if isinstance(exc, CoreUnknownRecipe):
+    if isinstance(exc, core.UnknownRecipe):
         return UnknownRecipe(message, param=param or "recipe")
-    if isinstance(exc, ConfigError):
+    if isinstance(exc, core.ConfigError):
         return InvalidConfig(message, param=param)
-    if isinstance(exc, CoreImageTooLarge):
+    if isinstance(exc, core.ImageTooLarge):
         return ImageTooLarge(message, param="file")
-    if isinstance(exc, ImageFormatUnsupported):
+    if isinstance(exc, core.ImageFormatUnsupported):
         return UnsupportedImageFormat(message, param="file")
-    if isinstance(exc, CoreCheckpointIncompatible):
+    if isinstance(exc, core.CheckpointIncompatible):
         return CheckpointIncompatible(param="model")
-    if isinstance(exc, ImageUnreadable):
+    if isinstance(exc, core.ImageUnreadable):
         return InvalidImage(message, param="file")
     return ServiceError()
 

@@ -12,13 +12,18 @@ from alexnet_core.errors import UnknownRecipe as CoreUnknownRecipe
 from alexnet_core.network.geometry import count_parameters
 from alexnet_core.recipes import Recipe, get_recipe, list_recipes
 from api.http import errors
-from api.http.errors import RecipeNotFound
 from api.routes.queries import AfterQuery, DatasetPath, LimitQuery, RecipePath
+from api.schemas.base import ListRead
 from api.schemas.catalogue import DatasetRead, RecipeRead
-from api.schemas.jobs import ListRead
 from api.services import CallerDep, ServicesDep
 from trainyard.artifacts import datasets
-from trainyard.errors import DatabaseUnavailable, DatasetNotFound, InvalidConfig, InvalidRequest
+from trainyard.errors import (
+    DatabaseUnavailable,
+    DatasetNotFound,
+    InvalidConfig,
+    InvalidRequest,
+    RecipeNotFound,
+)
 
 router = APIRouter()
 
@@ -98,5 +103,4 @@ def _describe(recipe: Recipe, num_classes: int, channels: int | None, *, strict:
         num_parameters=num_parameters,
         num_classes=num_classes,
         channels=used_channels,
-        links={"self": f"/recipes/{recipe.name}"},
     )

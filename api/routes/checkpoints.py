@@ -12,13 +12,19 @@ from starlette.responses import StreamingResponse
 from api.downloads.archive import Archive, Damaged
 from api.downloads.event_files import EventFileArchive
 from api.http import errors
-from api.http.errors import EventFilesNotFound
 from api.routes.queries import AfterQuery, CheckpointPath, LimitQuery
-from api.schemas.jobs import CheckpointRead, ListRead
+from api.schemas.base import ListRead
+from api.schemas.jobs import CheckpointRead
 from api.services import CallerDep, Services, ServicesDep
 from trainyard.artifacts import checkpoints
 from trainyard.database.tables import Checkpoint, Job
-from trainyard.errors import CheckpointNotFound, CheckpointPruned, DatabaseUnavailable, InvalidRequest
+from trainyard.errors import (
+    CheckpointNotFound,
+    CheckpointPruned,
+    DatabaseUnavailable,
+    EventFilesNotFound,
+    InvalidRequest,
+)
 
 router = APIRouter(prefix="/checkpoints", tags=["checkpoints"])
 

@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from api.http import errors
 from api.routes.queries import JobPath, LimitQuery
+from api.schemas.base import ListRead
 from api.schemas.events import EventRead
-from api.schemas.jobs import ListRead
 from api.services import CallerDep, ServicesDep
 from api.streams.event_stream import EventStream
 from trainyard.errors import DatabaseUnavailable, InvalidRequest, JobNotFound, TooManyStreams

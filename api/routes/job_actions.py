@@ -8,19 +8,17 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Response
 from sqlalchemy.orm import Session
 
-from alexnet_core.config import TrainConfig
-from alexnet_core.network.geometry import describe
-from api.first_weights import check_first_weights
+from api import submission
 from api.http import errors
-from api.http.errors import BodyUnreadable, JsonInvalid
 from api.job_reader import describe_jobs
-from api.routes.jobs import KeyHeader, submit_once
+from api.routes.jobs import KeyHeader, answer_submitted
 from api.routes.queries import JobPath
 from api.schemas.jobs import JobRead, JobRetry
 from api.services import CallerDep, Services, ServicesDep
-from trainyard.artifacts import datasets, deletion, retries
+from trainyard.artifacts import deletion
 from trainyard.database.tables import Job
 from trainyard.errors import (
+    BodyUnreadable,
     CheckpointNotFound,
     CheckpointPruned,
     Conflict,
@@ -31,6 +29,7 @@ from trainyard.errors import (
     InvalidConfig,
     InvalidRequest,
     JobNotFound,
+    JsonInvalid,
     NoCheckpointOfJob,
     NoTrainingState,
     TooLarge,
@@ -39,7 +38,6 @@ from trainyard.jobs import jobs
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-RETRY_ROUTE = "POST /jobs/{job_id}/retry"
 RetryBody = Annotated[
     JobRetry,
     Body(
@@ -116,23 +114,7 @@ def retry_job(
     """Train a job that has ended once more, as a new job: from its start, or from one of its checkpoints with its full
     training state, as if it had never ended.
     """
-
-    def submit(session: Session) -> Job:
-        parent, new = retries.prepare_retry(
-            session,
-            caller,
-            job_id,
-            origin=body.origin,
-            overrides=body.overrides,
-            max_failures=services.settings.max_failures,
-        )
-        facts, config = datasets.facts_of(parent.dataset), TrainConfig.model_validate(new.config)
-        describe(config, facts.num_classes, config.channels or facts.channels)  # refuses what can't be built
-        check_first_weights(session, caller, parent.dataset, new, param="overrides")
-        return jobs.submit(session, caller, parent.dataset, new)
-
-    content = body.model_dump(mode="json") | {"job_id": job_id}
-    return submit_once(services, caller, response, (RETRY_ROUTE, idempotency_key, content), submit)
+    return answer_submitted(submission.submit_retry(services, caller, job_id, body, idempotency_key), response)
 
 
 @router.delete(

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
-from alexnet_core.recipes import resolve
-from api.first_weights import check_first_weights
+from api import submission
 from api.http import errors
-from api.http.errors import BodyUnreadable, JsonInvalid
 from api.http.validators import NOT_MODIFIED, IfNoneMatch, answer_json
 from api.job_reader import describe_jobs
 from api.routes.checkpoints import describe_checkpoints
 from api.routes.queries import AfterQuery, JobPath, LimitQuery
-from api.schemas.jobs import MAX_METADATA, CheckpointRead, JobCreate, JobRead, ListRead
-from api.services import CallerDep, Services, ServicesDep
-from trainyard import failpoints
-from trainyard.artifacts import checkpoints, datasets, retries
-from trainyard.database.tables import Job
+from api.schemas.base import ListRead
+from api.schemas.jobs import MAX_METADATA, CheckpointRead, JobCreate, JobRead
+from api.services import CallerDep, ServicesDep
+from api.submission import Submitted
+from trainyard.artifacts import checkpoints, datasets
 from trainyard.errors import (
+    BodyUnreadable,
     CheckpointNotFound,
     CheckpointPruned,
     Conflict,
@@ -34,16 +29,15 @@ from trainyard.errors import (
     InvalidConfig,
     InvalidRequest,
     JobNotFound,
+    JsonInvalid,
     TooLarge,
     UnknownRecipe,
 )
-from trainyard.jobs import idempotency, jobs
-from trainyard.jobs.jobs import NewJob
+from trainyard.jobs import jobs
 from trainyard.states import ShownState
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-CREATE_ROUTE = "POST /jobs"
 KeyHeader = Annotated[
     str | None,
     Header(
@@ -103,85 +97,16 @@ def create_job(
     body: NewJobBody, response: Response, services: ServicesDep, caller: CallerDep, idempotency_key: KeyHeader = None
 ) -> JobRead:
     """Queue a training run and answer at once; follow it at `GET /jobs/{job_id}`."""
-
-    def submit(session: Session) -> Job:
-        dataset = datasets.get_dataset(session, caller, body.dataset)
-        new = _complete(services, body, datasets.facts_of(dataset))
-        if body.init_from is not None:
-            retries.hold_checkpoint(session, caller, body.init_from, param="init_from")
-        check_first_weights(session, caller, dataset, new, param="init_from")
-        return jobs.submit(session, caller, dataset, new)
-
-    content = body.model_dump(mode="json")
-    return submit_once(services, caller, response, (CREATE_ROUTE, idempotency_key, content), submit)
+    return answer_submitted(submission.submit_job(services, caller, body, idempotency_key), response)
 
 
-def submit_once(
-    services: Services,
-    caller: str,
-    response: Response,
-    request: tuple[str, str | None, dict[str, Any]],
-    submit: Callable[[Session], Job],
-) -> JobRead:
-    """Submit a job, or find the one that the same request made before, and answer.
-
-    Args:
-        services: of this process.
-        caller: the owner.
-        response: gets status and headers.
-        request: route, Idempotency-Key and content.
-        submit: makes the job, in one transaction with the key.
-    """
-    job_id, is_new = _find_or_submit(services, caller, request, submit)
-    failpoints.hit("after_commit")
-    services.reconciler.wake()
-    if not is_new:
+def answer_submitted(submitted: Submitted, response: Response) -> JobRead:
+    """The job, with the status and headers that say where it is and whether this request made it."""
+    if not submitted.is_new:
         response.status_code = 200
         response.headers["Idempotent-Replayed"] = "true"
-    response.headers["Location"] = f"/jobs/{job_id}"
-    with services.database.reading() as session:
-        return describe_jobs(session, services.settings, [jobs.get_job(session, caller, job_id)])[0]
-
-
-def _find_or_submit(
-    services: Services, caller: str, request: tuple[str, str | None, dict[str, Any]], submit: Callable[[Session], Job]
-) -> tuple[str, bool]:
-    """The job's id, and whether this request made it."""
-    route, key, content = request
-    for _ in range(3):  # another request with this key may be committed between our look and our write
-        if key:  # a repetition writes nothing, so it waits for no writer
-            with services.database.reading() as session:
-                known = idempotency.find_job_id(session, caller, route, key, content)
-            if known is not None:
-                return known, False
-        try:
-            with services.database.writing() as session:
-                known = idempotency.find_job_id(session, caller, route, key, content) if key else None
-                if known is not None:
-                    return known, False
-                job = submit(session)
-                if key:
-                    idempotency.remember(session, caller, route, key, content, job.id)
-                failpoints.hit("before_commit")
-                return job.id, True
-        except IntegrityError:
-            continue
-    raise Conflict("requests with this Idempotency-Key are in flight: try again", retry_after_s=1)
-
-
-def _complete(services: Services, body: JobCreate, facts: Any) -> NewJob:
-    recipe, config = resolve(body.recipe, body.overrides, facts)
-    return NewJob(
-        recipe=recipe,
-        config=config.model_dump(mode="json"),
-        seed=secrets.randbits(63) >> 31 if body.seed is None else body.seed,
-        max_failures=services.settings.max_failures,
-        name=body.name,
-        metadata=body.metadata,
-        priority=body.priority,
-        max_runtime_s=body.max_runtime_s,
-        init_from=body.init_from,
-    )
+    response.headers["Location"] = f"/jobs/{submitted.job.id}"
+    return submitted.job
 
 
 @router.get(

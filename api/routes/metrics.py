@@ -10,7 +10,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from api.http import errors
 from api.routes.queries import JobPath
-from api.schemas.jobs import DESCRIBED
+from api.schemas.base import DESCRIBED
 from api.services import CallerDep, ServicesDep
 from trainyard.errors import DatabaseUnavailable, InvalidRequest, JobNotFound
 from trainyard.jobs import job_log, jobs

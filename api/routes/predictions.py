@@ -11,13 +11,13 @@ from starlette.datastructures import UploadFile
 
 from alexnet_core.errors import ImageError
 from api.http import errors
-from api.http.errors import BodyUnreadable, UnsupportedImageFormat
 from api.schemas.predictions import FileResult, LabelRead, ModelRead, PredictManyRead, PredictRead, TimingRead
 from api.services import CallerDep, ServicesDep
 from api.serving.engine import Engine, Prediction
 from api.serving.loading import Loaded
 from trainyard.artifacts.checkpoints import LATEST
 from trainyard.errors import (
+    BodyUnreadable,
     CheckpointNotFound,
     CheckpointPruned,
     DatabaseUnavailable,
@@ -31,6 +31,7 @@ from trainyard.errors import (
     PredictQueueFull,
     ServiceError,
     TooLarge,
+    UnsupportedImageFormat,
     UnsupportedMedia,
 )
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from api.http import errors
 from api.routes.queries import AfterQuery, LimitQuery
-from api.schemas.jobs import ListRead
+from api.schemas.base import ListRead
 from api.schemas.workers import QueuedJobRead, WorkerRead
 from api.services import CallerDep, ServicesDep
 from trainyard.database.connection import read_clock

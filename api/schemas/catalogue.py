@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, computed_field
 
-from api.schemas.jobs import DESCRIBED, to_time, to_time_or_none
+from api.schemas.base import DESCRIBED, RowView, Time
 from trainyard.artifacts.datasets import facts_of
 from trainyard.database.tables import Dataset
 from trainyard.states import DatasetState
@@ -41,30 +40,20 @@ class DatasetRead(BaseModel):
     size_bytes: int | None
     report: dict[str, Any] | None
     """What was found when it was checked."""
-    created_at: datetime
-    ready_at: datetime | None
-    links: dict[str, str]
+    created_at: Time
+    ready_at: Time | None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def links(self) -> dict[str, str]:
+        """Where to go from here."""
+        return {"self": f"/datasets/{self.id}"}
 
     @classmethod
     def of(cls, row: Dataset) -> Self:
         """The dataset as clients see it."""
-        facts = facts_of(row)
-        return cls.model_validate(
-            facts.model_dump()
-            | {
-                "class_names": list(facts.class_names),
-                "id": row.id,
-                "name": row.name,
-                "state": row.state,
-                "builtin": row.owner is None,
-                "digest": row.digest,
-                "size_bytes": row.size_bytes,
-                "report": row.report,
-                "created_at": to_time(row.created_at),
-                "ready_at": to_time_or_none(row.ready_at),
-                "links": {"self": f"/datasets/{row.id}"},
-            }
-        )
+        facts = facts_of(row).model_dump(mode="json")
+        return cls.model_validate(RowView(row, builtin=row.owner is None, **facts))
 
 
 class RecipeRead(BaseModel):
@@ -88,4 +77,9 @@ class RecipeRead(BaseModel):
     """What `num_parameters` was counted for."""
     config_schema: dict[str, Any] | None = None
     """JSON schema of `config`; only where one recipe is asked for."""
-    links: dict[str, str]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def links(self) -> dict[str, str]:
+        """Where to go from here."""
+        return {"self": f"/recipes/{self.name}"}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from api.schemas.jobs import DESCRIBED, to_time
+from api.schemas.base import DESCRIBED, FiniteObject, RowView, Time
 from trainyard.database.tables import JobEvent
-from trainyard.json_values import finite
 from trainyard.states import EventType, ShownState
 
 
@@ -21,10 +19,10 @@ class EventRead(BaseModel):
     id: str
     """Its number in the job's log, as text: a cursor, and the `id` of the event in a stream."""
     object: Literal["event"] = "event"
-    job: str
+    job: str = Field(validation_alias="job_id")
     seq: int
     """The same number: 1, 2, 3 … without a gap."""
-    at: datetime
+    at: Time
     type: EventType
     """`state`, `phase`, `started`, `checkpoint` or `warning`."""
     state: ShownState
@@ -33,26 +31,14 @@ class EventRead(BaseModel):
     """Machine-readable: why, or what of."""
     lease_epoch: int
     """Claims of the job so far: an event of a later claim never has a smaller number."""
-    worker: str | None
+    worker: str | None = Field(validation_alias="worker_id")
     """Id of the worker that wrote it; null: a request, or the yard itself."""
     request_id: str | None
     """Of the request that wrote it."""
-    data: dict[str, Any]
+    data: FiniteObject
     """What else there is to say, by type."""
 
     @classmethod
     def of(cls, row: JobEvent) -> Self:
         """The event as clients see it."""
-        return cls(
-            id=str(row.seq),
-            job=row.job_id,
-            seq=row.seq,
-            at=to_time(row.at),
-            type=row.type,
-            state=row.state,
-            reason=row.reason,
-            lease_epoch=row.lease_epoch,
-            worker=row.worker_id,
-            request_id=row.request_id,
-            data=finite(row.data),
-        )
+        return cls.model_validate(RowView(row, id=str(row.seq)))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, computed_field
 
 from alexnet_core.layout import CheckpointKind
+from api.schemas.base import DESCRIBED, STRICT, FiniteObject, RowView, Time
 from trainyard.artifacts.retries import MAX_RUNTIME_S
 from trainyard.database.tables import Checkpoint, Job, JobRow
 from trainyard.jobs.events import StateChange as Change
@@ -50,13 +50,10 @@ MetadataKey = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(
 MetadataValue = Annotated[str, Field(max_length=512), AfterValidator(_without_controls)]
 
 
-DESCRIBED = ConfigDict(use_attribute_docstrings=True)
-
-
 class JobCreate(BaseModel):
     """A training run to queue. `{"dataset": "digits"}` is enough."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = STRICT
 
     dataset: Reference
     """Id or name of the dataset."""
@@ -81,7 +78,7 @@ class JobCreate(BaseModel):
 class JobRetry(BaseModel):
     """How to train a job that has ended once more."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = STRICT
 
     origin: str = Field(alias="from", pattern=r"^(start|latest|ckpt_[0-9a-z]{1,64})$")
     """`start`: the same job again; `latest` or the id of one of its checkpoints: go on from there."""
@@ -96,7 +93,7 @@ class StateChange(BaseModel):
     model_config = DESCRIBED
 
     state: ShownState
-    at: datetime
+    at: Time
     reason: str | None
     """Machine-readable: `submitted`, `claimed`, `finished`, or the code of a failure."""
 
@@ -106,18 +103,18 @@ class Progress(BaseModel):
 
     model_config = DESCRIBED
 
-    epoch: int
+    epoch: int = 0
     """Epochs that are complete."""
-    epochs: int | None
-    step: int
+    epochs: int | None = None
+    step: int = 0
     """Optimiser steps that are done."""
-    steps: int | None
+    steps: int | None = None
     """All steps of the run; null until it began."""
-    fraction: float
+    fraction: float = 0.0
     """0 to 1."""
-    images_per_s: float | None
+    images_per_s: float | None = None
     """Training images a second, as measured last."""
-    eta_s: float | None
+    eta_s: float | None = None
     """Seconds to the last step, at the present speed."""
 
 
@@ -135,12 +132,12 @@ class JobRead(BaseModel):
     """Why it is in this state."""
     state_history: list[StateChange]
     """Every change of `state`, oldest first."""
-    dataset: str
+    dataset: str = Field(validation_alias="dataset_id")
     """Id of the dataset."""
     recipe: str
     config: dict[str, Any]
     """The complete training options: the recipe's, with the overrides."""
-    metadata: dict[str, str]
+    metadata: dict[str, str] = Field(validation_alias="labels")
     priority: int
     """The highest is claimed first."""
     owner: str
@@ -164,29 +161,39 @@ class JobRead(BaseModel):
     """What a queued job waits for right now; `GET /queue` says the same."""
     queue_position: int | None
     """Of a queued job, from 1, over all owners' jobs; null where it is none of the first thousand."""
-    created_at: datetime
-    queued_at: datetime
+    created_at: Time
+    queued_at: Time
     """Since when it has its place in the queue: its submission or its last resume."""
-    started_at: datetime | None
+    started_at: Time | None
     """When a worker took it first."""
-    finished_at: datetime | None
-    worker: str | None
+    finished_at: Time | None
+    worker: str | None = Field(validation_alias="lease_owner")
     """Id of the worker that has it."""
     progress: Progress
-    metrics: dict[str, Any] | None
+    metrics: FiniteObject | None
     """Of the last epoch: `train_loss`, `val_loss`, `val_top1`, `val_top5`, `seconds`."""
-    best: dict[str, Any] | None
+    best: FiniteObject | None
     """The epoch with the highest `val_top1`: its number, checkpoint and metrics."""
-    latest_checkpoint: str | None
+    latest_checkpoint: str | None = Field(validation_alias="latest_checkpoint_id")
     """Id of the newest checkpoint."""
-    test: dict[str, Any] | None
+    test: FiniteObject | None
     """Once at the end, of the best checkpoint on the test split: `loss`, `top1`, `top5`, `num_images`."""
     weights_sha256: str | None
     """Of the newest checkpoint's weights; at the end, of the last weights."""
     error: dict[str, Any] | None
     """Of a failed job: `type`, `code`, `message`, `retryable`."""
-    links: dict[str, str]
-    """Where to go from here."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def links(self) -> dict[str, str]:
+        """Where to go from here."""
+        here = f"/jobs/{self.id}"
+        below = ("cancel", "pause", "resume", "retry", "events", "metrics", "logs", "checkpoints")
+        return (
+            {"self": here}
+            | {name: f"{here}/{name}" for name in below}
+            | {"dataset": f"/datasets/{self.dataset}", "predict": f"/predict?model={self.id}"}
+        )
 
     @classmethod
     def of(cls, job: Job | JobRow, changes: Iterable[Change], *, outlook: Outlook, position: int | None) -> Self:
@@ -198,56 +205,20 @@ class JobRead(BaseModel):
             outlook: how things stand for its owner.
             position: in the queue.
         """
-        return cls(
-            id=job.id,
-            name=job.name,
+        view = RowView(
+            job,
             state=shown_state(job.state, job.desired),
-            state_reason=job.state_reason,
-            state_history=[
-                StateChange(state=change.state, at=to_time(change.at), reason=change.reason) for change in changes
-            ],
-            dataset=job.dataset_id,
-            recipe=job.recipe,
-            config=job.config,
-            metadata=job.labels,
-            priority=job.priority,
-            owner=job.owner,
-            parent_id=job.parent_id,
-            init_from=job.init_from,
-            resume_from=job.resume_from,
-            max_runtime_s=job.max_runtime_s,
-            seed=job.seed,
-            attempt=job.attempt,
-            failures=job.failures,
-            max_failures=job.max_failures,
+            state_history=list(changes),
             waiting_for=outlook.waits_for(job),
             queue_position=position,
-            created_at=to_time(job.created_at),
-            queued_at=to_time(job.queued_at),
-            started_at=to_time_or_none(job.started_at),
-            finished_at=to_time_or_none(job.finished_at),
-            worker=job.lease_owner,
             progress=_progress(job),
-            metrics=finite(job.metrics),
-            best=finite(job.best),
-            latest_checkpoint=job.latest_checkpoint_id,
-            test=finite(job.test),
-            weights_sha256=job.weights_sha256,
-            error=job.error,
-            links={
-                "self": f"/jobs/{job.id}",
-                "cancel": f"/jobs/{job.id}/cancel",
-                "pause": f"/jobs/{job.id}/pause",
-                "resume": f"/jobs/{job.id}/resume",
-                "retry": f"/jobs/{job.id}/retry",
-                "events": f"/jobs/{job.id}/events",
-                "metrics": f"/jobs/{job.id}/metrics",
-                "logs": f"/jobs/{job.id}/logs",
-                "checkpoints": f"/jobs/{job.id}/checkpoints",
-                "dataset": f"/datasets/{job.dataset_id}",
-                "predict": f"/predict?model={job.id}",
-            },
         )
+        return cls.model_validate(view)
+
+
+def _without_state(files: dict[str, Any]) -> dict[str, Any]:
+    """The files that a download holds: not those of the training state."""
+    return {name: entry for name, entry in files.items() if not name.startswith("state/")}
 
 
 class CheckpointRead(BaseModel):
@@ -257,7 +228,7 @@ class CheckpointRead(BaseModel):
 
     id: str
     object: Literal["checkpoint"] = "checkpoint"
-    job: str
+    job: str = Field(validation_alias="job_id")
     """Id of the job that made it."""
     kind: CheckpointKind
     """`epoch`: at an epoch's end, with metrics; `recovery`: in between, to go on from."""
@@ -265,13 +236,13 @@ class CheckpointRead(BaseModel):
     """Epochs that were complete."""
     step: int
     """Optimiser steps that were done."""
-    metrics: dict[str, Any]
+    metrics: FiniteObject
     """Of its epoch; empty for a recovery checkpoint."""
     is_best: bool
     """Whether it is its job's best."""
     publication: int | None
     """Rises with every published checkpoint of the yard; `latest` is the highest. Null: recovery."""
-    files: dict[str, Any]
+    files: Annotated[dict[str, Any], BeforeValidator(_without_state)]
     """Of every file that a download holds: `sha256` and `size`."""
     size_bytes: int
     """All files together, the training state included."""
@@ -279,74 +250,26 @@ class CheckpointRead(BaseModel):
     """Over the tensors' names, types, shapes and values."""
     manifest_sha256: str
     """Of the file `manifest.json`, which lists the others' checksums."""
-    created_at: datetime
-    links: dict[str, str]
+    created_at: Time
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def links(self) -> dict[str, str]:
+        """Where to go from here."""
+        here = f"/checkpoints/{self.id}"
+        return {
+            "self": here,
+            "download": f"{here}/download",
+            "job": f"/jobs/{self.job}",
+            "predict": f"/predict?model={self.id}",
+        }
 
     @classmethod
     def of(cls, row: Checkpoint, *, is_best: bool) -> Self:
         """The checkpoint as clients see it."""
-        return cls(
-            id=row.id,
-            job=row.job_id,
-            kind=row.kind,
-            epoch=row.epoch,
-            step=row.step,
-            metrics=finite(row.metrics),
-            is_best=is_best,
-            publication=row.publication,
-            files={name: entry for name, entry in row.files.items() if not name.startswith("state/")},
-            size_bytes=row.size_bytes,
-            weights_sha256=row.weights_sha256,
-            manifest_sha256=row.manifest_sha256,
-            created_at=to_time(row.created_at),
-            links={
-                "self": f"/checkpoints/{row.id}",
-                "download": f"/checkpoints/{row.id}/download",
-                "job": f"/jobs/{row.job_id}",
-                "predict": f"/predict?model={row.id}",
-            },
-        )
-
-
-Item = TypeVar("Item", bound=BaseModel)
-
-
-class ListRead(BaseModel, Generic[Item]):
-    """One page of a list, newest first. The next one: `?after=<last_id>`."""
-
-    object: Literal["list"] = "list"
-    data: list[Item]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
-
-    @classmethod
-    def of(cls, items: Sequence[Item], *, has_more: bool, key: str = "id") -> Self:
-        """A page of items that are named by their field `key`."""
-        ids = [str(getattr(item, key)) for item in items]
-        return cls(
-            data=list(items), first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=has_more
-        )
-
-
-def to_time(seconds: float) -> datetime:
-    """Seconds since 1970 as a time in UTC."""
-    return datetime.fromtimestamp(round(seconds, 3), UTC)
-
-
-def to_time_or_none(seconds: float | None) -> datetime | None:
-    """The same where there may be none."""
-    return None if seconds is None else to_time(seconds)
+        return cls.model_validate(RowView(row, is_best=is_best))
 
 
 def _progress(job: Job | JobRow) -> Progress:
-    reported: dict[str, Any] = finite(job.progress or {})
-    return Progress(
-        epoch=reported.get("epoch") or 0,
-        epochs=reported.get("epochs") or job.config.get("epochs"),
-        step=reported.get("step") or 0,
-        steps=reported.get("steps"),
-        fraction=reported.get("fraction") or 0.0,
-        images_per_s=reported.get("images_per_s"),
-        eta_s=reported.get("eta_s"),
-    )
+    reported = {name: value for name, value in finite(job.progress or {}).items() if value is not None}
+    return Progress.model_validate({"epochs": job.config.get("epochs")} | reported)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from api.schemas.jobs import DESCRIBED
+from api.schemas.base import DESCRIBED
 
 
 class ModelRead(BaseModel):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Literal, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, computed_field
 
-from api.schemas.jobs import DESCRIBED, to_time, to_time_or_none
+from api.schemas.base import DESCRIBED, RowView, Time
 from trainyard.database.tables import Job, Worker
 from trainyard.scheduling.claim_order import Waiting, WaitsFor
 from trainyard.scheduling.workers import WorkerState, state_of
@@ -42,9 +41,9 @@ class WorkerRead(BaseModel):
     `stopped`: it ended in order."""
     version: str
     slots: list[SlotRead]
-    started_at: datetime
-    last_seen_at: datetime
-    stopped_at: datetime | None
+    started_at: Time
+    last_seen_at: Time
+    stopped_at: Time | None
 
     @classmethod
     def of(cls, row: Worker, jobs: Iterable[Job], *, moment: float, caller: str) -> Self:
@@ -62,17 +61,7 @@ class WorkerRead(BaseModel):
             job = held.get(index)
             own = job is not None and job.owner == caller
             slots.append(SlotRead(device=device, busy=job is not None, job=job.id if job is not None and own else None))
-        return cls(
-            id=row.id,
-            host=row.host,
-            pid=row.pid,
-            state=state_of(row, moment),
-            version=row.version,
-            slots=slots,
-            started_at=to_time(row.started_at),
-            last_seen_at=to_time(row.last_seen_at),
-            stopped_at=to_time_or_none(row.stopped_at),
-        )
+        return cls.model_validate(RowView(row, state=state_of(row, moment), slots=slots))
 
 
 class QueuedJobRead(BaseModel):
@@ -88,28 +77,23 @@ class QueuedJobRead(BaseModel):
     waiting_for: WaitsFor
     """What it waits for right now."""
     name: str | None
-    dataset: str
+    dataset: str = Field(validation_alias="dataset_id")
     recipe: str
     priority: int
-    queued_at: datetime
+    queued_at: Time
     """When it went into the queue last."""
-    due_at: datetime | None
+    due_at: Time | None
     """Before this moment it is not tried again; null: it may start at any time."""
-    links: dict[str, str]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def links(self) -> dict[str, str]:
+        """Where to go from here."""
+        return {"job": f"/jobs/{self.id}", "cancel": f"/jobs/{self.id}/cancel"}
 
     @classmethod
     def of(cls, entry: Waiting) -> Self:
         """The entry as clients see it."""
         job = entry.job
-        return cls(
-            id=job.id,
-            position=entry.position,
-            waiting_for=entry.waits_for,
-            name=job.name,
-            dataset=job.dataset_id,
-            recipe=job.recipe,
-            priority=job.priority,
-            queued_at=to_time(job.queued_at),
-            due_at=to_time(job.not_before) if job.not_before else None,
-            links={"job": f"/jobs/{job.id}", "cancel": f"/jobs/{job.id}/cancel"},
-        )
+        due_at = job.not_before or None
+        return cls.model_validate(RowView(job, position=entry.position, waiting_for=entry.waits_for, due_at=due_at))

@@ -1,4 +1,7 @@
-"""Why an attempt ended badly, and what follows: one table for the core's errors, the worker's and the reaper's."""
+"""Why an attempt ended badly, and what follows: one table for the core's errors, the worker's and the reaper's.
+
+It lists what a job can end with, and nothing else; a test follows the trainer's imports to hold it to that.
+"""
 
 from __future__ import annotations
 
@@ -34,18 +37,8 @@ _TABLE = [
     Failure("dataset_unavailable", "The dataset's source is not there.", False),
     Failure("dataset_changed", "The dataset is not the one that this job began with.", False),
     Failure("dataset_damaged", "The dataset's pack was damaged on disk; a built-in one is made again.", True),
-    Failure("dataset_invalid", "The dataset's files can't be trained on: its report says why.", False),
     Failure("config_invalid", "The config can't be trained on this dataset.", False),
     Failure("checkpoint_incompatible", "The checkpoint does not fit this job.", False),
-    Failure("checkpoint_invalid", "The checkpoint can't be used.", False),
-    Failure("export_unsupported", "The checkpoint's network can't be expressed in that format.", False),
-    Failure("recipe_not_found", "There is no such recipe.", False),
-    Failure("data_invalid", "The dataset can't be trained on.", False),
-    Failure("image_invalid", "An image of the dataset can't be used.", False),
-    Failure("image_unreadable", "An image of the dataset can't be read.", False),
-    Failure("image_too_large", "An image of the dataset has too many pixels.", False),
-    Failure("image_format_unsupported", "An image of the dataset is in a format that is not read here.", False),
-    Failure("training_failed", "Training ended in an error; the next try may succeed.", True),
     Failure("crash_loop", "The job failed again and again without a new checkpoint in between.", False),
 ]
 
@@ -53,7 +46,7 @@ FAILURES: dict[str, Failure] = {failure.code: failure for failure in _TABLE}
 
 
 def get_failure(code: str) -> Failure:
-    """What a code means; an unknown one counts as `internal_error`."""
+    """The rule for a code; an unknown one counts as `internal_error`."""
     return FAILURES.get(code, FAILURES["internal_error"])
 
 

@@ -59,7 +59,7 @@ def test_an_unknown_thing_is_named(http: httpx.Client, path: str, code: str) -> 
         ('{"dataset": "digits", "overrides": {"lr": Infinity}}', "config_invalid", "overrides.lr"),
         ('{"dataset": "digits", "overrides": {"epochs": 0}}', "config_invalid", "overrides.epochs"),
         ('{"dataset": "digits", "overrides": {"nope": 0}}', "config_invalid", "overrides.nope"),
-        ('{"dataset": "digits", "recipe": "nope"}', "recipe_not_found", "recipe"),
+        ('{"dataset": "digits", "recipe": "nope"}', "recipe_unknown", "recipe"),
         ('{"dataset": "digits", "recipe": "\\ud800"}', "invalid_request", "recipe"),
     ],
 )

@@ -1,0 +1,63 @@
+"""What all bodies share: times, pages, and the settings of a model that goes out or comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from trainyard.json_values import finite
+
+#: A model that goes out. It is read from the attributes of a row; a field's docstring is its description.
+DESCRIBED = ConfigDict(
+    from_attributes=True, use_attribute_docstrings=True, json_schema_serialization_defaults_required=True
+)
+#: A model that comes in: nothing is converted, and a field that is unknown is refused.
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def to_time(seconds: float | None) -> datetime | None:
+    """Seconds since 1970 as a time in UTC; None stays None."""
+    return None if seconds is None else datetime.fromtimestamp(round(seconds, 3), UTC)
+
+
+Time = Annotated[datetime, BeforeValidator(to_time)]
+"""A time that is stored as seconds since 1970."""
+
+FiniteObject = Annotated[dict[str, Any], BeforeValidator(finite)]
+"""A JSON object in which NaN and infinities are null."""
+
+
+class RowView:
+    """A row together with what none of its columns holds, to read a model from."""
+
+    def __init__(self, row: object, **beside: object) -> None:
+        self._row = row
+        self.__dict__.update(beside)  # goes before the row's attribute of that name
+
+    def __getattr__(self, name: str) -> Any:
+        """See the class."""
+        return getattr(self._row, name)
+
+
+Item = TypeVar("Item", bound=BaseModel)
+
+
+class ListRead(BaseModel, Generic[Item]):
+    """One page of a list, newest first. The next one: `?after=<last_id>`."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+    @classmethod
+    def of(cls, items: Sequence[Item], *, has_more: bool, key: str = "id") -> Self:
+        """A page of items that are named by their field `key`."""
+        ids = [str(getattr(item, key)) for item in items]
+        return cls(
+            data=list(items), first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=has_more
+        )

@@ -1,0 +1,200 @@
+"""A job is submitted here, by `POST /jobs` and by `POST /jobs/{id}/retry`: checked, and made once for an
+Idempotency-Key. The routes only read the request and write the answer.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from alexnet_core.config import DatasetFacts, TrainConfig
+from alexnet_core.network.geometry import describe, find_misfits, weight_shapes
+from alexnet_core.recipes import resolve
+from api.job_reader import describe_jobs
+from api.schemas.jobs import JobCreate, JobRead, JobRetry
+from api.services import Services
+from trainyard import failpoints
+from trainyard.artifacts import datasets, retries
+from trainyard.artifacts.checkpoints import get_checkpoint
+from trainyard.database.tables import Dataset, Job
+from trainyard.errors import Conflict, InvalidRequest
+from trainyard.jobs import idempotency, jobs
+from trainyard.jobs.jobs import NewJob
+
+CREATE_ROUTE = "POST /jobs"
+RETRY_ROUTE = "POST /jobs/{job_id}/retry"
+TRIES = 3  # another request with the same key may be committed between our look and our write
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job that is in the queue."""
+
+    job: JobRead
+    is_new: bool  #: False: the same request made it before
+
+
+def submit_job(services: Services, owner: str, body: JobCreate, key: str | None) -> Submitted:
+    """Queue a new job.
+
+    Args:
+        services: of this process.
+        owner: whose job it is.
+        body: what was asked for.
+        key: the Idempotency-Key, if there is one.
+
+    Raises:
+        ServiceError: an id is unknown, the config can't be trained, or the key belongs to another request.
+        CoreError: the recipe is unknown, or can't be trained with these overrides.
+    """
+
+    def submit(session: Session) -> Job:
+        dataset = datasets.get_dataset(session, owner, body.dataset)
+        new = _complete(body, datasets.facts_of(dataset), services.settings.max_failures)
+        if body.init_from is not None:
+            retries.hold_checkpoint(session, owner, body.init_from, param="init_from")
+        check_first_weights(session, owner, dataset, new, param="init_from")
+        return jobs.submit(session, owner, dataset, new)
+
+    return _submit_once(services, owner, _Request(CREATE_ROUTE, key, body.model_dump(mode="json")), submit)
+
+
+def submit_retry(services: Services, owner: str, job_id: str, body: JobRetry, key: str | None) -> Submitted:
+    """Queue a job that has ended once more, as a new job.
+
+    Args:
+        services: of this process.
+        owner: whose job it is.
+        job_id: the job that has ended.
+        body: where the new one begins, and what differs.
+        key: the Idempotency-Key, if there is one.
+
+    Raises:
+        ServiceError: the job can't be retried so, or the key belongs to another request.
+        CoreError: it can't be trained with these overrides.
+    """
+
+    def submit(session: Session) -> Job:
+        parent, new = retries.prepare_retry(
+            session,
+            owner,
+            job_id,
+            origin=body.origin,
+            overrides=body.overrides,
+            max_failures=services.settings.max_failures,
+        )
+        facts, config = datasets.facts_of(parent.dataset), TrainConfig.model_validate(new.config)
+        describe(config, facts.num_classes, config.channels or facts.channels)  # refuses what can't be built
+        check_first_weights(session, owner, parent.dataset, new, param="overrides")
+        return jobs.submit(session, owner, parent.dataset, new)
+
+    content = body.model_dump(mode="json") | {"job_id": job_id}
+    return _submit_once(services, owner, _Request(RETRY_ROUTE, key, content), submit)
+
+
+def check_first_weights(session: Session, owner: str, dataset: Dataset, new: NewJob, *, param: str) -> None:
+    """Check that a job fits the checkpoint of its `init_from`, if it has one; the classes may be others.
+
+    Args:
+        session: in which the checkpoint is held.
+        owner: whose.
+        dataset: that the job will train on.
+        new: the job.
+        param: what a refusal names.
+
+    Raises:
+        InvalidRequest: the networks differ, or nobody can tell.
+    """
+    if new.init_from is None:
+        return
+    maker = jobs.get_job(session, owner, get_checkpoint(session, owner, new.init_from).job_id)
+    own = _shapes(TrainConfig.model_validate(new.config), dataset)
+    others = _shapes(retries.read_config(maker), maker.dataset)
+    for name in find_misfits(own, others)[:1]:
+        raise InvalidRequest(
+            f"checkpoint {new.init_from} is of another network: its {name} is {_size(others.get(name))}, the job's "
+            f"{_size(own.get(name))}. Take the recipe ({maker.recipe}) and overrides of job {maker.id}, which made it",
+            param=param,
+        )
+
+
+def _complete(body: JobCreate, facts: DatasetFacts, max_failures: int) -> NewJob:
+    recipe, config = resolve(body.recipe, body.overrides, facts)
+    return NewJob(
+        recipe=recipe,
+        config=config.model_dump(mode="json"),
+        seed=secrets.randbits(63) >> 31 if body.seed is None else body.seed,
+        max_failures=max_failures,
+        name=body.name,
+        metadata=body.metadata,
+        priority=body.priority,
+        max_runtime_s=body.max_runtime_s,
+        init_from=body.init_from,
+    )
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What makes two requests the same one."""
+
+    route: str
+    key: str | None
+    content: dict[str, Any]
+
+    def find_job_id(self, session: Session, owner: str) -> str | None:
+        """The job that the same request made before."""
+        if not self.key:
+            return None
+        return idempotency.find_job_id(session, owner, self.route, self.key, self.content)
+
+    def remember(self, session: Session, owner: str, job_id: str) -> None:
+        """Tie the key, if there is one, to the job of this transaction."""
+        if self.key:
+            idempotency.remember(session, owner, self.route, self.key, self.content, job_id)
+
+
+def _submit_once(services: Services, owner: str, request: _Request, submit: Callable[[Session], Job]) -> Submitted:
+    job_id, is_new = _find_or_submit(services, owner, request, submit)
+    failpoints.hit("after_commit")
+    services.reconciler.wake()
+    with services.database.reading() as session:
+        job = describe_jobs(session, services.settings, [jobs.get_job(session, owner, job_id)])[0]
+    return Submitted(job, is_new)
+
+
+def _find_or_submit(
+    services: Services, owner: str, request: _Request, submit: Callable[[Session], Job]
+) -> tuple[str, bool]:
+    """The job's id, and whether this request made it. Job and key are one transaction."""
+    for _ in range(TRIES):
+        if request.key:  # a repetition writes nothing, so it waits for no writer
+            with services.database.reading() as session:
+                known = request.find_job_id(session, owner)
+            if known is not None:
+                return known, False
+        try:
+            with services.database.writing() as session:
+                known = request.find_job_id(session, owner)
+                if known is not None:
+                    return known, False
+                job = submit(session)
+                request.remember(session, owner, job.id)
+                failpoints.hit("before_commit")
+                return job.id, True
+        except IntegrityError:
+            continue
+    raise Conflict("requests with this Idempotency-Key are in flight: try again", retry_after_s=1)
+
+
+def _shapes(config: TrainConfig, dataset: Dataset) -> dict[str, tuple[int, ...]]:
+    facts = datasets.facts_of(dataset)
+    return weight_shapes(config, facts.num_classes, config.channels or facts.channels)
+
+
+def _size(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else " x ".join(map(str, shape)) or "a number"
