@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from sqlalchemy import text
 
 from tests.processes import children_of
@@ -111,6 +112,68 @@ def create_database(server_url: str) -> str:
         connection.exec_driver_sql(f"CREATE DATABASE {name}")
     server.close()
     return server_url.rsplit("/", 1)[0] + f"/{name}"
+
+
+@contextmanager
+def read_only(url: str) -> Iterator[None]:
+    """Inside, the server behind a URL takes no writes in any transaction that begins, as a standby would not."""
+    _set_read_only(url, "on")
+    try:
+        yield
+    finally:
+        _set_read_only(url, "off")
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Inside, nobody writes to the jobs, and whoever wants to is told so after 20 ms."""
+    server = Database(url, frozen_s=3600)
+    try:
+        with server.engine.connect() as holder:
+            holder.exec_driver_sql("LOCK TABLE jobs IN EXCLUSIVE MODE")
+            _set(url, "lock_timeout", "20ms")
+            try:
+                yield
+            finally:
+                _set(url, "lock_timeout", "0")
+    finally:
+        server.close()
+
+
+@contextmanager
+def crowded(url: str) -> Iterator[int]:
+    """Inside, the server has no connection left, and what others had of them is closed; yields how many that were."""
+    address = url.replace("+psycopg", "")
+    held = [psycopg.connect(address, autocommit=True, connect_timeout=10)]
+    try:
+        others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        closed = held[0].execute(f"{others} AND pid <> pg_backend_pid()").fetchone()
+        with suppress(psycopg.OperationalError):  # too many
+            while True:
+                held.append(psycopg.connect(address, connect_timeout=10))
+        yield 0 if closed is None else int(closed[0])
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def _set_read_only(url: str, value: str) -> None:
+    _set(url, "default_transaction_read_only", value)
+
+
+def _set(url: str, name: str, value: str) -> None:
+    """Change a setting of the whole server; each session reads it before its next statement."""
+    server = Database(url)
+    try:
+        with server.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql(f"ALTER SYSTEM SET {name} = '{value}'")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+            deadline = time.monotonic() + START_WITHIN_S
+            while connection.exec_driver_sql(f"SHOW {name}").scalar() != value:
+                assert time.monotonic() < deadline, "the server does not read its settings"
+                time.sleep(0.01)
+    finally:
+        server.close()
 
 
 def server_pid(url: str) -> int:

@@ -49,7 +49,7 @@ class Attempt:
         if self.outcome is not None:
             return Ending(failure=self.outcome.code, message=self.outcome.message)
         if self.killed_as is not None:
-            return Ending(failure=self.killed_as)
+            return Ending(failure=self.killed_as, is_jobs_fault=self.killed_as != "lease_lost")
         if self.stop_reason is not None:
             return Ending(stopped=self.stop_reason.value)
         if status == WORKER_WAS_SILENT:  # we were frozen, and nobody took the job over

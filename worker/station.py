@@ -15,10 +15,10 @@ from trainyard.artifacts.storage import LocalStorage
 from trainyard.database.connection import Database, read_clock
 from trainyard.database.ids import new_id
 from trainyard.database.schema import current_revision, newest_revision
-from trainyard.database.tables import Dataset
+from trainyard.database.tables import Dataset, Job
 from trainyard.errors import DatabaseUnavailable
 from trainyard.scheduling.claim_order import in_turn
-from trainyard.scheduling.leases import claim
+from trainyard.scheduling.leases import Lease, claim, find_held
 from trainyard.scheduling.workers import WorkerIdentity, mark_seen, mark_stopped
 from trainyard.settings import Settings
 from worker.attempt import Slot
@@ -47,6 +47,7 @@ class Station:
         self._free_slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for index in range(len(devices)):
             self._free_slots.put(index)
+        self._unsure_slots: set[int] = set()  #: whose last claim may have been written, as nobody knows
         self._own_threads: list[threading.Thread] = []
         self._trainers = WarmTrainers(threads)
         self._draining = threading.Event()
@@ -119,6 +120,9 @@ class Station:
                 log.exception("no job was looked for")
 
     def _is_anything_waiting(self) -> bool:
+        """Whether a job can be claimed, or one may be claimed already that this worker was not told of."""
+        if self._unsure_slots:
+            return True
         with self._database.reading() as session:
             turns = in_turn(session, read_clock(session), self._settings.max_running_per_owner)
             return next(turns, None) is not None
@@ -129,18 +133,28 @@ class Station:
         if current_revision(self._database) != newest_revision():
             log.error("the database's tables are of another version than this worker: it takes no job")
             return False
-        with self._database.writing() as session:
-            claimed = claim(
-                *(session, self.identity.id, self._settings.lease_ttl_s),
-                slot=index,
-                max_running_per_owner=self._settings.max_running_per_owner,
-            )
+        claimed = self._claim(index)
         if claimed is None:
             return False
         failpoints.hit("after_claim")
         job, lease = claimed
         self._supervisor.run(job, lease, self._slots[index])
         return True
+
+    def _claim(self, index: int) -> tuple[Job, Lease] | None:
+        """Take the next job; or the one that a slot has already, where the database took a claim and did not say so."""
+        with self._database.writing() as session:
+            if index in self._unsure_slots and (held := find_held(session, self.identity.id, slot=index)) is not None:
+                claimed: tuple[Job, Lease] | None = held
+            else:
+                self._unsure_slots.add(index)
+                claimed = claim(
+                    *(session, self.identity.id, self._settings.lease_ttl_s),
+                    slot=index,
+                    max_running_per_owner=self._settings.max_running_per_owner,
+                )
+        self._unsure_slots.discard(index)
+        return claimed
 
     def _prepare_first_dataset(self) -> None:
         """Make the small dataset's pack now; if that fails, the job that needs it tries again and says why."""

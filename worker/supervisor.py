@@ -70,12 +70,21 @@ class Supervisor:
         self._briefing = TrainerSpecs(settings, database, storage, is_draining=is_draining, sleep=sleep)
 
     def run(self, job: Job, lease: Lease, slot: Slot) -> None:
-        """Run an attempt to its end and give the job back. Nothing that is the job's own fault is raised."""
+        """Run an attempt to its end and give the job back.
+
+        What nobody foresaw ends the attempt at once and with a reason: it would else wait for the end of its lease.
+        """
         attempt = Attempt(job, lease, slot)
         facts = {"job_id": job.id, "lease_epoch": lease.lease_epoch, "attempt": job.attempt}
         log.info("attempt begins", extra=facts | {"device": slot.device})
         try:
-            ending = self._train(attempt)
+            try:
+                ending = self._train(attempt)
+            except LeaseLost:
+                raise
+            except Exception as exc:
+                log.exception("an attempt ends in an error of the worker", extra=facts)
+                ending = Ending(failure="internal_error", message=f"The worker: {type(exc).__name__}: {exc}")
             self._give_back(attempt, ending)
         except LeaseLost as exc:
             log.warning("attempt ends: %s", exc, extra=facts)

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from starlette.responses import RedirectResponse
 
 from alexnet_core.data.published.builtin import BUILTINS
+from api.schemas.base import DESCRIBED
 from api.services import Services, ServicesDep
 from trainyard.artifacts.datasets import register_builtins
 from trainyard.database.schema import current_revision
@@ -30,8 +31,11 @@ class Health(BaseModel):
 class Readiness(BaseModel):
     """What works and what does not. `queue` and `model` never make it unready."""
 
+    model_config = DESCRIBED
+
     status: Literal["ready", "not_ready"]
-    database: Literal["ok", "failed"]
+    database: Literal["ok", "read_only", "failed"]
+    """`read_only`: it answers, but takes no writes, or not now."""
     migrations: Literal["ok", "behind", "unknown"]
     storage: Literal["ok", "failed"]
     draining: bool
@@ -66,13 +70,14 @@ def get_readiness(response: Response, services: ServicesDep) -> Readiness:
 
 
 def _look(services: Services) -> Readiness:
-    answers = _database_answers(services)
+    database = _look_at_database(services)
+    answers = database != "failed"
     up_to_date = answers and register_when_migrated(services)
     writable = _is_writable(services)
-    ready = answers and up_to_date and writable and not services.draining
+    ready = database == "ok" and up_to_date and writable and not services.draining
     return Readiness(
         status="ready" if ready else "not_ready",
-        database="ok" if answers else "failed",
+        database=database,
         migrations=("ok" if up_to_date else "behind") if answers else "unknown",
         storage="ok" if writable else "failed",
         draining=services.draining,
@@ -81,12 +86,16 @@ def _look(services: Services) -> Readiness:
     )
 
 
-def _database_answers(services: Services) -> bool:
+def _look_at_database(services: Services) -> Literal["ok", "read_only", "failed"]:
     try:
-        services.database.ping()
+        services.database.check_writes()
     except DatabaseUnavailable:
-        return False
-    return True
+        try:
+            services.database.ping()
+        except DatabaseUnavailable:
+            return "failed"
+        return "read_only"
+    return "ok"
 
 
 def register_when_migrated(services: Services) -> bool:

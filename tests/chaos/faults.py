@@ -15,9 +15,11 @@ import httpx
 
 from tests.chaos.history import Death
 from tests.chaos.yard import REAPER_S, TTL_S, ChaosYard
+from trainyard.errors import DatabaseUnavailable
 
 FREEZE_S = TTL_S + 3 * REAPER_S  # a worker that is frozen for so long loses its lease
-BOOKS_FREEZE_S = 2.0
+DATABASE_FREEZE_S = 2.0
+READ_ONLY_S = TTL_S + 2 * REAPER_S  # longer than a lease: who survives it survives a failover
 
 
 class Owner(Protocol):
@@ -57,6 +59,12 @@ class Faults:
             "pause and resume": (3, self._pause),
             "repeat posts": (3, self._repeat),
         }
+        if yard.postgres is not None:
+            self._kinds |= {
+                "read-only database": (2, lambda: self._harm_database(yard.forbid_writes, READ_ONLY_S)),
+                "lock timeouts": (1, lambda: self._harm_database(yard.lock_jobs, DATABASE_FREEZE_S)),
+                "no connection left": (1, lambda: self._harm_database(yard.take_connections, DATABASE_FREEZE_S)),
+            }
         self._bag = list(self._kinds)
         self.random.shuffle(self._bag)
         self._later: list[tuple[float, int, Callable[[], object]]] = []
@@ -67,7 +75,11 @@ class Faults:
         """Do one; its name, or None if what was chosen can't be done just now."""
         weights = [weight for weight, _ in self._kinds.values()]
         name = self._bag.pop() if self._bag else self.random.choices(list(self._kinds), weights)[0]
-        if self._kinds[name][1]():
+        try:
+            is_done = self._kinds[name][1]()
+        except DatabaseUnavailable:  # from a look that comes before any harm
+            is_done = False
+        if is_done:
             self.done[name] += 1
             return name
         if self.done[name] == 0:
@@ -147,7 +159,12 @@ class Faults:
         return True
 
     def _freeze_database(self) -> bool:
-        self.yard.freeze_database(BOOKS_FREEZE_S)
+        self.yard.freeze_database(DATABASE_FREEZE_S)
+        return True
+
+    @staticmethod
+    def _harm_database(harm: Callable[[float], None], seconds: float) -> bool:
+        harm(seconds)
         return True
 
     # --- requests ---

@@ -1,5 +1,6 @@
 """Imported by every Python of a chaos run as `sitecustomize`: a trainer writes down each step that it has made."""
 
+import importlib
 import os
 import sys
 
@@ -9,7 +10,7 @@ if "trainer" in sys.orig_argv:
     def _write_when_ready(fileno, data):  # type: ignore[no-untyped-def]
         if bytes(data).startswith(b'{"type":"ready"'):  # the first report: by now everything is imported
             os.write = _write
-            _log_steps(sys.modules["alexnet_core.training.loop"].Run)
+            _log_steps(importlib.import_module("alexnet_core.training.loop").Run)
         return _write(fileno, data)
 
     def _log_steps(run):  # type: ignore[no-untyped-def]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.storm import find_missed
-from tests.postgres import server_pid
+from tests.postgres import create_database, server_pid
 
 SHORT = ["--jobs", "3", "--faults", "13", "--fault-every", "1.2", "--workers", "2", "--epochs", "3", "--promises-only"]
 
@@ -18,6 +18,12 @@ SHORT = ["--jobs", "3", "--faults", "13", "--fault-every", "1.2", "--workers", "
 def test_a_short_storm_with_every_kind_of_fault_breaks_no_promise(tmp_path: Path) -> None:
     """No bar for what a busy machine makes slow: only that nothing is lost, doubled or lied about."""
     weather(tmp_path, SHORT)
+
+
+@pytest.mark.chaos
+def test_a_short_storm_on_postgresql_with_its_faults_too(tmp_path: Path, postgres_url: str) -> None:
+    url = create_database(postgres_url)
+    weather(tmp_path, [*SHORT, "--faults", "16", "--postgres", url, str(server_pid(url))])
 
 
 @pytest.mark.chaos

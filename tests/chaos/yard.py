@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from redis import Redis
 from sqlalchemy import select
 
 from tests.chaos.history import Event
-from tests.postgres import frozen
+from tests.postgres import crowded, frozen, locked, read_only
 from tests.processes import children_of
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
@@ -73,6 +74,7 @@ class ChaosYard:
         self.processes = {name: self._start(name) for name in self.names}
         self.url = f"http://127.0.0.1:{self.settings.port}"
         self._freezes: list[threading.Thread] = []
+        self._database_turn = threading.Lock()  # one of them at a time
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:
         env = child_environment(self.settings) | {"PYTHONPATH": str(self._hook)}
@@ -122,15 +124,35 @@ class ChaosYard:
 
     def freeze_database(self, seconds: float) -> None:
         """SQLite: somebody holds the write lock. PostgreSQL: the server's processes stop."""
-        self._freezes.append(threading.Thread(target=self._freeze_database, args=(seconds,), daemon=True))
+        self._in_background(self._freeze_database, seconds)
+
+    def forbid_writes(self, seconds: float) -> None:
+        """PostgreSQL takes no writes, as a standby would not."""
+        self._in_background(self._harm_server, read_only, seconds)
+
+    def lock_jobs(self, seconds: float) -> None:
+        """PostgreSQL: somebody holds a table, and nobody waits for it for long."""
+        self._in_background(self._harm_server, locked, seconds)
+
+    def take_connections(self, seconds: float) -> None:
+        """PostgreSQL closes all connections and has none left."""
+        self._in_background(self._harm_server, crowded, seconds)
+
+    def _in_background(self, harm: Callable[..., None], *arguments: object) -> None:
+        self._freezes.append(threading.Thread(target=harm, args=arguments, daemon=True))
         self._freezes[-1].start()
+
+    def _harm_server(self, harm: Callable[[str], AbstractContextManager[object]], seconds: float) -> None:
+        assert self.postgres is not None
+        with self._database_turn, harm(self.postgres[0]):
+            time.sleep(seconds)
 
     def _freeze_database(self, seconds: float) -> None:
         if self.postgres is None:
             with contextlib.suppress(DatabaseUnavailable), self.database.writing():
                 time.sleep(seconds)
             return
-        with frozen(self.postgres[1]):
+        with self._database_turn, frozen(self.postgres[1]):
             time.sleep(seconds)
 
     # --- what is known ---

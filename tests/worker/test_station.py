@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy.orm import Session
 
 from tests.api.served import wait_until
+from tests.trainyard import rows as db_rows
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
+from trainyard.database.tables import Job
+from trainyard.errors import DatabaseUnavailable
+from trainyard.scheduling.leases import Ending, Lease, end_attempt
 from trainyard.scheduling.workers import count_live
 from trainyard.settings import Settings
 from worker import station
@@ -58,3 +64,39 @@ def test_a_worker_that_begins_while_the_database_does_not_answer_registers_later
     wait_until(is_live)
     assert worker._trainers.is_started  # type: ignore[attr-defined]
     database.close()
+
+
+def test_a_job_whose_claim_was_written_while_the_answer_was_lost_is_run_by_the_worker_that_has_it(
+    worker: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    database = Database(f"sqlite:///{tmp_path / 'data' / 'trainyard.db'}")
+    migrate(database)
+    job_id = db_rows.submit(database)
+    ran: list[str] = []
+    monkeypatch.setattr(worker._supervisor, "run", lambda job, lease, slot: ran.append(job.id))
+    genuine = Session.commit
+
+    def commit_and_lose_the_answer(session: Session) -> None:
+        genuine(session)
+        raise DatabaseUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "commit", commit_and_lose_the_answer)
+        worker.work()
+    assert db_rows.look(database, job_id).lease_owner == worker.identity.id
+    assert ran == []
+    worker._supervisor.run = _ending(database, ran)  # type: ignore[method-assign]
+    worker.work()
+    assert ran == [job_id]
+    assert db_rows.look(database, job_id).attempt == 1
+    database.close()
+
+
+def _ending(database: Database, ran: list[str]) -> Any:
+    def run(job: Job, lease: Lease, slot: object) -> None:
+        ran.append(job.id)
+        with database.writing() as session:
+            end_attempt(session, lease, Ending(succeeded=True), first_backoff_s=0)
+
+    return run

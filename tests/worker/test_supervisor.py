@@ -265,6 +265,22 @@ def test_what_was_saved_while_the_database_was_away_for_too_long_is_not_lost(
     assert (job.state, job.state_reason) == ends
 
 
+def test_an_error_that_nobody_foresaw_ends_the_attempt_at_once_and_is_told(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = db_rows.submit(stage.database)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("worker.supervisor.write_reports", fail)
+    trainer = stage.run(STARTED, FINISHED)
+    assert trainer is not None
+    assert trainer.was_killed
+    job = db_rows.look(stage.database, job_id)
+    assert (job.state, job.state_reason, job.lease_owner) == ("queued", "internal_error", None)
+
+
 def test_a_request_ends_the_wait_for_a_trainer_that_can_not_be_started(stage: Stage) -> None:
     job_id = db_rows.submit(stage.database)
     stage.waits_for_trainer = 9
@@ -294,6 +310,7 @@ def test_a_worker_without_a_database_ends_its_trainer_and_the_job_goes_on_later(
     assert seen == [False] * 6, "no sooner than after self_fence_s, and not much later"
     job = db_rows.look(stage.database, job_id)
     assert (job.state, job.state_reason, job.committed_step) == ("queued", "lease_lost", 7)
+    assert job.failures == 0, "that the database was away is not the job's fault"
     second = stage.run(STARTED, FINISHED)
     assert second is not None
     assert _name(second.spec.resume_from) == "epoch-00000007-e1"

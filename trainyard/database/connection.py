@@ -13,18 +13,32 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Engine, Float, Update, create_engine, event, select, text
+from sqlalchemy import (
+    Connection,
+    CursorResult,
+    Engine,
+    ExceptionContext,
+    Float,
+    Update,
+    create_engine,
+    event,
+    select,
+    text,
+)
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
 
-from trainyard.errors import DatabaseFull, DatabaseUnavailable
+from trainyard.database.outages import BUSY, READ_ONLY, find_outage, is_read_only
+from trainyard.errors import DatabaseUnavailable
 
 MIN_SQLITE = (3, 51, 3)  # older ones can corrupt a WAL database that several processes write
 BUSY_TIMEOUT_MS = 10_000
 FROZEN_S = 30.0  # a client that holds a transaction open for so long without a word is frozen or gone
+_POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 20, "pool_timeout": BUSY_TIMEOUT_MS / 1000}
 _WRITE = "trainyard_write"
 
 
@@ -119,6 +133,19 @@ class Database:
         with self.reading() as session:
             session.execute(text("SELECT 1"))
 
+    def check_writes(self) -> None:
+        """Ask the database whether it would take a write.
+
+        Raises:
+            DatabaseUnavailable: it would not.
+        """
+        with self.writing() as session:
+            if self.engine.dialect.name == "sqlite":  # takes the write lock of a file that can only be read, too
+                session.execute(text("CREATE TABLE trainyard_probe (x)"))
+                session.rollback()
+            elif session.scalar(text("SHOW transaction_read_only")) == "on":
+                raise DatabaseUnavailable(READ_ONLY)
+
     def close(self) -> None:
         """Close all connections that nobody uses."""
         self.engine.dispose()
@@ -135,28 +162,31 @@ def update_rows(session: Session, statement: Update) -> int:
 def _translated_errors() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError) as exc:
-        raise (DatabaseFull if _is_full(exc) else DatabaseUnavailable)() from exc
     except DBAPIError as exc:
-        if exc.connection_invalidated:
-            raise DatabaseUnavailable from exc
-        raise
+        if (outage := find_outage(exc)) is None:
+            raise
+        raise outage from exc
+    except PoolExhausted as exc:
+        raise DatabaseUnavailable(BUSY) from exc
 
 
-def _is_full(exc: DBAPIError) -> bool:
-    """Whether there is no room left: SQLITE_FULL; PostgreSQL's `disk_full` and `out of disk space`."""
-    return getattr(exc.orig, "sqlstate", None) == "53100" or "database or disk is full" in str(exc.orig)
+def _leave_read_only_server(context: ExceptionContext) -> None:
+    """Give up the connections to a server that was the primary and is a standby now.
+
+    They would stay in the pool and be refused for ever; a new one is led to the primary by the address, by libpq's
+    `target_session_attrs`, or by whatever stands between.
+    """
+    context.is_disconnect = context.is_disconnect or is_read_only(context.original_exception)
 
 
 def _build_engine(url: str, frozen_s: float) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
-        engine = create_engine(
-            url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args={"connect_timeout": 5}
-        )
+        engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5}, **_POOL)
         from trainyard.database import postgresql
 
         event.listen(engine, "do_connect", postgresql.connect)
         event.listen(engine, "connect", partial(_prepare_postgresql, frozen_s))
+        event.listen(engine, "handle_error", _leave_read_only_server)
         return engine
     driver = _sqlite_driver()
     if driver.sqlite_version_info < MIN_SQLITE:
@@ -164,7 +194,7 @@ def _build_engine(url: str, frozen_s: float) -> Engine:
             f"SQLite {driver.sqlite_version} can corrupt a database that several processes write; "
             f"{'.'.join(map(str, MIN_SQLITE))} or newer is needed: `pip install pysqlite3`"
         )
-    engine = create_engine(url, module=driver, pool_size=10, max_overflow=20)
+    engine = create_engine(url, module=driver, **_POOL)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

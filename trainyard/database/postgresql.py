@@ -6,13 +6,13 @@ round of the reconciler for as long as it pleases. On SQLite the busy time-out d
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
-from psycopg.errors import _WaitTimeout
 from sqlalchemy import Connection
 
 ANSWER_WITHIN_S = 10.0  # as long as SQLite waits for a lock: `database.BUSY_TIMEOUT_MS`
@@ -25,14 +25,19 @@ class PatientConnection(psycopg.Connection[Any]):
     answer_within_s: float | None = ANSWER_WITHIN_S
 
     def wait(self, gen: PQGen[Value], interval: float = 0.1, timeout: float | None = None) -> Value:
-        """See psycopg.
+        """See psycopg; where it sets a time itself, it also knows what to do after it.
 
         Raises:
             psycopg.OperationalError: the server did not answer in time. What was asked for may have been done.
         """
+        if timeout is not None or self.answer_within_s is None:
+            return super().wait(gen, interval, timeout)
+        began = time.monotonic()
         try:
-            return super().wait(gen, interval, self.answer_within_s if timeout is None else timeout)
-        except _WaitTimeout as exc:
+            return super().wait(gen, interval, self.answer_within_s)
+        except psycopg.OperationalError as exc:
+            if exc.sqlstate is not None or time.monotonic() - began < self.answer_within_s:
+                raise  # that is the server's answer, or the connection is lost
             self.pgconn.finish()
             raise psycopg.OperationalError("the server said nothing for too long") from exc
 

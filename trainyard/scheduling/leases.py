@@ -49,6 +49,7 @@ class Ending:
     stopped: str | None = None  #: `cancel`, `pause` or `drain`: it stopped because it was told to
     failure: str | None = None  #: a code of `failures.FAILURES`
     message: str | None = None  #: what happened, for `error.message`
+    is_jobs_fault: bool = True  #: False: the failure does not count, whatever its code: the database was away, say
     test: dict[str, Any] | None = None
     weights_sha256: str | None = None
 
@@ -81,6 +82,13 @@ def claim(
             job = session.scalars(select(Job).where(Job.id == turn.job_id).options(joinedload(Job.dataset))).one()
             return job, Lease(job.id, job.lease_epoch, worker_id)
     return None
+
+
+def find_held(session: Session, worker_id: str, *, slot: int) -> tuple[Job, Lease] | None:
+    """The job that a worker's slot has by the database, with its lease; None: it has none."""
+    held = (Job.state == JobState.RUNNING, Job.lease_owner == worker_id, Job.slot == slot)
+    job = session.scalars(select(Job).where(*held).options(joinedload(Job.dataset))).one_or_none()
+    return None if job is None else (job, Lease(job.id, job.lease_epoch, worker_id))
 
 
 def heartbeat(session: Session, lease: Lease, ttl_s: float, **columns: Any) -> Desired:
@@ -261,9 +269,10 @@ def _verdict(job: Job, ending: Ending, first_backoff_s: float) -> tuple[JobState
     message = ending.message or failure.sentence
     if not failure.retryable:
         return JobState.FAILED, failure.code, {"error": job_error(failure.code, message)}
-    failures = job.failures + failure.counts
+    counts = failure.counts and ending.is_jobs_fault
+    failures = job.failures + counts
     values: dict[str, Any] = {"failures": failures}
-    if failures >= job.max_failures and failure.counts:
+    if failures >= job.max_failures and counts:
         text = f"{FAILURES['crash_loop'].sentence} {failures} failures; the last: {failure.code}: {message}"
         return JobState.FAILED, "crash_loop", values | {"error": job_error("crash_loop", text)}
     if job.desired == Desired.PAUSE:
