@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from alexnet_core.commands import pictures
 from alexnet_core.commands.export import add_commands
 from alexnet_core.errors import CoreError
+from alexnet_core.layout import CHECKPOINTS, TENSORBOARD, CheckpointName
 
 if TYPE_CHECKING:
     from alexnet_core.data.pack import Pack
@@ -154,7 +155,7 @@ def _train_in(world: World, options: argparse.Namespace) -> int:
         checkpoint = load_checkpoint(options.resume, state=True)
         recipe, config, seed = "resumed", checkpoint.config, checkpoint.metadata["seed"]
         best_checkpoint = _find_best_beside(options.resume, checkpoint)
-    out = options.out or (options.resume.absolute().parent if options.resume else Path("checkpoints"))
+    out = options.out or (options.resume.absolute().parent if options.resume else Path(CHECKPOINTS))
     require_outside(options.dataset, out, "--out")
     out.mkdir(parents=True, exist_ok=True)  # now, rather than fail after the first epoch
     print(f"{options.dataset}, recipe {recipe}, seed {seed}, checkpoints in {out}")
@@ -163,7 +164,7 @@ def _train_in(world: World, options: argparse.Namespace) -> int:
         best_checkpoint=best_checkpoint, init_from=options.init_from, max_runtime_s=options.max_runtime_s,
     )  # fmt: skip
     console = ConsoleHooks(speaks=world.is_first)
-    folder = out / "tensorboard" if world.is_first else None
+    folder = out / TENSORBOARD if world.is_first else None
     with beside_event_files(console, folder, attempt=spec.lease_epoch) as hooks:
         result = Run(spec, hooks, world=world).train()
     if result.outcome == "stopped":
@@ -266,8 +267,8 @@ def _open_dataset(options: argparse.Namespace, *, verify: bool = True) -> Pack:
 
 def _count_runs(out: Path) -> int:
     """A number that no checkpoint in that folder ends with, so that none is in the way of another run."""
-    numbers = (path.name.rpartition("-e")[2] for path in out.glob("*-e*"))
-    return 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
+    names = (CheckpointName.parse(path.name) for path in out.iterdir())
+    return 1 + max((name.lease_epoch for name in names if name is not None), default=-1)
 
 
 def _parse_overrides(pairs: list[str]) -> dict[str, Any]:

@@ -1,8 +1,74 @@
-"""How files and folders are named that more than one package knows. Torch-free."""
+"""The names of all files and folders that outlive a process: of a data folder, a checkpoint, a pack. Torch-free.
+
+A data folder holds, by job and dataset:
+
+checkpoints/job_…/epoch-00000042-e3/    a checkpoint: kind, step, and the lease under which it was written
+packs/ds_…/                             a dataset's pack
+tensorboard/job_…/steps/, epochs/       event files
+logs/jobs/job_….log                     what the trainers of a job wrote
+
+A folder is written under a temporary name and renamed when it is whole; it is removed under a third name.
+"""
 
 from __future__ import annotations
 
+import re
+import uuid
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
+
+# --- a data folder ---
+
+CHECKPOINTS, PACKS, TENSORBOARD = "checkpoints", "packs", "tensorboard"
+
+
+def checkpoints_key(job_id: str) -> str:
+    """Where a job's checkpoints are, below the data folder."""
+    return f"{CHECKPOINTS}/{job_id}"
+
+
+def pack_key(dataset_id: str) -> str:
+    """Where a dataset's pack is."""
+    return f"{PACKS}/{dataset_id}"
+
+
+def tensorboard_key(job_id: str) -> str:
+    """Where a job's event files are."""
+    return f"{TENSORBOARD}/{job_id}"
+
+
+def log_key(job_id: str) -> str:
+    """Where a job's trainers write their log."""
+    return f"logs/jobs/{job_id}.log"
+
+
+# --- names while a folder is written or removed ---
+
+TEMPORARY_PREFIX = ".tmp-"
+GONE_PREFIX = ".gone-"
+
+
+def temporary_name(name: str) -> str:
+    """A name that nobody else has, under which the file or folder of that name is written."""
+    return f"{TEMPORARY_PREFIX}{name}-{uuid.uuid4().hex[:8]}"
+
+
+# --- a checkpoint ---
+
+WEIGHTS = "weights.safetensors"
+CONFIG = "config.json"
+CLASSES = "classes.json"
+PREPROCESSING = "preprocessing.json"
+METADATA = "metadata.json"
+#: What predictions need.
+CHECKPOINT_FILES = (WEIGHTS, CONFIG, CLASSES, PREPROCESSING, METADATA)
+#: The folder of what training needs to go on; it may be removed alone.
+STATE = "state"
+STATE_TENSORS = f"{STATE}/training_state.safetensors"
+STATE_JSON = f"{STATE}/training_state.json"
+#: Size and sha256 of all others; written last.
+MANIFEST = "manifest.json"
 
 
 class CheckpointKind(StrEnum):
@@ -10,3 +76,54 @@ class CheckpointKind(StrEnum):
 
     EPOCH = "epoch"  #: at an epoch's end: has metrics, is published and served
     RECOVERY = "recovery"  #: in mid-epoch, to go on from; gone once a newer one of either kind is committed
+
+
+@dataclass(frozen=True)
+class CheckpointName:
+    """The name of a checkpoint's folder: `epoch-00000042-e3`."""
+
+    kind: str  #: a `CheckpointKind`, or one of another version
+    step: int  #: optimiser steps done
+    lease_epoch: int  #: the fencing token under which it was written; outside of a yard, the number of the run
+
+    def __str__(self) -> str:
+        return f"{self.kind}-{self.step:08d}-e{self.lease_epoch}"
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        """What a folder's name says; None: it is no checkpoint's."""
+        found = _CHECKPOINT.fullmatch(name)
+        return cls(found["kind"], int(found["step"]), int(found["lease_epoch"])) if found else None
+
+    @classmethod
+    def parse_temporary(cls, name: str) -> Self | None:
+        """The checkpoint that is, or was to be, written under this temporary name; None: it is no checkpoint's."""
+        found = _TEMPORARY.fullmatch(name)
+        return cls.parse(found["name"]) if found else None
+
+
+_CHECKPOINT = re.compile(r"(?P<kind>[a-z]+)-(?P<step>[0-9]{8,})-e(?P<lease_epoch>[0-9]{1,18})")
+_TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}(?P<name>.+)-[0-9a-f]+")
+
+
+def is_of_state(name: str) -> bool:
+    """Whether a file of a checkpoint is part of its training state."""
+    return name.startswith(f"{STATE}/")
+
+
+# --- a pack ---
+
+IMAGES, LABELS, SPLIT = "images.npy", "labels.npy", "split.npy"
+PACK_FACTS = "pack.json"  #: written last
+PACK_FACTS_OF_DAMAGED = "pack.json.damaged"
+PACK_REPORT = "report.json"
+
+# --- a run's event files ---
+
+BY_STEP, BY_EPOCH = "steps", "epochs"
+EVENT_FILES = "*.tfevents.*"
+
+
+def event_file_name(attempt: int, moment: float, host: str, pid: int) -> str:
+    """The name of an attempt's event file; names sort as attempts do."""
+    return f"events-{attempt:06d}.out.tfevents.{moment:.0f}.{host}.{pid}"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from alexnet_core.layout import PACK_FACTS
 from trainyard.artifacts.datasets import mark_ready
 from trainyard.artifacts.storage import Storage
 from trainyard.database.connection import Database
@@ -28,7 +29,7 @@ class PreparationFailed(Exception):
 
 def has_pack(storage: Storage, dataset: Dataset) -> bool:
     """Whether a dataset's pack is in the database and on this machine."""
-    return dataset.digest is not None and (storage.folder(dataset.key) / "pack.json").exists()
+    return dataset.digest is not None and (storage.folder(dataset.key) / PACK_FACTS).exists()
 
 
 def prepare_builtin(

@@ -12,14 +12,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from alexnet_core.config import TrainConfig
+from alexnet_core.layout import MANIFEST, checkpoints_key, log_key, tensorboard_key
 from alexnet_core.messages import Spec
 from trainyard import failpoints
-from trainyard.artifacts.checkpoints import MANIFEST, find_resumable, find_usable, has_its_manifest
+from trainyard.artifacts.checkpoints import find_resumable, find_usable, has_its_manifest
 from trainyard.artifacts.storage import Storage
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, Job
 from trainyard.errors import DatabaseUnavailable
-from trainyard.jobs.job_log import log_key
 from trainyard.scheduling.leases import heartbeat, report_event, write_fenced
 from trainyard.settings import Settings
 from trainyard.states import Desired, EventType
@@ -79,7 +79,7 @@ class TrainerSpecs:
         best, resume_from, init_from = self._choose_checkpoints(job)
         attempt.starts_from = resume_from or init_from
         self._check_manifest(attempt.starts_from)
-        root = self._storage.folder(f"checkpoints/{job.id}")
+        root = self._storage.folder(checkpoints_key(job.id))
         root.mkdir(parents=True, exist_ok=True)
         sweep_jobs(self._database, self._storage, [job.id])
         log_path = self._settings.data_dir.absolute() / log_key(job.id)
@@ -102,7 +102,7 @@ class TrainerSpecs:
             recovery_every_s=self._settings.recovery_every_s,
             log_path=log_path,
             lock_path=slot.lock_path,
-            tensorboard_dir=self._storage.folder(f"tensorboard/{job.id}"),
+            tensorboard_dir=self._storage.folder(tensorboard_key(job.id)),
             failpoints=failpoints.for_trainer(),
         )
 

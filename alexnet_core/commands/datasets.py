@@ -13,6 +13,7 @@ from alexnet_core.data.intake import IntakeOptions, pack_folder
 from alexnet_core.data.pack import Pack, open_pack, open_whole
 from alexnet_core.data.published.builtin import BUILTINS, prepare
 from alexnet_core.errors import ConfigError, DatasetDamaged, DatasetUnavailable
+from alexnet_core.layout import PACK_FACTS
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def _open_or_make(target: Path, open_there: Callable[[Path], Pack], make: Callab
 
 
 def _stands(path: Path) -> bool:
-    return (path / "pack.json").is_file()
+    return (path / PACK_FACTS).is_file()
 
 
 def name_of(folder: Path) -> str:

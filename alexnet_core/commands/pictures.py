@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import errno
 import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from alexnet_core.layout import STATE_JSON, CheckpointName
 
 if TYPE_CHECKING:
     from alexnet_core.config import TrainConfig
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-_NAME = re.compile(r"(?:epoch|recovery)-(\d+)-e(\d+)")  # step, attempt
 _RATES = 2000  # points of the learning rate's line
 
 
@@ -71,19 +71,11 @@ def _learning_rates(
 
 def _find_newest(folder: Path) -> Path:
     """The furthest checkpoint of the last attempt in a folder, or the folder itself where it is one."""
-    found = [folder, *folder.glob("*-e*")]
-    found = [path for path in found if _NAME.fullmatch(path.name) and (path / "state/training_state.json").is_file()]
+    found = {path: name for path in (folder, *folder.glob("*")) if (name := CheckpointName.parse(path.name))}
+    found = {path: name for path, name in found.items() if (path / STATE_JSON).is_file()}
     if not found:
         raise FileNotFoundError(errno.ENOENT, "no checkpoint with its training state is there", str(folder))
-    return max(found, key=lambda path: (_attempt_of(path), _step_of(path)))
-
-
-def _step_of(path: Path) -> int:
-    return int(_NAME.fullmatch(path.name)[1])  # type: ignore[index]  # only called with names that match
-
-
-def _attempt_of(path: Path) -> int:
-    return int(_NAME.fullmatch(path.name)[2])  # type: ignore[index]
+    return max(found, key=lambda path: (found[path].lease_epoch, found[path].step))
 
 
 def _curves(options: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from alexnet_core.data.published.builtin import BUILTINS, prepare
 from alexnet_core.data.squares import MAX_SIDE_PX, MIN_SIDE_PX
 from alexnet_core.durable import is_disk_full
 from alexnet_core.errors import CoreError, DatasetInvalid, DatasetUnavailable, DiskFull
+from alexnet_core.layout import PACK_FACTS, PACK_REPORT
 from alexnet_core.parent import die_with_parent
 
 
@@ -81,8 +82,8 @@ def _prepare(args: argparse.Namespace) -> Pack:
 
 
 def _describe(pack: Pack) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads((pack.path / "pack.json").read_text(encoding="utf-8"))
-    report = pack.path / "report.json"
+    answer: dict[str, Any] = json.loads((pack.path / PACK_FACTS).read_text(encoding="utf-8"))
+    report = pack.path / PACK_REPORT
     if report.is_file():
         answer["report"] = json.loads(report.read_text(encoding="utf-8"))
     return answer

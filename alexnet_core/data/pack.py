@@ -17,7 +17,6 @@ import json
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -31,12 +30,21 @@ from alexnet_core.config import DatasetFacts
 from alexnet_core.data.moments import Moments, hash_moments
 from alexnet_core.durable import sync_dir
 from alexnet_core.errors import DatasetChanged, DatasetDamaged, DatasetUnavailable
+from alexnet_core.layout import (
+    IMAGES,
+    LABELS,
+    PACK_FACTS,
+    PACK_FACTS_OF_DAMAGED,
+    PACK_REPORT,
+    SPLIT,
+    TEMPORARY_PREFIX,
+    temporary_name,
+)
 
 FORMAT_VERSION = 1
 TRAIN, VAL, TEST = 0, 1, 2
 SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
-_ARRAYS = ("images.npy", "labels.npy", "split.npy")
-_META, _DAMAGED = "pack.json", "pack.json.damaged"
+_ARRAYS = (IMAGES, LABELS, SPLIT)
 _CHUNK_BYTES = 1 << 23
 
 
@@ -102,7 +110,7 @@ def open_pack(path: Path) -> Pack:
         OSError: they can't be read just now, which says nothing about them.
     """
     try:
-        meta = json.loads((path / _META).read_text(encoding="utf-8"))
+        meta = json.loads((path / PACK_FACTS).read_text(encoding="utf-8"))
         images, labels, split = (np.load(path / name, mmap_mode="r", allow_pickle=False) for name in _ARRAYS)
         if meta["format_version"] != FORMAT_VERSION:
             raise DatasetChanged(f"The pack at {path} has format {meta['format_version']}, not {FORMAT_VERSION}.")
@@ -138,7 +146,7 @@ def open_whole(path: Path, while_reading: Callable[[], None] = lambda: None) -> 
         pack.verify(while_reading)
     except DatasetDamaged:
         with contextlib.suppress(OSError):  # another process was faster; where nothing can be written, nothing is made
-            (path / _META).replace(path / _DAMAGED)  # whoever has the pack open keeps it
+            (path / PACK_FACTS).replace(path / PACK_FACTS_OF_DAMAGED)  # whoever has the pack open keeps it
         raise
     return pack
 
@@ -159,8 +167,8 @@ class PackDraft:
         self._row_shape = (image_px, image_px, channels)
         self._num_images = 0
         target_dir.parent.mkdir(parents=True, exist_ok=True)
-        self._temp = Path(tempfile.mkdtemp(prefix=".tmp-pack-", dir=target_dir.parent))
-        self._file = (self._temp / "images.npy").open("x+b")
+        self._temp = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}pack-", dir=target_dir.parent))
+        self._file = (self._temp / IMAGES).open("x+b")
         self._write_header()
 
     def __enter__(self) -> Self:
@@ -229,13 +237,13 @@ class PackDraft:
             moments.add(images[split_N[rows] == TRAIN])
         _update(digest, labels, split_N)
         os.fsync(self._file.fileno())
-        _write_array(self._temp / "labels.npy", labels)
-        _write_array(self._temp / "split.npy", split_N)
+        _write_array(self._temp / LABELS, labels)
+        _write_array(self._temp / SPLIT, split_N)
         if report is not None:
-            _write_bytes(self._temp / "report.json", json.dumps(report, indent=2).encode())
+            _write_bytes(self._temp / PACK_REPORT, json.dumps(report, indent=2).encode())
         meta = {"format_version": FORMAT_VERSION, **facts.model_dump(mode="json"), **moments.summary()}
         meta |= {"statistics_sha256": hash_moments(meta), "digest": digest.hexdigest()}
-        _write_bytes(self._temp / _META, json.dumps(meta, indent=2).encode())
+        _write_bytes(self._temp / PACK_FACTS, json.dumps(meta, indent=2).encode())
         sync_dir(self._temp)
         _move_into_place(self._temp, self._target, digest.hexdigest())
         return open_pack(self._target)
@@ -351,10 +359,10 @@ def _move_into_place(temp: Path, target: Path, digest: str) -> None:
     try:
         temp.rename(target)
     except OSError:  # another writer was faster, or an older pack stands there
-        if not any((target / name).exists() for name in (_META, _DAMAGED)):
+        if not any((target / name).exists() for name in (PACK_FACTS, PACK_FACTS_OF_DAMAGED)):
             raise
         if not _is_whole(target, digest):
-            damaged = target.with_name(f".tmp-damaged-{uuid.uuid4().hex[:8]}")
+            damaged = target.with_name(temporary_name("damaged"))
             target.rename(damaged)
             temp.rename(target)
             shutil.rmtree(damaged, ignore_errors=True)

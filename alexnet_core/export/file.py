@@ -11,6 +11,7 @@ from pathlib import Path
 from alexnet_core.durable import is_disk_full, sync_dir
 from alexnet_core.errors import ConfigError, DiskFull
 from alexnet_core.export import keras, onnx, torch_export
+from alexnet_core.layout import TEMPORARY_PREFIX
 from alexnet_core.network.checkpoint import Checkpoint
 
 FORMATS: dict[str, Callable[[Checkpoint, Path], None]] = {
@@ -44,7 +45,7 @@ def export_checkpoint(checkpoint: Checkpoint, form: str, target: Path, *, replac
         raise ConfigError(f"{target.name} must end in {suffix}: nothing else is read as such", param="out")
     if not replace and os.path.lexists(target):
         raise _is_there(target)
-    temporary = target.parent / f".tmp-{uuid.uuid4().hex[:8]}-{target.name}"
+    temporary = target.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:8]}-{target.name}"
     try:
         FORMATS[form](checkpoint, temporary)
         _sync(temporary)

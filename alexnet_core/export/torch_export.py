@@ -32,6 +32,7 @@ from alexnet_core.export.layers import (
     Scale,
     list_layers,
 )
+from alexnet_core.layout import CLASSES, PREPROCESSING
 from alexnet_core.network.checkpoint import Checkpoint
 from alexnet_core.network.normalisation import ResponseForm
 
@@ -51,7 +52,7 @@ def write_torch_export(checkpoint: Checkpoint, target: Path) -> None:
     example_BCHW = torch.zeros(2, how.channels, how.image_px, how.image_px)  # of 1 image the 1 would be fixed
     with torch.no_grad():
         program = torch.export.export(network, (example_BCHW,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    extras = {"classes.json": json.dumps(checkpoint.class_names), "preprocessing.json": how.model_dump_json()}
+    extras = {CLASSES: json.dumps(checkpoint.class_names), PREPROCESSING: how.model_dump_json()}
     content = io.BytesIO()  # torch's own writer ends the process when it meets a full disk
     torch.export.save(program, content, extra_files=extras)
     target.write_bytes(content.getbuffer())

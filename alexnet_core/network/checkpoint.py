@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +30,22 @@ from alexnet_core.config import TrainConfig
 from alexnet_core.durable import is_disk_full, sync_dir
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, DiskFull
 from alexnet_core.failpoints import AFTER_RENAME, BEFORE_RENAME, BYTE, NOWHERE, Failpoints
+from alexnet_core.layout import (
+    CLASSES,
+    CONFIG,
+    MANIFEST,
+    METADATA,
+    PREPROCESSING,
+    STATE,
+    STATE_JSON,
+    STATE_TENSORS,
+    WEIGHTS,
+    is_of_state,
+    temporary_name,
+)
 from alexnet_core.network.preprocess import Preprocessing
 
 FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
-STATE_TENSORS = "state/training_state.safetensors"
-STATE_JSON = "state/training_state.json"
 _CHUNK_BYTES = 1 << 20
 _TYPES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64", torch.int64: "I64"}
 
@@ -89,20 +98,20 @@ def save_checkpoint(checkpoint: Checkpoint, *, failpoints: Failpoints = NOWHERE)
     """
     target = checkpoint.path
     contents = _serialise(checkpoint)
-    temporary = target.parent / f".tmp-{target.name}-{uuid.uuid4().hex[:8]}"
+    temporary = target.parent / temporary_name(target.name)
     writer = _Writer(temporary, failpoints)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _check_free_space(target.parent, sum(content.size_bytes for content in contents.values()))
-        (temporary / "state").mkdir(parents=True)
+        (temporary / STATE).mkdir(parents=True)
         entries = {name: writer.write(name, content) for name, content in contents.items()}
         manifest = {
             "format_version": FORMAT_VERSION,
-            "files": {name: entry for name, entry in entries.items() if not name.startswith("state/")},
-            "state_files": {name: entry for name, entry in entries.items() if name.startswith("state/")},
+            "files": {name: entry for name, entry in entries.items() if not is_of_state(name)},
+            "state_files": {name: entry for name, entry in entries.items() if is_of_state(name)},
         }
         of_manifest = writer.write(MANIFEST, _json_content(manifest))
-        sync_dir(temporary / "state")
+        sync_dir(temporary / STATE)
         sync_dir(temporary)
         failpoints.hit(BEFORE_RENAME)
         os.rename(temporary, target)
@@ -141,11 +150,11 @@ def load_checkpoint(path: Path, *, state: bool = False) -> Checkpoint:
     try:
         return Checkpoint(
             path=path,
-            config=TrainConfig.model_validate_json(data["config.json"]),
-            class_names=tuple(json.loads(data["classes.json"])),
-            preprocessing=Preprocessing.model_validate_json(data["preprocessing.json"]),
-            metadata=json.loads(data["metadata.json"]),
-            weights=safetensors.torch.load(data["weights.safetensors"]),
+            config=TrainConfig.model_validate_json(data[CONFIG]),
+            class_names=tuple(json.loads(data[CLASSES])),
+            preprocessing=Preprocessing.model_validate_json(data[PREPROCESSING]),
+            metadata=json.loads(data[METADATA]),
+            weights=safetensors.torch.load(data[WEIGHTS]),
             state=json.loads(data[STATE_JSON]) if state else None,
             state_tensors=safetensors.torch.load(data[STATE_TENSORS]) if state else None,
         )
@@ -189,11 +198,11 @@ class _Content:
 
 def _serialise(checkpoint: Checkpoint) -> dict[str, _Content]:
     return {
-        "weights.safetensors": _tensor_content(checkpoint.weights),
-        "config.json": _text_content(checkpoint.config.model_dump_json(indent=1)),
-        "classes.json": _json_content(list(checkpoint.class_names)),
-        "preprocessing.json": _text_content(checkpoint.preprocessing.model_dump_json(indent=1)),
-        "metadata.json": _json_content(checkpoint.metadata),
+        WEIGHTS: _tensor_content(checkpoint.weights),
+        CONFIG: _text_content(checkpoint.config.model_dump_json(indent=1)),
+        CLASSES: _json_content(list(checkpoint.class_names)),
+        PREPROCESSING: _text_content(checkpoint.preprocessing.model_dump_json(indent=1)),
+        METADATA: _json_content(checkpoint.metadata),
         STATE_TENSORS: _tensor_content(checkpoint.state_tensors or {}),
         STATE_JSON: _json_content(checkpoint.state or {}),
     }

@@ -24,6 +24,7 @@ from alexnet_core.environment import autocast, describe_environment, is_bit_exac
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, DiskFull, Diverged
 from alexnet_core.evaluation.evaluate import evaluate
 from alexnet_core.failpoints import STEP, Failpoints
+from alexnet_core.layout import CheckpointName
 from alexnet_core.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_sha256
 from alexnet_core.network.model import build_model, copy_weights
 from alexnet_core.network.preprocess import Preprocessing
@@ -360,7 +361,7 @@ class Run:
         }  # fmt: skip
 
     def _name(self, kind: str) -> str:
-        return f"{kind}-{self.counts.step:08d}-e{self.spec.lease_epoch}"
+        return str(CheckpointName(kind, self.counts.step, self.spec.lease_epoch))
 
 
 def _is_finite(value: Tensor) -> bool:

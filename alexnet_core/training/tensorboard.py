@@ -24,6 +24,7 @@ from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 
+from alexnet_core.layout import BY_EPOCH, BY_STEP, event_file_name
 from alexnet_core.training.fan_out import FanOut
 
 if TYPE_CHECKING:
@@ -82,9 +83,9 @@ class EventFiles:
         """See `runs.Hooks`."""
         self._step = report["step"]
         with self._guarded():
-            for name in ("step", "epoch"):
-                folder = self._folder.absolute() / f"{name}s"
-                self._series[name] = _Series(folder, self._attempt, report[name] + 1, self._clock)
+            for name, folder in (("step", BY_STEP), ("epoch", BY_EPOCH)):
+                path = self._folder.absolute() / folder
+                self._series[name] = _Series(path, self._attempt, report[name] + 1, self._clock)
             self._flush()
 
     def on_first_step(self) -> None:
@@ -155,8 +156,7 @@ class _Series:
         """Open a new file and mark that points from `first` on replace those of earlier files."""
         self._clock = clock
         folder.mkdir(parents=True, exist_ok=True)
-        name = f"events-{attempt:06d}.out.tfevents.{clock():.0f}.{socket.gethostname()}.{os.getpid()}"
-        self._file = RecordWriter(str(folder / name))
+        self._file = RecordWriter(str(folder / event_file_name(attempt, clock(), socket.gethostname(), os.getpid())))
         self.add(0, file_version="brain.Event:2")
         self.add(first, session_log=SessionLog(status=SessionLog.START))
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from trainyard.artifacts.checkpoints import MANIFEST
+from alexnet_core.layout import CHECKPOINT_FILES, MANIFEST
 from trainyard.database.tables import Checkpoint
 
-FILES = ("weights.safetensors", "config.json", "classes.json", "preprocessing.json", "metadata.json")
 _PIECE_BYTES = 256 * 1024
 _BLOCK_BYTES = 512
 
@@ -42,7 +41,7 @@ class Archive:
         Raises:
             Damaged: see there.
         """
-        expected = {name: checkpoint.files.get(name, {}).get("sha256") for name in FILES}
+        expected = {name: checkpoint.files.get(name, {}).get("sha256") for name in CHECKPOINT_FILES}
         expected[MANIFEST] = checkpoint.manifest_sha256
         self._members: list[_Member] = []
         try:

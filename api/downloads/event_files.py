@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 
+from alexnet_core.layout import EVENT_FILES
+
 _IN_MEMORY_BYTES = 16 * 1024 * 1024
 _PIECE_BYTES = 256 * 1024
 
@@ -21,7 +23,7 @@ class EventFileArchive:
         Raises:
             FileNotFoundError: there are none.
         """
-        paths = sorted(path for path in folder.rglob("*.tfevents.*") if path.is_file())
+        paths = sorted(path for path in folder.rglob(EVENT_FILES) if path.is_file())
         if not paths:
             raise FileNotFoundError(folder)
         self._spool = SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115 - closed when it was sent

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import StreamingResponse
 
+from alexnet_core.layout import tensorboard_key
 from api.downloads.archive import Archive, Damaged
 from api.downloads.event_files import EventFileArchive
 from api.http import errors
@@ -98,7 +99,7 @@ def download_checkpoint(
 
 def _send_event_files(services: Services, row: Checkpoint) -> StreamingResponse:
     try:
-        archive = EventFileArchive(services.storage.folder(f"tensorboard/{row.job_id}"))
+        archive = EventFileArchive(services.storage.folder(tensorboard_key(row.job_id)))
     except FileNotFoundError as exc:
         raise EventFilesNotFound(
             f"job {row.job_id} has left no TensorBoard event files: its learning curves are at "

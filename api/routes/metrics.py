@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from starlette.responses import PlainTextResponse, Response
 
+from alexnet_core.layout import log_key
 from api.http import errors
 from api.routes.queries import JobPath
 from api.schemas.base import DESCRIBED
@@ -95,5 +96,5 @@ def get_job_log(
     """
     with services.database.reading() as session:
         job = jobs.get_job(session, caller, job_id)
-    text = job_log.read_tail(services.settings.data_dir / job_log.log_key(job.id), lines=tail)
+    text = job_log.read_tail(services.settings.data_dir / log_key(job.id), lines=tail)
     return PlainTextResponse(text.decode("utf-8", "replace"), headers={"Cache-Control": "no-cache"})

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, computed_field
 
-from alexnet_core.layout import CheckpointKind
+from alexnet_core.layout import CheckpointKind, is_of_state
 from api.schemas.base import DESCRIBED, STRICT, FiniteObject, RowView, Time
 from trainyard.artifacts.retries import MAX_RUNTIME_S
 from trainyard.database.tables import Checkpoint, Job, JobRow
@@ -218,7 +218,7 @@ class JobRead(BaseModel):
 
 def _without_state(files: dict[str, Any]) -> dict[str, Any]:
     """The files that a download holds: not those of the training state."""
-    return {name: entry for name, entry in files.items() if not name.startswith("state/")}
+    return {name: entry for name, entry in files.items() if not is_of_state(name)}
 
 
 class CheckpointRead(BaseModel):

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from alexnet_core.errors import CheckpointCorrupt
+from alexnet_core.layout import MANIFEST
 from api.serving.batching import Model
 from api.serving.runtime import Runtime
-from trainyard.artifacts.checkpoints import MANIFEST, get_checkpoint, get_latest, has_its_manifest, mark_corrupt
+from trainyard.artifacts.checkpoints import get_checkpoint, get_latest, has_its_manifest, mark_corrupt
 from trainyard.artifacts.storage import Storage
 from trainyard.database.connection import Database
 from trainyard.database.tables import LOCAL_OWNER, Checkpoint

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, exists, or_, select, update
 from sqlalchemy.orm import Session
 
-from alexnet_core.layout import CheckpointKind
+from alexnet_core.layout import MANIFEST, CheckpointKind
 from trainyard.database.connection import now
 from trainyard.database.ids import has_form, new_id
 from trainyard.database.pages import Page, get_page
@@ -23,8 +23,6 @@ from trainyard.scheduling.leases import Lease, write_fenced
 from trainyard.states import CheckpointStatus, EventType, JobState
 
 LATEST = "latest"
-MANIFEST = "manifest.json"  # of a checkpoint's folder: size and sha256 of its other files
-STATE_FOLDER = "state"  # of a checkpoint's folder: what a job needs to go on
 _FINAL_STATES = [state for state in JobState if state.is_final]
 _OF_JOB = re.compile(r"(?P<job>job_[0-9a-z]+)(@(?P<which>latest|epoch-(?P<epoch>[0-9]{1,6})))?")
 

@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from alexnet_core.config import DatasetFacts
+from alexnet_core.layout import pack_key
 from trainyard.database.connection import Database, now
 from trainyard.database.pages import Page, get_page
 from trainyard.database.tables import Dataset
@@ -38,7 +39,7 @@ def _register_builtin(database: Database, name: str, facts: DatasetFacts) -> Non
                     digest=None,
                     facts=facts.model_dump(mode="json"),
                     report=None,
-                    key=f"packs/{builtin_id(name)}",
+                    key=pack_key(builtin_id(name)),
                     size_bytes=None,
                     created_at=now(),
                     ready_at=None,

@@ -11,6 +11,7 @@ import logging
 from sqlalchemy import ColumnElement, delete, or_, select, update
 from sqlalchemy.orm import Session
 
+from alexnet_core.layout import checkpoints_key, log_key, tensorboard_key
 from trainyard.artifacts.retries import hold_job
 from trainyard.artifacts.storage import Storage
 from trainyard.database.connection import Database, now
@@ -26,7 +27,6 @@ from trainyard.database.tables import (
     Removal,
 )
 from trainyard.errors import IllegalTransition, InUse
-from trainyard.jobs.job_log import log_key
 from trainyard.states import JobState
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def delete_job(session: Session, owner: str, job_id: str) -> list[str]:
         session.execute(delete(table).where(table.job_id == job_id))
     session.expunge_all()
     session.execute(delete(Job).where(Job.id == job_id))
-    keys = [f"checkpoints/{job_id}", f"tensorboard/{job_id}", log_key(job_id)]
+    keys = [checkpoints_key(job_id), tensorboard_key(job_id), log_key(job_id)]
     session.add_all(Removal(key=key, created_at=now()) for key in keys)
     session.flush()
     return keys

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-GONE_PREFIX = ".gone-"  # of a folder that is being removed
+from alexnet_core.layout import GONE_PREFIX
 
 
 class Storage(Protocol):

@@ -9,11 +9,6 @@ MAX_BYTES = 4 * 2**20  # of one answer
 _BLOCK = 64 * 1024
 
 
-def log_key(job_id: str) -> str:
-    """The place of a job's log below the data folder; `job_id` must come from the database."""
-    return f"logs/jobs/{job_id}.log"
-
-
 def read_tail(path: Path, *, lines: int, max_bytes: int = MAX_BYTES) -> bytes:
     """Read the last lines of a file, at most `max_bytes` of them; empty if there is no file."""
     try:

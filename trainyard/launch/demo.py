@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from alexnet_core.layout import IMAGES, LABELS, SPLIT, pack_key
+from trainyard.artifacts.datasets import builtin_id
 from trainyard.client import Client, Json
 from trainyard.launch.yard import Yard, YardError
 from trainyard.settings import Settings
@@ -66,9 +68,9 @@ def _train_and_predict(client: Client, folder: Path, dataset: str, epochs: int |
 
 def _test_image(folder: Path, dataset: str) -> tuple[bytes, str]:
     """One image of the pack's test split as a PNG file, and its class."""
-    pack = folder / "packs" / f"ds_{dataset}"
-    index = int(np.flatnonzero(np.load(pack / "split.npy") == 2)[7])
-    pixels = np.load(pack / "images.npy", mmap_mode="r")[index]
+    pack = folder / pack_key(builtin_id(dataset))
+    index = int(np.flatnonzero(np.load(pack / SPLIT) == 2)[7])
+    pixels = np.load(pack / IMAGES, mmap_mode="r")[index]
     file = io.BytesIO()
     Image.fromarray(np.array(pixels).squeeze()).save(file, format="PNG")
-    return file.getvalue(), str(int(np.load(pack / "labels.npy")[index]))
+    return file.getvalue(), str(int(np.load(pack / LABELS)[index]))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sqlalchemy import Select, select, update
 
-from trainyard.artifacts.checkpoints import STATE_FOLDER, has_its_manifest, is_in_use, is_resumed_from
+from alexnet_core.layout import STATE, is_of_state
+from trainyard.artifacts.checkpoints import has_its_manifest, is_in_use, is_resumed_from
 from trainyard.artifacts.deletion import finish_removals
 from trainyard.artifacts.storage import Storage
 from trainyard.database.connection import Database, now, update_rows
@@ -44,7 +45,7 @@ class Garbage:
         corrupt = self._with_status(CheckpointStatus.CORRUPT).where(old)
         self._remove(corrupt, {"pruned_at": None, "has_state": False}, unless=self._is_kept)
         states = select(Checkpoint).where(Checkpoint.has_state, Checkpoint.state_pruned_at <= now() - self._grace_s)
-        self._remove(states, {"has_state": False}, part=STATE_FOLDER, unless=self._is_away)
+        self._remove(states, {"has_state": False}, part=STATE, unless=self._is_away)
         with self._database.writing() as session:
             forget_expired(session)
             forget_gone(session)
@@ -119,7 +120,7 @@ class Garbage:
 
 def _agree(folder: Path, row: Checkpoint) -> bool:
     """Whether every file that should be there is the one that was committed."""
-    names = [name for name in row.files if row.has_state or not name.startswith(f"{STATE_FOLDER}/")]
+    names = [name for name in row.files if row.has_state or not is_of_state(name)]
     return bool(names) and all(_hash(folder / name) == row.files[name]["sha256"] for name in names)
 
 

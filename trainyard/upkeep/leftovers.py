@@ -8,23 +8,20 @@ packs are written under no lease: a half-written one is left alone until it has 
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sqlalchemy import select
 
-from trainyard.artifacts.storage import GONE_PREFIX, Storage
+from alexnet_core.layout import CHECKPOINTS, GONE_PREFIX, PACKS, TEMPORARY_PREFIX, CheckpointName, checkpoints_key
+from trainyard.artifacts.storage import Storage
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, Job
 from trainyard.states import CheckpointStatus, JobState
 
 log = logging.getLogger(__name__)
 
-CHECKPOINTS, PACKS = "checkpoints", "packs"
-TEMPORARY_PREFIX = ".tmp-"
-_OF_LEASE = re.compile(r"(?P<temporary>\.tmp-)?[a-z]+-[0-9]{8,}-e(?P<lease_epoch>[0-9]{1,18})(?(temporary)-[0-9a-f]+)")
 _AT_ONCE = 200  # jobs that one look into the database asks for
 
 
@@ -65,7 +62,7 @@ def sweep_jobs(database: Database, storage: Storage, job_ids: Iterable[str]) -> 
     The order makes it safe: first the folders, then the leases, then the database's checkpoints. A folder whose lease
     is over when we look was committed before that look, or never will be.
     """
-    folders = {job_id: storage.list_names(f"{CHECKPOINTS}/{job_id}") for job_id in job_ids}
+    folders = {job_id: storage.list_names(checkpoints_key(job_id)) for job_id in job_ids}
     if not any(folders.values()):
         return
     with database.reading() as session:
@@ -77,7 +74,7 @@ def sweep_jobs(database: Database, storage: Storage, job_ids: Iterable[str]) -> 
         known = set(session.scalars(keys))
     for job_id, names in folders.items():
         for name in names:
-            key = f"{CHECKPOINTS}/{job_id}/{name}"
+            key = f"{checkpoints_key(job_id)}/{name}"
             if name.startswith(GONE_PREFIX):
                 _remove(storage, key)
             elif key in known:
@@ -88,11 +85,10 @@ def sweep_jobs(database: Database, storage: Storage, job_ids: Iterable[str]) -> 
 
 def _is_over(name: str, lease_epoch: int, is_running: bool) -> bool:
     """Whether the lease under which a folder was written is over; False where its name does not tell."""
-    written = _OF_LEASE.fullmatch(name)
+    written = CheckpointName.parse(name) or CheckpointName.parse_temporary(name)
     if written is None:
         return False
-    token = int(written["lease_epoch"])
-    return token < lease_epoch or (token == lease_epoch and not is_running)
+    return written.lease_epoch < lease_epoch or (written.lease_epoch == lease_epoch and not is_running)
 
 
 def _finish_removals(storage: Storage, key: str) -> None:

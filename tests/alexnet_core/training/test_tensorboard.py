@@ -10,6 +10,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from alexnet_core.messages import Interval
 from alexnet_core.training.loop import Run
 from alexnet_core.training.run_spec import RunSpec
 from alexnet_core.training.tensorboard import FLUSH_EVERY_S, WARNING, EventFiles, beside_event_files
@@ -100,7 +101,7 @@ def test_a_resumed_run_continues_the_same_series(pack, whole, tmp_path, stop_aft
 def test_the_trainer_child_writes_to_the_folder_that_its_spec_names(pack, tmp_path):
     reports, status = serve(pack, tmp_path / "job", epochs=2, tensorboard_dir=str(tmp_path / "board"))
     assert status == 0
-    told = [(report["step"], pytest.approx(report["train_loss"])) for report in reports if report["type"] == "interval"]
+    told = [(report.step, pytest.approx(report.train_loss)) for report in reports if isinstance(report, Interval)]
     assert points(tmp_path / "board/steps", "train/loss") == told
     assert [epoch for epoch, _ in points(tmp_path / "board/epochs", "val/top5")] == [1, 2]
 
