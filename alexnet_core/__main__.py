@@ -23,6 +23,7 @@ from alexnet_core.layout import CHECKPOINTS, TENSORBOARD, CheckpointName
 if TYPE_CHECKING:
     from alexnet_core.data.pack import Pack
     from alexnet_core.network.checkpoint import Checkpoint, SavedCheckpoint
+    from alexnet_core.training.run_spec import RunResult
     from alexnet_core.training.world import World
 
 _DEFAULT_DATA_DIR = Path("data")
@@ -108,10 +109,13 @@ class ConsoleHooks:
 
     def on_epoch(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
         """See `runs.Hooks`."""
+        found = (
+            f"val loss {metrics['val_loss']:.4f}  val top-1 {metrics['val_top1']:.2%}  "
+            if "val_top1" in metrics
+            else ""
+        )
         print(
-            f"epoch {epoch:4d}  train loss {metrics['train_loss']:.4f}  val loss {metrics['val_loss']:.4f}  "
-            f"val top-1 {metrics['val_top1']:.2%}  {metrics['seconds']:.1f} s",
-            flush=True,
+            f"epoch {epoch:4d}  train loss {metrics['train_loss']:.4f}  {found}{metrics['seconds']:.1f} s", flush=True
         )
 
     def on_checkpoint(self, kind: str, saved: SavedCheckpoint, metadata: dict[str, Any], is_best: bool) -> None:
@@ -178,9 +182,17 @@ def _train_in(world: World, options: argparse.Namespace) -> int:
         )
         return 1
     if result.test is not None:
-        print(f"test accuracy {result.test['top1']:.2%} on {result.test['num_images']} images")
+        print(f"test accuracy {result.test['top1']:.2%} on {result.test['num_images']} images{_tell_choice(result)}")
     print(f"weights {result.weights_sha256}")
     return 0
+
+
+def _tell_choice(result: RunResult) -> str:
+    """What chose the epoch that was tested, where it was not the validation split."""
+    return {
+        "test": ", which chose the best epoch too: other images will do worse",
+        "none": ", of the last epoch: nothing was chosen by them",
+    }.get((result.test or {})["chosen_on"], "")
 
 
 def _to_go_on(options: argparse.Namespace, checkpoint: Path | None, *, is_over: bool) -> str:
@@ -234,8 +246,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
     print(to_table(report))
     chosen_on = checkpoint.metadata.get("validate_on")
-    if chosen_on == "test" and options.split == "validation" and "imported_from" not in checkpoint.metadata:
-        print("\nthe network was trained on this split too (validate_on is test): other images will do worse")
+    if chosen_on in {"test", "none"} and options.split == "validation" and "imported_from" not in checkpoint.metadata:
+        print(f"\nthe network was trained on this split too (validate_on is {chosen_on}): other images will do worse")
     if chosen_on == options.split:
         print(f"\nthe best epoch was chosen on this split ({options.split}): other images will do worse")
     if options.report is not None:

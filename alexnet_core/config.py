@@ -207,8 +207,10 @@ class TrainConfig(BaseModel):
     """Arithmetic of training. `auto`: bf16 where the device is fast in it, else fp32. `fp16`: on a GPU only."""
     interval_steps: int | None = Field(default=None, ge=1, le=1_000_000)
     """Steps between two points of the training curve. None: chosen from the length of the run."""
-    validate_on: Literal["validation", "test"] = "validation"
-    """The split that chooses the best checkpoint. `test` is what some published runs did; results are marked so."""
+    validate_on: Literal["validation", "test", "none"] = "validation"
+    """What chooses the best epoch. `validation`: the images that are held back; where a dataset has none the test
+    images, and a warning says so. `test`: the test images, as some published runs did; results are marked so. `none`:
+    nothing, and the last epoch counts. With `test` and `none` the validation images are trained on too."""
     test_crops: Literal[1, 10] = 1
     """Views of a test image whose probabilities are averaged: its centre, or centre and corners and their mirror
     images (the paper); an image that is not cut has the corners of a frame of one pixel around it."""
@@ -243,6 +245,8 @@ class TrainConfig(BaseModel):
         if self.colour_std and self.channels == 1:
             raise ValueError("colour_std needs 3 channels")
         self._check_norms()
+        if self.validate_on == "none" and (self.schedule == "plateau" or self.early_stop_patience is not None):
+            raise ValueError("validate_on none leaves nothing that schedule plateau or early_stop_patience could go by")
         if self.bias_lr is not None and self.bias_lr_factor != 1:
             raise ValueError("bias_lr takes the place of bias_lr_factor: leave one of them out")
         self._check_statistics()

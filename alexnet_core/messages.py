@@ -21,6 +21,7 @@ PARENT_IS_GONE, WORKER_WAS_SILENT = 3, 4
 PROTOCOL_ERROR = "protocol_error"
 
 Metrics = dict[str, int | float]
+TestScores = dict[str, int | float | str]
 T = TypeVar("T")
 
 
@@ -240,8 +241,8 @@ class Finished(Report):
     """Steps done; None: it was stopped before it began."""
     epoch: int | None = None
     weights_sha256: str | None = None
-    test: Metrics | None = None
-    """Of the test split; None: there is none, or it was not reached."""
+    test: TestScores | None = None
+    """Of the test split, with `chosen_on`; None: there is none, or it was not reached."""
     stays: bool = False
     """The trainer is as if it had served no attempt, and waits for another."""
 

@@ -25,7 +25,7 @@ class Batches:
         self._config, self._pack, self._seed, self._world = config, pack, seed, world
         self._device = torch.device(world.device)
         split = np.asarray(pack.split)
-        self._indices = np.flatnonzero(split != TEST if config.validate_on == "test" else split == TRAIN)
+        self._indices = np.flatnonzero(split == TRAIN if config.validate_on == "validation" else split != TEST)
         self.steps_per_epoch = _count_steps(config, len(self._indices), world.shares)
         self._epoch = -1
 

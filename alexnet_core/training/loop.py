@@ -30,7 +30,7 @@ from alexnet_core.network.model import build_model, copy_weights
 from alexnet_core.network.preprocess import Preprocessing
 from alexnet_core.training.augment import Augmentation
 from alexnet_core.training.batches import Batches
-from alexnet_core.training.diagnosis import Examination, can_judge, examining, find_trouble
+from alexnet_core.training.diagnosis import Examination, Trouble, can_judge, examining, find_trouble
 from alexnet_core.training.fan_out import Muted
 from alexnet_core.training.optimiser import (
     build_optimiser,
@@ -38,7 +38,7 @@ from alexnet_core.training.optimiser import (
     optimiser_tensors,
     set_learning_rate,
 )
-from alexnet_core.training.run_spec import Counts, Due, Hooks, RunResult, RunSpec, is_better
+from alexnet_core.training.run_spec import Counts, Due, Hooks, RunResult, RunSpec, choose_split, is_better
 from alexnet_core.training.schedule import conv1_learning_rate, describe_rate, learning_rate, reason_to_end
 from alexnet_core.training.world import World
 
@@ -71,7 +71,7 @@ class Run:
         self.channels = self.config.channels or self.pack.facts.channels
         self.preprocessing = Preprocessing.of(self.config, self.pack)
         self.augmentation = Augmentation(self.config, self.preprocessing, self.pack)
-        self.validate_on = self.config.validate_on if self.pack.facts.num_val else "test"
+        self.validate_on, self.trouble_of_split = choose_split(self.config, self.pack.facts)
         self.batches = Batches(self.config, self.pack, spec.seed, self.world)
         self.steps_per_epoch = self.batches.steps_per_epoch
         self.steps = self.steps_per_epoch * self.config.epochs
@@ -104,6 +104,8 @@ class Run:
         """
         counts = self.counts
         self.hooks.on_started(self._describe_start())
+        if self.trouble_of_split is not None:
+            self._warn_once(self.trouble_of_split)
         self._set_modes()
         while self._is_unfinished():
             if counts.step < (counts.epoch + 1) * self.steps_per_epoch:
@@ -230,7 +232,8 @@ class Run:
         if validation is None:
             return
         seconds = counts.epoch_seconds + self._clock() - self._epoch_began_at
-        metrics = {"train_loss": train_loss} | {f"val_{key}": validation[key] for key in ("loss", "top1", "top5")}
+        metrics = {"train_loss": train_loss}
+        metrics |= {f"val_{key}": validation[key] for key in ("loss", "top1", "top5") if key in validation}
         metrics["seconds"] = round(seconds, 3)
         counts.epoch += 1
         counts.history.append(metrics)
@@ -241,6 +244,8 @@ class Run:
         self._save("epoch", metrics, is_best=is_best)
 
     def _validate(self) -> dict[str, float] | None:
+        if self.validate_on == "none":
+            return {}
         return evaluate(
             self.model, self.pack, self.validate_on, self.preprocessing,
             device=self.device, precision=self.precision, should_stop=self.hooks.should_stop,
@@ -259,9 +264,12 @@ class Run:
             examination, loss=self._mean_loss(), step=counts.step, num_classes=self.pack.facts.num_classes,
             rate=self._describe_rate(),
         ):  # fmt: skip
-            if trouble.code not in counts.warned:
-                counts.warned.append(trouble.code)
-                self.hooks.on_warning(trouble.code, trouble.message)
+            self._warn_once(trouble)
+
+    def _warn_once(self, trouble: Trouble) -> None:
+        if trouble.code not in self.counts.warned:
+            self.counts.warned.append(trouble.code)
+            self.hooks.on_warning(trouble.code, trouble.message)
 
     def _seconds(self) -> float:
         return self.counts.seconds + self._clock() - self._resumed_at
@@ -271,12 +279,12 @@ class Run:
             self._save("recovery", None, is_best=False)
         return self._result(outcome, None)
 
-    def _result(self, outcome: str, test: dict[str, float] | None) -> RunResult:
+    def _result(self, outcome: str, test: dict[str, Any] | None) -> RunResult:
         path = self.last_checkpoint[1] if self.last_checkpoint else None
         digest = weights_sha256(self.placed.collect(self.placed.trained.state_dict()))
         return RunResult(outcome, self.counts.step, self.counts.epoch, digest, test, path)
 
-    def _test(self) -> dict[str, float] | None:
+    def _test(self) -> dict[str, Any] | None:
         """Accuracy of the best checkpoint, as it is on disk, on the test split, in fp32."""
         if not self.pack.facts.num_test:
             return None
@@ -289,10 +297,11 @@ class Run:
         except (CheckpointCorrupt, CheckpointIncompatible) as exc:
             self.hooks.on_warning(exc.code, f"{exc}; the last weights are tested in its place")
             model = self.model
-        return evaluate(
+        found = evaluate(
             model, self.pack, "test", self.preprocessing,
             device=self.device, crops=self.config.test_crops, should_stop=self.hooks.should_stop,
         )  # fmt: skip
+        return None if found is None else found | {"chosen_on": self.validate_on}
 
     def _find_best(self) -> Path | None:
         """The best epoch's checkpoint: of this run, or of the one that it goes on from."""

@@ -9,8 +9,11 @@ from enum import IntFlag
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from alexnet_core.errors import ConfigError
+from alexnet_core.training.diagnosis import Trouble
+
 if TYPE_CHECKING:
-    from alexnet_core.config import TrainConfig
+    from alexnet_core.config import DatasetFacts, TrainConfig
     from alexnet_core.data.pack import Pack
     from alexnet_core.network.checkpoint import SavedCheckpoint
 
@@ -81,7 +84,7 @@ class RunResult:
     step: int
     epoch: int
     weights_sha256: str
-    test: dict[str, float] | None
+    test: dict[str, Any] | None  #: with `chosen_on`: the split that chose the epoch, or `none`
     last_checkpoint: Path | None
 
 
@@ -101,11 +104,35 @@ class Counts:
     best: dict[str, Any] | None = None
 
 
+def choose_split(config: TrainConfig, facts: DatasetFacts) -> tuple[str, Trouble | None]:
+    """The split that chooses the best epoch (`validation`, `test` or `none`), and what whoever reads the results must
+    know of it.
+
+    Raises:
+        ConfigError: no split is left, and the config needs one.
+    """
+    has = {"validation": facts.num_val, "test": facts.num_test, "none": True}
+    wanted = config.validate_on
+    split = wanted if has[wanted] else "test" if wanted == "validation" and facts.num_test else "none"
+    if split == "none" and (config.schedule == "plateau" or config.early_stop_patience is not None):
+        raise ConfigError(
+            f"{facts.name} has no images to validate on, and schedule plateau and early_stop_patience go by them: "
+            "use another schedule, or leave early_stop_patience out",
+            param="overrides.validate_on",
+        )
+    reason = "" if split == wanted else f"{facts.name} has no {wanted} images to choose the best epoch by; "
+    if split == "test":
+        text = "the test images choose the best epoch, so that other images will do worse than the accuracy on them"
+        return split, Trouble("chosen_on_test", f"{reason}{text}")
+    return split, Trouble("nothing_to_validate_on", f"{reason}the last epoch counts") if reason else None
+
+
 def is_better(metrics: Mapping[str, float], best: Mapping[str, Any] | None) -> bool:
     """Whether an epoch replaces the best one so far: by a higher `val_top1`; where that is the same, by a lower
-    `val_loss`, and one that is no number is the highest. Where both are the same the earlier one stays.
+    `val_loss`, and one that is no number is the highest. Where both are the same the earlier one stays. Without
+    validation every epoch replaces the one before.
     """
-    return best is None or _rank(metrics) > _rank(best)
+    return best is None or "val_top1" not in metrics or _rank(metrics) > _rank(best)
 
 
 def _rank(metrics: Mapping[str, Any]) -> tuple[float, float]:

@@ -171,13 +171,14 @@ class JobRead(BaseModel):
     """Id of the worker that has it."""
     progress: Progress
     metrics: FiniteObject | None
-    """Of the last epoch: `train_loss`, `val_loss`, `val_top1`, `val_top5`, `seconds`."""
+    """Of the last epoch: `train_loss`, `val_loss`, `val_top1`, `val_top5`, `seconds`; without validation no `val_…`."""
     best: FiniteObject | None
-    """The epoch with the highest `val_top1`: its number, checkpoint and metrics."""
+    """The epoch with the highest `val_top1`, without validation the last one: its number, checkpoint and metrics."""
     latest_checkpoint: str | None = Field(validation_alias="latest_checkpoint_id")
     """Id of the newest checkpoint."""
     test: FiniteObject | None
-    """Once at the end, of the best checkpoint on the test split: `loss`, `top1`, `top5`, `num_images`."""
+    """Once at the end, of the best checkpoint on the test split: `loss`, `top1`, `top5`, `num_images`, and `chosen_on`:
+    the split that chose the epoch (`validation`, `test` or `none`)."""
     weights_sha256: str | None
     """Of the newest checkpoint's weights; at the end, of the last weights."""
     error: dict[str, Any] | None

@@ -61,7 +61,10 @@ REPORTS: list[Message] = [
         manifest_sha256="c" * 64, is_best=True,
     ),
     Warned(code="disk_full", message="a line\nand “another”"),
-    Finished(outcome=Outcome.SUCCEEDED, step=21, epoch=3, weights_sha256="d" * 64, test={"top1": 0.5, "num_images": 9}),
+    Finished(
+        outcome=Outcome.SUCCEEDED, step=21, epoch=3, weights_sha256="d" * 64,
+        test={"top1": 0.5, "num_images": 9, "chosen_on": "none"},
+    ),
     Failed(code="diverged", message="lower lr"),
 ]  # fmt: skip
 

@@ -177,6 +177,28 @@ def test_evaluate_of_the_best_epoch_agrees_with_what_training_said(home: Path) -
     assert float(found[1]) * (1 if found[2] else 100) == pytest.approx(float(accuracy[1]), abs=0.006)
 
 
+@pytest.mark.parametrize(
+    ("split", "says", "warns"),
+    [
+        (
+            "test",
+            "which chose the best epoch too: other images will do worse",
+            "warning chosen_on_test: the test images",
+        ),
+        ("none", "of the last epoch: nothing was chosen by them", ""),
+    ],
+)
+def test_train_says_whether_the_tests_images_chose_its_epoch(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str, says: str, warns: str
+) -> None:
+    words = ["--override", f"validate_on={split}", "--override", "epochs=1", "--data-dir", str(home / "data")]
+    assert main([*TRAIN, *words, "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert re.search(rf"^test accuracy [\d.]+% on 360 images, {says}$", said.out, re.MULTILINE)
+    assert warns in said.err
+    assert ("val top-1" in said.out) == (split == "test")
+
+
 def test_predict_names_the_classes_of_each_file(home: Path, checkpoint: Path) -> None:
     for name in ("one.png", "two.png"):
         Image.new("L", (8, 8), 200).save(home / name)

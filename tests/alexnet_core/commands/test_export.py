@@ -30,6 +30,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_checkpoint(dataclasses.replace(made, path=folder / "quick", class_names=tuple(DIGITS), metadata=metadata))
     metadata = made.metadata | {"validate_on": "test"}
     save_checkpoint(dataclasses.replace(made, path=folder / "on_test", class_names=tuple(DIGITS), metadata=metadata))
+    metadata = made.metadata | {"validate_on": "none"}
+    save_checkpoint(dataclasses.replace(made, path=folder / "on_none", class_names=tuple(DIGITS), metadata=metadata))
     save_checkpoint(dataclasses.replace(make_checkpoint("caffe", **NARROW), path=folder / "caffe"))
     return folder
 
@@ -73,6 +75,15 @@ def test_evaluate_says_what_a_run_that_was_judged_on_test_images_knows_already(
 ) -> None:
     assert main(["evaluate", "on_test", "--dataset", "digits", "--split", split]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == says
+
+
+def test_evaluate_knows_that_a_run_without_validation_trained_on_those_images(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["evaluate", "on_none", "--dataset", "digits", "--split", "validation"]) == 0
+    assert "was trained on this split too (validate_on is none)" in capsys.readouterr().out.splitlines()[-1]
+    assert main(["evaluate", "on_none", "--dataset", "digits"]) == 0
+    assert "will do worse" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("form", "name"), [("onnx", "a.onnx"), ("keras", "a.weights.h5"), ("torch_export", "a.pt2")])
