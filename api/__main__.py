@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from contextlib import suppress
+from typing import Annotated
 
+import typer
 import uvicorn
 from pydantic import ValidationError
 
 from alexnet_core.failpoints import Failpoints
-from trainyard import failpoints, logs
-from trainyard.processes import die_with_parent
+from trainyard import failpoints, logs, processes
 from trainyard.settings import Settings
 
 GRACEFUL_S = 20
 
 
-def main(argv: list[str] | None = None) -> int:
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.command()
+def main(
+    die_with_parent: Annotated[
+        int | None, typer.Option(metavar="PID", help="End when the process PID, our parent, ends.")
+    ] = None,
+) -> None:
+    """Serve Trainyard's HTTP API; everything else is a TRAINYARD_* setting."""
+    if die_with_parent is not None:
+        processes.die_with_parent(die_with_parent)
+    sys.exit(serve())
+
+
+def serve() -> int:
     """Serve until SIGTERM or SIGINT; 2: the settings don't allow it."""
-    parser = argparse.ArgumentParser(prog="python -m api", description="Serve Trainyard's HTTP API.")
-    parser.add_argument("--die-with-parent", type=int, metavar="PID", help="end when the process PID, our parent, ends")
-    arguments = parser.parse_args(argv)
-    if arguments.die_with_parent is not None:
-        die_with_parent(arguments.die_with_parent)
     try:
         settings = Settings()
         settings.check_exposure()
@@ -40,9 +50,9 @@ def main(argv: list[str] | None = None) -> int:
     from api.app import create_app
     from api.http.server import Server
 
-    app = create_app(settings)
+    served = create_app(settings)
     config = uvicorn.Config(
-        app,
+        served,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -51,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         timeout_graceful_shutdown=GRACEFUL_S,
     )
     with suppress(KeyboardInterrupt):  # raised again by uvicorn once everything is down
-        Server(config, app).run()
+        Server(config, served).run()
     return 0
 
 
@@ -61,4 +71,4 @@ def _refuse(reason: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app(prog_name="python -m api")

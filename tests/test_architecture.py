@@ -23,7 +23,16 @@ ARROWS = {
 #: Within a package: what the modules of a folder may import beside their own folder, and beside the modules that stand
 #: at the top of the package. The top itself imports no folder, but for what `TOP` names.
 FOLDERS = {
-    "alexnet_core.commands": {"data", "data.published", "network", "training", "evaluation", "recipes", "export"},
+    "alexnet_core.commands": {
+        "data",
+        "data.published",
+        "network",
+        "training",
+        "trainer",
+        "evaluation",
+        "recipes",
+        "export",
+    },
     "alexnet_core.data": set(),
     "alexnet_core.data.published": {"data"},
     "alexnet_core.network": {"data"},
@@ -50,7 +59,7 @@ FOLDERS = {
 }
 #: Modules at the top of a package that are made from its folders, and the folders.
 TOP = {
-    "alexnet_core.__main__": {"commands", "trainer", "data", "network", "training", "evaluation", "recipes"},
+    "alexnet_core.__main__": {"commands"},
     "trainyard.__main__": {"launch"},
     "api.app": {"http", "routes", "serving"},
     "api.__main__": {"http"},
@@ -61,7 +70,7 @@ TOP = {
 MODULES_IN_A_FOLDER = 16  #: at the most: then it gets a folder within
 READS_ENVIRONMENT = {
     "trainyard/settings.py",
-    "alexnet_core/__main__.py",  # hands torchrun's variables on
+    "alexnet_core/commands/train.py",  # hands torchrun's variables on
     "api/__main__.py",  # sets OMP_WAIT_POLICY for its own process
     "worker/devices.py",  # reads which GPUs it may see
     "worker/children.py",  # hands a scrubbed environment to the trainer

@@ -5,10 +5,10 @@ Most of them were learnt by running it; docs/deploy.md says on what.
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
+import textwrap
 import tomllib
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
@@ -141,13 +141,29 @@ def test_every_package_is_copied_and_nothing_else_goes_to_the_builder() -> None:
 
 def test_every_library_that_is_imported_is_declared() -> None:
     """An image holds what `dependencies` asks for, and not what a library of the tests happens to bring."""
-    entries = "api.app, worker.app, worker.station, alexnet_core.__main__, trainyard.launch.cli, "
-    entries += "kombu.transport.redis, psycopg"
-    code = f"import sys, json, {entries}; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    libraries = packages_distributions()
-    imported = {canonicalize_name(name) for module in json.loads(found.stdout) for name in libraries.get(module, [])}
-    assert imported - {"trainyard"} <= needed(PYPROJECT["project"]["dependencies"])
+    declared = needed(PYPROJECT["project"]["dependencies"]) | {"trainyard", "pip"}
+    absent = [
+        module
+        for module, distributions in packages_distributions().items()
+        if declared.isdisjoint(map(canonicalize_name, distributions)) and not module.startswith("_")
+    ]
+    assert {"pytest", "mypy"} <= set(absent)
+    code = f"""
+        import sys
+
+        class Image:
+            def find_spec(self, name, path=None, target=None):
+                if name in {absent!r}:
+                    raise ModuleNotFoundError(f"an image has no {{name}}", name=name)
+
+        sys.meta_path.insert(0, Image())
+        import api.app, worker.app, worker.station, alexnet_core.__main__, trainyard.launch.cli
+        import kombu.transport.redis, psycopg
+    """
+    found = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert found.returncode == 0, found.stderr
 
 
 def needed(dependencies: list[str]) -> set[str]:

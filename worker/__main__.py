@@ -5,29 +5,37 @@
 
 from __future__ import annotations
 
-import argparse
 import socket
 import sys
+from typing import Annotated
 
+import typer
 from pydantic import ValidationError
 
 from alexnet_core.failpoints import Failpoints
-from trainyard import failpoints, logs
+from trainyard import failpoints, logs, processes
 from trainyard.database.connection import Database
 from trainyard.errors import DatabaseUnavailable
-from trainyard.processes import die_with_parent
 from trainyard.scheduling import workers
 from trainyard.settings import Settings
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-def main() -> int:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
-    parser.add_argument("--die-with-parent", type=int, metavar="PID", help="end at once when this parent is gone")
-    parser.add_argument("--healthcheck", action="store_true", help="ask for a heartbeat instead")
-    arguments = parser.parse_args()
-    if arguments.die_with_parent is not None:
-        die_with_parent(arguments.die_with_parent)
+
+@app.command()
+def main(
+    die_with_parent: Annotated[
+        int | None, typer.Option(metavar="PID", help="End when the process PID, our parent, ends.")
+    ] = None,
+    healthcheck: Annotated[bool, typer.Option("--healthcheck", help="Ask for a heartbeat instead.")] = False,
+) -> None:
+    """Run a worker until SIGTERM; everything else is a TRAINYARD_* setting."""
+    if die_with_parent is not None:
+        processes.die_with_parent(die_with_parent)
+    sys.exit(_start(healthcheck=healthcheck))
+
+
+def _start(*, healthcheck: bool) -> int:
     try:
         settings = Settings()
     except ValidationError as exc:
@@ -35,7 +43,7 @@ def main() -> int:
         return 2
     logs.configure(settings.log_level)
     failpoints.arm(settings, Failpoints)
-    return check_health(settings) if arguments.healthcheck else run(settings)
+    return check_health(settings) if healthcheck else run(settings)
 
 
 def run(settings: Settings) -> int:
@@ -67,4 +75,4 @@ def check_health(settings: Settings) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app(prog_name="python -m worker")

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import typer
+
+from alexnet_core.commands import arguments
 from alexnet_core.layout import STATE_JSON, CheckpointName
 
 if TYPE_CHECKING:
     from alexnet_core.config import TrainConfig
     from alexnet_core.evaluation.curves import Curves
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
 _RATES = 2000  # points of the learning rate's line
 
 
-def add_commands(commands: Commands) -> None:
-    """Add both to the program's parser; nothing that draws is loaded by that."""
-    curves = commands.add_parser("curves", help="draw a run's learning curves")
-    curves.add_argument("run_folder", type=Path, metavar="FOLDER", help="a run's checkpoints, or one of them")
-    curves.set_defaults(run=_curves)
-    filters = commands.add_parser("filters", help="draw a checkpoint's first convolution")
-    filters.add_argument("checkpoint", type=Path)
-    filters.add_argument(
-        "--scale", choices=("common", "own"), default="common", help="black and white are those of all kernels or each"
-    )
-    filters.set_defaults(run=_filters)
-    for command in (curves, filters):
-        command.add_argument("--out", type=Path, required=True, metavar="PNG")
+def curves(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run's checkpoints, or one of them.")],
+    out: arguments.Picture,
+) -> int:
+    """Draw a run's learning curves."""
+    from alexnet_core.evaluation.curves import draw_curves
+
+    run_folder = folder.absolute()
+    out.write_bytes(draw_curves(read_curves(run_folder), run_folder.name))
+    return 0
+
+
+def filters(
+    checkpoint: arguments.Checkpoint,
+    out: arguments.Picture,
+    scale: Annotated[
+        Literal["common", "own"], typer.Option(help="Black and white are those of all kernels, or of each.")
+    ] = "common",
+) -> int:
+    """Draw the kernels of a checkpoint's first convolution."""
+    from alexnet_core.evaluation.filters import CONV1, draw_filters
+    from alexnet_core.network.checkpoint import load_checkpoint
+
+    kernels_KCHW = load_checkpoint(checkpoint).weights[CONV1].float().numpy()
+    out.write_bytes(draw_filters(kernels_KCHW, scale))
+    return 0
 
 
 def read_curves(folder: Path) -> Curves:
@@ -76,20 +89,3 @@ def _find_newest(folder: Path) -> Path:
     if not found:
         raise FileNotFoundError(errno.ENOENT, "no checkpoint with its training state is there", str(folder))
     return max(found, key=lambda path: (found[path].lease_epoch, found[path].step))
-
-
-def _curves(options: argparse.Namespace) -> int:
-    from alexnet_core.evaluation.curves import draw_curves
-
-    folder = options.run_folder.absolute()
-    options.out.write_bytes(draw_curves(read_curves(folder), folder.name))
-    return 0
-
-
-def _filters(options: argparse.Namespace) -> int:
-    from alexnet_core.evaluation.filters import CONV1, draw_filters
-    from alexnet_core.network.checkpoint import load_checkpoint
-
-    kernels_KCHW = load_checkpoint(options.checkpoint).weights[CONV1].float().numpy()
-    options.out.write_bytes(draw_filters(kernels_KCHW, options.scale))
-    return 0

@@ -6,7 +6,6 @@ it as it was, and it waits for another. torch is imported only after the process
 
 from __future__ import annotations
 
-import argparse
 import gc
 import logging
 import math
@@ -60,17 +59,18 @@ _LIFE_EVERY_S = 1.0
 _LISTEN_S = 1.0
 
 
-def main(argv: list[str]) -> int:
-    """Serve attempts; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m alexnet_core trainer", description=__doc__)
-    parser.add_argument("--report-fd", type=int, required=True, help="file descriptor that reports are written to")
-    parser.add_argument("--parent-pid", type=int, default=None, help="end at once if this is not the parent")
-    options = parser.parse_args(argv)
-    die_with_parent(options.parent_pid)
+def serve(report_fd: int, parent_pid: int | None = None) -> int:
+    """Serve attempts; returns the exit status.
+
+    Args:
+        report_fd: file descriptor that reports are written to.
+        parent_pid: see `die_with_parent`.
+    """
+    die_with_parent(parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     commands = Commands()
     signal.signal(signal.SIGTERM, lambda *_: commands.stop(StopReason.DRAIN))
-    reports = Reports(options.report_fd)
+    reports = Reports(report_fd)
 
     _warm_up()
     status = None

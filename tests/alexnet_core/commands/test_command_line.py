@@ -291,16 +291,25 @@ def test_a_checkpoint_of_other_classes_is_not_evaluated(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "the following arguments are required"),
-        (["nope"], "invalid choice: 'nope'"),
-        (["train"], "the following arguments are required: --dataset"),
-        (["train", "--dataset", "digits", "--seed=-1"], "argument --seed: '-1' is not a whole number from 0"),
-        (["train", "--dataset", "digits", "--seed", "x"], "argument --seed: 'x' is not a whole number from 0"),
+        ([], "Missing command."),
+        (["nope"], "No such command 'nope'."),
+        (["train"], "Missing option '--dataset'."),
+        (["train", "--dataset", "digits", "--seed=-1"], "'--seed': '-1' is not a whole number from 0"),
+        (["train", "--dataset", "digits", "--seed", "x"], "'--seed': 'x' is not a whole number from 0"),
+        (["train", "--dataset", "digits", "--max-runtime-s", "0"], "'--max-runtime-s': '0' is not a number of seconds"),
         (["train", "--dataset", "digits", "--resume", "x", "--seed", "1"], "--resume goes on as the run began"),
         (["train", "--dataset", "digits", "--resume", "x", "--override", "epochs=9"], "--resume goes on as the run"),
-        (["evaluate", "x", "--dataset", "digits", "--split", "nope"], "argument --split: invalid choice: 'nope'"),
-        (["predict", "x"], "the following arguments are required: IMAGE"),
-        (["predict", "x", "y", "--top-k=-1"], "argument --top-k: '-1' is not a whole number from 0"),
+        (["train", "--dataset", "digits", "--sede", "1"], "No such option: --sede"),
+        (
+            ["evaluate", "x", "--dataset", "digits", "--split", "nope"],
+            "'nope' is not one of 'train', 'validation', 'test'.",
+        ),
+        (
+            ["evaluate", "x", "--dataset", "digits", "--crops", "2"],
+            "'--crops': Value error, '2' is not one of '1', '10'.",
+        ),
+        (["predict", "x"], "Missing argument 'IMAGE'."),
+        (["predict", "x", "y", "--top-k=-1"], "'--top-k': '-1' is not a whole number from 0"),
     ],
 )
 def test_a_wrong_command_line_is_refused_before_anything_is_loaded(
@@ -340,7 +349,7 @@ def test_ctrl_c_ends_every_command_without_a_traceback(
     def interrupt(*_: object, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("alexnet_core.commands.prepare.prepare", interrupt)
+    monkeypatch.setattr("alexnet_core.data.published.builtin.prepare", interrupt)
     monkeypatch.setattr("alexnet_core.evaluation.predictor.Predictor.load", interrupt)
     words = ["--dataset", "digits", "--target", str(tmp_path / "d")] if command == "prepare" else [str(checkpoint), "x"]
     assert main([command, *words]) == 130

@@ -17,7 +17,6 @@ from PIL import Image
 
 from alexnet_core.__main__ import main
 from alexnet_core.commands.datasets import open_dataset
-from alexnet_core.commands.prepare import main as prepare_main
 from alexnet_core.data import intake
 from alexnet_core.data.folders import read_layout
 from alexnet_core.data.intake import IntakeOptions, pack_files, pack_folder
@@ -285,7 +284,7 @@ def test_progress_is_told_and_can_end_the_work(tmp_path: Path) -> None:
 
 
 def prepare(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any]]:
-    status = prepare_main([str(word) for word in arguments])
+    status = main(["prepare", *map(str, arguments)])
     [line] = capsys.readouterr().out.splitlines()
     answer: dict[str, Any] = json.loads(line)
     return status, answer
@@ -318,7 +317,7 @@ def test_options_that_do_not_belong_together_are_refused(
     capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
     with pytest.raises(SystemExit):
-        prepare_main([*arguments, "--target", "nowhere"])
+        main(["prepare", *arguments, "--target", "nowhere"])
     assert says in capsys.readouterr().err
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from api.__main__ import main
+from api.__main__ import serve
 from api.app import create_app
 from tests.api.served import FakeRuntime, Served, wait_until
 from trainyard.database.connection import Database
@@ -62,11 +62,11 @@ def test_an_open_network_without_a_key_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TRAINYARD_HOST", "0.0.0.0")
-    assert main([]) == 2
+    assert serve() == 2
     assert "TRAINYARD_ADMIN_KEY" in capsys.readouterr().err
 
 
 def test_a_bad_setting_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("TRAINYARD_PORT", "99999")
-    assert main([]) == 2
+    assert serve() == 2
     assert capsys.readouterr().err.startswith("trainyard api: port: ")

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alexnet_core.commands.prepare import main as prepare_main
+from alexnet_core.__main__ import main
 from alexnet_core.data.published import builtin
 from alexnet_core.data.published.builtin import BUILTINS, prepare
 from alexnet_core.data.published.idx import read_idx
@@ -67,7 +67,7 @@ def test_a_dataset_is_prepared_from_the_folder_of_its_files(
     data = write_source(tmp_path / "files", name)
     expect(monkeypatch, name, data)
     arguments = ["--dataset", name, "--target", tmp_path / "pack", "--source", tmp_path / "files"]
-    assert prepare_main([str(word) for word in arguments]) == 0
+    assert main(["prepare", *map(str, arguments)]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["image_px"], answer["channels"]) == SHAPES[name]
     assert answer["num_train"] + answer["num_val"] == data.num_train
@@ -99,7 +99,7 @@ def test_without_a_network_the_message_says_where_to_put_the_files(
         raise URLError("no network")
 
     serve(monkeypatch, fail)
-    assert prepare_main(["--dataset", name, "--target", str(tmp_path / "pack")]) == 1
+    assert main(["prepare", "--dataset", name, "--target", str(tmp_path / "pack")]) == 1
     [line] = capsys.readouterr().out.splitlines()
     error = json.loads(line)["error"]
     assert error["code"] == "dataset_unavailable"

@@ -1,0 +1,62 @@
+"""`python -m alexnet_core evaluate`: how well a checkpoint does on a split of a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from alexnet_core.commands import arguments
+
+
+def evaluate(
+    checkpoint: arguments.Checkpoint,
+    dataset: arguments.DatasetName,
+    source: arguments.Source = None,
+    data_dir: arguments.DataDir = arguments.DEFAULT_DATA_DIR,
+    split: Annotated[Literal["train", "validation", "test"], typer.Option(help="Whose images.")] = "test",
+    crops: Annotated[
+        Literal[1, 10] | None, typer.Option(help="Views of an image; the checkpoint's own number if left out.")
+    ] = None,
+    hardest: Annotated[
+        int, typer.Option(parser=arguments.count, metavar="N", help="Name so many of the hardest images.")
+    ] = 10,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything as JSON too.")] = None,
+    device: arguments.Device = "cpu",
+) -> int:
+    """Loss and accuracy of a checkpoint, by class, with the hardest images."""
+    from alexnet_core.commands.datasets import open_dataset
+    from alexnet_core.environment import require_device
+    from alexnet_core.errors import CheckpointIncompatible
+    from alexnet_core.evaluation.predictor import Predictor
+    from alexnet_core.evaluation.report import report_on, to_table
+    from alexnet_core.network.checkpoint import load_checkpoint
+
+    require_device(device)
+    loaded = load_checkpoint(checkpoint)
+    predictor = Predictor.of(loaded, device=device)
+    pack = open_dataset(dataset, data_dir=data_dir, source=source)
+    if predictor.class_names != pack.class_names:
+        raise CheckpointIncompatible(
+            f"{checkpoint} tells apart {', '.join(predictor.class_names[:20])}; {dataset} has other "
+            "classes: use the dataset that it was trained on"
+        )
+    found = report_on(
+        predictor.model,
+        pack,
+        split,
+        predictor.preprocessing,
+        device=device,
+        crops=crops or loaded.config.test_crops,
+        num_hardest=hardest,
+    )
+    print(to_table(found))
+    chosen_on = loaded.metadata.get("validate_on")
+    if chosen_on in {"test", "none"} and split == "validation" and "imported_from" not in loaded.metadata:
+        print(f"\nthe network was trained on this split too (validate_on is {chosen_on}): other images will do worse")
+    if chosen_on == split:
+        print(f"\nthe best epoch was chosen on this split ({split}): other images will do worse")
+    if report is not None:
+        report.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return 0

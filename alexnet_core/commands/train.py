@@ -1,0 +1,230 @@
+"""`python -m alexnet_core train`: the loop without any service, and what it prints."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from alexnet_core.commands import arguments
+from alexnet_core.layout import CHECKPOINTS, TENSORBOARD, CheckpointName
+
+if TYPE_CHECKING:
+    from alexnet_core.data.pack import Pack
+    from alexnet_core.network.checkpoint import Checkpoint, SavedCheckpoint
+    from alexnet_core.training.run_spec import RunResult
+    from alexnet_core.training.world import World
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the command line says; see `train`."""
+
+    dataset: str
+    source: Path | None
+    data_dir: Path
+    recipe: str | None
+    override: list[str]
+    seed: int | None
+    out: Path | None
+    resume: Path | None
+    init_from: Path | None
+    max_runtime_s: float | None
+    device: str
+    towers: bool
+
+
+def train(
+    dataset: arguments.DatasetName,
+    source: arguments.Source = None,
+    data_dir: arguments.DataDir = arguments.DEFAULT_DATA_DIR,
+    recipe: Annotated[
+        str | None, typer.Option(help="A named configuration; the dataset's default if left out.")
+    ] = None,
+    override: arguments.Override = [],  # noqa: B006 - Typer hands over a new list
+    seed: Annotated[
+        int | None,
+        typer.Option(parser=arguments.count, metavar="N", help="The same seed gives the same weights; 0 if left out."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where checkpoints go; 'checkpoints' if left out.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="CHECKPOINT", help="Go on from here, as it began.")] = None,
+    init_from: Annotated[Path | None, typer.Option(metavar="CHECKPOINT", help="Begin with its weights alone.")] = None,
+    max_runtime_s: Annotated[
+        float | None,
+        typer.Option(parser=arguments.seconds, metavar="S", help="Of training, before --resume too; then save."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or two with a comma between, a tower on each.")] = "cpu",
+    towers: Annotated[
+        bool, typer.Option("--towers", help="Half of the network in each of torchrun's two processes.")
+    ] = False,
+) -> int:
+    """Train on a dataset and test the best epoch."""
+    if resume is not None and (recipe or override or seed is not None):
+        raise typer.BadParameter("--resume goes on as the run began: leave out --recipe, --override and --seed")
+    if resume is not None and init_from is not None:
+        raise typer.BadParameter("--resume has weights of its own: leave out --init-from")
+    options = TrainOptions(
+        dataset, source, data_dir, recipe, override, seed, out, resume, init_from, max_runtime_s, device, towers
+    )
+    from alexnet_core.environment import require_device
+    from alexnet_core.training.world import join
+
+    for name in device.split(","):
+        require_device(name)
+    with (
+        join(os.environ, device, towers=towers) as world,
+        redirect_stdout(sys.stdout if world.is_first else None),  # the first process speaks for all
+    ):
+        return _train_in(world, options)
+
+
+class ConsoleHooks:
+    """Prints a readable line an epoch; Ctrl-C or SIGTERM stops the run after the current step."""
+
+    def __init__(self, *, speaks: bool = True) -> None:
+        self._speaks = speaks
+        self.exit_status = 0  #: of a stopped run: 128 and the signal's number, as shells count
+        signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGTERM, self._stop)
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        if self.exit_status:
+            sys.exit(self.exit_status)
+        self.exit_status = 128 + number
+        if self._speaks:
+            print("stopping after this step; again to stop at once", file=sys.stderr)
+
+    def on_started(self, report: dict[str, Any]) -> None:
+        """See `runs.Hooks`."""
+        print(f"training on {report['device']}, steps {report['step']} to {report['steps']}")
+        if not report["bit_exact"]:
+            self.on_warning("resume_not_bit_exact", "another machine, or a GPU: the run will differ in its last digits")
+        if report["started_anew"]:
+            print(f"the checkpoint has other classes: {', '.join(report['started_anew'])} starts anew")
+
+    def on_first_step(self) -> None:
+        """See `runs.Hooks`."""
+
+    def on_progress(self, report: dict[str, Any]) -> None:
+        """See `runs.Hooks`."""
+
+    def on_interval(self, report: dict[str, Any]) -> None:
+        """See `runs.Hooks`."""
+
+    def on_epoch(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
+        """See `runs.Hooks`."""
+        found = (
+            f"val loss {metrics['val_loss']:.4f}  val top-1 {metrics['val_top1']:.2%}  "
+            if "val_top1" in metrics
+            else ""
+        )
+        print(
+            f"epoch {epoch:4d}  train loss {metrics['train_loss']:.4f}  {found}{metrics['seconds']:.1f} s", flush=True
+        )
+
+    def on_checkpoint(self, kind: str, saved: SavedCheckpoint, metadata: dict[str, Any], is_best: bool) -> None:
+        """See `runs.Hooks`."""
+
+    def on_warning(self, code: str, message: str) -> None:
+        """See `runs.Hooks`."""
+        print(f"warning {code}: {message}", file=sys.stderr)
+
+    def should_stop(self) -> bool:
+        """See `runs.Hooks`."""
+        return self.exit_status != 0
+
+
+def _train_in(world: World, options: TrainOptions) -> int:
+    from alexnet_core.commands.datasets import require_outside
+    from alexnet_core.network.checkpoint import load_checkpoint
+    from alexnet_core.recipes import resolve
+    from alexnet_core.training.loop import Run
+    from alexnet_core.training.run_spec import RunSpec
+    from alexnet_core.training.tensorboard import beside_event_files
+
+    world.first(lambda: _open_dataset(options).digest)  # one process alone prepares and verifies it
+    pack = _open_dataset(options, verify=False)
+    recipe, config = resolve(options.recipe, arguments.parse_overrides(options.override), pack.facts)
+    seed, best_checkpoint = options.seed or 0, None
+    if options.resume is not None:
+        checkpoint = load_checkpoint(options.resume, state=True)
+        recipe, config, seed = "resumed", checkpoint.config, checkpoint.metadata["seed"]
+        best_checkpoint = _find_best_beside(options.resume, checkpoint)
+    out = options.out or (options.resume.absolute().parent if options.resume else Path(CHECKPOINTS))
+    require_outside(options.dataset, out, "--out")
+    out.mkdir(parents=True, exist_ok=True)  # now, rather than fail after the first epoch
+    print(f"{options.dataset}, recipe {recipe}, seed {seed}, checkpoints in {out}")
+    spec = RunSpec(
+        config, pack, seed, out, lease_epoch=_count_runs(out), resume_from=options.resume,
+        best_checkpoint=best_checkpoint, init_from=options.init_from, max_runtime_s=options.max_runtime_s,
+    )  # fmt: skip
+    console = ConsoleHooks(speaks=world.is_first)
+    folder = out / TENSORBOARD if world.is_first else None
+    with beside_event_files(console, folder, attempt=spec.lease_epoch) as hooks:
+        result = Run(spec, hooks, world=world).train()
+    if result.outcome == "stopped":
+        print(f"stopped at step {result.step}; go on with {_to_go_on(options, result.last_checkpoint, is_over=False)}")
+        return console.exit_status
+    if result.outcome == "max_runtime":
+        print(
+            f"max_runtime: {options.max_runtime_s:g} s of training are over at step {result.step}; go on with "
+            f"{_to_go_on(options, result.last_checkpoint, is_over=True)} and a longer --max-runtime-s",
+            file=sys.stderr,
+        )
+        return 1
+    if result.test is not None:
+        print(f"test accuracy {result.test['top1']:.2%} on {result.test['num_images']} images{_tell_choice(result)}")
+    print(f"weights {result.weights_sha256}")
+    return 0
+
+
+def _tell_choice(result: RunResult) -> str:
+    """What chose the epoch that was tested, where it was not the validation split."""
+    return {
+        "test": ", which chose the best epoch too: other images will do worse",
+        "none": ", of the last epoch: nothing was chosen by them",
+    }.get((result.test or {})["chosen_on"], "")
+
+
+def _to_go_on(options: TrainOptions, checkpoint: Path | None, *, is_over: bool) -> str:
+    """The options of the command that goes on with a run, but for defaults, and for a time that is over."""
+    chosen = {
+        "--dataset": options.dataset,
+        "--resume": checkpoint,
+        "--source": options.source,
+        "--data-dir": None if options.data_dir == arguments.DEFAULT_DATA_DIR else options.data_dir,
+        "--device": None if options.device == "cpu" else options.device,
+        "--max-runtime-s": None if is_over or options.max_runtime_s is None else f"{options.max_runtime_s:g}",
+    }
+    words = [word for option, value in chosen.items() if value is not None for word in (option, str(value))]
+    return shlex.join(words + ["--towers"] * options.towers)
+
+
+def _find_best_beside(path: Path, checkpoint: Checkpoint) -> Path | None:
+    """The best epoch's checkpoint of the run that a checkpoint is of; None: there was no epoch yet, or it is gone."""
+    best = (checkpoint.state or {}).get("best")
+    found = path.absolute().parent / best["name"] if best else None
+    if found is not None and not found.is_dir():
+        print(f"warning: {found}, the best epoch so far, is gone: a later epoch will be tested", file=sys.stderr)
+        return None
+    return found
+
+
+def _open_dataset(options: TrainOptions, *, verify: bool = True) -> Pack:
+    from alexnet_core.commands.datasets import open_dataset
+
+    return open_dataset(options.dataset, data_dir=options.data_dir, source=options.source, verify=verify)
+
+
+def _count_runs(out: Path) -> int:
+    """A number that no checkpoint in that folder ends with, so that none is in the way of another run."""
+    names = (CheckpointName.parse(path.name) for path in out.iterdir())
+    return 1 + max((name.lease_epoch for name in names if name is not None), default=-1)

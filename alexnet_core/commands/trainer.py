@@ -1,0 +1,19 @@
+"""`python -m alexnet_core trainer`: what a worker starts. Torch waits until the process is tied to its parent."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from alexnet_core.commands import arguments
+
+
+def trainer(
+    report_fd: Annotated[int, typer.Option(help="File descriptor that reports are written to.")],
+    parent_pid: arguments.ParentPid = None,
+) -> int:
+    """Serve the jobs of a worker; not for the hand."""
+    from alexnet_core.trainer import child
+
+    return child.serve(report_fd, parent_pid)
