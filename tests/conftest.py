@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from tests.postgres import create_database, find_postgres, serving
 from trainyard.database.connection import Database
+from trainyard.database.numbers import Numbers
 from trainyard.database.schema import migrate
 from trainyard.database.tables import Base
 
@@ -60,6 +61,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     with database.writing() as session:
         session.execute(text(f"TRUNCATE {names} CASCADE"))
         session.execute(text("UPDATE counters SET value = 0"))
+        for numbers in Numbers:
+            session.execute(text(f"ALTER SEQUENCE {numbers} RESTART"))
     yield database
 
 

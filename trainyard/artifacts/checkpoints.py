@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 from alexnet_core.layout import MANIFEST, CheckpointKind
 from trainyard.database.connection import now
 from trainyard.database.ids import has_form, new_id
+from trainyard.database.numbers import Numbers, draw_number
 from trainyard.database.pages import Page, get_page
-from trainyard.database.tables import PUBLICATIONS, Alias, Checkpoint, Counter, Job
+from trainyard.database.tables import Alias, Checkpoint, Job
 from trainyard.errors import CheckpointNotFound, CheckpointPruned, InvalidRequest, NoCheckpoint, NoCheckpointOfJob
 from trainyard.jobs.events import append_event
 from trainyard.jobs.jobs import get_job
@@ -67,7 +68,7 @@ def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, kee
         size_bytes=new.size_bytes,
         weights_sha256=new.weights_sha256,
         manifest_sha256=new.manifest_sha256,
-        publication=_next_publication(session) if new.kind is CheckpointKind.EPOCH else None,
+        publication=None,
         status=CheckpointStatus.COMMITTED,
         has_state=True,
         created_at=now(),
@@ -86,6 +87,9 @@ def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, kee
     _prune_older(session, job, checkpoint, keep_latest)
     data = {"checkpoint": checkpoint.id, "kind": new.kind, "epoch": new.epoch, "step": new.step}
     append_event(session, job.id, EventType.CHECKPOINT, worker_id=lease.worker_id, data=data)
+    if new.kind is CheckpointKind.EPOCH:  # last: as little as possible comes between a number and its commit
+        checkpoint.publication = draw_number(session, Numbers.PUBLICATIONS)
+        session.flush()
     return checkpoint
 
 
@@ -99,12 +103,6 @@ def _find_committed(session: Session, lease: Lease, new: NewCheckpoint) -> Check
             Checkpoint.step == new.step,
         )
     ).one_or_none()
-
-
-def _next_publication(session: Session) -> int:
-    """The next publication number; later calls wait until this transaction ends, so numbers follow the commits."""
-    draw = update(Counter).where(Counter.name == PUBLICATIONS).values(value=Counter.value + 1).returning(Counter.value)
-    return int(session.execute(draw.execution_options(synchronize_session=False)).scalar_one())
 
 
 def _prune_older(session: Session, job: Job, newest: Checkpoint, keep_latest: int) -> None:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Row,
     String,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, synonym
 
@@ -152,6 +153,11 @@ class Job(Base):
         Index(None, "owner", "state", "created_at", "id"),
         Index(None, "owner", "dataset_id", "created_at", "id"),
         Index(None, "owner", "claim_number"),
+        *(  # who begins with a checkpoint, and who repeats a job: few do
+            Index(f"ix_jobs_{name}", name, sqlite_where=text(is_set), postgresql_where=text(is_set))
+            for name in ("init_from", "resume_from", "parent_id")
+            for is_set in [f"{name} IS NOT NULL"]
+        ),
     )
 
     @property
@@ -314,13 +320,9 @@ class Worker(Base):
 
 
 class Counter(Base):
-    """A number that only grows; its row stays locked from the draw to the commit, so numbers rise in commit order."""
+    """A number that only grows, on SQLite; on PostgreSQL a sequence of the same name gives them: see `numbers`."""
 
     __tablename__ = "counters"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[int] = mapped_column(BigInteger)
-
-
-PUBLICATIONS = "publications"
-CLAIMS = "claims"

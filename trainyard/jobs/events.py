@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Update, bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from trainyard.database.connection import now
@@ -44,30 +44,54 @@ def append_event(
     Returns:
         Its number, from 1.
     """
-    number = (
-        update(Job)
-        .where(Job.id == job_id)
-        .values(event_seq=Job.event_seq + 1)
-        .returning(Job.event_seq, Job.state, Job.desired, Job.lease_epoch)
-        .execution_options(synchronize_session=False)
+    job = update(Job).where(Job.id == job_id)
+    seq = change_and_tell(session, job, event_type, reason=reason, worker_id=worker_id, data=data)
+    assert seq is not None, f"there is no job {job_id}"
+    return seq
+
+
+def change_and_tell(
+    session: Session,
+    change: Update,
+    event_type: EventType,
+    *,
+    reason: str | None = None,
+    worker_id: str | None = None,
+    data: dict[str, Any] | None = None,
+) -> int | None:
+    """Change one job, and write the next event of its log.
+
+    Args:
+        session: a writing one.
+        change: an UPDATE of one row of `jobs`.
+        event_type: of the event, as what follows.
+        reason: machine-readable.
+        worker_id: who changes it, where a worker does.
+        data: what else there is to say.
+
+    Returns:
+        The event's number, from 1; None: no row matched, and nothing was written.
+    """
+    numbered = change.values(event_seq=Job.event_seq + 1).returning(
+        Job.id, Job.event_seq, Job.state, Job.desired, Job.lease_epoch
     )
-    seq, state, desired, lease_epoch = session.execute(number).one()
-    session.add(
-        JobEvent(
-            job_id=job_id,
-            seq=seq,
-            at=now(),
-            type=event_type,
-            state=shown_state(state, desired),
-            reason=reason,
-            lease_epoch=lease_epoch,
-            worker_id=worker_id,
-            request_id=request_id.get(),
-            data=data or {},
-        )
-    )
-    session.flush()
-    return int(seq)
+    changed = session.execute(numbered.execution_options(synchronize_session=False)).one_or_none()
+    if changed is None:
+        return None
+    event = {
+        "job_id": changed.id,
+        "seq": changed.event_seq,
+        "at": now(),
+        "type": event_type,
+        "state": shown_state(changed.state, changed.desired),
+        "reason": reason,
+        "lease_epoch": changed.lease_epoch,
+        "worker_id": worker_id,
+        "request_id": request_id.get(),
+        "data": data or {},
+    }
+    session.execute(insert(JobEvent).values(event))
+    return int(changed.event_seq)
 
 
 def list_state_changes(session: Session, job_ids: Iterable[str]) -> dict[str, list[StateChange]]:

@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, bindparam, func, select, update
 from sqlalchemy.orm import Session, aliased, joinedload
 
-from trainyard.database.connection import now, update_rows
+from trainyard.database.connection import now
 from trainyard.database.ids import has_form, new_id
 from trainyard.database.pages import Page, newest_first, read_cursor
 from trainyard.database.tables import Dataset, Job, JobLabel, JobRow, Outbox
 from trainyard.errors import IllegalTransition, InvalidRequest, JobNotFound
-from trainyard.jobs.events import append_event, has_event
+from trainyard.jobs.events import append_event, change_and_tell, has_event
 from trainyard.jobs.metadata_index import digest_of, label_rows
 from trainyard.states import MOVES, Desired, EventType, JobState, ShownState, stored_states
 
@@ -252,10 +252,7 @@ def _ask_running_job(session: Session, job: Job, desired: Desired) -> bool:
     if job.desired == desired:
         return True
     running = update(Job).where(Job.id == job.id, Job.state == JobState.RUNNING, Job.desired == job.desired)
-    if update_rows(session, running.values(desired=desired)) != 1:
-        return False
-    append_event(session, job.id, EventType.STATE, reason="requested")
-    return True
+    return change_and_tell(session, running.values(desired=desired), EventType.STATE, reason="requested") is not None
 
 
 def move(
@@ -290,9 +287,8 @@ def move(
     assert target in MOVES[origin], f"no move from {origin} to {target}"
     columns = _columns_of_move(origin, target) | {"state_reason": reason} | (values or {})
     statement = update(Job).where(Job.id == job_id, Job.state == origin, *guards).values(columns)
-    if update_rows(session, statement.execution_options(synchronize_session=False)) != 1:
+    if change_and_tell(session, statement, EventType.STATE, reason=reason, worker_id=worker_id) is None:
         return False
-    append_event(session, job_id, EventType.STATE, reason=reason, worker_id=worker_id)
     if target is JobState.QUEUED:
         request_wake_up(session, job_id)
     return True

@@ -9,17 +9,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, select, text, update
 from sqlalchemy.orm import Session, joinedload
 
 from trainyard.database.connection import now, read_clock, update_rows
-from trainyard.database.tables import CLAIMS, Counter, Job
+from trainyard.database.numbers import Numbers, draw_number
+from trainyard.database.tables import Job
 from trainyard.errors import LeaseLost
 from trainyard.jobs.events import append_event
 from trainyard.jobs.failures import DISK_FULL_WAIT_S, FAILURES, MAX_BACKOFF_S, backoff_s, get_failure
 from trainyard.jobs.jobs import move
 from trainyard.scheduling.claim_order import in_turn
 from trainyard.states import Desired, EventType, JobState
+
+SILENT_CLAIM_S = 1.5
+_TURN_LOCK = 7_265_110_216  # PostgreSQL advisory lock, held by the one transaction that claims
+_TURN = text(
+    f"SELECT set_config('idle_in_transaction_session_timeout', '{round(1000 * SILENT_CLAIM_S)}', true), "
+    f"pg_advisory_xact_lock({_TURN_LOCK})"
+)
 
 
 @dataclass(frozen=True)
@@ -57,13 +65,13 @@ class Ending:
 def claim(
     session: Session, worker_id: str, ttl_s: float, *, slot: int = 0, max_running_per_owner: int | None = None
 ) -> tuple[Job, Lease] | None:
-    """Take the job whose turn it is (see `waiting`); None if there is none.
+    """Take the job whose turn it is (see `claim_order`); None if there is none.
 
-    Claims are numbered, and the number's row stays locked to the commit: one claim at a time, so each sees what the one
-    before took, and no two give an owner more than the limit. A row that somebody else holds is left for later.
+    One claim at a time, so each sees what the one before took, and no two give an owner more than the limit. A row that
+    somebody else holds is left for later.
     """
-    number = update(Counter).where(Counter.name == CLAIMS).values(value=Counter.value + 1).returning(Counter.value)
-    claim_number = session.execute(number.execution_options(synchronize_session=False)).scalar_one()
+    _wait_for_turn(session)
+    claim_number = draw_number(session, Numbers.CLAIMS)
     lease_columns = {
         "lease_epoch": Job.lease_epoch + 1,
         "attempt": Job.attempt + 1,
@@ -75,13 +83,26 @@ def claim(
     }
     for turn in in_turn(session, read_clock(session), max_running_per_owner):
         free = select(Job.id).where(Job.id == turn.job_id, Job.desired == Desired.RUN)
-        if session.scalar(free.with_for_update(skip_locked=True)) is None:
-            continue
-        origin, target = JobState.QUEUED, JobState.RUNNING
-        if move(session, turn.job_id, origin, target, reason="claimed", values=lease_columns, worker_id=worker_id):
+        if move(
+            *(session, turn.job_id, JobState.QUEUED, JobState.RUNNING),
+            reason="claimed",
+            guards=(Job.id == free.with_for_update(skip_locked=True).scalar_subquery(),),
+            values=lease_columns,
+            worker_id=worker_id,
+        ):
             job = session.scalars(select(Job).where(Job.id == turn.job_id).options(joinedload(Job.dataset))).one()
             return job, Lease(job.id, job.lease_epoch, worker_id)
     return None
+
+
+def _wait_for_turn(session: Session) -> None:
+    """Wait until no other transaction claims; SQLite has one writer anyhow.
+
+    PostgreSQL ends a transaction that holds the turn and is silent for `SILENT_CLAIM_S`: a worker that freezes within
+    its claim would hold up all others.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.connection().execute(_TURN)
 
 
 def find_held(session: Session, worker_id: str, *, slot: int) -> tuple[Job, Lease] | None:

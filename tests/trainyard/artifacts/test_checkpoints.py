@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
+from collections.abc import Callable
 
 import pytest
+from sqlalchemy import ColumnElement, insert, select, text
 
 from alexnet_core.layout import CheckpointKind
 from tests.trainyard import rows as db_rows
 from trainyard.artifacts import checkpoints, retries
-from trainyard.artifacts.checkpoints import resolve_model
+from trainyard.artifacts.checkpoints import get_latest, resolve_model
 from trainyard.database.connection import Database, now
-from trainyard.database.tables import Alias, Checkpoint, Dataset
+from trainyard.database.tables import Alias, Checkpoint, Dataset, Job
 from trainyard.errors import CheckpointNotFound, CheckpointPruned, InvalidRequest, NoCheckpoint, NoCheckpointOfJob
 from trainyard.jobs import jobs
 from trainyard.jobs.jobs import NewJob
-from trainyard.scheduling.leases import write_fenced
+from trainyard.scheduling.leases import Lease, write_fenced
 
 
 def resolve(database: Database, reference: str, owner: str = "local") -> str:
@@ -62,6 +66,84 @@ def test_publications_rise_and_latest_follows(database: Database) -> None:
     with database.reading() as session:
         numbers = [c.publication for c in session.query(Checkpoint).order_by(Checkpoint.created_at) if c.publication]
     assert numbers == [1, 2, 3]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+def test_a_commit_that_is_not_over_holds_up_no_other_and_latest_never_falls(database: Database) -> None:
+    db_rows.submit(database)
+    db_rows.submit(database)
+    slow, quick = db_rows.claim(database), db_rows.claim(database, "wrk_b")
+    seen = [0]
+
+    def look() -> None:
+        with database.reading() as session:
+            seen.append(get_latest(session, "local").publication or 0)
+
+    with database.writing() as session:
+        late = checkpoints.commit_checkpoint(session, slow, db_rows.new_checkpoint(slow, 10), keep_latest=2)
+        began = time.monotonic()
+        newest = db_rows.commit(database, quick, 10)  # would wait for the other one's number
+        assert time.monotonic() - began < 5
+        look()
+        assert resolve(database, "latest") == newest
+    assert late.publication is not None
+    look()
+    assert resolve(database, "latest") == newest, "the number that was drawn first is not the newest"
+    assert late.publication < seen[-1]
+    db_rows.commit(database, slow, 20)
+    look()
+    assert seen == sorted(seen)
+
+
+def test_latest_never_goes_backwards_while_many_commit_at_once(database: Database) -> None:
+    for _ in range(6):
+        db_rows.submit(database)
+    held = [db_rows.claim(database, f"wrk_{number}") for number in range(6)]
+    seen: list[int] = []
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.is_set():
+            with database.reading() as session, contextlib.suppress(NoCheckpoint):
+                seen.append(get_latest(session, "local").publication or 0)
+
+    def commit_five(lease: Lease) -> None:
+        for step in range(10, 60, 10):
+            db_rows.commit(database, lease, step)
+
+    watching = threading.Thread(target=watch)
+    committing = [threading.Thread(target=commit_five, args=(lease,)) for lease in held]
+    for thread in [watching, *committing]:
+        thread.start()
+    for thread in committing:
+        thread.join()
+    is_over.set()
+    watching.join()
+    assert seen == sorted(seen)
+    with database.reading() as session:
+        rows = session.execute(select(Checkpoint.job_id, Checkpoint.step, Checkpoint.publication)).all()
+    assert sorted(row.publication for row in rows) == list(range(1, 31))
+    for lease in held:
+        own = sorted((row.step, row.publication) for row in rows if row.job_id == lease.job_id)
+        assert [number for _, number in own] == sorted(number for _, number in own), "of one job they rise with it"
+
+
+@pytest.mark.parametrize("question", [checkpoints.is_in_use, checkpoints.is_resumed_from])
+def test_who_needs_a_checkpoint_is_found_without_a_look_at_all_jobs(
+    database: Database, question: Callable[[], ColumnElement[bool]]
+) -> None:
+    db_rows.submit(database)
+    with database.writing() as session:
+        job = session.execute(select(Job.__table__)).mappings().one()
+        session.execute(insert(Job.__table__), [{**job, "id": f"job_{number}"} for number in range(3000)])
+        session.execute(text("ANALYZE"))
+        query = select(Checkpoint.id).where(Checkpoint.job_id == "job_0", question())
+        statement = query.compile(session.get_bind(), compile_kwargs={"literal_binds": True})
+        explain = "EXPLAIN QUERY PLAN" if session.get_bind().dialect.name == "sqlite" else "EXPLAIN"
+        plan = [str(row[-1]) for row in session.connection().exec_driver_sql(f"{explain} {statement}")]
+    assert any("ix_jobs_resume_from" in line for line in plan), plan
+    assert not [line for line in plan if "SCAN jobs" in line or "Seq Scan on jobs" in line], plan
 
 
 def test_every_form_of_a_model_reference(database: Database) -> None:

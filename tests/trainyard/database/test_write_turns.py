@@ -13,7 +13,8 @@ from sqlalchemy import event, select, update
 
 from trainyard.database import connection as database_module
 from trainyard.database.connection import Database
-from trainyard.database.tables import CLAIMS, Counter
+from trainyard.database.numbers import Numbers
+from trainyard.database.tables import Counter
 from trainyard.errors import DatabaseUnavailable
 
 
@@ -33,7 +34,7 @@ def impatient(tmp_path: Path, migrated_sqlite_file: Path) -> Database:
 
 def count_up(database: Database) -> None:
     with database.writing() as session:
-        session.execute(update(Counter).where(Counter.name == CLAIMS).values(value=Counter.value + 1))
+        session.execute(update(Counter).where(Counter.name == Numbers.CLAIMS).values(value=Counter.value + 1))
 
 
 def test_threads_that_write_at_once_never_find_it_locked(impatient: Database) -> None:
@@ -41,7 +42,7 @@ def test_threads_that_write_at_once_never_find_it_locked(impatient: Database) ->
         for done in [pool.submit(count_up, impatient) for _ in range(80)]:
             done.result()
     with impatient.reading() as session:
-        assert session.scalar(select(Counter.value).where(Counter.name == CLAIMS)) == 80
+        assert session.scalar(select(Counter.value).where(Counter.name == Numbers.CLAIMS)) == 80
     impatient.close()
 
 

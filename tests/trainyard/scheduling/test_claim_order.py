@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -39,7 +40,10 @@ def add_jobs(database: Database, *rows: dict[str, Any]) -> list[str]:
         full = [usual | {"id": new_id("job")} | row for row in rows]
         if full:
             session.execute(insert(Job), full)
-        session.execute(update(Counter).values(value=max((row["claim_number"] for row in full), default=0)))
+        newest = max((row["claim_number"] for row in full), default=0)
+        session.execute(update(Counter).values(value=newest))
+        if session.get_bind().dialect.name == "postgresql":
+            session.execute(text(f"SELECT setval('claims', {max(1, newest)})"))
     return [row["id"] for row in full]
 
 
@@ -207,6 +211,50 @@ def test_a_claim_that_waits_for_another_sees_what_it_took(database: Database) ->
         assert second.is_alive()
     second.join()
     assert taken == [None]
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+def test_a_worker_that_froze_within_its_claim_holds_up_others_for_less_than_two_seconds(database: Database) -> None:
+    """By itself: no setting of the server's or of the connection's says so."""
+    add_jobs(database, {"owner": "a"}, {"owner": "b"})
+
+    def claim_and_freeze() -> None:
+        with database.writing() as session:
+            assert leases.claim(session, "wrk_frozen", 60)
+            began = time.monotonic()
+            assert db_rows.try_claim(database, "wrk_b")
+            waited.append(time.monotonic() - began)
+
+    waited: list[float] = []
+    with pytest.raises(DatabaseUnavailable):
+        claim_and_freeze()
+    assert leases.SILENT_CLAIM_S < 2
+    assert waited[0] < leases.SILENT_CLAIM_S + 2, "with two seconds for a busy machine"
+    assert db_rows.try_claim(database, "wrk_c"), "what the frozen one had taken is free again"
+
+
+def test_many_who_claim_at_once_keep_the_order_of_owners_and_their_limit(database: Database) -> None:
+    owners = ("a", "b", "c")
+    add_jobs(database, *({"owner": owner, "queued_at": float(number)} for owner in owners for number in range(10)))
+    taken: list[tuple[int, str]] = []
+
+    def claim_some(worker: str) -> None:
+        while True:
+            with database.writing() as session:
+                claimed = leases.claim(session, worker, 60, max_running_per_owner=6)
+            if claimed is None:
+                return
+            taken.append((claimed[0].claim_number, claimed[0].owner))
+
+    threads = [threading.Thread(target=claim_some, args=(f"wrk_{number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    order = [owner for _, owner in sorted(taken)]
+    assert len(order) == 3 * 6, "as many as all may have, and none beyond"
+    assert [set(order[begin : begin + 3]) for begin in range(0, 18, 3)] == [set(owners)] * 6, "turn by turn"
 
 
 @pytest.mark.postgres

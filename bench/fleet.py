@@ -1,0 +1,298 @@
+"""How a fleet of workers claims jobs and commits checkpoints on one PostgreSQL, by the product's own functions.
+
+    .venv/bin/python -m bench.fleet [--workers 200] [--jobs 100000] [--owners 8] [--seconds 20] [--rounds 5]
+
+Starts a PostgreSQL server of its own that writes to disk as it would in use (fsync, full pages), fills it with jobs of
+which half have ended, and lets the workers, threads of eight processes with a connection each, do four things:
+
+- claims: each takes a job and ends its attempt, over and over: claims a second, and how long one takes;
+- commits: each has a job, and all commit an epoch's checkpoint at the same moment, a few rounds: milliseconds, and how
+  many did not get through, as the database gave up or was given up;
+- a frozen claimer: a process is stopped (SIGSTOP) between its claim and the commit of it; the others claim on. The
+  longest time in which nobody got a job, and the longest claim;
+- a frozen committer: the same with a checkpoint's commit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from sqlalchemy import insert, text
+
+from alexnet_core.layout import CheckpointKind
+from tests.postgres import serving
+from trainyard.artifacts.checkpoints import NewCheckpoint, commit_checkpoint
+from trainyard.database.connection import Database
+from trainyard.database.schema import migrate
+from trainyard.database.tables import Dataset, Job
+from trainyard.errors import DatabaseUnavailable
+from trainyard.scheduling.leases import Ending, Lease, claim, end_attempt, heartbeat
+from trainyard.states import DatasetState, JobState
+
+PROCESSES = 8
+TTL_S = 600.0
+FROZEN_FOR_S = 35.0  # longer than the server bears a silent client
+DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "max_connections": 400,
+           "shared_buffers": "512MB"}  # fmt: skip
+
+
+@dataclass
+class Seen:
+    """What the workers of one process saw in one part."""
+
+    took: list[float] = field(default_factory=list)  #: seconds of each that succeeded
+    done_at: list[float] = field(default_factory=list)  #: `time.monotonic` at its end: one clock for all processes
+    failed: int = 0
+
+
+@dataclass
+class Starts:
+    """How the workers of one process wait for each other, and for those of the other processes."""
+
+    threads: threading.Barrier  #: this process's workers and its main thread
+    workers: threading.Barrier  #: this process's workers
+    processes: Any  #: between two rounds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, default=200)
+    parser.add_argument("--jobs", type=int, default=100_000, help="in the table")
+    parser.add_argument("--owners", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=20, help="of claims")
+    parser.add_argument("--rounds", type=int, default=5, help="of commits")
+    given = parser.parse_args()
+    with serving(settings=DURABLE) as url:
+        _fill(url, given.jobs, given.owners)
+        print(f"{given.workers} workers, {given.jobs} jobs of {given.owners} owners; load {os.getloadavg()[0]:.1f}")
+        claims, wall_s = _run(url, given.workers, _claim_for, given.seconds)
+        _print("claims", claims)
+        print(f"  {len(claims.took) / wall_s:.0f} claims/s")
+        _print("commits, all at once", _run(url, given.workers, _commit_rounds, given.rounds)[0])
+        for name, freeze in (("claimer", _claim_and_freeze), ("committer", _commit_and_freeze)):
+            process = _context().Process(target=freeze, args=(url,))
+            process.start()
+            assert process.pid is not None
+            _wait_until_stopped(process.pid)
+            began = time.monotonic()
+            act = _claim_for if name == "claimer" else _commit_for
+            seen, _ = _run(url, given.workers, act, FROZEN_FOR_S)
+            process.kill()
+            process.join()
+            _print(f"beside a frozen {name}", seen)
+            moments = sorted([began, *seen.done_at])
+            gap = max(later - earlier for earlier, later in pairwise(moments))
+            print(f"  longest time in which nobody got through: {gap:.2f} s")
+
+
+def _context() -> Any:
+    return multiprocessing.get_context("spawn")
+
+
+def _run(url: str, workers: int, act: Callable[..., None], amount: float) -> tuple[Seen, float]:
+    """Let all workers do one thing; what they saw together, and the seconds from the common start to the last end."""
+    context = _context()
+    ready, between, results = context.Barrier(PROCESSES + 1), context.Barrier(PROCESSES), context.Queue()
+    shares = [len(range(index, workers, PROCESSES)) for index in range(PROCESSES)]
+    processes = [
+        context.Process(target=_work, args=(url, share, act, amount, (ready, between), results, index))
+        for index, share in enumerate(shares)
+    ]
+    for process in processes:
+        process.start()
+    ready.wait()
+    began = time.monotonic()
+    seen = Seen()
+    for _ in processes:
+        part = results.get()
+        seen.took += part.took
+        seen.done_at += part.done_at
+        seen.failed += part.failed
+    wall_s = time.monotonic() - began
+    for process in processes:
+        process.join()
+    return seen, wall_s
+
+
+def _work(
+    url: str, share: int, act: Callable[..., None], amount: float, barriers: Any, results: Any, index: int
+) -> None:
+    ready, between = barriers
+    database, seen = Database(url), Seen()
+    starts = Starts(threading.Barrier(share + 1), threading.Barrier(share), between)
+    threads = [
+        threading.Thread(target=act, args=(database, f"wrk_{index}_{number}", amount, starts, seen))
+        for number in range(share)
+    ]
+    for thread in threads:
+        thread.start()
+    starts.threads.wait()  # all have what they need
+    ready.wait()
+    starts.threads.wait()
+    for thread in threads:
+        thread.join()
+    results.put(seen)
+    database.close()
+
+
+def _timed(seen: Seen, act: Callable[[], object]) -> Any:
+    began = time.monotonic()
+    try:
+        result = act()
+    except DatabaseUnavailable:
+        seen.failed += 1
+        return None
+    ended = time.monotonic()
+    seen.took.append(ended - began)
+    seen.done_at.append(ended)
+    return result
+
+
+def _claim(database: Database, worker: str) -> Lease | None:
+    with database.writing() as session:
+        claimed = claim(session, worker, TTL_S)
+    return claimed and claimed[1]
+
+
+def _end(database: Database, lease: Lease) -> None:
+    while True:
+        try:
+            with database.writing() as session:
+                end_attempt(session, lease, Ending(succeeded=True), first_backoff_s=1)
+            return
+        except DatabaseUnavailable:
+            time.sleep(0.1)
+
+
+def _claim_for(database: Database, worker: str, seconds: float, starts: Starts, seen: Seen) -> None:
+    database.ping()
+    starts.threads.wait()
+    starts.threads.wait()
+    ends_at = time.monotonic() + seconds
+    while time.monotonic() < ends_at:
+        lease = _timed(seen, lambda: _claim(database, worker))
+        if lease is not None:
+            _end(database, lease)
+
+
+def _commit(database: Database, lease: Lease, step: int) -> None:
+    new = NewCheckpoint(
+        kind=CheckpointKind.EPOCH, key=f"checkpoints/{lease.job_id}/epoch-{step}", epoch=step, step=step,
+        metrics={"val_top1": 0.5}, files={}, size_bytes=1, weights_sha256="0" * 64, manifest_sha256="1" * 64,
+        is_best=True,
+    )  # fmt: skip
+    with database.writing() as session:
+        commit_checkpoint(session, lease, new, keep_latest=2)
+        heartbeat(session, lease, TTL_S)
+
+
+def _take_job(database: Database, worker: str) -> Lease:
+    while True:
+        try:
+            lease = _claim(database, worker)
+        except DatabaseUnavailable:
+            continue
+        assert lease is not None, "the jobs are used up"
+        return lease
+
+
+def _commit_rounds(database: Database, worker: str, rounds: int, starts: Starts, seen: Seen) -> None:
+    lease = _take_job(database, worker)
+    starts.threads.wait()
+    starts.threads.wait()
+    for step in range(1, rounds + 1):
+        _timed(seen, lambda step=step: _commit(database, lease, step))  # type: ignore[misc]
+        if starts.workers.wait() == 0:
+            starts.processes.wait()
+        starts.workers.wait()
+    _end(database, lease)
+
+
+def _commit_for(database: Database, worker: str, seconds: float, starts: Starts, seen: Seen) -> None:
+    lease, step = _take_job(database, worker), 0
+    starts.threads.wait()
+    starts.threads.wait()
+    ends_at = time.monotonic() + seconds
+    while time.monotonic() < ends_at:
+        step += 1
+        _timed(seen, lambda step=step: _commit(database, lease, step))  # type: ignore[misc]
+    _end(database, lease)
+
+
+def _claim_and_freeze(url: str) -> None:
+    database = Database(url)
+    with database.writing() as session:
+        assert claim(session, "wrk_frozen", TTL_S) is not None
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _commit_and_freeze(url: str) -> None:
+    database = Database(url)
+    lease = _take_job(database, "wrk_frozen")
+    new = NewCheckpoint(
+        kind=CheckpointKind.EPOCH, key="checkpoints/frozen", epoch=1, step=1, metrics={}, files={}, size_bytes=1,
+        weights_sha256="0" * 64, manifest_sha256="1" * 64, is_best=True,
+    )  # fmt: skip
+    with database.writing() as session:
+        commit_checkpoint(session, lease, new, keep_latest=2)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _wait_until_stopped(pid: int) -> None:
+    while True:
+        with open(f"/proc/{pid}/stat") as file:
+            if file.read().rpartition(")")[2].split()[0] == "T":
+                return
+        time.sleep(0.05)
+
+
+def _fill(url: str, count: int, owners: int) -> None:
+    """Every second job has ended; the others wait."""
+    database = Database(url)
+    migrate(database)
+    with database.writing() as session:
+        session.add(
+            Dataset(id="ds_digits", name="digits", state=DatasetState.READY, facts={}, key="packs/x", created_at=0.0)
+        )
+    for begin in range(0, count, 5000):
+        rows = []
+        for number in range(begin, min(count, begin + 5000)):
+            has_ended = number % 2 == 0
+            rows.append(
+                {"id": f"job_{number:026d}", "owner": f"owner-{number // 2 % owners}", "dataset_id": "ds_digits",
+                 "recipe": "quick", "config": {"epochs": 2}, "seed": 1, "labels": {}, "max_failures": 3,
+                 "state": JobState.SUCCEEDED if has_ended else JobState.QUEUED, "not_before": 0.0,
+                 "created_at": float(number), "queued_at": float(number),
+                 "finished_at": 1.0 if has_ended else None}
+            )  # fmt: skip
+        with database.writing() as session:
+            session.execute(insert(Job), rows)
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE"))
+    database.close()
+
+
+def _print(name: str, seen: Seen) -> None:
+    took = sorted(1000 * seconds for seconds in seen.took)
+    if len(took) < 2:
+        print(f"{name}: {len(took)} got through, {seen.failed} did not")
+        return
+    cuts = statistics.quantiles(took, n=100)
+    print(
+        f"{name}: {len(took)} got through, {seen.failed} did not; p50 {cuts[49]:.0f} ms, p99 {cuts[98]:.0f} ms, "
+        f"longest {took[-1]:.0f} ms"
+    )
+
+
+if __name__ == "__main__":
+    main()

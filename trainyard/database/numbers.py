@@ -1,0 +1,30 @@
+"""Numbers that only grow: of publications and of claims.
+
+On PostgreSQL a sequence gives them, so nobody who draws one waits for another who has drawn and not committed yet. A
+number may therefore be seen after a higher one, and one whose transaction is given up is never seen; whoever asks for
+the highest never sees it fall. SQLite has one writer at a time, and a row that counts.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sqlalchemy import Sequence, select, update
+from sqlalchemy.orm import Session
+
+from trainyard.database.tables import Counter
+
+
+class Numbers(StrEnum):
+    """What is numbered."""
+
+    PUBLICATIONS = "publications"  #: epoch checkpoints: an owner's `latest` is the one with the highest
+    CLAIMS = "claims"  #: says whose last claim is longest ago
+
+
+def draw_number(session: Session, of: Numbers) -> int:
+    """A number that is higher than every one that was drawn before."""
+    if session.get_bind().dialect.name == "postgresql":
+        return int(session.connection().execute(select(Sequence(of).next_value())).scalar_one())
+    draw = update(Counter).where(Counter.name == of).values(value=Counter.value + 1).returning(Counter.value)
+    return int(session.execute(draw.execution_options(synchronize_session=False)).scalar_one())
