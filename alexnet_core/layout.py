@@ -28,6 +28,11 @@ def checkpoints_key(job_id: str) -> str:
     return f"{CHECKPOINTS}/{job_id}"
 
 
+def checkpoint_key(job_id: str, name: str) -> str:
+    """Where a job's checkpoint of this name is."""
+    return f"{checkpoints_key(job_id)}/{name}"
+
+
 def pack_key(dataset_id: str) -> str:
     """Where a dataset's pack is."""
     return f"{PACKS}/{dataset_id}"

@@ -27,10 +27,10 @@ from api.services import Services
 from api.serving.engine import Engine
 from api.serving.runtime import Runtime, TorchRuntime
 from trainyard import __version__
-from trainyard.artifacts.storage import LocalStorage
 from trainyard.database.connection import Database
 from trainyard.scheduling.queue import CeleryWaker, SilentWaker, Waker
 from trainyard.settings import Settings
+from trainyard.storage.local import LocalStorage
 from trainyard.upkeep.reconciler import Reconciler
 
 

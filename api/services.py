@@ -10,11 +10,11 @@ from fastapi import Depends, Request
 from api.job_reader import JobReader
 from api.serving.engine import Engine
 from api.streams.event_stream import EventHub
-from trainyard.artifacts.storage import Storage
 from trainyard.database.connection import Database
 from trainyard.database.schema import newest_revision
 from trainyard.database.tables import LOCAL_OWNER
 from trainyard.settings import Settings
+from trainyard.storage.interface import Storage
 from trainyard.upkeep.reconciler import Reconciler
 
 

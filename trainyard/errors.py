@@ -32,6 +32,7 @@ ServiceError 500                        internal_error
     ├── ModelLoading                    model_loading
     ├── PredictQueueFull                predict_queue_full
     ├── TooManyStreams                  too_many_streams
+    ├── StorageUnavailable              storage_unavailable
     └── DatabaseUnavailable             database_unavailable
         └── DatabaseFull 507            database_full
 
@@ -249,6 +250,12 @@ class TooManyStreams(Unavailable):
     """Too many event streams are open. Try again in a moment, or read the list of events instead."""
 
     code = "too_many_streams"
+
+
+class StorageUnavailable(Unavailable):
+    """The store of packs, checkpoints and logs does not answer. Nothing was lost; try again in a moment."""
+
+    code = "storage_unavailable"
 
 
 class DatabaseUnavailable(Unavailable):

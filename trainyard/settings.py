@@ -109,6 +109,10 @@ class Settings(BaseSettings):
     self_fence_s: float = Field(600, gt=0)
     """Seconds without a database after which a worker stops its trainer by itself."""
 
+    storage_patience_s: float = Field(900, gt=0)
+    """Seconds that an attempt whose training is over waits for a store that does not take its last checkpoints. Then
+    the job goes back into the queue."""
+
     backoff_s: float = Field(2, ge=0)
     """Wait before a job's second try after a failure; doubled with each further one, at most five minutes."""
 

@@ -67,6 +67,7 @@ class CheckpointStatus(StrEnum):
 
     COMMITTED = "committed"  #: all files are there, and verified before each use
     CORRUPT = "corrupt"  #: a file does not match its sha256: never used again; what is left of it goes later, too
+    MISSING = "missing"  #: its files are not in the store: looked for again, and used again once they are there
     PRUNED = "pruned"  #: given up; its files go after a grace period
     DELETED = "deleted"  #: its files are gone
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from alexnet_core.messages import WORKER_WAS_SILENT, AnyReport, Failed, Finished
 from trainyard.database.tables import Checkpoint, Job
 from trainyard.json_values import finite
 from trainyard.scheduling.leases import Ending, Lease
+from worker.publisher import Publisher
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,22 @@ class Attempt:
     job: Job
     lease: Lease
     slot: Slot
+    publisher: Publisher  #: brings its checkpoints into the store
     starts_from: Checkpoint | None = None  #: what its trainer loads first
+    held: ExitStack = field(default_factory=ExitStack)  #: what it reads from the store, and the streams it writes
     pending: list[AnyReport] = field(default_factory=list)  #: received, not written yet
     outcome: Finished | Failed | None = None  #: the trainer's last report
     stop_reason: StopReason | None = None  #: what the trainer was told
     attended_s: float = 0.0  #: the time that we were awake for it
     stop_asked_at: float = 0.0  #: in `attended_s`
     killed_as: str | None = None  #: the failure code under which we killed it
+    gave_up_publishing: bool = False  #: the store did not take its last checkpoints for too long
     was_terminated: bool = False  #: it did not stop in time, and got a signal
+
+    @property
+    def writer(self) -> str:
+        """What tells its files from those of the job's other attempts."""
+        return f"{self.lease.job_id}-e{self.lease.lease_epoch}"
 
     @property
     def left_its_trainer_as_new(self) -> bool:
@@ -44,6 +54,8 @@ class Attempt:
 
     def judge(self, status: int) -> Ending:
         """How it ended, from the trainer's last report or, without one, from its exit status."""
+        if self.gave_up_publishing:
+            return Ending(failure="storage_unavailable")
         if isinstance(self.outcome, Finished):
             return self._judge_finished(self.outcome)
         if self.outcome is not None:

@@ -6,17 +6,19 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from alexnet_core.layout import PACK_FACTS
 from trainyard.artifacts.datasets import mark_ready
-from trainyard.artifacts.storage import Storage
 from trainyard.database.connection import Database
 from trainyard.database.tables import Dataset
 from trainyard.settings import Settings
+from trainyard.storage.interface import Storage
 from worker.children import scrubbed_environment, yield_to_others
+from worker.waiting import run_beside
 
 
 class PreparationFailed(Exception):
@@ -28,8 +30,8 @@ class PreparationFailed(Exception):
 
 
 def has_pack(storage: Storage, dataset: Dataset) -> bool:
-    """Whether a dataset's pack is in the database and on this machine."""
-    return dataset.digest is not None and (storage.folder(dataset.key) / PACK_FACTS).exists()
+    """Whether a dataset's pack is in the database and in the store."""
+    return dataset.digest is not None and storage.exists(dataset.key, PACK_FACTS)
 
 
 def prepare_builtin(
@@ -45,7 +47,7 @@ def prepare_builtin(
     Args:
         settings: say where the sources are.
         database: gets the facts and the digest.
-        storage: where the pack will stand.
+        storage: gets the pack.
         dataset: the built-in one.
         while_waiting: called every tick; what it raises ends the preparation.
 
@@ -54,12 +56,22 @@ def prepare_builtin(
 
     Raises:
         PreparationFailed: with the core's error code.
-        DatabaseUnavailable: the pack stands, the database don't know it yet.
+        DatabaseUnavailable: the pack stands, the database does not know it yet.
+        StorageUnavailable: the pack could not be published.
     """
-    folder = storage.folder(dataset.key)
-    pack = prepare(settings, dataset.name, folder, while_waiting=while_waiting)
+    writer = f"prepare-{os.getpid()}-{threading.get_ident()}"
+    folder = storage.place(dataset.key, writer)
+    try:
+        pack = prepare(settings, dataset.name, folder, while_waiting=while_waiting)
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        if storage.publishes_at_once:
+            storage.publish(folder, dataset.key)
+        else:
+            work = lambda: storage.publish(folder, dataset.key)  # noqa: E731
+            run_beside(work, while_waiting=while_waiting, tick_s=settings.tick_s)
+    finally:
+        storage.clear(dataset.key, writer)
     facts = dataset.facts | {key: pack[key] for key in dataset.facts if key in pack}
-    size = sum(file.stat().st_size for file in folder.iterdir())
     with database.writing() as session:
         mark_ready(session, dataset.id, digest=pack["digest"], facts=facts, size_bytes=size)
     return str(pack["digest"])

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
+from alexnet_core.layout import checkpoint_key
 from alexnet_core.messages import (
     AnyReport,
     CheckpointSaved,
@@ -23,7 +24,6 @@ from alexnet_core.messages import (
     Warned,
 )
 from trainyard.artifacts.checkpoints import NewCheckpoint, commit_checkpoint
-from trainyard.artifacts.storage import Storage
 from trainyard.database.connection import now
 from trainyard.database.tables import JobMetric
 from trainyard.json_values import finite
@@ -35,9 +35,7 @@ _STARTED = {"epoch", "step", "device", "environment", "resumed_from", "bit_exact
 _INTERVAL = {"train_loss", "lr", "images_per_s"}
 
 
-def write_reports(
-    session: Session, lease: Lease, storage: Storage, reports: Iterable[AnyReport], *, keep_latest: int
-) -> dict[str, Any]:
+def write_reports(session: Session, lease: Lease, reports: Iterable[AnyReport], *, keep_latest: int) -> dict[str, Any]:
     """Write reports in their order.
 
     Returns:
@@ -63,7 +61,7 @@ def write_reports(
             case EpochEnd():
                 _write_metric(session, lease, MetricKind.EPOCH, report, report.metrics)
             case CheckpointSaved():
-                commit_checkpoint(session, lease, _read_checkpoint(storage, report), keep_latest=keep_latest)
+                commit_checkpoint(session, lease, _read_checkpoint(lease, report), keep_latest=keep_latest)
             case Finished(outcome=Outcome.SUCCEEDED):
                 columns["progress"] = _complete(columns.get("progress"), report)
             case Warned():
@@ -109,10 +107,10 @@ def _write_metric(
     session.flush()
 
 
-def _read_checkpoint(storage: Storage, report: CheckpointSaved) -> NewCheckpoint:
+def _read_checkpoint(lease: Lease, report: CheckpointSaved) -> NewCheckpoint:
     return NewCheckpoint(
         kind=report.kind,
-        key=storage.key_of(report.path),
+        key=checkpoint_key(lease.job_id, report.path.name),
         epoch=report.epoch,
         step=report.step,
         metrics=finite(report.metrics or {}),

@@ -11,7 +11,6 @@ import threading
 from alexnet_core.data.published.builtin import BUILTINS
 from trainyard import failpoints
 from trainyard.artifacts.datasets import builtin_id, register_builtins
-from trainyard.artifacts.storage import LocalStorage
 from trainyard.database.connection import Database, read_clock
 from trainyard.database.ids import new_id
 from trainyard.database.schema import current_revision, newest_revision
@@ -21,6 +20,7 @@ from trainyard.scheduling.claim_order import in_turn
 from trainyard.scheduling.leases import Lease, claim, find_held
 from trainyard.scheduling.workers import WorkerIdentity, mark_seen, mark_stopped
 from trainyard.settings import Settings
+from trainyard.storage.local import LocalStorage
 from worker.attempt import Slot
 from worker.devices import list_devices, list_gpus, lock_paths, threads_per_slot
 from worker.preparation import PreparationFailed, has_pack, prepare_builtin

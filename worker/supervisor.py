@@ -7,13 +7,16 @@ the training: reports wait until it does.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
 from alexnet_core.durable import is_disk_full
+from alexnet_core.layout import checkpoints_key
 from alexnet_core.messages import (
     Alive,
     CheckpointSaved,
@@ -28,22 +31,26 @@ from alexnet_core.messages import (
     StopReason,
 )
 from trainyard import failpoints
-from trainyard.artifacts.checkpoints import mark_corrupt
-from trainyard.artifacts.storage import Storage
+from trainyard.artifacts.examination import Condition, set_aside_unless_whole
 from trainyard.database.connection import BUSY_TIMEOUT_MS, Database
-from trainyard.database.tables import Job
-from trainyard.errors import DatabaseUnavailable, LeaseLost, ServiceError
+from trainyard.database.tables import Checkpoint, Job
+from trainyard.errors import DatabaseUnavailable, LeaseLost, ServiceError, StorageUnavailable
 from trainyard.scheduling.leases import Ending, Lease, end_attempt, heartbeat
 from trainyard.settings import Settings
 from trainyard.states import Desired
+from trainyard.storage.interface import Storage
 from trainyard.upkeep.leftovers import sweep_jobs
 from worker.attempt import Attempt, Slot
 from worker.preparation import PreparationFailed
+from worker.publisher import Publisher
 from worker.report_writer import write_reports
 from worker.trainer import TrainerProcess, WarmTrainers
 from worker.trainer_spec import StopRequested, TrainerSpecs
+from worker.waiting import run_beside
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SIGNS_OF_LIFE = (Ready, Alive)  # nothing of them goes into the database
 PATIENT = (*SIGNS_OF_LIFE, Progress, Interval)  # what can wait for the tick's end; all others are written at once
@@ -74,7 +81,8 @@ class Supervisor:
 
         What nobody foresaw ends the attempt at once and with a reason: it would else wait for the end of its lease.
         """
-        attempt = Attempt(job, lease, slot)
+        publisher = Publisher(self._storage, job.id, keep_latest=self._settings.keep_latest)
+        attempt = Attempt(job, lease, slot, publisher)
         facts = {"job_id": job.id, "lease_epoch": lease.lease_epoch, "attempt": job.attempt}
         log.info("attempt begins", extra=facts | {"device": slot.device})
         try:
@@ -88,8 +96,13 @@ class Supervisor:
             self._give_back(attempt, ending)
         except LeaseLost as exc:
             log.warning("attempt ends: %s", exc, extra=facts)
+            publisher.stop()
             self._sweep(attempt)
             return
+        finally:
+            publisher.stop()
+            attempt.held.close()
+            self._storage.clear(checkpoints_key(job.id), attempt.writer)
         log.info("attempt ends", extra=facts | {"ending": str(ending)})
 
     def _train(self, attempt: Attempt) -> Ending:
@@ -141,6 +154,7 @@ class Supervisor:
         """
         began, heard_at, written_at = self._clock(), 0.0, 0.0
         longest_silence = max(self._settings.hang_s, START_S)
+        ended_at: float | None = None
         while True:
             was_heard = self._collect(attempt, trainer)
             was_written = self._write(attempt, trainer)
@@ -150,9 +164,14 @@ class Supervisor:
                 heard_at, longest_silence = attempt.attended_s, self._settings.hang_s
             if was_written:
                 written_at = attempt.attended_s
-            if (trainer.has_ended or attempt.outcome is not None) and not attempt.pending:
-                return  # after its last word a trainer has nothing to do but to leave, which takes torch seconds
-            if trainer.has_ended or attempt.killed_as:
+            if trainer.has_ended or attempt.outcome is not None:
+                if not attempt.pending and not attempt.publisher.is_busy:
+                    return  # after its last word a trainer has nothing to do but to leave, which takes torch seconds
+                ended_at = attempt.attended_s if ended_at is None else ended_at
+                if attempt.attended_s - ended_at > self._settings.storage_patience_s and attempt.publisher.is_busy:
+                    attempt.publisher.stop()
+                    attempt.gave_up_publishing = True
+            if trainer.has_ended or attempt.killed_as or (attempt.outcome is not None and not attempt.pending):
                 continue
             if attempt.attended_s - heard_at > longest_silence:
                 self._kill(attempt, trainer, "hung")
@@ -175,7 +194,10 @@ class Supervisor:
                 self._trainers.want_spare()
             if isinstance(report, Finished | Failed):
                 attempt.outcome = report
-            if not isinstance(report, SIGNS_OF_LIFE):
+            if isinstance(report, CheckpointSaved):
+                attempt.publisher.submit(report)
+                attempt.pending += attempt.publisher.take()
+            elif not isinstance(report, SIGNS_OF_LIFE):
                 attempt.pending.append(report)
             if not isinstance(report, PATIENT):
                 break
@@ -187,6 +209,7 @@ class Supervisor:
         Raises:
             LeaseLost: the lease is over; the trainer is dead.
         """
+        attempt.pending += attempt.publisher.take()
         try:
             with self._database.writing() as session:
                 desired = self._write_in(session, attempt)
@@ -208,9 +231,7 @@ class Supervisor:
     def _write_in(self, session: Session, attempt: Attempt) -> Desired:
         if any(isinstance(report, CheckpointSaved) for report in attempt.pending):
             failpoints.hit("before_checkpoint_commit")
-        columns = write_reports(
-            session, attempt.lease, self._storage, attempt.pending, keep_latest=self._settings.keep_latest
-        )
+        columns = write_reports(session, attempt.lease, attempt.pending, keep_latest=self._settings.keep_latest)
         return heartbeat(session, attempt.lease, self._settings.lease_ttl_s, **columns)
 
     def _ask_to_stop(self, attempt: Attempt, trainer: TrainerProcess, reason: StopReason) -> None:
@@ -246,18 +267,48 @@ class Supervisor:
         failpoints.hit("before_final_write")
         while True:
             try:
+                if ending.failure in {"checkpoint_corrupt", "checkpoint_missing"} and attempt.starts_from is not None:
+                    ending = self._look_at(attempt, attempt.starts_from, ending)
                 with self._database.writing() as session:
-                    if ending.failure == "checkpoint_corrupt" and attempt.starts_from is not None:
-                        mark_corrupt(session, attempt.starts_from.id, ending.message or "")
                     end_attempt(session, attempt.lease, ending, first_backoff_s=self._settings.backoff_s)
                 return
             except DatabaseUnavailable:
                 log.warning("the database does not answer; the job's end waits", extra={"job_id": attempt.job.id})
                 self._sleep(self._settings.tick_s)
 
+    def _look_at(self, attempt: Attempt, checkpoint: Checkpoint, ending: Ending) -> Ending:
+        """Take the checkpoint that could not be begun with out of use, if the store says the same.
+
+        Returns:
+            How the attempt ended, by what the store says.
+        """
+
+        def examine() -> Condition:
+            return set_aside_unless_whole(self._database, self._storage, checkpoint, ending.message or "")
+
+        def beat() -> None:
+            with contextlib.suppress(StopRequested):
+                self._briefing.beat(attempt)
+
+        try:
+            condition = self._beside(examine, beat)
+        except DatabaseUnavailable:
+            raise
+        except (OSError, StorageUnavailable) as exc:
+            return Ending(failure="storage_unavailable", message=f"A checkpoint can't be looked at: {exc}")
+        if condition is Condition.WHOLE:
+            return Ending(failure="internal_error", message=f"{checkpoint.id} is whole, and yet: {ending.message}")
+        code = "checkpoint_corrupt" if condition is Condition.DAMAGED else "checkpoint_missing"
+        return Ending(failure=code, message=ending.message)
+
+    def _beside(self, work: Callable[[], T], while_waiting: Callable[[], None]) -> T:
+        if self._storage.publishes_at_once:
+            return work()
+        return run_beside(work, while_waiting=while_waiting, tick_s=self._settings.tick_s)
+
     def _sweep(self, attempt: Attempt) -> None:
         """Remove the checkpoints of this attempt that never came into the database; if not now, the reconciler will."""
         try:
             sweep_jobs(self._database, self._storage, [attempt.job.id])
-        except DatabaseUnavailable:
-            log.warning("the database does not answer; what is left over stays for now")
+        except (DatabaseUnavailable, StorageUnavailable) as exc:
+            log.warning("what is left over stays for now: %s", exc)

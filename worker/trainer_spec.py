@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import time
@@ -12,20 +11,21 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from alexnet_core.config import TrainConfig
-from alexnet_core.layout import MANIFEST, checkpoints_key, log_key, tensorboard_key
+from alexnet_core.layout import MANIFEST, STATE, checkpoints_key, log_key, tensorboard_key
 from alexnet_core.messages import Spec
 from trainyard import failpoints
 from trainyard.artifacts.checkpoints import find_resumable, find_usable, has_its_manifest
-from trainyard.artifacts.storage import Storage
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, Job
-from trainyard.errors import DatabaseUnavailable
+from trainyard.errors import DatabaseUnavailable, StorageUnavailable
 from trainyard.scheduling.leases import heartbeat, report_event, write_fenced
 from trainyard.settings import Settings
 from trainyard.states import Desired, EventType
+from trainyard.storage.interface import Storage, StoredFilesDamaged
 from trainyard.upkeep.leftovers import sweep_jobs
 from worker.attempt import Attempt
 from worker.preparation import PreparationFailed, has_pack, prepare_builtin
+from worker.waiting import enter_beside
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,10 @@ class TrainerSpecs:
                 return spec
             except DatabaseUnavailable:
                 log.warning("the database does not answer; the attempt waits", extra={"job_id": attempt.job.id})
+            except StorageUnavailable as exc:
+                log.warning("the store can't be used; the attempt waits: %s", exc, extra={"job_id": attempt.job.id})
+                self.beat(attempt)
+            attempt.held.close()
             if self._is_draining():
                 raise StopRequested("drain")
             self._sleep(self._settings.tick_s)
@@ -78,12 +82,12 @@ class TrainerSpecs:
         pack = self._ready_pack(attempt)
         best, resume_from, init_from = self._choose_checkpoints(job)
         attempt.starts_from = resume_from or init_from
-        self._check_manifest(attempt.starts_from)
-        root = self._storage.folder(checkpoints_key(job.id))
+        start = self._hold_start(attempt)
+        root = self._storage.place(checkpoints_key(job.id), attempt.writer)
         root.mkdir(parents=True, exist_ok=True)
         sweep_jobs(self._database, self._storage, [job.id])
-        log_path = self._settings.data_dir.absolute() / log_key(job.id)
-        log_path.parent.mkdir(parents=True, exist_ok=True)
+        log_path = self._follow(attempt, log_key(job.id))
+        tensorboard = self._follow(attempt, tensorboard_key(job.id))
         return Spec(
             job_id=job.id,
             lease_epoch=attempt.lease.lease_epoch,
@@ -92,9 +96,9 @@ class TrainerSpecs:
             pack_dir=pack,
             pack_digest=job.dataset_digest,
             checkpoint_root=root,
-            resume_from=self._folder_of(resume_from),
-            best_checkpoint=self._folder_of(best),
-            init_from=self._folder_of(init_from),
+            resume_from=None if resume_from is None else start,
+            best_checkpoint=self._hold_best(attempt, best),
+            init_from=None if init_from is None else start,
             max_runtime_s=job.max_runtime_s,
             max_silence_s=self._settings.lease_ttl_s,
             device=slot.device,
@@ -102,7 +106,7 @@ class TrainerSpecs:
             recovery_every_s=self._settings.recovery_every_s,
             log_path=log_path,
             lock_path=slot.lock_path,
-            tensorboard_dir=self._storage.folder(tensorboard_key(job.id)),
+            tensorboard_dir=tensorboard,
             failpoints=failpoints.for_trainer(),
         )
 
@@ -118,16 +122,48 @@ class TrainerSpecs:
                 init_from = _needed(find_usable(session, job.init_from), job.init_from)
         return best, resume_from, init_from
 
-    def _folder_of(self, checkpoint: Checkpoint | None) -> Path | None:
-        return self._storage.folder(checkpoint.key) if checkpoint is not None else None
+    def _hold_start(self, attempt: Attempt) -> Path | None:
+        """The folder of the checkpoint to begin with; its trainer checks every file against the manifest.
 
-    def _check_manifest(self, checkpoint: Checkpoint | None) -> None:
-        """The trainer checks every file against the manifest; only the database knows the right manifest."""
+        Only the database knows the right manifest, so that is checked here.
+        """
+        checkpoint = attempt.starts_from
         if checkpoint is None:
-            return
-        with contextlib.suppress(FileNotFoundError):  # the trainer will say so
-            if not has_its_manifest(self._storage.folder(checkpoint.key), checkpoint.manifest_sha256):
+            return None
+        try:
+            folder = self._hold(attempt, checkpoint.key)
+            if not has_its_manifest(folder, checkpoint.manifest_sha256):
                 raise PreparationFailed("checkpoint_corrupt", f"{MANIFEST} of {checkpoint.id} is not the one committed")
+        except StoredFilesDamaged as exc:
+            raise PreparationFailed("checkpoint_corrupt", f"{checkpoint.id}: {exc}") from exc
+        except FileNotFoundError as exc:
+            raise PreparationFailed("checkpoint_missing", f"{checkpoint.id} is not in the store: {exc}") from exc
+        return folder
+
+    def _hold_best(self, attempt: Attempt, best: Checkpoint | None) -> Path | None:
+        """The folder of the best checkpoint so far; one that can't be used is replaced by those that come."""
+        if best is None:
+            return None
+        try:
+            return self._hold(attempt, best.key, without=STATE)
+        except (StoredFilesDamaged, FileNotFoundError) as exc:
+            log.warning("the best checkpoint can't be used: %s", exc, extra={"checkpoint": best.id})
+            return None
+
+    def _hold(self, attempt: Attempt, key: str, *, without: str = "") -> Path:
+        """A folder of the store, local and not to be removed until the attempt's end; heartbeats go on meanwhile."""
+        context = self._storage.materialise(key, without=without)
+        if self._storage.publishes_at_once:
+            return attempt.held.enter_context(context)
+        tick_s = self._settings.tick_s
+        return enter_beside(context, attempt.held, while_waiting=lambda: self.beat(attempt), tick_s=tick_s)
+
+    def _follow(self, attempt: Attempt, key: str) -> Path:
+        """Where the trainer appends to what readers read under a key meanwhile."""
+        path = self._storage.place(key, attempt.writer)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        attempt.held.enter_context(self._storage.following(path, key, attempt.lease.lease_epoch))
+        return path
 
     def _ready_pack(self, attempt: Attempt) -> Path:
         """The folder of the job's pack, made first if it is a built-in one that nobody made here yet."""
@@ -145,7 +181,13 @@ class TrainerSpecs:
             with self._database.writing() as session:
                 write_fenced(session, attempt.lease, {"dataset_digest": dataset.digest})
             job.dataset_digest = dataset.digest
-        return self._storage.folder(dataset.key)
+        try:
+            return self._hold(attempt, dataset.key)
+        except FileNotFoundError as exc:
+            raise PreparationFailed("dataset_damaged", f"The pack of {dataset.id} is gone: {exc}") from exc
+        except StoredFilesDamaged as exc:
+            self._storage.delete(dataset.key)  # so that a built-in one is made again
+            raise PreparationFailed("dataset_damaged", f"The pack of {dataset.id} in the store: {exc}") from exc
 
     def beat(self, attempt: Attempt) -> None:
         """Send a heartbeat while something other than training goes on.

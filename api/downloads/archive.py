@@ -80,8 +80,8 @@ class Archive:
 def _open_member(checkpoint: Checkpoint, path: Path, sha256: str | None) -> _Member:
     try:
         file = path.open("rb")
-    except OSError as exc:
-        raise Damaged(f"{path.name} can't be opened") from exc
+    except FileNotFoundError as exc:
+        raise Damaged(f"{path.name} is not there") from exc
     digest = hashlib.sha256()
     while piece := file.read(_PIECE_BYTES):
         digest.update(piece)

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import os
+import io
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import PurePosixPath
 from tempfile import SpooledTemporaryFile
 
 from alexnet_core.layout import EVENT_FILES
+from trainyard.storage.interface import Storage, StreamFacts
 
 _IN_MEMORY_BYTES = 16 * 1024 * 1024
-_PIECE_BYTES = 256 * 1024
+_PIECE_BYTES = 1024 * 1024
 
 
 class EventFileArchive:
     """A tar of a job's event files as long as they were when it was made."""
 
-    def __init__(self, folder: Path) -> None:
-        """Copy the files; their folder's name stands before their own.
+    def __init__(self, storage: Storage, key: str) -> None:
+        """Copy the files below a key; the key's last name stands before their own.
 
         Raises:
             FileNotFoundError: there are none.
+            StorageUnavailable: they can't be read now.
         """
-        paths = sorted(path for path in folder.rglob(EVENT_FILES) if path.is_file())
-        if not paths:
-            raise FileNotFoundError(folder)
+        streams = [stream for stream in storage.list_streams(key) if PurePosixPath(stream.key).match(EVENT_FILES)]
+        if not streams:
+            raise FileNotFoundError(key)
         self._spool = SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115 - closed when it was sent
         try:
             with tarfile.open(fileobj=self._spool, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-                for path in paths:
-                    _add(tar, path, f"{folder.name}/{path.relative_to(folder).as_posix()}")
+                for stream in streams:
+                    _add(tar, storage, stream, stream.key.removeprefix(key.rpartition("/")[0]).lstrip("/"))
         except BaseException:
             self._spool.close()
             raise
@@ -44,9 +46,20 @@ class EventFileArchive:
                 yield piece
 
 
-def _add(tar: tarfile.TarFile, path: Path, name: str) -> None:
-    with path.open("rb") as file:
-        facts = os.fstat(file.fileno())
-        info = tarfile.TarInfo(name)
-        info.size, info.mtime, info.mode = facts.st_size, int(facts.st_mtime), 0o644
-        tar.addfile(info, file)
+def _add(tar: tarfile.TarFile, storage: Storage, stream: StreamFacts, name: str) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime, info.mode = stream.size_bytes, int(stream.modified_at), 0o644
+    tar.addfile(info, _Reader(storage, stream))
+
+
+class _Reader(io.RawIOBase):
+    """A stream as a file, as long as it was when it was listed."""
+
+    def __init__(self, storage: Storage, stream: StreamFacts) -> None:
+        self._storage, self._stream, self._at = storage, stream, 0
+
+    def read(self, size: int = -1) -> bytes:
+        left = self._stream.size_bytes - self._at
+        piece = self._storage.read_stream(self._stream.key, self._at, self._at + min(left, max(size, 0)))
+        self._at += len(piece)
+        return piece

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import StreamingResponse
 
-from alexnet_core.layout import tensorboard_key
+from alexnet_core.layout import STATE, tensorboard_key
 from api.downloads.archive import Archive, Damaged
 from api.downloads.event_files import EventFileArchive
 from api.http import errors
@@ -18,6 +18,7 @@ from api.schemas.base import ListRead
 from api.schemas.jobs import CheckpointRead
 from api.services import CallerDep, Services, ServicesDep
 from trainyard.artifacts import checkpoints
+from trainyard.artifacts.examination import Condition, set_aside_unless_whole
 from trainyard.database.tables import Checkpoint, Job
 from trainyard.errors import (
     CheckpointNotFound,
@@ -25,7 +26,9 @@ from trainyard.errors import (
     DatabaseUnavailable,
     EventFilesNotFound,
     InvalidRequest,
+    StorageUnavailable,
 )
+from trainyard.storage.interface import StoredFilesDamaged
 
 router = APIRouter(prefix="/checkpoints", tags=["checkpoints"])
 
@@ -58,7 +61,12 @@ def get_checkpoint(checkpoint_id: CheckpointPath, services: ServicesDep, caller:
     response_description="A tar.",
     response_class=StreamingResponse,
     responses=errors.responses(
-        *(CheckpointNotFound, CheckpointPruned, EventFilesNotFound, InvalidRequest, DatabaseUnavailable),
+        CheckpointNotFound,
+        CheckpointPruned,
+        EventFilesNotFound,
+        InvalidRequest,
+        DatabaseUnavailable,
+        StorageUnavailable,
         success={200: {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}}},
     ),
 )
@@ -78,17 +86,20 @@ def download_checkpoint(
     if what == "tensorboard":
         return _send_event_files(services, row)
     try:
-        with services.storage.reading(row.key) as folder:
+        with services.storage.materialise(row.key, without=STATE) as folder:
             archive = Archive(row, folder)
-    except (Damaged, FileNotFoundError) as exc:
+    except (Damaged, StoredFilesDamaged, FileNotFoundError) as exc:
         with services.database.reading() as session:
             checkpoints.get_checkpoint(session, caller, checkpoint_id)  # it may have been pruned just now
-        with services.database.writing() as session:
-            checkpoints.mark_corrupt(session, row.id, str(exc))
+        condition = set_aside_unless_whole(services.database, services.storage, row, str(exc))
+        if condition is Condition.WHOLE:
+            raise StorageUnavailable(f"checkpoint {row.id} could not be read: try again in a moment") from exc
         raise CheckpointNotFound(
-            f"checkpoint {row.id} is damaged on disk and can't be used: take another one of job {row.job_id}",
+            f"checkpoint {row.id} is {condition} in the store and can't be used: take another one of job {row.job_id}",
             param="checkpoint_id",
         ) from exc
+    except OSError as exc:
+        raise StorageUnavailable(f"checkpoint {row.id} can't be read now: try again in a moment") from exc
     headers = {
         "Content-Length": str(archive.size_bytes),
         "Content-Disposition": f'attachment; filename="{row.id}.tar"',
@@ -99,7 +110,7 @@ def download_checkpoint(
 
 def _send_event_files(services: Services, row: Checkpoint) -> StreamingResponse:
     try:
-        archive = EventFileArchive(services.storage.folder(tensorboard_key(row.job_id)))
+        archive = EventFileArchive(services.storage, tensorboard_key(row.job_id))
     except FileNotFoundError as exc:
         raise EventFilesNotFound(
             f"job {row.job_id} has left no TensorBoard event files: its learning curves are at "

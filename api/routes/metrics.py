@@ -13,7 +13,7 @@ from api.http import errors
 from api.routes.queries import JobPath
 from api.schemas.base import DESCRIBED
 from api.services import CallerDep, ServicesDep
-from trainyard.errors import DatabaseUnavailable, InvalidRequest, JobNotFound
+from trainyard.errors import DatabaseUnavailable, InvalidRequest, JobNotFound, StorageUnavailable
 from trainyard.jobs import job_log, jobs
 from trainyard.jobs.metrics import MIN_POINTS, read_thinned
 from trainyard.json_values import finite
@@ -82,7 +82,7 @@ def get_job_metrics(
     summary="Read a job's log",
     response_class=PlainTextResponse,
     response_description="Plain text, the oldest line first.",
-    responses=errors.responses(JobNotFound, InvalidRequest, DatabaseUnavailable),
+    responses=errors.responses(JobNotFound, InvalidRequest, DatabaseUnavailable, StorageUnavailable),
 )
 def get_job_log(
     job_id: JobPath,
@@ -92,9 +92,9 @@ def get_job_log(
 ) -> Response:
     """The last lines that the job's trainers wrote, in all attempts; empty while there are none.
 
-    4 MiB at most. The log is on the data folder of the worker: an API on another machine has it only if they share it.
+    4 MiB at most. With an object store the lines of a running job come a few seconds late.
     """
     with services.database.reading() as session:
         job = jobs.get_job(session, caller, job_id)
-    text = job_log.read_tail(services.settings.data_dir / log_key(job.id), lines=tail)
+    text = job_log.read_tail(services.storage, log_key(job.id), lines=tail)
     return PlainTextResponse(text.decode("utf-8", "replace"), headers={"Cache-Control": "no-cache"})

@@ -21,11 +21,11 @@ from api.serving.batching import Batcher, Computed
 from api.serving.loading import Loaded, Loader
 from api.serving.runtime import Runtime
 from trainyard.artifacts.checkpoints import LATEST, get_latest, resolve_model
-from trainyard.artifacts.storage import Storage
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint
 from trainyard.errors import CheckpointNotFound, CheckpointPruned, ModelLoading, PredictQueueFull, TooLarge
 from trainyard.settings import Settings
+from trainyard.storage.interface import Storage
 
 MAX_DECODERS = 4
 MAX_LOOKUPS = 10  # of one request: every one but the last found a checkpoint that was gone when it was to be loaded

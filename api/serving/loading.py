@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from alexnet_core.errors import CheckpointCorrupt
-from alexnet_core.layout import MANIFEST
+from alexnet_core.layout import MANIFEST, STATE
 from api.serving.batching import Model
 from api.serving.runtime import Runtime
-from trainyard.artifacts.checkpoints import get_checkpoint, get_latest, has_its_manifest, mark_corrupt
-from trainyard.artifacts.storage import Storage
+from trainyard.artifacts.checkpoints import get_checkpoint, get_latest, has_its_manifest
+from trainyard.artifacts.examination import Condition, set_aside_unless_whole
 from trainyard.database.connection import Database
 from trainyard.database.tables import LOCAL_OWNER, Checkpoint
 from trainyard.errors import (
@@ -25,8 +25,10 @@ from trainyard.errors import (
     ModelLoading,
     NoCheckpoint,
     ServiceError,
+    StorageUnavailable,
 )
 from trainyard.states import CheckpointStatus
+from trainyard.storage.interface import Storage, StoredFilesDamaged
 
 log = logging.getLogger(__name__)
 
@@ -175,13 +177,13 @@ class Loader(threading.Thread):
             if (known := self._loaded.get(checkpoint.id)) is not None:
                 return known
         try:
-            with self._storage.reading(checkpoint.key) as folder:
-                if not has_its_manifest(folder, checkpoint.manifest_sha256):
-                    raise CheckpointCorrupt(f"{MANIFEST} is not the one that was committed")
-                model = self._runtime.load(folder)
-        except (CheckpointCorrupt, FileNotFoundError) as exc:
+            model = self._read(checkpoint)
+        except (CheckpointCorrupt, StoredFilesDamaged, FileNotFoundError) as exc:
             raise self._put_aside(checkpoint, exc) from exc
-        except OSError as exc:  # too many open files, say: the checkpoint may be whole, so the next try may succeed
+        except (
+            OSError,
+            StorageUnavailable,
+        ) as exc:  # too many open files, say: the checkpoint may be whole, so the next try may succeed
             log.warning("a checkpoint can't be read now", extra={"checkpoint": checkpoint.id, "detail": str(exc)})
             raise ModelLoading from exc
         except Exception:
@@ -194,27 +196,45 @@ class Loader(threading.Thread):
         self._keep(loaded)
         return loaded
 
+    def _read(self, checkpoint: Checkpoint) -> Model:
+        with self._storage.materialise(checkpoint.key, without=STATE) as folder:
+            if not has_its_manifest(folder, checkpoint.manifest_sha256):
+                raise CheckpointCorrupt(f"{MANIFEST} is not the one that was committed")
+            return self._runtime.load(folder)
+
     def _put_aside(self, checkpoint: Checkpoint, exc: Exception) -> ServiceError:
-        """Mark a damaged checkpoint, unless it was pruned meanwhile; the error is what a client is told.
+        """Take a checkpoint that is damaged or missing out of use, unless it was pruned meanwhile.
+
+        Returns:
+            What a client is told.
 
         Raises:
             DatabaseUnavailable: nothing could be written; this process passes it over all the same.
         """
         try:
-            with self._database.writing() as session:
-                query = select(Checkpoint.status).where(Checkpoint.id == checkpoint.id)
-                if session.scalar(query) == CheckpointStatus.COMMITTED:
-                    log.warning("a checkpoint is damaged", extra={"checkpoint": checkpoint.id, "detail": str(exc)})
-                    mark_corrupt(session, checkpoint.id, type(exc).__name__)
+            if self._is_committed(checkpoint.id):
+                detail = type(exc).__name__
+                condition = set_aside_unless_whole(self._database, self._storage, checkpoint, detail)
+                if condition is Condition.WHOLE:  # in the store; only what this process read was not
+                    log.error("a whole checkpoint can't be read: %s", exc, extra={"checkpoint": checkpoint.id})
+                    self.unusable |= {checkpoint.id}
         except DatabaseUnavailable:
             self.unusable |= {checkpoint.id}
             raise
+        except (OSError, StorageUnavailable) as away:
+            log.warning("a checkpoint can't be read now", extra={"checkpoint": checkpoint.id, "detail": str(away)})
+            return ModelLoading()
         try:
             with self._database.reading() as session:
                 get_checkpoint(session, checkpoint.owner, checkpoint.id)
         except ServiceError as refusal:
             return refusal
         return ServiceError()
+
+    def _is_committed(self, checkpoint_id: str) -> bool:
+        with self._database.reading() as session:
+            status = session.scalar(select(Checkpoint.status).where(Checkpoint.id == checkpoint_id))
+        return status == CheckpointStatus.COMMITTED.value
 
     def _keep(self, loaded: Loaded) -> None:
         newer = (loaded.publication or 0) > (self.latest.publication or 0 if self.latest else 0)

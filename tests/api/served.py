@@ -145,6 +145,8 @@ class Served:
         )
         for name, data in (content | {"manifest.json": manifest}).items():
             (folder / name).write_bytes(data)
+        if damaged:
+            (folder / "weights.safetensors").write_bytes(b"other bytes")
         new = NewCheckpoint(
             kind=CheckpointKind.EPOCH,
             key=key,

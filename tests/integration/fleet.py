@@ -18,7 +18,6 @@ from sqlalchemy import select
 from alexnet_core.data.published.builtin import BUILTINS
 from alexnet_core.recipes import resolve
 from trainyard.artifacts import datasets
-from trainyard.artifacts.storage import LocalStorage
 from trainyard.database import schema
 from trainyard.database.connection import Database, read_clock
 from trainyard.database.tables import Job, JobEvent, Worker
@@ -28,6 +27,7 @@ from trainyard.launch.queue_server import QueueServer, free_port
 from trainyard.processes import die_with_parent
 from trainyard.scheduling.queue import CeleryWaker
 from trainyard.settings import Settings
+from trainyard.storage.local import LocalStorage
 from trainyard.upkeep.reconciler import Reconciler
 
 SLOW = {"image_px": 64, "batch_size": 64, "epochs": 50}  # hours: it ends when the test says so

@@ -5,19 +5,30 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
 from sqlalchemy import select
 
 from alexnet_core.layout import CheckpointKind
-from alexnet_core.messages import AnyReport, CheckpointSaved, Command, Finished, Outcome, Spec, Started, StopReason
-from trainyard.artifacts.storage import LocalStorage
+from alexnet_core.messages import (
+    AnyReport,
+    CheckpointSaved,
+    Command,
+    Finished,
+    Outcome,
+    Spec,
+    Started,
+    StopReason,
+    StoredFile,
+)
 from trainyard.database.connection import Database, now
 from trainyard.database.tables import Dataset, Job, JobEvent
 from trainyard.errors import DatabaseUnavailable
 from trainyard.scheduling import leases
 from trainyard.settings import Settings
+from trainyard.storage.local import LocalStorage
 from worker.attempt import Slot
 from worker.supervisor import Supervisor
 from worker.trainer import WarmTrainers
@@ -37,6 +48,9 @@ def changed(report: AnyReport, **values: Any) -> AnyReport:
 def stopped(reason: str, *, stays: bool = False) -> AnyReport:
     """The last report of a trainer that stopped in order."""
     return changed(FINISHED, outcome=Outcome.STOPPED, reason=StopReason(reason), stays=stays)
+
+
+MANIFEST, WEIGHTS = b"{}", "weights.safetensors"
 
 
 class Clock:
@@ -195,8 +209,11 @@ def checkpoint_report(
     """What a trainer tells of a checkpoint; its folder is there."""
     folder = stage.storage.folder(f"checkpoints/{job_id}/{kind}-{step:08d}-e{lease_epoch}")
     folder.mkdir(parents=True)
+    (folder / "manifest.json").write_bytes(MANIFEST)
+    (folder / WEIGHTS).write_bytes(b"whole")
     return CheckpointSaved(
         kind=CheckpointKind(kind), path=folder, epoch=step // 20, step=step,
-        metrics={"val_top1": 0.5, "val_loss": float("nan")}, files={}, size_bytes=1, weights_sha256="a" * 64,
-        manifest_sha256="b" * 64, is_best=True,
+        metrics={"val_top1": 0.5, "val_loss": float("nan")},
+        files={WEIGHTS: StoredFile(sha256=sha256(b"whole").hexdigest(), size=5)}, size_bytes=1,
+        weights_sha256="a" * 64, manifest_sha256=sha256(MANIFEST).hexdigest(), is_best=True,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from sqlalchemy import select
 
 from alexnet_core.messages import Alive, AnyReport, EpochEnd, Failed, Interval, Phase, Progress, Ready, Stop, StopReason
 from tests.trainyard import rows as db_rows
-from tests.worker.acting import FINISHED, STARTED, Stage, changed, checkpoint_report, stopped
+from tests.worker.acting import FINISHED, STARTED, WEIGHTS, Stage, changed, checkpoint_report, stopped
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, JobMetric
 from trainyard.jobs import jobs
@@ -317,12 +318,17 @@ def test_a_worker_without_a_database_ends_its_trainer_and_the_job_goes_on_later(
     assert db_rows.look(stage.database, job_id).state == "succeeded"
 
 
+def damage(stage: Stage, job_id: str, step: int) -> None:
+    (stage.storage.folder(f"checkpoints/{job_id}/epoch-{step:08d}-e1") / WEIGHTS).write_bytes(b"other")
+
+
 @pytest.mark.parametrize("field", ["init_from", "resume_from"])
 def test_a_damaged_checkpoint_of_another_job_to_begin_with_fails_the_job(stage: Stage, field: str) -> None:
     old = db_rows.submit(stage.database)
     stage.run(STARTED, checkpoint_report(stage, old, 20), FINISHED)
     source = db_rows.look(stage.database, old).latest_checkpoint_id
     job_id = db_rows.submit(stage.database, **{field: source})
+    damage(stage, old, 20)
     stage.run(failed("checkpoint_corrupt"), status=1)
     assert db_rows.look(stage.database, job_id).state == "queued"
     assert db_rows.statuses(stage.database) == {source: "corrupt"}
@@ -336,6 +342,8 @@ def test_damaged_checkpoints_are_passed_over_one_by_one_and_then_the_job_starts_
     job_id = db_rows.submit(stage.database)
     reports = [checkpoint_report(stage, job_id, step) for step in (20, 40)]
     stage.run(STARTED, *reports, failed("internal_error"))
+    for step in (20, 40):
+        damage(stage, job_id, step)
     found = []
     for _ in range(2):
         trainer = stage.run(failed("checkpoint_corrupt"), status=1)
@@ -354,7 +362,7 @@ def test_a_checkpoint_with_another_manifest_than_the_committed_one_is_passed_ove
     stage.run(STARTED, checkpoint_report(stage, job_id, 7), checkpoint_report(stage, job_id, 14), stopped("drain"))
     root = stage.storage.folder(f"checkpoints/{job_id}")
     newer, older = root / "epoch-00000014-e1", root / "epoch-00000007-e1"
-    (newer / "manifest.json").write_text("{}")
+    (newer / "manifest.json").write_text("{ }")
     stage.run(starts=False)
     assert stage.reasons(job_id) == ["checkpoint_corrupt"]
     second = stage.run(STARTED, FINISHED)
@@ -455,3 +463,54 @@ def test_numbers_that_json_has_no_words_for_are_written_as_null(stage: Stage) ->
         assert session.scalars(select(Checkpoint)).one().metrics["val_loss"] is None
     assert points["interval"] == {"train_loss": None, "lr": 0.1, "images_per_s": None}
     assert points["epoch"]["val_loss"] is None
+
+
+def test_a_checkpoint_whose_files_are_gone_is_missing_and_not_damaged(stage: Stage) -> None:
+    job_id = db_rows.submit(stage.database)
+    reports = [checkpoint_report(stage, job_id, step) for step in (20, 40)]
+    stage.run(STARTED, *reports, failed("internal_error"))
+    newest = stage.storage.folder(f"checkpoints/{job_id}/epoch-00000040-e1")
+    newest.rename(newest.with_name("elsewhere"))
+    stage.run(starts=False)
+    assert stage.reasons(job_id) == ["checkpoint_missing"]
+    assert sorted(db_rows.statuses(stage.database).values()) == ["committed", "missing"]
+    last = stage.run(STARTED, FINISHED)
+    assert last is not None
+    assert _name(last.spec.resume_from) == "epoch-00000020-e1"
+
+
+def test_a_trainer_that_can_not_read_a_whole_checkpoint_does_not_condemn_it(stage: Stage) -> None:
+    job_id = db_rows.submit(stage.database)
+    stage.run(STARTED, checkpoint_report(stage, job_id, 20), failed("internal_error"))
+    stage.run(failed("checkpoint_corrupt"), status=1)
+    assert list(db_rows.statuses(stage.database).values()) == ["committed"]
+    assert stage.reasons(job_id) == []
+    job = db_rows.look(stage.database, job_id)
+    assert (job.state, job.state_reason, job.failures) == ("queued", "internal_error", 2)
+
+
+def test_a_data_folder_that_is_another_yards_says_nothing_about_a_checkpoint(stage: Stage) -> None:
+    """A worker whose folder was exchanged for an empty one waits for its own, and takes no checkpoint out of use."""
+    job_id = db_rows.submit(stage.database)
+    stage.run(STARTED, checkpoint_report(stage, job_id, 20), failed("internal_error"))
+    stage.storage.write_mark("store_own")
+    stage.storage.expect("store_own")
+    root, away = stage.settings.data_dir, stage.settings.data_dir.with_name("away")
+    root.rename(away)
+    (root / "packs/x").mkdir(parents=True)
+    (root / "packs/x/pack.json").write_text("{}")
+    looks = []
+
+    def come_back(seconds: float) -> None:
+        stage.clock.sleep(seconds)
+        looks.append(dict(db_rows.statuses(stage.database)))
+        if len(looks) == 5:
+            shutil.rmtree(root)
+            away.rename(root)
+
+    stage.supervisor._briefing._sleep = come_back  # type: ignore[method-assign]
+    trainer = stage.run(STARTED, FINISHED)
+    assert trainer is not None
+    assert _name(trainer.spec.resume_from) == "epoch-00000020-e1"
+    assert all(list(look.values()) == ["committed"] for look in looks)
+    assert db_rows.look(stage.database, job_id).state == "succeeded"

@@ -152,8 +152,10 @@ def has_its_manifest(folder: Path, sha256: str) -> bool:
     return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest() == sha256
 
 
-def mark_corrupt(session: Session, checkpoint_id: str, detail: str) -> None:
-    """Mark a checkpoint as damaged, so that nothing uses it, and write an event. Repeating it is harmless.
+def set_aside(session: Session, checkpoint_id: str, status: CheckpointStatus, detail: str) -> None:
+    """Take a checkpoint that is corrupt or missing out of use and say so in its job's events.
+
+    It is harmless when that was done before. Ask `examination` first: a store that does not answer says nothing.
 
     Its job's row, which the event changes, is locked first, as by all who lock both: a commit would wait for this one's
     checkpoint, and this one for the commit's job.
@@ -163,14 +165,14 @@ def mark_corrupt(session: Session, checkpoint_id: str, detail: str) -> None:
     statement = (
         update(Checkpoint)
         .where(Checkpoint.id == checkpoint_id, Checkpoint.status == CheckpointStatus.COMMITTED)
-        .values(status=CheckpointStatus.CORRUPT, pruned_at=now())
+        .values(status=status, pruned_at=now())
         .returning(Checkpoint.job_id)
         .execution_options(synchronize_session=False)
     )
     job_id = session.scalar(statement)
     if job_id is not None:
         data = {"checkpoint": checkpoint_id, "detail": detail}
-        append_event(session, job_id, EventType.WARNING, reason="checkpoint_corrupt", data=data)
+        append_event(session, job_id, EventType.WARNING, reason=f"checkpoint_{status}", data=data)
 
 
 def find_resumable(session: Session, job_id: str) -> Checkpoint | None:
@@ -291,6 +293,11 @@ def _usable(checkpoint: Checkpoint) -> Checkpoint:
     if checkpoint.status == CheckpointStatus.CORRUPT:
         raise CheckpointNotFound(
             f"checkpoint {checkpoint.id} is damaged on disk and can't be used", param="checkpoint_id"
+        )
+    if checkpoint.status == CheckpointStatus.MISSING:
+        raise CheckpointNotFound(
+            f"the files of checkpoint {checkpoint.id} are not in the store: it is used again once they are back",
+            param="checkpoint_id",
         )
     return checkpoint
 

@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 
 from alexnet_core.layout import checkpoints_key, log_key, tensorboard_key
 from trainyard.artifacts.retries import hold_job
-from trainyard.artifacts.storage import Storage
 from trainyard.database.connection import Database, now
 from trainyard.database.tables import (
     Alias,
@@ -26,8 +25,9 @@ from trainyard.database.tables import (
     Outbox,
     Removal,
 )
-from trainyard.errors import IllegalTransition, InUse
+from trainyard.errors import IllegalTransition, InUse, StorageUnavailable
 from trainyard.states import JobState
+from trainyard.storage.interface import Storage
 
 log = logging.getLogger(__name__)
 
@@ -91,15 +91,10 @@ def remove_files(storage: Storage, keys: list[str]) -> list[str]:
 
 def _remove(storage: Storage, key: str) -> bool:
     try:
-        folder = storage.folder(key)
-        parts = [f"{key}/{path.name}" for path in folder.iterdir()] if folder.is_dir() else []
-        for part in parts:  # readers hold the checkpoint that they read, not the folder of them all
-            storage.delete(part)
-        if folder.is_dir() and any(folder.iterdir()):
-            return False
-        storage.delete(key)
-        return not folder.exists()
-    except OSError as exc:
+        for name in storage.list_names(key):  # readers hold the checkpoint that they read, not the folder of them all
+            storage.delete(f"{key}/{name}")
+        return not storage.list_names(key) and storage.delete(key)
+    except (OSError, StorageUnavailable) as exc:
         log.warning("a deleted job's files can't be removed now", extra={"key": key, "detail": str(exc)})
         return False
 

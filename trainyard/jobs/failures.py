@@ -29,6 +29,15 @@ _TABLE = [
     Failure("protocol_error", "Worker and trainer did not understand each other: are they of one version?", True),
     Failure("preparation_failed", "The dataset could not be prepared; the next try may succeed.", True),
     Failure("checkpoint_corrupt", "The checkpoint to go on from was damaged; the one before it is taken.", True, False),
+    Failure(
+        "checkpoint_missing",
+        "The checkpoint to go on from is not in the store; the one before it is taken.",
+        True,
+        False,
+    ),
+    Failure(
+        "storage_unavailable", "The store did not take or give files for long; the job goes on by itself.", True, False
+    ),
     Failure("disk_full", "The disk is full; the job goes on by itself once there is room.", True, False),
     Failure("max_runtime", "The job has trained for as long as its max_runtime_s allows.", False),
     Failure("no_valid_checkpoint", "The checkpoint that the job was to begin with is damaged or gone.", False),

@@ -65,9 +65,9 @@ def worker() -> None:
 @app.command()
 def reconcile() -> None:
     """Run the reconciler alone: the relay, the reaper and the removal of pruned files."""
-    from trainyard.artifacts.storage import LocalStorage
     from trainyard.database.connection import Database
     from trainyard.scheduling.queue import CeleryWaker
+    from trainyard.storage.local import LocalStorage
     from trainyard.upkeep.reconciler import Reconciler
 
     settings = _read_settings()

@@ -298,7 +298,8 @@ def _verdict(job: Job, ending: Ending, first_backoff_s: float) -> tuple[JobState
         return JobState.FAILED, "crash_loop", values | {"error": job_error("crash_loop", text)}
     if job.desired == Desired.PAUSE:
         return JobState.PAUSED, failure.code, values
-    wait_s = DISK_FULL_WAIT_S if failure.code == "disk_full" else backoff_s(failures, first_backoff_s)
+    waits = failure.code in {"disk_full", "storage_unavailable"}
+    wait_s = DISK_FULL_WAIT_S if waits else backoff_s(failures, first_backoff_s)
     return JobState.QUEUED, failure.code, values | {"not_before": now() + wait_s}
 
 

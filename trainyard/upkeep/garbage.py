@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 from sqlalchemy import Select, select, update
 
-from alexnet_core.layout import STATE, is_of_state
-from trainyard.artifacts.checkpoints import has_its_manifest, is_in_use, is_resumed_from
+from alexnet_core.layout import STATE
+from trainyard.artifacts.checkpoints import is_in_use, is_resumed_from
 from trainyard.artifacts.deletion import finish_removals
-from trainyard.artifacts.storage import Storage
+from trainyard.artifacts.examination import Condition, examine
 from trainyard.database.connection import Database, now, update_rows
 from trainyard.database.tables import Checkpoint, Job
+from trainyard.errors import StorageUnavailable
 from trainyard.jobs.events import append_event
 from trainyard.jobs.idempotency import forget_expired
 from trainyard.scheduling.workers import forget_gone
 from trainyard.states import CheckpointStatus, EventType
+from trainyard.storage.interface import Storage
 
 log = logging.getLogger(__name__)
 
-_PIECE_BYTES = 1 << 20
 _AT_ONCE = 100
 
 
@@ -35,20 +34,26 @@ class Garbage:
     def tick(self) -> None:
         """Remove what was given up long enough ago. Files first, then the database: a crash repeats the removal.
 
-        Whatever somebody reads at this moment stays until the next time. On a disk that is away nothing can be removed:
-        what was damaged, and training state, is looked at again; what was pruned is a leftover when it comes back.
+        Whatever somebody reads at this moment stays until the next time. While the store does not answer, or is not the
+        yard's own, no file is touched: everything is looked at again when it is back.
         """
         self._take_back()
+        with self._database.writing() as session:
+            forget_expired(session)
+            forget_gone(session)
+        try:
+            self._storage.confirm()
+        except StorageUnavailable as exc:
+            log.warning("the store can't be used: no file is removed", extra={"detail": str(exc)})
+            return
         old = Checkpoint.pruned_at <= now() - self._grace_s
         gone = {"status": CheckpointStatus.DELETED, "has_state": False}
         self._remove(self._with_status(CheckpointStatus.PRUNED).where(old), gone)
         corrupt = self._with_status(CheckpointStatus.CORRUPT).where(old)
-        self._remove(corrupt, {"pruned_at": None, "has_state": False}, unless=self._is_kept)
+        self._remove(corrupt, {"pruned_at": None, "has_state": False}, unless=self._is_whole_again)
+        self._look_for(self._with_status(CheckpointStatus.MISSING).where(old))
         states = select(Checkpoint).where(Checkpoint.has_state, Checkpoint.state_pruned_at <= now() - self._grace_s)
-        self._remove(states, {"has_state": False}, part=STATE, unless=self._is_away)
-        with self._database.writing() as session:
-            forget_expired(session)
-            forget_gone(session)
+        self._remove(states, {"has_state": False}, part=STATE)
         finish_removals(self._database, self._storage, grace_s=self._grace_s)
 
     @staticmethod
@@ -78,55 +83,48 @@ class Garbage:
             rows = session.scalars(query.order_by(Checkpoint.id).limit(_AT_ONCE)).all()
         for row in rows:
             try:
-                is_gone = not unless(row) and self._storage.delete(f"{row.key}/{part}".rstrip("/"))
-            except OSError as exc:  # one that can't be removed must not keep the others
+                is_gone = not unless(row) and self._storage.delete(row.key, part)
+            except (OSError, StorageUnavailable) as exc:  # one that can't be removed must not keep the others
                 log.warning("a checkpoint can't be removed now", extra={"checkpoint": row.id, "detail": str(exc)})
                 continue
             if is_gone:
                 with self._database.writing() as session:
                     session.execute(update(Checkpoint).where(Checkpoint.id == row.id).values(values))
 
-    def _is_kept(self, row: Checkpoint) -> bool:
-        """Whether a checkpoint that was found damaged is not given up: it is whole again, or its disk is away."""
-        if not self._is_away(row):
-            return self._is_whole(row)
-        with self._database.writing() as session:  # a new grace, so that many that are away leave others their turn
-            corrupt = (Checkpoint.id == row.id, Checkpoint.status == CheckpointStatus.CORRUPT)
-            statement = update(Checkpoint).where(*corrupt, Checkpoint.pruned_at.is_not(None)).values(pruned_at=now())
-            session.execute(statement.execution_options(synchronize_session=False))
-        return True
+    def _look_for(self, missing: Select[Checkpoint]) -> None:
+        """Use checkpoints again whose files are back; the others have a new grace, and leave many others their turn."""
+        with self._database.reading() as session:
+            rows = session.scalars(missing.order_by(Checkpoint.pruned_at).limit(_AT_ONCE)).all()
+        for row in rows:
+            if not self._is_whole_again(row):
+                self._give_grace(row)
 
-    def _is_away(self, row: Checkpoint) -> bool:
-        """Tell whether the disk is away: then not even the job's folder is there, which exists as long as the job."""
-        return not self._storage.folder(row.key).parent.is_dir()
+    def _is_whole_again(self, row: Checkpoint) -> bool:
+        """Whether a checkpoint that was set aside is whole now, or can't be looked at: then it is not given up.
 
-    def _is_whole(self, row: Checkpoint) -> bool:
-        """Whether a checkpoint that was found damaged is whole now, as after a disk that was away: it is used again."""
+        One whose files are whole is used again.
+        """
         try:
-            with self._storage.reading(row.key) as folder:
-                if not has_its_manifest(folder, row.manifest_sha256) or not _agree(folder, row):
-                    return False
-        except OSError:
-            return False
+            condition = examine(self._storage, row)
+        except (OSError, StorageUnavailable):
+            self._give_grace(row)
+            return True
+        if condition is Condition.WHOLE:
+            self._use_again(row)
+        return condition is Condition.WHOLE
+
+    def _use_again(self, row: Checkpoint) -> None:
         with self._database.writing() as session:
-            session.execute(select(Job.id).where(Job.id == row.job_id).with_for_update())  # see `mark_corrupt`
-            corrupt = (Checkpoint.id == row.id, Checkpoint.status == CheckpointStatus.CORRUPT)
-            statement = update(Checkpoint).where(*corrupt).execution_options(synchronize_session=False)
+            session.execute(select(Job.id).where(Job.id == row.job_id).with_for_update())  # see `set_aside`
+            aside = (Checkpoint.id == row.id, Checkpoint.status == row.status)
+            statement = update(Checkpoint).where(*aside).execution_options(synchronize_session=False)
             if update_rows(session, statement.values(status=CheckpointStatus.COMMITTED, pruned_at=None)) == 1:
                 data = {"checkpoint": row.id}  # another reconciler may have been faster
                 append_event(session, row.job_id, EventType.WARNING, reason="checkpoint_whole", data=data)
-        return True
 
-
-def _agree(folder: Path, row: Checkpoint) -> bool:
-    """Whether every file that should be there is the one that was committed."""
-    names = [name for name in row.files if row.has_state or not is_of_state(name)]
-    return bool(names) and all(_hash(folder / name) == row.files[name]["sha256"] for name in names)
-
-
-def _hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
+    def _give_grace(self, row: Checkpoint) -> None:
+        """Look at a checkpoint that was set aside again only after another grace."""
+        with self._database.writing() as session:
+            aside = (Checkpoint.id == row.id, Checkpoint.status == row.status)
+            statement = update(Checkpoint).where(*aside, Checkpoint.pruned_at.is_not(None)).values(pruned_at=now())
+            session.execute(statement.execution_options(synchronize_session=False))

@@ -10,15 +10,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from sqlalchemy import select
 
-from alexnet_core.layout import CHECKPOINTS, GONE_PREFIX, PACKS, TEMPORARY_PREFIX, CheckpointName, checkpoints_key
-from trainyard.artifacts.storage import Storage
+from alexnet_core.layout import CHECKPOINTS, GONE_PREFIX, PACKS, CheckpointName, checkpoints_key
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, Job
+from trainyard.errors import StorageUnavailable
 from trainyard.states import CheckpointStatus, JobState
+from trainyard.storage.interface import Storage
 
 log = logging.getLogger(__name__)
 
@@ -35,24 +35,23 @@ class Leftovers:
         self._unchanged_since: dict[str, tuple[object, float]] = {}
 
     def tick(self) -> None:
-        """Remove all that is left over now."""
+        """Remove all that is left over now; nothing while the store does not answer or is not the yard's own."""
+        self._storage.confirm()
         job_ids = self._storage.list_names(CHECKPOINTS)
         for start in range(0, len(job_ids), _AT_ONCE):
             sweep_jobs(self._database, self._storage, job_ids[start : start + _AT_ONCE])
         self._sweep_packs()
 
     def _sweep_packs(self) -> None:
-        seen = {}
         for name in self._storage.list_names(PACKS):
-            key = f"{PACKS}/{name}"
             if name.startswith(GONE_PREFIX):
+                _remove(self._storage, f"{PACKS}/{name}")
+        seen = {}
+        for key, look in self._storage.list_unfinished(PACKS):
+            before, since = self._unchanged_since.get(key, (None, 0.0))
+            seen[key] = (look, since if look == before else self._clock())
+            if self._clock() - seen[key][1] >= self._stale_s:
                 _remove(self._storage, key)
-            elif name.startswith(TEMPORARY_PREFIX):
-                look = _look_of(self._storage.folder(key))
-                before, since = self._unchanged_since.get(key, (None, 0.0))
-                seen[key] = (look, since if look == before else self._clock())
-                if self._clock() - seen[key][1] >= self._stale_s:
-                    _remove(self._storage, key)
         self._unchanged_since = seen
 
 
@@ -102,14 +101,5 @@ def _remove(storage: Storage, key: str) -> None:
     try:
         if storage.delete(key):
             log.info("removed what was left over", extra={"key": key})
-    except OSError as exc:
+    except (OSError, StorageUnavailable) as exc:
         log.warning("a leftover can't be removed now", extra={"key": key, "detail": str(exc)})
-
-
-def _look_of(folder: Path) -> object:
-    """What a folder looks like from outside: changes whenever a writer writes."""
-    try:
-        return [(path.name, status.st_size, status.st_mtime_ns) for path in [folder, *sorted(folder.rglob("*"))]
-                if (status := path.stat())]  # fmt: skip
-    except FileNotFoundError:
-        return None

@@ -14,14 +14,14 @@ from sqlalchemy import Select, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from trainyard import failpoints
-from trainyard.artifacts.storage import Storage
 from trainyard.database.connection import Database, now, read_clock
 from trainyard.database.tables import Job, Outbox
-from trainyard.errors import DatabaseUnavailable
+from trainyard.errors import DatabaseUnavailable, StorageUnavailable
 from trainyard.scheduling import leases, workers
 from trainyard.scheduling.queue import QueueUnavailable, Waker
 from trainyard.settings import Settings
 from trainyard.states import JobState
+from trainyard.storage.interface import Storage
 from trainyard.upkeep.garbage import Garbage
 from trainyard.upkeep.leftovers import Leftovers
 
@@ -220,5 +220,7 @@ class Reconciler(threading.Thread):
             tick()
         except DatabaseUnavailable:
             log.warning("the database does not answer; trying again")
+        except StorageUnavailable as exc:
+            log.warning("the store can't be used; trying again", extra={"detail": str(exc)})
         except Exception:
             log.exception("a round of the reconciler failed; trying again")

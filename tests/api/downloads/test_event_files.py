@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from api.downloads.event_files import EventFileArchive
+from trainyard.storage.local import LocalStorage
 
 
 def test_a_file_that_grows_while_it_is_sent_is_as_long_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "job_1/steps/events-000001.out.tfevents.1"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"a" * 1000)
-    archive = EventFileArchive(tmp_path / "job_1")
+    archive = EventFileArchive(LocalStorage(tmp_path), "job_1")
     with path.open("ab") as file:
         file.write(b"b" * 1_000_000)
     content = b"".join(archive.pieces())
@@ -27,10 +28,10 @@ def test_more_files_than_a_process_may_open(tmp_path: Path) -> None:
         path = tmp_path / f"job_1/steps/events-{attempt:06d}.out.tfevents.1"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
-    with tarfile.open(fileobj=io.BytesIO(b"".join(EventFileArchive(tmp_path / "job_1").pieces()))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(b"".join(EventFileArchive(LocalStorage(tmp_path), "job_1").pieces()))) as tar:
         assert len(tar.getnames()) == 1500
 
 
 def test_a_folder_that_is_not_there_has_no_files(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        EventFileArchive(tmp_path / "job_1")
+        EventFileArchive(LocalStorage(tmp_path), "job_1")

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from tests.api.served import Served, error_of
-from trainyard.artifacts.storage import LocalStorage
 from trainyard.scheduling import leases
 from worker.report_writer import write_reports
 
@@ -13,7 +12,7 @@ from worker.report_writer import write_reports
 def report(served: Served, job_id: str, *reports: dict[str, Any]) -> None:
     with served.database.writing() as session:
         lease = leases.Lease(job_id, 1, "wrk_test")
-        write_reports(session, lease, LocalStorage(served.settings.data_dir), reports, keep_latest=2)
+        write_reports(session, lease, reports, keep_latest=2)
 
 
 def interval(step: int, loss: float) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from sqlalchemy import update
 
 from tests.api.served import FakeRuntime, Served, error_of, png
 from tests.api.serving.test_runtime import real  # noqa: F401 - a fixture
-from trainyard.artifacts.storage import LocalStorage
 from trainyard.database.tables import Checkpoint
+from trainyard.storage.local import LocalStorage
 from trainyard.upkeep.garbage import Garbage
 
 PNG = {"Content-Type": "image/png"}

@@ -18,6 +18,7 @@ from trainyard.errors import CheckpointNotFound, CheckpointPruned, InvalidReques
 from trainyard.jobs import jobs
 from trainyard.jobs.jobs import NewJob
 from trainyard.scheduling.leases import Lease, write_fenced
+from trainyard.states import CheckpointStatus
 
 
 def resolve(database: Database, reference: str, owner: str = "local") -> str:
@@ -175,8 +176,8 @@ def test_a_corrupt_checkpoint_is_passed_over(database: Database) -> None:
     lease = db_rows.claim(database)
     good, bad = db_rows.commit(database, lease, 10), db_rows.commit(database, lease, 20, is_best=True)
     with database.writing() as session:
-        checkpoints.mark_corrupt(session, bad, "sha256 differs")
-        checkpoints.mark_corrupt(session, bad, "sha256 differs")
+        checkpoints.set_aside(session, bad, CheckpointStatus.CORRUPT, "sha256 differs")
+        checkpoints.set_aside(session, bad, CheckpointStatus.CORRUPT, "sha256 differs")
         found = checkpoints.find_resumable(session, job_id)
         assert found
         assert found.id == good
@@ -211,7 +212,7 @@ def test_a_commit_and_the_word_that_a_checkpoint_is_damaged_wait_for_each_other_
 
     def mark() -> None:
         with database.writing() as session:
-            checkpoints.mark_corrupt(session, bad, "sha256 differs")
+            checkpoints.set_aside(session, bad, CheckpointStatus.CORRUPT, "sha256 differs")
 
     marking = threading.Thread(target=mark)
     with database.writing() as session:

@@ -8,9 +8,9 @@ from sqlalchemy import func, select, update
 
 from tests.trainyard.artifacts.test_retries import delete, ended_job
 from trainyard.artifacts.deletion import finish_removals, remove_files
-from trainyard.artifacts.storage import LocalStorage
 from trainyard.database.connection import Database
 from trainyard.database.tables import Removal
+from trainyard.storage.local import LocalStorage
 from trainyard.upkeep.garbage import Garbage
 
 
@@ -63,7 +63,7 @@ def test_a_checkpoint_in_a_readers_hands_stays_until_it_lets_go(database: Databa
     job_id, _ = ended_job(database, 10)
     files = leave_files(storage, job_id)
     keys = delete(database, job_id)
-    with storage.reading(f"checkpoints/{job_id}/epoch-00000010-e1"):
+    with storage.materialise(f"checkpoints/{job_id}/epoch-00000010-e1"):
         assert remove_files(storage, keys) == keys[1:]
         assert files[0].exists()
         assert finish_removals(database, storage, grace_s=0) == 2

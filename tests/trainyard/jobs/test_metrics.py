@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from alexnet_core.messages import AnyReport, EpochEnd, Interval
 from tests.trainyard import rows as db_rows
-from trainyard.artifacts.storage import LocalStorage
 from trainyard.database.connection import Database
 from trainyard.jobs.metrics import read_series, read_version
 from trainyard.scheduling.leases import Lease
@@ -23,7 +21,7 @@ def write(database: Database, lease: Lease, *steps: int, epoch: int | None = Non
     if epoch is not None:
         reports.append(EpochEnd(step=steps[-1], epoch=epoch, metrics={"val_top1": 0.5}))
     with database.writing() as session:
-        write_reports(session, lease, LocalStorage(Path()), reports, keep_latest=2)
+        write_reports(session, lease, reports, keep_latest=2)
 
 
 def test_points_come_in_the_order_of_their_steps(database: Database) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 from sqlalchemy import select
 
 from tests.trainyard import rows as db_rows
-from trainyard.artifacts.checkpoints import mark_corrupt
-from trainyard.artifacts.storage import LocalStorage
+from trainyard.artifacts.checkpoints import set_aside
 from trainyard.database.connection import Database, now
 from trainyard.database.tables import Alias, Checkpoint, JobEvent
+from trainyard.states import CheckpointStatus
+from trainyard.storage.local import LocalStorage
 from trainyard.upkeep.garbage import Garbage
 
 
@@ -48,7 +49,7 @@ def corrupt_with_files(database: Database, tmp_path: Path, found: bytes) -> tupl
         row = session.get_one(Checkpoint, checkpoint_id)
         row.files, row.manifest_sha256 = files, sha256(manifest).hexdigest()
         session.flush()
-        mark_corrupt(session, checkpoint_id, "sha256 differs")
+        set_aside(session, checkpoint_id, CheckpointStatus.CORRUPT, "sha256 differs")
         folder = tmp_path / row.key
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_bytes(manifest)
@@ -118,9 +119,9 @@ def test_two_reconcilers_that_find_a_checkpoint_whole_at_once_say_so_once(databa
 
     class Meanwhile(LocalStorage):
         @contextmanager
-        def reading(self, key: str) -> Iterator[Path]:
+        def materialise(self, key: str, *, without: str = "", fresh: bool = False) -> Iterator[Path]:
             second.tick()
-            with super().reading(key) as folder:
+            with super().materialise(key, without=without, fresh=fresh) as folder:
                 yield folder
 
     Garbage(database, Meanwhile(tmp_path), grace_s=0).tick()
@@ -155,8 +156,8 @@ def test_a_checkpoint_is_not_removed_under_its_reader(database: Database, tmp_pa
     """The reader is another process, as an API is to the reconciler's."""
     first, key, folder = pruned_with_folder(database, tmp_path)
     program = (
-        "import sys; from pathlib import Path; from trainyard.artifacts.storage import LocalStorage\n"
-        "with LocalStorage(Path(sys.argv[1])).reading(sys.argv[2]): print(flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from trainyard.storage.local import LocalStorage\n"
+        "with LocalStorage(Path(sys.argv[1])).materialise(sys.argv[2]): print(flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, str(tmp_path), key]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:

@@ -11,10 +11,10 @@ from sqlalchemy import update
 
 from alexnet_core.layout import CheckpointKind
 from tests.trainyard import rows as db_rows
-from trainyard.artifacts.storage import LocalStorage
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint
 from trainyard.scheduling import leases
+from trainyard.storage.local import LocalStorage
 from trainyard.upkeep.leftovers import Leftovers, sweep_jobs
 
 
@@ -202,7 +202,7 @@ def test_what_is_being_read_or_cant_be_removed_stays_and_keeps_nothing_else(
         return Path(rename(path, target))
 
     monkeypatch.setattr(Path, "rename", fail)
-    with storage.reading(f"checkpoints/{job_id}/{read}"):
+    with storage.materialise(f"checkpoints/{job_id}/{read}"):
         build(database, storage).tick()
         assert names(job_id, storage) == {read, stuck}
     monkeypatch.undo()

@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import func, select, update
 
 from tests.trainyard import rows as db_rows
-from trainyard.artifacts.storage import LocalStorage
 from trainyard.database.connection import Database, now, read_clock
 from trainyard.database.ids import new_id
 from trainyard.database.tables import Outbox, Worker
@@ -16,6 +15,7 @@ from trainyard.scheduling import leases, workers
 from trainyard.scheduling.queue import SilentWaker
 from trainyard.scheduling.workers import WorkerIdentity
 from trainyard.settings import Settings
+from trainyard.storage.local import LocalStorage
 from trainyard.upkeep import reconciler as reconciler_module
 from trainyard.upkeep.reconciler import Reaper, Reconciler, Relay
 

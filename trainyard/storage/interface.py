@@ -1,0 +1,147 @@
+"""What a store of files must be able to do. Everything above knows a folder by its key, never by its path.
+
+Two kinds of things are kept. A *folder* (a dataset pack, a checkpoint) is published once, whole, and never changes but
+by its removal. A *stream* (a job's log, a TensorBoard event file) grows at its end while others read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+
+class StoredFilesDamaged(Exception):
+    """Bytes of the store itself were read, and they are not those that were published."""
+
+
+@dataclass(frozen=True)
+class StreamFacts:
+    """A stream as it was when it was listed."""
+
+    key: str
+    size_bytes: int
+    modified_at: float  #: seconds since 1970
+
+
+class Storage(Protocol):
+    """A store under keys such as `checkpoints/job_…/epoch-00000042-e1`.
+
+    Every method raises `StorageUnavailable` where the store can't answer now, or is not this yard's; that something is
+    not there is only said by a store that answers and is the yard's own.
+    """
+
+    @property
+    def publishes_at_once(self) -> bool:
+        """Whether `publish` takes no time worth speaking of and can't fail, so that nobody need wait for it aside."""
+        ...
+
+    def place(self, key: str, writer: str) -> Path:
+        """A local path where a writer makes what `publish` or `following` then brings to others under this key.
+
+        Args:
+            key: the thing's, or of the folder that it will stand in.
+            writer: tells writers of the same key apart: a lease, say.
+        """
+        ...
+
+    def publish(self, folder: Path, key: str) -> None:
+        """Make a local folder visible under a key: as a whole or not at all. Publishing it again changes nothing.
+
+        The files stay readable for this process where they are until `clear`.
+        """
+        ...
+
+    def clear(self, key: str, writer: str) -> None:
+        """Remove what a writer's `place` holds beside the store; what is published, or is the store, stays."""
+        ...
+
+    def materialise(self, key: str, *, without: str = "", fresh: bool = False) -> AbstractContextManager[Path]:
+        """A local folder with what is published under a key, which nobody removes while the block runs.
+
+        Args:
+            key: of the folder.
+            without: a folder within that is not needed: it may be there or not.
+            fresh: read it from the store, although a copy is at hand.
+
+        Raises:
+            FileNotFoundError: it is not in the store.
+            StoredFilesDamaged: what is in the store is not what was published.
+        """
+        ...
+
+    def exists(self, key: str, file: str = "") -> bool:
+        """Whether a folder is published under this key, and has this file."""
+        ...
+
+    def list_names(self, key: str) -> list[str]:
+        """The names directly below a key, in order; none where there is nothing."""
+        ...
+
+    def delete(self, key: str, part: str = "") -> bool:
+        """Remove what is below a key, or only a folder within a published one; harmless when it is gone.
+
+        Returns:
+            Whether it is gone; False: somebody reads it, so try again later.
+        """
+        ...
+
+    def following(self, path: Path, key: str, segment: int) -> AbstractContextManager[None]:
+        """Bring what is appended to a local file, or to the files of a folder, to readers while the block runs.
+
+        Args:
+            path: of the file or folder; need not be there yet.
+            key: of the stream, or of the folder that the streams stand in.
+            segment: higher than that of every earlier writer of this stream; readers get segments in their order.
+        """
+        ...
+
+    def list_streams(self, key: str) -> list[StreamFacts]:
+        """The stream with this key, or those below it, in order of their keys; none where there are none."""
+        ...
+
+    def read_stream(self, key: str, start: int, end: int) -> bytes:
+        """The bytes of a stream from `start` to before `end`, fewer where it ends earlier; none where there is none."""
+        ...
+
+    def list_unfinished(self, key: str) -> Iterator[tuple[str, object]]:
+        """What was begun below a key and is not whole: the key of each, and a look that changes while it is written."""
+        ...
+
+    def read_mark(self) -> str | None:
+        """The id that was written into this store; None: there is none."""
+        ...
+
+    def write_mark(self, store_id: str) -> None:
+        """Write the store's id, unless it has one."""
+        ...
+
+    def expect(self, store_id: str) -> None:
+        """Believe from now on only a store with this id."""
+        ...
+
+    def confirm(self) -> None:
+        """Return if the store answers and is the yard's own.
+
+        Raises:
+            StorageUnavailable: it does not answer, or is another one.
+        """
+        ...
+
+    def close(self) -> None:
+        """Bring away what waits, for a short time at most, and let go of what this process holds."""
+        ...
+
+
+def parts_of(key: str) -> tuple[str, ...]:
+    """The names that a key is made of.
+
+    Raises:
+        ValueError: it is no key.
+    """
+    parts = PurePosixPath(key).parts
+    if not parts or any(part in {"..", "/"} for part in parts):
+        raise ValueError(f"not a key: {key!r}")
+    return parts

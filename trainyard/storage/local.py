@@ -1,0 +1,220 @@
+"""The data folder as a store: folders on a local or shared file system, which readers use where they are."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from alexnet_core.layout import GONE_PREFIX, TEMPORARY_PREFIX
+from trainyard.errors import StorageUnavailable
+from trainyard.storage.interface import StreamFacts, parts_of
+
+MARK = "store-id"  # the file that tells one data folder from another
+
+
+class LocalStorage:
+    """Folders below the data folder."""
+
+    publishes_at_once = True
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+        self._expected_id: str | None = None
+
+    def folder(self, key: str) -> Path:
+        """The folder or file of a key; may not be there."""
+        return self._root.joinpath(*parts_of(key))
+
+    def place(self, key: str, writer: str) -> Path:
+        """See `Storage`. It is where the thing will stand: what is made beside it needs only a rename."""
+        return self.folder(key)
+
+    def publish(self, folder: Path, key: str) -> None:
+        """See `Storage`."""
+        target = self.folder(key)
+        if folder.absolute() != target:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(target)
+
+    def clear(self, key: str, writer: str) -> None:
+        """See `Storage`."""
+
+    @contextlib.contextmanager
+    def materialise(self, key: str, *, without: str = "", fresh: bool = False) -> Iterator[Path]:
+        """See `Storage`. A lock of the kernel's: it holds against every process, and ends with its own."""
+        folder = self.folder(key)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            self._confirm_absence(folder)
+            raise
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks: the grace before a removal must do
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield folder
+        finally:
+            os.close(descriptor)
+
+    def exists(self, key: str, file: str = "") -> bool:
+        """See `Storage`."""
+        is_there = (self.folder(key) / file).exists()
+        if not is_there:
+            self.confirm()
+        return is_there
+
+    def _confirm_absence(self, folder: Path) -> None:
+        """Tell "not there" from "can't tell": a disk that is away has not the mark, or else not even the folder above.
+
+        Raises:
+            StorageUnavailable: it can't be told.
+        """
+        self.confirm()
+        if self._expected_id is None and not folder.parent.is_dir():
+            raise StorageUnavailable(f"the data folder can't be read: {folder.parent} is not there; is its disk away?")
+
+    def list_names(self, key: str) -> list[str]:
+        """See `Storage`."""
+        try:
+            return sorted(os.listdir(self.folder(key)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def delete(self, key: str, part: str = "") -> bool:
+        """See `Storage`. The folder leaves its name first, so that a half-removed one is never taken for whole."""
+        path = self.folder(f"{key}/{part}" if part else key)
+        if path.name.startswith(GONE_PREFIX):
+            return _remove(path)
+        doomed = path.with_name(GONE_PREFIX + path.name)
+        _remove(doomed)  # what a removal that was cut off left; the name must be free
+        try:
+            with _alone(path):
+                path.rename(doomed)
+        except FileNotFoundError:  # gone already, or another reconciler was faster
+            if part:
+                self._confirm_absence(self.folder(key))
+            return True
+        except BlockingIOError:
+            return False
+        return _remove(doomed)
+
+    @contextlib.contextmanager
+    def following(self, path: Path, key: str, segment: int) -> Iterator[None]:
+        """See `Storage`. Readers read the very files."""
+        yield
+
+    def list_streams(self, key: str) -> list[StreamFacts]:
+        """See `Storage`. Only regular files: a link or a pipe is none of ours."""
+        path = self.folder(key)
+        paths = sorted(path.rglob("*")) if path.is_dir() and not path.is_symlink() else [path]
+        found = []
+        for each in paths:
+            with contextlib.suppress(FileNotFoundError):
+                facts = each.lstat()
+                if stat.S_ISREG(facts.st_mode):
+                    name = each.relative_to(self._root).as_posix()
+                    found.append(StreamFacts(name, facts.st_size, facts.st_mtime))
+        return found
+
+    def read_stream(self, key: str, start: int, end: int) -> bytes:
+        """See `Storage`."""
+        try:
+            descriptor = os.open(self.folder(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return b""
+        with open(descriptor, "rb") as file:
+            file.seek(start)
+            return file.read(max(0, end - start))
+
+    def list_unfinished(self, key: str) -> Iterator[tuple[str, object]]:
+        """See `Storage`."""
+        for name in self.list_names(key):
+            if name.startswith(TEMPORARY_PREFIX):
+                yield f"{key}/{name}", _look_of(self.folder(f"{key}/{name}"))
+
+    def read_mark(self) -> str | None:
+        """See `Storage`."""
+        try:
+            return (self._root / MARK).read_text(encoding="ascii").strip() or None
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as exc:
+            raise StorageUnavailable(f"{self._root / MARK} can't be read: {exc}") from exc
+
+    def write_mark(self, store_id: str) -> None:
+        """See `Storage`. Written beside its place, so that nobody reads half of it."""
+        draft = self._root / f".{MARK}-{os.getpid()}-{store_id}"
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            with draft.open("w", encoding="ascii") as file:
+                file.write(store_id + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, self._root / MARK)
+        except OSError as exc:
+            raise StorageUnavailable(f"{self._root / MARK} can't be written: {exc}") from exc
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def expect(self, store_id: str) -> None:
+        """See `Storage`."""
+        self._expected_id = store_id
+
+    def confirm(self) -> None:
+        """See `Storage`."""
+        if self._expected_id is None:
+            return
+        found = self.read_mark()
+        if found is None:
+            text = f"{self._root} has no file {MARK}: its disk is away, or it is not this yard's data folder"
+            raise StorageUnavailable(text)
+        if found != self._expected_id:
+            text = f"its {MARK} says {found}, the database {self._expected_id}"
+            raise StorageUnavailable(f"{self._root} is another yard's data folder: {text}")
+
+    def close(self) -> None:
+        """See `Storage`."""
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep readers out.
+
+    Raises:
+        BlockingIOError: there is one.
+        FileNotFoundError: there is nothing to keep them out of.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        if exc.errno in {errno.EWOULDBLOCK, errno.EAGAIN}:
+            os.close(descriptor)
+            raise BlockingIOError(exc.errno, "somebody reads it") from exc
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> bool:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    return not path.exists()
+
+
+def _look_of(folder: Path) -> object:
+    """What a folder looks like from outside: changes whenever a writer writes."""
+    try:
+        paths = [folder, *sorted(folder.rglob("*"))]
+        return [(path.name, facts.st_size, facts.st_mtime_ns) for path in paths if (facts := path.stat())]
+    except FileNotFoundError:
+        return None
