@@ -1,22 +1,21 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from alexnet_core.messages import AnyReport, EpochEnd, Interval
 from tests.api.served import Served, error_of
 from trainyard.scheduling import leases
 from worker.report_writer import write_reports
 
 
-def report(served: Served, job_id: str, *reports: dict[str, Any]) -> None:
+def report(served: Served, job_id: str, *reports: AnyReport) -> None:
     with served.database.writing() as session:
         lease = leases.Lease(job_id, 1, "wrk_test")
         write_reports(session, lease, reports, keep_latest=2)
 
 
-def interval(step: int, loss: float) -> dict[str, Any]:
-    return {"type": "interval", "step": step, "epoch": 0, "train_loss": loss, "lr": 0.1, "images_per_s": 9.0}
+def interval(step: int, loss: float) -> Interval:
+    return Interval(step=step, epoch=0, train_loss=loss, lr=0.1, images_per_s=9.0, gradient_norm=1.0, dead_relu=0.0)
 
 
 def test_the_series_and_what_is_new_in_them(served: Served) -> None:
@@ -27,7 +26,7 @@ def test_the_series_and_what_is_new_in_them(served: Served) -> None:
     report(served, job_id, interval(2, 1.5), interval(4, float("nan")))
     first = served.http.get(path).json()
     assert [(point["step"], point["train_loss"]) for point in first["by_step"]] == [(2, 1.5), (4, None)]
-    report(served, job_id, {"type": "epoch", "step": 4, "epoch": 1, "metrics": {"val_top1": 0.5}}, interval(6, 0.5))
+    report(served, job_id, EpochEnd(step=4, epoch=1, metrics={"val_top1": 0.5}), interval(6, 0.5))
     new = served.http.get(path, params={"after": first["last_step"]}).json()
     assert [point["step"] for point in new["by_step"]] == [6]
     assert new["by_epoch"] == [{"step": 4, "epoch": 1, "val_top1": 0.5}]  # it came after its step's interval
