@@ -49,7 +49,7 @@ FOLDERS = {
     "trainyard.scheduling": {"database", "jobs"},
     "trainyard.artifacts": {"database", "jobs", "scheduling", "storage"},
     "trainyard.upkeep": {"database", "jobs", "scheduling", "artifacts", "storage"},
-    "trainyard.launch": {"database", "scheduling", "storage", "upkeep", "client"},
+    "trainyard.launch": {"database", "scheduling", "artifacts", "storage", "upkeep", "client"},
     "trainyard.client": set(),
     "api.routes": {"downloads", "http", "schemas", "serving", "streams"},
     "api.downloads": set(),
