@@ -204,7 +204,8 @@ class TrainConfig(BaseModel):
     # --- how it is computed and judged ---
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of training. `auto`: bf16 where the device is fast in it, else fp32. `fp16`: on a GPU only."""
+    """Arithmetic of training and validation. `auto`: the faster of bf16 and fp32, as measured on this CPU; on a GPU
+    bf16 if it has instructions for it. `fp16`: on a GPU only."""
     interval_steps: int | None = Field(default=None, ge=1, le=1_000_000)
     """Steps between two points of the training curve. None: chosen from the length of the run."""
     validate_on: Literal["validation", "test", "none"] = "validation"

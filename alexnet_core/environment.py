@@ -1,4 +1,4 @@
-"""Where a run computes: device, threads, precision, and what decides whether two places give the same bits."""
+"""Where a run computes: device, threads, and what decides whether two places give the same bits."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from typing import Any
 
 import torch
 
-from alexnet_core.config import TrainConfig
 from alexnet_core.errors import ConfigError, OutOfMemory
 
-_FAST_BF16 = ("amx_bf16", "avx512_bf16")  # CPU instructions that multiply bf16; measured on the latter: see README
+#: What people call the parts of an environment.
+_WORDS = {
+    "torch": "torch", "device_type": "kind of device", "device_name": "device", "cpu_capability": "CPU instructions",
+    "num_threads": "threads", "precision": "precision", "world_size": "processes", "towers": "towers",
+}  # fmt: skip
 
 
 def require_device(device: str) -> None:
@@ -34,28 +37,6 @@ def require_device(device: str) -> None:
         raise ConfigError(f"device {device} is not here: {found}", param="device")
 
 
-def select_precision(config: TrainConfig, device: torch.device) -> str:
-    """`fp32`, `bf16` or `fp16`; `auto` is bf16 where the hardware multiplies it natively and faster.
-
-    Raises:
-        ConfigError: the device can't compute in what the config asks for.
-    """
-    if config.precision == "fp16" and device.type != "cuda":
-        raise ConfigError("precision fp16 needs a GPU: use auto, bf16 or fp32", param="overrides.precision")
-    if config.precision != "auto":
-        return config.precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    capabilities = torch.cpu.get_capabilities()
-    return "bf16" if any(capabilities.get(name, False) for name in _FAST_BF16) else "fp32"
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which a network computes in that precision; its weights stay fp32."""
-    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
-    return torch.autocast(device.type, dtype, enabled=precision != "fp32")
-
-
 def explain_memory(exc: BaseException) -> OutOfMemory | None:
     """Translate an error that means that a GPU or this machine ran out of memory; None: it is another error."""
     if not isinstance(exc, MemoryError | torch.cuda.OutOfMemoryError) and "can't allocate memory" not in str(exc):
@@ -76,12 +57,26 @@ def describe_environment(device: torch.device, precision: str) -> dict[str, Any]
     }
 
 
-def is_bit_exact(before: dict[str, Any] | None, now: dict[str, Any]) -> bool:
-    """Tell whether a run that moved between two environments ends with the bits of one that did not.
+def explain_difference(before: dict[str, Any] | None, now: dict[str, Any]) -> str | None:
+    """Explain why a run that moved between two environments may end in other bits than one that did not.
 
-    Never on a GPU: its kernels add up in an order of their own, another one each time.
+    On a GPU it always may: its kernels add up in another order each time. None: it ends in the same bits.
     """
-    return before == now and now["device_type"] == "cpu"
+    before = before or {}
+    changes = [
+        f"{_WORDS.get(key, key)}: {_say(before.get(key))} before, {_say(now.get(key))} now"
+        for key in before | now
+        if before.get(key) != now.get(key)
+    ]
+    if not changes and now["device_type"] == "cpu":
+        return None
+    return "the weights may differ in bits from those of a run that stayed: " + (
+        "; ".join(changes) or "a GPU adds up in another order each time"
+    )
+
+
+def _say(value: Any) -> str:
+    return "none" if value is None else str(value)
 
 
 def _amx() -> str:

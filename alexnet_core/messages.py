@@ -156,6 +156,8 @@ class Started(Place, Report):
     device: str
     environment: dict[str, Any]
     """What the bits depend on besides config, data and seed: `environment.describe_environment`."""
+    precision_reason: str
+    """Why in that precision, as `1.9 times as fast as fp32 on this CPU`."""
     bit_exact: bool
     """Whether a resumed run has the bits of one that was never stopped."""
     started_anew: list[str]

@@ -16,6 +16,14 @@ from trainyard.database.schema import migrate
 from trainyard.database.tables import Base
 
 
+@pytest.fixture(scope="session", autouse=True)
+def caches_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder for caches, for the processes that tests start too: none of them reads or writes the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """A PostgreSQL server of this test run alone, on a loopback port, gone at its end."""

@@ -71,6 +71,7 @@ TOP = {
 MODULES_IN_A_FOLDER = 16  #: at the most: then it gets a folder within
 READS_ENVIRONMENT = {
     "trainyard/settings.py",
+    "alexnet_core/cpu_speed.py",  # reads where caches are kept, and what CPU libraries may use
     "alexnet_core/commands/train.py",  # hands torchrun's variables on
     "api/__main__.py",  # sets OMP_WAIT_POLICY for its own process
     "worker/devices.py",  # reads which GPUs it may see

@@ -31,7 +31,7 @@ from trainyard.scheduling.leases import Lease, report_event
 from trainyard.states import EventType, MetricKind
 
 _PLACE = set(Place.model_fields)
-_STARTED = {"epoch", "step", "device", "environment", "resumed_from", "bit_exact", "started_anew"}
+_STARTED = {"epoch", "step", "device", "environment", "precision_reason", "resumed_from", "bit_exact", "started_anew"}
 _INTERVAL = {"train_loss", "lr", "images_per_s"}
 
 
@@ -71,9 +71,6 @@ def write_reports(session: Session, lease: Lease, reports: Iterable[AnyReport], 
 
 def _write_started(session: Session, lease: Lease, report: Started) -> dict[str, Any]:
     report_event(session, lease, EventType.STARTED, data=finite(report.model_dump(mode="json", include=_STARTED)))
-    if report.resumed_from and not report.bit_exact:
-        message = "resumed on a GPU, or with another torch build, CPU or thread count: the weights may differ in bits"
-        report_event(session, lease, EventType.WARNING, reason="resume_not_bit_exact", data={"message": message})
     if layers := report.started_anew:
         message = f"the checkpoint has other classes: {', '.join(layers)} started anew"
         data = {"message": message, "layers": layers}

@@ -104,9 +104,8 @@ class ConsoleHooks:
 
     def on_started(self, report: dict[str, Any]) -> None:
         """See `runs.Hooks`."""
-        print(f"training on {report['device']}, steps {report['step']} to {report['steps']}")
-        if not report["bit_exact"]:
-            self.on_warning("resume_not_bit_exact", "another machine, or a GPU: the run will differ in its last digits")
+        precision = f"{report['environment']['precision']} ({report['precision_reason']})"
+        print(f"training on {report['device']} in {precision}, steps {report['step']} to {report['steps']}")
         if report["started_anew"]:
             print(f"the checkpoint has other classes: {', '.join(report['started_anew'])} starts anew")
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from alexnet_core.data.pack import TEST, TRAIN, VAL, Pack
-from alexnet_core.environment import autocast
+from alexnet_core.precision import autocast
 
 if TYPE_CHECKING:
     from alexnet_core.network.preprocess import Preprocessing

@@ -164,6 +164,20 @@ def load_checkpoint(path: Path, *, state: bool = False) -> Checkpoint:
         raise CheckpointCorrupt(f"checkpoint {path} is damaged: {exc}") from exc
 
 
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Where a checkpoint comes from; of its files only this one is verified.
+
+    Raises:
+        CheckpointCorrupt: a file is missing or damaged.
+        CheckpointIncompatible: another version of this program wrote it.
+    """
+    entry = read_manifest(path)["files"].get(METADATA)
+    if entry is None:
+        raise CheckpointCorrupt(f"the {MANIFEST} of {path} names no {METADATA}")
+    metadata: dict[str, Any] = json.loads(_read_file(path, METADATA, entry))
+    return metadata
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of a checkpoint; its files are not checked.
 
@@ -289,10 +303,15 @@ def _read_verified(path: Path, *, state: bool) -> dict[str, bytes]:
     manifest = read_manifest(path)
     data: dict[str, bytes] = {}
     for name, entry in (manifest["files"] | (manifest["state_files"] if state else {})).items():
-        try:
-            data[name] = (path / name).read_bytes()
-        except FileNotFoundError as exc:
-            raise CheckpointCorrupt(f"checkpoint {path} lacks {name}: {exc.strerror}") from exc
-        if len(data[name]) != entry["size"] or hashlib.sha256(data[name]).hexdigest() != entry["sha256"]:
-            raise CheckpointCorrupt(f"{name} of checkpoint {path} differs from its manifest: use an older checkpoint")
+        data[name] = _read_file(path, name, entry)
+    return data
+
+
+def _read_file(path: Path, name: str, entry: Mapping[str, Any]) -> bytes:
+    try:
+        data = (path / name).read_bytes()
+    except FileNotFoundError as exc:
+        raise CheckpointCorrupt(f"checkpoint {path} lacks {name}: {exc.strerror}") from exc
+    if len(data) != entry["size"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise CheckpointCorrupt(f"{name} of checkpoint {path} differs from its manifest: use an older checkpoint")
     return data

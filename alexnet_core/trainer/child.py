@@ -243,7 +243,10 @@ class ReportingHooks:
 
     def on_started(self, report: dict[str, Any]) -> None:
         """See `runs.Hooks`."""
-        log.info("training on %s from step %d of %d", report["device"], report["step"], report["steps"])
+        log.info(
+            "training on %s in %s (%s) from step %d of %d", report["device"], report["environment"]["precision"],
+            report["precision_reason"], report["step"], report["steps"],
+        )  # fmt: skip
         self._send(Started(**report))
 
     def on_first_step(self) -> None:
@@ -291,6 +294,7 @@ def _warm_up() -> None:
     import torch
     from torch import nn
 
+    from alexnet_core.cpu_speed import get_cpu_speed
     from alexnet_core.training import tensorboard  # noqa: F401
 
     model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))
@@ -298,6 +302,7 @@ def _warm_up() -> None:
     loss = nn.functional.cross_entropy(model(torch.zeros(4, 1, 8, 8)), torch.zeros(4, dtype=torch.int64))
     loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
+    get_cpu_speed()
 
 
 def _train(spec: Spec, commands: Commands, reports: Reports) -> Finished:

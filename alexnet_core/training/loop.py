@@ -20,14 +20,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from alexnet_core.environment import autocast, describe_environment, is_bit_exact, select_precision
+from alexnet_core.environment import describe_environment, explain_difference
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, DiskFull, Diverged
 from alexnet_core.evaluation.evaluate import evaluate
 from alexnet_core.failpoints import STEP, Failpoints
 from alexnet_core.layout import CheckpointName
-from alexnet_core.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, weights_sha256
+from alexnet_core.network.checkpoint import Checkpoint, load_checkpoint, read_metadata, save_checkpoint, weights_sha256
 from alexnet_core.network.model import build_model, copy_weights
 from alexnet_core.network.preprocess import Preprocessing
+from alexnet_core.precision import Precision, autocast, choose_precision
 from alexnet_core.training.augment import Augmentation
 from alexnet_core.training.batches import Batches
 from alexnet_core.training.diagnosis import Examination, Trouble, can_judge, examining, find_trouble
@@ -66,7 +67,8 @@ class Run:
         self.world.check(self.config)
         self.failpoints = Failpoints(spec.failpoints)
         self.device = torch.device(self.world.device)
-        self.precision = select_precision(self.config, self.device)
+        chosen = self.world.first(self._choose_precision)
+        self.precision, self.precision_reason = chosen.name, chosen.reason
         self.environment = describe_environment(self.device, self.precision) | self.world.describe()
         self.channels = self.config.channels or self.pack.facts.channels
         self.preprocessing = Preprocessing.of(self.config, self.pack)
@@ -86,7 +88,7 @@ class Run:
         self.optimiser = build_optimiser(self.config, self.placed.trained, keep_copies=self.world.shares == 1)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.counts = Counts()
-        self.bit_exact = True
+        self.difference: str | None = None  # why it may end in other bits than a run that stayed
         self.last_checkpoint: tuple[int, Path] | None = None
         self.examination: Examination | None = None
         if spec.resume_from is not None:
@@ -104,6 +106,8 @@ class Run:
         """
         counts = self.counts
         self.hooks.on_started(self._describe_start())
+        if self.difference is not None:
+            self.hooks.on_warning("resume_not_bit_exact", self.difference)
         if self.trouble_of_split is not None:
             self._warn_once(self.trouble_of_split)
         self._set_modes()
@@ -123,6 +127,16 @@ class Run:
         self._gather()
         test = self.world.first(self._test)
         return self._stop("stopped") if test is None and Due.STOP in self._agree() else self._result("succeeded", test)
+
+    @property
+    def bit_exact(self) -> bool:
+        """Whether it ends in the bits of a run that stayed where it began."""
+        return self.difference is None
+
+    def _choose_precision(self) -> Precision:
+        path = self.spec.resume_from
+        before = (path and read_metadata(path)["environment"]) or {}
+        return choose_precision(self.config.precision, self.device, begun_in=before.get("precision"))
 
     def _is_unfinished(self) -> bool:
         return self.counts.epoch < self.config.epochs and reason_to_end(self.config, self.counts.history) is None
@@ -357,15 +371,15 @@ class Run:
         if self._find_best() is None:  # its checkpoint is gone: the best one is one of those that come
             self.counts.best = None
         self.scaler.load_state_dict(self.counts.loss_scale)
-        self.bit_exact = is_bit_exact(metadata["environment"], self.environment)
+        self.difference = explain_difference(metadata["environment"], self.environment)
         self.last_checkpoint = (self.counts.step, path)
 
     def _describe_start(self) -> dict[str, Any]:
         return {
             "epoch": self.counts.epoch, "step": self.counts.step, "steps": self.steps,
             "steps_per_epoch": self.steps_per_epoch, "epochs": self.config.epochs, "device": self.world.device,
-            "fraction": self.counts.step / self.steps, "environment": self.environment, "bit_exact": self.bit_exact,
-            "started_anew": self.started_anew,
+            "fraction": self.counts.step / self.steps, "environment": self.environment,
+            "precision_reason": self.precision_reason, "bit_exact": self.bit_exact, "started_anew": self.started_anew,
             "resumed_from": str(self.spec.resume_from) if self.spec.resume_from else None,
         }  # fmt: skip
 

@@ -48,7 +48,8 @@ REPORTS: list[Message] = [
     Alive(job_id="job_1", lease_epoch=2),
     Phase(reason="waiting_for_device"),
     Started(
-        **PLACE, steps_per_epoch=7, device="cpu", environment=ENVIRONMENT, bit_exact=False, started_anew=["fc8"],
+        **PLACE, steps_per_epoch=7, device="cpu", environment=ENVIRONMENT, precision_reason="as the config says",
+        bit_exact=False, started_anew=["fc8"],
         resumed_from="/c/epoch-00000007-e1",
     ),
     FirstStep(),

@@ -23,7 +23,14 @@ def test_a_child_waits_briefly_and_has_its_threads(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("GOMP_SPINCOUNT", "0"), ("GOMP_CPU_AFFINITY", "0-3"), ("OMP_PROC_BIND", "close"), ("CUDA_VISIBLE_DEVICES", "1")],
+    [
+        ("GOMP_SPINCOUNT", "0"),
+        ("GOMP_CPU_AFFINITY", "0-3"),
+        ("OMP_PROC_BIND", "close"),
+        ("CUDA_VISIBLE_DEVICES", "1"),
+        ("ONEDNN_MAX_CPU_ISA", "AVX2"),
+        ("XDG_CACHE_HOME", "/caches"),
+    ],
 )
 def test_what_the_operator_says_of_threads_and_devices_is_passed_on(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch

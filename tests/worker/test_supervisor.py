@@ -15,7 +15,7 @@ from alexnet_core.messages import Alive, AnyReport, EpochEnd, Failed, Interval, 
 from tests.trainyard import rows as db_rows
 from tests.worker.acting import FINISHED, STARTED, WEIGHTS, Stage, changed, checkpoint_report, stopped
 from trainyard.database.connection import Database
-from trainyard.database.tables import Checkpoint, JobMetric
+from trainyard.database.tables import Checkpoint, JobEvent, JobMetric
 from trainyard.jobs import jobs
 from worker import trainer_spec as briefing_module
 from worker.preparation import PreparationFailed
@@ -514,3 +514,12 @@ def test_a_data_folder_that_is_another_yards_says_nothing_about_a_checkpoint(sta
     assert _name(trainer.spec.resume_from) == "epoch-00000020-e1"
     assert all(list(look.values()) == ["committed"] for look in looks)
     assert db_rows.look(stage.database, job_id).state == "succeeded"
+
+
+def test_a_jobs_events_name_the_precision_and_the_reason_for_it(stage: Stage) -> None:
+    job_id = db_rows.submit(stage.database)
+    stage.run(changed(STARTED, environment={"precision": "bf16"}), FINISHED)
+    with stage.database.reading() as session:
+        found = list(session.scalars(select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.type == "started")))
+    assert [event.data["environment"] for event in found] == [{"precision": "bf16"}]
+    assert [event.data["precision_reason"] for event in found] == ["1.9 times as fast as fp32 on this CPU"]
