@@ -169,6 +169,7 @@ def test_towers_on_two_devices_follow_the_losses_of_one(optimiser: str, tmp_path
     assert not again.bit_exact
 
 
+@pytest.mark.usefixtures("one_thread")  # as the run before it
 def test_towers_that_lost_their_best_checkpoint_test_the_weights_that_they_trained(tmp_path: Path) -> None:
     """A run that is stopped after its last epoch, and goes on to nothing but its test."""
     run, _ = train_alone(tmp_path, two_cpus())
