@@ -169,7 +169,7 @@ def _write(path: Path, measured: CpuSpeed) -> None:
     """Put a file in place whole, if none is there: the first to come stays."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".cpu-speed-")
         try:
             with open(descriptor, "w") as file:
                 file.write(measured.model_dump_json(indent=1))
