@@ -4,18 +4,23 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
+# An index of PyTorch's wheels for CPUs, where the 4 GB of CUDA's libraries are not wanted.
+TORCH_FROM := $(if $(PYTORCH_INDEX_URL),--extra-index-url $(PYTORCH_INDEX_URL))
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos check lint types format clean
+# Tests that run at a time: more than two cores, as many wait for a yard rather than compute.
+AT_A_TIME ?= 4
+.PHONY: help setup demo up test slow chaos coverage check lint spelling types format constraints clean
 
 help:  ## Explain the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)$$/  make \1|\2/' | column -t -s '|'
 
 setup: $(STAMP)  ## Make .venv with everything in it (about 6 GB: PyTorch)
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt $(TORCH_FROM) --editable '.[dev]'
 	@touch $(STAMP)
 
 demo: $(STAMP)  ## Start a yard, train on handwritten digits, predict, stop
@@ -24,13 +29,27 @@ demo: $(STAMP)  ## Start a yard, train on handwritten digits, predict, stop
 up: $(STAMP)  ## Start queue, worker and API; Ctrl-C stops them
 	$(BIN)/trainyard up
 
-test: $(STAMP)  ## Run the tests
-	$(BIN)/pytest
+test: $(STAMP)  ## Run the tests, several at a time; then those that need the cores to themselves
+	$(BIN)/pytest -n $(AT_A_TIME) --dist loadfile --no-loadscope-reorder -m 'not chaos and not slow and not alone'
+	$(BIN)/pytest -m 'alone and not chaos and not slow'
+
+slow: $(STAMP)  ## Run the tests that take long for what they prove
+	$(BIN)/pytest -m 'slow and not chaos'
 
 chaos: $(STAMP)  ## Run the tests that take minutes and break a yard in many ways
 	$(BIN)/pytest -m chaos
 
-check: $(STAMP) lint types test  ## Format check, lint, types and tests: what CI runs
+coverage: $(STAMP)  ## Run what `make test` runs, processes of yards included, and report the lines that none reached
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n $(AT_A_TIME) --dist loadfile --no-loadscope-reorder -m 'not chaos and not slow and not alone'
+	$(BIN)/coverage run -m pytest -m 'alone and not chaos and not slow'
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+check: $(STAMP) lint spelling types test slow  ## Format check, lint, spelling, types and all tests but chaos: what CI runs
+
+spelling: $(STAMP)  ## Check spelling
+	$(BIN)/codespell
 
 lint: $(STAMP)  ## Check format and lint
 	$(BIN)/ruff format --check .
@@ -43,5 +62,18 @@ format: $(STAMP)  ## Format the code and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+constraints: $(STAMP)  ## Choose the newest versions that pyproject.toml allows, for the next `make setup`
+	$(BIN)/pip install --dry-run --ignore-installed --quiet --report - '.[dev]' | $(BIN)/python -c "$$WRITE" > constraints.new
+	mv constraints.new constraints.txt
+
+define WRITE
+import json, sys
+for item in sorted(json.load(sys.stdin)["install"], key=lambda item: item["metadata"]["name"].lower()):
+    name, version = item["metadata"]["name"], item["metadata"]["version"].partition("+")[0]
+    if name != "trainyard":
+        print(f"{name}=={version}")
+endef
+export WRITE
+
 clean:  ## Remove .venv and caches; a yard's data stays
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage build *.egg-info

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,17 @@ from trainyard.database.connection import Database
 from trainyard.database.numbers import Numbers
 from trainyard.database.schema import migrate
 from trainyard.database.tables import Base
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several tests at a time, each with the threads of all cores, would only spin
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the tests that wait for whole yards, where several run at a time: no core is idle at the end."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.get_closest_marker("end_to_end") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)

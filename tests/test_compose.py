@@ -5,6 +5,7 @@ Most of them were learnt by running it; docs/deploy.md says on what.
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -25,6 +26,11 @@ ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+WORKER_TEXT = (ROOT / "deploy/worker.compose.yml").read_text()
+WORKERS_ALONE: dict[str, dict[str, Any]] = yaml.safe_load(WORKER_TEXT)["services"]
+EVERY_SERVICE = [(name, SERVICES[name]) for name in SERVICES] + [
+    (f"{name} alone", s) for name, s in WORKERS_ALONE.items()
+]
 OURS = [name for name, service in SERVICES.items() if "build" in service]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 IMAGES = {"redis:7-alpine", "postgres:16", "python:3.11-slim"}
@@ -67,7 +73,7 @@ def test_a_variable_that_is_not_set_is_not_passed_on_as_an_empty_one(name: str) 
         *API_ONLY,
     }
     # a name alone; `${PIP_NO_INDEX:-}` would hide what the base image says from pip
-    assert all(re.fullmatch("PIP_[A-Z_]+", argument) for argument in SERVICES[name]["build"]["args"])
+    assert all(re.fullmatch("(PIP|PYTORCH)_[A-Z_]+", argument) for argument in SERVICES[name]["build"]["args"])
 
 
 @pytest.mark.parametrize("secret", ["TRAINYARD_ADMIN_KEY", "POSTGRES_PASSWORD", "REDIS_PASSWORD"])
@@ -106,17 +112,59 @@ def test_postgres_is_not_healthy_while_its_first_start_makes_the_database() -> N
     assert test[test.index("-h") + 1] == "127.0.0.1"  # that server listens on its socket alone
 
 
+@pytest.mark.parametrize(("name", "service"), EVERY_SERVICE, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_service_has_no_right_that_it_does_not_need(name: str, service: dict[str, Any]) -> None:
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "cap_add" not in service
+    assert "privileged" not in service
+    assert "/tmp" in {mount.partition(":")[0] for mount in service["tmpfs"]}
+    user = service.get("user", "the Dockerfile's" if "build" in service else "root")
+    assert user != "root", f"{name} begins as root, without the rights that root needs to become somebody else"
+
+
+@pytest.mark.parametrize(("name", "service"), EVERY_SERVICE, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_service_can_take_neither_all_memory_nor_all_processes_nor_the_disk(
+    name: str, service: dict[str, Any]
+) -> None:
+    limit = str(service["mem_limit"])
+    assert re.fullmatch(r"\d+g|\$\{[A-Z]+_MEMORY:-\d+[gm]\}", limit), f"{name}: {limit}"
+    assert 0 < service["pids_limit"] <= 4096
+    assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}
+
+
+def test_workers_of_a_second_machine_are_those_of_the_first_but_for_where_things_are() -> None:
+    elsewhere = {"TRAINYARD_DATABASE_URL", "TRAINYARD_REDIS_URL"}
+    assert set(WORKERS_ALONE) == {"worker", "worker-gpu"}
+    for name, alone in WORKERS_ALONE.items():
+        beside = SERVICES[name]
+        assert set(beside) - set(alone) == {"depends_on"}
+        differing = {key for key in alone if alone[key] != beside[key]}
+        assert differing == {"build", "environment", "volumes"}
+        assert alone["build"] == beside["build"] | {"context": ".."}
+        assert set(alone["environment"]) == set(beside["environment"])
+        assert {k for k, v in alone["environment"].items() if v != beside["environment"][k]} == elsewhere
+        assert all(alone["environment"][key].startswith(f"${{{key}:?") for key in elsewhere)
+
+
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
 def test_a_dockerfile_keeps_the_rules(path: Path) -> None:
     text = path.read_text()
-    assert set(re.findall(r"^FROM (\S+)", text, re.M)) <= IMAGES
+    assert set(re.findall(r"^FROM (\S+)", text, re.M)) <= IMAGES | {"libraries"}
     assert re.search(r"^USER (?!root)", text, re.M)
     assert not re.search(r"# syntax=|--mount|apt-get|curl|<<|--upgrade|:latest", text)
+    assert "://" not in text, "an index is named by who builds"
 
 
-def test_the_images_share_their_layers() -> None:
-    bodies = {tuple(path.read_text().splitlines()[1:-1]) for path in DOCKERFILES}
-    assert len(bodies) == 1
+def test_the_images_differ_in_their_own_libraries_and_their_command_only() -> None:
+    """So they share the layer with torch in it, which comes before all that differs."""
+    api, worker = (path.read_text().splitlines()[1:] for path in DOCKERFILES)
+    differing = [(one, other) for one, other in zip(api, worker, strict=True) if one != other]
+    assert [one.replace("api", "worker") for one, _ in differing] == [other for _, other in differing]
+    assert [re.split(r"[\s,]", one)[0] for one, _ in differing] == ["RUN", "CMD"]
+    last = "\n".join(api).rpartition("\nFROM ")[2]
+    assert last.index("COPY --from=libraries") < last.index("COPY --from=own")
 
 
 def test_nothing_that_only_the_build_needs_is_in_the_last_stage() -> None:
@@ -126,9 +174,17 @@ def test_nothing_that_only_the_build_needs_is_in_the_last_stage() -> None:
     assert "pip" not in stages[-1]
 
 
+def test_every_stage_that_installs_takes_all_arguments_of_the_build() -> None:
+    stages = re.split(r"^FROM ", DOCKERFILES[0].read_text(), flags=re.M)[1:]
+    given = SERVICES["api"]["build"]["args"]
+    for stage in (stage for stage in stages if "pip install" in stage):
+        assert re.findall(r"^ARG (\w+)$", stage, re.M) == given
+
+
 def test_a_change_of_the_source_installs_nothing_anew() -> None:
     libraries = DOCKERFILES[0].read_text().split("AS source")[0]
-    assert re.findall(r"^COPY (.+)", libraries, re.M) == ["pyproject.toml wheels* wheels/"]
+    build_needs = ["pyproject.toml constraints.txt deploy/list_requirements.py wheels* wheels/"]
+    assert re.findall(r"^COPY (.+)", libraries, re.M) == build_needs
 
 
 def test_every_package_is_copied_and_nothing_else_goes_to_the_builder() -> None:
@@ -136,7 +192,82 @@ def test_every_package_is_copied_and_nothing_else_goes_to_the_builder() -> None:
     assert set(re.findall(r"^COPY (\w+) /app/", DOCKERFILES[0].read_text(), re.M)) == packages
     ignore = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in ignore
-    assert {line[1:] for line in ignore if line.startswith("!")} == packages | {"pyproject.toml", "wheels"}
+    build_needs = {"pyproject.toml", "constraints.txt", "deploy/list_requirements.py", "wheels"}
+    assert {line[1:] for line in ignore if line.startswith("!")} == packages | build_needs
+
+
+# --- what the images hold of the libraries ---
+
+#: What runs in an image, and the modules that it never gets to: they are for a yard on one machine, and for the hand.
+ENTRIES = {
+    "api": {"api.__main__", "trainyard.__main__"},
+    "worker": {"worker.__main__", "alexnet_core.__main__"},
+}
+_ON_ONE_MACHINE = {"trainyard.launch.yard", "trainyard.launch.demo"}
+_BY_HAND = {"alexnet_core.export.file", "alexnet_core.export.keras_reader"}
+NEVER = {
+    "api": _ON_ONE_MACHINE | _BY_HAND | {"alexnet_core.data.published.fetching"},  # the worker makes the packs
+    "worker": _ON_ONE_MACHINE | _BY_HAND | {"alexnet_core.evaluation.curves"},  # the API draws
+}
+#: Libraries that no import names: a driver by its URL, a server by its extra, data in a wheel.
+UNNAMED = {"psycopg", "redis", "uvicorn", "scikit-learn", "fastapi-offline", "python-multipart", "pysqlite3"}
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def imported_by(image: str) -> set[str]:
+    """The distributions that an image's modules import, at any time."""
+    packages = ("alexnet_core", "trainyard", "worker", "api")
+    paths = {
+        path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): path
+        for package in packages
+        for path in (ROOT / package).rglob("*.py")
+    }
+    waiting, seen, outside = set(ENTRIES[image]), set[str](), set[str]()
+    waiting |= {name for name in paths if image == "api" and name.startswith("trainyard.database.migrations")}
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        found = imports_of(paths[name])
+        waiting |= (found & set(paths)) - seen - NEVER[image]
+        outside |= {module.partition(".")[0] for module in found} - set(packages)
+    libraries = packages_distributions()
+    return {canonicalize_name(name) for module in outside for name in libraries.get(module, [])}
+
+
+@pytest.mark.parametrize("image", ENTRIES)
+def test_an_image_holds_what_it_imports_and_nothing_in_vain(image: str) -> None:
+    names = PYPROJECT["tool"]["trainyard"]["images"]["shared"] + PYPROJECT["tool"]["trainyard"]["images"][image]
+    held = set(map(canonicalize_name, names))
+    imported = imported_by(image)
+    assert {"torch", "sqlalchemy"} <= imported
+    chosen = [
+        text for text in PYPROJECT["project"]["dependencies"] if canonicalize_name(Requirement(text).name) in held
+    ]
+    assert imported <= needed(chosen), "the image lacks it"
+
+
+def test_the_images_hold_nothing_that_neither_imports() -> None:
+    images = PYPROJECT["tool"]["trainyard"]["images"]
+    assert set(map(canonicalize_name, images["shared"])) - UNNAMED <= imported_by("api") | imported_by("worker")
+    for image in ENTRIES:
+        assert set(map(canonicalize_name, images[image])) - UNNAMED <= imported_by(image)
+
+
+def test_an_images_requirements_are_listed_with_their_versions() -> None:
+    command = [sys.executable, "deploy/list_requirements.py", "pyproject.toml", "worker"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.splitlines()
+    assert set(listed) <= set(PYPROJECT["project"]["dependencies"])
+    names = {Requirement(text).name for text in listed}
+    assert names == set(PYPROJECT["tool"]["trainyard"]["images"]["worker"])
 
 
 def test_every_library_that_is_imported_is_declared() -> None:

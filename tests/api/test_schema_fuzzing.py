@@ -10,6 +10,8 @@ from api.app import create_app
 from tests.api.served import Served
 from trainyard.settings import Settings
 
+pytestmark = pytest.mark.slow  # twenty requests to every operation; each route has tests of its own
+
 PATHS = sorted(create_app(Settings()).openapi()["paths"])
 
 

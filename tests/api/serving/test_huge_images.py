@@ -18,7 +18,10 @@ from PIL import Image
 
 from tests.api.served import error_of, png
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc"),
+]
 
 ROOT = Path(__file__).parents[3]
 SIDE_PX = 10_000

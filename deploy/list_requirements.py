@@ -1,0 +1,23 @@
+"""Print the requirements of an image: `list_requirements.py PYPROJECT GROUP`, a group of `tool.trainyard.images`.
+
+It runs where nothing is installed yet, so it knows the standard library alone.
+"""
+
+import re
+import sys
+import tomllib
+
+
+def list_requirements(pyproject: str, group: str) -> list[str]:
+    """The dependencies of the project that a group names, with their versions."""
+    with open(pyproject, "rb") as file:
+        document = tomllib.load(file)
+    named = set(document["tool"]["trainyard"]["images"][group])
+    dependencies = {re.split(r"[^\w.-]", text, maxsplit=1)[0]: text for text in document["project"]["dependencies"]}
+    if unknown := named - set(dependencies):
+        sys.exit(f"{group} names what is no dependency: {', '.join(sorted(unknown))}")
+    return [text for name, text in dependencies.items() if name in named]
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n".join(list_requirements(*sys.argv[1:])) + "\n")

@@ -1,0 +1,97 @@
+"""What sets a checkout up and checks it: versions, targets of make, hooks. `make check` leaves no test out unseen."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parent.parent
+MAKEFILE = (ROOT / "Makefile").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = [text for texts in PROJECT["optional-dependencies"].values() for text in texts]
+
+
+def recipe(target: str) -> str:
+    """The commands of a target of make."""
+    return re.split(rf"^{target}: .*\n", MAKEFILE, flags=re.M)[1].partition("\n\n")[0]
+
+
+def needs(target: str) -> set[str]:
+    """What a target of make runs before."""
+    return set(re.findall(rf"^{target}: (.*?)  ##", MAKEFILE, flags=re.M)[0].split()) - {"$(STAMP)"}
+
+
+@pytest.mark.parametrize("requirement", [*PROJECT["dependencies"], *EXTRAS])
+def test_the_constraints_choose_a_version_of_every_dependency_that_it_allows(requirement: str) -> None:
+    wanted = Requirement(requirement)
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    chosen = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    version = chosen.get(canonicalize_name(wanted.name))
+    assert version is not None, "run `make constraints`"
+    assert Version(version) in wanted.specifier, "run `make constraints`"
+
+
+def test_every_constraint_is_one_version_and_names_no_host() -> None:
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        assert re.fullmatch(r"[\w.-]+==[\w.!]+", line), line
+
+
+def test_set_up_and_images_keep_to_the_constraints() -> None:
+    assert "--constraint constraints.txt" in recipe(r"\$\(STAMP\)")
+    for path in (ROOT / "deploy").glob("Dockerfile.*"):
+        assert path.read_text().count("--constraint") == path.read_text().count("pip install --"), path
+
+
+def test_every_test_runs_in_one_target_of_make() -> None:
+    """By its marks; a test with two of them must not fall between the targets, nor run twice."""
+    calls = {target: re.findall(r"-m '?([^'\n]+)", recipe(target)) for target in ("test", "slow", "chaos")}
+    assert [len(expressions) for expressions in calls.values()] == [2, 1, 1]
+    for marks in itertools.product([False, True], repeat=3):
+        given = dict(zip(("alone", "slow", "chaos"), marks, strict=True))
+        chosen = [text for texts in calls.values() for text in texts if eval(text, {}, given)]
+        assert len(chosen) == 1, (given, chosen)
+
+
+def test_nothing_runs_beside_a_test_that_needs_the_cores_to_itself() -> None:
+    for line in (line for target in ("test", "slow", "chaos") for line in recipe(target).splitlines()):
+        assert ("-n " in line) == ("not alone" in line), line
+
+
+def test_what_decides_in_ci_is_what_a_contributor_runs() -> None:
+    assert needs("check") == {"lint", "spelling", "types", "test", "slow"}
+    assert re.findall(r"^make (\w+)$", (ROOT / ".ci/run").read_text(), re.M) == ["setup", "check"]
+
+
+def test_hooks_run_the_programs_of_the_checkout_and_need_no_network() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    assert [repository["repo"] for repository in config["repos"]] == ["local"]
+    hooks = config["repos"][0]["hooks"]
+    assert {hook["language"] for hook in hooks} == {"system"}
+    programs = {hook["entry"].split()[0].removeprefix(".venv/bin/") for hook in hooks}
+    checks = recipe("lint") + recipe("spelling") + recipe("types")
+    assert programs == set(re.findall(r"\$\(BIN\)/(\w+)", checks))
+
+
+def test_the_licence_is_the_one_that_is_declared_and_whole() -> None:
+    assert PROJECT["license"] == "Apache-2.0"
+    text = (ROOT / "LICENSE").read_text()
+    assert "Version 2.0, January 2004" in text
+    sections = [f"{number}." for number in range(1, 10)]
+    assert re.findall(r"^   (\d\.) ", text, re.M) == sections
+    assert text.rstrip().endswith("limitations under the License.")
+
+
+def test_the_tests_leave_nothing_that_git_sees(tmp_path: Path) -> None:
+    """What they and the programs around them write into a checkout is ignored."""
+    left = [".coverage", ".coverage.host.1", ".pytest_cache/x", ".hypothesis/x", "trainyard-data/x", "x.egg-info/x"]
+    done = subprocess.run(["git", "check-ignore", *left], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == left
