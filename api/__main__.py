@@ -48,7 +48,7 @@ def serve() -> int:
     failpoints.arm(settings, Failpoints)
 
     from api.app import create_app
-    from api.http.server import Server
+    from api.http.server import Server, build_door, raise_file_limit
 
     served = create_app(settings)
     config = uvicorn.Config(
@@ -59,9 +59,12 @@ def serve() -> int:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACEFUL_S,
+        http="httptools",
+        ws="none",
     )
+    raise_file_limit()
     with suppress(KeyboardInterrupt):  # raised again by uvicorn once everything is down
-        Server(config, served).run()
+        Server(config, served, build_door(settings)).run()
     return 0
 
 

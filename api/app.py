@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 
 from api.http import documentation, errors
 from api.http.middleware import Authentication, BodyLimit, LastResort, RequestId, SecurityHeaders
+from api.http.sites import SiteGuard
 from api.routes import catalogue as routes_catalogue
 from api.routes import checkpoints as routes_checkpoints
 from api.routes import curves as routes_curves
@@ -67,6 +68,7 @@ def create_app(
             Middleware(RequestId),
             Middleware(SecurityHeaders),
             Middleware(LastResort),
+            Middleware(SiteGuard, settings=settings),
             Middleware(Authentication, key=key),
             Middleware(BodyLimit, default=settings.max_body_bytes, by_path={"/predict": settings.max_upload_bytes}),
         ],

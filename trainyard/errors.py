@@ -8,7 +8,9 @@ ServiceError 500                        internal_error
 │   ├── InvalidConfig                   config_invalid
 │   ├── IdempotencyConflict             idempotency_key_reused
 │   └── InvalidImage                    image_unreadable
+├── MalformedRequest 400                request_malformed
 ├── Unauthenticated 401                 unauthenticated
+├── CrossSiteRefused 403                cross_site_refused
 ├── NotFound 404                        route_not_found
 │   ├── JobNotFound                     job_not_found
 │   ├── DatasetNotFound                 dataset_not_found
@@ -17,6 +19,7 @@ ServiceError 500                        internal_error
 │   ├── CheckpointPruned                checkpoint_pruned
 │   └── EventFilesNotFound              event_files_not_found
 ├── MethodNotAllowed 405                method_not_allowed
+├── RequestTimeout 408                  request_timeout
 ├── Conflict 409                        conflict
 │   ├── IllegalTransition               illegal_transition
 │   ├── InUse                           in_use
@@ -25,14 +28,19 @@ ServiceError 500                        internal_error
 │   └── CheckpointIncompatible          checkpoint_incompatible
 ├── TooLarge 413                        body_too_large
 │   └── ImageTooLarge                   image_too_large
+├── AddressTooLong 414                  url_too_long
 ├── UnsupportedMedia 415                unsupported_media_type
 │   └── UnsupportedImageFormat          image_format_unsupported
+├── HostRefused 421                     host_refused
+├── HeadersTooLarge 431                 headers_too_large
 └── Unavailable 503                     unavailable
     ├── NoCheckpoint                    no_checkpoint
     ├── ModelLoading                    model_loading
     ├── PredictQueueFull                predict_queue_full
     ├── TooManyStreams                  too_many_streams
     ├── StorageUnavailable              storage_unavailable
+    ├── TooManyUploads                  too_many_uploads
+    ├── TooManyConnections              too_many_connections
     └── DatabaseUnavailable             database_unavailable
         └── DatabaseFull 507            database_full
 
@@ -105,10 +113,22 @@ class InvalidImage(InvalidRequest):
     code = "image_unreadable"
 
 
+class MalformedRequest(ServiceError):
+    """What came is not an HTTP request. Look at what stands between you and the API."""
+
+    status, type, code = 400, "invalid_request", "request_malformed"
+
+
 class Unauthenticated(ServiceError):
     """A valid key is needed: send it as `Authorization: Bearer <key>`."""
 
     status, type, code = 401, "authentication", "unauthenticated"
+
+
+class CrossSiteRefused(ServiceError):
+    """A page of another site must change nothing here. Send the request from a program, or from the yard's own page."""
+
+    status, type, code = 403, "forbidden", "cross_site_refused"
 
 
 class NotFound(ServiceError):
@@ -159,6 +179,12 @@ class MethodNotAllowed(ServiceError):
     status, type, code = 405, "invalid_request", "method_not_allowed"
 
 
+class RequestTimeout(ServiceError):
+    """The request did not arrive in time. Send it again, whole, or over a faster line."""
+
+    status, type, code = 408, "invalid_request", "request_timeout"
+
+
 class Conflict(ServiceError):
     """The request does not fit the state that the thing is in."""
 
@@ -207,6 +233,12 @@ class ImageTooLarge(TooLarge):
     code = "image_too_large"
 
 
+class AddressTooLong(ServiceError):
+    """The address of the request is too long. Shorten its query."""
+
+    status, type, code = 414, "invalid_request", "url_too_long"
+
+
 class UnsupportedMedia(ServiceError):
     """The body is of a type that is not understood here."""
 
@@ -217,6 +249,18 @@ class UnsupportedImageFormat(UnsupportedMedia):
     """The image's format is not read here. Send a JPEG, PNG, WebP, BMP, GIF or TIFF file."""
 
     code = "image_format_unsupported"
+
+
+class HostRefused(ServiceError):
+    """This yard asks for no key, so it answers only under its own names. Name this one in `TRAINYARD_TRUSTED_HOSTS`."""
+
+    status, type, code = 421, "forbidden", "host_refused"
+
+
+class HeadersTooLarge(ServiceError):
+    """The request's headers are too large, or too many. Send fewer."""
+
+    status, type, code = 431, "invalid_request", "headers_too_large"
 
 
 class Unavailable(ServiceError):
@@ -256,6 +300,18 @@ class StorageUnavailable(Unavailable):
     """The store of packs, checkpoints and logs does not answer. Nothing was lost; try again in a moment."""
 
     code = "storage_unavailable"
+
+
+class TooManyUploads(Unavailable):
+    """Too many large bodies are on their way already. Try again in a moment, or send a smaller one."""
+
+    code = "too_many_uploads"
+
+
+class TooManyConnections(Unavailable):
+    """Too many connections are in use. Try again in a moment, and use one connection for several requests."""
+
+    code = "too_many_connections"
 
 
 class DatabaseUnavailable(Unavailable):

@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     allow_open_network: bool = False
     """Listen on a non-loopback address although there is no key. Only behind a proxy that authenticates."""
 
+    trusted_hosts: str = ""
+    """Names, by comma, under which a yard without a key is reached, beside loopback and `host`: `yard.lan,10.0.0.7`."""
+
     slots: int | None = Field(None, ge=1, le=64)
     """Jobs that a worker trains at once. Default: one a GPU, or one on a machine without."""
 
@@ -121,6 +124,13 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(1024 * 1024, ge=1024)
     """Largest body of any other request, in bytes."""
+
+    max_upload_bytes_at_once: int = Field(128 * 1024 * 1024, ge=1024)
+    """Bytes of bodies over 64 KiB that an API process takes in at the same time; one more is answered 503."""
+
+    max_connections: int = Field(1000, ge=1)
+    """Connections that an API process keeps open; fewer where the open-file limit is lower. Beyond it the one that has
+    been idle for longest is closed; where none is idle, only `/healthz` and `/readyz` are answered."""
 
     max_image_pixels: int = Field(25_000_000, ge=64)
     """Largest image that is decoded, in pixels."""

@@ -38,8 +38,7 @@ class RequestId:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        identity = given if _SANE_ID.fullmatch(given) else new_id("req")
+        identity = identify(Headers(scope=scope).get("x-request-id", ""))
 
         async def send_named(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -51,6 +50,11 @@ class RequestId:
             await self._app(scope, receive, send_named)
         finally:
             request_id.reset(token)
+
+
+def identify(given: str) -> str:
+    """The id of a request: the one that its client gave, if it is a sane one, else a new one."""
+    return given if _SANE_ID.fullmatch(given) else new_id("req")
 
 
 class SecurityHeaders:

@@ -1,4 +1,6 @@
-"""The HTTP server: uvicorn, which reports that it drains and drops clients that do not read their answer."""
+"""The HTTP server: uvicorn, which bounds what clients send and hold, reports that it drains, and drops clients
+that do not read their answer.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +8,43 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import socket
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
 
+from api.http.admission import Admission
+from api.http.connections import Connection, Door
+from trainyard.settings import Settings
+
 log = logging.getLogger(__name__)
 
 TAKEN_WITHIN_S = 15.0
+LOOK_S = 0.5  # between two looks for requests that take too long to arrive
+RESERVED_FILES = 200  # of the open-file limit: the database, packs and checkpoints that are read, logs
 CUT_AFTER_S = 3.0  # while we stop: well within the grace that a process gets
 
 
 class Server(uvicorn.Server):
     """Serves an app until it is told to stop."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, *, taken_within_s: float = TAKEN_WITHIN_S) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: FastAPI, door: Door, *, taken_within_s: float = TAKEN_WITHIN_S
+    ) -> None:
         """Make a server.
 
         Args:
             config: uvicorn's.
             app: with its services in its state, once it has started.
+            door: what clients may send and hold.
             taken_within_s: a connection whose client acknowledges none of the bytes sent for so long is cut by the
                 kernel (Linux); else it, and what it was to be sent, would stay for good.
         """
         super().__init__(config)
-        self._app, self._taken_within_s = app, taken_within_s
+        self._app, self._door, self._taken_within_s = app, door, taken_within_s
+        self._looking: asyncio.Task[None] | None = None
 
     def handle_exit(self, sig: int, frame: object) -> None:
         """Report on `/readyz` that the process drains, from the moment that it is told to stop."""
@@ -40,7 +54,9 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn. What is set on a listening socket holds for each of its connections."""
+        self.config.http_protocol_class = partial(Connection, door=self._door)  # type: ignore[assignment]
         await super().startup(sockets)
+        self._looking = asyncio.create_task(self._look_for_late())
         if not hasattr(socket, "TCP_USER_TIMEOUT"):
             return
         for listener in [one for server in self.servers for one in server.sockets]:
@@ -48,18 +64,48 @@ class Server(uvicorn.Server):
                 same.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(self._taken_within_s * 1000))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn. Who takes nothing holds up no stop."""
+        """See uvicorn. Who takes nothing holds up no stop, nor who has not sent his request."""
         cut = asyncio.create_task(self._cut_stuck())
         await super().shutdown(sockets)
-        cut.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await cut
+        for task in filter(None, (cut, self._looking)):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _look_for_late(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now = asyncio.get_running_loop().time()
+            for connection in self._connections():
+                connection.check_time(now)
 
     async def _cut_stuck(self) -> None:
         await asyncio.sleep(CUT_AFTER_S)
-        flows = {connection: getattr(connection, "flow", None) for connection in self.server_state.connections}
-        stuck = [connection for connection, flow in flows.items() if flow is not None and flow.write_paused]
-        for connection in stuck:
-            connection.transport.abort()
-        if stuck:
-            log.info("%d clients took nothing of their answers: cut", len(stuck))
+        while True:
+            stuck = [one for one in self._connections() if one.is_stuck(CUT_AFTER_S)]
+            for connection in stuck:
+                connection.transport.abort()
+            if stuck:
+                log.info("%d clients took nothing of their answers, or sent nothing of their requests: cut", len(stuck))
+            await asyncio.sleep(LOOK_S)
+
+    def _connections(self) -> list[Connection]:
+        return [connection for connection in self.server_state.connections if isinstance(connection, Connection)]
+
+
+def build_door(settings: Settings) -> Door:
+    """What clients of an API with these settings may send and hold, within the open-file limit of this process."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    admission = Admission(
+        max_predictions=settings.max_queued_predictions,
+        max_bytes=settings.max_upload_bytes_at_once,
+        largest_bytes=max(settings.max_upload_bytes, settings.max_body_bytes),
+    )
+    return Door(admission, max_connections=max(1, min(settings.max_connections, files - RESERVED_FILES)))
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as the system allows it; the usual limit of 1,024 is for a user's shell."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -31,6 +31,7 @@ from trainyard.errors import (
     PredictQueueFull,
     ServiceError,
     TooLarge,
+    TooManyUploads,
     UnsupportedImageFormat,
     UnsupportedMedia,
 )
@@ -64,7 +65,16 @@ _REQUEST_BODY: dict[str, Any] = {
     openapi_extra=_REQUEST_BODY,
     responses=errors.responses(
         *(JobNotFound, CheckpointNotFound, CheckpointPruned, NoCheckpointOfJob, NoCheckpoint, ModelLoading),
-        *(PredictQueueFull, TooLarge, ImageTooLarge, InvalidImage, InvalidRequest, BodyUnreadable, UnsupportedMedia),
+        *(
+            PredictQueueFull,
+            TooManyUploads,
+            TooLarge,
+            ImageTooLarge,
+            InvalidImage,
+            InvalidRequest,
+            BodyUnreadable,
+            UnsupportedMedia,
+        ),
         *(UnsupportedImageFormat, DatabaseUnavailable),
     ),
 )

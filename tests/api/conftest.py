@@ -42,13 +42,17 @@ def serve(settings: Settings, database: Database, runtime: FakeRuntime) -> Itera
     running: list[Served] = []
 
     def start(
-        prepare: Callable[[FastAPI], None] | None = None, *, taken_within_s: float = TAKEN_WITHIN_S, **changes: Any
+        prepare: Callable[[FastAPI], None] | None = None,
+        *,
+        taken_within_s: float = TAKEN_WITHIN_S,
+        door: dict[str, float] | None = None,
+        **changes: Any,
     ) -> Served:
         used = settings.model_copy(update=changes)
         app = create_app(used, database=database, waker=SilentWaker(), runtime=runtime)
         if prepare is not None:
             prepare(app)
-        served = Served(app, database, used, taken_within_s=taken_within_s)
+        served = Served(app, database, used, taken_within_s=taken_within_s, **(door or {}))
         running.append(served)
         return served
 

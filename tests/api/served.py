@@ -8,6 +8,7 @@ import json
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from PIL import Image
 
 from alexnet_core.errors import CheckpointCorrupt
 from alexnet_core.layout import CheckpointKind
-from api.http.server import TAKEN_WITHIN_S, Server
+from api.http.server import TAKEN_WITHIN_S, Server, build_door
 from trainyard.artifacts import checkpoints, datasets
 from trainyard.artifacts.checkpoints import NewCheckpoint
 from trainyard.database.connection import Database
@@ -81,11 +82,18 @@ class Served:
     """A running server and a client for it."""
 
     def __init__(
-        self, app: FastAPI, database: Database, settings: Settings, *, taken_within_s: float = TAKEN_WITHIN_S
+        self,
+        app: FastAPI,
+        database: Database,
+        settings: Settings,
+        *,
+        taken_within_s: float = TAKEN_WITHIN_S,
+        **door: float,
     ) -> None:
         self.app, self.database, self.settings = app, database, settings
         config = uvicorn.Config(app, port=0, log_config=None, access_log=False, server_header=False, ws="none")
-        self._server = Server(config, app, taken_within_s=taken_within_s)
+        self.door = replace(build_door(settings), **door)  # type: ignore[arg-type]
+        self._server = Server(config, app, self.door, taken_within_s=taken_within_s)
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()
         wait_until(lambda: self._server.started or not self._thread.is_alive())

@@ -72,7 +72,7 @@ class _Request:
 
     def __init__(self, port: int, path: str, content_type: str, body: bytes) -> None:
         self._connection, self._last = socket.create_connection(("127.0.0.1", port), timeout=60), body[-1:]
-        head = f"POST {path} HTTP/1.1\r\nHost: yard\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: [::1]\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
         self._connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
         assert self._connection.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"  # it reads the body now
         self._connection.sendall(body[:-1])

@@ -264,7 +264,7 @@ def open_deaf_stream(served: Served, job_id: str, room: int = 4096) -> socket.so
     client.settimeout(30)
     client.connect(("127.0.0.1", served.port))
     request = (
-        f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: yard\r\nAccept: text/event-stream\r\nConnection: close\r\n\r\n"
+        f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: [::1]\r\nAccept: text/event-stream\r\nConnection: close\r\n\r\n"
     )
     client.sendall(request.encode())
     return client

@@ -1,0 +1,97 @@
+"""Who may send a body: decided from a request's head, before the body is read and before any of our stack runs.
+
+A prediction needs a place, of which there are as many as images may wait. A body over 64 KiB needs room: what such
+bodies hold together is bounded, and each holds what its head announces, from its head to its answer. Small bodies need
+no room, so large ones never keep them out. Of a body that comes in chunks nobody knows the length: it takes room as it
+grows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainyard.errors import PredictQueueFull, ServiceError, TooManyUploads
+
+SMALL_BYTES = 64 * 1024
+STEP_BYTES = 1024 * 1024  #: by which a body of unknown length takes room
+PREDICT = ("POST", "/predict")
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Admission:
+    """The places and the room of one process; belongs to its event loop."""
+
+    def __init__(self, *, max_predictions: int, max_bytes: int, largest_bytes: int) -> None:
+        """Make it.
+
+        Args:
+            max_predictions: requests to predict that are under way at once.
+            max_bytes: of large bodies that are under way.
+            largest_bytes: of a body; a larger one is refused by the app, so it needs no room.
+        """
+        self._free_places, self._largest_bytes = max_predictions, largest_bytes
+        self._free_bytes = max(max_bytes, largest_bytes)  # else the largest could never be sent
+
+    def enter(self, method: str, path: str, headers: Headers) -> Ticket | ServiceError:
+        """A ticket for a request, to be given back when it is answered; or why there is none.
+
+        Args:
+            method: of the request.
+            path: of the request.
+            headers: with names in lower case.
+        """
+        places = int((method, path) == PREDICT)
+        if places > self._free_places:
+            return PredictQueueFull()
+        size = self._room_for(announced_bytes(headers))
+        if size > self._free_bytes:
+            return TooManyUploads()
+        self._free_places -= places
+        self._free_bytes -= size
+        return Ticket(self, places, size)
+
+    def _room_for(self, announced: int | None) -> int:
+        if announced is None:
+            return min(STEP_BYTES, self._largest_bytes)
+        return announced if SMALL_BYTES < announced <= self._largest_bytes else 0
+
+    def widen(self, ticket: Ticket) -> bool:
+        """Give a body that outgrew its room some more; False: there is none."""
+        if self._free_bytes < STEP_BYTES:
+            return False
+        self._free_bytes -= STEP_BYTES
+        ticket.room_bytes += STEP_BYTES
+        return True
+
+    def leave(self, ticket: Ticket) -> None:
+        """Take back what a ticket held; harmless a second time."""
+        self._free_places += ticket.places
+        self._free_bytes += ticket.room_bytes
+        ticket.places = ticket.room_bytes = 0
+
+
+@dataclass
+class Ticket:
+    """What one request holds."""
+
+    admission: Admission
+    places: int
+    room_bytes: int
+    received_bytes: int = 0
+
+    def take(self, number: int) -> bool:
+        """Count bytes of the body; False: there is no room for them."""
+        self.received_bytes += number
+        return self.received_bytes <= max(self.room_bytes, SMALL_BYTES) or self.admission.widen(self)
+
+
+def announced_bytes(headers: Headers) -> int | None:
+    """The length of the body that a head announces; None: it comes in chunks, so nobody knows."""
+    size = 0
+    for name, value in headers:
+        if name == b"transfer-encoding":
+            return None
+        if name == b"content-length" and value.isdigit():
+            size = int(value[:20])
+    return size

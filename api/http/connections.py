@@ -1,0 +1,275 @@
+"""One client's connection: uvicorn's, with a bound on everything that a client may send, and on how long it may take.
+
+What is sent before a request can be judged (its address, its headers, the lines between chunks, the trailers) is
+bounded together, so that no connection costs more than that. A refusal made here never enters the app: it is written at
+once.
+
+head         address and headers arrive        until `head_s` after the first byte, or after the connection was made
+body         the body arrives                  `body_grace_s`, and longer as long as it comes at `body_bytes_per_s`
+answer       the app works                     no limit; what the client sends meanwhile waits
+idle         between two requests              uvicorn's keep-alive time
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from api.http.admission import SMALL_BYTES, Admission, Ticket, announced_bytes
+from api.http.errors import encode
+from api.http.middleware import identify
+from trainyard.errors import (
+    AddressTooLong,
+    HeadersTooLarge,
+    MalformedRequest,
+    RequestTimeout,
+    ServiceError,
+    TooManyConnections,
+    TooManyUploads,
+)
+from trainyard.logs import request_id
+
+log = logging.getLogger(__name__)
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_ADDRESS_BYTES = 16 * 1024
+MAX_HEADERS = 100
+PIECE_BYTES = 16 * 1024  #: that the parser is fed at once; by so much a bound may be passed
+SPARE = 32  #: connections beyond the bound, for what asks whether we live
+PROBES = frozenset({"/healthz", "/readyz"})
+
+
+@dataclass
+class Door:
+    """What the connections of one server share; belongs to its event loop."""
+
+    admission: Admission
+    max_connections: int
+    head_s: float = 10.0
+    body_grace_s: float = 20.0
+    body_bytes_per_s: float = 20_000.0
+    idle: dict[Connection, None] = field(default_factory=dict)  #: nothing is being answered; the longest idle first
+
+
+class _Refused(Exception):
+    """Ends the parser's work on a request."""
+
+
+class Connection(HttpToolsProtocol):
+    """See the module."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        door: Door,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._door = door
+        self._refusal: ServiceError | None = None
+        self._overhead_bytes = 0  # since the last byte of a body, or since the last request
+        self._deadline: float | None = None
+        self._body_began: float | None = None  # None: no body is arriving
+        self._body_bytes = 0
+        self._heard_at = 0.0  # when the last piece of a body came
+        self._ticket: Ticket | None = None  # of the request whose body arrives
+
+    # --- a connection comes and goes ---
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection; at the bound, the one that has been idle for longest makes room."""
+        super().connection_made(transport)
+        idle, most = self._door.idle, self._door.max_connections
+        if len(self.connections) > most and idle:
+            next(iter(idle)).transport.abort()
+        elif len(self.connections) > most + SPARE:
+            transport.abort()
+            return
+        idle[self] = None
+        self._deadline = self.loop.time() + self._door.head_s
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See uvicorn."""
+        self._door.idle.pop(self, None)
+        self._deadline = self._ticket = None
+        super().connection_lost(exc)
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether a body is still to come."""
+        return self._body_began is not None
+
+    def is_stuck(self, for_s: float) -> bool:
+        """Whether the client takes nothing of its answer, or has sent nothing of its body for so long."""
+        return self.flow.write_paused or (self.is_receiving and self.loop.time() - self._heard_at >= for_s)
+
+    def check_time(self, now: float) -> None:
+        """Refuse a request that takes too long to arrive; the server asks twice a second."""
+        if self._deadline is None or now < self._deadline:
+            return
+        if self.flow.read_paused:  # it is us who don't read
+            self._deadline = now + self._door.body_grace_s
+        elif self._overhead_bytes == 0 and not self.is_receiving:
+            self.transport.abort()  # it never said anything
+        else:
+            self.refuse(RequestTimeout())
+
+    # --- bytes come in ---
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, in pieces, and stop where a bound is passed."""
+        self._unset_keepalive_if_required()
+        if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
+            self._deadline = self.loop.time() + self._door.head_s
+        for start in range(0, len(data), PIECE_BYTES):
+            piece = data[start : start + PIECE_BYTES]
+            self._overhead_bytes += len(piece)
+            try:
+                self.parser.feed_data(piece)
+            except httptools.HttpParserError:
+                self.refuse(self._refusal or MalformedRequest())
+            except httptools.HttpParserUpgrade:
+                pass  # it is answered as if it had not asked
+            if self.transport.is_closing():
+                return
+            if self._overhead_bytes > MAX_HEAD_BYTES:
+                self.refuse(HeadersTooLarge())
+                return
+
+    def on_url(self, url: bytes) -> None:
+        """See uvicorn."""
+        super().on_url(url)
+        if len(self.url) > MAX_ADDRESS_BYTES:
+            self._fail(AddressTooLong())
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; a trailer, which comes after the headers were judged, is dropped."""
+        if self.is_receiving:
+            return
+        if len(self.headers) >= MAX_HEADERS:
+            self._fail(HeadersTooLarge(f"the request has more than {MAX_HEADERS} headers: send fewer"))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Let the request in, if there is a place for it."""
+        self._body_began = self._heard_at = self.loop.time()
+        self._body_bytes = 0
+        self._deadline = self._body_began + self._door.body_grace_s
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Count a piece of the body, and refuse it where there is no room for it."""
+        self._overhead_bytes = 0
+        self._body_bytes += len(body)
+        self._heard_at = self.loop.time()
+        if self._body_began is not None:
+            earned_s = self._body_bytes / self._door.body_bytes_per_s
+            self._deadline = self._body_began + self._door.body_grace_s + earned_s
+        if self._ticket is not None and not self.cycle.response_complete and not self._ticket.take(len(body)):
+            self._fail(TooManyUploads())
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """See uvicorn."""
+        self._overhead_bytes = 0
+        self._deadline = self._body_began = self._ticket = None
+        if self.cycle.response_complete:  # the answer did not wait for the body: from now on the connection is idle
+            self._deadline = self.loop.time() + self._door.head_s
+        super().on_message_complete()
+
+    def _fail(self, error: ServiceError) -> None:
+        self._refusal = error
+        raise _Refused
+
+    # --- requests go in, answers go out ---
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        path, headers = cycle.scope["path"], list(cycle.scope["headers"])
+        self._door.idle.pop(self, None)
+        busy = len(self.connections) - len(self._door.idle)
+        if busy > self._door.max_connections and path not in PROBES:
+            self._answer(cycle, TooManyConnections(), closes=True)
+            return
+        ticket = self._door.admission.enter(cycle.scope["method"], path, headers)
+        if isinstance(ticket, ServiceError):
+            size = announced_bytes(headers)  # a small body is read and dropped, so that the connection can stay
+            self._answer(cycle, ticket, closes=size is None or size > SMALL_BYTES)
+            return
+        if self.is_receiving:
+            self._ticket = ticket
+        super()._start_asgi_task(cycle, partial(_run_with, ticket, app))
+
+    def on_response_complete(self) -> None:
+        """See uvicorn."""
+        if not self.pipeline:
+            self._door.idle[self] = None
+            self._deadline = self._deadline if self._overhead_bytes or self.is_receiving else None
+        super().on_response_complete()
+
+    def _answer(self, cycle: RequestResponseCycle, error: ServiceError, *, closes: bool) -> None:
+        """Answer a request that does not enter the app."""
+        cycle.waiting_for_100_continue = False
+        cycle.response_started = cycle.response_complete = True
+        closes = closes or not cycle.keep_alive
+        self.transport.write(_encode_answer(error, list(cycle.scope["headers"]), closes=closes))
+        if closes:
+            self.transport.close()
+        self.on_response_complete()
+
+    def refuse(self, error: ServiceError) -> None:
+        """Refuse the request that is arriving, and close; its answer is the last thing that is sent."""
+        cycle = self.cycle
+        if self.transport.is_closing():
+            return
+        if cycle is not None and not cycle.response_complete:
+            can_answer = self.is_receiving and not cycle.response_started and not self.pipeline
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if not can_answer:
+                self.transport.abort()
+                return
+        self.transport.write(_encode_answer(error, self.headers or [], closes=True))
+        self.transport.close()
+
+
+async def _run_with(ticket: Ticket, app: Any, scope: Any, receive: Any, send: Any) -> None:
+    try:
+        await app(scope, receive, send)
+    finally:
+        ticket.admission.leave(ticket)
+
+
+def _encode_answer(error: ServiceError, headers: list[tuple[bytes, bytes]], *, closes: bool) -> bytes:
+    given = next((value for name, value in headers if name == b"x-request-id"), b"")
+    identity = identify(given.decode("latin-1"))
+    token = request_id.set(identity)
+    try:
+        body = encode(error)
+    finally:
+        request_id.reset(token)
+    lines = [
+        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",
+        "content-type: application/json",
+        f"content-length: {len(body)}",
+        "cache-control: no-store",
+        "content-security-policy: frame-ancestors 'none'",
+        "x-content-type-options: nosniff",
+        f"x-request-id: {identity}",
+    ]
+    if error.retry_after_s is not None:
+        lines.append(f"retry-after: {error.retry_after_s}")
+    if closes:
+        lines.append("connection: close")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

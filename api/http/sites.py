@@ -1,0 +1,100 @@
+"""Keeps pages of other sites out; pure ASGI, before the key is looked at.
+
+A browser sends what any page asks it to, to whatever its machine can reach. So a write that comes from another site's
+page is refused, and a yard without a key answers only under names that are its own: a page whose name was made to mean
+this machine ("DNS rebinding") sends that name as `Host`. Programs (curl, our client) send neither `Origin` nor
+`Sec-Fetch-Site`, and pass.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.http.errors import build_response
+from trainyard.errors import CrossSiteRefused, HostRefused, ServiceError
+from trainyard.settings import Settings
+
+READS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+PROBES = frozenset({"/healthz", "/readyz"})  #: a load balancer asks for them by any address; they tell nothing
+_CLOSE = {"Connection": "close"}  # the body is not read
+_PORTS = {"http": 80, "https": 443}
+
+Place = tuple[str, int | None]  #: a host's name, in lower case, and its port where it is not the scheme's own
+
+
+class SiteGuard:
+    """Refuses what another site's page sends."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        names = {settings.host, *settings.trusted_hosts.split(",")}
+        self._own_names = {name.strip().lower().strip("[]") for name in names} - {""}
+        self._asks_for_a_key = settings.admin_key is not None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
+        refusal = self._judge(scope) if scope["type"] == "http" else None
+        if refusal is None:
+            await self._app(scope, receive, send)
+        else:
+            await build_response(refusal, _CLOSE)(scope, receive, send)
+
+    def _judge(self, scope: Scope) -> ServiceError | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host")
+        if not self._asks_for_a_key and scope["path"] not in PROBES and host and not self._is_own(host):
+            return HostRefused(
+                f"Host is {host[:100]!r}: a yard without a key answers only as localhost, and under the names in "
+                "TRAINYARD_TRUSTED_HOSTS. Add this one there, or set TRAINYARD_ADMIN_KEY",
+                param="Host",
+            )
+        if scope["method"] not in READS:
+            return _judge_write(headers, host)
+        return None
+
+    def _is_own(self, host: str) -> bool:
+        name = place_of(f"http://{host}")[0]
+        return name in self._own_names or is_loopback(name)
+
+
+def _judge_write(headers: Headers, host: str | None) -> ServiceError | None:
+    """A browser says since 2020 (Safari: 2023) where a request comes from; an older one sends the page's `Origin`."""
+    if (site := headers.get("sec-fetch-site")) is not None:
+        foreign = site not in {"same-origin", "none"}
+        return CrossSiteRefused(param="Sec-Fetch-Site") if foreign else None
+    origin = headers.get("origin")
+    if origin is None or (host and place_of(origin) == place_of(f"{_scheme_of(origin)}://{host}")):
+        return None
+    return CrossSiteRefused(
+        f"Origin is {origin[:100]!r}, and Host {(host or '')[:100]!r}: a page of another site must change nothing here",
+        param="Origin",
+    )
+
+
+def place_of(url: str) -> Place:
+    """Host and port of a URL; nothing's where it can't be read, as `null`, the origin of a page without one."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        return (parts.hostname or "", None if port == _PORTS.get(parts.scheme) else port)
+    except ValueError:
+        return ("", 0)
+
+
+def _scheme_of(url: str) -> str:
+    """`https` or `http`: a proxy in front may have taken the TLS off, so only the port is compared."""
+    return "https" if url.lower().startswith("https:") else "http"
+
+
+def is_loopback(name: str) -> bool:
+    """Whether a host's name can only mean this machine."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,219 @@
+"""What a client may send, hold and wait for, on real sockets."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from typing import Any
+
+import httpx
+import pytest
+
+from api.http.connections import MAX_ADDRESS_BYTES, MAX_HEAD_BYTES, MAX_HEADERS
+from tests.api.served import Served, error_of, png, wait_until
+
+Serve = Callable[..., Served]
+POST = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+
+
+@contextmanager
+def connected(served: Served) -> Iterator[socket.socket]:
+    with closing(socket.create_connection(("127.0.0.1", served.port), timeout=10)) as client:
+        yield client
+
+
+def answer_of(client: socket.socket) -> httpx.Response:
+    """All that comes until the server closes, as one response."""
+    data = b""
+    with suppress(ConnectionResetError):
+        while piece := client.recv(65536):
+            data += piece
+    head, _, body = data.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    headers = [tuple(line.split(": ", 1)) for line in lines[1:]]
+    return httpx.Response(int(lines[0].split()[1]), headers=headers, content=body)  # type: ignore[arg-type]
+
+
+def send_much(client: socket.socket, first: bytes, piece: bytes, most_bytes: int) -> int:
+    """Send until the other side closes; how much it took."""
+    client.sendall(first)
+    sent = len(first)
+    with suppress(ConnectionError):
+        while sent < most_bytes:
+            sent += client.send(piece)
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("first", "piece", "status", "code"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nX-Long: ", b"a" * 8192, 431, "headers_too_large"),
+        (b"GET /healthz HTTP/1.1\r\n", b"X-Large: " + b"a" * 800 + b"\r\n", 431, "headers_too_large"),
+        (b"GET /healthz?", b"a" * 8192, 414, "url_too_long"),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n1;", b"a" * 8192, 431, "headers_too_large"),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nTrailer: ", b"a" * 8192, 431, "headers_too_large"),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"Trailer: a\r\n" * 100, 431, "headers_too_large"),
+    ],
+    ids=["header", "headers", "address", "chunk-extension", "trailer", "trailers"],
+)  # fmt: skip
+def test_an_endless_head_is_refused_soon(served: Served, first: bytes, piece: bytes, status: int, code: str) -> None:
+    with connected(served) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+        sent = send_much(client, first, piece, 64 * 1024 * 1024)
+        error_of(answer_of(client), status, code)
+    assert sent < 8 * 1024 * 1024  # what the kernel's buffers took; the server read no more than the bound
+
+
+def test_heads_up_to_the_bounds_pass(served: Served) -> None:
+    assert served.http.get("/healthz?" + "a" * (MAX_ADDRESS_BYTES - 100)).status_code == 200
+    assert served.http.get("/healthz", headers={"X-Long": "a" * (MAX_HEAD_BYTES - 1000)}).status_code == 200
+    few = {f"X-{number}": "a" for number in range(MAX_HEADERS - 10)}
+    assert served.http.get("/healthz", headers=few).status_code == 200
+    many = {f"X-{number}": "a" for number in range(MAX_HEADERS + 1)}
+    error_of(served.http.get("/healthz", headers=many), 431, "headers_too_large")
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [b"\x00\x01\r\n\r\n", b"GET\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n", b"GET http://[ HTTP/1.1\r\n\r\n"],
+)
+def test_what_is_no_request_has_the_one_error_body(served: Served, rubbish: bytes) -> None:
+    with connected(served) as client:
+        client.sendall(rubbish)
+        error_of(answer_of(client), 400, "request_malformed")
+
+
+def test_a_trailer_is_no_header(served: Served) -> None:
+    with connected(served) as client:
+        client.sendall(
+            b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX-Request-ID: trailer-1\r\n\r\n"
+        )
+        response = answer_of(client)
+    error_of(response, 422, "invalid_request")
+    assert response.headers["x-request-id"] != "trailer-1"
+
+
+class TestTime:
+    SHORT: dict[str, Any] = {"head_s": 0.3, "body_grace_s": 0.3}  # noqa: RUF012
+
+    def test_a_silent_connection_is_closed(self, serve: Serve) -> None:
+        served = serve(door=self.SHORT)
+        with connected(served) as client:
+            assert client.recv(1) == b""
+
+    @pytest.mark.parametrize("start", [b"GET /heal", b"GET /healthz HTTP/1.1\r\nX-Slow: a"])
+    def test_a_slow_head_is_refused(self, serve: Serve, start: bytes) -> None:
+        served = serve(door=self.SHORT)
+        with connected(served) as client:
+            client.sendall(start)
+            error_of(answer_of(client), 408, "request_timeout")
+
+    def test_a_head_that_comes_byte_by_byte_is_refused(self, serve: Serve) -> None:
+        served = serve(door=self.SHORT)
+        with connected(served) as client:
+            began = time.monotonic()
+            with suppress(ConnectionError):
+                while time.monotonic() < began + 5:
+                    client.sendall(b"a")
+                    time.sleep(0.05)
+            assert time.monotonic() < began + 3
+
+    def test_a_slow_head_after_an_answer_is_refused(self, serve: Serve) -> None:
+        served = serve(door=self.SHORT)
+        with connected(served) as client:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+            client.sendall(b"GET /heal")
+            error_of(answer_of(client), 408, "request_timeout")
+
+    @pytest.mark.parametrize("start", [b"Content-Length: 1000\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n"])
+    def test_a_body_that_does_not_come_is_refused(self, serve: Serve, start: bytes) -> None:
+        served = serve(door=self.SHORT)
+        with connected(served) as client:
+            client.sendall(POST + start)
+            error_of(answer_of(client), 408, "request_timeout")
+
+    def test_a_slow_body_passes_if_it_comes_at_the_least_rate(self, serve: Serve) -> None:
+        served = serve(door=self.SHORT | {"body_bytes_per_s": 500.0})
+        served.add_checkpoint(served.add_job(), 1)
+        image = png(size=64)
+        with connected(served) as client:
+            client.sendall(POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % (len(image) + 1000))
+            padded = image + bytes(1000)
+            for start in range(0, len(padded), 100):
+                client.sendall(padded[start : start + 100])
+                time.sleep(0.1)
+            assert answer_of(client).status_code == 200
+
+    def test_a_slow_answer_is_no_slow_request(self, serve: Serve) -> None:
+        def add_route(app: Any) -> None:
+            @app.get("/slow")  # type: ignore[untyped-decorator]
+            def slow() -> str:
+                time.sleep(1.5)
+                return "done"
+
+        served = serve(add_route, door=self.SHORT)
+        assert served.http.get("/slow").status_code == 200
+
+
+class TestNumber:
+    def test_idle_connections_make_room_the_oldest_first(self, serve: Serve) -> None:
+        served = serve(door={"max_connections": 5})
+        clients = [socket.create_connection(("127.0.0.1", served.port), timeout=5) for _ in range(5)]
+        wait_until(lambda: len(served.connections) == 5)
+        assert served.http.get("/jobs").status_code == 200
+        with suppress(ConnectionResetError):
+            assert clients[0].recv(1) == b""  # it made room
+        clients[4].sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert clients[4].recv(65536).startswith(b"HTTP/1.1 200")
+        for client in clients:
+            client.close()
+
+    def test_thousands_of_idle_connections_lock_nobody_out(self, serve: Serve) -> None:
+        served = serve()
+        clients = []
+        for _ in range(served.door.max_connections + 300):
+            clients.append(socket.create_connection(("127.0.0.1", served.port), timeout=5))
+        assert served.http.get("/jobs").status_code == 200
+        assert len(served.connections) <= served.door.max_connections + 1
+        for client in clients:
+            client.close()
+
+    def test_where_all_are_busy_only_the_probes_are_answered(self, serve: Serve) -> None:
+        served = serve(door={"max_connections": 2})
+        clients = []
+        for _ in range(2):
+            client = socket.create_connection(("127.0.0.1", served.port), timeout=5)
+            client.sendall(POST + b"Content-Length: 1000\r\n\r\n")
+            clients.append(client)
+        wait_until(lambda: sum(connection.is_receiving for connection in served.connections) == 2)
+        response = served.http.get("/jobs")
+        error_of(response, 503, "too_many_connections")
+        assert response.headers["connection"] == "close"
+        assert response.headers["retry-after"] == "1"
+        for path in ("/healthz", "/readyz"):
+            assert served.http.get(path).status_code in {200, 503}, path
+            assert "error" not in served.http.get(path).json()
+        for client in clients:
+            client.close()
+        wait_until(lambda: served.http.get("/jobs").status_code == 200)
+
+
+def test_neither_idle_nor_half_sent_requests_hold_up_a_stop(serve: Serve) -> None:
+    served = serve()
+    clients = [socket.create_connection(("127.0.0.1", served.port), timeout=5) for _ in range(30)]
+    for number, client in enumerate(clients):
+        if number % 3 == 1:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nX-Half: a")
+        elif number % 3 == 2:
+            client.sendall(POST + b"Content-Length: 1000\r\n\r\nabc")
+    wait_until(lambda: sum(connection.is_receiving for connection in served.connections) == 10)
+    began = time.monotonic()
+    served.tell_to_stop()
+    wait_until(lambda: served.has_stopped, timeout_s=15)
+    assert time.monotonic() - began < 8
+    for client in clients:
+        client.close()
