@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from trainyard.client import Client
 from trainyard.database.connection import Database
 from trainyard.launch.queue_server import free_port
 
@@ -46,6 +47,30 @@ def serving_api(
         finally:
             api.terminate()
             api.wait(30)
+
+
+@contextmanager
+def predicting_api() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A whole yard on a temporary folder that has trained `quick` on digits for an epoch, and its API's port."""
+    with tempfile.TemporaryDirectory() as folder:
+        port = free_port()
+        environment = os.environ | {"TRAINYARD_DATA_DIR": folder, "TRAINYARD_PORT": str(port)}
+        yard = subprocess.Popen(
+            [sys.executable, "-m", "trainyard", "up"],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            _wait_until_ready(port)
+            with Client(f"http://127.0.0.1:{port}") as client:
+                job = client.create_job("digits", overrides={"epochs": 1})
+                client.wait(job["id"])
+            time.sleep(IMPORTS_S)
+            yield yard, port
+        finally:
+            yard.terminate()
+            yard.wait(60)
 
 
 def time_reads(port: int, path: str, requests: int) -> tuple[float, float, int]:

@@ -26,7 +26,7 @@ from uvicorn.server import ServerState
 
 from api.http.admission import SMALL_BYTES, Admission, Ticket, announced_bytes
 from api.http.errors import encode
-from api.http.middleware import identify
+from api.http.middleware import KeyCheck, identify
 from trainyard.errors import (
     AddressTooLong,
     HeadersTooLarge,
@@ -53,6 +53,7 @@ class Door:
     """What the connections of one server share; belongs to its event loop."""
 
     admission: Admission
+    check: KeyCheck
     max_connections: int
     head_s: float = 10.0
     body_grace_s: float = 20.0
@@ -201,6 +202,9 @@ class Connection(HttpToolsProtocol):
         busy = len(self.connections) - len(self._door.idle)
         if busy > self._door.max_connections and path not in PROBES:
             self._answer(cycle, TooManyConnections(), closes=True)
+            return
+        if not self._door.check.passes(dict(cycle.scope)):  # the app says so, and strangers take nobody's place
+            super()._start_asgi_task(cycle, app)
             return
         ticket = self._door.admission.enter(cycle.scope["method"], path, headers)
         if isinstance(ticket, ServiceError):

@@ -109,17 +109,24 @@ class Authentication:
     """Asks for the key, if there is one, before anything of the body is read."""
 
     def __init__(self, app: ASGIApp, key: str | None) -> None:
-        self._app = app
-        self._digest = None if key is None else _digest(key)
+        self._app, self._check = app, KeyCheck(key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the class."""
-        if scope["type"] != "http" or self._may_pass(scope):
+        if scope["type"] != "http" or self._check.passes(scope):
             await self._app(scope, receive, send)
         else:
             await build_response(Unauthenticated(), _CLOSE)(scope, receive, send)
 
-    def _may_pass(self, scope: Scope) -> bool:
+
+class KeyCheck:
+    """Tells from a request's head whether it may pass: it has the key, or needs none."""
+
+    def __init__(self, key: str | None) -> None:
+        self._digest = None if key is None else _digest(key)
+
+    def passes(self, scope: Scope) -> bool:
+        """Whether a request with this head may pass."""
         if self._digest is None or scope["path"] in OPEN_PATHS:
             return True
         scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")

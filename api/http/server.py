@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from api.http.admission import Admission
 from api.http.connections import Connection, Door
+from api.http.middleware import KeyCheck
 from trainyard.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,8 @@ def build_door(settings: Settings) -> Door:
         max_bytes=settings.max_upload_bytes_at_once,
         largest_bytes=max(settings.max_upload_bytes, settings.max_body_bytes),
     )
-    return Door(admission, max_connections=max(1, min(settings.max_connections, files - RESERVED_FILES)))
+    check = KeyCheck(None if settings.admin_key is None else settings.admin_key.get_secret_value())
+    return Door(admission, check, max_connections=max(1, min(settings.max_connections, files - RESERVED_FILES)))
 
 
 def raise_file_limit() -> None:

@@ -137,7 +137,7 @@ class TestTime:
             error_of(answer_of(client), 408, "request_timeout")
 
     def test_a_slow_body_passes_if_it_comes_at_the_least_rate(self, serve: Serve) -> None:
-        served = serve(door=self.SHORT | {"body_bytes_per_s": 500.0})
+        served = serve(door={"body_grace_s": 1.0, "body_bytes_per_s": 100.0})
         served.add_checkpoint(served.add_job(), 1)
         image = png(size=64)
         with connected(served) as client:

@@ -96,7 +96,8 @@ def test_a_yard_with_a_key_is_reached_by_any_name(serve: Serve) -> None:
 
 
 def test_programs_notice_nothing(served: Served) -> None:
-    job = Client(served.url).create_job("digits")
+    with Client(served.url) as client:
+        job = client.create_job("digits")
     assert job["state"] == "queued"
     with httpx.Client(base_url=served.url, trust_env=False) as plain:
         assert plain.post(f"/jobs/{job['id']}/cancel").status_code == 202
