@@ -109,7 +109,7 @@ def _lifespan(
             engine=Engine(settings, database, storage, runtime or TorchRuntime(settings.serving_threads)),
         )
         app.state.services = services  # for the server, which marks it as draining
-        await anyio.to_thread.run_sync(routes_health.register_when_migrated, services)
+        await anyio.to_thread.run_sync(routes_health.look_at_tables, services)
         services.reconciler.start()
         services.engine.start()
         try:

@@ -11,7 +11,6 @@ from api.job_reader import JobReader
 from api.serving.engine import Engine
 from api.streams.event_stream import EventHub
 from trainyard.database.connection import Database
-from trainyard.database.schema import newest_revision
 from trainyard.database.tables import LOCAL_OWNER
 from trainyard.settings import Settings
 from trainyard.storage.interface import Storage
@@ -29,7 +28,6 @@ class Services:
     engine: Engine
     draining: bool = False
     builtins_known: bool = False  #: whether the built-in datasets are in the database
-    revision: str = field(default_factory=newest_revision)  #: of the tables, as this code needs them
 
     events: EventHub = field(init=False)
     jobs: JobReader = field(init=False)

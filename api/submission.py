@@ -21,6 +21,7 @@ from api.services import Services
 from trainyard import failpoints
 from trainyard.artifacts import datasets, retries
 from trainyard.artifacts.checkpoints import get_checkpoint
+from trainyard.database.schema import check_revision
 from trainyard.database.tables import Dataset, Job
 from trainyard.errors import Conflict, InvalidRequest
 from trainyard.jobs import idempotency, jobs
@@ -179,6 +180,7 @@ def _find_or_submit(
                 return known, False
         try:
             with services.database.writing() as session:
+                check_revision(session)  # workers of this release would not take the job
                 known = request.find_job_id(session, owner)
                 if known is not None:
                     return known, False

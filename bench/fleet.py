@@ -22,7 +22,8 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -41,7 +42,8 @@ from trainyard.states import DatasetState, JobState
 
 PROCESSES = 8
 TTL_S = 600.0
-FROZEN_FOR_S = 35.0  # longer than the server bears a silent client
+FREEZE_AFTER_S = 5.0
+FROZEN_FOR_S = 40.0  # longer than the server bears a silent client, wherever it is silent
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "max_connections": 400,
            "shared_buffers": "512MB"}  # fmt: skip
 
@@ -80,18 +82,13 @@ def main() -> None:
         print(f"  {len(claims.took) / wall_s:.0f} claims/s")
         _print("commits, all at once", _run(url, given.workers, _commit_rounds, given.rounds)[0])
         for name, freeze in (("claimer", _claim_and_freeze), ("committer", _commit_and_freeze)):
-            process = _context().Process(target=freeze, args=(url,))
-            process.start()
-            assert process.pid is not None
-            _wait_until_stopped(process.pid)
-            began = time.monotonic()
             act = _claim_for if name == "claimer" else _commit_for
-            seen, _ = _run(url, given.workers, act, FROZEN_FOR_S)
-            process.kill()
-            process.join()
+            with _freezing(url, freeze) as stop:
+                seen, wall_s = _run(url, given.workers, act, FROZEN_FOR_S, after_a_while=stop)
+            frozen_at = stop()
             _print(f"beside a frozen {name}", seen)
-            moments = sorted([began, *seen.done_at])
-            gap = max(later - earlier for earlier, later in pairwise(moments))
+            print(f"  {len(seen.took) / wall_s:.0f} a second")
+            gap = max(b - a for a, b in pairwise(sorted([frozen_at, *seen.done_at])) if b > frozen_at)
             print(f"  longest time in which nobody got through: {gap:.2f} s")
 
 
@@ -99,7 +96,37 @@ def _context() -> Any:
     return multiprocessing.get_context("spawn")
 
 
-def _run(url: str, workers: int, act: Callable[..., None], amount: float) -> tuple[Seen, float]:
+@contextmanager
+def _freezing(url: str, freeze: Callable[..., None]) -> Iterator[Callable[[], float]]:
+    """Inside, a process stands by. The function has it freeze, once; it returns the moment of that."""
+    context = _context()
+    go, told = context.Event(), context.Queue()
+    process = context.Process(target=freeze, args=(url, go, told))
+    process.start()
+    told.get()  # it is connected
+    moments: list[float] = []
+
+    def stop() -> float:
+        if not moments:
+            go.set()
+            moments.append(told.get())
+        return moments[0]
+
+    try:
+        yield stop
+    finally:
+        process.kill()
+        process.join()
+
+
+def _run(
+    url: str,
+    workers: int,
+    act: Callable[..., None],
+    amount: float,
+    *,
+    after_a_while: Callable[[], object] = lambda: None,
+) -> tuple[Seen, float]:
     """Let all workers do one thing; what they saw together, and the seconds from the common start to the last end."""
     context = _context()
     ready, between, results = context.Barrier(PROCESSES + 1), context.Barrier(PROCESSES), context.Queue()
@@ -113,6 +140,8 @@ def _run(url: str, workers: int, act: Callable[..., None], amount: float) -> tup
     ready.wait()
     began = time.monotonic()
     seen = Seen()
+    time.sleep(FREEZE_AFTER_S)
+    after_a_while()
     for _ in processes:
         part = results.get()
         seen.took += part.took
@@ -229,31 +258,39 @@ def _commit_for(database: Database, worker: str, seconds: float, starts: Starts,
     _end(database, lease)
 
 
-def _claim_and_freeze(url: str) -> None:
+def _claim_and_freeze(url: str, go: Any, told: Any) -> None:
     database = Database(url)
-    with database.writing() as session:
-        assert claim(session, "wrk_frozen", TTL_S) is not None
-        os.kill(os.getpid(), signal.SIGSTOP)
+    database.ping()
+    told.put(0.0)
+    go.wait()
+    while True:
+        try:
+            with database.writing() as session:
+                assert claim(session, "wrk_frozen", TTL_S) is not None
+                _freeze(told)
+        except DatabaseUnavailable:
+            continue
 
 
-def _commit_and_freeze(url: str) -> None:
+def _freeze(told: Any) -> None:
+    told.put(time.monotonic())
+    told.close()
+    told.join_thread()
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _commit_and_freeze(url: str, go: Any, told: Any) -> None:
     database = Database(url)
     lease = _take_job(database, "wrk_frozen")
+    told.put(0.0)
+    go.wait()
     new = NewCheckpoint(
         kind=CheckpointKind.EPOCH, key="checkpoints/frozen", epoch=1, step=1, metrics={}, files={}, size_bytes=1,
         weights_sha256="0" * 64, manifest_sha256="1" * 64, is_best=True,
     )  # fmt: skip
     with database.writing() as session:
         commit_checkpoint(session, lease, new, keep_latest=2)
-        os.kill(os.getpid(), signal.SIGSTOP)
-
-
-def _wait_until_stopped(pid: int) -> None:
-    while True:
-        with open(f"/proc/{pid}/stat") as file:
-            if file.read().rpartition(")")[2].split()[0] == "T":
-                return
-        time.sleep(0.05)
+        _freeze(told)
 
 
 def _fill(url: str, count: int, owners: int) -> None:

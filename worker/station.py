@@ -11,9 +11,10 @@ import threading
 from alexnet_core.data.published.builtin import BUILTINS
 from trainyard import failpoints
 from trainyard.artifacts.datasets import builtin_id, register_builtins
+from trainyard.build import build_id
 from trainyard.database.connection import Database, read_clock
 from trainyard.database.ids import new_id
-from trainyard.database.schema import current_revision, newest_revision
+from trainyard.database.schema import Standing, current_revision, describe, standing_of
 from trainyard.database.tables import Dataset, Job
 from trainyard.errors import DatabaseUnavailable
 from trainyard.scheduling.claim_order import in_turn
@@ -47,6 +48,7 @@ class Station:
         self._free_slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for index in range(len(devices)):
             self._free_slots.put(index)
+        self._told_of_revision: tuple[str | None] | None = None  #: the one that does not fit, once it was said
         self._unsure_slots: set[int] = set()  #: whose last claim may have been written, as nobody knows
         self._own_threads: list[threading.Thread] = []
         self._trainers = WarmTrainers(threads)
@@ -68,7 +70,8 @@ class Station:
         self._trainers.start()
         self._trainers.want_spare()
         threading.Thread(target=self._prepare_first_dataset, name="first-dataset", daemon=True).start()
-        log.info("worker is ready", extra={"worker": self.identity.id, "devices": list(self.identity.devices)})
+        facts = {"worker": self.identity.id, "version": build_id(), "devices": list(self.identity.devices)}
+        log.info("worker is ready", extra=facts)
 
     def drain(self) -> None:
         """Take no further job; running ones write a checkpoint and go back into the queue."""
@@ -130,8 +133,7 @@ class Station:
     def _run_next(self, index: int) -> bool:
         if not self._is_anything_waiting():
             return False
-        if current_revision(self._database) != newest_revision():
-            log.error("the database's tables are of another version than this worker: it takes no job")
+        if not self._fits_tables():
             return False
         claimed = self._claim(index)
         if claimed is None:
@@ -140,6 +142,17 @@ class Station:
         job, lease = claimed
         self._supervisor.run(job, lease, self._slots[index])
         return True
+
+    def _fits_tables(self) -> bool:
+        """Whether this worker can take jobs from these tables; why not is said once, until it is otherwise."""
+        revision = current_revision(self._database)
+        if standing_of(revision) is Standing.OK:
+            self._told_of_revision = None
+            return True
+        if self._told_of_revision != (revision,):
+            self._told_of_revision = (revision,)
+            log.error("this worker takes no job: %s", describe(revision), extra={"worker": self.identity.id})
+        return False
 
     def _claim(self, index: int) -> tuple[Job, Lease] | None:
         """Take the next job; or the one that a slot has already, where the database took a claim and did not say so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from dataclasses import dataclass
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -14,7 +15,8 @@ from alexnet_core.data.published.builtin import BUILTINS
 from api.schemas.base import DESCRIBED
 from api.services import Services, ServicesDep
 from trainyard.artifacts.datasets import register_builtins
-from trainyard.database.schema import current_revision
+from trainyard.build import build_id
+from trainyard.database.schema import Standing, current_revision, describe, standing_of
 from trainyard.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
@@ -36,7 +38,13 @@ class Readiness(BaseModel):
     status: Literal["ready", "not_ready"]
     database: Literal["ok", "read_only", "failed"]
     """`read_only`: it answers, but takes no writes, or not now."""
-    migrations: Literal["ok", "behind", "unknown"]
+    migrations: Literal["ok", "behind", "ahead", "unknown"]
+    """How the database's tables stand to this release: `behind`: run `trainyard migrate`; `ahead`: a newer release made
+    them, update this one."""
+    detail: str | None
+    """What is wrong with the tables, in a sentence; null: nothing, or nobody can tell."""
+    version: str
+    """The build that answers."""
     storage: Literal["ok", "failed"]
     draining: bool
     queue: Literal["ok", "degraded"]
@@ -71,14 +79,16 @@ def get_readiness(response: Response, services: ServicesDep) -> Readiness:
 
 def _look(services: Services) -> Readiness:
     database = _look_at_database(services)
-    answers = database != "failed"
-    up_to_date = answers and register_when_migrated(services)
+    migrations = look_at_tables(services) if database != "failed" else None
     writable = _is_writable(services)
-    ready = database == "ok" and up_to_date and writable and not services.draining
+    fits = migrations is not None and migrations.standing is Standing.OK
+    ready = database == "ok" and fits and writable and not services.draining
     return Readiness(
         status="ready" if ready else "not_ready",
         database=database,
-        migrations=("ok" if up_to_date else "behind") if answers else "unknown",
+        migrations="unknown" if migrations is None else migrations.standing.value,
+        detail=None if migrations is None or migrations.standing is Standing.OK else describe(migrations.revision),
+        version=build_id(),
         storage="ok" if writable else "failed",
         draining=services.draining,
         queue="ok" if services.reconciler.relay.queue_is_up else "degraded",
@@ -98,18 +108,31 @@ def _look_at_database(services: Services) -> Literal["ok", "read_only", "failed"
     return "ok"
 
 
-def register_when_migrated(services: Services) -> bool:
-    """Whether the tables are at the newest revision; once they are, the built-in datasets are entered."""
+@dataclass(frozen=True)
+class _Tables:
+    """What is known of the database's tables."""
+
+    revision: str | None
+    standing: Standing
+
+
+def look_at_tables(services: Services) -> _Tables | None:
+    """How the tables stand to this release; once they fit, the built-in datasets are entered. None: nobody can tell."""
     try:
-        if current_revision(services.database) != services.revision:
-            return False
-        if not services.builtins_known:
-            register_builtins(services.database, {name: dataset.facts for name, dataset in BUILTINS.items()})
-            services.builtins_known = True
+        revision = current_revision(services.database)
+        tables = _Tables(revision, standing_of(revision))
     except Exception:
         log.exception("the tables' revision can't be told")
-        return False
-    return True
+        return None
+    if tables.standing is Standing.OK and not services.builtins_known:
+        try:
+            register_builtins(services.database, {name: dataset.facts for name, dataset in BUILTINS.items()})
+            services.builtins_known = True
+        except DatabaseUnavailable:
+            log.warning("the built-in datasets can't be entered now; trying again")
+        except Exception:
+            log.exception("the built-in datasets can't be entered; trying again")
+    return tables
 
 
 def _is_writable(services: Services) -> bool:

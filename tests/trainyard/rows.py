@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import select, text, update
@@ -15,6 +16,7 @@ from alexnet_core.layout import CheckpointKind
 from trainyard.artifacts import checkpoints
 from trainyard.artifacts.checkpoints import NewCheckpoint
 from trainyard.database.connection import Database, now
+from trainyard.database.schema import current_revision
 from trainyard.database.tables import Checkpoint, Dataset, Job
 from trainyard.jobs import jobs
 from trainyard.jobs.jobs import NewJob
@@ -108,3 +110,17 @@ def wait_for_lock(database: Database, thread: threading.Thread) -> None:
 def statuses(database: Database) -> dict[str, str]:
     with database.reading() as session:
         return {row.id: row.status for row in session.scalars(select(Checkpoint))}
+
+
+@contextmanager
+def revision_of_tables(database: Database, revision: str) -> Iterator[None]:
+    """Inside, the database says that its tables are at another revision."""
+    change = text("UPDATE alembic_version SET version_num = :revision")
+    before = current_revision(database)
+    with database.writing() as session:
+        session.execute(change, {"revision": revision})
+    try:
+        yield
+    finally:
+        with database.writing() as session:
+            session.execute(change, {"revision": before})

@@ -100,3 +100,20 @@ def _ending(database: Database, ran: list[str]) -> Any:
             end_attempt(session, lease, Ending(succeeded=True), first_backoff_s=0)
 
     return run
+
+
+def test_a_worker_beside_tables_of_another_release_takes_no_job_and_says_so_once(
+    worker: Station, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "data").mkdir()
+    database = Database(f"sqlite:///{tmp_path / 'data' / 'trainyard.db'}")
+    migrate(database)
+    job_id = db_rows.submit(database)
+    with db_rows.revision_of_tables(database, "9999"):
+        for _ in range(3):
+            worker.work()
+    assert db_rows.look(database, job_id).state == "queued"
+    said = [record.getMessage() for record in caplog.records if "takes no job" in record.getMessage()]
+    assert len(said) == 1
+    assert "newer release" in said[0]
+    database.close()

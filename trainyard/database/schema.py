@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
@@ -10,21 +11,39 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
+from trainyard.build import build_id
 from trainyard.database.connection import Database
+from trainyard.errors import DatabaseUnavailable
 
+OTHER_RELEASE_RETRY_S = 10
 _MIGRATION_LOCK = (
     7_265_110_215  # PostgreSQL advisory lock: two processes that start together migrate one after the other
 )
+
+
+class Standing(StrEnum):
+    """How the database's tables stand to what this code needs."""
+
+    OK = "ok"  #: they are at its revision
+    BEHIND = "behind"  #: an older release made them, or nobody did
+    AHEAD = "ahead"  #: a newer release made them
 
 
 def migrate(database: Database) -> None:
     """Bring the tables to the newest revision; harmless when they are there, or when another process does it too.
 
     All revisions are one transaction: a process that dies, or a second one that migrates too, never meets half of them.
+
+    Raises:
+        DatabaseUnavailable: the database does not answer, or a newer release made the tables.
     """
-    if current_revision(database) == newest_revision():
+    found = current_revision(database)
+    if standing_of(found) is Standing.OK:
         return
+    if standing_of(found) is Standing.AHEAD:
+        raise DatabaseUnavailable(describe(found))
     # Begun here, since Alembic commits after every revision on SQLite, and another process could step in between.
     from trainyard.database.postgresql import without_hurry  # and psycopg, which SQLite does not need
 
@@ -35,6 +54,43 @@ def migrate(database: Database) -> None:
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def standing_of(revision: str | None) -> Standing:
+    """How tables of a revision stand to this code; one that it does not know can only be of a newer release."""
+    if revision == newest_revision():
+        return Standing.OK
+    return Standing.BEHIND if revision is None or revision in _known_revisions() else Standing.AHEAD
+
+
+def describe(revision: str | None) -> str:
+    """What a revision means for this code, in a sentence, and what to do."""
+    needed, release = newest_revision(), build_id()
+    match standing_of(revision):
+        case Standing.OK:
+            return f"The database's tables are at revision {needed}, as this release ({release}) needs them."
+        case Standing.AHEAD:
+            return (
+                f"The database's tables are at revision {revision}, which a newer release than this one ({release}) "
+                f"made; it knows revisions up to {needed}. Update this installation."
+            )
+        case Standing.BEHIND:
+            found = "not there yet" if revision is None else f"at revision {revision}"
+            return (
+                f"The database's tables are {found}, and this release ({release}) needs revision {needed}. Run "
+                "`trainyard migrate` of this release."
+            )
+
+
+def check_revision(session: Session) -> None:
+    """Refuse to go on with tables of another release.
+
+    Raises:
+        DatabaseUnavailable: they are; the message says which of the two must be updated.
+    """
+    found = session.scalar(text("SELECT version_num FROM alembic_version"))
+    if standing_of(found) is not Standing.OK:
+        raise DatabaseUnavailable(describe(found), retry_after_s=OTHER_RELEASE_RETRY_S)
 
 
 def current_revision(database: Database) -> str | None:
@@ -53,6 +109,11 @@ def newest_revision() -> str:
     head = ScriptDirectory.from_config(_config()).get_current_head()
     assert head is not None
     return head
+
+
+@cache
+def _known_revisions() -> frozenset[str]:
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
 
 
 def _config() -> Config:

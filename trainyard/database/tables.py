@@ -310,7 +310,8 @@ class Worker(Base):
     pid: Mapped[int]
     slots: Mapped[int]
     devices: Mapped[list[Any]]
-    version: Mapped[str]
+    version: Mapped[str]  #: the build: `build.build_id`
+    revision: Mapped[str | None]  #: of the tables, as its code needs them; None: it is older than this column
     started_at: Mapped[float]
     last_seen_at: Mapped[float]
     draining: Mapped[bool] = mapped_column(default=False)

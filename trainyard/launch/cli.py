@@ -25,6 +25,7 @@ def up(
     slots: Annotated[int | None, typer.Option(help="Jobs trained at once.")] = None,
 ) -> None:
     """Run a whole yard on this machine: queue server, worker and API. Ctrl-C stops it; running jobs go on next time."""
+    from trainyard.errors import DatabaseUnavailable
     from trainyard.launch.yard import Yard, YardError, describe
 
     settings = _read_settings(host=host, port=port, data_dir=data_dir, slots=slots)
@@ -33,7 +34,7 @@ def up(
         with Yard(settings) as yard:
             print(describe(yard), flush=True)
             yard.run()
-    except YardError as exc:
+    except (YardError, DatabaseUnavailable) as exc:
         _refuse(str(exc))
     except KeyboardInterrupt:
         sys.exit(130)
@@ -93,7 +94,7 @@ def migrate() -> None:
     try:
         migrate_tables(Database(settings.sqlalchemy_url))
     except DatabaseUnavailable as exc:
-        _refuse(f"the database does not answer: {exc.__cause__}")
+        _refuse(exc.message if exc.__cause__ is None else f"{exc.message} ({exc.__cause__})")
     print(f"tables are at revision {newest_revision()}")
 
 

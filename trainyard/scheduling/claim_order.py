@@ -25,7 +25,7 @@ from trainyard.database.ids import has_form
 from trainyard.database.pages import Page
 from trainyard.database.tables import Job, JobRow
 from trainyard.errors import InvalidRequest
-from trainyard.scheduling.workers import count_workers
+from trainyard.scheduling.workers import count_of_this_release, count_workers
 from trainyard.states import JobState
 
 FIRST_FETCH = 50  # jobs of an owner read at once; doubled each time, so that a deep page costs no more than its depth
@@ -40,6 +40,7 @@ class WaitsFor(StrEnum):
     """What a queued job waits for."""
 
     NO_LIVE_WORKER = "no_live_worker"  #: no worker that takes jobs was seen just now
+    NO_WORKER_OF_THIS_VERSION = "no_worker_of_this_version"  #: workers were seen, but all are of another release
     RETRY_BACKOFF = "retry_backoff"  #: it failed, and its next try is not due
     DISK_FULL = "disk_full"  #: the disk was full; it looks again soon
     OWNER_LIMIT = "owner_limit"  #: its owner has as many running jobs as one may have
@@ -70,9 +71,10 @@ class Outlook:
     """What decides, beside the job itself, what it waits for."""
 
     moment: float  #: the database's clock
-    num_workers: int  #: live ones
+    num_workers: int  #: live ones of this release
     max_running_per_owner: int | None
     running: dict[str, int]  #: owner -> running jobs; empty where there is no limit
+    num_others: int = 0  #: live workers of other releases, which can't take jobs from these tables
     sole_owner: str | None = None  #: whose jobs are all that is in the queue
 
     def waits_for(self, job: Job | JobRow) -> WaitsFor | None:
@@ -80,7 +82,7 @@ class Outlook:
         if job.state != JobState.QUEUED:
             return None
         if self.num_workers == 0:
-            return WaitsFor.NO_LIVE_WORKER
+            return WaitsFor.NO_WORKER_OF_THIS_VERSION if self.num_others else WaitsFor.NO_LIVE_WORKER
         if job.not_before > self.moment:
             return WaitsFor.DISK_FULL if job.state_reason == "disk_full" else WaitsFor.RETRY_BACKOFF
         limit = self.max_running_per_owner
@@ -91,19 +93,24 @@ class Outlook:
 
 def get_outlook(session: Session, owners: Collection[str], max_running_per_owner: int | None) -> Outlook:
     """How things stand for the queued jobs of some owners."""
-    moment, num_workers, first, last = session.connection().execute(_standing()).one()
+    moment, num_workers, num_live, first, last = session.connection().execute(_standing()).one()
     counts: dict[str, int] = {}
     if max_running_per_owner is not None:
         running = select(Job.owner, func.count()).where(Job.state == JobState.RUNNING, Job.owner.in_(owners))
         counts = {owner: int(count) for owner, count in session.execute(running.group_by(Job.owner))}
-    return Outlook(moment, num_workers, max_running_per_owner, counts, sole_owner=first if first == last else None)
+    return Outlook(
+        *(moment, num_workers, max_running_per_owner, counts),
+        num_others=num_live - num_workers,
+        sole_owner=first if first == last else None,
+    )
 
 
 @cache
 def _standing() -> Select[Any]:
-    """The database's clock, the number of live workers, and the first and the last owner in the queue."""
+    """The database's clock, the live workers of this release and of any, and the queue's first and last owner."""
     ends = (select(end(Job.owner)).where(_QUEUED).scalar_subquery() for end in (func.min, func.max))
-    return select(now(), count_workers().scalar_subquery(), *ends)
+    counts = (query.scalar_subquery() for query in (count_of_this_release(), count_workers()))
+    return select(now(), *counts, *ends)
 
 
 # --- the order ---

@@ -9,9 +9,10 @@ from enum import StrEnum
 from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from trainyard import __version__
+from trainyard.build import build_id
 from trainyard.database.connection import now, update_rows
 from trainyard.database.pages import Page, get_page
+from trainyard.database.schema import newest_revision
 from trainyard.database.tables import Job, Worker
 from trainyard.states import JobState
 
@@ -48,7 +49,8 @@ def register(session: Session, identity: WorkerIdentity) -> None:
             pid=identity.pid,
             slots=len(identity.devices),
             devices=list(identity.devices),
-            version=__version__,
+            version=build_id(),
+            revision=newest_revision(),
             started_at=now(),
             last_seen_at=now(),
         )
@@ -95,6 +97,11 @@ def count_live(session: Session, *, pid: int | None = None) -> int:
 def count_workers() -> Select[int]:
     """The query of `count_live`."""
     return select(func.count()).select_from(Worker).where(_is_live())
+
+
+def count_of_this_release() -> Select[int]:
+    """A query for the same that counts only workers which can take jobs from these tables."""
+    return count_workers().where(Worker.revision == newest_revision())
 
 
 def is_host_live(session: Session, host: str) -> bool:

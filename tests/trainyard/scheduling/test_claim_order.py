@@ -12,7 +12,8 @@ from sqlalchemy import delete, insert, select, text, update
 from tests.trainyard import rows as db_rows
 from trainyard.database.connection import Database, now, read_clock
 from trainyard.database.ids import new_id
-from trainyard.database.tables import Counter, Job, JobEvent, Outbox
+from trainyard.database.schema import newest_revision
+from trainyard.database.tables import Counter, Job, JobEvent, Outbox, Worker
 from trainyard.errors import DatabaseUnavailable, InvalidRequest
 from trainyard.jobs import jobs
 from trainyard.jobs.events import list_state_changes
@@ -290,6 +291,12 @@ def test_what_a_job_waits_for(database: Database, job: dict[str, Any], limit: in
     [before] = pages(database, "local", limit, 5)
     assert before.waits_for == "no_live_worker"
     add_worker(database)
+    with database.writing() as session:
+        session.execute(update(Worker).values(revision="0001"))
+    [between] = pages(database, "local", limit, 5)
+    assert between.waits_for == "no_worker_of_this_version"
+    with database.writing() as session:
+        session.execute(update(Worker).values(revision=newest_revision()))
     [entry] = pages(database, "local", limit, 5)
     assert (entry.job.id, entry.position, entry.waits_for) == (job_id, 1, expected)
 
