@@ -13,6 +13,7 @@ from alexnet_core.commands.export import ClassesUpToTheNextOption, export, impor
 from alexnet_core.commands.pictures import curves, filters
 from alexnet_core.commands.predict import predict
 from alexnet_core.commands.prepare import prepare
+from alexnet_core.commands.published_weights import import_caffe, import_torchvision
 from alexnet_core.commands.train import train
 from alexnet_core.commands.trainer import trainer
 from alexnet_core.errors import CoreError
@@ -37,6 +38,8 @@ app.command()(curves)
 app.command()(filters)
 app.command()(export)
 app.command("import-keras", cls=ClassesUpToTheNextOption)(import_keras)
+app.command("import-torchvision", cls=ClassesUpToTheNextOption)(import_torchvision)
+app.command("import-caffe", cls=ClassesUpToTheNextOption)(import_caffe)
 app.command()(prepare)
 app.command()(trainer)
 

@@ -111,8 +111,9 @@ class TrainConfig(BaseModel):
     """Side that the square in an image's middle is resized to before `image_px` is cut out. None: `image_px`."""
     channels: Literal[1, 3] | None = None
     """Colour channels of the network's input. None: the dataset's own."""
-    standardise: Literal["mean_std", "mean"] = "mean_std"
-    """Subtract the mean and divide by the deviation, or subtract only (the paper: raw values of 0..255)."""
+    standardise: Literal["mean_std", "mean", "pixel_mean"] = "mean_std"
+    """Subtract the mean and divide by the deviation, or subtract only (the paper: raw values of 0..255). `pixel_mean`:
+    subtract the mean of each pixel of the resized training images, before anything is cut out, as Caffe does."""
     mean: Annotated[tuple[ByteValue, ...] | None, BeforeValidator(list_to_tuple)] = None
     """Mean by channel that is subtracted, in 0..255 units. None: that of the dataset's training split."""
     std: Annotated[tuple[ByteDeviation, ...] | None, BeforeValidator(list_to_tuple)] = None
@@ -190,6 +191,9 @@ class TrainConfig(BaseModel):
     """Zoom by a uniform draw in (1 - this, 1 + this)."""
     random_crop: bool = False
     """Cut `image_px` out at a random place of the resized image, not its centre; needs a larger `resize_px`."""
+    random_resized_crop: float | None = Field(default=None, gt=0, le=1)
+    """Take a random part of the stored image and resize it to `image_px`: from this share of its area to all of it, its
+    width 3/4 to 4/3 of its height (torchvision's training has .08). None: don't."""
     erase: float = Field(default=0.0, ge=0, le=1)
     """Probability that a rectangle of a training image, .02 to .4 of its area, becomes 0 (random erasing)."""
     colour_std: float = Field(default=0.0, ge=0, le=2)
@@ -241,6 +245,10 @@ class TrainConfig(BaseModel):
             raise ValueError(f"resize_px {self.resize_px} is below image_px {self.image_px}")
         if self.random_crop and (self.resize_px or self.image_px) == self.image_px:
             raise ValueError("random_crop needs a resize_px above image_px")
+        if self.random_crop and self.random_resized_crop is not None:
+            raise ValueError("random_crop and random_resized_crop are two ways to the same: leave one of them out")
+        if self.random_resized_crop is not None and self.standardise == "pixel_mean":
+            raise ValueError("standardise pixel_mean has no pixel for those of a random_resized_crop: use mean")
         if self.shift_whole and self.shift_px < 1:
             raise ValueError(f"shift_whole needs a shift_px of at least 1, not {self.shift_px}")
         if self.colour_std and self.channels == 1:
@@ -266,8 +274,10 @@ class TrainConfig(BaseModel):
     def _check_statistics(self) -> None:
         if self.standardise == "mean_std" and (self.mean is None) != (self.std is None):
             raise ValueError("mean and std are given together, or neither")
-        if self.standardise == "mean" and self.std is not None:
-            raise ValueError("std has no meaning where standardise is mean")
+        if self.standardise != "mean_std" and self.std is not None:
+            raise ValueError(f"std has no meaning where standardise is {self.standardise}")
+        if self.standardise == "pixel_mean" and self.mean is not None:
+            raise ValueError("mean has no meaning where standardise is pixel_mean")
         for values in (self.mean, self.std):
             if values is not None and len(values) != (self.channels or len(self.mean or ())):
                 raise ValueError("mean and std need one value a channel, as many as channels says")

@@ -40,7 +40,7 @@ FOLDERS = {
     "alexnet_core.training": {"data", "network", "evaluation"},
     "alexnet_core.trainer": {"data", "network", "training"},
     "alexnet_core.recipes": {"network"},
-    "alexnet_core.export": {"network", "evaluation"},
+    "alexnet_core.export": {"data.published", "network", "evaluation"},
     "trainyard.database": set(),
     "trainyard.database.migrations": {"database"},
     "trainyard.database.migrations.versions": set(),

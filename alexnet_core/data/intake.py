@@ -12,13 +12,14 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet_core.data import imagenet
 from alexnet_core.data.folders import FolderLayout, LabelledFile, list_paths, read_layout
 from alexnet_core.data.headers import MAX_PIXELS
 from alexnet_core.data.images import decode_image
@@ -77,7 +78,7 @@ Progress = Callable[[int, int], None]
 
 
 def pack_folder(folder: Path, target_dir: Path, options: IntakeOptions, *, on_progress: Progress | None = None) -> Pack:
-    """Make the pack of a folder of class folders; `folders` has the rules. See `pack_files`.
+    """Make the pack of a folder of class folders, or of ImageNet's; `folders` and `imagenet` have the rules.
 
     Links are rejected, so that a folder brings in nothing from outside it.
 
@@ -94,7 +95,16 @@ def pack_folder(folder: Path, target_dir: Path, options: IntakeOptions, *, on_pr
             raise ImageUnreadable("It is a link or no file.")
         return inside.open("rb")
 
-    return pack_files(read_layout(list_paths(folder)), open_file, target_dir, options, on_progress=on_progress)
+    return pack_files(_read_layout(folder), open_file, target_dir, options, on_progress=on_progress)
+
+
+def _read_layout(folder: Path) -> FolderLayout:
+    if not imagenet.is_published_folder(folder):
+        return read_layout(list_paths(folder))
+    places = imagenet.arrange(folder, list_paths(folder))
+    paths = {place: path for path, place in places.items()}
+    layout = read_layout(places.values())
+    return replace(layout, files=tuple(replace(file, path=paths[file.path]) for file in layout.files))
 
 
 def pack_files(

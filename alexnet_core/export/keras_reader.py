@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, ConfigError
+from alexnet_core.export.imported import import_metadata
 from alexnet_core.export.layers import BatchNorm, Convolution, Flatten, FullyConnected, list_layers
-from alexnet_core.network.checkpoint import Checkpoint, weights_sha256
+from alexnet_core.network.checkpoint import Checkpoint
 from alexnet_core.network.geometry import describe
 from alexnet_core.network.model import AlexNet, build_model
 from alexnet_core.network.preprocess import Preprocessing
@@ -85,11 +86,7 @@ def read_keras(
     weights = model.state_dict()
     if not all(bool(torch.isfinite(values).all()) for values in weights.values()):
         raise CheckpointCorrupt(f"{source} holds weights that are no finite numbers: it is of a run that diverged")
-    metadata = {
-        "format_version": 1, "kind": "import", "job_id": None, "lease_epoch": 0, "epoch": 0, "step": 0,
-        "metrics": None, "dataset": None, "dataset_digest": None, "weights_sha256": weights_sha256(weights), "seed": 0,
-        "environment": None, "validate_on": config.validate_on, "imported_from": source.name,
-    }  # fmt: skip
+    metadata = import_metadata(config, weights, source)
     return Checkpoint(target, config, tuple(class_names), preprocessing, metadata, weights)
 
 

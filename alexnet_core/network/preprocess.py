@@ -5,16 +5,20 @@ B batch, C channels, H height, W width, V views
 
 from __future__ import annotations
 
-from typing import Literal
+import base64
+from functools import cached_property
+from typing import Literal, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
 from alexnet_core.config import TrainConfig
-from alexnet_core.data.pack import Pack
+from alexnet_core.data.pack import TRAIN, Pack
 
+_AVERAGED_AT_ONCE = 256  # images
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -23,24 +27,53 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @model_validator(mode="after")
+    def _check_mean_image(self) -> Self:
+        side = self.resize_px or self.image_px
+        if self.mean_image is not None and len(base64.b64decode(self.mean_image)) != 4 * self.channels * side * side:
+            raise ValueError(f"mean_image is none of {self.channels} channels and {side} px")
+        return self
+
     image_px: int  #: side of the square input
     resize_px: int | None = None  #: side that the middle square is resized to before; None: image_px
     channels: Literal[1, 3]
     mean: tuple[float, ...]  #: by channel, 0..255
     std: tuple[float, ...]  #: by channel, 0..255
+    mean_image: str | None = None  #: subtracted from the resized image before `mean`: float32 CHW in base64
 
     @classmethod
     def of(cls, config: TrainConfig, pack: Pack) -> Preprocessing:
         """The transform of a run: what the config leaves open is the dataset's own."""
         channels = config.channels or pack.facts.channels
-        std = (1.0,) * channels if config.standardise == "mean" else config.std or _without_zeros(pack.std)
-        return cls(
+        std = config.std or _without_zeros(pack.std) if config.standardise == "mean_std" else (1.0,) * channels
+        preprocessing = cls(
             image_px=config.image_px,
             resize_px=config.resize_px,
             channels=channels,
             mean=_match_channels(config.mean or pack.mean, channels),
             std=_match_channels(std, channels),
         )
+        if config.standardise != "pixel_mean":
+            return preprocessing
+        values = preprocessing.average(pack).numpy().astype("<f4")
+        mean_image = base64.b64encode(values.tobytes()).decode()
+        return preprocessing.model_copy(update={"mean": (0.0,) * channels, "mean_image": mean_image})
+
+    def average(self, pack: Pack) -> Tensor:
+        """The mean of the training images as they are resized, mean_CHW; one pass over them, always in one order."""
+        side = self.resize_px or self.image_px
+        total_CHW = torch.zeros(self.channels, side, side, dtype=torch.float64)
+        indices = np.flatnonzero(np.asarray(pack.split) == TRAIN)
+        for start in range(0, len(indices), _AVERAGED_AT_ONCE):
+            images = torch.from_numpy(np.ascontiguousarray(pack.images[indices[start : start + _AVERAGED_AT_ONCE]]))
+            total_CHW += self.finish(self.resize(images)).double().sum(dim=0)
+        return (total_CHW / max(1, len(indices))).float()
+
+    @cached_property
+    def _mean_image(self) -> Tensor:
+        side = self.resize_px or self.image_px
+        values = np.frombuffer(base64.b64decode(self.mean_image or ""), dtype="<f4")
+        return torch.from_numpy(values.astype(np.float32).reshape(self.channels, side, side))
 
     def to_input(self, images_BHWC: Tensor) -> Tensor:
         """Standardised input_BCHW, float32 on the images' device.
@@ -51,14 +84,20 @@ class Preprocessing(BaseModel):
         Args:
             images_BHWC: uint8, 1 (grey) or 3 (red, green, blue) channels.
         """
-        return self.standardise(self.finish(self.cut_centre(self.resize(images_BHWC))))
+        return self.standardise(self.finish(self.cut_centre(self.subtract_image(self.resize(images_BHWC)))))
+
+    def subtract_image(self, x_BCHW: Tensor) -> Tensor:
+        """Resized images less `mean_image`, where there is one; before anything is cut out, as Caffe does it."""
+        if self.mean_image is None:
+            return x_BCHW
+        return self.finish(x_BCHW) - self._mean_image.to(x_BCHW.device)
 
     def to_ten_crops(self, images_BHWC: Tensor) -> Tensor:
         """Standardised views_VBCHW: centre, four corners, and their mirror images (Krizhevsky 2012, section 4.1).
 
         Where `image_px` is the whole image, the corners are those of the image with a pixel of the mean around it.
         """
-        x_BCHW = self.standardise(self.finish(self.resize(images_BHWC)))
+        x_BCHW = self.standardise(self.finish(self.subtract_image(self.resize(images_BHWC))))
         if x_BCHW.shape[2] == self.image_px:
             x_BCHW = F.pad(x_BCHW, (1, 1, 1, 1))
         bottom, right = (side - self.image_px for side in x_BCHW.shape[2:])

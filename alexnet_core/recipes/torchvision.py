@@ -10,7 +10,7 @@ Accuracy, published with its weights: ImageNet 56.5 % top-1, 79.1 % top-5 with o
 can't be had.
 
 What differs: training crops are cut at a random place of an image whose shorter side is 256, not from a random part of
-8 to 100 % of its area.
+8 to 100 % of its area; `--override random_crop=false --override random_resized_crop=0.08` has those.
 """
 
 from __future__ import annotations

@@ -20,9 +20,16 @@ from alexnet_core.config import TrainConfig
 from alexnet_core.data.pack import Pack
 from alexnet_core.network.preprocess import Preprocessing
 
-_STREAM, _CROP_STREAM, _ERASE_STREAM = 2, 5, 6  # tell these draws from the others of the same seed and epoch
+_STREAM, _CROP_STREAM, _ERASE_STREAM, _RESIZE_STREAM = (
+    2,
+    5,
+    6,
+    7,
+)  # tell these draws from the others of the same seed and epoch
 _FLIP, _SHIFT_X, _SHIFT_Y, _ROTATE, _SCALE, _CROP_Y, _CROP_X, _COLOUR = range(8)  # a colour has three
 _ERASE, _ERASE_AREA, _ERASE_SHAPE, _ERASE_Y, _ERASE_X = range(10, 15)
+_PART_AREA, _PART_SHAPE = 15, 16
+_PART_SHAPES = (3 / 4, 4 / 3)  # width over height, as in torchvision's RandomResizedCrop
 _ERASED_AREA, _ERASED_SHAPE = (0.02, 0.4), (0.3, 1 / 0.3)  # share of the image; height over width
 _ROUNDING_PX = 1e-3  # a place that is less than this outside is one that rounding moved there
 _SMALLEST = 1e-7  # keeps a normal draw finite
@@ -31,13 +38,16 @@ _SMALLEST = 1e-7  # keeps a normal draw finite
 def draw_table(seed: int, epoch: int, num_images: int, config: TrainConfig) -> npt.NDArray[np.float32]:
     """Draws of every image of a pack for one epoch, uniform in [0, 1).
 
-    Shape: num_images x 5, x 10 with crops or colours, x 15 with erasing.
+    Shape: num_images x 5, x 10 with crops or colours, x 15 with erasing, x 20 with resized crops.
     """
     streams = [_STREAM]
-    if config.random_crop or config.colour_std or config.erase:
+    resizes = config.random_resized_crop is not None
+    if config.random_crop or config.colour_std or config.erase or resizes:
         streams.append(_CROP_STREAM)
-    if config.erase:
+    if config.erase or resizes:
         streams.append(_ERASE_STREAM)
+    if resizes:
+        streams.append(_RESIZE_STREAM)
     tables = [
         np.random.default_rng([seed, epoch, stream]).random((num_images, 5), dtype=np.float32) for stream in streams
     ]
@@ -64,7 +74,10 @@ class Augmentation:
 
     def _move_and_colour(self, images_BHWC: Tensor, draws_BD: Tensor, epoch: int) -> Tensor:
         config, preprocessing = self._config, self._preprocessing
-        x_BCHW = preprocessing.resize(images_BHWC)
+        if config.random_resized_crop is not None:
+            x_BCHW = self._resize_parts(images_BHWC, draws_BD, config.random_resized_crop)
+        else:
+            x_BCHW = preprocessing.subtract_image(preprocessing.resize(images_BHWC))
         shifts_BC = self._find_colours(draws_BD, epoch)
         if _suits_one_by_one(x_BCHW.device, config):
             return self._change_one_by_one(x_BCHW, draws_BD, shifts_BC)
@@ -79,6 +92,33 @@ class Augmentation:
         if shifts_BC is not None and config.colour_form == "2012_code":
             x_BCHW = x_BCHW / (1 + config.colour_std)
         return transform(x_BCHW, draws_BD, config)
+
+    def _resize_parts(self, images_BHWC: Tensor, draws_BD: Tensor, least: float) -> Tensor:
+        """A part of each stored image, resized to the network's input; each by itself, as each has its own size.
+
+        As torchvision's RandomResizedCrop, but that a side which would be longer than the image's ends with it, where
+        that draws again.
+        """
+        x_BCHW = images_BHWC.permute(0, 3, 1, 2)
+        height, width = x_BCHW.shape[2:]
+        low, high = (math.log(end) for end in _PART_SHAPES)
+        shape_B = torch.exp(low + draws_BD[:, _PART_SHAPE] * (high - low))
+        area_B = (least + draws_BD[:, _PART_AREA] * (1 - least)) * height * width
+        heights_B = torch.sqrt(area_B / shape_B).round().clamp(1, height)
+        widths_B = torch.sqrt(area_B * shape_B).round().clamp(1, width)
+        tops_B = (draws_BD[:, _CROP_Y] * (height - heights_B + 1)).floor()
+        lefts_B = (draws_BD[:, _CROP_X] * (width - widths_B + 1)).floor()
+        parts = torch.stack([tops_B, lefts_B, heights_B, widths_B], dim=1).long().tolist()
+        sides = (self._config.image_px, self._config.image_px)
+        return torch.cat(
+            [
+                F.interpolate(
+                    self._preprocessing.finish(x_CHW[None, :, top : top + high_px, left : left + wide_px]),
+                    size=sides, mode="bilinear", antialias=True, align_corners=False,
+                )
+                for x_CHW, (top, left, high_px, wide_px) in zip(x_BCHW, parts, strict=True)
+            ]
+        )  # fmt: skip
 
     def _find_colours(self, draws_BD: Tensor, epoch: int) -> Tensor | None:
         """What is added to each channel of an image; None: nothing in this epoch.

@@ -1,16 +1,18 @@
-"""A reader of the pickles in which CIFAR is published that can't run anything: opcodes are data to it. Torch-free.
+"""A reader of pickles that can't run anything, and of those in which CIFAR is published: opcodes are data. Torch-free.
 
 `pickle.Unpickler` calls what a file tells it to call. A `find_class` of one's own closes that, but a few bytes (a memo
 index, a length, a tuple as a key) still make it reserve gigabytes or compute for years. So the opcodes, which the
 standard library's `pickletools` lists without acting on them, are followed here, and only those that such files need:
 bytes, texts, whole numbers, lists, dictionaries, and numpy's arrays of bytes, which are recognised rather than called.
+`PickleReader` is made for other files by what it recognises: `alexnet_core.export.torch_reader` has torch's tensors.
 """
 
 from __future__ import annotations
 
 import pickletools
+from collections.abc import Mapping
 from math import prod
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,16 +31,7 @@ def read_pickle(data: bytes) -> dict[str, Any]:
     Raises:
         PickleRefused: it is cut off, no dictionary, or would need anything but the above.
     """
-    machine = _Machine()
-    try:
-        for opcode, argument, position in pickletools.genops(data):
-            if not machine.follow(opcode.name, argument):
-                raise PickleRefused(f"it holds {opcode.name} at byte {position}, which no published file needs")
-        found = machine.pop()
-    except PickleRefused:
-        raise
-    except (ValueError, IndexError, KeyError, TypeError) as exc:
-        raise PickleRefused(f"it is damaged: {exc!s:.200}") from exc
+    found = _CifarReader().read(data)
     if not isinstance(found, dict):
         raise PickleRefused(f"it holds a {type(found).__name__}, not a dictionary")
     return {key: value.pixels if isinstance(value, _Array) else value for key, value in found.items()}
@@ -75,20 +68,58 @@ _TEXTS = frozenset({"BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTE
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 
 
-class _Machine:
-    """The stack and the memo; nothing on them is ever called."""
+class PickleReader:
+    """The stack and the memo; nothing on them is ever called.
 
-    def __init__(self) -> None:
+    A subclass says which names it knows, and what stands for a call of one.
+    """
+
+    def __init__(self, globals_: Mapping[str, object]) -> None:
+        """Make a reader for one pickle.
+
+        Args:
+            globals_: what stands for `module name`; any other name is refused.
+        """
+        self._globals = globals_
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
+    def read(self, source: bytes | IO[bytes]) -> Any:
+        """What a pickle holds; a stream is read up to the pickle's end.
+
+        Raises:
+            PickleRefused: it is cut off, or would need what is not known.
+        """
+        try:
+            for opcode, argument, position in pickletools.genops(source):
+                if not self._follow(opcode.name, argument):
+                    raise PickleRefused(f"it holds {opcode.name} at byte {position}, which no published file needs")
+            return self.pop()
+        except PickleRefused:
+            raise
+        except (ValueError, IndexError, KeyError, TypeError) as exc:
+            raise PickleRefused(f"it is damaged: {exc!s:.200}") from exc
+
+    def reduce(self, target: object, arguments: object) -> object:
+        """What stands for a call of `target`."""
+        raise PickleRefused("it asks for a call that no published file needs")
+
+    def build(self, target: object, state: object) -> bool:
+        """Give an object its state; False: it needs none that is known."""
+        return False
+
+    def load_persistent(self, description: object) -> object:
+        """What stands for something that the file keeps outside the pickle."""
+        raise PickleRefused("it refers to something outside the pickle")
+
     def pop(self) -> Any:
+        """The value on top of the stack, taken off."""
         value = self._stack.pop()
         if value is _MARK:
             raise PickleRefused("it is damaged: a mark is missing")
         return value
 
-    def follow(self, name: str, argument: Any) -> bool:
+    def _follow(self, name: str, argument: Any) -> bool:
         """Do what one opcode says; False where it is none of the few that are needed."""
         push = self._stack.append
         match name:
@@ -124,19 +155,18 @@ class _Machine:
             case "BINGET" | "LONG_BINGET":
                 push(self._memo[argument])
             case "GLOBAL":
-                push(_find_global(argument))
+                push(self._find_global(argument))
             case "STACK_GLOBAL":
                 attribute, module = self.pop(), self.pop()
-                push(_find_global(f"{_as_text(module)} {_as_text(attribute)}"))
+                push(self._find_global(f"{_as_text(module)} {_as_text(attribute)}"))
             case "REDUCE":
                 arguments, target = self.pop(), self.pop()
-                push(_reduce(target, arguments))
+                push(self.reduce(target, arguments))
+            case "BINPERSID":
+                push(self.load_persistent(self.pop()))
             case "BUILD":
                 state, target = self.pop(), self._stack[-1]
-                if isinstance(target, _Array):
-                    target.build(state)
-                elif target is not _BYTES:  # a type of bytes has no state that matters
-                    return False
+                return self.build(target, state)
             case _:
                 return False
         return True
@@ -152,20 +182,30 @@ class _Machine:
             values.append(value)
         return values[::-1]
 
+    def _find_global(self, name: str) -> object:
+        if name not in self._globals:
+            raise PickleRefused(f"it asks for {name.replace(' ', '.')!r:.100}, which no published file needs")
+        return self._globals[name]
 
-def _find_global(name: str) -> object:
-    if name not in _GLOBALS:
-        raise PickleRefused(f"it asks for {name.replace(' ', '.')!r:.100}, which no published file needs")
-    return _GLOBALS[name]
 
+class _CifarReader(PickleReader):
+    """Knows numpy's arrays of bytes."""
 
-def _reduce(target: object, arguments: object) -> object:
-    if isinstance(arguments, tuple) and arguments:
-        if target is _RECONSTRUCT and arguments[0] is _NDARRAY:
-            return _Array()
-        if target is _DTYPE and arguments[0] in (b"u1", "u1"):
-            return _BYTES
-    raise PickleRefused("it asks for something else than an array of bytes")
+    def __init__(self) -> None:
+        super().__init__(_GLOBALS)
+
+    def reduce(self, target: object, arguments: object) -> object:
+        if isinstance(arguments, tuple) and arguments:
+            if target is _RECONSTRUCT and arguments[0] is _NDARRAY:
+                return _Array()
+            if target is _DTYPE and arguments[0] in (b"u1", "u1"):
+                return _BYTES
+        raise PickleRefused("it asks for something else than an array of bytes")
+
+    def build(self, target: object, state: object) -> bool:
+        if isinstance(target, _Array):
+            target.build(state)
+        return isinstance(target, _Array) or target is _BYTES  # a type of bytes has no state that matters
 
 
 def _as_text(value: object) -> str:

@@ -50,7 +50,14 @@ def augmentation(pack: Pack, **overrides: Any) -> tuple[Augmentation, TrainConfi
 
 
 def test_without_changes_training_sees_what_prediction_sees(pack: Pack) -> None:
-    for overrides in ({}, {"resize_px": 20}, {"resize_px": 24}, {"channels": 1}, {"standardise": "mean"}):
+    for overrides in (
+        {},
+        {"resize_px": 20},
+        {"resize_px": 24},
+        {"channels": 1},
+        {"standardise": "mean"},
+        {"standardise": "pixel_mean"},
+    ):
         change, config, preprocessing = augmentation(pack, **overrides)
         draws = torch.from_numpy(draw_table(0, 0, 60, config))
         assert torch.equal(change(load(pack), draws, 0), preprocessing.to_input(load(pack))), overrides
@@ -62,6 +69,7 @@ def test_without_changes_training_sees_what_prediction_sees(pack: Pack) -> None:
         {"flip": True, "shift_px": 2.0, "rotate_deg": 10.0, "scale": 0.1},
         {"resize_px": 20, "random_crop": True, "colour_std": 0.1, "flip": True},
         {"erase": 0.5},
+        {"random_resized_crop": 0.08, "flip": True},
     ],
 )
 def test_an_image_gets_its_changes_whatever_its_batch(pack: Pack, overrides: dict[str, Any]) -> None:
@@ -82,6 +90,8 @@ def test_an_image_gets_its_changes_whatever_its_batch(pack: Pack, overrides: dic
         {"resize_px": 20, "colour_std": 0.1, "colour_form": "2012_code", "standardise": "mean"},
         {"resize_px": 20, "random_crop": True, "channels": 1, "flip": True},
         {"flip": True, "erase": 0.5},
+        {"resize_px": 20, "random_crop": True, "standardise": "pixel_mean", "flip": True, "colour_std": 0.1},
+        {"random_resized_crop": 0.1, "flip": True, "colour_std": 0.1},
     ],
 )
 def test_one_image_at_a_time_gives_the_values_of_a_whole_batch(
@@ -212,6 +222,73 @@ def test_crops_are_places_of_the_resized_image_and_reach_every_one(pack: Pack) -
         assert len(matches) == 1
         seen.add(matches[0])
     assert len(seen) == 25
+
+
+def test_resized_crops_have_the_areas_and_shapes_of_torchvisions(pack: Pack) -> None:
+    """Read off a ramp: after resizing, its steps tell which rows and columns a part had."""
+    change, config, _ = augmentation(pack, random_resized_crop=0.08, mean=(0.0,) * 3, std=(1.0,) * 3, channels=3)
+    ramp = torch.arange(200, dtype=torch.uint8)
+    across, down = ramp[None, :].expand(200, 200), ramp[:, None].expand(200, 200)
+    image = torch.stack([across, down, across], dim=2)[None].expand(2000, -1, -1, -1)
+    x = change(image, torch.from_numpy(draw_table(1, 0, 2000, config)), 0)
+    assert x.shape == (2000, 3, 16, 16)
+    steps = torch.stack([x[:, 0, 8, 12] - x[:, 0, 8, 4], x[:, 1, 12, 8] - x[:, 1, 4, 8]], dim=1) * 2  # half of a side
+    widths, heights = steps[:, 0], steps[:, 1]
+    areas, shapes = widths * heights / 200**2, widths / heights
+    assert 0.06 < float(areas.min()) < 0.1
+    assert 0.95 < float(areas.max()) < 1.02
+    inside = (widths < 199) & (heights < 199)
+    assert 0.73 < float(shapes[inside].min()) < 0.78
+    assert 1.28 < float(shapes[inside].max()) < 1.36
+    assert abs(float(shapes[areas < 0.5].log().mean())) < 0.03  # either way equally often
+    assert abs(float(areas.mean()) - 0.54) < 0.02  # uniform from .08 to 1
+    middle = x[:, 0, 8, 7:9].mean(dim=1)
+    assert abs(float(middle.mean()) - 99.5) < 3  # every place
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        ({"random_crop": True, "resize_px": 20, "random_resized_crop": 0.1}, "leave one of them out"),
+        ({"random_resized_crop": 0.1, "standardise": "pixel_mean"}, "use mean"),
+        ({"random_resized_crop": 0.0}, "random_resized_crop is 0"),
+        ({"standardise": "pixel_mean", "std": (1.0,)}, "std has no meaning where standardise is pixel_mean"),
+        ({"standardise": "pixel_mean", "mean": (1.0,)}, "mean has no meaning where standardise is pixel_mean"),
+    ],
+)
+def test_what_makes_no_sense_with_crops_and_means_is_refused(overrides: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        BASE.with_overrides(overrides)
+
+
+@pytest.mark.parametrize("overrides", [{"image_px": 20}, {"resize_px": 20}, {"resize_px": 24}, {"channels": 1}])
+def test_the_mean_of_each_pixel_is_subtracted_before_anything_is_cut_out(pack: Pack, overrides: dict[str, Any]) -> None:
+    preprocessing = Preprocessing.of(BASE.with_overrides({"standardise": "pixel_mean"} | overrides), pack)
+    whole = preprocessing.model_copy(update={"mean_image": None})
+    images = load(pack)
+    resized = whole.finish(whole.resize(images))
+    mean = resized[:40].double().mean(dim=0).float()  # of the training images
+    expected = whole.cut_centre(resized - mean)
+    torch.testing.assert_close(preprocessing.to_input(images), expected, rtol=0, atol=1e-4)
+    again = Preprocessing.model_validate_json(preprocessing.model_dump_json())
+    assert torch.equal(again.to_input(images), preprocessing.to_input(images)), "as from a checkpoint"
+    assert torch.equal(preprocessing.to_input(images[5:6])[0], preprocessing.to_input(images)[5])
+    views = preprocessing.to_ten_crops(images[:2])
+    assert torch.equal(views[0], preprocessing.to_input(images[:2]))
+
+
+def test_crops_of_training_images_are_less_the_means_of_their_own_pixels(pack: Pack) -> None:
+    change, config, preprocessing = augmentation(pack, resize_px=20, random_crop=True, standardise="pixel_mean")
+    found = change(load(pack), torch.from_numpy(draw_table(1, 0, 60, config)), 0)
+    whole = preprocessing.subtract_image(preprocessing.resize(load(pack)))
+    for crop, image in zip(found, whole, strict=True):
+        places = [image[:, y : y + 16, x : x + 16] for y in range(5) for x in range(5)]
+        assert sum(torch.equal(crop, place) for place in places) == 1
+
+
+def test_a_mean_image_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="is none of 3 channels and 16 px"):
+        Preprocessing(image_px=16, channels=3, mean=(0.0,) * 3, std=(1.0,) * 3, mean_image="AAAA")
 
 
 def test_colour_noise_lies_along_the_principal_colours_with_their_variance(pack: Pack) -> None:

@@ -42,6 +42,11 @@ RUNS = {
     },
     "bf16": {"precision": "bf16", "nesterov": True, "weight_decay": 0.01, "norm": "none", "label_smoothing": 0.1,
              "erase": 0.5},
+    "resized crops": {"random_resized_crop": 0.2, "shift_px": 0.0, "rotate_deg": 0.0, "bias_lr": 0.01, "norm": "none"},
+    "mean of each pixel": {
+        "standardise": "pixel_mean", "map_norm_layers": ("conv2",), "norm": "lrn_2012_code", "lrn_within_tower": True,
+        "groups": 2, "conv1_order": "normalise_pool_activate", "border": "cut", "validate_on": "none",
+    },
     "adamw": {"optimiser": "adamw", "weight_decay": 0.05, "lr": 0.002, "schedule": "cosine", "activation": "tanh"},
 }  # fmt: skip
 

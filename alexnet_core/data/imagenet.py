@@ -1,0 +1,126 @@
+"""ImageNet's folder as it is published: classes by synset, and validation images whose classes are in a file.
+
+    ILSVRC/Data/CLS-LOC/train/n01440764/n01440764_18.JPEG
+    ILSVRC/Data/CLS-LOC/val/ILSVRC2012_val_00000001.JPEG
+    LOC_synset_mapping.txt      n01440764 tench, Tinca tinca
+    LOC_val_solution.csv        ILSVRC2012_val_00048981,n03995372 85 1 499 272
+
+That is how the competition's files lie on Kaggle. The development kit, `ILSVRC2012_devkit_t12/data`, has the classes of
+the validation images as numbers, one a line, in `ILSVRC2012_validation_ground_truth.txt`, and the synsets of these
+numbers in `meta.mat`; it counts where there is no `LOC_val_solution.csv`.
+Torch-free.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+from alexnet_core.errors import DatasetInvalid
+
+MAPPING, SOLUTION = "LOC_synset_mapping.txt", "LOC_val_solution.csv"
+GROUND_TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
+_SYNSET = re.compile(r"n\d{8}")
+_VALIDATION_IMAGE = re.compile(r"(ILSVRC2012_val_(\d{8}))\.jpe?g", re.IGNORECASE)
+
+
+def read_classes(text: str) -> dict[str, str]:
+    """The classes in a text of one class a line, in its order, as they are shown: `n01440764 tench`.
+
+    Returns:
+        By synset; lines that begin with none stand for themselves.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    found: dict[str, str] = {}
+    for line in lines:
+        synset, _, words = line.partition(" ")
+        is_synset = _SYNSET.fullmatch(synset) is not None
+        found[synset if is_synset else line] = f"{synset} {words.split(',')[0]}".strip() if is_synset else line
+    return found
+
+
+def is_published_folder(folder: Path) -> bool:
+    """Whether a folder holds ImageNet as it is published."""
+    return _find_file(folder, MAPPING) is not None
+
+
+def arrange(folder: Path, paths: Iterable[str]) -> dict[str, str]:
+    """Where the layout's reader is to see each image, `split/class/file`, by its path in the folder.
+
+    Validation images are the test split: their accuracy is the published one, and training holds images back for
+    validation itself. The competition's own test images have no published classes and are left out.
+
+    Args:
+        folder: as published.
+        paths: of its files, relative, by `/`.
+
+    Raises:
+        DatasetInvalid: the classes of the validation images are not there or don't fit.
+    """
+    mapping = _find_file(folder, MAPPING)
+    assert mapping is not None
+    classes = read_classes(mapping.read_text(encoding="utf-8"))
+    listed = list(paths)
+    validation = {path: match for path in listed if (match := _VALIDATION_IMAGE.fullmatch(PurePosixPath(path).name))}
+    truth = _read_truth(folder) if validation else {}
+    arranged: dict[str, str] = {}
+    for path in listed:
+        parent, name = PurePosixPath(path).parent, PurePosixPath(path).name
+        if path in validation:
+            synset, split = truth.get(validation[path][1]) or _synset_above(parent), "test"
+            if synset is None:
+                raise _refused(f"the class of {name} is in neither {SOLUTION} nor {GROUND_TRUTH}")
+        else:
+            synset, split = _synset_above(parent), "train"
+            if synset is None or "train" not in parent.parts:
+                continue
+        if synset not in classes:
+            raise _refused(f"{name} is of {synset}, which {MAPPING} does not have")
+        arranged[path] = f"{split}/{classes[synset]}/{name}"
+    return arranged
+
+
+def _synset_above(parent: PurePosixPath) -> str | None:
+    return parent.name if _SYNSET.fullmatch(parent.name) else None
+
+
+def _read_truth(folder: Path) -> Mapping[str, str]:
+    """The synset of each validation image by its name without ending; empty where no file tells."""
+    if (solution := _find_file(folder, SOLUTION)) is not None:
+        rows = (line.split(",") for line in solution.read_text(encoding="utf-8").splitlines()[1:])
+        return {row[0]: row[1].split()[0] for row in rows if len(row) == 2 and row[1].split()}
+    truth, meta = _find_file(folder, GROUND_TRUTH), _find_file(folder, META)
+    if truth is None:
+        return {}
+    if meta is None:
+        raise _refused(
+            f"{GROUND_TRUTH} has numbers of classes, and {META}, which tells their synsets, is not beside it"
+        )
+    synsets, numbers = _read_meta(meta), truth.read_text(encoding="utf-8").split()
+    if unknown := sorted(set(numbers) - set(synsets)):
+        raise _refused(f"{META} does not have the class number {unknown[0]}")
+    return {f"ILSVRC2012_val_{place:08d}": synsets[number] for place, number in enumerate(numbers, start=1)}
+
+
+def _read_meta(path: Path) -> dict[str, str]:
+    """The synset of each of the development kit's numbers."""
+    import scipy.io
+
+    content = io.BytesIO(path.read_bytes())
+    try:
+        rows = scipy.io.loadmat(content, squeeze_me=True)["synsets"]
+        return {str(int(row["ILSVRC2012_ID"])): str(row["WNID"]) for row in rows}
+    except (KeyError, ValueError, TypeError, IndexError, OSError, NotImplementedError) as exc:
+        raise _refused(f"{META} can't be read: {exc}") from exc
+
+
+def _find_file(folder: Path, name: str) -> Path | None:
+    """A file at the top, or beside the images in one of the folders of the published tree."""
+    places = (folder, folder / "ILSVRC", folder / "ILSVRC2012_devkit_t12" / "data", folder / "data")
+    return next((place / name for place in places if (place / name).is_file()), None)
+
+
+def _refused(reason: str) -> DatasetInvalid:
+    return DatasetInvalid(f"ImageNet's folder can't be understood: {reason}.", problem="imagenet_incomplete")
