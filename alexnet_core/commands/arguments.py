@@ -53,6 +53,10 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
 
 
 Checkpoint = Annotated[Path, typer.Argument(help="A checkpoint's folder.")]
+Others = Annotated[
+    list[Path],
+    typer.Option("--with", metavar="CHECKPOINT", help="Average its probabilities too; may be repeated."),
+]
 DatasetName = Annotated[
     str, typer.Option("--dataset", help="A built-in dataset, a folder of class folders, or a pack's folder.")
 ]

@@ -24,18 +24,21 @@ def evaluate(
     ] = 10,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything as JSON too.")] = None,
     device: arguments.Device = "cpu",
+    others: arguments.Others = [],  # noqa: B006 - Typer hands over a new list
 ) -> int:
     """Loss and accuracy of a checkpoint, by class, with the hardest images."""
     from alexnet_core.commands.datasets import open_dataset
     from alexnet_core.environment import require_device
     from alexnet_core.errors import CheckpointIncompatible
+    from alexnet_core.evaluation.ensemble import Ensemble
     from alexnet_core.evaluation.predictor import Predictor
     from alexnet_core.evaluation.report import report_on, to_table
     from alexnet_core.network.checkpoint import load_checkpoint
 
     require_device(device)
-    loaded = load_checkpoint(checkpoint)
-    predictor = Predictor.of(loaded, device=device)
+    loaded = [load_checkpoint(path) for path in (checkpoint, *others)]
+    ensemble = Ensemble([Predictor.of(one, device=device) for one in loaded])
+    predictor, further = ensemble.members[0], ensemble.members[1:]
     pack = open_dataset(dataset, data_dir=data_dir, source=source)
     if predictor.class_names != pack.class_names:
         raise CheckpointIncompatible(
@@ -48,14 +51,15 @@ def evaluate(
         split,
         predictor.preprocessing,
         device=device,
-        crops=crops or loaded.config.test_crops,
+        crops=crops or loaded[0].config.test_crops,
         num_hardest=hardest,
+        others=[(member.model, member.preprocessing) for member in further],
     )
     print(to_table(found))
-    chosen_on = loaded.metadata.get("validate_on")
-    if chosen_on in {"test", "none"} and split == "validation" and "imported_from" not in loaded.metadata:
-        print(f"\nthe network was trained on this split too (validate_on is {chosen_on}): other images will do worse")
-    if chosen_on == split:
+    own = [one.metadata.get("validate_on") for one in loaded if "imported_from" not in one.metadata]
+    if split == "validation" and (seen := [name for name in own if name in {"test", "none"}]):
+        print(f"\nthe network was trained on this split too (validate_on is {seen[0]}): other images will do worse")
+    if any(one.metadata.get("validate_on") == split for one in loaded):
         print(f"\nthe best epoch was chosen on this split ({split}): other images will do worse")
     if report is not None:
         report.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")

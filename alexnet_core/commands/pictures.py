@@ -42,8 +42,8 @@ def filters(
     from alexnet_core.evaluation.filters import CONV1, draw_filters
     from alexnet_core.network.checkpoint import load_checkpoint
 
-    kernels_KCHW = load_checkpoint(checkpoint).weights[CONV1].float().numpy()
-    out.write_bytes(draw_filters(kernels_KCHW, scale))
+    loaded = load_checkpoint(checkpoint)
+    out.write_bytes(draw_filters(loaded.weights[CONV1].float().numpy(), scale, towers=loaded.config.groups))
     return 0
 
 

@@ -14,13 +14,14 @@ def predict(
     checkpoint: arguments.Checkpoint,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="One or more image files.")],
     top_k: Annotated[int, typer.Option(parser=arguments.count, metavar="K", help="Classes to name.")] = 5,
+    others: arguments.Others = [],  # noqa: B006 - Typer hands over a new list
 ) -> int:
     """Classify image files, a line each."""
     from alexnet_core.data.images import decode_image
     from alexnet_core.errors import ImageError
-    from alexnet_core.evaluation.predictor import Predictor
+    from alexnet_core.evaluation.ensemble import Ensemble
 
-    predictor = Predictor.load(checkpoint)
+    predictor = Ensemble.load([checkpoint, *others])
     for path in images:
         try:
             pixels = decode_image(path.read_bytes())

@@ -5,7 +5,8 @@ B batch, C channels, H height, W width, K classes, V views
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -112,6 +113,13 @@ def score(
             for view in preprocessing.to_ten_crops(images_BHWC)
         ]
     return torch.stack(views_VBK).mean(dim=0).clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def average(scores: Sequence[Tensor]) -> Tensor:
+    """Logarithms of the mean of several networks' probabilities, from theirs; one network's stay as they are."""
+    if len(scores) == 1:
+        return scores[0]
+    return torch.logsumexp(torch.stack([one.double() for one in scores]), dim=0).sub(math.log(len(scores))).float()
 
 
 def batches_of(pack: Pack, split: str, batch_size: int) -> Iterator[NDArray[np.int64]]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from alexnet_core.evaluation.evaluate import batches_of, count_hits, load_batch, score, total_loss
+from alexnet_core.evaluation.evaluate import average, batches_of, count_hits, load_batch, score, total_loss
 
 if TYPE_CHECKING:
     from alexnet_core.data.pack import Pack
@@ -116,6 +116,7 @@ def report_on(
     precision: str = "fp32",
     crops: Literal[1, 10] = 1,
     num_hardest: int = 20,
+    others: Sequence[tuple[nn.Module, Preprocessing]] = (),
 ) -> EvaluationReport:
     """Evaluate in detail; memory grows with the classes and `num_hardest`, not with the images.
 
@@ -129,6 +130,7 @@ def report_on(
         precision: `fp32`, `bf16` or `fp16`.
         crops: 1: the centre. 10: centre, corners and their mirror images, whose probabilities are averaged.
         num_hardest: how many images to name.
+        others: networks on `device`, in evaluation mode, with the same classes: all probabilities are averaged.
 
     Returns:
         `loss`, `top1`, `top5` and `num_images` are what `evaluate` gives for the same arguments.
@@ -139,7 +141,11 @@ def report_on(
     try:
         for chosen in batches_of(pack, split, batch_size):
             images, labels_B = load_batch(pack, chosen, torch.device(device))
-            tally.add(chosen, labels_B, score(model, images, preprocessing, precision=precision, crops=crops))
+            scores = [
+                score(network, images, how, precision=precision, crops=crops)
+                for network, how in ((model, preprocessing), *others)
+            ]
+            tally.add(chosen, labels_B, average(scores))
     finally:
         model.train(was_training)
     return tally.report(split, crops)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_core.evaluation.filters import GAP_PX, KERNEL_PX, draw_filters
+from alexnet_core.evaluation.filters import GAP_PX, KERNEL_PX, LABEL_PX, draw_filters
 
 
 def pixels(png: bytes) -> np.ndarray:
@@ -61,3 +61,25 @@ def test_kernels_without_any_difference_are_middle_grey(scale: Literal["common",
 def test_what_can_not_be_drawn_is_refused(kernels: np.ndarray) -> None:
     with pytest.raises(ValueError, match="kernel"):
         draw_filters(kernels)
+
+
+def test_two_towers_stand_below_each_other_each_under_its_name() -> None:
+    """The paper's figure: 48 kernels of the first GPU in three rows, those of the second below."""
+    kernels = np.broadcast_to(np.arange(96.0).reshape(96, 1, 1, 1), (96, 3, 11, 11))
+    plain, labelled = pixels(draw_filters(kernels)), pixels(draw_filters(kernels, towers=2))
+    half = 3 * (KERNEL_PX + GAP_PX) + GAP_PX
+    assert labelled.shape == (2 * (half + LABEL_PX), plain.shape[1], 3)
+    np.testing.assert_array_equal(labelled[LABEL_PX : LABEL_PX + half], plain[:half])
+    np.testing.assert_array_equal(labelled[2 * LABEL_PX + half :], plain[half - GAP_PX :])
+    names = labelled[:LABEL_PX], labelled[LABEL_PX + half : 2 * LABEL_PX + half]
+    assert all((name < 128).any() and (name[:, 400:] == 255).all() for name in names)
+    assert not np.array_equal(*names)
+
+
+@pytest.mark.parametrize("num", [1, 2, 3, 5])
+def test_a_few_kernels_of_two_towers_are_drawn_too(num: int) -> None:
+    picture = pixels(draw_filters(np.arange(float(num)).reshape(num, 1, 1, 1), towers=2))
+    middles = picture[LABEL_PX + GAP_PX + KERNEL_PX // 2, GAP_PX + KERNEL_PX // 2 :: KERNEL_PX + GAP_PX]
+    first_half = (num + 1) // 2
+    expected = [round(255 * n / (num - 1)) if num > 1 else 128 for n in range(first_half)]
+    assert middles[:first_half].tolist() == pytest.approx(expected, abs=1)
