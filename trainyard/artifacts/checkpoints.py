@@ -10,11 +10,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, exists, or_, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
 
 from alexnet_core.layout import MANIFEST, CheckpointKind
 from trainyard.database.connection import now
 from trainyard.database.ids import has_form, new_id
-from trainyard.database.numbers import Numbers, draw_number
+from trainyard.database.numbers import Numbers, next_number
 from trainyard.database.pages import Page, get_page
 from trainyard.database.tables import Alias, Checkpoint, Job
 from trainyard.errors import CheckpointNotFound, CheckpointPruned, InvalidRequest, NoCheckpoint, NoCheckpointOfJob
@@ -88,8 +89,12 @@ def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, kee
     data = {"checkpoint": checkpoint.id, "kind": new.kind, "epoch": new.epoch, "step": new.step}
     append_event(session, job.id, EventType.CHECKPOINT, worker_id=lease.worker_id, data=data)
     if new.kind is CheckpointKind.EPOCH:  # last: as little as possible comes between a number and its commit
-        checkpoint.publication = draw_number(session, Numbers.PUBLICATIONS)
-        session.flush()
+        number = next_number(session, Numbers.PUBLICATIONS)
+        publish = update(Checkpoint).where(Checkpoint.id == checkpoint.id).values(publication=number)
+        published = session.scalar(
+            publish.returning(Checkpoint.publication).execution_options(synchronize_session=False)
+        )
+        set_committed_value(checkpoint, "publication", published)
     return checkpoint
 
 
@@ -120,10 +125,13 @@ def _prune_older(session: Session, job: Job, newest: Checkpoint, keep_latest: in
     )
     epochs = [row for row in committed if row.kind == CheckpointKind.EPOCH]
     of_job = Checkpoint.job_id == job.id
-    in_use = set(session.scalars(select(Checkpoint.id).where(of_job, is_in_use())))
+    needed = session.execute(
+        select(Checkpoint.id, is_resumed_from().label("with_state")).where(of_job, is_in_use())
+    ).all()
+    in_use = {row.id for row in needed}
     kept = {newest.id, best_id} | in_use | {row.id for row in epochs[:keep_latest]}
     resumable = {newest.id} | {row.id for row in [row for row in epochs if row.id != newest.id][:1]}
-    resumable |= set(session.scalars(select(Checkpoint.id).where(of_job, is_resumed_from())))
+    resumable |= {row.id for row in needed if row.with_state}
     for row in committed:
         if row.id not in kept:
             row.status, row.pruned_at = CheckpointStatus.PRUNED, now()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from sqlalchemy import Sequence, select, update
+from sqlalchemy import BigInteger, ColumnElement, Sequence, literal, select, update
 from sqlalchemy.orm import Session
 
 from trainyard.database.tables import Counter
@@ -24,7 +24,13 @@ class Numbers(StrEnum):
 
 def draw_number(session: Session, of: Numbers) -> int:
     """A number that is higher than every one that was drawn before."""
+    return int(session.connection().execute(select(next_number(session, of))).scalar_one())
+
+
+def next_number(session: Session, of: Numbers) -> ColumnElement[int]:
+    """The same as a value for one statement, which draws it on PostgreSQL."""
     if session.get_bind().dialect.name == "postgresql":
-        return int(session.connection().execute(select(Sequence(of).next_value())).scalar_one())
+        return Sequence(of).next_value()
     draw = update(Counter).where(Counter.name == of).values(value=Counter.value + 1).returning(Counter.value)
-    return int(session.execute(draw.execution_options(synchronize_session=False)).scalar_one())
+    drawn = session.execute(draw.execution_options(synchronize_session=False)).scalar_one()
+    return literal(drawn, BigInteger)

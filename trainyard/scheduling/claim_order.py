@@ -177,10 +177,8 @@ def in_turn(
 
 def _list_lines(session: Session, moment: float) -> list[_Line]:
     """One line an owner who has a job that may be claimed; costs by the number of owners, not of jobs."""
-    rows = session.execute(_standings(), {"moment": moment})
-    standings = {head: (int(running), int(last)) for head, running, last in rows if head}
-    heads = session.execute(_turns().where(Job.id.in_(standings), _QUEUED))
-    return [_Line(Turn(*row), *standings[row[0]]) for row in heads]
+    rows = session.connection().execute(_standings(), {"moment": moment})
+    return [_Line(Turn(*row[:4]), int(row.running), int(row.last_claim)) for row in rows]
 
 
 @cache
@@ -204,8 +202,17 @@ def _standings() -> Select[Any]:
     )
     num_running = select(func.count()).where(running.state == JobState.RUNNING, running.owner == owners.c.owner)
     last_claim = select(func.max(past.claim_number)).where(past.owner == owners.c.owner)
-    columns = (part.correlate(owners).scalar_subquery() for part in (head, num_running, last_claim))
-    return select(*columns).select_from(owners).where(owners.c.owner.is_not(None))
+    parts = {"id": head, "running": num_running, "last_claim": last_claim}
+    columns = (part.correlate(owners).scalar_subquery().label(name) for name, part in parts.items())
+    standings = select(owners.c.owner, *columns).where(owners.c.owner.is_not(None)).cte("standings")
+    standings = standings.prefix_with("MATERIALIZED", dialect="postgresql")  # else each head is looked for three times
+    of_head = (
+        select(column).where(Job.id == standings.c.id).correlate(standings).scalar_subquery()
+        for column in (Job.priority, Job.queued_at)
+    )
+    return select(standings.c.id, standings.c.owner, *of_head, standings.c.running, standings.c.last_claim).where(
+        standings.c.id.is_not(None)
+    )
 
 
 def _list_behind(session: Session, moment: float, turn: Turn, limit: int) -> list[Turn]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, text, update
+from sqlalchemy import BigInteger, ColumnElement, func, literal, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from trainyard.database.connection import now, read_clock, update_rows
-from trainyard.database.numbers import Numbers, draw_number
+from trainyard.database.numbers import Numbers, next_number
 from trainyard.database.tables import Job
 from trainyard.errors import LeaseLost
 from trainyard.jobs.events import append_event
@@ -24,9 +24,10 @@ from trainyard.states import Desired, EventType, JobState
 
 SILENT_CLAIM_S = 1.5
 _TURN_LOCK = 7_265_110_216  # PostgreSQL advisory lock, held by the one transaction that claims
-_TURN = text(
-    f"SELECT set_config('idle_in_transaction_session_timeout', '{round(1000 * SILENT_CLAIM_S)}', true), "
-    f"pg_advisory_xact_lock({_TURN_LOCK})"
+_TURN = select(
+    func.set_config("idle_in_transaction_session_timeout", str(round(1000 * SILENT_CLAIM_S)), literal(True)),
+    func.pg_advisory_xact_lock(literal(_TURN_LOCK, BigInteger)),
+    now().label("moment"),  # PostgreSQL computes them in their order
 )
 
 
@@ -70,18 +71,17 @@ def claim(
     One claim at a time, so each sees what the one before took, and no two give an owner more than the limit. A row that
     somebody else holds is left for later.
     """
-    _wait_for_turn(session)
-    claim_number = draw_number(session, Numbers.CLAIMS)
+    moment = _wait_for_turn(session)
     lease_columns = {
         "lease_epoch": Job.lease_epoch + 1,
         "attempt": Job.attempt + 1,
-        "claim_number": claim_number,
+        "claim_number": next_number(session, Numbers.CLAIMS),
         "lease_owner": worker_id,
         "slot": slot,
         "lease_expires_at": now() + ttl_s,
         "heartbeat_at": now(),
     }
-    for turn in in_turn(session, read_clock(session), max_running_per_owner):
+    for turn in in_turn(session, moment, max_running_per_owner):
         free = select(Job.id).where(Job.id == turn.job_id, Job.desired == Desired.RUN)
         if move(
             *(session, turn.job_id, JobState.QUEUED, JobState.RUNNING),
@@ -95,14 +95,16 @@ def claim(
     return None
 
 
-def _wait_for_turn(session: Session) -> None:
-    """Wait until no other transaction claims; SQLite has one writer anyhow.
+def _wait_for_turn(session: Session) -> float:
+    """Wait until no other transaction claims, as on SQLite no other writes; the moment, by the database's clock.
 
     PostgreSQL ends a transaction that holds the turn and is silent for `SILENT_CLAIM_S`: a worker that freezes within
-    its claim would hold up all others.
+    its claim would hold up all others. From here to the commit each statement counts: they set how many claims a second
+    a whole fleet can make.
     """
-    if session.get_bind().dialect.name == "postgresql":
-        session.connection().execute(_TURN)
+    if session.get_bind().dialect.name != "postgresql":
+        return read_clock(session)
+    return float(session.connection().execute(_TURN).one().moment)
 
 
 def find_held(session: Session, worker_id: str, *, slot: int) -> tuple[Job, Lease] | None:
