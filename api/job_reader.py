@@ -17,7 +17,7 @@ from trainyard.database.connection import Database
 from trainyard.database.tables import Job, JobRow
 from trainyard.jobs import jobs
 from trainyard.jobs.events import StateChange, list_state_changes
-from trainyard.scheduling.claim_order import Outlook, find_positions, get_outlook
+from trainyard.scheduling.queue_view import Outlook, find_positions, get_outlook
 from trainyard.settings import Settings
 from trainyard.states import JobState
 

@@ -13,8 +13,7 @@ from api.schemas.workers import QueuedJobRead, WorkerRead
 from api.services import CallerDep, ServicesDep
 from trainyard.database.connection import read_clock
 from trainyard.errors import DatabaseUnavailable, InvalidRequest
-from trainyard.scheduling import claim_order as waiting
-from trainyard.scheduling import workers
+from trainyard.scheduling import queue_view, workers
 from trainyard.scheduling.workers import WorkerState
 
 router = APIRouter(tags=["workers"])
@@ -54,5 +53,5 @@ def list_queue(
     """
     with services.database.reading() as session:
         most = services.settings.max_running_per_owner
-        page = waiting.list_queue(session, caller, limit=limit, after=after, max_running_per_owner=most)
+        page = queue_view.list_queue(session, caller, limit=limit, after=after, max_running_per_owner=most)
         return ListRead[QueuedJobRead].of([QueuedJobRead.of(entry) for entry in page.items], has_more=page.has_more)

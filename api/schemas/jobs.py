@@ -14,7 +14,7 @@ from trainyard.artifacts.retries import MAX_RUNTIME_S
 from trainyard.database.tables import Checkpoint, Job, JobRow
 from trainyard.jobs.events import StateChange as Change
 from trainyard.json_values import finite
-from trainyard.scheduling.claim_order import Outlook, WaitsFor
+from trainyard.scheduling.queue_view import Outlook, WaitsFor
 from trainyard.states import ShownState, shown_state
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, computed_field
 
 from api.schemas.base import DESCRIBED, RowView, Time
 from trainyard.database.tables import Job, Worker
-from trainyard.scheduling.claim_order import Waiting, WaitsFor
+from trainyard.scheduling.queue_view import Waiting, WaitsFor
 from trainyard.scheduling.workers import WorkerState, state_of
 
 

@@ -11,7 +11,7 @@ from tests.api.served import Served
 from trainyard.database.tables import Job
 from trainyard.jobs import jobs
 from trainyard.jobs.events import list_state_changes
-from trainyard.scheduling.claim_order import Outlook
+from trainyard.scheduling.queue_view import Outlook
 from trainyard.states import Desired
 
 #: Columns that a client has no use for, or sees under another name.

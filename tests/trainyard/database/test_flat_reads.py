@@ -22,7 +22,7 @@ from trainyard.database.tables import Job, JobEvent, JobLabel, JobMetric, Outbox
 from trainyard.jobs import jobs
 from trainyard.jobs.metadata_index import digest_of
 from trainyard.jobs.metrics import read_thinned
-from trainyard.scheduling import claim_order as waiting
+from trainyard.scheduling import queue_view
 from trainyard.states import MetricKind, ShownState
 
 FAR = 1e10
@@ -190,7 +190,7 @@ def whole_queue(database: Database, size: int) -> list[tuple[str, int]]:
     after = None
     while True:
         with database.reading() as session:
-            page = waiting.list_queue(session, "local", limit=size, after=after, max_running_per_owner=None)
+            page = queue_view.list_queue(session, "local", limit=size, after=after, max_running_per_owner=None)
         found += [(entry.job.id, entry.position) for entry in page.items]
         if not page.has_more:
             return found
@@ -211,32 +211,32 @@ def whole_queue(database: Database, size: int) -> list[tuple[str, int]]:
 def test_a_sole_owners_pages_are_the_walk(database: Database, rows: list[dict[str, Any]], size: int) -> None:
     fill(database, *({"id": f"job_{number:026d}"} | row for number, row in enumerate(rows)))
     with database.reading() as session:
-        walk = [turn.job_id for turn in waiting.walk(session, read_clock(session), None)]
-        outlook = waiting.get_outlook(session, ["local"], None)
+        walk = [turn.job_id for turn in queue_view.walk(session, read_clock(session), None)]
+        outlook = queue_view.get_outlook(session, ["local"], None)
         assert outlook.sole_owner == "local"
         expected = {job_id: position for position, job_id in enumerate(walk, start=1)}
         for job in session.scalars(select(Job)).all():
-            assert waiting.find_positions(session, [job], outlook) == {job.id: expected[job.id]}
+            assert queue_view.find_positions(session, [job], outlook) == {job.id: expected[job.id]}
     assert whole_queue(database, size) == list(expected.items())
 
 
 def test_a_deep_page_of_a_sole_owner_reads_that_page(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     made = fill(database, *({"queued_at": float(number), "priority": -(number // 1500)} for number in range(3000)))
-    monkeypatch.setattr(waiting, "walk", None)  # from the front
+    monkeypatch.setattr(queue_view, "walk", None)  # from the front
     read: list[int] = []
-    follow = waiting._list_behind
-    monkeypatch.setattr(waiting, "_list_behind", lambda *given: read.append(len(found := follow(*given))) or found)
+    follow = queue_view.list_behind
+    monkeypatch.setattr(queue_view, "list_behind", lambda *given: read.append(len(found := follow(*given))) or found)
     with plans_of(database) as plans, database.reading() as session:
-        page = waiting.list_queue(session, "local", limit=20, after=made[2499], max_running_per_owner=None)
+        page = queue_view.list_queue(session, "local", limit=20, after=made[2499], max_running_per_owner=None)
     assert [(entry.job.id, entry.position) for entry in page.items] == [(made[n], n + 1) for n in range(2500, 2520)]
-    assert sum(read) <= waiting.FIRST_FETCH
+    assert sum(read) <= queue_view.FIRST_FETCH
     if database.engine.dialect.name == "sqlite":  # PostgreSQL reads a small table whole where it counts half of it
         assert whole_tables_in(plans, "jobs") == [], plans
 
 
 def test_only_the_owner_of_all_queued_jobs_is_sole(database: Database) -> None:
     def sole(session: Session) -> str | None:
-        return waiting.get_outlook(session, ["local"], None).sole_owner
+        return queue_view.get_outlook(session, ["local"], None).sole_owner
 
     with database.reading() as session:
         assert sole(session) is None
@@ -250,11 +250,11 @@ def test_only_the_owner_of_all_queued_jobs_is_sole(database: Database) -> None:
 
 def test_a_place_beyond_the_count_is_not_told(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(database, *({"id": f"job_{number:026d}", "priority": 9 - number // 2} for number in range(6)))
-    monkeypatch.setattr(waiting, "POSITIONS_WITHIN", 4)
+    monkeypatch.setattr(queue_view, "POSITIONS_WITHIN", 4)
     with database.reading() as session:
-        outlook = waiting.get_outlook(session, ["local"], None)
+        outlook = queue_view.get_outlook(session, ["local"], None)
         rows = session.scalars(select(Job).order_by(Job.id)).all()
-        told = [waiting.find_positions(session, [job], outlook).get(job.id) for job in rows]
+        told = [queue_view.find_positions(session, [job], outlook).get(job.id) for job in rows]
     assert told == [1, 2, 3, 4, None, None]
 
 

@@ -12,13 +12,11 @@ from sqlalchemy import delete, insert, select, text, update
 from tests.trainyard import rows as db_rows
 from trainyard.database.connection import Database, now, read_clock
 from trainyard.database.ids import new_id
-from trainyard.database.schema import newest_revision
-from trainyard.database.tables import Counter, Job, JobEvent, Outbox, Worker
-from trainyard.errors import DatabaseUnavailable, InvalidRequest
+from trainyard.database.tables import Counter, Job, JobEvent, Outbox
+from trainyard.errors import DatabaseUnavailable
 from trainyard.jobs import jobs
 from trainyard.jobs.events import list_state_changes
-from trainyard.scheduling import claim_order as waiting
-from trainyard.scheduling import leases, workers
+from trainyard.scheduling import claim_order, leases, queue_view, workers
 from trainyard.scheduling.leases import Ending
 from trainyard.scheduling.workers import WorkerIdentity
 
@@ -69,15 +67,15 @@ def claim_all_at_once(database: Database, limit: int | None) -> list[str]:
 
 def walk(database: Database, limit: int | None) -> list[str]:
     with database.reading() as session:
-        return [turn.job_id for turn in waiting.walk(session, read_clock(session), limit)]
+        return [turn.job_id for turn in queue_view.walk(session, read_clock(session), limit)]
 
 
-def pages(database: Database, owner: str, limit: int | None, size: int) -> list[waiting.Waiting]:
-    found: list[waiting.Waiting] = []
+def pages(database: Database, owner: str, limit: int | None, size: int) -> list[queue_view.Waiting]:
+    found: list[queue_view.Waiting] = []
     after = None
     while True:
         with database.reading() as session:
-            page = waiting.list_queue(session, owner, limit=size, after=after, max_running_per_owner=limit)
+            page = queue_view.list_queue(session, owner, limit=size, after=after, max_running_per_owner=limit)
         found += page.items
         if not page.has_more:
             return found
@@ -276,32 +274,6 @@ def test_a_worker_that_froze_within_its_claim_holds_up_no_other(database: Databa
 
 
 @pytest.mark.parametrize(
-    ("job", "limit", "expected"),
-    [
-        ({}, None, "a_free_slot"),
-        ({}, 1, "owner_limit"),
-        ({}, 2, "a_free_slot"),
-        ({"not_before": FAR, "state_reason": "trainer_killed"}, 1, "retry_backoff"),
-        ({"not_before": FAR, "state_reason": "disk_full"}, None, "disk_full"),
-        ({"not_before": 1.0, "state_reason": "disk_full"}, None, "a_free_slot"),
-    ],
-)
-def test_what_a_job_waits_for(database: Database, job: dict[str, Any], limit: int | None, expected: str) -> None:
-    _, job_id = add_jobs(database, {"state": "running"} | BUSY, job)
-    [before] = pages(database, "local", limit, 5)
-    assert before.waits_for == "no_live_worker"
-    add_worker(database)
-    with database.writing() as session:
-        session.execute(update(Worker).values(revision="0001"))
-    [between] = pages(database, "local", limit, 5)
-    assert between.waits_for == "no_worker_of_this_version"
-    with database.writing() as session:
-        session.execute(update(Worker).values(revision=newest_revision()))
-    [entry] = pages(database, "local", limit, 5)
-    assert (entry.job.id, entry.position, entry.waits_for) == (job_id, 1, expected)
-
-
-@pytest.mark.parametrize(
     ("way", "reasons"),
     [
         ("drain", ["submitted", "claimed", "drain", "claimed"]),
@@ -336,29 +308,6 @@ def test_a_job_that_comes_back_keeps_its_place_and_a_resumed_one_does_not(
     assert [change.at for change in changes] == sorted(change.at for change in changes)
 
 
-def test_a_cursor_whose_job_left_the_queue_means_its_front(database: Database) -> None:
-    first, second = add_jobs(database, {"queued_at": 1.0}, {"queued_at": 2.0})
-    assert db_rows.try_claim(database) == first
-    with database.reading() as session:
-        page = waiting.list_queue(session, "local", limit=5, after=first, max_running_per_owner=None)
-        assert [entry.job.id for entry in page.items] == [second]
-        for unknown in ("job_0", "\x00", first.replace("job", "ckpt")):
-            with pytest.raises(InvalidRequest):
-                waiting.list_queue(session, "local", limit=5, after=unknown, max_running_per_owner=None)
-        with pytest.raises(InvalidRequest):
-            waiting.list_queue(session, "bob", limit=5, after=second, max_running_per_owner=None)
-
-
-def test_positions_are_told_as_far_as_is_counted(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = add_jobs(database, *({"queued_at": 1.0 + number} for number in range(5)))
-    monkeypatch.setattr(waiting, "POSITIONS_WITHIN", 3)
-    monkeypatch.setattr(waiting, "FIRST_FETCH", 1)
-    with database.reading() as session:
-        rows = list(session.scalars(select(Job)))
-        outlook = waiting.get_outlook(session, ["local"], None)
-        assert waiting.find_positions(session, rows, outlook) == dict(zip(made, (1, 2, 3), strict=False))
-
-
 def test_a_claim_reads_no_more_than_the_first_of_each_owner(database: Database) -> None:
     """The plan of the query with many rows: searches by index only, on both databases."""
     add_jobs(database, *({"owner": f"o{number % 5}", "queued_at": float(number)} for number in range(3000)))
@@ -368,7 +317,9 @@ def test_a_claim_reads_no_more_than_the_first_of_each_owner(database: Database) 
         seen: list[str] = []
         execute = session.connection().exec_driver_sql
         statement = (
-            waiting._standings().params(moment=5e9).compile(session.get_bind(), compile_kwargs={"literal_binds": True})
+            claim_order._standings()
+            .params(moment=5e9)
+            .compile(session.get_bind(), compile_kwargs={"literal_binds": True})
         )
         plan = execute(f"EXPLAIN {'QUERY PLAN' if sqlite else ''} {statement}".replace("%%", "%"))
         seen = [str(row[-1]) for row in plan]
