@@ -84,6 +84,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     from alexnet_core.commands.datasets import open_dataset
     from alexnet_core.recipes import get_recipe
+    from alexnet_core.training.hooks import Hooks
     from alexnet_core.training.loop import Run
     from alexnet_core.training.run_spec import RunSpec
 
@@ -91,22 +92,22 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     pack = open_dataset("fashion-mnist", data_dir=options.data_dir, source=None)
     changes = {"batch_size": options.batch_size} if options.batch_size else {}
     config = get_recipe(options.recipe).config.with_overrides(changes)
-    run: Any = Run(RunSpec(config, pack, 0, folder / "run", recovery_every_s=1e9), _Silent())
+    run: Any = Run(RunSpec(config, pack, 0, folder / "run", recovery_every_s=1e9), Hooks())
     if options.contender == "nothing":
-        run._save = lambda *args, **kwargs: None
+        run.save = lambda *args, **kwargs: None
     elif options.contender == "torch.save":
-        run._save = lambda *args, **kwargs: save_as_most_do(run, folder / "run" / f"{run.counts.step}.pt")
+        run.save = lambda *args, **kwargs: save_as_most_do(run, folder / "run" / f"{run.state.counts.step}.pt")
     assert pack.facts.num_train is not None and pack.facts.num_val is not None, "a pack knows its counts"  # noqa: PT018
     validations: list[float] = []
     run._validate = timed(run._validate, validations)
-    run.model.train()
+    run.state.model.train()
     take_steps(run, 5)
     stalls, speeds = [], []
     for _ in range(EPOCHS_A_PROCESS):
         step_s = statistics.median(take_steps(run, STEPS_AFTER, options.seconds))
         speeds.append(config.batch_size / step_s)
         began = time.perf_counter()
-        run._finish_epoch()
+        run.finish_epoch()
         end_s = time.perf_counter() - began - validations[-1]
         stalls.append(end_s + sum(take_steps(run, STEPS_AFTER)) - STEPS_AFTER * step_s)
     return {
@@ -120,7 +121,7 @@ def take_steps(run: Any, at_least: int, seconds: float = 0.0) -> list[float]:
     """Seconds of each step."""
     times: list[float] = []
     while len(times) < at_least or sum(times) < seconds:
-        timed(run._take_step, times)()
+        timed(run.take_step, times)()
     return times
 
 
@@ -142,7 +143,7 @@ def save_as_most_do(run: Any, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_suffix(".tmp")
     with open(temporary, "wb") as file:
-        torch.save({"model": run.model.state_dict(), "optimiser": run.optimiser.state_dict()}, file)
+        torch.save({"model": run.state.model.state_dict(), "optimiser": run.state.optimiser.state_dict()}, file)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -152,13 +153,6 @@ def peak_bytes() -> int:
     """The most memory that this process has had in RAM."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
-
-
-class _Silent:
-    """Hooks that say nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *args, **kwargs: False
 
 
 if __name__ == "__main__":

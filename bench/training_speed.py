@@ -151,6 +151,7 @@ def measure_ours(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from alexnet_core.data.pack import write_pack
+    from alexnet_core.training.hooks import Hooks
     from alexnet_core.training.loop import Run
     from alexnet_core.training.run_spec import RunSpec
 
@@ -168,18 +169,18 @@ def measure_ours(options: argparse.Namespace) -> dict[str, Any]:
             flip_safe=True,
         )
         config = get_recipe(options.recipe).config.with_overrides({"batch_size": batch_size})
-        run = Run(RunSpec(config, pack, 0, Path(folder) / "run", recovery_every_s=1e9), _Silent())
-        run.model.train()
-        return measure_steps(run, batch_size, options.seconds) | {"precision": run.precision}
+        run = Run(RunSpec(config, pack, 0, Path(folder) / "run", recovery_every_s=1e9), Hooks())
+        run.state.model.train()
+        return measure_steps(run, batch_size, options.seconds) | {"precision": run.setting.precision}
 
 
 def measure_steps(run: Any, batch_size: int, seconds: float) -> dict[str, float]:
     """Steps as the run takes them; then the same steps with the time before the network measured apart."""
     for _ in range(3):
-        run._take_step()
+        run.take_step()
     steps, began = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - began) < seconds or steps < 5:
-        run._take_step()
+        run.take_step()
         steps += 1
     before, augmentation, batches = [0.0], run.augmentation, run.batches.load
 
@@ -195,16 +196,9 @@ def measure_steps(run: Any, batch_size: int, seconds: float) -> dict[str, float]
     run.augmentation, run.batches.load = timed(augmentation), timed(batches)
     again = time.perf_counter()
     for _ in range(min(steps, 20)):
-        run._take_step()
+        run.take_step()
     share = before[0] / (time.perf_counter() - again)
     return {"images_per_s": steps * batch_size / elapsed, "outside_share": share}
-
-
-class _Silent:
-    """Hooks that say nothing."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *args, **kwargs: False
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ FOLDERS = {
     "alexnet_core.network": {"data"},
     "alexnet_core.evaluation": {"data", "network"},
     "alexnet_core.training": {"data", "network", "evaluation"},
-    "alexnet_core.trainer": {"data", "network", "training"},
+    "alexnet_core.trainer": {"data", "training"},
     "alexnet_core.recipes": {"network"},
     "alexnet_core.export": {"data.published", "network", "evaluation"},
     "trainyard.database": set(),

@@ -10,16 +10,19 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typing_extensions import override
 
 from alexnet_core.commands import arguments
 from alexnet_core.layout import CHECKPOINTS, TENSORBOARD, CheckpointName
+from alexnet_core.messages import EpochEnd, Started
+from alexnet_core.training.hooks import Hooks
 
 if TYPE_CHECKING:
     from alexnet_core.data.pack import Pack
-    from alexnet_core.network.checkpoint import Checkpoint, SavedCheckpoint
+    from alexnet_core.network.checkpoint import Checkpoint
     from alexnet_core.training.run_spec import RunResult
     from alexnet_core.training.world import World
 
@@ -86,7 +89,7 @@ def train(
         return _train_in(world, options)
 
 
-class ConsoleHooks:
+class ConsoleHooks(Hooks):
     """Prints a readable line an epoch; Ctrl-C or SIGTERM stops the run after the current step."""
 
     def __init__(self, *, speaks: bool = True) -> None:
@@ -102,42 +105,32 @@ class ConsoleHooks:
         if self._speaks:
             print("stopping after this step; again to stop at once", file=sys.stderr)
 
-    def on_started(self, report: dict[str, Any]) -> None:
-        """See `runs.Hooks`."""
-        precision = f"{report['environment']['precision']} ({report['precision_reason']})"
-        print(f"training on {report['device']} in {precision}, steps {report['step']} to {report['steps']}")
-        if report["started_anew"]:
-            print(f"the checkpoint has other classes: {', '.join(report['started_anew'])} starts anew")
+    @override
+    def on_started(self, report: Started) -> None:
+        precision = f"{report.environment['precision']} ({report.precision_reason})"
+        print(f"training on {report.device} in {precision}, steps {report.step} to {report.steps}")
+        if report.started_anew:
+            print(f"the checkpoint has other classes: {', '.join(report.started_anew)} starts anew")
 
-    def on_first_step(self) -> None:
-        """See `runs.Hooks`."""
-
-    def on_progress(self, report: dict[str, Any]) -> None:
-        """See `runs.Hooks`."""
-
-    def on_interval(self, report: dict[str, Any]) -> None:
-        """See `runs.Hooks`."""
-
-    def on_epoch(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
-        """See `runs.Hooks`."""
+    @override
+    def on_epoch(self, report: EpochEnd) -> None:
+        metrics = report.metrics
         found = (
             f"val loss {metrics['val_loss']:.4f}  val top-1 {metrics['val_top1']:.2%}  "
             if "val_top1" in metrics
             else ""
         )
         print(
-            f"epoch {epoch:4d}  train loss {metrics['train_loss']:.4f}  {found}{metrics['seconds']:.1f} s", flush=True
+            f"epoch {report.epoch:4d}  train loss {metrics['train_loss']:.4f}  {found}{metrics['seconds']:.1f} s",
+            flush=True,
         )
 
-    def on_checkpoint(self, kind: str, saved: SavedCheckpoint, metadata: dict[str, Any], is_best: bool) -> None:
-        """See `runs.Hooks`."""
-
+    @override
     def on_warning(self, code: str, message: str) -> None:
-        """See `runs.Hooks`."""
         print(f"warning {code}: {message}", file=sys.stderr)
 
+    @override
     def should_stop(self) -> bool:
-        """See `runs.Hooks`."""
         return self.exit_status != 0
 
 

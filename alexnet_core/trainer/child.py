@@ -18,10 +18,10 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
 
 from alexnet_core.durable import is_disk_full
-from alexnet_core.layout import CheckpointKind
 from alexnet_core.messages import (
     PARENT_IS_GONE,
     PROTOCOL_ERROR,
@@ -43,15 +43,12 @@ from alexnet_core.messages import (
     Started,
     Stop,
     StopReason,
-    StoredFile,
     Warned,
     parse_command,
 )
 from alexnet_core.parent import die_with_parent
 from alexnet_core.trainer.slot_lock import SlotLock
-
-if TYPE_CHECKING:
-    from alexnet_core.network.checkpoint import SavedCheckpoint
+from alexnet_core.training.hooks import Hooks
 
 log = logging.getLogger(__name__)
 
@@ -235,57 +232,52 @@ class Reports:
             self.send(Alive())
 
 
-class ReportingHooks:
+class ReportingHooks(Hooks):
     """Passes what a run tells on to the worker, and a readable line to the log."""
 
     def __init__(self, commands: Commands, reports: Reports) -> None:
         self._commands, self._send, self._send_life = commands, reports.send, reports.send_life
 
-    def on_started(self, report: dict[str, Any]) -> None:
-        """See `runs.Hooks`."""
+    @override
+    def on_started(self, report: Started) -> None:
+        precision = report.environment["precision"]
         log.info(
-            "training on %s in %s (%s) from step %d of %d", report["device"], report["environment"]["precision"],
-            report["precision_reason"], report["step"], report["steps"],
-        )  # fmt: skip
-        self._send(Started(**report))
+            "training on %s in %s (%s) from step %d of %d",
+            *(report.device, precision, report.precision_reason, report.step, report.steps),
+        )
+        self._send(report)
 
+    @override
     def on_first_step(self) -> None:
-        """See `runs.Hooks`."""
         self._send(FirstStep())
 
-    def on_progress(self, report: dict[str, Any]) -> None:
-        """See `runs.Hooks`."""
-        self._send(Progress(**{key: value for key, value in report.items() if key in Progress.model_fields}))
+    @override
+    def on_progress(self, report: Progress) -> None:
+        self._send(report)
 
-    def on_interval(self, report: dict[str, Any]) -> None:
-        """See `runs.Hooks`."""
-        self._send(Interval(**report))
+    @override
+    def on_interval(self, report: Interval) -> None:
+        self._send(report)
 
-    def on_epoch(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
-        """See `runs.Hooks`."""
-        log.info("epoch %d: %s", epoch, " ".join(f"{key} {value:.4g}" for key, value in metrics.items()))
-        self._send(EpochEnd(epoch=epoch, step=step, metrics=metrics))
+    @override
+    def on_epoch(self, report: EpochEnd) -> None:
+        metrics = " ".join(f"{key} {value:.4g}" for key, value in report.metrics.items())
+        log.info("epoch %d: %s", report.epoch, metrics)
+        self._send(report)
 
-    def on_checkpoint(self, kind: str, saved: SavedCheckpoint, metadata: dict[str, Any], is_best: bool) -> None:
-        """See `runs.Hooks`."""
-        log.info("%s checkpoint %s, %.1f MB", kind, saved.path.name, saved.size_bytes / 1e6)
-        self._send(
-            CheckpointSaved(
-                kind=CheckpointKind(kind), path=saved.path.absolute(), epoch=metadata["epoch"], step=metadata["step"],
-                metrics=metadata["metrics"], files={name: StoredFile(**entry) for name, entry in saved.files.items()},
-                size_bytes=saved.size_bytes, weights_sha256=saved.weights_sha256,
-                manifest_sha256=saved.manifest_sha256, is_best=is_best,
-            )
-        )  # fmt: skip
+    @override
+    def on_checkpoint(self, report: CheckpointSaved) -> None:
+        log.info("%s checkpoint %s, %.1f MB", report.kind, report.path.name, report.size_bytes / 1e6)
+        self._send(report)
 
+    @override
     def on_warning(self, code: str, message: str) -> None:
-        """See `runs.Hooks`."""
         log.warning("%s: %s", code, message)
         self._send(Warned(code=code, message=message))
 
+    @override
     def should_stop(self) -> bool:
-        """See `runs.Hooks`. It is asked within a long validation, too, which else tells nothing for its whole time."""
-        self._send_life()
+        self._send_life()  # it is asked within a long validation, too, which else tells nothing for its whole time
         return self._commands.stop_reason is not None
 
 

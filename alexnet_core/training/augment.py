@@ -19,13 +19,8 @@ from torch import Tensor
 from alexnet_core.config import TrainConfig
 from alexnet_core.data.pack import Pack
 from alexnet_core.network.preprocess import Preprocessing
+from alexnet_core.training.streams import Stream, draw_in_epoch
 
-_STREAM, _CROP_STREAM, _ERASE_STREAM, _RESIZE_STREAM = (
-    2,
-    5,
-    6,
-    7,
-)  # tell these draws from the others of the same seed and epoch
 _FLIP, _SHIFT_X, _SHIFT_Y, _ROTATE, _SCALE, _CROP_Y, _CROP_X, _COLOUR = range(8)  # a colour has three
 _ERASE, _ERASE_AREA, _ERASE_SHAPE, _ERASE_Y, _ERASE_X = range(10, 15)
 _PART_AREA, _PART_SHAPE = 15, 16
@@ -40,17 +35,16 @@ def draw_table(seed: int, epoch: int, num_images: int, config: TrainConfig) -> n
 
     Shape: num_images x 5, x 10 with crops or colours, x 15 with erasing, x 20 with resized crops.
     """
-    streams = [_STREAM]
+    streams = [Stream.MOVES]
     resizes = config.random_resized_crop is not None
     if config.random_crop or config.colour_std or config.erase or resizes:
-        streams.append(_CROP_STREAM)
+        streams.append(Stream.CROPS_AND_COLOURS)
     if config.erase or resizes:
-        streams.append(_ERASE_STREAM)
+        streams.append(Stream.ERASING)
     if resizes:
-        streams.append(_RESIZE_STREAM)
-    tables = [
-        np.random.default_rng([seed, epoch, stream]).random((num_images, 5), dtype=np.float32) for stream in streams
-    ]
+        streams.append(Stream.RESIZED_CROPS)
+    shape = (num_images, 5)
+    tables = [draw_in_epoch(seed, stream, epoch).random(shape, dtype=np.float32) for stream in streams]
     return np.concatenate(tables, axis=1)
 
 

@@ -13,9 +13,8 @@ from torch import Tensor
 from alexnet_core.config import TrainConfig
 from alexnet_core.data.pack import TEST, TRAIN, Pack
 from alexnet_core.training.augment import draw_table
+from alexnet_core.training.streams import Stream, draw_in_epoch
 from alexnet_core.training.world import World
-
-_SAMPLER_STREAM = 1
 
 
 class Batches:
@@ -55,7 +54,7 @@ class Batches:
         return min(self._config.batch_size, len(self._indices) - start)
 
     def _shuffle(self, epoch: int) -> None:
-        generator = np.random.default_rng([self._seed, epoch, _SAMPLER_STREAM])
+        generator = draw_in_epoch(self._seed, Stream.ORDER, epoch)
         self._order = self._indices[generator.permutation(len(self._indices))]
         self._draws = draw_table(self._seed, epoch, len(self._pack.split), self._config)
         self._epoch = epoch

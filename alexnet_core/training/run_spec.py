@@ -1,60 +1,26 @@
-"""What a training run is given, what it tells, and the part of its state that is no tensor."""
+"""What a training run is given, what follows from that before the first step, and how it ends."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntFlag
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Self
 
+import torch
+
+from alexnet_core.environment import describe_environment
 from alexnet_core.errors import ConfigError
+from alexnet_core.network.checkpoint import read_metadata
+from alexnet_core.network.preprocess import Preprocessing
+from alexnet_core.precision import Precision, choose_precision
 from alexnet_core.training.diagnosis import Trouble
+from alexnet_core.training.schedule import conv1_learning_rate, describe_rate, learning_rate
 
 if TYPE_CHECKING:
     from alexnet_core.config import DatasetFacts, TrainConfig
     from alexnet_core.data.pack import Pack
-    from alexnet_core.network.checkpoint import SavedCheckpoint
-
-
-class Due(IntFlag):
-    """What is to be done after a step; several processes agree on it."""
-
-    NOTHING = 0
-    TELL = 1  #: report progress
-    SAVE = 2  #: write a recovery checkpoint
-    END = 4  #: the run has had its time
-    STOP = 8  #: it was told to stop
-
-
-class Hooks(Protocol):
-    """What a run tells and asks; every method is called from the training thread."""
-
-    def on_started(self, report: dict[str, Any]) -> None:
-        """Just before the first step."""
-
-    def on_first_step(self) -> None:
-        """After the first step of this process."""
-
-    def on_progress(self, report: dict[str, Any]) -> None:
-        """After a step, at most every half second."""
-
-    def on_interval(self, report: dict[str, Any]) -> None:
-        """Every `interval_steps` steps: a point of the series."""
-
-    def on_epoch(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
-        """After an epoch's validation, before its checkpoint."""
-
-    def on_checkpoint(self, kind: str, saved: SavedCheckpoint, metadata: dict[str, Any], is_best: bool) -> None:
-        """After a checkpoint is in place."""
-
-    def on_warning(self, code: str, message: str) -> None:
-        """When something is wrong that does not end the run."""
-
-    def should_stop(self) -> bool:
-        """Asked after every step and batch of validation: whether to write a recovery checkpoint and return."""
-        ...
+    from alexnet_core.training.world import World
 
 
 @dataclass(frozen=True)
@@ -77,6 +43,63 @@ class RunSpec:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What a spec comes to in the world that it is trained in."""
+
+    config: TrainConfig
+    device: torch.device
+    precision: str  #: `fp32`, `bf16` or `fp16`
+    precision_reason: str  #: why it is that one
+    environment: dict[str, Any]  #: what the bits depend on besides config, data and seed
+    channels: int
+    preprocessing: Preprocessing
+    validate_on: str  #: the split that chooses the best epoch, or `none`
+    trouble_of_split: Trouble | None  #: what whoever reads the results must know of that choice
+    steps_per_epoch: int
+
+    @classmethod
+    def of(cls, spec: RunSpec, world: World, steps_per_epoch: int) -> Self:
+        """The setting of a spec.
+
+        Raises:
+            ConfigError: the device can't compute in what the config asks for, or no split is left to validate on.
+        """
+        config, pack, device = spec.config, spec.pack, torch.device(world.device)
+        precision = world.first(lambda: _choose_precision(spec, device))
+        validate_on, trouble = choose_split(config, pack.facts)
+        return cls(
+            config, device, precision.name, precision.reason,
+            environment=describe_environment(device, precision.name) | world.describe(),
+            channels=config.channels or pack.facts.channels,
+            preprocessing=Preprocessing.of(config, pack),
+            validate_on=validate_on,
+            trouble_of_split=trouble,
+            steps_per_epoch=steps_per_epoch,
+        )  # fmt: skip
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run, unless it ends early."""
+        return self.steps_per_epoch * self.config.epochs
+
+    def is_at_interval(self, step: int) -> bool:
+        """Whether the curves get a point after so many steps."""
+        return step % (self.config.interval_steps or max(1, self.steps_per_epoch // 20)) == 0
+
+    def learning_rate(self, step: int, history: Sequence[Mapping[str, float]]) -> float:
+        """The network's learning rate in a step, counted from 0."""
+        return learning_rate(self.config, step, self.steps_per_epoch, history)
+
+    def conv1_learning_rate(self, step: int) -> float | None:
+        """The first convolution's own learning rate in a step; None: it has the network's."""
+        return conv1_learning_rate(self.config, step, self.steps_per_epoch)
+
+    def describe_rate(self, steps_done: int) -> str:
+        """What the learning rate is called and set to, for an advice after so many steps."""
+        return describe_rate(self.config, max(0, steps_done - 1), self.steps_per_epoch)
+
+
+@dataclass(frozen=True)
 class RunResult:
     """How a run ended; `test` is None when it was stopped or the dataset has no test split."""
 
@@ -88,25 +111,18 @@ class RunResult:
     last_checkpoint: Path | None
 
 
-@dataclass
-class Counts:
-    """The part of the training state that is no tensor."""
-
-    step: int = 0  # optimiser steps done
-    epoch: int = 0  # epochs done, validation and checkpoint included
-    epoch_loss: float = 0.0  # sum over the images of the epoch under way
-    epoch_images: int = 0
-    epoch_seconds: float = 0.0
-    seconds: float = 0.0  # of training, over all attempts
-    warned: list[str] = field(default_factory=list)  # codes of warnings that come once
-    loss_scale: dict[str, Any] = field(default_factory=dict)  # of fp16
-    history: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, Any] | None = None
+def _choose_precision(spec: RunSpec, device: torch.device) -> Precision:
+    begun_in = None
+    if spec.resume_from is not None:
+        begun_in = (read_metadata(spec.resume_from)["environment"] or {}).get("precision")
+    return choose_precision(spec.config.precision, device, begun_in=begun_in)
 
 
 def choose_split(config: TrainConfig, facts: DatasetFacts) -> tuple[str, Trouble | None]:
-    """The split that chooses the best epoch (`validation`, `test` or `none`), and what whoever reads the results must
-    know of it.
+    """Choose the split by which the best epoch is found: `validation`, `test` or `none`.
+
+    Returns:
+        The split, and what whoever reads the results must know of it.
 
     Raises:
         ConfigError: no split is left, and the config needs one.
@@ -125,16 +141,3 @@ def choose_split(config: TrainConfig, facts: DatasetFacts) -> tuple[str, Trouble
         text = "the test images choose the best epoch, so that other images will do worse than the accuracy on them"
         return split, Trouble("chosen_on_test", f"{reason}{text}")
     return split, Trouble("nothing_to_validate_on", f"{reason}the last epoch counts") if reason else None
-
-
-def is_better(metrics: Mapping[str, float], best: Mapping[str, Any] | None) -> bool:
-    """Whether an epoch replaces the best one so far: by a higher `val_top1`; where that is the same, by a lower
-    `val_loss`, and one that is no number is the highest. Where both are the same the earlier one stays. Without
-    validation every epoch replaces the one before.
-    """
-    return best is None or "val_top1" not in metrics or _rank(metrics) > _rank(best)
-
-
-def _rank(metrics: Mapping[str, Any]) -> tuple[float, float]:
-    loss = metrics["val_loss"]
-    return metrics["val_top1"], -loss if math.isfinite(loss) else -math.inf

@@ -18,18 +18,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
+from typing_extensions import override
 
 from alexnet_core.layout import BY_EPOCH, BY_STEP, event_file_name
-from alexnet_core.training.fan_out import FanOut
-
-if TYPE_CHECKING:
-    from alexnet_core.network.checkpoint import SavedCheckpoint
-    from alexnet_core.training.run_spec import Hooks
+from alexnet_core.messages import CheckpointSaved, EpochEnd, Interval, Progress, Started
+from alexnet_core.training.hooks import FanOut, Hooks
 
 FLUSH_EVERY_S = 5.0
 WARNING = "tensorboard_unwritable"
@@ -50,7 +48,7 @@ def beside_event_files(hooks: Hooks, folder: Path | None, *, attempt: int) -> It
         event_files.close()
 
 
-class EventFiles:
+class EventFiles(Hooks):
     """Hooks that write event files. If they can't be written, they warn once and the run goes on without."""
 
     def __init__(
@@ -79,49 +77,42 @@ class EventFiles:
             self._flush()
         self._drop()
 
-    def on_started(self, report: dict[str, Any]) -> None:
-        """See `runs.Hooks`."""
-        self._step = report["step"]
+    @override
+    def on_started(self, report: Started) -> None:
+        self._step = report.step
         with self._guarded():
-            for name, folder in (("step", BY_STEP), ("epoch", BY_EPOCH)):
+            for name, folder, done in (("step", BY_STEP, report.step), ("epoch", BY_EPOCH, report.epoch)):
                 path = self._folder.absolute() / folder
-                self._series[name] = _Series(path, self._attempt, report[name] + 1, self._clock)
+                self._series[name] = _Series(path, self._attempt, done + 1, self._clock)
             self._flush()
 
-    def on_first_step(self) -> None:
-        """See `runs.Hooks`."""
-
-    def on_progress(self, report: dict[str, Any]) -> None:
-        """See `runs.Hooks`."""
-        self._step = report["step"]
+    @override
+    def on_progress(self, report: Progress) -> None:
+        self._step = report.step
         if not 0 <= self._clock() - self._flushed_at < FLUSH_EVERY_S:
             with self._guarded():
                 self._flush()
 
-    def on_interval(self, report: dict[str, Any]) -> None:
-        """See `runs.Hooks`."""
-        self._step = report["step"]
-        self._add_scalars("step", report["step"], report, _BY_STEP)
+    @override
+    def on_interval(self, report: Interval) -> None:
+        self._step = report.step
+        self._add_scalars("step", report.step, dict(report), _BY_STEP)
 
-    def on_epoch(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
-        """See `runs.Hooks`."""
-        self._step = step
-        self._add_scalars("epoch", epoch, metrics, _BY_EPOCH)
+    @override
+    def on_epoch(self, report: EpochEnd) -> None:
+        self._step = report.step
+        self._add_scalars("epoch", report.epoch, report.metrics, _BY_EPOCH)
 
-    def on_checkpoint(self, kind: str, saved: SavedCheckpoint, metadata: dict[str, Any], is_best: bool) -> None:
-        """See `runs.Hooks`. What comes before a checkpoint is not trained again, so it must be in the file."""
-        with self._guarded():
+    @override
+    def on_checkpoint(self, report: CheckpointSaved) -> None:
+        with self._guarded():  # what comes before a checkpoint is not trained again, so it must be in the file
             self._flush()
 
+    @override
     def on_warning(self, code: str, message: str) -> None:
-        """See `runs.Hooks`."""
         with self._guarded():
             if self._series:
                 self._series["step"].add(self._step, summary=summary.text(f"warnings/{code}", message))
-
-    def should_stop(self) -> bool:
-        """See `runs.Hooks`."""
-        return False
 
     def _add_scalars(self, name: str, at: int, values: dict[str, Any], tags: dict[str, str]) -> None:
         with self._guarded():

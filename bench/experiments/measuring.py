@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
+from typing_extensions import override
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.data.pack import TEST, TRAIN, Pack, write_pack
 from alexnet_core.errors import Diverged
 from alexnet_core.evaluation.evaluate import evaluate
-from alexnet_core.network.checkpoint import SavedCheckpoint
+from alexnet_core.messages import EpochEnd, Interval
 from alexnet_core.network.geometry import count_parameters
 from alexnet_core.network.normalisation import LocalResponseNorm
+from alexnet_core.training.hooks import Hooks
 from alexnet_core.training.loop import Run
 from alexnet_core.training.run_spec import RunSpec
 
@@ -65,10 +67,11 @@ def train(
             test, diverged = watch.run.train().test, False
         except Diverged:
             test, diverged = None, True
-    run = watch.run
+    run, setting = watch.run, watch.run.setting
     return {
         "dataset": pack.name, "num_train": pack.facts.num_train, "seed": seed, "config": config.model_dump(mode="json"),
-        "parameters": count_parameters(config, pack.facts.num_classes, run.channels), "environment": run.environment,
+        "parameters": count_parameters(config, pack.facts.num_classes, setting.channels),
+        "environment": setting.environment,
         "steps_to": None if until_error is None else steps_to(watch.intervals, until_error), "diverged": diverged,
         "test_error": None if test is None else 1 - test["top1"], "norm_factors": measure_factors(run, watch.sample),
         "seconds": round(time.monotonic() - began, 1), "cpu_s": round(time.process_time() - cpu_began, 1),
@@ -81,7 +84,7 @@ def steps_to(points: Sequence[dict[str, float]], error: float) -> int | None:
     return next((int(point["step"]) for point in points if point["train_error"] <= error), None)
 
 
-class Watch:
+class Watch(Hooks):
     """Hooks that measure the training error, always on the same images and without dropout; see `train`."""
 
     run: Run
@@ -93,42 +96,34 @@ class Watch:
         self.intervals: list[dict[str, float]] = []
         self.epochs: list[dict[str, float]] = []
 
-    def on_interval(self, report: dict[str, Any]) -> None:
-        """See `runs.Hooks`."""
+    @override
+    def on_interval(self, report: Interval) -> None:
         if self._until_error is not None:
-            self.intervals.append({"step": report["step"], "train_error": self._measure()})
+            self.intervals.append({"step": report.step, "train_error": self._measure()})
 
-    def on_epoch(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
-        """See `runs.Hooks`."""
-        point = {"epoch": epoch, "step": step, "train_error": self._measure(), "val_error": 1 - metrics["val_top1"]}
-        self.epochs.append(point | {name: metrics[name] for name in ("train_loss", "val_loss", "val_top1")})
+    @override
+    def on_epoch(self, report: EpochEnd) -> None:
+        found = report.metrics
+        point = {"epoch": report.epoch, "step": report.step, "train_error": self._measure()}
+        point |= {"val_error": 1 - found["val_top1"]} | {k: found[k] for k in ("train_loss", "val_loss", "val_top1")}
+        self.epochs.append(point)
 
+    @override
     def should_stop(self) -> bool:
-        """See `runs.Hooks`."""
         if self._until_error is None or not self.intervals:
             return False
         last = self.intervals[-1]
         return last["train_error"] <= self._until_error or last["step"] >= self._max_steps
 
-    def on_started(self, report: dict[str, Any]) -> None:
-        """See `runs.Hooks`."""
-
-    def on_first_step(self) -> None:
-        """See `runs.Hooks`."""
-
-    def on_progress(self, report: dict[str, Any]) -> None:
-        """See `runs.Hooks`."""
-
-    def on_checkpoint(self, kind: str, saved: SavedCheckpoint, metadata: dict[str, Any], is_best: bool) -> None:
-        """See `runs.Hooks`."""
-
+    @override
     def on_warning(self, code: str, message: str) -> None:
-        """See `runs.Hooks`."""
         print(f"warning {code}: {message}", flush=True)
 
     def _measure(self) -> float:
         run = self.run
-        measured = evaluate(run.model, self.sample, "train", run.preprocessing, precision=run.precision)
+        measured = evaluate(
+            run.state.model, self.sample, "train", run.setting.preprocessing, precision=run.setting.precision
+        )
         assert measured is not None, "nothing stops it"
         return 1 - measured["top1"]
 
@@ -145,10 +140,10 @@ def measure_factors(run: Run, sample: Pack) -> dict[str, list[float]]:
 
         return observe
 
-    for name, layer in run.model.named_modules():
+    for name, layer in run.state.model.named_modules():
         if isinstance(layer, LocalResponseNorm):
             layer.register_forward_hook(watching(name.rpartition(".")[2]))
-    if any(isinstance(layer, LocalResponseNorm) for layer in run.model.modules()):
+    if any(isinstance(layer, LocalResponseNorm) for layer in run.state.model.modules()):
         few = replace(sample, images=sample.images[:256], labels=sample.labels[:256], split=sample.split[:256])
-        evaluate(run.model, few, "train", run.preprocessing)
+        evaluate(run.state.model, few, "train", run.setting.preprocessing)
     return found

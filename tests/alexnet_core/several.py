@@ -21,6 +21,7 @@ from torch import Tensor
 from alexnet_core.config import TrainConfig
 from alexnet_core.data.pack import open_pack
 from alexnet_core.errors import CoreError
+from alexnet_core.messages import Interval, Started
 from alexnet_core.network.checkpoint import load_checkpoint
 from alexnet_core.network.model import build_model
 from alexnet_core.network.towers import ProcessLink, TowerNetwork, split_tensors, split_towers
@@ -45,13 +46,13 @@ class Recorder(QuietHooks):
 
     def __init__(self, stop_after: int | None = None) -> None:
         super().__init__(stop_after)
-        self.points: list[dict[str, float]] = []
+        self.points: list[Interval] = []
         self.is_started = False
 
-    def on_started(self, report: dict[str, Any]) -> None:
+    def on_started(self, report: Started) -> None:
         self.is_started = True
 
-    def on_interval(self, report: dict[str, Any]) -> None:
+    def on_interval(self, report: Interval) -> None:
         self.points.append(report)
 
 
@@ -67,10 +68,10 @@ def train(
 ) -> dict[str, Any]:
     hooks = Recorder(stop_after)
     result = Run(RunSpec(config, open_pack(folder / "toy"), 7, **spec), hooks, world=world).train()
-    losses = [point["train_loss"] for point in hooks.points]
+    losses = [point.train_loss for point in hooks.points]
     return {
         "outcome": result.outcome, "step": result.step, "sha": result.weights_sha256, "test": result.test,
-        "losses": losses, "norms": [point["gradient_norm"] for point in hooks.points], "epochs": hooks.epochs,
+        "losses": losses, "norms": [point.gradient_norm for point in hooks.points], "epochs": hooks.epochs,
         "checkpoint": str(result.last_checkpoint), "was_told": hooks.is_started,
     }  # fmt: skip
 

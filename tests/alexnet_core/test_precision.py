@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ import torch
 from alexnet_core import precision
 from alexnet_core.cpu_speed import CpuSpeed
 from alexnet_core.errors import ConfigError
+from alexnet_core.messages import Started
 from alexnet_core.network.checkpoint import read_metadata
 from alexnet_core.precision import choose_precision
 from alexnet_core.training.loop import Run
@@ -103,14 +103,19 @@ class Listener(QuietHooks):
 
     def __init__(self, stop_after: int | None = None) -> None:
         super().__init__(stop_after)
-        self.started: dict[str, Any] = {}
+        self.started: Started | None = None
         self.told: dict[str, str] = {}
 
-    def on_started(self, report: dict[str, Any]) -> None:
+    def on_started(self, report: Started) -> None:
         self.started = report
 
     def on_warning(self, code: str, message: str) -> None:
         self.told[code] = message
+
+
+def begun(hooks: Listener) -> Started:
+    assert hooks.started is not None
+    return hooks.started
 
 
 def stop_in_bf16(monkeypatch: pytest.MonkeyPatch, folder: Path) -> RunSpec:
@@ -120,8 +125,8 @@ def stop_in_bf16(monkeypatch: pytest.MonkeyPatch, folder: Path) -> RunSpec:
     pack, hooks = write_toy_pack(folder / "pack"), Listener(stop_after=2)
     result = Run(RunSpec(config, pack, 1, folder / "run"), hooks).train()
     assert result.last_checkpoint is not None
-    assert hooks.started["environment"]["precision"] == "bf16"
-    assert hooks.started["precision_reason"] == "1.9 times as fast as fp32 on this CPU"
+    assert begun(hooks).environment["precision"] == "bf16"
+    assert begun(hooks).precision_reason == "1.9 times as fast as fp32 on this CPU"
     assert read_metadata(result.last_checkpoint)["environment"]["precision"] == "bf16"
     return RunSpec(config, pack, 1, folder / "run", lease_epoch=1, resume_from=result.last_checkpoint)
 
@@ -136,7 +141,7 @@ def test_a_run_keeps_its_precision_on_a_machine_that_would_choose_another(
     be_a_cpu(monkeypatch, 0.5)
     hooks = Listener()
     result = Run(spec, hooks).train()
-    assert hooks.started["environment"]["precision"] == "bf16"
+    assert begun(hooks).environment["precision"] == "bf16"
     assert hooks.told == {}, "nothing is another"
     assert result.weights_sha256 == whole.weights_sha256
 
@@ -147,9 +152,9 @@ def test_a_run_that_cannot_keep_its_precision_says_so(tmp_path: Path, monkeypatc
     be_a_cpu(monkeypatch, 0.02)
     hooks = Listener()
     result = Run(spec, hooks).train()
-    assert (result.outcome, hooks.started["environment"]["precision"]) == ("succeeded", "fp32")
-    assert not hooks.started["bit_exact"]
-    assert "bf16, in which the run began, is 50 times slower" in hooks.started["precision_reason"]
+    assert (result.outcome, begun(hooks).environment["precision"]) == ("succeeded", "fp32")
+    assert not begun(hooks).bit_exact
+    assert "bf16, in which the run began, is 50 times slower" in begun(hooks).precision_reason
     assert "precision: bf16 before, fp32 now" in hooks.told["resume_not_bit_exact"]
     assert result.last_checkpoint is not None
     assert read_metadata(result.last_checkpoint)["environment"]["precision"] == "fp32"

@@ -1,13 +1,13 @@
 """A dataset and a network so small that a run takes a fraction of a second."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.data.pack import Pack, write_pack
-from alexnet_core.network.checkpoint import SavedCheckpoint
+from alexnet_core.messages import EpochEnd
+from alexnet_core.training.hooks import Hooks
 
 CONFIG = TrainConfig(
     widths=(8, 8, 8, 8, 8), kernels=(3, 3, 3, 3, 3), fc_widths=(16, 16), image_px=12, norm="batch", batch_size=16,
@@ -33,7 +33,7 @@ def write_toy_pack(path: Path) -> Pack:
     )
 
 
-class QuietHooks:
+class QuietHooks(Hooks):
     """Says nothing; stops the run after a step if told so."""
 
     def __init__(self, stop_after: int | None = None) -> None:
@@ -41,14 +41,9 @@ class QuietHooks:
         self.warnings: list[str] = []
         self.epochs: list[dict[str, float]] = []
 
-    def on_started(self, report: dict[str, Any]) -> None: ...
-    def on_first_step(self) -> None: ...
-    def on_progress(self, report: dict[str, Any]) -> None: ...
-    def on_interval(self, report: dict[str, Any]) -> None: ...
-    def on_epoch(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
-        self.epochs.append(metrics)
+    def on_epoch(self, report: EpochEnd) -> None:
+        self.epochs.append(report.metrics)
 
-    def on_checkpoint(self, kind: str, saved: SavedCheckpoint, metadata: dict[str, Any], is_best: bool) -> None: ...
     def on_warning(self, code: str, message: str) -> None:
         self.warnings.append(code)
 

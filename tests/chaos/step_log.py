@@ -14,12 +14,13 @@ if "trainer" in sys.orig_argv:
         return _write(fileno, data)
 
     def _log_steps(run):  # type: ignore[no-untyped-def]
-        take_step = run._take_step
+        take_step = run.take_step
 
         def take_and_log(self):  # type: ignore[no-untyped-def]
-            take_step(self)
-            _log.write(f"{self.spec.job_id} {self.spec.lease_epoch} {self.counts.step}\n".encode())
+            examination = take_step(self)
+            _log.write(f"{self.spec.job_id} {self.spec.lease_epoch} {self.state.counts.step}\n".encode())
+            return examination
 
-        run._take_step = take_and_log
+        run.take_step = take_and_log
 
     os.write = _write_when_ready

@@ -19,10 +19,10 @@ from alexnet_core.messages import (
     Finished,
     Outcome,
     Spec,
-    Started,
     StopReason,
     StoredFile,
 )
+from tests.alexnet_core.reports import checkpoint_saved, started
 from trainyard.database.connection import Database, now
 from trainyard.database.tables import Dataset, Job, JobEvent
 from trainyard.errors import DatabaseUnavailable
@@ -33,10 +33,7 @@ from worker.attempt import Slot
 from worker.supervisor import Supervisor
 from worker.trainer import WarmTrainers
 
-STARTED = Started(
-    epoch=0, step=0, steps=40, steps_per_epoch=20, epochs=2, fraction=0.0, device="cpu", environment={},
-    precision_reason="1.9 times as fast as fp32 on this CPU", bit_exact=True, started_anew=[],
-)  # fmt: skip
+STARTED = started()
 FINISHED = Finished(outcome=Outcome.SUCCEEDED, step=40, epoch=2, weights_sha256="f" * 64)
 
 
@@ -211,9 +208,9 @@ def checkpoint_report(
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_bytes(MANIFEST)
     (folder / WEIGHTS).write_bytes(b"whole")
-    return CheckpointSaved(
-        kind=CheckpointKind(kind), path=folder, epoch=step // 20, step=step,
-        metrics={"val_top1": 0.5, "val_loss": float("nan")},
-        files={WEIGHTS: StoredFile(sha256=sha256(b"whole").hexdigest(), size=5)}, size_bytes=1,
-        weights_sha256="a" * 64, manifest_sha256=sha256(MANIFEST).hexdigest(), is_best=True,
+    metrics = {"val_top1": 0.5, "val_loss": float("nan")}
+    files = {WEIGHTS: StoredFile(sha256=sha256(b"whole").hexdigest(), size=5)}
+    return checkpoint_saved(
+        step, kind=CheckpointKind(kind), path=folder, epoch=step // 20, metrics=metrics, files=files,
+        manifest_sha256=sha256(MANIFEST).hexdigest(),
     )  # fmt: skip

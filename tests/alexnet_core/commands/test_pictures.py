@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -12,6 +11,7 @@ from alexnet_core.__main__ import main
 from alexnet_core.commands.pictures import read_curves
 from alexnet_core.data.pack import Pack
 from alexnet_core.evaluation.filters import CONV1, draw_filters
+from alexnet_core.messages import Interval
 from alexnet_core.network.checkpoint import load_checkpoint
 from alexnet_core.training.loop import Run
 from alexnet_core.training.run_spec import RunSpec
@@ -23,9 +23,9 @@ class Recorder(QuietHooks):
 
     def __init__(self, stop_after: int | None = None) -> None:
         super().__init__(stop_after)
-        self.points: list[dict[str, Any]] = []
+        self.points: list[Interval] = []
 
-    def on_interval(self, report: dict[str, Any]) -> None:
+    def on_interval(self, report: Interval) -> None:
         self.points.append(report)
 
 
@@ -45,8 +45,8 @@ def run(pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Rec
 def test_the_curves_of_a_run_are_what_it_reported(run: tuple[Path, Recorder]) -> None:
     root, hooks = run
     curves = read_curves(root)
-    assert curves.step.tolist() == [point["step"] for point in hooks.points]
-    assert curves.step_lr.tolist() == [point["lr"] for point in hooks.points]
+    assert curves.step.tolist() == [point.step for point in hooks.points]
+    assert curves.step_lr.tolist() == [point.lr for point in hooks.points]
     assert (curves.epoch.tolist(), curves.epoch_step.tolist()) == ([1, 2, 3], [7, 14, 21])
     assert curves.val_top1.tolist() == [metrics["val_top1"] for metrics in hooks.epochs]
     assert curves.best_epoch == load_checkpoint(max(root.glob("epoch-*")), state=True).state["best"]["epoch"]
@@ -56,7 +56,7 @@ def test_the_learning_rate_is_that_of_a_schedule_which_looks_at_the_history(pack
     config, hooks = CONFIG.with_overrides({"schedule": "plateau", "plateau_patience": 1, "lr": 1e-9}), Recorder()
     Run(RunSpec(config, pack, 7, tmp_path), hooks).train()
     curves = read_curves(tmp_path)
-    assert curves.step_lr.tolist() == [point["lr"] for point in hooks.points]
+    assert curves.step_lr.tolist() == [point.lr for point in hooks.points]
     assert len(set(curves.step_lr)) > 1
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from alexnet_core.data.pack import Pack, write_pack
 from alexnet_core.errors import ConfigError
-from alexnet_core.network.checkpoint import SavedCheckpoint, load_checkpoint, weights_sha256
+from alexnet_core.messages import CheckpointSaved
+from alexnet_core.network.checkpoint import load_checkpoint, weights_sha256
 from alexnet_core.training import loop as training
 from alexnet_core.training.loop import Run
 from alexnet_core.training.run_spec import RunResult, RunSpec
@@ -32,10 +33,10 @@ class Noting(QuietHooks):
         self.best: int | None = None
         self._stop_after = stop_after_epoch
 
-    def on_checkpoint(self, kind: str, saved: SavedCheckpoint, metadata: dict[str, Any], is_best: bool) -> None:
-        if kind == "epoch":
-            self.weights[metadata["epoch"]] = saved.weights_sha256
-            self.best = metadata["epoch"] if is_best else self.best
+    def on_checkpoint(self, report: CheckpointSaved) -> None:
+        if report.kind == "epoch":
+            self.weights[report.epoch] = report.weights_sha256
+            self.best = report.epoch if report.is_best else self.best
 
     def should_stop(self) -> bool:
         return self._stop_after in self.weights

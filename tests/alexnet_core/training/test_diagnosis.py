@@ -12,6 +12,7 @@ from torch import nn
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.data.pack import write_pack
+from alexnet_core.messages import Interval
 from alexnet_core.training.diagnosis import Examination, can_judge, examining, find_trouble
 from alexnet_core.training.loop import Run
 from alexnet_core.training.run_spec import RunSpec
@@ -23,9 +24,9 @@ class Points(QuietHooks):
 
     def __init__(self) -> None:
         super().__init__()
-        self.points: list[dict[str, float]] = []
+        self.points: list[Interval] = []
 
-    def on_interval(self, report: dict[str, float]) -> None:
+    def on_interval(self, report: Interval) -> None:
         self.points.append(report)
 
 
@@ -92,7 +93,7 @@ def test_a_run_that_learns_is_not_warned_and_shows_its_gradients(tmp_path: Path)
     Run(RunSpec(CONFIG.with_overrides({"epochs": 1}), pack, 7, tmp_path / "run"), hooks).train()
     assert hooks.warnings == []
     assert len(hooks.points) == 24
-    assert all(point["gradient_norm"] > 0 and 0 <= point["dead_relu"] < 1 for point in hooks.points)
+    assert all(point.gradient_norm > 0 and 0 <= point.dead_relu < 1 for point in hooks.points)
 
 
 def test_looking_changes_no_bit(tmp_path: Path) -> None:

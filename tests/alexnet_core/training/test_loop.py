@@ -12,6 +12,7 @@ from alexnet_core.data.pack import Pack
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, DiskFull, Diverged
 from alexnet_core.evaluation.evaluate import evaluate
 from alexnet_core.evaluation.predictor import Predictor
+from alexnet_core.layout import CheckpointKind
 from alexnet_core.messages import PARENT_IS_GONE, WORKER_WAS_SILENT, EpochEnd, Ready, Stop, StopReason
 from alexnet_core.network import checkpoint as checkpoints
 from alexnet_core.network.checkpoint import load_checkpoint, save_checkpoint, verify_checkpoint
@@ -90,9 +91,9 @@ def test_tensors_are_written_as_safetensors_writes_them(pack, tmp_path):
 def test_weights_that_are_no_numbers_are_not_saved(pack, tmp_path, value):
     run = Run(RunSpec(CONFIG, pack, 7, tmp_path), QuietHooks())
     with torch.no_grad():
-        list(run.model.parameters())[-1][1] = value
+        list(run.state.model.parameters())[-1][1] = value
     with pytest.raises(Diverged, match="no number"):
-        run._save("recovery", None, is_best=False)
+        run.save(CheckpointKind.RECOVERY)
     assert not list(tmp_path.iterdir())
 
 

@@ -13,8 +13,9 @@ import torch
 
 from alexnet_core.data.pack import Pack
 from alexnet_core.errors import DiskFull
+from alexnet_core.messages import CheckpointSaved
 from alexnet_core.network import checkpoint as checkpoints
-from alexnet_core.network.checkpoint import SavedCheckpoint, load_checkpoint, verify_checkpoint
+from alexnet_core.network.checkpoint import load_checkpoint, verify_checkpoint
 from alexnet_core.trainer import child as trainer
 from alexnet_core.training.loop import Run
 from alexnet_core.training.run_spec import RunResult, RunSpec
@@ -39,8 +40,8 @@ class Clock(QuietHooks):
         self.now += self.step_s
         return super().should_stop()
 
-    def on_checkpoint(self, kind: str, saved: SavedCheckpoint, metadata: dict[str, Any], is_best: bool) -> None:
-        self.saved.append((kind, metadata["step"]))
+    def on_checkpoint(self, report: CheckpointSaved) -> None:
+        self.saved.append((report.kind, report.step))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from alexnet_core.config import TrainConfig
 from alexnet_core.data.pack import Pack, write_pack
 from alexnet_core.errors import CheckpointIncompatible, ConfigError
+from alexnet_core.messages import EpochEnd, Interval, Progress
 from alexnet_core.network import linear
 from alexnet_core.network.checkpoint import load_checkpoint
 from alexnet_core.recipes import list_recipes
@@ -99,7 +100,7 @@ def test_the_plateau_rule_lowers_the_rate_and_then_ends_the_run(pack: Pack, tmp_
     run = Run(RunSpec(config, pack, 7, tmp_path), QuietHooks())
     result = run.train()
     assert (result.outcome, result.epoch) == ("succeeded", 7)
-    assert run.optimiser.param_groups[0]["lr"] == pytest.approx(1e-11)
+    assert run.state.optimiser.param_groups[0]["lr"] == pytest.approx(1e-11)
 
 
 def test_a_run_that_is_out_of_time_saves_first_and_can_go_on(pack: Pack, tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_a_run_whose_time_is_over_in_its_last_validation_has_succeeded(pack: Pac
     class Slow(QuietHooks):
         seconds = 0.0
 
-        def on_epoch(self, epoch: int, step: int, metrics: dict[str, float]) -> None:
+        def on_epoch(self, report: EpochEnd) -> None:
             Slow.seconds += 10
 
     result = Run(RunSpec(CONFIG, pack, 7, tmp_path, max_runtime_s=30.0), Slow(), clock=lambda: Slow.seconds).train()
@@ -137,15 +138,15 @@ def test_speed_counts_the_images_that_there_are(pack: Pack, tmp_path: Path) -> N
     seconds, reports = iter(range(10_000)), []
 
     class Reports(QuietHooks):
-        def on_progress(self, report: dict[str, Any]) -> None:
+        def on_progress(self, report: Progress) -> None:
             reports.append(report)
 
     Run(RunSpec(CONFIG, pack, 7, tmp_path), Reports(), clock=lambda: float(next(seconds))).train()
-    assert [report["step"] for report in reports] == list(range(1, 22))
+    assert [report.step for report in reports] == list(range(1, 22))
     for report in reports[:-1]:
-        seconds_a_step = report["eta_s"] / (21 - report["step"])
-        images = 100 * (report["step"] // 7) + 16 * (report["step"] % 7)
-        assert report["images_per_s"] * seconds_a_step == pytest.approx(images / report["step"])
+        seconds_a_step = report.eta_s / (21 - report.step)
+        images = 100 * (report.step // 7) + 16 * (report.step % 7)
+        assert report.images_per_s * seconds_a_step == pytest.approx(images / report.step)
 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv5"])
@@ -156,7 +157,7 @@ def test_a_frozen_convolution_keeps_its_batch_norm_too(layer: str, pack: Pack, t
     config = CONFIG.with_overrides({"layer_lr_factors": [[layer, 0.0]]})
     run = Run(RunSpec(config, pack, 8, tmp_path / "run", init_from=source), QuietHooks())
     run.train()
-    after = run.model.state_dict()
+    after = run.state.model.state_dict()
     frozen = [name for name in before if name.split(".")[1] in {layer, layer.replace("conv", "norm")}]
     assert len(frozen) == 6  # kernel; weight, bias, mean, variance and count of the norm
     assert all(torch.equal(before[name], after[name]) for name in frozen)
@@ -235,8 +236,8 @@ def test_the_losses_of_a_seeded_run_are_these(pack: Pack, tmp_path: Path) -> Non
             super().__init__()
             self.losses: list[float] = []
 
-        def on_interval(self, report: dict[str, Any]) -> None:
-            self.losses.append(report["train_loss"])
+        def on_interval(self, report: Interval) -> None:
+            self.losses.append(report.train_loss)
 
     hooks = Losses()
     Run(RunSpec(CONFIG, pack, 7, tmp_path), hooks).train()

@@ -14,6 +14,7 @@ from alexnet_core.messages import Interval
 from alexnet_core.training.loop import Run
 from alexnet_core.training.run_spec import RunSpec
 from alexnet_core.training.tensorboard import FLUSH_EVERY_S, WARNING, EventFiles, beside_event_files
+from tests.alexnet_core.reports import checkpoint_saved, epoch_end, interval, started
 from tests.alexnet_core.toy import CONFIG, QuietHooks, write_toy_pack
 from tests.alexnet_core.training.test_loop import serve
 
@@ -61,10 +62,6 @@ def points(folder: Path, tag: str) -> list[tuple[int, float]]:
 
 def texts(folder: Path, tag: str) -> list[tuple[int, str]]:
     return [(it.step, it.tensor_proto.string_val[0].decode()) for it in read(folder).Tensors(f"{tag}/text_summary")]
-
-
-def point(step: int) -> dict[str, float]:
-    return {"epoch": 0, "step": step, "train_loss": 1.0 / step, "lr": 0.1, "images_per_s": 10.0}
 
 
 class Warned(list):
@@ -119,9 +116,9 @@ def test_attempts_are_read_in_their_order_although_a_clock_went_back(tmp_path):
     for attempt, steps in [(9, (1, 2, 3)), (10, (3, 4))]:
         clock.now -= 3600
         files = EventFiles(tmp_path, attempt=attempt, warn=warned, clock=clock)
-        files.on_started({"step": steps[0] - 1, "epoch": 0})
+        files.on_started(started(steps[0] - 1))
         for step in steps:
-            files.on_interval(point(step))
+            files.on_interval(interval(step))
         files.close()
     assert [step for step, _ in points(tmp_path / "steps", "train/loss")] == [1, 2, 3, 4]
     assert warned == []
@@ -129,8 +126,8 @@ def test_attempts_are_read_in_their_order_although_a_clock_went_back(tmp_path):
 
 def test_warnings_are_kept_as_text(tmp_path):
     files = EventFiles(tmp_path, attempt=1, warn=Warned())
-    files.on_started({"step": 0, "epoch": 0})
-    files.on_interval(point(5))
+    files.on_started(started(0))
+    files.on_interval(interval(5))
     files.on_warning("not_learning", "the loss is that of guessing: try äther")
     files.close()
     assert texts(tmp_path / "steps", "warnings/not_learning") == [(5, "the loss is that of guessing: try äther")]
@@ -140,14 +137,14 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from alexnet_core.training.tensorboard import EventFiles
+from tests.alexnet_core.reports import interval, progress, started
 now = 0.0
 files = EventFiles(Path(sys.argv[1]), attempt=1, warn=print, clock=lambda: now)
-files.on_started({"step": 0, "epoch": 0})
+files.on_started(started(0))
 for step in range(1, 26):  # less than the file's own buffer holds
     now += 0.25
-    point = {"epoch": 0, "step": step, "train_loss": 1.0, "lr": 0.1, "images_per_s": 10.0}
-    files.on_interval(point)
-    files.on_progress(point)
+    files.on_interval(interval(step))
+    files.on_progress(progress(step))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -160,18 +157,18 @@ def test_a_kill_loses_seconds_of_points_and_the_run_goes_on_after_them(tmp_path)
     [torn] = (tmp_path / "steps").iterdir()
     os.truncate(torn, torn.stat().st_size - 3)
     files = EventFiles(tmp_path, attempt=2, warn=Warned())
-    files.on_started({"step": 15, "epoch": 0})
-    files.on_interval(point(16))
+    files.on_started(started(15))
+    files.on_interval(interval(16))
     files.close()
     assert [step for step, _ in points(tmp_path / "steps", "train/loss")] == list(range(1, 17))
 
 
 def test_a_checkpoint_brings_all_points_before_it_onto_the_disk(tmp_path):
     files = EventFiles(tmp_path, attempt=1, warn=Warned(), clock=Clock())
-    files.on_started({"step": 0, "epoch": 0})
-    files.on_interval(point(1))
+    files.on_started(started(0))
+    files.on_interval(interval(1))
     assert "train/loss" not in read(tmp_path / "steps").Tags()["scalars"]
-    files.on_checkpoint("epoch", None, {}, True)
+    files.on_checkpoint(checkpoint_saved(1))
     assert [step for step, _ in points(tmp_path / "steps", "train/loss")] == [1]
     files.close()
 
@@ -187,12 +184,12 @@ def test_a_disk_that_fills_up_warns_once_and_keeps_what_was_written(tmp_path):
     warned = Warned()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     files = EventFiles(tmp_path, attempt=1, warn=warned)
-    files.on_started({"step": 0, "epoch": 0})
+    files.on_started(started(0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
         for step in range(1, 501):
-            files.on_interval(point(step))
-            files.on_epoch(step, step, {"train_loss": 1.0})
+            files.on_interval(interval(step))
+            files.on_epoch(epoch_end(step, train_loss=1.0))
         files.on_warning("other", "told to the others all the same")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -86,8 +86,8 @@ def test_two_processes_follow_the_losses_of_one(shared: Results, tmp_path: Path)
     _, alone = train_alone(tmp_path)
     found = shared[0]["whole"]
     assert len(found["losses"]) == STEPS
-    assert found["losses"] == pytest.approx([point["train_loss"] for point in alone.points], rel=2e-5)
-    assert found["norms"] == pytest.approx([point["gradient_norm"] for point in alone.points], rel=1e-3)
+    assert found["losses"] == pytest.approx([point.train_loss for point in alone.points], rel=2e-5)
+    assert found["norms"] == pytest.approx([point.gradient_norm for point in alone.points], rel=1e-3)
     for ours, theirs in zip(found["epochs"], alone.epochs, strict=True):
         assert ours["val_loss"] == pytest.approx(theirs["val_loss"], rel=1e-3)
 
@@ -157,15 +157,16 @@ def test_towers_in_two_processes_have_the_plain_networks_logits_and_gradients(to
 def test_towers_on_two_devices_follow_the_losses_of_one(optimiser: str, tmp_path: Path) -> None:
     run, found = train_alone(tmp_path / "two", two_cpus(), optimiser=optimiser)
     plain, alone = train_alone(tmp_path / "one", World(), optimiser=optimiser)
-    losses = [[point["train_loss"] for point in hooks.points] for hooks in (found, alone)]
+    losses = [[point.train_loss for point in hooks.points] for hooks in (found, alone)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert found.points[-1]["gradient_norm"] == pytest.approx(alone.points[-1]["gradient_norm"], rel=1e-3)
-    assert run.last_checkpoint is not None
-    assert plain.last_checkpoint is not None
+    assert run.state.last_checkpoint is not None
+    assert plain.state.last_checkpoint is not None
     again = Run(  # a checkpoint of towers is one of the plain network: that goes on from it
-        RunSpec(run.config, run.pack, 7, tmp_path / "again", resume_from=run.last_checkpoint[1]), QuietHooks()
+        RunSpec(run.spec.config, run.spec.pack, 7, tmp_path / "again", resume_from=run.state.last_checkpoint[1]),
+        QuietHooks(),
     )
-    assert again.train().step == plain.counts.step
+    assert again.train().step == plain.state.counts.step
     assert not again.bit_exact
 
 
@@ -173,16 +174,18 @@ def test_towers_on_two_devices_follow_the_losses_of_one(optimiser: str, tmp_path
 def test_towers_that_lost_their_best_checkpoint_test_the_weights_that_they_trained(tmp_path: Path) -> None:
     """A run that is stopped after its last epoch, and goes on to nothing but its test."""
     run, _ = train_alone(tmp_path, two_cpus())
-    assert run.last_checkpoint is not None
-    copy = tmp_path / "elsewhere" / run.last_checkpoint[1].name
-    shutil.copytree(run.last_checkpoint[1], copy)  # the new run looks for the best epoch in its own folder
+    assert run.state.last_checkpoint is not None
+    copy = tmp_path / "elsewhere" / run.state.last_checkpoint[1].name
+    shutil.copytree(run.state.last_checkpoint[1], copy)  # the new run looks for the best epoch in its own folder
     hooks = Recorder()
-    again = Run(RunSpec(run.config, run.pack, 7, tmp_path / "again", resume_from=copy), hooks, world=two_cpus())
-    before = {name: value.clone() for name, value in again.model.state_dict().items()}
+    again = Run(
+        RunSpec(run.spec.config, run.spec.pack, 7, tmp_path / "again", resume_from=copy), hooks, world=two_cpus()
+    )
+    before = {name: value.clone() for name, value in again.state.model.state_dict().items()}
     assert again.train().test is not None
     assert hooks.warnings == ["checkpoint_corrupt"], "the last weights are tested in place of the best"
     trained = load_checkpoint(copy).weights
-    assert all(torch.equal(value, trained[name]) for name, value in again.model.state_dict().items())
+    assert all(torch.equal(value, trained[name]) for name, value in again.state.model.state_dict().items())
     assert not torch.equal(before["features.conv1.weight"], trained["features.conv1.weight"])
 
 
@@ -193,7 +196,7 @@ def two_cpus() -> World:
 
 def test_two_processes_with_towers_follow_the_losses_of_one(towers: Results, tmp_path: Path) -> None:
     _, alone = train_alone(tmp_path, World())
-    assert towers[0]["whole"]["losses"] == pytest.approx([point["train_loss"] for point in alone.points], rel=1e-4)
+    assert towers[0]["whole"]["losses"] == pytest.approx([point.train_loss for point in alone.points], rel=1e-4)
 
 
 def test_a_killed_process_does_not_leave_the_other_running(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from alexnet_core.messages import AnyReport, EpochEnd, Interval
+from alexnet_core.messages import AnyReport, EpochEnd
+from tests.alexnet_core.reports import interval
 from tests.trainyard import rows as db_rows
 from trainyard.database.connection import Database
 from trainyard.jobs.metrics import read_series, read_version
@@ -12,12 +13,7 @@ from worker.report_writer import write_reports
 
 def write(database: Database, lease: Lease, *steps: int, epoch: int | None = None) -> None:
     """What a supervisor writes when its trainer reports these steps, and the end of an epoch after the last."""
-    reports: list[AnyReport] = [
-        Interval(
-            step=step, epoch=0, train_loss=1 / step, lr=0.1, images_per_s=5.0 * step, gradient_norm=1.0, dead_relu=0.0
-        )
-        for step in steps
-    ]
+    reports: list[AnyReport] = [interval(step, images_per_s=5.0 * step) for step in steps]
     if epoch is not None:
         reports.append(EpochEnd(step=steps[-1], epoch=epoch, metrics={"val_top1": 0.5}))
     with database.writing() as session:

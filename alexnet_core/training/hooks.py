@@ -1,0 +1,96 @@
+"""What a run tells while it trains, and the one thing that it asks: whether to stop."""
+
+from __future__ import annotations
+
+from typing_extensions import override
+
+from alexnet_core.messages import CheckpointSaved, EpochEnd, Interval, Progress, Started
+
+
+class Hooks:
+    """Hears how a run goes; override what is of interest.
+
+    Every method is called from the training thread, and the run waits until it returns.
+    """
+
+    def on_started(self, report: Started) -> None:
+        """Called just before the first step."""
+
+    def on_first_step(self) -> None:
+        """Called after the first step of this process."""
+
+    def on_progress(self, report: Progress) -> None:
+        """Called after a step, at most every half second."""
+
+    def on_interval(self, report: Interval) -> None:
+        """Called every `interval_steps` steps, with a point of the curves."""
+
+    def on_epoch(self, report: EpochEnd) -> None:
+        """Called after an epoch's validation, before its checkpoint is written."""
+
+    def on_checkpoint(self, report: CheckpointSaved) -> None:
+        """Called when a checkpoint is in its place."""
+
+    def on_warning(self, code: str, message: str) -> None:
+        """Called when something is wrong that does not end the run."""
+
+    def should_stop(self) -> bool:
+        """Asked after every step and every batch of a validation: whether to write a checkpoint and return."""
+        return False
+
+
+class FanOut(Hooks):
+    """Tells each of its hooks everything, in their order; the run stops when any of them says so."""
+
+    def __init__(self, *hooks: Hooks) -> None:
+        self._hooks = hooks
+
+    @override
+    def on_started(self, report: Started) -> None:
+        for hooks in self._hooks:
+            hooks.on_started(report)
+
+    @override
+    def on_first_step(self) -> None:
+        for hooks in self._hooks:
+            hooks.on_first_step()
+
+    @override
+    def on_progress(self, report: Progress) -> None:
+        for hooks in self._hooks:
+            hooks.on_progress(report)
+
+    @override
+    def on_interval(self, report: Interval) -> None:
+        for hooks in self._hooks:
+            hooks.on_interval(report)
+
+    @override
+    def on_epoch(self, report: EpochEnd) -> None:
+        for hooks in self._hooks:
+            hooks.on_epoch(report)
+
+    @override
+    def on_checkpoint(self, report: CheckpointSaved) -> None:
+        for hooks in self._hooks:
+            hooks.on_checkpoint(report)
+
+    @override
+    def on_warning(self, code: str, message: str) -> None:
+        for hooks in self._hooks:
+            hooks.on_warning(code, message)
+
+    @override
+    def should_stop(self) -> bool:
+        return any(hooks.should_stop() for hooks in self._hooks)
+
+
+class Muted(Hooks):
+    """Tells its hooks nothing; still asks them whether to stop."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        self._hooks = hooks
+
+    @override
+    def should_stop(self) -> bool:
+        return self._hooks.should_stop()

@@ -1,0 +1,41 @@
+"""All random numbers of a run, drawn anew from its seed wherever they are needed: nothing random is carried along.
+
+Whatever is drawn has a stream of its own, so that an option that draws more leaves the others' numbers as they are. A
+number that was given once must never change, nor be given to something else: it decides the bits of every run.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Stream(IntEnum):
+    """What a random number is for."""
+
+    ORDER = 1  #: in which order an epoch's images come
+    MOVES = 2  #: of each image in an epoch: mirroring, shift, turn and scale
+    DROPOUT = 3  #: in each step: which units are left out
+    FIRST_WEIGHTS = 4  #: once
+    CROPS_AND_COLOURS = 5  #: of each image in an epoch: place of its square, amounts of the principal colours
+    ERASING = 6  #: of each image in an epoch: whether a rectangle is erased, and which
+    RESIZED_CROPS = 7  #: of each image in an epoch: area and shape of the part that is shown
+
+
+def seed_torch(seed: int, stream: Stream, index: int = 0, rank: int = 0) -> int:
+    """The seed for torch's generator.
+
+    Args:
+        seed: of the run.
+        stream: what is drawn.
+        index: the step, where something is drawn in each.
+        rank: of this process; the first one draws what one that is alone would.
+    """
+    entropy = [seed, int(stream), index, *([rank] if rank else [])]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]) >> 1
+
+
+def draw_in_epoch(seed: int, stream: Stream, epoch: int) -> np.random.Generator:
+    """A generator for what is drawn once an epoch, the same in all processes."""
+    return np.random.default_rng([seed, epoch, int(stream)])
