@@ -31,7 +31,7 @@ from trainyard import __version__
 from trainyard.database.connection import Database
 from trainyard.scheduling.queue import CeleryWaker, SilentWaker, Waker
 from trainyard.settings import Settings
-from trainyard.storage.local import LocalStorage
+from trainyard.storage.opening import open_storage
 from trainyard.upkeep.reconciler import Reconciler
 
 
@@ -100,7 +100,7 @@ def _lifespan(
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         database = given or Database(settings.sqlalchemy_url)
-        storage = LocalStorage(settings.data_dir)
+        storage = open_storage(settings)
         services = Services(
             settings=settings,
             database=database,
@@ -110,6 +110,7 @@ def _lifespan(
         )
         app.state.services = services  # for the server, which marks it as draining
         await anyio.to_thread.run_sync(routes_health.look_at_tables, services)
+        await anyio.to_thread.run_sync(routes_health.look_at_store, services)
         services.reconciler.start()
         services.engine.start()
         try:
@@ -118,6 +119,7 @@ def _lifespan(
             services.draining = True
             await anyio.to_thread.run_sync(services.engine.stop)
             await anyio.to_thread.run_sync(services.reconciler.stop)
+            await anyio.to_thread.run_sync(storage.close)
             if given is None:
                 database.close()
 

@@ -14,6 +14,7 @@ from trainyard.database.connection import Database
 from trainyard.database.tables import LOCAL_OWNER
 from trainyard.settings import Settings
 from trainyard.storage.interface import Storage
+from trainyard.storage.opening import StoreGuard
 from trainyard.upkeep.reconciler import Reconciler
 
 
@@ -32,7 +33,10 @@ class Services:
     events: EventHub = field(init=False)
     jobs: JobReader = field(init=False)
 
+    store: StoreGuard = field(init=False)
+
     def __post_init__(self) -> None:
+        self.store = StoreGuard(self.database, self.storage)
         self.jobs = JobReader(self.database, self.settings)
         self.events = EventHub(self.database, lambda: self.draining, max_streams=self.settings.max_streams)
 

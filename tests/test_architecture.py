@@ -44,7 +44,7 @@ FOLDERS = {
     "trainyard.database": set(),
     "trainyard.database.migrations": {"database"},
     "trainyard.database.migrations.versions": set(),
-    "trainyard.storage": set(),
+    "trainyard.storage": {"database"},
     "trainyard.jobs": {"database", "storage"},
     "trainyard.scheduling": {"database", "jobs"},
     "trainyard.artifacts": {"database", "jobs", "scheduling", "storage"},

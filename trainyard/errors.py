@@ -39,6 +39,7 @@ ServiceError 500                        internal_error
     ├── PredictQueueFull                predict_queue_full
     ├── TooManyStreams                  too_many_streams
     ├── StorageUnavailable              storage_unavailable
+    │   └── StorageMismatch             storage_mismatch
     ├── TooManyUploads                  too_many_uploads
     ├── TooManyConnections              too_many_connections
     └── DatabaseUnavailable             database_unavailable
@@ -312,6 +313,12 @@ class TooManyConnections(Unavailable):
     """Too many connections are in use. Try again in a moment, and use one connection for several requests."""
 
     code = "too_many_connections"
+
+
+class StorageMismatch(StorageUnavailable):
+    """The store that this process sees is not the one that the database belongs to. `/readyz` says which it is."""
+
+    code = "storage_mismatch"
 
 
 class DatabaseUnavailable(Unavailable):

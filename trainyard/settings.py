@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Self
 
@@ -112,6 +113,28 @@ class Settings(BaseSettings):
     self_fence_s: float = Field(600, gt=0)
     """Seconds without a database after which a worker stops its trainer by itself."""
 
+    storage_url: str | None = None
+    """`s3://bucket/prefix`: the object store of packs, checkpoints, logs and event files, the same for API and workers.
+    Needs the extra `s3`. Default: the data folder, which they must share then."""
+
+    storage_endpoint: str | None = None
+    """`http(s)://host:port` of an object store that is not AWS's own."""
+
+    storage_region: str | None = None
+    """Region of the object store. Default: what AWS's own settings say."""
+
+    storage_access_key: SecretStr | None = None
+    """Access key of the object store. Default: what AWS's own settings say, or the machine's role."""
+
+    storage_secret_key: SecretStr | None = None
+    """Secret key of the object store; goes with `storage_access_key`."""
+
+    storage_cache_bytes: int = Field(20 * 2**30, ge=2**20)
+    """Bytes that local copies of what is in the object store may take in the data folder. Those in use stay."""
+
+    storage_timeout_s: float = Field(10, gt=0)
+    """Seconds without a byte after which a request to the object store counts as failed."""
+
     storage_patience_s: float = Field(900, gt=0)
     """Seconds that an attempt whose training is over waits for a store that does not take its last checkpoints. Then
     the job goes back into the queue."""
@@ -165,6 +188,36 @@ class Settings(BaseSettings):
         if level.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
             raise ValueError(f"log_level is {level!r}: use DEBUG, INFO, WARNING or ERROR")
         return level.upper()
+
+    @field_validator("data_dir", "datasets_dir", "locks_dir", mode="before")
+    @classmethod
+    def _is_a_path(cls, value: object) -> object:
+        if "://" in str(value):
+            raise ValueError(
+                f"{value} is an address, and a folder of this machine is needed: an object store goes into "
+                "TRAINYARD_STORAGE_URL"
+            )
+        return value
+
+    @field_validator("storage_url")
+    @classmethod
+    def _names_a_bucket(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?", url):
+            raise ValueError(f"storage_url is {url!r}: write it as s3://bucket/prefix, without a key in it")
+        return url
+
+    @field_validator("storage_endpoint")
+    @classmethod
+    def _is_an_endpoint(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"https?://[^/@\s]+/?", url):
+            raise ValueError("storage_endpoint is no address: write it as https://host:port, without a key in it")
+        return url
+
+    @model_validator(mode="after")
+    def _both_keys_or_none(self) -> Self:
+        if (self.storage_access_key is None) != (self.storage_secret_key is None):
+            raise ValueError("storage_access_key and storage_secret_key go together: set both, or none")
+        return self
 
     @field_validator("admin_key")
     @classmethod

@@ -16,12 +16,12 @@ from trainyard.database.connection import Database, read_clock
 from trainyard.database.ids import new_id
 from trainyard.database.schema import Standing, current_revision, describe, standing_of
 from trainyard.database.tables import Dataset, Job
-from trainyard.errors import DatabaseUnavailable
+from trainyard.errors import DatabaseUnavailable, StorageUnavailable
 from trainyard.scheduling.claim_order import in_turn
 from trainyard.scheduling.leases import Lease, claim, find_held
 from trainyard.scheduling.workers import WorkerIdentity, mark_seen, mark_stopped
 from trainyard.settings import Settings
-from trainyard.storage.local import LocalStorage
+from trainyard.storage.opening import StoreGuard, open_storage
 from worker.attempt import Slot
 from worker.devices import list_devices, list_gpus, lock_paths, threads_per_slot
 from worker.preparation import PreparationFailed, has_pack, prepare_builtin
@@ -54,7 +54,9 @@ class Station:
         self._trainers = WarmTrainers(threads)
         self._draining = threading.Event()
         self._ended = threading.Event()
-        self._storage = LocalStorage(settings.data_dir)
+        self._storage = open_storage(settings)
+        self._store = StoreGuard(self._database, self._storage)
+        self._store_trouble = ""
         self._supervisor = Supervisor(
             settings, self._database, self._storage, self._trainers, is_draining=self._draining.is_set
         )
@@ -87,6 +89,7 @@ class Station:
         for thread in self._own_threads:  # Celery waits for its own, but knows nothing of these
             thread.join()
         self._trainers.close()
+        self._storage.close()
         try:
             with self._database.writing() as session:
                 mark_stopped(session, self.identity.id)
@@ -135,6 +138,8 @@ class Station:
             return False
         if not self._fits_tables():
             return False
+        if not self._has_its_store():
+            return False
         claimed = self._claim(index)
         if claimed is None:
             return False
@@ -154,6 +159,20 @@ class Station:
             log.error("this worker takes no job: %s", describe(revision), extra={"worker": self.identity.id})
         return False
 
+    def _has_its_store(self) -> bool:
+        """Whether the store answers and is the yard's own; if not, the log says once what is wrong."""
+        try:
+            self._store.check()
+        except StorageUnavailable as exc:
+            if str(exc) != self._store_trouble:
+                log.error("this worker takes no job: %s", exc, extra={"worker": self.identity.id})
+            self._store_trouble = str(exc)
+            return False
+        if self._store_trouble:
+            log.info("the store can be used again", extra={"worker": self.identity.id})
+        self._store_trouble = ""
+        return True
+
     def _claim(self, index: int) -> tuple[Job, Lease] | None:
         """Take the next job; or the one that a slot has already, where the database took a claim and did not say so."""
         with self._database.writing() as session:
@@ -172,12 +191,13 @@ class Station:
     def _prepare_first_dataset(self) -> None:
         """Make the small dataset's pack now; if that fails, the job that needs it tries again and says why."""
         try:
+            self._store.check()
             register_builtins(self._database, {FIRST_DATASET: BUILTINS[FIRST_DATASET].facts})
             with self._database.reading() as session:
                 dataset = session.get(Dataset, builtin_id(FIRST_DATASET))
             if dataset is not None and not has_pack(self._storage, dataset):
                 prepare_builtin(self._settings, self._database, self._storage, dataset)
-        except (OSError, DatabaseUnavailable, PreparationFailed) as exc:
+        except (OSError, DatabaseUnavailable, StorageUnavailable, PreparationFailed) as exc:
             log.warning("%s could not be prepared in advance: %s", FIRST_DATASET, exc)
 
     def _show_life(self) -> None:

@@ -17,9 +17,11 @@ from api.services import Services, ServicesDep
 from trainyard.artifacts.datasets import register_builtins
 from trainyard.build import build_id
 from trainyard.database.schema import Standing, current_revision, describe, standing_of
-from trainyard.errors import DatabaseUnavailable
+from trainyard.errors import DatabaseUnavailable, StorageMismatch, StorageUnavailable
 
 log = logging.getLogger(__name__)
+
+StoreState = Literal["ok", "degraded", "failed"]
 
 router = APIRouter(tags=["health"])
 
@@ -45,7 +47,11 @@ class Readiness(BaseModel):
     """What is wrong with the tables, in a sentence; null: nothing, or nobody can tell."""
     version: str
     """The build that answers."""
-    storage: Literal["ok", "failed"]
+    storage: StoreState
+    """`degraded`: the object store does not answer; what needs none of it is served. `failed`: the data folder can't be
+    written, or the store is not the one that the database belongs to."""
+    storage_detail: str | None
+    """What is wrong with the store, in a sentence; null: nothing."""
     draining: bool
     queue: Literal["ok", "degraded"]
     model: Literal["none", "loading", "ok"]
@@ -80,16 +86,17 @@ def get_readiness(response: Response, services: ServicesDep) -> Readiness:
 def _look(services: Services) -> Readiness:
     database = _look_at_database(services)
     migrations = look_at_tables(services) if database != "failed" else None
-    writable = _is_writable(services)
     fits = migrations is not None and migrations.standing is Standing.OK
-    ready = database == "ok" and fits and writable and not services.draining
+    storage, storage_detail = look_at_store(services) if fits else _look_at_folder(services)
+    ready = database == "ok" and fits and storage != "failed" and not services.draining
     return Readiness(
         status="ready" if ready else "not_ready",
         database=database,
         migrations="unknown" if migrations is None else migrations.standing.value,
         detail=None if migrations is None or migrations.standing is Standing.OK else describe(migrations.revision),
         version=build_id(),
-        storage="ok" if writable else "failed",
+        storage=storage,
+        storage_detail=storage_detail,
         draining=services.draining,
         queue="ok" if services.reconciler.relay.queue_is_up else "degraded",
         model=services.engine.model_state,
@@ -135,11 +142,27 @@ def look_at_tables(services: Services) -> _Tables | None:
     return tables
 
 
-def _is_writable(services: Services) -> bool:
+def look_at_store(services: Services) -> tuple[StoreState, str | None]:
+    """How the store stands, and what is wrong with it."""
+    state, detail = _look_at_folder(services)
+    if state == "failed":
+        return state, detail
+    try:
+        services.store.check()
+    except StorageMismatch as exc:
+        return "failed", str(exc)
+    except StorageUnavailable as exc:
+        return "failed" if services.storage.publishes_at_once else "degraded", str(exc)
+    except DatabaseUnavailable:
+        return state, detail
+    return "ok", None
+
+
+def _look_at_folder(services: Services) -> tuple[StoreState, str | None]:
     try:
         with tempfile.TemporaryFile(dir=services.settings.data_dir) as file:
             file.write(b"ready?")
             file.flush()
-    except OSError:
-        return False
-    return True
+    except OSError as exc:
+        return "failed", f"the data folder can't be written: {exc.strerror}"
+    return "ok", None

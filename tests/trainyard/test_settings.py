@@ -49,3 +49,25 @@ def test_a_log_record_is_one_line_of_json() -> None:
     handler.emit(record)
     (line,) = stream.getvalue().splitlines()
     assert json.loads(line)["job_id"] == "x\ny"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("data_dir", "s3://bucket/yard", "TRAINYARD_STORAGE_URL"),
+        ("datasets_dir", "s3://bucket/sets", "TRAINYARD_STORAGE_URL"),
+        ("storage_url", "/mnt/store", "s3://bucket/prefix"),
+        ("storage_url", "s3://key:secret@bucket", "without a key"),
+        ("storage_endpoint", "https://key:secret@host", "without a key"),
+        ("storage_access_key", "one-without-the-other", "set both"),
+    ],
+)
+def test_an_address_in_place_of_a_folder_and_half_an_object_store_are_refused(name: str, value: str, says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Settings(**{name: value})
+
+
+def test_an_object_stores_keys_are_in_no_text_of_the_settings() -> None:
+    settings = Settings(storage_url="s3://bucket/yard", storage_access_key="access", storage_secret_key="hidden-one")
+    assert "hidden-one" not in f"{settings!r} {settings}"
+    assert settings.as_environment()["TRAINYARD_STORAGE_SECRET_KEY"] == "hidden-one"

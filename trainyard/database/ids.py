@@ -15,7 +15,7 @@ def new_id(prefix: str) -> str:
     """A fresh id; ids of later milliseconds sort after it.
 
     Args:
-        prefix: `job`, `ds`, `ckpt`, `wrk` or `req`.
+        prefix: `job`, `ds`, `ckpt`, `wrk`, `req` or `store`.
     """
     number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
     tail = "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * (_TAIL_LENGTH - 1), -1, -5))

@@ -320,6 +320,15 @@ class Worker(Base):
     created_at = synonym("started_at")  #: the name by which `pages` orders every table
 
 
+class StoreIdentity(Base):
+    """The store that this database belongs to; one row at most."""
+
+    __tablename__ = "store_identity"
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  #: always 1
+    store_id: Mapped[str]  #: what the store's mark says
+
+
 class Counter(Base):
     """A number that only grows, on SQLite; on PostgreSQL a sequence of the same name gives them: see `numbers`."""
 

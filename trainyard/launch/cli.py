@@ -68,7 +68,7 @@ def reconcile() -> None:
     """Run the reconciler alone: the relay, the reaper and the removal of pruned files."""
     from trainyard.database.connection import Database
     from trainyard.scheduling.queue import CeleryWaker
-    from trainyard.storage.local import LocalStorage
+    from trainyard.storage.opening import open_storage
     from trainyard.upkeep.reconciler import Reconciler
 
     settings = _read_settings()
@@ -77,7 +77,7 @@ def reconcile() -> None:
     assert settings.redis_url is not None
     logs.configure(settings.log_level)
     waker = CeleryWaker(settings.redis_url.get_secret_value())
-    Reconciler(settings, Database(settings.sqlalchemy_url), waker, LocalStorage(settings.data_dir)).run()
+    Reconciler(settings, Database(settings.sqlalchemy_url), waker, open_storage(settings)).run()
 
 
 @app.command()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alexnet_core.layout import GONE_PREFIX, TEMPORARY_PREFIX
-from trainyard.errors import StorageUnavailable
+from trainyard.errors import StorageMismatch, StorageUnavailable
 from trainyard.storage.interface import StreamFacts, parts_of
 
 MARK = "store-id"  # the file that tells one data folder from another
@@ -173,10 +173,10 @@ class LocalStorage:
         found = self.read_mark()
         if found is None:
             text = f"{self._root} has no file {MARK}: its disk is away, or it is not this yard's data folder"
-            raise StorageUnavailable(text)
+            raise StorageMismatch(text)
         if found != self._expected_id:
             text = f"its {MARK} says {found}, the database {self._expected_id}"
-            raise StorageUnavailable(f"{self._root} is another yard's data folder: {text}")
+            raise StorageMismatch(f"{self._root} is another yard's data folder: {text}")
 
     def close(self) -> None:
         """See `Storage`."""

@@ -22,6 +22,7 @@ from trainyard.scheduling.queue import QueueUnavailable, Waker
 from trainyard.settings import Settings
 from trainyard.states import JobState
 from trainyard.storage.interface import Storage
+from trainyard.storage.opening import StoreGuard
 from trainyard.upkeep.garbage import Garbage
 from trainyard.upkeep.leftovers import Leftovers
 
@@ -167,11 +168,12 @@ class Reconciler(threading.Thread):
             first_backoff_s=settings.backoff_s,
         )
         garbage = Garbage(database, storage, grace_s=settings.garbage_grace_s)
+        store = StoreGuard(database, storage)
         leftovers = Leftovers(database, storage, stale_s=settings.leftover_s)
         self._reaps: list[Tick] = [(settings.reaper_s, reaper.tick)]
         self._sweeps: list[Tick] = [
-            (max(settings.reaper_s, settings.garbage_grace_s / 6), garbage.tick),
-            (max(settings.reaper_s, settings.garbage_grace_s), leftovers.tick),
+            (max(settings.reaper_s, settings.garbage_grace_s / 6), lambda: garbage.tick(store.check)),
+            (max(settings.reaper_s, settings.garbage_grace_s), lambda: leftovers.tick(store.check)),
         ]
 
     def wake(self) -> None:

@@ -1,0 +1,116 @@
+"""An object store of this machine as a process of its own, that can be frozen and killed; and one that has faults."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trainyard.launch.queue_server import free_port
+from trainyard.processes import die_with_parent
+from trainyard.settings import Settings
+
+BUCKET = "yard"
+#: Nothing may leave this machine: no role of a cloud is asked for, and no file of the developer's is read.
+AWS = {
+    "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    "AWS_DEFAULT_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "test-access", "AWS_SECRET_ACCESS_KEY": "test-secret",
+}  # fmt: skip
+
+
+class ObjectServer:
+    """A server of moto on 127.0.0.1. It keeps its objects in memory: a killed one comes back empty."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        parent = os.getpid()
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ) | AWS,
+            preexec_fn=lambda: die_with_parent(parent),
+        )  # fmt: skip
+        _wait_until(lambda: _answers(self.url) or self._process is None or self._process.poll() is not None)
+        assert self._process.poll() is None, "moto did not start"
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.wake()
+            self._process.kill()
+            self._process.wait()
+
+    def make_bucket(self) -> None:
+        connect(self.settings(Path("/nowhere"))).mkdir(BUCKET)
+
+    def settings(self, folder: Path, **more: Any) -> Settings:
+        return Settings(
+            data_dir=folder, storage_url=f"s3://{BUCKET}/one", storage_endpoint=self.url,
+            storage_access_key="test-access", storage_secret_key="test-secret", storage_region="eu-central-1", **more,
+        )  # fmt: skip
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+
+def connect(settings: Settings) -> Any:
+    """The filesystem of these settings."""
+    from trainyard.storage import opening
+
+    return opening._connect(settings)
+
+
+class FaultyFilesystem:
+    """Passes calls on, but for those that a test wants otherwise: `faults` are used up one a call."""
+
+    def __init__(self, filesystem: Any) -> None:
+        self._filesystem = filesystem
+        self.faults: list[Callable[[Callable[[], Any]], Any]] = []
+        self.calls: list[str] = []
+        self.before: Callable[[str, tuple[Any, ...]], None] = lambda name, args: None
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls.append(name)
+            self.before(name, args)
+
+            def really() -> Any:
+                return getattr(self._filesystem, name)(*args, **kwargs)
+
+            return self.faults.pop(0)(really) if self.faults else really()
+
+        return call
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(f"{url}/moto-api/", timeout=2).close()
+    except urllib.error.HTTPError as exc:
+        exc.close()
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _wait_until(look: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not look():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)

@@ -1,0 +1,106 @@
+"""The store that the settings name, and whether it is the one that the database belongs to."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from trainyard.database.connection import Database
+from trainyard.database.ids import new_id
+from trainyard.database.tables import StoreIdentity
+from trainyard.errors import DatabaseUnavailable, StorageUnavailable
+from trainyard.settings import Settings
+from trainyard.storage.interface import Storage
+from trainyard.storage.local import LocalStorage
+from trainyard.storage.objects import ObjectStorage
+from trainyard.storage.remote import RemoteFiles
+
+CONNECT_TIMEOUT_S = 5
+
+
+def open_storage(settings: Settings) -> Storage:
+    """The data folder, or the object store that `storage_url` names. Nothing is asked of it yet.
+
+    Raises:
+        ValueError: an object store is named, and `s3fs` is not installed.
+    """
+    if settings.storage_url is None:
+        return LocalStorage(settings.data_dir)
+    if importlib.util.find_spec("s3fs") is None:
+        raise ValueError("TRAINYARD_STORAGE_URL needs s3fs: install trainyard with the extra `s3`")
+    root = settings.storage_url.removeprefix("s3://")
+    files = RemoteFiles(_connect(settings), root)
+    local = settings.data_dir / "store"
+    return ObjectStorage(files, local, cache_bytes=settings.storage_cache_bytes)
+
+
+def _connect(settings: Settings) -> Any:
+    """The filesystem; it makes no attempt twice, as `RemoteFiles` does, and believes no listing of before."""
+    from s3fs import S3FileSystem
+
+    key, secret = settings.storage_access_key, settings.storage_secret_key
+    filesystem = S3FileSystem(
+        endpoint_url=settings.storage_endpoint,
+        key=None if key is None else key.get_secret_value(),
+        secret=None if secret is None else secret.get_secret_value(),
+        client_kwargs={"region_name": settings.storage_region},
+        config_kwargs={
+            "connect_timeout": min(CONNECT_TIMEOUT_S, settings.storage_timeout_s),
+            "read_timeout": settings.storage_timeout_s,
+            "retries": {"total_max_attempts": 1},
+        },
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )
+    filesystem.retries = 1
+    return filesystem
+
+
+class StoreGuard:
+    """Has a storage believe only the store that the database belongs to.
+
+    The id in a store is written once, and so is the one in the database; the first process of a yard joins the two. A
+    store without an id is the yard's own only for a database that has none either: an empty folder in its place may be
+    a disk that is away.
+    """
+
+    def __init__(self, database: Database, storage: Storage) -> None:
+        self._database, self._storage, self._is_known = database, storage, False
+
+    def check(self) -> None:
+        """Return if the store answers and is the yard's own.
+
+        Raises:
+            StorageMismatch: it is another one; the message says which.
+            StorageUnavailable: it does not answer.
+            DatabaseUnavailable: the database does not answer, or has no tables yet.
+        """
+        if self._is_known:
+            self._storage.confirm()
+            return
+        known = self._read_id() or self._join()
+        self._storage.expect(known)
+        self._storage.confirm()
+        self._is_known = True
+
+    def _join(self) -> str:
+        """The id that the store has, or gets now, as the database's."""
+        if (found := self._storage.read_mark()) is None:
+            self._storage.write_mark(new_id("store"))
+            found = self._storage.read_mark()
+        if found is None:
+            raise StorageUnavailable("the store does not keep what is written into it")
+        with contextlib.suppress(IntegrityError), self._database.writing() as session:
+            session.add(StoreIdentity(number=1, store_id=found))  # unless another process was faster
+        return self._read_id() or found
+
+    def _read_id(self) -> str | None:
+        try:
+            with self._database.reading() as session:
+                return session.scalar(select(StoreIdentity.store_id))
+        except SQLAlchemyError as exc:  # the tables are not there yet, or are of another version
+            raise DatabaseUnavailable("the database has no place for the store's id yet: `trainyard migrate`") from exc
