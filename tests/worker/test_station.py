@@ -73,6 +73,7 @@ def test_a_job_whose_claim_was_written_while_the_answer_was_lost_is_run_by_the_w
     database = Database(f"sqlite:///{tmp_path / 'data' / 'trainyard.db'}")
     migrate(database)
     job_id = db_rows.submit(database)
+    worker._store.check()  # it writes, too
     ran: list[str] = []
     monkeypatch.setattr(worker._supervisor, "run", lambda job, lease, slot: ran.append(job.id))
     genuine = Session.commit

@@ -31,7 +31,7 @@ class Garbage:
     def __init__(self, database: Database, storage: Storage, *, grace_s: float) -> None:
         self._database, self._storage, self._grace_s = database, storage, grace_s
 
-    def tick(self, check_store: Callable[[], None] | None = None) -> None:
+    def tick(self) -> None:
         """Remove what was given up long enough ago. Files first, then the database: a crash repeats the removal.
 
         Whatever somebody reads at this moment stays until the next time. While the store does not answer, or is not the
@@ -42,7 +42,7 @@ class Garbage:
             forget_expired(session)
             forget_gone(session)
         try:
-            (check_store or self._storage.confirm)()
+            self._storage.confirm()
         except StorageUnavailable as exc:
             log.warning("the store can't be used: no file is removed", extra={"detail": str(exc)})
             return

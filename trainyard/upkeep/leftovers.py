@@ -34,9 +34,9 @@ class Leftovers:
         self._database, self._storage, self._stale_s, self._clock = database, storage, stale_s, clock
         self._unchanged_since: dict[str, tuple[object, float]] = {}
 
-    def tick(self, check_store: Callable[[], None] | None = None) -> None:
+    def tick(self) -> None:
         """Remove all that is left over now; nothing while the store does not answer or is not the yard's own."""
-        (check_store or self._storage.confirm)()
+        self._storage.confirm()
         job_ids = self._storage.list_names(CHECKPOINTS)
         for start in range(0, len(job_ids), _AT_ONCE):
             sweep_jobs(self._database, self._storage, job_ids[start : start + _AT_ONCE])

@@ -172,8 +172,9 @@ class Reconciler(threading.Thread):
         leftovers = Leftovers(database, storage, stale_s=settings.leftover_s)
         self._reaps: list[Tick] = [(settings.reaper_s, reaper.tick)]
         self._sweeps: list[Tick] = [
-            (max(settings.reaper_s, settings.garbage_grace_s / 6), lambda: garbage.tick(store.check)),
-            (max(settings.reaper_s, settings.garbage_grace_s), lambda: leftovers.tick(store.check)),
+            (settings.reaper_s, store.check),  # first: the sweeps believe only the store that it has recognised
+            (max(settings.reaper_s, settings.garbage_grace_s / 6), garbage.tick),
+            (max(settings.reaper_s, settings.garbage_grace_s), leftovers.tick),
         ]
 
     def wake(self) -> None:

@@ -21,6 +21,7 @@ def test_a_whole_yard_is_ready(served: Served) -> None:
         "database": "ok",
         "migrations": "ok",
         "storage": "ok",
+        "storage_detail": None,
         "draining": False,
         "queue": "ok",
         "model": "none",
