@@ -93,7 +93,9 @@ def _remove(storage: Storage, key: str) -> bool:
     try:
         for name in storage.list_names(key):  # readers hold the checkpoint that they read, not the folder of them all
             storage.delete(f"{key}/{name}")
-        return not storage.list_names(key) and storage.delete(key)
+        is_gone = not storage.list_names(key) and storage.delete(key)
+        storage.confirm()  # on a disk that is away everything looks removed
+        return is_gone
     except (OSError, StorageUnavailable) as exc:
         log.warning("a deleted job's files can't be removed now", extra={"key": key, "detail": str(exc)})
         return False

@@ -70,9 +70,10 @@ def mark_stopped(session: Session, worker_id: str) -> None:
 
 
 def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
-    """Make heartbeats old that lie too far in the future because the database's clock was set back.
+    """Bring back heartbeats and ends that lie too far in the future because the database's clock was set back.
 
-    Without, a dead worker would count as live until the clock is where it was. One that lives signs again in seconds.
+    Without, a dead worker would count as live until the clock is where it was, and one that stopped be listed until an
+    hour after that. One that lives signs again in seconds.
 
     Args:
         session: a writing one.
@@ -82,8 +83,11 @@ def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
     Returns:
         The number of workers that were touched.
     """
-    ahead = update(Worker).where(Worker.last_seen_at > moment + ttl_s).values(last_seen_at=moment - SEEN_WITHIN_S)
-    return update_rows(session, ahead.execution_options(synchronize_session=False))
+    seen = update(Worker).where(Worker.last_seen_at > moment + ttl_s).values(last_seen_at=moment - SEEN_WITHIN_S)
+    stopped = update(Worker).where(Worker.stopped_at > moment + ttl_s).values(stopped_at=moment)
+    return sum(
+        update_rows(session, statement.execution_options(synchronize_session=False)) for statement in (seen, stopped)
+    )
 
 
 def count_live(session: Session, *, pid: int | None = None) -> int:

@@ -58,6 +58,22 @@ def test_a_removal_that_a_crash_cut_off_is_finished_by_the_garbage(database: Dat
     assert words(database) == 0
 
 
+def test_what_lies_on_a_disk_that_is_away_is_removed_when_it_is_back(database: Database, tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    storage = LocalStorage(root)
+    storage.write_mark("this-yard")
+    storage.expect("this-yard")
+    job_id, _ = ended_job(database, 10)
+    files = leave_files(storage, job_id)
+    delete(database, job_id)
+    root.rename(elsewhere)
+    assert finish_removals(database, storage, grace_s=0) == 0
+    assert words(database) == 3
+    elsewhere.rename(root)
+    assert finish_removals(database, storage, grace_s=0) == 3
+    assert not any(file.exists() for file in files)
+
+
 def test_a_checkpoint_in_a_readers_hands_stays_until_it_lets_go(database: Database, tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
     job_id, _ = ended_job(database, 10)

@@ -290,6 +290,9 @@ def test_a_database_clock_that_was_set_back_leaves_no_dead_worker_live(database:
     reaper.tick()
     with database.reading() as session:
         assert workers.count_live(session, pid=dead.pid) == 1, "it lived, and has signed again"
+        stopped_at = session.scalar(select(Worker.stopped_at).where(Worker.id == gone.id))
+        assert stopped_at is not None
+        assert stopped_at < moment + 60, "it would else be listed for two hours more"
 
 
 def test_a_database_clock_that_was_set_back_leaves_no_place_of_the_queue_in_the_future(database: Database) -> None:
