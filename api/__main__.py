@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from alexnet_core.failpoints import Failpoints
 from trainyard import failpoints, logs, processes
-from trainyard.settings import Settings
+from trainyard.private_files import keep_private
+from trainyard.settings import Settings, explain
 
 GRACEFUL_S = 20
 
@@ -39,11 +40,11 @@ def serve() -> int:
         settings = Settings()
         settings.check_exposure()
     except ValidationError as exc:
-        problem = exc.errors()[0]
-        return _refuse(f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}")
+        return _refuse(explain(exc))
     except ValueError as exc:
         return _refuse(str(exc))
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle inference threads must not burn the trainer's cores
+    keep_private(settings.data_dir)
     logs.configure(settings.log_level)
     failpoints.arm(settings, Failpoints)
 

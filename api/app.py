@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 
 from api.http import documentation, errors
-from api.http.middleware import Authentication, BodyLimit, LastResort, RequestId, SecurityHeaders
+from api.http.middleware import Authentication, BodyLimit, HeadAsGet, LastResort, RequestId, SecurityHeaders
 from api.http.sites import SiteGuard
 from api.routes import catalogue as routes_catalogue
 from api.routes import checkpoints as routes_checkpoints
@@ -71,6 +71,7 @@ def create_app(
             Middleware(SiteGuard, settings=settings),
             Middleware(Authentication, key=key),
             Middleware(BodyLimit, default=settings.max_body_bytes, by_path={"/predict": settings.max_upload_bytes}),
+            Middleware(HeadAsGet),
         ],
     )
     errors.install(app)
@@ -119,6 +120,7 @@ def _lifespan(
             services.draining = True
             await anyio.to_thread.run_sync(services.engine.stop)
             await anyio.to_thread.run_sync(services.reconciler.stop)
+            await anyio.to_thread.run_sync(services.pictures.close)
             await anyio.to_thread.run_sync(storage.close)
             if given is None:
                 database.close()

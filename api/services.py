@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.downloads.pictures import Pictures
 from api.job_reader import JobReader
 from api.serving.engine import Engine
 from api.streams.event_stream import EventHub
@@ -32,6 +33,7 @@ class Services:
 
     events: EventHub = field(init=False)
     jobs: JobReader = field(init=False)
+    pictures: Pictures = field(default_factory=Pictures)
 
     store: StoreGuard = field(init=False)
 

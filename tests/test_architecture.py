@@ -64,7 +64,7 @@ TOP = {
     "trainyard.__main__": {"launch"},
     "api.app": {"http", "routes", "serving"},
     "api.__main__": {"http"},
-    "api.services": {"serving", "streams"},
+    "api.services": {"downloads", "serving", "streams"},
     "api.job_reader": {"schemas"},
     "api.submission": {"schemas"},
 }

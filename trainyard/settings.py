@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -17,7 +17,9 @@ MIN_KEY_LENGTH = 16
 class Settings(BaseSettings):
     """All settings of a yard. Each field is the environment variable `TRAINYARD_<NAME>`."""
 
-    model_config = SettingsConfigDict(env_prefix="TRAINYARD_", extra="ignore", use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix="TRAINYARD_", extra="ignore", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
 
     data_dir: Path = Path("trainyard-data")
     """Folder for the database, dataset packs, checkpoints and logs. Made when it is not there."""
@@ -271,6 +273,15 @@ class Settings(BaseSettings):
                 text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
                 env[f"TRAINYARD_{name.upper()}"] = text
         return env
+
+
+def explain(exc: ValidationError) -> str:
+    """What is wrong with the settings, in one line and without their values, which may be secrets."""
+    problems = []
+    for problem in exc.errors(include_input=False, include_url=False):
+        name, message = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
+        problems.append(f"{name}: {message}" if name else message)
+    return " ".join("; ".join(problems).split())
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

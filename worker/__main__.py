@@ -16,8 +16,9 @@ from alexnet_core.failpoints import Failpoints
 from trainyard import failpoints, logs, processes
 from trainyard.database.connection import Database
 from trainyard.errors import DatabaseUnavailable
+from trainyard.private_files import keep_private
 from trainyard.scheduling import workers
-from trainyard.settings import Settings
+from trainyard.settings import Settings, explain
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -39,8 +40,9 @@ def _start(*, healthcheck: bool) -> int:
     try:
         settings = Settings()
     except ValidationError as exc:
-        print(exc, file=sys.stderr)  # noqa: T201 - before logging is set up
+        print(f"trainyard worker: {explain(exc)}", file=sys.stderr)  # noqa: T201 - before logging is set up
         return 2
+    keep_private(settings.data_dir)
     logs.configure(settings.log_level)
     failpoints.arm(settings, Failpoints)
     return check_health(settings) if healthcheck else run(settings)

@@ -45,6 +45,10 @@ class EventFileArchive:
             while piece := self._spool.read(_PIECE_BYTES):
                 yield piece
 
+    def close(self) -> None:
+        """Let the copy go."""
+        self._spool.close()
+
 
 def _add(tar: tarfile.TarFile, storage: Storage, stream: StreamFacts, name: str) -> None:
     info = tarfile.TarInfo(name)

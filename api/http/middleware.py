@@ -1,7 +1,8 @@
 """The ASGI middleware that every request passes before its route, from the outermost to the innermost.
 
 `RequestId` names it, `SecurityHeaders` marks the answer, `LastResort` turns what nobody caught into a 500,
-`Authentication` looks at the headers before a byte of the body is read, `BodyLimit` counts the body's bytes.
+`Authentication` looks at the headers before a byte of the body is read, `BodyLimit` counts the body's bytes,
+`HeadAsGet` has HEAD answered like GET.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import re
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http import documentation
@@ -98,6 +100,8 @@ class LastResort:
 
         try:
             await self._app(scope, receive, send_watched)
+        except ClientDisconnect:
+            log.info("a client left before its request was whole", extra={"path": scope["path"]})
         except Exception:
             log.exception("a request failed", extra={"method": scope["method"], "path": scope["path"]})
             if started:
@@ -182,3 +186,28 @@ class BodyLimit:
     async def _refuse(self, limit: int, scope: Scope, receive: Receive, send: Send) -> None:
         message = f"the body is larger than the {limit} bytes that are taken here: send a smaller one"
         await build_response(TooLarge(message), _CLOSE)(scope, receive, send)
+
+
+class HeadAsGet:
+    """Answers HEAD with the status and headers that GET would have; the server leaves the body out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        answered = False
+
+        async def send_head(message: Message) -> None:
+            nonlocal answered
+            if answered:
+                return
+            await send(message)
+            if message["type"] == "http.response.start":
+                answered = True  # an event stream would go on for hours
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        await self._app({**scope, "method": "GET"}, receive, send_head)

@@ -12,6 +12,7 @@ from starlette.responses import StreamingResponse
 from alexnet_core.layout import STATE, tensorboard_key
 from api.downloads.archive import Archive, Damaged
 from api.downloads.event_files import EventFileArchive
+from api.downloads.response import ArchiveResponse
 from api.http import errors
 from api.routes.queries import AfterQuery, CheckpointPath, LimitQuery
 from api.schemas.base import ListRead
@@ -100,12 +101,7 @@ def download_checkpoint(
         ) from exc
     except OSError as exc:
         raise StorageUnavailable(f"checkpoint {row.id} can't be read now: try again in a moment") from exc
-    headers = {
-        "Content-Length": str(archive.size_bytes),
-        "Content-Disposition": f'attachment; filename="{row.id}.tar"',
-        "X-Trainyard-Checkpoint": row.id,
-    }
-    return StreamingResponse(archive.pieces(), headers=headers, media_type="application/x-tar")
+    return ArchiveResponse(archive, f"{row.id}.tar", {"X-Trainyard-Checkpoint": row.id})
 
 
 def _send_event_files(services: Services, row: Checkpoint) -> StreamingResponse:
@@ -117,11 +113,7 @@ def _send_event_files(services: Services, row: Checkpoint) -> StreamingResponse:
             f"/jobs/{row.job_id}/curves.png",
             param="what",
         ) from exc
-    headers = {
-        "Content-Length": str(archive.size_bytes),
-        "Content-Disposition": f'attachment; filename="{row.job_id}-tensorboard.tar"',
-    }
-    return StreamingResponse(archive.pieces(), headers=headers, media_type="application/x-tar")
+    return ArchiveResponse(archive, f"{row.job_id}-tensorboard.tar")
 
 
 def describe_checkpoints(session: Session, rows: list[Checkpoint]) -> list[CheckpointRead]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+
+import anyio.to_thread
 from fastapi import APIRouter
 from starlette.responses import Response
 
@@ -9,7 +13,7 @@ from alexnet_core.evaluation.curves import Curves, draw_curves
 from api.http import errors
 from api.http.validators import IfNoneMatch, is_known, tag_headers
 from api.routes.queries import JobPath
-from api.services import CallerDep, ServicesDep
+from api.services import CallerDep, Services, ServicesDep
 from trainyard import __version__
 from trainyard.errors import DatabaseUnavailable, JobNotFound
 from trainyard.jobs import jobs
@@ -31,20 +35,40 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
         },
     ),
 )
-def get_curves(
+async def get_curves(
     job_id: JobPath, services: ServicesDep, caller: CallerDep, if_none_match: IfNoneMatch = None
 ) -> Response:
     """Loss and learning rate by step and validation accuracy by epoch, the best epoch marked.
 
     Of a job that has not measured anything yet, a picture that says so.
     """
+    shown = await anyio.to_thread.run_sync(_look, services, caller, job_id)
+    headers = tag_headers(shown.version.encode())
+    if is_known(headers, if_none_match):
+        return Response(status_code=304, headers=headers)
+    picture = await services.pictures.get(shown.version, partial(_draw, services, shown))
+    return Response(picture, headers=headers, media_type="image/png")
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What a picture shows."""
+
+    job_id: str
+    title: str
+    best_epoch: int | None
+    version: str  #: another one whenever the picture would be another
+
+
+def _look(services: Services, caller: str, job_id: str) -> _Shown:
     with services.database.reading() as session:
-        job = jobs.get_job(session, caller, job_id)
+        job = jobs.read_job(session, caller, job_id)
         title, best_epoch = f"{job.id} · {job.recipe} on {job.dataset_id}", (job.best or {}).get("epoch")
         version = repr((__version__, title, best_epoch, read_version(session, job.id)))
-        headers = tag_headers(version.encode())
-        if is_known(headers, if_none_match):
-            return Response(status_code=304, headers=headers)
-        series = read_series(session, job.id)
-    picture = draw_curves(Curves.of(series.by_step, series.by_epoch, best_epoch), title)
-    return Response(picture, headers=headers, media_type="image/png")
+        return _Shown(job.id, title, best_epoch, version)
+
+
+def _draw(services: Services, shown: _Shown) -> bytes:
+    with services.database.reading() as session:
+        series = read_series(session, shown.job_id)
+    return draw_curves(Curves.of(series.by_step, series.by_epoch, shown.best_epoch), shown.title)

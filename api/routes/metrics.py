@@ -80,9 +80,12 @@ def get_job_metrics(
 @router.get(
     "/{job_id}/logs",
     summary="Read a job's log",
-    response_class=PlainTextResponse,
+    response_class=Response,
     response_description="Plain text, the oldest line first.",
-    responses=errors.responses(JobNotFound, InvalidRequest, DatabaseUnavailable, StorageUnavailable),
+    responses=errors.responses(
+        *(JobNotFound, InvalidRequest, DatabaseUnavailable, StorageUnavailable),
+        success={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    ),
 )
 def get_job_log(
     job_id: JobPath,

@@ -3,6 +3,9 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +74,14 @@ def test_an_object_stores_keys_are_in_no_text_of_the_settings() -> None:
     settings = Settings(storage_url="s3://bucket/yard", storage_access_key="access", storage_secret_key="hidden-one")
     assert "hidden-one" not in f"{settings!r} {settings}"
     assert settings.as_environment()["TRAINYARD_STORAGE_SECRET_KEY"] == "hidden-one"
+
+
+@pytest.mark.parametrize("program", ["worker", "api", "trainyard migrate"])
+def test_a_key_that_is_too_short_is_not_printed(program: str, tmp_path: Path) -> None:
+    environment = os.environ | {"TRAINYARD_ADMIN_KEY": "hunter2", "TRAINYARD_DATA_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", *program.split()]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "admin_key is shorter than 16 characters" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+    assert done.stderr.count("\n") == 1

@@ -12,7 +12,8 @@ import typer
 from pydantic import ValidationError
 
 from trainyard import __version__, logs
-from trainyard.settings import Settings
+from trainyard.private_files import keep_private
+from trainyard.settings import Settings, explain
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -89,8 +90,6 @@ def migrate() -> None:
     from trainyard.errors import DatabaseUnavailable
 
     settings = _read_settings()
-    if settings.database_url is None:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
     try:
         migrate_tables(Database(settings.sqlalchemy_url))
     except DatabaseUnavailable as exc:
@@ -112,11 +111,12 @@ def main() -> None:
 
 def _read_settings(**given: Any) -> Settings:
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as exc:
-        problems = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in exc.errors())
-        _refuse(f"settings: {problems}")
+        _refuse(f"settings: {explain(exc)}")
         raise AssertionError from exc
+    keep_private(settings.data_dir)
+    return settings
 
 
 def _check_exposure(settings: Settings) -> None:

@@ -1,0 +1,64 @@
+"""Pictures are drawn by one thread of their own, once each, and kept for as long as others are not asked for more.
+
+Whoever asks for a picture that is being drawn waits for that one. The routes' threads never draw, so that any number of
+pictures holds nobody else up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+KEPT = 64  #: pictures, of some 30 kB each
+
+
+class Pictures:
+    """The pictures of one process; belongs to its event loop."""
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._kept = kept
+        self._drawn: OrderedDict[str, bytes] = OrderedDict()  #: the longest unused first
+        self._drawing: dict[str, asyncio.Future[bytes]] = {}
+        self._wanted: dict[str, int] = {}  #: clients that wait for a picture
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
+
+    async def get(self, content: str, draw: Callable[[], bytes]) -> bytes:
+        """A picture, drawn now if there is none of this content.
+
+        Args:
+            content: names what is shown; another one whenever the picture would be another.
+            draw: draws it, in the pictures' thread; not called once all who wanted it have left.
+        """
+        if (picture := self._drawn.get(content)) is not None:
+            self._drawn.move_to_end(content)
+            return picture
+        if content not in self._drawing:
+            self._drawing[content] = asyncio.get_running_loop().run_in_executor(self._thread, draw)
+            self._drawing[content].add_done_callback(lambda done: self._keep(content, done))
+        self._wanted[content] = self._wanted.get(content, 0) + 1
+        drawing = self._drawing[content]
+        try:
+            return await asyncio.shield(drawing)
+        finally:
+            self._wanted[content] -= 1
+            if not self._wanted[content]:
+                del self._wanted[content]
+                if not drawing.done():  # all who wanted it have left
+                    del self._drawing[content]
+                    drawing.cancel()
+
+    def _keep(self, content: str, done: asyncio.Future[bytes]) -> None:
+        if done.cancelled():
+            return
+        del self._drawing[content]
+        if done.exception() is not None:
+            return
+        self._drawn[content] = done.result()
+        while len(self._drawn) > self._kept:
+            self._drawn.popitem(last=False)
+
+    def close(self) -> None:
+        """End the thread; what waits is not drawn any more."""
+        self._thread.shutdown(wait=True, cancel_futures=True)

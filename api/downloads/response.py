@@ -1,0 +1,39 @@
+"""The answer that sends an archive, and lets its files go however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+
+class Sendable(Protocol):
+    """A tar whose length is known before it is sent."""
+
+    size_bytes: int
+
+    def pieces(self) -> Iterator[bytes]:
+        """The tar's bytes; once."""
+        ...
+
+    def close(self) -> None:
+        """Let the files go; harmless a second time."""
+        ...
+
+
+class ArchiveResponse(StreamingResponse):
+    """Sends an archive; its files are closed also where the client leaves, or wanted the headers alone (HEAD)."""
+
+    def __init__(self, archive: Sendable, name: str, headers: dict[str, str] | None = None) -> None:
+        self._archive = archive
+        own = {"Content-Length": str(archive.size_bytes), "Content-Disposition": f'attachment; filename="{name}"'}
+        super().__init__(archive.pieces(), headers=own | (headers or {}), media_type="application/x-tar")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See Starlette."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._archive.close()

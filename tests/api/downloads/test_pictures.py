@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from api.downloads.pictures import Pictures
+
+
+@pytest.fixture
+def pictures() -> Iterator[Pictures]:
+    pictures = Pictures(kept=2)
+    yield pictures
+    pictures.close()
+
+
+def drawing(log: list[str], name: str, gate: threading.Event | None = None) -> Callable[[], bytes]:
+    def draw() -> bytes:
+        log.append(name)
+        if gate is not None:
+            assert gate.wait(10)
+        return name.encode()
+
+    return draw
+
+
+def test_a_picture_is_drawn_once_for_all_who_want_it(pictures: Pictures) -> None:
+    log: list[str] = []
+
+    async def want() -> None:
+        assert await asyncio.gather(*(pictures.get("a", drawing(log, "a")) for _ in range(50))) == [b"a"] * 50
+        assert await pictures.get("a", drawing(log, "a")) == b"a"
+
+    asyncio.run(want())
+    assert log == ["a"]
+
+
+def test_the_longest_unused_picture_goes_first(pictures: Pictures) -> None:
+    log: list[str] = []
+
+    async def want() -> None:
+        for name in ("a", "b", "a", "c", "a", "b"):
+            assert await pictures.get(name, drawing(log, name)) == name.encode()
+
+    asyncio.run(want())
+    assert log == ["a", "b", "c", "b"]
+
+
+def test_a_picture_that_nobody_waits_for_any_more_is_not_drawn(pictures: Pictures) -> None:
+    log: list[str] = []
+    gate = threading.Event()
+
+    async def want() -> None:
+        first = asyncio.create_task(pictures.get("a", drawing(log, "a", gate)))
+        left = [asyncio.create_task(pictures.get("b", drawing(log, "b"))) for _ in range(2)]
+        await asyncio.sleep(0)
+        left[0].cancel()
+        await asyncio.sleep(0)
+        left[1].cancel()
+        again = asyncio.create_task(pictures.get("b", drawing(log, "b again")))
+        gone = asyncio.create_task(pictures.get("c", drawing(log, "c")))
+        await asyncio.sleep(0)
+        gone.cancel()
+        gate.set()
+        assert await first == b"a"
+        assert await again in {b"b", b"b again"}
+
+    asyncio.run(want())
+    assert "c" not in log
+    assert len(log) == 2
+
+
+def test_a_failed_drawing_is_told_and_tried_again(pictures: Pictures) -> None:
+    def fail() -> bytes:
+        raise OSError("no ink")
+
+    async def want() -> None:
+        for _ in range(2):
+            with pytest.raises(OSError, match="no ink"):
+                await pictures.get("a", fail)
+        assert await pictures.get("a", lambda: b"a") == b"a"
+
+    asyncio.run(want())

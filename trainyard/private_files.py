@@ -1,0 +1,26 @@
+"""The files of a yard are its user's alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def keep_private(folder: Path) -> None:
+    """Make a folder that only this user may enter, and let whatever this process makes from now on be its user's alone.
+
+    A folder that is there and is this user's is closed to others, too: an older version left it open.
+
+    Args:
+        folder: made with its parents where it is not there.
+    """
+    os.umask(OTHERS)
+    folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode & OTHERS:
+        with suppress(PermissionError):  # it is another user's, who decides
+            folder.chmod(mode & ~OTHERS)
