@@ -1,4 +1,6 @@
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -7,7 +9,7 @@ import pytest
 from PIL import Image
 
 from alexnet_core.evaluation.curves import Curves, draw_curves
-from tests.api.served import Served, error_of
+from tests.api.served import Served, error_of, wait_until
 from trainyard.database.connection import now
 from trainyard.database.ids import new_id
 from trainyard.database.tables import JobMetric
@@ -92,3 +94,29 @@ def test_a_new_point_and_a_new_best_epoch_give_a_new_picture(served: Served) -> 
     served.add_checkpoint(job_id, 1)
     look()
     assert len(set(etags)) == 4
+
+
+def test_many_pictures_at_once_are_drawn_once_and_hold_nobody_up(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also not where one takes for ever: the routes' threads don't draw."""
+    job_id, drawn, gate = served.add_job(), [], threading.Event()
+
+    def draw(curves: Curves, title: str) -> bytes:
+        drawn.append(title)
+        assert gate.wait(30)
+        return b"picture"
+
+    monkeypatch.setattr("api.routes.curves.draw_curves", draw)
+
+    def get() -> bytes:
+        return httpx.get(f"{served.url}/jobs/{job_id}/curves.png", timeout=60, trust_env=False).content
+
+    with ThreadPoolExecutor(80) as pool:
+        asked = [pool.submit(get) for _ in range(80)]
+        wait_until(lambda: len(drawn) == 1 and len(served.connections) >= 80, timeout_s=30)
+        assert served.http.get("/jobs", timeout=20).status_code == 200
+        assert not any(one.done() for one in asked)
+        gate.set()
+        assert {one.result() for one in asked} == {b"picture"}
+    assert len(drawn) == 1
