@@ -21,7 +21,7 @@ from trainyard.database.tables import Alias, Checkpoint, Job
 from trainyard.errors import CheckpointNotFound, CheckpointPruned, InvalidRequest, NoCheckpoint, NoCheckpointOfJob
 from trainyard.jobs.events import append_event
 from trainyard.jobs.jobs import get_job
-from trainyard.scheduling.leases import Lease, write_fenced
+from trainyard.scheduling.leases import Lease, resumable_checkpoints, write_fenced
 from trainyard.states import CheckpointStatus, EventType, JobState
 
 LATEST = "latest"
@@ -185,13 +185,7 @@ def set_aside(session: Session, checkpoint_id: str, status: CheckpointStatus, de
 
 def find_resumable(session: Session, job_id: str) -> Checkpoint | None:
     """Find the checkpoint that a job resumes from: the furthest with its training state. None: the job starts anew."""
-    query = (
-        _committed()
-        .where(Checkpoint.job_id == job_id, Checkpoint.has_state, Checkpoint.state_pruned_at.is_(None))
-        .order_by(Checkpoint.step.desc(), Checkpoint.lease_epoch.desc())
-        .limit(1)
-    )
-    return session.scalars(query).one_or_none()
+    return session.scalars(resumable_checkpoints(job_id).limit(1)).one_or_none()
 
 
 def find_usable(session: Session, checkpoint_id: str | None, *, with_state: bool = False) -> Checkpoint | None:

@@ -9,18 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, func, literal, select, update
+from sqlalchemy import BigInteger, ColumnElement, Select, func, literal, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from trainyard.database.connection import now, read_clock, update_rows
 from trainyard.database.numbers import Numbers, next_number
-from trainyard.database.tables import Job
+from trainyard.database.tables import Checkpoint, Job
 from trainyard.errors import LeaseLost
 from trainyard.jobs.events import append_event
 from trainyard.jobs.failures import DISK_FULL_WAIT_S, FAILURES, MAX_BACKOFF_S, backoff_s, get_failure
 from trainyard.jobs.jobs import move
 from trainyard.scheduling.claim_order import in_turn
-from trainyard.states import Desired, EventType, JobState
+from trainyard.states import CheckpointStatus, Desired, EventType, JobState
 
 SILENT_CLAIM_S = 1.5
 _TURN_LOCK = 7_265_110_216  # PostgreSQL advisory lock, held by the one transaction that claims
@@ -91,8 +91,26 @@ def claim(
             worker_id=worker_id,
         ):
             job = session.scalars(select(Job).where(Job.id == turn.job_id).options(joinedload(Job.dataset))).one()
+            if job.progress is not None:  # an earlier attempt's
+                job.progress = _progress_of_resumption(session, job)
+                session.flush()
             return job, Lease(job.id, job.lease_epoch, worker_id)
     return None
+
+
+def resumable_checkpoints(job_id: str) -> Select[Checkpoint]:
+    """Those that a job can resume from: committed, with their training state, the furthest first."""
+    whole = (Checkpoint.status == CheckpointStatus.COMMITTED, Checkpoint.has_state)
+    own = select(Checkpoint).where(Checkpoint.job_id == job_id, *whole, Checkpoint.state_pruned_at.is_(None))
+    return own.order_by(Checkpoint.step.desc(), Checkpoint.lease_epoch.desc())
+
+
+def _progress_of_resumption(session: Session, job: Job) -> dict[str, Any]:
+    """Where the new attempt will begin: steps that the earlier one did not save will be made again."""
+    start = session.scalars(resumable_checkpoints(job.id).limit(1)).one_or_none()
+    step, steps = start.step if start is not None else 0, (job.progress or {}).get("steps")
+    place = {"step": step, "epoch": start.epoch if start is not None else 0, "fraction": step / steps if steps else 0.0}
+    return (job.progress or {}) | place | {"images_per_s": None, "eta_s": None}
 
 
 def _wait_for_turn(session: Session) -> float:

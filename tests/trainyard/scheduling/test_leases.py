@@ -163,3 +163,37 @@ def test_the_reaper_honours_what_the_owner_wants(database: Database, desired: st
     with database.writing() as session:
         leases.reap(session, read_clock(session), first_backoff_s=0)
     assert db_rows.look(database, job_id).state == state
+
+
+PROGRESS: dict[str, Any] = {
+    "epoch": 3, "epochs": 5, "step": 33, "steps": 50, "fraction": 0.66, "images_per_s": 9.0, "eta_s": 2.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("saved", "expected"), [([20, 30], (30, 3, 0.6)), ([], (0, 0, 0.0))])
+def test_a_job_that_is_claimed_again_shows_where_it_will_go_on_and_not_where_the_last_attempt_was(
+    database: Database, saved: list[int], expected: tuple[int, int, float]
+) -> None:
+    job_id = db_rows.submit(database)
+    lease = db_rows.claim(database)
+    for step in saved:
+        db_rows.commit(database, lease, step)
+    with database.writing() as session:
+        leases.heartbeat(session, lease, 60, progress=PROGRESS)
+    with database.writing() as session:
+        leases.end_attempt(session, lease, Ending(failure="trainer_killed"), first_backoff_s=0)
+    job = db_rows.look(database, job_id)
+    assert (job.attempt, job.progress) == (1, PROGRESS)
+    db_rows.claim(database)
+    job = db_rows.look(database, job_id)
+    assert (job.attempt, job.state) == (2, JobState.RUNNING)
+    assert job.progress is not None
+    assert (job.progress["step"], job.progress["epoch"], job.progress["fraction"]) == expected
+    assert (job.progress["steps"], job.progress["epochs"]) == (50, 5)
+    assert (job.progress["images_per_s"], job.progress["eta_s"]) == (None, None)
+
+
+def test_a_job_that_is_claimed_for_the_first_time_has_no_progress(database: Database) -> None:
+    job_id = db_rows.submit(database)
+    db_rows.claim(database)
+    assert db_rows.look(database, job_id).progress is None
