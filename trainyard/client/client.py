@@ -8,7 +8,6 @@ client.predict(Path("seven.png").read_bytes())
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from httpx_sse import connect_sse
 
 from trainyard.states import JobState
 
@@ -122,21 +122,20 @@ class Client:
             ApiError: there is no such job, or the yard can't answer now.
         """
         while True:
-            headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+            headers = {"Last-Event-ID": str(after)}
             with (
                 suppress(httpx.TransportError),
-                self._http.stream("GET", f"/jobs/{job_id}/events", headers=headers) as answer,
+                connect_sse(self._http, "GET", f"/jobs/{job_id}/events", headers=headers) as stream,
             ):
-                if answer.status_code == 204:
+                if stream.response.status_code == 204:
                     return
-                if answer.status_code >= 400:
-                    answer.read()
-                    self._check(answer)
-                for line in answer.iter_lines():
-                    if line.startswith("data: "):
-                        event: Json = json.loads(line.removeprefix("data: "))
-                        after = event["seq"]
-                        yield event
+                if stream.response.status_code >= 400:
+                    stream.response.read()
+                    self._check(stream.response)
+                for message in stream.iter_sse():
+                    event: Json = message.json()
+                    after = event["seq"]
+                    yield event
             time.sleep(_COME_BACK_S)
 
     def get_metrics(self, job_id: str, *, after: int = -1, max_points: int = 500) -> Json:
