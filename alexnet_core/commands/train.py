@@ -141,6 +141,7 @@ def _train_in(world: World, options: TrainOptions) -> int:
     from alexnet_core.training.loop import Run
     from alexnet_core.training.run_spec import RunSpec
     from alexnet_core.training.tensorboard import beside_event_files
+    from alexnet_core.training.world import is_lost_connection
 
     world.first(lambda: _open_dataset(options).digest)  # one process alone prepares and verifies it
     pack = _open_dataset(options, verify=False)
@@ -160,8 +161,18 @@ def _train_in(world: World, options: TrainOptions) -> int:
     )  # fmt: skip
     console = ConsoleHooks(speaks=world.is_first)
     folder = out / TENSORBOARD if world.is_first else None
-    with beside_event_files(console, folder, attempt=spec.lease_epoch) as hooks:
-        result = Run(spec, hooks, world=world).train()
+    try:
+        with beside_event_files(console, folder, attempt=spec.lease_epoch) as hooks:
+            result = Run(spec, hooks, world=world).train()
+    except RuntimeError as exc:
+        if world.size == 1 or not is_lost_connection(exc):
+            raise
+        last = _find_last(out, spec.lease_epoch) or options.resume
+        how = (
+            f"go on with {_to_go_on(options, last, is_over=False)}" if last else "it has no checkpoint yet: start anew"
+        )
+        print(f"another process of this run is gone, so it ends here; {how}", file=sys.stderr)
+        return 1
     if result.outcome == "stopped":
         print(f"stopped at step {result.step}; go on with {_to_go_on(options, result.last_checkpoint, is_over=False)}")
         return console.exit_status
@@ -208,6 +219,13 @@ def _find_best_beside(path: Path, checkpoint: Checkpoint) -> Path | None:
         print(f"warning: {found}, the best epoch so far, is gone: a later epoch will be tested", file=sys.stderr)
         return None
     return found
+
+
+def _find_last(out: Path, lease_epoch: int) -> Path | None:
+    """The furthest checkpoint that a run has written to its folder; None: there is none yet."""
+    found = {path: name for path in out.iterdir() if (name := CheckpointName.parse(path.name))}
+    found = {path: name for path, name in found.items() if name.lease_epoch == lease_epoch}
+    return max(found, key=lambda path: found[path].step, default=None)
 
 
 def _open_dataset(options: TrainOptions, *, verify: bool = True) -> Pack:

@@ -259,6 +259,14 @@ class TowerProcesses(Processes):
         return tensors
 
 
+def is_lost_connection(error: RuntimeError) -> bool:
+    """Whether it says that another process can't be reached any more: it has died, or its machine has.
+
+    gloo raises a plain `RuntimeError` that names its own source file.
+    """
+    return isinstance(error, dist.DistError) or "/gloo/" in str(error)
+
+
 @contextmanager
 def join(environment: Mapping[str, str], device: str = "cpu", *, towers: bool = False) -> Iterator[World]:
     """The world that this process is part of.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -24,6 +26,7 @@ from alexnet_core.training.world import World, join
 from tests.alexnet_core.killing import ROOT
 from tests.alexnet_core.several import SHARED, STEPS, STOPS, TOWERS, Recorder
 from tests.alexnet_core.toy import CONFIG, QuietHooks, write_toy_pack
+from tests.processes import children_of
 
 Results = list[dict[str, Any]]
 
@@ -265,3 +268,30 @@ def test_torchrun_trains_towers_from_the_command_line(tmp_path: Path) -> None:
     assert finished.stdout.count("epoch    2") == finished.stdout.count("weights ") == 1
     [last] = (tmp_path / "run").glob("epoch-00000004-*")
     assert "features.conv2.weight" in load_checkpoint(last).weights
+
+
+def test_the_death_of_a_process_is_told_in_one_line_with_how_to_go_on(tmp_path: Path) -> None:
+    write_toy_pack(tmp_path / "toy")
+    overrides = ("groups=2", "norm=lrn", "widths=[8,8,8,8,8]", "fc_widths=[16,16]", "epochs=400", "batch_size=50")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "alexnet_core", "train", "--dataset", "toy", "--out", "run"]
+    command += [word for pair in overrides for word in ("--override", pair)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if line.startswith("epoch    2"):
+                break
+        [second] = [pid for pid in children_of(running.pid) if b"RANK=1" in variables_of(pid)]
+        os.kill(second, signal.SIGKILL)
+        _, errors = running.communicate(timeout=120)
+    assert running.returncode != 0
+    [told] = re.findall(r"another process of this run is gone, so it ends here; go on with (.+)$", errors, re.MULTILINE)
+    words = shlex.split(told)
+    assert words[:3] == ["--dataset", "toy", "--resume"]
+    assert load_checkpoint(tmp_path / words[3], state=True).metadata["epoch"] >= 2
+
+
+def variables_of(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
