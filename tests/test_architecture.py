@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("alexnet_core", "trainyard", "worker", "api")
 ARROWS = {
     "alexnet_core": set(),
-    "trainyard": {"alexnet_core.config", "alexnet_core.errors", "alexnet_core.layout"},
+    "trainyard": {"alexnet_core.config", "alexnet_core.errors", "alexnet_core.layout", "alexnet_core.regular_files"},
     "worker": {"alexnet_core", "trainyard"},
     "api": {"alexnet_core", "trainyard"},
 }
@@ -70,6 +70,7 @@ TOP = {
 }
 MODULES_IN_A_FOLDER = 16  #: at the most: then it gets a folder within
 READS_ENVIRONMENT = {
+    "alexnet_core/data/decoder_process.py",  # hands a scrubbed environment to the decoder
     "trainyard/settings.py",
     "alexnet_core/cpu_speed.py",  # reads where caches are kept, and what CPU libraries may use
     "alexnet_core/commands/train.py",  # hands torchrun's variables on

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import warnings
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import TextIO
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 _NOISY = ("httpx", "httpcore", "alembic", "kombu", "celery.redirected", "multipart", "PIL")
+_UNTOLD = frozenset({"DecompressionBombWarning"})  # Pillow's: whoever sent the image is told, by its refusal
 _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -34,9 +37,24 @@ class JsonLines(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send every log line of this process to stderr as JSON."""
+    """Send every log line and every warning of this process to stderr as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    warnings.showwarning = _log_warning
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """What `warnings` calls in place of printing lines that are no JSON."""
+    if category.__name__ not in _UNTOLD:
+        place = f"{filename}:{lineno}"
+        logging.getLogger("warnings").warning("%s", message, extra={"category": category.__name__, "place": place})

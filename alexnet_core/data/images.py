@@ -7,18 +7,25 @@ transparency laid on white; palettes, CMYK and other colour spaces converted to 
 
 from __future__ import annotations
 
-import io
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
-from alexnet_core.data.headers import MAX_PIXELS, open_image, require_few_scans
+from alexnet_core.data.decode_memory import MEMORY, need_bytes
+from alexnet_core.data.headers import MAX_PIXELS, open_image
+from alexnet_core.data.structure import count_scans, has_run_lengths, is_tiff, require_few_scans
 from alexnet_core.errors import ImageError, ImageFormatUnsupported, ImageUnreadable
 
-_ROWS_AT_ONCE = 64
+SMALL_FILE_BYTES = 512 * 1024
+SMALL_PIXELS = 2_000_000  #: of an image, times the scans that it is stored in
+
+_PIXELS_AT_ONCE = 1 << 19
 _BITS, _PHOTOMETRIC = 258, 262  # tags of TIFF
 _WHITE_IS_ZERO = 0
+
+Convert = Callable[[Image.Image], NDArray[np.uint8]]
 
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -29,47 +36,108 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
 
     Raises:
         ImageUnreadable: empty, cut off or damaged.
-        ImageTooLarge: more pixels than allowed, or takes too long; found in headers, before a pixel is decoded.
+        ImageTooLarge: more pixels or parts than allowed, or takes too long; found before a pixel is decoded.
         ImageFormatUnsupported: not JPEG, PNG, WebP, BMP, GIF or TIFF, or pixels that have no agreed brightness.
     """
+    with _open(data, max_pixels) as image:
+        return _decode(image, data)
+
+
+def decode_if_small(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | None:
+    """The pixels of an image file that takes some milliseconds and megabytes at most; None: it takes more.
+
+    Small are files of up to 512 kB whose two million pixels are crossed once. No TIFF is: libtiff knows
+    compressions whose need of time and memory no header tells.
+
+    Raises:
+        ImageError: as `decode_image`.
+    """
+    if len(data) > SMALL_FILE_BYTES or is_tiff(data):
+        return None
+    with _open(data, max_pixels) as image:
+        pixels = image.width * image.height
+        if pixels > SMALL_PIXELS or pixels * count_scans(data) > SMALL_PIXELS or has_run_lengths(data):
+            return None
+        return _decode(image, data)
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
     if not data:
         raise ImageUnreadable("The image has 0 bytes. Send the whole file.")
+    return open_image(data, max_pixels=max_pixels)
+
+
+def _decode(image: Image.Image, data: bytes) -> NDArray[np.uint8]:
     try:
-        with open_image(io.BytesIO(data), max_pixels=max_pixels) as image:
-            require_few_scans(data)
+        require_few_scans(data, image.width * image.height)
+        with MEMORY.taken(need_bytes(image)):
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return _to_array(image)
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            return _turn(_to_array(image), orientation)
     except (ImageError, MemoryError):
         raise
     except Exception as exc:  # decoders fail with almost any class on damaged files
         raise ImageUnreadable(f"The image is damaged ({exc}). Send the whole file.") from exc
 
 
+def _turn(pixels_HWC: NDArray[np.uint8], orientation: object) -> NDArray[np.uint8]:
+    """The image upright; 2 to 8 say which of its borders is stored first (EXIF 2.32, orientation)."""
+    if orientation not in range(2, 9):
+        return pixels_HWC
+    if orientation in (5, 6, 7, 8):
+        pixels_HWC = pixels_HWC.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels_HWC = pixels_HWC[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels_HWC = pixels_HWC[:, ::-1]
+    return np.ascontiguousarray(pixels_HWC)
+
+
 def _to_array(image: Image.Image) -> NDArray[np.uint8]:
+    """All pixels, converted some rows at a time: Pillow's copies of a whole image would take as much again, twice."""
+    convert, channels = _choose_conversion(image)
+    width, height = image.size
+    rows = max(1, _PIXELS_AT_ONCE // width)
+    pixels_HWC = np.empty((height, width, channels), np.uint8)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        strip = image if bottom - top == height else image.crop((0, top, width, bottom))
+        pixels_HWC[top:bottom] = convert(strip)
+    return pixels_HWC
+
+
+def _choose_conversion(image: Image.Image) -> tuple[Convert, int]:
+    """What makes pixels of some rows of an image, and their channels."""
     if image.mode.startswith("I;16"):
-        return _from_16_bit_file(image)
+        return _choose_words(image), 1
     if image.mode in ("I", "F"):
-        return _from_wide(image)
+        return _from_wide, 1
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or image.has_transparency_data:
         grey = image.mode in ("L", "1", "LA", "La")
-        return _on_white(np.asarray(image.convert("LA" if grey else "RGBA")))
+        mode = "LA" if grey else "RGBA"
+        return lambda strip: _on_white(np.asarray(strip.convert(mode))), 1 if grey else 3
     if image.mode in ("1", "L"):
-        return np.array(image.convert("L"))[..., None]
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+        return lambda strip: np.asarray(strip.convert("L"))[..., None], 1
+    return lambda strip: np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB")), 3
 
 
-def _from_16_bit_file(image: Image.Image) -> NDArray[np.uint8]:
+def _choose_words(image: Image.Image) -> Convert:
     """What Pillow leaves to us of grey above 8 bits: TIFFs of 12 bits or with white as 0, a colour that is none."""
     tags = getattr(image, "tag_v2", {})
-    words_HW = np.asarray(image)
-    pixels_HW1 = _from_words(words_HW, 4095 if tags.get(_BITS) == (12,) else 65535)
-    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
-        return 255 - pixels_HW1
+    white = 4095 if tags.get(_BITS) == (12,) else 65535
+    is_inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
     transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        pixels_HW1[words_HW == transparent] = 255
-    return pixels_HW1
+
+    def convert(strip: Image.Image) -> NDArray[np.uint8]:
+        words_HW = np.asarray(strip)
+        pixels_HW1 = _from_words(words_HW, white)
+        if is_inverted:
+            return 255 - pixels_HW1
+        if isinstance(transparent, int):
+            pixels_HW1[words_HW == transparent] = 255
+        return pixels_HW1
+
+    return convert
 
 
 def _from_words(words_HW: NDArray[np.integer], white: int) -> NDArray[np.uint8]:
@@ -77,20 +145,20 @@ def _from_words(words_HW: NDArray[np.integer], white: int) -> NDArray[np.uint8]:
     return ((words_HW.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)[..., None]
 
 
-def _from_wide(image: Image.Image) -> NDArray[np.uint8]:
+def _from_wide(strip: Image.Image) -> NDArray[np.uint8]:
     """32-bit integers that hold 16-bit values, as some files do; anything else has no agreed white."""
-    pixels_HW = np.asarray(image)
-    if image.mode == "F" or pixels_HW.min() < 0 or pixels_HW.max() > 65535:
+    pixels_HW = np.asarray(strip)
+    if strip.mode == "F" or pixels_HW.min() < 0 or pixels_HW.max() > 65535:
         raise ImageFormatUnsupported("The image has 32-bit pixels. Send one with 8 or 16 bits.")
     return _from_words(pixels_HW, 65535)
 
 
 def _on_white(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The colour laid on white by its alpha, rounded: a c + (1 - a) 255."""
-    height, width, channels = pixels_HWC.shape
-    laid_HWC = np.empty((height, width, channels - 1), np.uint8)
-    for top in range(0, height, _ROWS_AT_ONCE):  # in strips: the wide numbers take 16 bytes a pixel
-        strip = pixels_HWC[top : top + _ROWS_AT_ONCE].astype(np.uint32)
-        colour, alpha = strip[..., :-1], strip[..., -1:]
-        laid_HWC[top : top + _ROWS_AT_ONCE] = (colour * alpha + 255 * (255 - alpha) + 127) // 255
-    return laid_HWC
+    """The colour laid on white by its alpha, rounded: (a c + (255 - a) 255) / 255."""
+    wide_HWC = pixels_HWC.astype(np.uint16)
+    colour, alpha = wide_HWC[..., :-1], wide_HWC[..., -1:]
+    sum_HWC = colour * alpha + 255 * (255 - alpha) + 128  # at most 65,153
+    laid: NDArray[np.uint8] = ((sum_HWC + (sum_HWC >> 8)) >> 8).astype(
+        np.uint8
+    )  # a division by 255, exact below 65,536
+    return laid

@@ -40,6 +40,7 @@ from alexnet_core.layout import (
     TEMPORARY_PREFIX,
     temporary_name,
 )
+from alexnet_core.regular_files import open_regular, read_regular
 
 FORMAT_VERSION = 1
 TRAIN, VAL, TEST = 0, 1, 2
@@ -110,8 +111,8 @@ def open_pack(path: Path) -> Pack:
         OSError: they can't be read just now, which says nothing about them.
     """
     try:
-        meta = json.loads((path / PACK_FACTS).read_text(encoding="utf-8"))
-        images, labels, split = (np.load(path / name, mmap_mode="r", allow_pickle=False) for name in _ARRAYS)
+        meta = json.loads(read_regular(path, PACK_FACTS))
+        images, labels, split = (_map_array(path, name) for name in _ARRAYS)
         if meta["format_version"] != FORMAT_VERSION:
             raise DatasetChanged(f"The pack at {path} has format {meta['format_version']}, not {FORMAT_VERSION}.")
         facts = _facts(meta)
@@ -163,6 +164,8 @@ class PackDraft:
     """
 
     def __init__(self, target_dir: Path, *, image_px: int, channels: int) -> None:
+        if channels not in (1, 3):
+            raise ValueError(f"a pack of {channels} channels: give 1 (grey) or 3 (red, green, blue), without alpha")
         self._target = target_dir
         self._row_shape = (image_px, image_px, channels)
         self._num_images = 0
@@ -288,6 +291,22 @@ def write_pack(
         for start in range(0, len(images_NHWC), step):
             draft.append(images_NHWC[start : start + step])
         return draft.commit(name=name, class_names=class_names, labels_N=labels_N, split_N=split_N, flip_safe=flip_safe)
+
+
+def _map_array(path: Path, name: str) -> NDArray[Any]:
+    """What `numpy.load` maps, of a regular file; it opens by name, and so anything.
+
+    Raises:
+        ValueError: it is no array that was written here.
+    """
+    with open_regular(path, name) as file:
+        version = np.lib.format.read_magic(file)
+        if version != (1, 0):
+            raise ValueError(f"{name} has version {version} of NumPy's format")
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        if is_fortran or dtype.hasobject:
+            raise ValueError(f"{name} does not hold numbers by rows")
+        return np.memmap(file, dtype=dtype, mode="r", offset=file.tell(), shape=shape)
 
 
 def _facts(meta: dict[str, Any]) -> DatasetFacts:

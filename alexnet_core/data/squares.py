@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexnet_core.data.headers import MAX_PIXELS, open_image
+from alexnet_core.data.headers import MAX_PIXELS, read_header
 
 MIN_SIDE_PX = 8
 MAX_SIDE_PX = 256  # the paper's (Krizhevsky 2012, section 2)
@@ -47,7 +47,7 @@ def read_shape(file: IO[bytes], *, max_pixels: int = MAX_PIXELS) -> ImageShape:
         ImageFormatUnsupported: it is not of a format that is read.
         ImageUnreadable: the header is damaged.
     """
-    with open_image(file, max_pixels=max_pixels) as image:
+    with read_header(file, max_pixels=max_pixels) as image:
         is_grey = image.mode in _GREY_MODES or image.mode.startswith("I;16")
         return ImageShape(image.width, image.height, 1 if is_grey else 3)
 
@@ -71,6 +71,14 @@ def choose_shape(shapes: Sequence[ImageShape], side_px: int | None = None) -> St
     return StoredShape(side_px, 1 if all(shape.channels == 1 for shape in shapes) else 3)
 
 
+def cut_middle(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The square in the middle, as a view: what packs and predictions use of an image."""
+    height, width, _ = pixels_HWC.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels_HWC[top : top + side, left : left + side]
+
+
 def cut_square(pixels_HWC: NDArray[np.uint8], stored: StoredShape) -> NDArray[np.uint8]:
     """The square in the middle, resized (bilinear, antialiased), as the paper did (section 2), and as prediction does.
 
@@ -82,11 +90,15 @@ def cut_square(pixels_HWC: NDArray[np.uint8], stored: StoredShape) -> NDArray[np
 
     Returns:
         uint8 (side, side, channels); the very pixels where nothing has to change.
+
+    Raises:
+        ValueError: another number of channels.
     """
-    height, width, channels = pixels_HWC.shape
-    side, shorter = stored.side_px, min(height, width)
-    top, left = (height - shorter) // 2, (width - shorter) // 2
-    pixels_HWC = pixels_HWC[top : top + shorter, left : left + shorter]
+    pixels_HWC = cut_middle(pixels_HWC)
+    shorter, _, channels = pixels_HWC.shape
+    if channels not in (1, 3):
+        raise ValueError(f"the image has {channels} channels: give 1 (grey) or 3 (red, green, blue), without alpha")
+    side = stored.side_px
     if shorter != side or channels > stored.channels:
         image = Image.fromarray(np.ascontiguousarray(pixels_HWC[..., 0] if channels == 1 else pixels_HWC))
         image = image.convert("L") if channels > stored.channels else image

@@ -73,7 +73,7 @@ class Predictor:
 
     def preprocess(self, image: npt.NDArray[np.uint8]) -> Tensor:
         """The input tensor CHW, float32, of one decoded image, uint8 HWC with 1 or 3 channels."""
-        return self.preprocessing.to_input(torch.from_numpy(np.array(image, order="C"))[None])[0]
+        return self.preprocessing.to_input(torch.from_numpy(np.require(image, np.uint8, ["C", "W"]))[None])[0]
 
     @torch.inference_mode()
     def logits(self, batch_BCHW: Tensor) -> Tensor:

@@ -44,6 +44,7 @@ from alexnet_core.layout import (
     temporary_name,
 )
 from alexnet_core.network.preprocess import Preprocessing
+from alexnet_core.regular_files import read_regular
 
 FORMAT_VERSION = 1
 _CHUNK_BYTES = 1 << 20
@@ -186,7 +187,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         CheckpointIncompatible: another version of this program wrote it.
     """
     try:
-        data = (path / MANIFEST).read_bytes()
+        data = read_regular(path, MANIFEST)
         manifest: dict[str, Any] = json.loads(data)
         version, files, state_files = manifest["format_version"], manifest["files"], manifest["state_files"]
         names = {*files, *state_files}
@@ -309,7 +310,7 @@ def _read_verified(path: Path, *, state: bool) -> dict[str, bytes]:
 
 def _read_file(path: Path, name: str, entry: Mapping[str, Any]) -> bytes:
     try:
-        data = (path / name).read_bytes()
+        data = read_regular(path, name)
     except FileNotFoundError as exc:
         raise CheckpointCorrupt(f"checkpoint {path} lacks {name}: {exc.strerror}") from exc
     if len(data) != entry["size"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:

@@ -19,6 +19,7 @@ from alexnet_core.config import TrainConfig
 from alexnet_core.data.pack import TRAIN, Pack
 
 _AVERAGED_AT_ONCE = 256  # images
+_PIXELS_AT_ONCE = 1 << 20  # of a large image
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -117,8 +118,21 @@ class Preprocessing(BaseModel):
         x_BCHW = x_BCHW[:, :, top : top + shorter, left : left + shorter]
         if shorter == target:
             return x_BCHW
-        x_BCHW = self.finish(x_BCHW)
-        return F.interpolate(x_BCHW, size=(target, target), mode="bilinear", antialias=True, align_corners=False)
+        if len(x_BCHW) == 1 and shorter * shorter > _PIXELS_AT_ONCE:
+            x_BCHW = self._narrow(x_BCHW, target)
+        return _interpolate(self.finish(x_BCHW), target, target)
+
+    def _narrow(self, x_BCHW: Tensor, width: int) -> Tensor:
+        """A large image at its final width, some rows at a time, for as floating-point numbers it would take four times
+        its memory. The rows are what `interpolate` would compute first anyway: the bits are the same.
+        """
+        height = x_BCHW.shape[2]
+        rows = max(1, _PIXELS_AT_ONCE // x_BCHW.shape[3])
+        narrow_BCHW = torch.empty(len(x_BCHW), self.channels, height, width)
+        for top in range(0, height, rows):
+            strip_BCHW = self.finish(x_BCHW[:, :, top : top + rows])
+            narrow_BCHW[:, :, top : top + rows] = _interpolate(strip_BCHW, strip_BCHW.shape[2], width)
+        return narrow_BCHW
 
     def cut_centre(self, x_BCHW: Tensor) -> Tensor:
         """The centre, `image_px` wide and high."""
@@ -139,8 +153,15 @@ class Preprocessing(BaseModel):
         return x_BCHW[:, :, top : top + self.image_px, left : left + self.image_px]
 
 
+def _interpolate(x_BCHW: Tensor, height: int, width: int) -> Tensor:
+    return F.interpolate(x_BCHW, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
+
+
 def _convert_channels(x_BCHW: Tensor, channels: int) -> Tensor:
-    if x_BCHW.shape[1] == channels:
+    found = x_BCHW.shape[1]
+    if found not in (1, 3):
+        raise ValueError(f"the images have {found} channels: give 1 (grey) or 3 (red, green, blue), without alpha")
+    if found == channels:
         return x_BCHW
     if channels == 3:
         return x_BCHW.expand(-1, 3, -1, -1).contiguous()

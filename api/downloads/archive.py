@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from alexnet_core.layout import CHECKPOINT_FILES, MANIFEST
+from alexnet_core.regular_files import open_regular
 from trainyard.database.tables import Checkpoint
 
 _PIECE_BYTES = 256 * 1024
@@ -79,7 +80,7 @@ class Archive:
 
 def _open_member(checkpoint: Checkpoint, path: Path, sha256: str | None) -> _Member:
     try:
-        file = path.open("rb")
+        file = open_regular(path.parent, path.name)
     except FileNotFoundError as exc:
         raise Damaged(f"{path.name} is not there") from exc
     digest = hashlib.sha256()

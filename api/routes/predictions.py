@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Annotated, Any
+from collections.abc import Coroutine
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.datastructures import UploadFile
@@ -15,6 +16,7 @@ from api.schemas.predictions import FileResult, LabelRead, ModelRead, PredictMan
 from api.services import CallerDep, ServicesDep
 from api.serving.engine import Engine, Prediction
 from api.serving.loading import Loaded
+from api.serving.turns import Turn
 from trainyard.artifacts.checkpoints import LATEST
 from trainyard.errors import (
     BodyUnreadable,
@@ -38,7 +40,10 @@ from trainyard.errors import (
 
 router = APIRouter(tags=["predictions"])
 
+T = TypeVar("T")
+
 MAX_FIELDS = 16
+CLIENT_GONE = 499  # nobody reads it
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
@@ -60,6 +65,7 @@ _REQUEST_BODY: dict[str, Any] = {
 
 @router.post(
     "/predict",
+    response_model=PredictRead | PredictManyRead,
     summary="Classify images",
     response_description="The classes, most probable first. `X-Trainyard-Checkpoint` names the checkpoint.",
     openapi_extra=_REQUEST_BODY,
@@ -91,7 +97,7 @@ async def predict(
         ),
     ] = LATEST,
     top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name; clipped to those that there are.")] = 5,
-) -> PredictRead | PredictManyRead:
+) -> PredictRead | PredictManyRead | Response:
     """Classify one image (multipart `file` or the raw body) or several (`file` repeated).
 
     One image is answered with `predictions`, several with `results`: an entry a file, its predictions or its error.
@@ -100,12 +106,10 @@ async def predict(
     started = time.perf_counter()
     engine = services.engine
     images = await _read_images(request, services.settings.max_queued_predictions)
-    engine.admit(len(images))
-    try:
-        loaded = await engine.find_model(caller, model)
-        outcomes = await asyncio.gather(*(_predict_one(engine, loaded, data) for _, data in images))
-    finally:
-        engine.release(len(images))
+    answered = await _unless_gone(request, _predict_all(engine, caller, model, [data for _, data in images]))
+    if answered is None:
+        return Response(status_code=CLIENT_GONE)
+    loaded, outcomes = answered
     answers = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
     if not answers:
         raise next(outcome for outcome in outcomes if isinstance(outcome, ServiceError))
@@ -140,11 +144,42 @@ async def _read_images(request: Request, max_files: int) -> list[tuple[str, byte
         return [(part.filename or "", await part.read()) for part in parts if isinstance(part, UploadFile)]
 
 
-async def _predict_one(engine: Engine, loaded: Loaded, data: bytes) -> Prediction | ServiceError:
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """What the work returns; None: the client closed the connection, and the work was cancelled."""
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_wait_until_gone(request))
     try:
-        return await engine.predict(loaded, data)
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return await working if working.done() else None
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _wait_until_gone(request: Request) -> None:
+    """Return when the client has closed the connection; its body was read before."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _predict_all(
+    engine: Engine, caller: str, reference: str, images: list[bytes]
+) -> tuple[Loaded, list[Prediction | ServiceError]]:
+    engine.admit(len(images))
+    try:
+        loaded, turn = await engine.find_model(caller, reference), Turn()
+        return loaded, await asyncio.gather(*(_predict_one(engine, loaded, data, turn) for data in images))
+    finally:
+        engine.release(len(images))
+
+
+async def _predict_one(engine: Engine, loaded: Loaded, data: bytes, turn: Turn) -> Prediction | ServiceError:
+    try:
+        return await engine.predict(loaded, data, turn)
     except ImageError as exc:
         return errors.translate(exc)
+    except PredictQueueFull as exc:
+        return exc
 
 
 def _describe_model(loaded: Loaded, reference: str) -> ModelRead:

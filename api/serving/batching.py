@@ -1,17 +1,25 @@
-"""One inference thread. It computes all images that wait for the same model together, and never waits for more."""
+"""One inference thread. It computes images that wait for the same model together, and never waits for more.
+
+Requests take turns: a batch holds an image of each request, then a second of each, until it is full. A batch that would
+compute for longer than `BATCH_S` is made smaller, so that whoever wants another model waits for no longer than that.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from api.serving.turns import FairQueue, Turn
 
 log = logging.getLogger(__name__)
+
+BATCH_S = 0.25
 
 
 class Model(Protocol):
@@ -55,18 +63,25 @@ class Batcher(threading.Thread):
     def __init__(self, max_batch: int, prepare_thread: Callable[[], None]) -> None:
         super().__init__(name="inference", daemon=True)
         self._max_batch, self._prepare_thread = max_batch, prepare_thread
-        self._waiting: deque[_Item] = deque()
+        self._waiting: FairQueue[_Item] = FairQueue()
+        self._image_s: WeakKeyDictionary[Model, float] = WeakKeyDictionary()  #: an image's share of the fastest batch
         self._changed = threading.Condition()
         self._stopped = False
 
-    def put(self, model: Model, model_input: Any) -> Future[Computed]:
-        """Queue one preprocessed image; cancelling the future takes it out again."""
+    def put(self, model: Model, model_input: Any, turn: Turn | None = None) -> Future[Computed]:
+        """Queue one preprocessed image; cancelling the future takes it out again.
+
+        Args:
+            model: that is to compute it.
+            model_input: made by the model's `preprocess`.
+            turn: of the request that it came with; None: it came alone.
+        """
         future: Future[Computed] = Future()
         with self._changed:
             if self._stopped:
                 future.cancel()
                 return future
-            self._waiting.append(_Item(model, model_input, future, time.perf_counter()))
+            self._waiting.put(turn or Turn(), _Item(model, model_input, future, time.perf_counter()))
             self._changed.notify()
         return future
 
@@ -88,21 +103,27 @@ class Batcher(threading.Thread):
             self._compute(batch)
 
     def _take(self) -> list[_Item]:
-        """The oldest image and all others that wait for the same model; empty: it is time to end."""
+        """The image whose turn it is, and others that wait for the same model; empty: it is time to end."""
         with self._changed:
             while True:
-                while not self._waiting:
+                while (first := self._waiting.take()) is None:
                     if self._stopped:
                         return []
                     self._changed.wait()
-                model = self._waiting[0].model
-                batch: list[_Item] = []
-                others: list[_Item] = []
-                for item in self._waiting:
-                    (batch if item.model is model and len(batch) < self._max_batch else others).append(item)
-                self._waiting = deque(others)
+                batch = [first[1], *self._take_more(first[1].model)]
                 if alive := [item for item in batch if item.future.set_running_or_notify_cancel()]:
                     return alive
+
+    def _take_more(self, model: Model) -> Iterator[_Item]:
+        for _ in range(self._most_at_once(model) - 1):
+            if (more := self._waiting.take(lambda _, item: item.model is model)) is None:
+                return
+            yield more[1]
+
+    def _most_at_once(self, model: Model) -> int:
+        """Images whose batch computes for `BATCH_S` at most, by the fastest one so far."""
+        image_s = self._image_s.get(model, 0)
+        return self._max_batch if image_s <= 0 else max(1, min(self._max_batch, int(BATCH_S / image_s)))
 
     def _compute(self, batch: list[_Item]) -> None:
         started = time.perf_counter()
@@ -113,6 +134,9 @@ class Batcher(threading.Thread):
             for item in batch:
                 item.future.set_exception(exc)
             return
-        inference_ms = 1000 * (time.perf_counter() - started)
+        took_s = time.perf_counter() - started
+        model = batch[0].model
+        self._image_s[model] = min(took_s / len(batch), self._image_s.get(model, took_s))
+        inference_ms = 1000 * took_s
         for item, row in zip(batch, rows, strict=True):
             item.future.set_result(Computed(row, 1000 * (started - item.ready_at), inference_ms, len(batch)))

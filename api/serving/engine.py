@@ -1,14 +1,14 @@
 """The predict engine: which model answers, and how an image gets from bytes to probabilities.
 
-Images are decoded in a small pool of threads of their own and computed in the batcher's one; models are loaded by the
-loader's thread beside those that serve. A request for `latest` is answered by the newest publication that *is* loaded,
-so a new checkpoint never makes anybody wait, and the publication number that answers never goes backwards.
+Images are decoded by `Decoding` and computed in the batcher's one thread; the images of one request wait their turn
+behind one of each other request. Models are loaded by the loader's thread beside those that serve. A request for
+`latest` is answered by the newest publication that *is* loaded, so a new checkpoint never makes anybody wait, and the
+publication number that answers never goes backwards.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -16,10 +16,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from alexnet_core.data.images import decode_image
 from api.serving.batching import Batcher, Computed
+from api.serving.decoding import Decoding
 from api.serving.loading import Loaded, Loader
 from api.serving.runtime import Runtime
+from api.serving.turns import Turn
 from trainyard.artifacts.checkpoints import LATEST, get_latest, resolve_model
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint
@@ -27,7 +28,6 @@ from trainyard.errors import CheckpointNotFound, CheckpointPruned, ModelLoading,
 from trainyard.settings import Settings
 from trainyard.storage.interface import Storage
 
-MAX_DECODERS = 4
 MAX_LOOKUPS = 10  # of one request: every one but the last found a checkpoint that was gone when it was to be loaded
 
 
@@ -50,19 +50,11 @@ class Prediction:
 class Engine:
     """Everything between a request's bytes and its predictions. Made once a process; `start` before use."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        database: Database,
-        storage: Storage,
-        runtime: Runtime,
-        decode: Callable[..., Any] = decode_image,
-    ) -> None:
-        self._settings, self._database, self._decode = settings, database, decode
+    def __init__(self, settings: Settings, database: Database, storage: Storage, runtime: Runtime) -> None:
+        self._settings, self._database = settings, database
         self._loader = Loader(database, storage, runtime, max_loaded=settings.max_loaded_models)
         self._batcher = Batcher(settings.max_batch, runtime.prepare_thread)
-        workers = min(MAX_DECODERS, os.cpu_count() or 2)
-        self._decoders = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        self._decoding = Decoding(settings.max_image_pixels)
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookup")
         self._lock = threading.Lock()
         self._admitted = 0
@@ -74,7 +66,7 @@ class Engine:
 
     def stop(self) -> None:
         """End all threads; images that wait are still computed."""
-        self._decoders.shutdown(wait=True, cancel_futures=True)
+        self._decoding.stop()
         self._lookups.shutdown(wait=True, cancel_futures=True)
         self._batcher.stop()
         self._loader.stop()
@@ -145,22 +137,24 @@ class Engine:
         with self._lock:
             self._admitted -= images
 
-    async def predict(self, model: Loaded, data: bytes) -> Prediction:
-        """Decode, preprocess and compute one image that was admitted.
+    async def predict(self, model: Loaded, data: bytes, turn: Turn) -> Prediction:
+        """Decode, preprocess and compute one image that was admitted; cancelling takes it out of the line.
+
+        Args:
+            model: which one.
+            data: the image's file.
+            turn: of the request that it came with.
 
         Raises:
             ImageError: it can't be read, or is too large.
+            PredictQueueFull: it is large, and the machine has no room for a process just now.
         """
         started = time.perf_counter()
-        model_input = await self._in_pool(self._decoders, self._to_input, model, data)
+        model_input = await self._decoding.to_input(turn, model.model, data)
         preprocess_ms = 1000 * (time.perf_counter() - started)
-        pending: Future[Computed] = self._batcher.put(model.model, model_input)
+        pending: Future[Computed] = self._batcher.put(model.model, model_input, turn)
         done = await asyncio.wrap_future(pending)
         return Prediction(done.probabilities, model.model.class_names, preprocess_ms, done.queue_ms, done.inference_ms)
-
-    def _to_input(self, model: Loaded, data: bytes) -> Any:
-        image_HWC = self._decode(data, max_pixels=self._settings.max_image_pixels)
-        return model.model.preprocess(image_HWC)
 
     @staticmethod
     async def _in_pool(pool: ThreadPoolExecutor, function: Callable[..., Any], *args: Any) -> Any:

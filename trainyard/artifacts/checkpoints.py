@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
 from alexnet_core.layout import MANIFEST, CheckpointKind
+from alexnet_core.regular_files import read_regular
 from trainyard.database.connection import now
 from trainyard.database.ids import has_form, new_id
 from trainyard.database.numbers import Numbers, next_number
@@ -157,7 +158,7 @@ def has_its_manifest(folder: Path, sha256: str) -> bool:
     Raises:
         OSError: it can't be read.
     """
-    return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest() == sha256
+    return hashlib.sha256(read_regular(folder, MANIFEST)).hexdigest() == sha256
 
 
 def set_aside(session: Session, checkpoint_id: str, status: CheckpointStatus, detail: str) -> None:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from alexnet_core.layout import MANIFEST, STATE, is_of_state
+from alexnet_core.regular_files import open_regular
 from trainyard.artifacts.checkpoints import set_aside
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint
@@ -69,12 +70,12 @@ def _agrees(folder: Path, row: Checkpoint) -> bool:
     if not row.has_state:
         expected = {name: sha256 for name, sha256 in expected.items() if not is_of_state(name)}
     expected[MANIFEST] = row.manifest_sha256
-    return all(_hash(folder / name) == sha256 for name, sha256 in expected.items())
+    return all(_hash(folder, name) == sha256 for name, sha256 in expected.items())
 
 
-def _hash(path: Path) -> str:
+def _hash(folder: Path, name: str) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(folder, name) as file:
         while piece := file.read(_PIECE_BYTES):
             digest.update(piece)
     return digest.hexdigest()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alexnet_core.data.pack import Pack, open_pack, open_whole, write_pack
+from alexnet_core.data.pack import Pack, PackDraft, open_pack, open_whole, write_pack
 from alexnet_core.errors import DatasetChanged, DatasetDamaged, DatasetUnavailable
 from tests.alexnet_core.killing import ROOT, kill_everywhere, write_again
 from tests.alexnet_core.toy import write_toy_pack
@@ -104,7 +104,7 @@ def test_a_read_error_is_not_taken_for_a_damaged_pack(
     def fail(*_: object, **__: Any) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(np, "load", fail)
+    monkeypatch.setattr(np, "memmap", fail)
     with pytest.raises(OSError, match="Too many open files"):
         open_pack(tmp_path / "pack")
 
@@ -152,3 +152,9 @@ def test_statistics_that_are_not_those_that_were_written_are_noticed(pack: Pack,
     del changed["statistics_sha256"]
     (tmp_path / "pack" / "pack.json").write_text(json.dumps(changed))
     open_pack(tmp_path / "pack")  # an older version wrote none
+
+
+def test_a_pack_of_two_channels_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a pack of 2 channels: give 1"):
+        PackDraft(tmp_path / "packs" / "pack", image_px=8, channels=2)
+    assert list(tmp_path.iterdir()) == []

@@ -96,3 +96,11 @@ def test_a_spoiled_header_is_read_or_refused(file_format: str, changes: list[tup
         decode_image(data)
     except ImageError:
         return
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_other_channels_than_one_or_three_are_refused_in_words(channels: int) -> None:
+    """Two channels became six, and of four the last was lost."""
+    for side in (8, 12):
+        with pytest.raises(ValueError, match=f"has {channels} channels: give 1 .grey. or 3"):
+            cut_square(np.zeros((8, side, channels), np.uint8), StoredShape(8, 3))

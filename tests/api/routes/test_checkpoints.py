@@ -2,8 +2,12 @@ import io
 import tarfile
 
 import httpx
+import pytest
 
-from tests.api.served import FILES, Served, error_of, sha256
+from tests.alexnet_core.test_regular_files import Impostor, fifo, link, put_in_place
+from tests.api.served import FILES, Served, error_of, png, sha256
+
+PNG = {"Content-Type": "image/png"}
 
 
 def test_checkpoints_are_listed_newest_first_with_the_best_marked(served: Served) -> None:
@@ -39,6 +43,35 @@ def test_a_damaged_file_is_never_sent(served: Served) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     error_of(served.http.get(f"/checkpoints/{checkpoint.id}/download"), 404, "checkpoint_not_found")
     assert served.http.get("/checkpoints").json()["data"] == []
+
+
+@pytest.mark.parametrize("impostor", [fifo, link])
+@pytest.mark.parametrize("name", ["weights.safetensors", "manifest.json"])
+def test_something_else_in_the_place_of_a_file_is_neither_waited_for_nor_sent(
+    served: Served, impostor: Impostor, name: str
+) -> None:
+    job_id = served.add_job()
+    checkpoint = served.add_checkpoint(job_id, 1)
+    put_in_place(served.settings.data_dir / checkpoint.key / name, impostor)
+    error_of(served.http.get(f"/checkpoints/{checkpoint.id}/download"), 404, "checkpoint_not_found")
+    error_of(
+        served.http.post(f"/predict?model={checkpoint.id}", content=png(), headers=PNG), 404, "checkpoint_not_found"
+    )
+
+
+@pytest.mark.parametrize("impostor", [fifo, link])
+def test_logs_and_event_files_are_files(served: Served, impostor: Impostor) -> None:
+    job_id = served.add_job()
+    checkpoint = served.add_checkpoint(job_id, 1)
+    log = served.settings.data_dir / "logs" / "jobs" / f"{job_id}.log"
+    events = served.settings.data_dir / "tensorboard" / job_id / "steps" / "events.out.tfevents.1.x"
+    for path in (log, events):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"secret")
+        put_in_place(path, impostor)
+    assert served.http.get(f"/jobs/{job_id}/logs").content == b""
+    response = served.http.get(f"/checkpoints/{checkpoint.id}/download?what=tensorboard")
+    error_of(response, 404, "event_files_not_found")
 
 
 def test_other_formats_are_refused(served: Served) -> None:

@@ -1,4 +1,5 @@
 import io
+import socket
 import threading
 import zlib
 from collections.abc import Callable
@@ -6,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.api.served import FakeRuntime, Served, error_of, png, wait_until
+from api.serving.decoding import Decoding
+from tests.api.served import FakeModel, FakeRuntime, Served, error_of, png, wait_until
 
 PNG = {"Content-Type": "image/png"}
 
@@ -231,3 +233,65 @@ def test_only_so_many_models_are_kept(serve: Callable[..., Served], runtime: Fak
     loader = served.app.state.services.engine._loader
     assert set(loader._loaded) == {ids[0], ids[2]}
     assert loader.latest.checkpoint_id == ids[2]
+
+
+def multipart(num_images: int) -> bytes:
+    """A whole request."""
+    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + png() + b"\r\n"
+    body = num_images * part + b"--b--\r\n"
+    head = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def test_the_images_of_a_closed_connection_are_neither_decoded_nor_computed(
+    trained: tuple[Served, str, str], runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, _, _ = trained
+    served.http.post("/predict", content=png(), headers=PNG)
+    runtime.batches.clear()
+    decoded: list[bytes] = []
+    begun, go_on = threading.Event(), threading.Event()
+    decode = Decoding._try_small
+
+    def hold(self: Decoding, model: object, data: bytes) -> object:
+        begun.set()
+        assert go_on.wait(10)
+        decoded.append(data)
+        return decode(self, model, data)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Decoding, "_try_small", hold)
+    engine = served.app.state.services.engine
+    with socket.create_connection(("127.0.0.1", served.port)) as connection:
+        connection.sendall(multipart(40))
+        assert begun.wait(10)
+        assert engine._admitted == 40
+    wait_until(lambda: engine._admitted == 0)
+    go_on.set()
+    assert served.http.post("/predict", content=png(), headers=PNG).status_code == 200
+    assert len(decoded) <= 1 + len(engine._decoding._small._threads), "what had begun, and the one that came after"
+    assert runtime.batches == [1]
+
+
+def test_forty_images_of_one_request_do_not_stand_before_another_client(
+    serve: Callable[..., Served], runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = serve(max_batch=1)
+    served.add_checkpoint(served.add_job(), 1)
+    served.http.post("/predict", content=png(), headers=PNG)
+    runtime.gate = threading.Event()
+    engine = served.app.state.services.engine
+    computed: list[float] = []
+    compute = FakeModel.compute
+    monkeypatch.setattr(FakeModel, "compute", lambda model, inputs: computed.extend(inputs) or compute(model, inputs))
+    files = [("file", (str(number), png(255))) for number in range(40)]
+    with ThreadPoolExecutor(2) as pool:
+        many = pool.submit(served.http.post, "/predict", files=files)
+        wait_until(lambda: len(engine._batcher._waiting) == 39)
+        one = pool.submit(served.http.post, "/predict", content=png(0), headers=PNG)
+        wait_until(lambda: len(engine._batcher._waiting) == 40)
+        runtime.gate.set()
+        assert one.result().status_code == 200
+        assert many.result().status_code == 200
+    assert computed.index(0.0) <= 2, "behind the one that is computed, and one that waits"
+    assert len(computed) == 41
+    assert engine._admitted == 0

@@ -1,9 +1,12 @@
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from api.serving import batching
 from api.serving.batching import Batcher
+from api.serving.turns import Turn
 
 
 class Doubler:
@@ -69,3 +72,36 @@ def test_what_waits_at_the_end_is_still_computed(batcher: Batcher) -> None:
     batcher.stop()
     assert [future.result(0).probabilities for future in futures] == [[0.0], [2.0], [4.0], [6.0], [8.0]]
     assert batcher.put(model, 1).cancelled()
+
+
+def test_a_request_of_many_images_lets_the_others_go_between(batcher: Batcher) -> None:
+    model = Doubler()
+    model.gate.set()
+    many = Turn()
+    futures = [batcher.put(model, value, many) for value in range(6)]
+    futures.append(batcher.put(model, 100, Turn()))
+    batcher.start()
+    assert [future.result(5).probabilities[0] for future in futures] == [0, 2, 4, 6, 8, 10, 200]
+    assert model.batches == [[0, 100, 1], [2, 3, 4], [5]]
+
+
+def test_a_batch_that_would_take_long_is_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Doubler):
+        def compute(self, inputs: list[int]) -> list[list[float]]:
+            time.sleep(0.01 * len(inputs))
+            return super().compute(inputs)
+
+    monkeypatch.setattr(batching, "BATCH_S", 0.05)
+    batcher, slow, quick = Batcher(max_batch=64, prepare_thread=lambda: None), Slow(), Doubler()
+    slow.gate.set()
+    quick.gate.set()
+    batcher.start()
+    batcher.put(slow, 0).result(5)
+    batcher.put(quick, 0).result(5)
+    many = Turn()
+    futures = [batcher.put(slow, 100 + value, many) for value in range(40)]
+    other = batcher.put(quick, 1, Turn())
+    assert other.result(5).queue_ms < 200
+    assert not futures[-1].done()
+    assert [future.result(5).batch_size <= 5 for future in futures] == [True] * 40
+    batcher.stop()

@@ -1,0 +1,67 @@
+"""From an image file's bytes to a network's input: small files in threads of this process, large ones in processes.
+
+A small image takes some milliseconds. A large one may take seconds and hundreds of megabytes, which a thread can't be
+stopped from; a process can (`alexnet_core.data.decoder_process`). So a small image never waits for a large one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from queue import SimpleQueue
+from typing import Any
+
+from alexnet_core.data.decoder_process import DecoderProcess
+from alexnet_core.data.images import decode_if_small
+from api.serving.batching import Model
+from api.serving.turns import FairPool, Turn
+from trainyard.errors import PredictQueueFull
+
+MAX_THREADS = 4
+PROCESSES = 2  #: started when the first large image comes; one request gets one of them at a time
+
+
+class Decoding:
+    """Threads that decode and preprocess; requests take turns."""
+
+    def __init__(self, max_pixels: int) -> None:
+        self._max_pixels = max_pixels
+        self._small = FairPool(max(2, min(MAX_THREADS, os.cpu_count() or 2)), "decode")
+        self._large = FairPool(PROCESSES, "decode-large")
+        self._idle: SimpleQueue[DecoderProcess] = SimpleQueue()
+        self._processes = [DecoderProcess(max_pixels=max_pixels) for _ in range(PROCESSES)]
+        for process in self._processes:
+            self._idle.put(process)
+
+    async def to_input(self, turn: Turn, model: Model, data: bytes) -> Any:
+        """The input of one image; cancelling takes it out of the line.
+
+        Raises:
+            ImageError: it can't be read, or is too large.
+            PredictQueueFull: no process can be started for it just now.
+        """
+        small = await asyncio.wrap_future(self._small.submit(turn, self._try_small, model, data))
+        if small is not None:
+            return small
+        return await asyncio.wrap_future(self._large.submit(turn, self._decode_large, model, data))
+
+    def stop(self) -> None:
+        """End threads and processes."""
+        self._small.stop()
+        self._large.stop()
+        for process in self._processes:
+            process.close()
+
+    def _try_small(self, model: Model, data: bytes) -> Any | None:
+        pixels_HWC = decode_if_small(data, max_pixels=self._max_pixels)
+        return None if pixels_HWC is None else model.preprocess(pixels_HWC)
+
+    def _decode_large(self, model: Model, data: bytes) -> Any:
+        process = self._idle.get()
+        try:
+            pixels_HWC = process.decode(data)
+        except OSError as exc:
+            raise PredictQueueFull(retry_after_s=1) from exc
+        finally:
+            self._idle.put(process)
+        return model.preprocess(pixels_HWC)

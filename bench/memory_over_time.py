@@ -1,0 +1,130 @@
+"""What memory an API process takes over time, under mixed load: resident, anonymous and file-backed megabytes.
+
+    .venv/bin/python -m bench.memory_over_time [--minutes 20] [--clients 4] [--pause-ms 20] [--every-s 15]
+
+Starts a yard on a temporary folder, trains `digits` once, waits, prints the memory at rest, then lets clients ask for
+everything an API answers: predictions of PNG and JPEG files, alone and many in one request, damaged ones too; jobs,
+events, metrics, curves, logs, datasets, recipes, workers, downloads, 404s, the OpenAPI document. A line every few
+seconds: minutes, megabytes, threads, answers until then. Nothing but Linux tells the figures (`smaps_rollup`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import random
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+
+from trainyard.client import Client
+from trainyard.launch.yard import Yard
+from trainyard.settings import Settings
+
+REST_S = 20.0
+_FIGURE = re.compile(r"^(Rss|Pss|Pss_Anon|Pss_File|Private_Dirty):\s+(\d+) kB", re.MULTILINE)
+
+
+def read_memory(pid: int) -> dict[str, int]:
+    """Megabytes by kind."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return {name: int(value) // 1024 for name, value in _FIGURE.findall(text)}
+
+
+def encode(side: int, file_format: str, draw: np.random.Generator) -> bytes:
+    """A file of random pixels, not too hard to compress."""
+    buffer = io.BytesIO()
+    coarse = draw.integers(0, 256, (max(1, side // 16), max(1, side // 16), 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((side, side)).save(buffer, file_format)
+    return buffer.getvalue()
+
+
+class Load:
+    """Clients of one yard, each with a connection of its own."""
+
+    def __init__(self, url: str, job_id: str, pause_s: float) -> None:
+        self._url, self._job_id, self._pause_s = url, job_id, pause_s
+        self._ended = threading.Event()
+        self.answers = 0
+        self.statuses: dict[int, int] = {}
+        draw = np.random.default_rng(0)
+        self._small, self._photo = encode(32, "PNG", draw), encode(500, "JPEG", draw)
+
+    def run(self, seed: int) -> None:
+        """One client's life."""
+        chance = random.Random(seed)
+        with httpx.Client(base_url=self._url, timeout=60, trust_env=False) as http:
+            asks = self._asks(http, chance)
+            while not self._ended.is_set():
+                try:
+                    status = chance.choice(asks)().status_code
+                except httpx.HTTPError:
+                    status = 0
+                self.answers += 1
+                self.statuses[status] = self.statuses.get(status, 0) + 1
+                time.sleep(self._pause_s)
+
+    def end(self) -> None:
+        """Let them stop."""
+        self._ended.set()
+
+    def _asks(self, http: httpx.Client, chance: random.Random) -> list[Callable[[], httpx.Response]]:
+        job = f"/jobs/{self._job_id}"
+        many = [("file", (f"{number}.png", self._small)) for number in range(16)]
+        png, jpeg = {"Content-Type": "image/png"}, {"Content-Type": "image/jpeg"}
+        reads = ["/jobs", job, f"{job}/events", f"{job}/metrics", f"{job}/logs", f"{job}/checkpoints", "/datasets"]
+        reads += ["/recipes", "/recipes/quick", "/workers", "/queue", "/healthz", "/readyz", "/jobs/job_0", "/no"]
+        asks: list[Callable[[], httpx.Response]] = [
+            *(8 * [lambda: http.post("/predict", content=self._small, headers=png)]),
+            *(4 * [lambda: http.post("/predict", content=self._photo, headers=jpeg)]),
+            *(2 * [lambda: http.post("/predict", files=many)]),
+            lambda: http.post("/predict", content=self._photo[: chance.randrange(20_000)], headers=jpeg),
+            lambda: http.post("/predict", files={"file": ("a.jpg", self._photo)}),
+            lambda: http.get(f"{job}/curves.png"),
+            lambda: http.get("/openapi.json"),
+            lambda: http.post("/jobs", json={"dataset": "nothing"}),
+        ]
+        return asks + [lambda path=path: http.get(path) for path in reads]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--pause-ms", type=float, default=20)
+    parser.add_argument("--every-s", type=float, default=15)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(data_dir=Path(folder), port=0, host="127.0.0.1", redis_url=None, database_url=None)
+        with Yard(settings) as yard, Client(yard.url) as client:
+            job = client.create_job("digits", overrides={"epochs": 2})
+            assert client.wait(job["id"])["state"] == "succeeded"
+            process = next(child.process for child in yard.children if child.name == "api")
+            assert process is not None
+            time.sleep(REST_S)
+            print(f"at rest: {read_memory(process.pid)}", flush=True)
+            load = Load(yard.url, job["id"], arguments.pause_ms / 1000)
+            threads = [threading.Thread(target=load.run, args=(seed,)) for seed in range(arguments.clients)]
+            for thread in threads:
+                thread.start()
+            began = time.monotonic()
+            while (minutes := (time.monotonic() - began) / 60) < arguments.minutes:
+                num_threads = len(list(Path(f"/proc/{process.pid}/task").iterdir()))
+                print(f"{minutes:5.1f} {read_memory(process.pid)} {num_threads} threads {load.answers}", flush=True)
+                time.sleep(arguments.every_s)
+            load.end()
+            for thread in threads:
+                thread.join()
+            time.sleep(REST_S)
+            print(f"at rest again: {read_memory(process.pid)}; answers by status: {load.statuses}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainyard.logs import JsonLines, request_id
+
+ROOT = Path(__file__).parents[2]
+
+
+def lines_of(code: str) -> list[dict[str, object]]:
+    """What a process with our log writes to stderr; each line must be JSON."""
+    begin = "from trainyard import logs\nlogs.configure('INFO')\n"
+    done = subprocess.run([sys.executable, "-c", begin + code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def test_a_record_is_one_line_of_json_with_its_request() -> None:
+    token = request_id.set("req_12345678")
+    record = logging.makeLogRecord({"name": "a", "levelname": "INFO", "msg": "two\nlines %s", "args": ("x",), "job": 1})
+    line = JsonLines().format(record)
+    request_id.reset(token)
+    assert "\n" not in line
+    read = json.loads(line)
+    assert (read["message"], read["level"], read["request_id"], read["job"]) == (
+        "two\nlines x",
+        "info",
+        "req_12345678",
+        1,
+    )
+
+
+def test_a_warning_is_a_log_line_and_a_decompression_bomb_is_none() -> None:
+    lines = lines_of(
+        "import warnings\n"
+        "from PIL import Image\n"
+        "warnings.warn('mind\\nthe gap', stacklevel=1)\n"
+        "warnings.warn('huge', Image.DecompressionBombWarning, stacklevel=1)\n"
+    )
+    assert [(line["level"], line["logger"], line["message"]) for line in lines] == [
+        ("warning", "warnings", "mind\nthe gap")
+    ]
+    assert lines[0]["category"] == "UserWarning"
+
+
+@pytest.mark.parametrize("filters", ["", "warnings.resetwarnings()\n"])
+def test_what_pillow_says_of_an_image_is_json_too(filters: str) -> None:
+    """A TIFF with a tag behind its end; and an image between once and twice Pillow's limit, of which it warns."""
+    lines = lines_of(
+        "import io, warnings\n"
+        "from PIL import Image\n"
+        "from alexnet_core.data.images import decode_image\n"
+        "from alexnet_core.errors import ImageTooLarge\n"
+        "from tests.alexnet_core.data.test_decoder_process import damaged_tags\n"
+        f"{filters}"
+        "decode_image(damaged_tags())\n"
+        "file = io.BytesIO()\n"
+        "Image.new('L', (6000, 6000)).save(file, 'PNG')\n"
+        "try:\n"
+        "    decode_image(file.getvalue())\n"
+        "except ImageTooLarge:\n"
+        "    pass\n"
+    )
+    messages = [str(line["message"]) for line in lines if line["category"] != "ResourceWarning"]
+    assert messages
+    assert not any("bomb" in message for message in messages)
