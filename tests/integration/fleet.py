@@ -27,7 +27,7 @@ from trainyard.launch.queue_server import QueueServer, free_port
 from trainyard.processes import die_with_parent
 from trainyard.scheduling.queue import CeleryWaker
 from trainyard.settings import Settings
-from trainyard.storage.local import LocalStorage
+from trainyard.storage.opening import open_storage
 from trainyard.upkeep.reconciler import Reconciler
 
 SLOW = {"image_px": 64, "batch_size": 64, "epochs": 50}  # hours: it ends when the test says so
@@ -52,7 +52,9 @@ class Fleet:
         self.queue.wait_until_it_answers()
         self.workers: list[subprocess.Popen[bytes]] = []
         self.others: list[subprocess.Popen[bytes]] = []
-        self.reconciler = Reconciler(self.settings, self.database, CeleryWaker(self.queue.url), LocalStorage(folder))
+        self.reconciler = Reconciler(
+            self.settings, self.database, CeleryWaker(self.queue.url), open_storage(self.settings)
+        )
         self.reconciler.start()
 
     def redis(self) -> Redis:
