@@ -112,9 +112,9 @@ class Connection(HttpToolsProtocol):
         """Whether a body is still to come."""
         return self._body_began is not None
 
-    def is_stuck(self, for_s: float) -> bool:
-        """Whether the client takes nothing of its answer, or has sent nothing of its body for so long."""
-        return self.flow.write_paused or (self.is_receiving and self.loop.time() - self._heard_at >= for_s)
+    def is_stuck(self, since: float) -> bool:
+        """Whether the client takes nothing of its answer, or has sent nothing of its body since a moment."""
+        return self.flow.write_paused or (self.is_receiving and self._heard_at < since)
 
     def check_time(self, now: float) -> None:
         """Refuse a request that takes too long to arrive; the server asks twice a second."""

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 TAKEN_WITHIN_S = 15.0
 LOOK_S = 0.5  # between two looks for requests that take too long to arrive
 RESERVED_FILES = 200  # of the open-file limit: the database, packs and checkpoints that are read, logs
+SILENT_S = 10.0  # that a request which is half there may pause while we stop; half of the grace
 CUT_AFTER_S = 3.0  # while we stop: well within the grace that a process gets
 
 
@@ -81,9 +82,12 @@ class Server(uvicorn.Server):
                 connection.check_time(now)
 
     async def _cut_stuck(self) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         await asyncio.sleep(CUT_AFTER_S)
         while True:
-            stuck = [one for one in self._connections() if one.is_stuck(CUT_AFTER_S)]
+            since = loop.time() - SILENT_S if loop.time() >= began + SILENT_S else 0.0
+            stuck = [one for one in self._connections() if one.is_stuck(since)]
             for connection in stuck:
                 connection.transport.abort()
             if stuck:

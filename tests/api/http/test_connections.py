@@ -213,7 +213,7 @@ def test_neither_idle_nor_half_sent_requests_hold_up_a_stop(serve: Serve) -> Non
     wait_until(lambda: sum(connection.is_receiving for connection in served.connections) == 10)
     began = time.monotonic()
     served.tell_to_stop()
-    wait_until(lambda: served.has_stopped, timeout_s=15)
-    assert time.monotonic() - began < 8
+    wait_until(lambda: served.has_stopped, timeout_s=30)
+    assert time.monotonic() - began < 15  # ten seconds for those whose body may still come; nothing for the others
     for client in clients:
         client.close()
