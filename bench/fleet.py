@@ -88,7 +88,8 @@ def main() -> None:
             frozen_at = stop()
             _print(f"beside a frozen {name}", seen)
             print(f"  {len(seen.took) / wall_s:.0f} a second")
-            gap = max(b - a for a, b in pairwise(sorted([frozen_at, *seen.done_at])) if b > frozen_at)
+            after = sorted(moment for moment in seen.done_at if moment > frozen_at)
+            gap = max(b - a for a, b in pairwise([frozen_at, *after, frozen_at + FROZEN_FOR_S - FREEZE_AFTER_S]))
             print(f"  longest time in which nobody got through: {gap:.2f} s")
 
 

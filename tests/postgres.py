@@ -53,7 +53,7 @@ def serving(*, settings: Mapping[str, object] | None = None, **environment: str)
     home = Path(tempfile.mkdtemp(prefix="trainyard-pg-"))
     if os.getuid() == 0:
         shutil.chown(home, "nobody", "nogroup")
-    data, port = home / "data", _free_port()
+    data = home / "data"
     initdb: list[Any] = [
         folder / "initdb",
         "-D",
@@ -68,6 +68,35 @@ def serving(*, settings: Mapping[str, object] | None = None, **environment: str)
         "--locale=C",
     ]
     subprocess.run([*_as_nobody(), *initdb], check=True, cwd=home, capture_output=True)
+    with _running(home, settings, environment) as url:
+        yield url
+
+
+@contextmanager
+def standing_by(primary_url: str) -> Iterator[str]:
+    """Inside, a standby of a server runs, and the server's commits wait for it; yields the standby's URL.
+
+    It takes over with `SELECT pg_promote()`.
+    """
+    folder = find_postgres()
+    assert folder is not None
+    home = Path(tempfile.mkdtemp(prefix="trainyard-pg-"))
+    if os.getuid() == 0:
+        shutil.chown(home, "nobody", "nogroup")
+    source = primary_url.replace("+psycopg", "")
+    copy = [folder / "pg_basebackup", "-d", source, "-D", home / "data", "-R", "-X", "stream", "-c", "fast", "-N"]
+    subprocess.run([*_as_nobody(), *copy], check=True, cwd=home, capture_output=True)
+    with _running(home, None, {}) as url:
+        _set(primary_url, "synchronous_standby_names", "*")
+        yield url
+
+
+@contextmanager
+def _running(home: Path, settings: Mapping[str, object] | None, environment: Mapping[str, str]) -> Iterator[str]:
+    """Inside, the server whose data is in a folder runs; the folder is gone at the end."""
+    folder = find_postgres()
+    assert folder is not None
+    data, port = home / "data", _free_port()
     options = {
         "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": home, "fsync": "off",
         "synchronous_commit": "off", "full_page_writes": "off", "max_connections": 100,
