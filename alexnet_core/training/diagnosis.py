@@ -6,16 +6,21 @@ B batch, C channels, H height, W width
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from alexnet_core.config import TrainConfig
+
 _FIRST_LOOK, _LAST_FIRST_LOOK = 50, 500  # steps
 _OF_GUESSING = 0.98  # a loss above this share of ln C is that of guessing
 _DEAD_SHARE = 0.8  # of a layer's units; some dead ones are normal
+_LOOKS = 20  # so many steps' answers count, about those of an epoch
+_CLEARLY = 2.0  # standard deviations above what guessing would get
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Examination:
 
     dead: dict[str, Tensor] = field(default_factory=dict)  #: by layer: share of units that were 0 for every image
     gradient: Tensor | None = None
+    right: Tensor | None = None  #: how many of the images were answered rightly
+    labels: Tensor | None = None  #: how many images of each class there were
 
     @property
     def gradient_norm(self) -> float:
@@ -49,9 +56,43 @@ class Examination:
         norms = torch.stack([norm.float().to(grads[0].device) for norm in torch._foreach_norm(grads)])
         self.gradient = torch.linalg.vector_norm(norms) / scale
 
+    def measure_answers(self, logits_BK: Tensor, labels_B: Tensor) -> None:
+        """Call after the forward pass."""
+        self.right = (logits_BK.detach().argmax(dim=1) == labels_B).sum()
+        self.labels = torch.bincount(labels_B, minlength=logits_BK.shape[1])
+
     def describe(self) -> dict[str, float]:
         """For a point of the training curve."""
         return {"gradient_norm": self.gradient_norm, "dead_relu": max(self.dead_shares.values(), default=0.0)}
+
+
+class Answers:
+    """Whether a network answers better than one that always names the most frequent class, by its latest looks."""
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[Tensor, Tensor]] = deque(maxlen=_LOOKS)
+
+    def add(self, examination: Examination) -> None:
+        """Count the answers of a step."""
+        if examination.right is not None and examination.labels is not None:
+            self._looks.append((examination.right, examination.labels))
+
+    def are_better_than_guesses(self, validation_top1: float | None, num_validated: int | None) -> bool:
+        """Whether they clearly are, on the training images or in the last validation; False: that can't be said.
+
+        Args:
+            validation_top1: of the last epoch; None: there was none.
+            num_validated: images of it.
+        """
+        if not self._looks:
+            return False
+        right, labels = (torch.stack(counts).sum(dim=0) for counts in zip(*self._looks, strict=True))
+        num_images = int(labels.sum())
+        guessing = float(labels.max()) / num_images
+        found = [(float(right) / num_images, num_images)]
+        if validation_top1 is not None and num_validated:
+            found.append((validation_top1, num_validated))
+        return any(top1 > guessing + _CLEARLY * math.sqrt(guessing * (1 - guessing) / number) for top1, number in found)
 
 
 def _name(path: str) -> str:
@@ -93,7 +134,19 @@ def can_judge(step: int, steps_per_epoch: int) -> bool:
     return step >= min(_LAST_FIRST_LOOK, max(_FIRST_LOOK, steps_per_epoch))
 
 
-def find_trouble(examination: Examination, *, loss: float, step: int, num_classes: int, rate: str) -> list[Trouble]:
+def list_remedies(config: TrainConfig) -> list[str]:
+    """What helps a network that does not learn, besides another learning rate, and is not set already."""
+    first_weights = {"paper": "caffe or he_normal", "paper_run": "caffe or he_normal", "caffe": "he_normal"}.get(
+        config.init
+    )
+    remedies = [] if first_weights is None else [f"use init {first_weights} in place of {config.init}"]
+    return remedies if config.norm == "batch" else [*remedies, "use norm batch"]
+
+
+def find_trouble(
+    examination: Examination, *, loss: float, step: int, num_classes: int, rate: str,
+    is_better_than_guessing: bool = False, remedies: Sequence[str] = (),
+) -> list[Trouble]:  # fmt: skip
     """What is wrong, with a hint.
 
     Args:
@@ -102,25 +155,27 @@ def find_trouble(examination: Examination, *, loss: float, step: int, num_classe
         step: steps done.
         num_classes: guessing among them costs ln C.
         rate: the setting that rules the learning rate, for the hint.
+        is_better_than_guessing: the loss of two classes may be near that of guessing although many answers are right.
+        remedies: what else may help: `list_remedies`.
     """
     found = []
     worst = max(examination.dead_shares.items(), key=lambda item: item[1], default=("", 0.0))
     sight = f"gradient norm {examination.gradient_norm:.2g}, dead units {worst[1]:.0%} at most"
-    if loss > _OF_GUESSING * math.log(num_classes):
+    others = "".join(f", or {remedy}" for remedy in remedies)
+    if loss > _OF_GUESSING * math.log(num_classes) and not is_better_than_guessing:
         found.append(
             Trouble(
                 "not_learning",
                 f"after {step} steps the loss is {loss:.3f}, that of guessing among {num_classes} classes "
-                f"({math.log(num_classes):.3f}; {sight}): change {rate}, or use init caffe or he_normal in place of "
-                "paper, or norm batch",
+                f"({math.log(num_classes):.3f}; {sight}): change {rate}{others}",
             )
         )
     if worst[1] > _DEAD_SHARE:
         found.append(
             Trouble(
                 "dead_units",
-                f"after {step} steps {worst[1]:.0%} of the units of {worst[0]} are 0 for every image: lower {rate}, "
-                "or use init he_normal or norm batch",
+                f"after {step} steps {worst[1]:.0%} of the units of {worst[0]} are 0 for every image: lower {rate}"
+                f"{others}",
             )
         )
     return found

@@ -124,6 +124,7 @@ class Run:
         state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         if examination is not None:
             examination.measure_gradients(state.placed.trained, scale=state.scaler.get_scale())
+            examination.measure_answers(logits_BK, labels_B)
         state.scaler.step(state.optimiser)
         state.scaler.update()
         state.add_step(world.total(loss.detach().double()) / world.shares * count, count)

@@ -12,7 +12,7 @@ from typing import Any
 from alexnet_core.layout import CheckpointKind
 from alexnet_core.messages import CheckpointSaved, EpochEnd, Interval, Progress, Started, StoredFile
 from alexnet_core.network.checkpoint import SavedCheckpoint
-from alexnet_core.training.diagnosis import Examination, Trouble, can_judge, find_trouble
+from alexnet_core.training.diagnosis import Answers, Examination, Trouble, can_judge, find_trouble, list_remedies
 from alexnet_core.training.hooks import Hooks
 from alexnet_core.training.run_spec import RunSpec, Setting
 from alexnet_core.training.run_state import Metrics, RunState
@@ -36,7 +36,7 @@ class Reporter:
     ) -> None:
         self._hooks, self._spec, self._setting, self._state, self._clock = hooks, spec, setting, state, clock
         self._began_at, self._first_step, self._num_images = clock(), state.counts.step, 0
-        self._told_at = 0.0
+        self._told_at, self._answers = 0.0, Answers()
 
     def start(self) -> None:
         """Tell that the first step is about to be made."""
@@ -121,13 +121,21 @@ class Reporter:
                 lr=setting.learning_rate(counts.step - 1, counts.history), **examination.describe(),
             )
         )  # fmt: skip
+        self._answers.add(examination)
         if not can_judge(counts.step, setting.steps_per_epoch):
             return
         for trouble in find_trouble(
             examination, loss=train_loss, step=counts.step, num_classes=self._spec.pack.facts.num_classes,
-            rate=setting.describe_rate(counts.step),
+            rate=setting.describe_rate(counts.step), remedies=list_remedies(setting.config),
+            is_better_than_guessing=self._answers_better_than_guessing(),
         ):  # fmt: skip
             self._warn_once(trouble)
+
+    def _answers_better_than_guessing(self) -> bool:
+        history, facts = self._state.counts.history, self._spec.pack.facts
+        top1 = history[-1].get("val_top1") if history else None
+        num_images = facts.num_test if self._setting.validate_on == "test" else facts.num_val
+        return self._answers.are_better_than_guesses(top1, num_images)
 
     def _warn_once(self, trouble: Trouble) -> None:
         """Tell of it once in the life of the run, over all attempts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,14 @@ from torch import nn
 from alexnet_core.config import TrainConfig
 from alexnet_core.data.pack import write_pack
 from alexnet_core.messages import Interval
-from alexnet_core.training.diagnosis import Examination, can_judge, examining, find_trouble
+from alexnet_core.training.diagnosis import (
+    Answers,
+    Examination,
+    can_judge,
+    examining,
+    find_trouble,
+    list_remedies,
+)
 from alexnet_core.training.loop import Run
 from alexnet_core.training.run_spec import RunSpec
 from tests.alexnet_core.toy import CONFIG, QuietHooks, write_toy_pack
@@ -119,3 +127,68 @@ def test_the_two_towers_layers_are_told_apart() -> None:
 @pytest.mark.parametrize(("steps_per_epoch", "first"), [(1, 50), (21, 50), (60, 60), (844, 500)])
 def test_a_network_is_judged_once_it_had_time(steps_per_epoch: int, first: int) -> None:
     assert [can_judge(step, steps_per_epoch) for step in (first - 1, first)] == [False, True]
+
+
+def answers(*looks: tuple[int, int], num_images: int = 64) -> Answers:
+    """Looks at images of two classes: how many answers were right, and how many images were of the first class."""
+    counted = Answers()
+    for right, first in looks:
+        labels = torch.tensor([first, num_images - first])
+        counted.add(Examination(right=torch.tensor(right), labels=labels))
+    return counted
+
+
+def test_answers_are_counted_as_they_are() -> None:
+    seen = Examination()
+    seen.measure_answers(torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0]]), torch.tensor([0, 1, 1]))
+    assert seen.right is not None
+    assert seen.labels is not None
+    assert (int(seen.right), seen.labels.tolist()) == (2, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("looks", "top1", "better"),
+    [
+        ([(37, 32)] * 20, None, True),  # 58 % of 1,280 images of two classes
+        ([(33, 32)] * 20, None, False),  # 52 %: chance
+        ([(37, 37)] * 20, None, False),  # 58 %, as many as there are of the one class that is always named
+        ([(37, 32)], None, False),  # of 64 images that says nothing
+        ([(37, 32)], 0.58, True),  # and the last validation does
+        ([(32, 32)] * 20, 0.5, False),
+        ([(0, 32)] * 5 + [(37, 32)] * 20, None, True),  # what was long ago does not count
+        ([], 0.9, False),  # nothing was looked at yet
+    ],
+)
+def test_who_answers_better_than_guessing(looks: list[tuple[int, int]], top1: float | None, better: bool) -> None:
+    assert answers(*looks).are_better_than_guesses(top1, 1000) is better
+
+
+def test_a_loss_like_that_of_guessing_is_no_trouble_where_the_answers_are_better() -> None:
+    """Two classes at 58 % have a loss of about .68, and guessing costs .693."""
+    well = Examination(dead={"relu3": torch.tensor(0.3)}, gradient=torch.tensor(1.0))
+    common: dict[str, Any] = {"loss": 0.682, "step": 500, "num_classes": 2, "rate": "lr (it is 0.1)"}
+    assert [trouble.code for trouble in find_trouble(well, **common)] == ["not_learning"]
+    assert find_trouble(well, **common, is_better_than_guessing=True) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "advised", "not_advised"),
+    [
+        ({"init": "paper", "norm": "lrn"}, ["init caffe or he_normal in place of paper", "norm batch"], []),
+        ({"init": "caffe", "norm": "none"}, ["init he_normal in place of caffe", "norm batch"], []),
+        ({"init": "he_normal", "norm": "lrn"}, ["norm batch"], ["init"]),
+        ({"init": "paper", "norm": "batch"}, ["init caffe or he_normal in place of paper"], ["norm batch"]),
+        ({"init": "he_normal", "norm": "batch"}, ["change lr (it is 0.02)"], ["init", "norm", ", or"]),
+    ],
+)
+def test_what_is_set_already_is_not_advised(
+    overrides: dict[str, Any], advised: list[str], not_advised: list[str]
+) -> None:
+    config = CONFIG.with_overrides(overrides)
+    sick = Examination(dead={"relu3": torch.tensor(0.9)}, gradient=torch.tensor(0.0))
+    for trouble in find_trouble(
+        sick, loss=2.3, step=500, num_classes=10, rate="lr (it is 0.02)", remedies=list_remedies(config)
+    ):
+        words = trouble.message.replace("lower lr", "change lr")
+        assert all(word in words for word in advised), words
+        assert not any(word in words for word in not_advised), words

@@ -137,6 +137,19 @@ def test_a_trouble_is_told_once_in_all_attempts(pack: Pack, tmp_path: Path) -> N
     assert desk.state.counts.warned == ["not_learning"], "it lies in the checkpoint: another attempt won't repeat it"
 
 
+@pytest.mark.parametrize(("right", "warnings"), [(9, []), (6, ["not_learning"])])
+def test_a_loss_like_that_of_guessing_is_told_of_only_where_the_answers_are_guesses(
+    pack: Pack, tmp_path: Path, right: int, warnings: list[str]
+) -> None:
+    """Of three classes, the most frequent has 6 of 16 images; 9 right answers are 56 %."""
+    desk = Desk(pack, tmp_path, steps_per_epoch=10, interval_steps=1)
+    look = Examination(gradient=torch.tensor(1.0), right=torch.tensor(right), labels=torch.tensor([6, 5, 5]))
+    for _ in range(60):
+        desk.step(loss=1.09)
+        desk.reporter.tell_step(look, with_progress=False)
+    assert [told[0] for told in desk.hooks.take() if isinstance(told, tuple)] == warnings
+
+
 def test_a_run_tells_of_everything_in_its_order(pack: Pack, tmp_path: Path) -> None:
     hooks = Told()
     Run(RunSpec(CONFIG.with_overrides({"epochs": 1, "interval_steps": 7}), pack, 7, tmp_path), hooks).train()
