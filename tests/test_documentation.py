@@ -267,6 +267,35 @@ def test_every_state_desired_state_move_and_event_has_its_row() -> None:
     assert_same(names(section(page, "Moves")), moves, "moves")
 
 
+# --- threads ---
+
+_STARTED = (
+    r'Thread\([^#]*?name=f?"([a-z-]+)',  # a thread of its own function
+    r'super\(\).__init__\(name="([a-z-]+)"',  # a class that is a thread
+    r'thread_name_prefix="([a-z-]+)"',
+    r'FairPool\(.*, "([a-z-]+)"\)',
+    r'\("([a-z-]+)", self\._\w+\)',  # the worker's own, started in a loop
+)
+
+
+def test_every_thread_has_its_row() -> None:
+    sources = [
+        path for package in ("api", "worker", "trainyard", "alexnet_core") for path in (ROOT / package).rglob("*.py")
+    ]
+    started = {
+        name.strip("-")
+        for path in sources
+        if "threading" in (text := path.read_text()) or "ThreadPoolExecutor" in text or "FairPool" in text
+        for pattern in _STARTED
+        for name in re.findall(pattern, text, re.S if pattern.startswith("Thread") else 0)
+    }
+    listed = {
+        re.sub(r"[`…-]+$", "", name.strip("`").split("`")[0]) for name in names((DOCS / "threads.md").read_text())
+    }
+    assert len(started) > 10
+    assert_same(listed, started, "threads")
+
+
 # --- the command line ---
 
 _PROGRAMS = {

@@ -67,7 +67,7 @@ class Station:
         Nothing may be raised here: Celery would log it and go on with a worker that is nowhere and never trains.
         """
         self._sign_life()
-        for name, body in (("signs-of-life", self._show_life), ("idle-poll", self._look_for_work)):
+        for name, body in (("heartbeats", self._show_life), ("idle-poll", self._look_for_work)):
             threading.Thread(target=body, name=name, daemon=True).start()
         self._trainers.start()
         self._trainers.want_spare()

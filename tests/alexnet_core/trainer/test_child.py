@@ -112,7 +112,7 @@ def test_a_child_that_waits_for_its_lock_can_be_stopped(pack: Pack, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_reading_a_large_pack_gives_signs_of_life_and_ends_when_told_to_stop(
+def test_reading_a_large_pack_gives_heartbeats_and_ends_when_told_to_stop(
     pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receive, send = os.pipe()
@@ -141,7 +141,7 @@ def test_an_idle_child_ends_with_its_worker_after_an_attempt_too(pack: Pack, tmp
         assert child.close() == PARENT_IS_GONE
 
 
-def test_a_long_validation_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_validation_gives_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
     receive, send = os.pipe()
     seconds = iter((0.0, 0.4, 1.1, 1.5, 2.2, 9.0))
     monkeypatch.setattr("alexnet_core.trainer.child.time.monotonic", lambda: next(seconds))
