@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotDone
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, ExitStack
 from typing import TypeVar
 
@@ -28,10 +26,9 @@ def run_beside(work: Callable[[], T], *, while_waiting: Callable[[], None], tick
 
     threading.Thread(target=body, name="beside", daemon=True).start()
     while True:
-        with contextlib.suppress(NotDone):
-            return future.result(timeout=tick_s)
-        if not future.done():
-            while_waiting()
+        if wait([future], timeout=tick_s).done:
+            return future.result()
+        while_waiting()
 
 
 def enter_beside(
