@@ -4,6 +4,9 @@ In bf16 on a CPU, a step of a large layer is bound by memory, not by products: a
 bf16 copy, and turns the bf16 gradient into an fp32 one that the optimiser then reads. Here the optimiser that has just
 updated a piece of the matrix writes that piece's copy too, and takes the gradient as it comes.
 
+In any precision the gradients of such a layer are always in the same memory: new memory of that size comes from the
+system page by page, each step anew, and for 64 MB that takes as long as the product itself.
+
 B batch, I inputs, O outputs
 """
 
@@ -18,7 +21,7 @@ MIN_VALUES = 1 << 20  #: of a matrix; a smaller one stays in the cache anyway
 
 
 class WideLinear(nn.Linear):
-    """`nn.Linear`, with a low-precision copy of its matrix while an optimiser keeps that up to date."""
+    """`nn.Linear`, with lasting memory for its gradient and a low-precision copy of its matrix."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features)
@@ -27,8 +30,8 @@ class WideLinear(nn.Linear):
         self._spare_OI: Tensor | None = None  # memory of an earlier gradient
         self._is_kept = False
 
-    def keep_copy(self) -> bool:
-        """Have gradients in the precision of the products from now on, for an optimiser that can take them.
+    def keep_memory(self) -> bool:
+        """Have gradients in the precision of the products, for an optimiser that can take them and gives them back.
 
         Returns:
             False: it would not pay for this layer, and nothing changes.
@@ -40,10 +43,11 @@ class WideLinear(nn.Linear):
 
     def forward(self, x_BI: Tensor) -> Tensor:
         """The product; the same values with and without the copy."""
-        if not (self._is_kept and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")):
+        if not (self._is_kept and torch.is_grad_enabled()):
             return super().forward(x_BI)
-        dtype = torch.get_autocast_dtype("cpu")
-        y_BO: Tensor = _Product.apply(x_BI.to(dtype), self.weight, self.bias, self.get_copy(dtype), self)
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.weight.dtype
+        factor_OI = self.weight.detach() if dtype == self.weight.dtype else self.get_copy(dtype)
+        y_BO: Tensor = _Product.apply(x_BI.to(dtype), self.weight, self.bias, factor_OI, self)
         return y_BO
 
     def get_copy(self, dtype: torch.dtype) -> Tensor:
@@ -57,12 +61,10 @@ class WideLinear(nn.Linear):
         """The copy that an optimiser must write to; None if there is none yet."""
         return self._copy_OI
 
-    def take_spare(self) -> Tensor:
-        """Memory for a gradient, that nobody else holds."""
+    def take_spare(self, like_OI: Tensor) -> Tensor:
+        """Memory for a gradient of that type, that nobody else holds."""
         spare, self._spare_OI = self._spare_OI, None
-        copy = self._copy_OI
-        assert copy is not None
-        return torch.empty_like(copy) if spare is None or spare.dtype != copy.dtype else spare
+        return torch.empty_like(like_OI) if spare is None or spare.dtype != like_OI.dtype else spare
 
     def give_back(self, grad_OI: Tensor) -> None:
         """Take a gradient that nobody needs any more for the next one's memory."""
@@ -74,19 +76,19 @@ class WideLinear(nn.Linear):
 
 
 class _Product(torch.autograd.Function):
-    """x W^T + b by the copy of W; the gradient of W in the copy's precision."""
+    """x W^T + b by W or its copy, by torch's own products; the gradient of W in the type of what was multiplied by."""
 
     @staticmethod
     def forward(
-        ctx: Any, x_BI: Tensor, _weight_OI: Tensor, bias_O: Tensor, copy_OI: Tensor, layer: WideLinear
+        ctx: Any, x_BI: Tensor, _weight_OI: Tensor, bias_O: Tensor, factor_OI: Tensor, layer: WideLinear
     ) -> Tensor:
-        ctx.save_for_backward(x_BI, copy_OI)
+        ctx.save_for_backward(x_BI, factor_OI)
         ctx.bias_type, ctx.layer = bias_O.dtype, layer
-        return torch.addmm(bias_O.to(copy_OI.dtype), x_BI, copy_OI.t())
+        return torch.addmm(bias_O.to(factor_OI.dtype), x_BI, factor_OI.t())
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x_BI, copy_OI = ctx.saved_tensors
+        x_BI, factor_OI = ctx.saved_tensors
         grad_BO = grads[0]
-        grad_OI = torch.mm(grad_BO.t(), x_BI, out=ctx.layer.take_spare())
-        return grad_BO @ copy_OI, grad_OI, grad_BO.sum(dim=0, dtype=ctx.bias_type), None, None
+        grad_OI = torch.mm(grad_BO.t(), x_BI, out=ctx.layer.take_spare(factor_OI))
+        return grad_BO @ factor_OI, grad_OI, grad_BO.sum(dim=0, dtype=ctx.bias_type), None, None

@@ -21,8 +21,8 @@ _UNIT = "velocity_lr"  # the learning rate in whose unit a velocity is kept
 class BlockSGD(torch.optim.SGD):
     """torch's SGD, which also takes bf16 gradients of large matrices and keeps their bf16 copies up to date.
 
-    Such a matrix is updated in blocks: gradient, matrix, velocity and copy of a block stay in the cache meanwhile. The
-    memory of a gradient is used again for the next one: the system takes longer to find 32 MB than we to fill them.
+    Such a matrix is updated in blocks: gradient, matrix, velocity and copy of a block stay in the cache meanwhile. In
+    any precision the memory of such a layer's gradient goes back to the layer, for the next one.
     Kernels in channels-last order go the same way, because torch's kernel makes a contiguous copy of their gradients.
     """
 
@@ -30,7 +30,7 @@ class BlockSGD(torch.optim.SGD):
         self, groups: list[dict[str, Any]], *, layers: Iterable[WideLinear] = (), fused: bool = True, **options: Any
     ) -> None:
         super().__init__(groups, fused=fused, **options)
-        self._layers = {layer.weight: layer for layer in layers if layer.keep_copy()}
+        self._layers = {layer.weight: layer for layer in layers if layer.keep_memory()}
         self._block = torch.empty(_BLOCK_VALUES)  # of a gradient, in fp32
 
     @torch.no_grad()
@@ -45,6 +45,10 @@ class BlockSGD(torch.optim.SGD):
                     self._update_in_blocks(parameter, grad, layer, group)
                     parameter.grad = None
         super().step()
+        for parameter, layer in self._layers.items():
+            if parameter.grad is not None:
+                layer.give_back(parameter.grad)
+                parameter.grad = None
 
     def _update_in_blocks(
         self, parameter: Tensor, grad: Tensor, layer: WideLinear | None, group: dict[str, Any]

@@ -10,6 +10,7 @@ from torch import nn
 
 from alexnet_core.network import linear
 from alexnet_core.network.linear import WideLinear
+from alexnet_core.precision import autocast
 from alexnet_core.training.optimiser import BlockSGD, VelocitySGD
 
 
@@ -74,7 +75,7 @@ def test_the_gradient_comes_in_the_precision_of_the_products() -> None:
     for kept, dtype in ((False, torch.float32), (True, torch.bfloat16)):
         layer.weight.grad = None
         if kept:
-            assert layer.keep_copy()
+            assert layer.keep_memory()
         with torch.autocast("cpu", torch.bfloat16):
             layer(torch.randn(4, 24)).sum().backward()
         assert layer.weight.grad is not None
@@ -84,7 +85,7 @@ def test_the_gradient_comes_in_the_precision_of_the_products() -> None:
 def test_without_autocast_and_in_evaluation_it_is_an_ordinary_layer() -> None:
     ours, torchs = build(WideLinear), build(nn.Linear)
     assert isinstance(ours, WideLinear)
-    ours.keep_copy()
+    ours.keep_memory()
     x = torch.randn(3, 24)
     assert torch.equal(ours(x), torchs(x))
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
@@ -92,11 +93,30 @@ def test_without_autocast_and_in_evaluation_it_is_an_ordinary_layer() -> None:
     assert ours.find_copy() is None
 
 
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}])
+def test_fp32_has_torchs_very_bits_after_several_steps(options: dict[str, object]) -> None:
+    found = []
+    for kind, rule in ((WideLinear, BlockSGD), (nn.Linear, torch.optim.SGD)):
+        torch.manual_seed(0)
+        layers = nn.ModuleList([kind(300, 257), kind(257, 130)])
+        own = {"layers": list(layers)} if rule is BlockSGD else {}
+        optimiser = rule(list(layers.parameters()), fused=True, lr=0.01, **own, **options)  # type: ignore[call-overload]
+        for _ in range(5):
+            first, second = layers
+            loss = second(torch.relu(first(torch.randn(33, 300)))).square().mean()
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+        found.append([value.detach().clone() for value in layers.parameters()])
+    assert all(torch.equal(ours, torchs) for ours, torchs in zip(*found, strict=True))
+
+
 def test_a_small_matrix_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "MIN_VALUES", 24 * 40 + 1)
     layer = build(WideLinear)
     assert isinstance(layer, WideLinear)
-    assert not layer.keep_copy()
+    assert not layer.keep_memory()
 
 
 def test_without_momentum_no_velocity_is_kept() -> None:
@@ -109,13 +129,17 @@ def test_without_momentum_no_velocity_is_kept() -> None:
     assert optimiser.state[layer.weight].get("momentum_buffer") is None
 
 
-def test_a_gradients_memory_serves_the_next_one_and_nobody_elses_is_written_to() -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("rule", [BlockSGD, VelocitySGD])
+def test_a_gradients_memory_serves_the_next_one_and_nobody_elses_is_written_to(
+    rule: type[BlockSGD], precision: str
+) -> None:
     layer = build(WideLinear)
     assert isinstance(layer, WideLinear)
-    optimiser = BlockSGD([{"params": [layer.weight]}], layers=[layer], lr=0.1)
+    optimiser = rule([{"params": [layer.weight]}], layers=[layer], lr=0.1, momentum=0.9)
 
     def find_gradient(step: bool) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(torch.device("cpu"), precision):
             layer(torch.randn(4, 24)).sum().backward()
         assert layer.weight.grad is not None
         gradient = layer.weight.grad
@@ -124,14 +148,16 @@ def test_a_gradients_memory_serves_the_next_one_and_nobody_elses_is_written_to()
         optimiser.zero_grad(set_to_none=True)
         return gradient
 
-    first, second = find_gradient(step=True).data_ptr(), find_gradient(step=False)
-    assert second.data_ptr() == first
+    memory = find_gradient(step=True).untyped_storage()  # held, so that nothing else gets the same by chance
+    second = find_gradient(step=False)
+    assert second.data_ptr() == memory.data_ptr()
     before = second.clone()
     assert find_gradient(step=False).data_ptr() != second.data_ptr(), "it was not given back"
     assert torch.equal(second, before)
 
 
-def test_gradients_of_several_backward_passes_add_up() -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_gradients_of_several_backward_passes_add_up(precision: str) -> None:
     layer = build(WideLinear)
     assert isinstance(layer, WideLinear)
     optimiser = BlockSGD([{"params": [layer.weight]}], layers=[layer], lr=0.1)
@@ -139,7 +165,7 @@ def test_gradients_of_several_backward_passes_add_up() -> None:
     gradients = []
     for passes in (1, 2, 1):
         for _ in range(passes):
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast(torch.device("cpu"), precision):
                 (layer(x) * torch.arange(40.0)).sum().backward()
         assert layer.weight.grad is not None
         gradients.append(layer.weight.grad.clone())
