@@ -1,20 +1,23 @@
 """How fast a recipe trains, beside what people use now, and how near that is to what the machine can do.
 
-    .venv/bin/python bench/training_speed.py [--batch-sizes 64 128 512] [--rounds 3] [--seconds 10] [--keras PYTHON]
+    .venv/bin/python bench/training_speed.py [--batch-sizes 64 128 512] [--precisions auto fp32 bf16] [--rounds 3]
+        [--seconds 10] [--keras PYTHON]
     .venv/bin/python bench/training_speed.py --recipe paper-2012 --batch-sizes 128
 
 Contenders on the same made-up colour images (32 px for `notes-cifar10`, 256 px for `paper-2012`), each in a process of
 its own, one after the other, as many rounds as asked; the best round of each counts, because whatever else runs on a
 machine only slows it down:
 
-- trainyard: the run of `python -m alexnet_core train`, from the pack to the updated weights;
+- trainyard: the run of `python -m alexnet_core train`, from the pack to the updated weights, in each precision asked
+  for; `auto` is what a run takes by itself, and the line says which that was;
 - plain PyTorch: DataLoader, torchvision transforms, fp32, torch.optim.SGD (bench/peers/plain_pytorch.py); for
   `paper-2012` with torchvision's AlexNet, which has fewer maps and no response norm;
 - Keras: the notes' own pipeline, ImageDataGenerator and model.fit on tensorflow-cpu (bench/peers/notes_keras.py), only
   with --keras PYTHON, a Python that has `tensorflow-cpu` and `scipy`.
 
-The roof is computed from what this machine does in the same run: the products of a step at the peak of a large bf16
-matrix product (fp32 where the CPU has no bf16), plus moving the optimiser's state once through memory.
+The roof is computed from what this machine does in the same run: the products of a step at the peak of a large matrix
+product, in the precision in which that is the fastest, plus moving the optimiser's state once through memory. Each
+precision's peak is printed, and the share that a run has of the roof of its own precision.
 """
 
 from __future__ import annotations
@@ -70,19 +73,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", choices=list(TASKS), default="notes-cifar10")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 128, 512])
+    parser.add_argument("--precisions", nargs="+", choices=["auto", "fp32", "bf16"], default=["auto"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0, help="of measuring, for each contender and round")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--keras", help="the Python that has tensorflow-cpu and scipy")
     parser.add_argument("--ours", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--precision", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.ours:
         print(json.dumps(measure_ours(options)))
         return
     network = TASKS[options.recipe].network
     common = ["--seconds", str(options.seconds)]
-    commands = {
-        "trainyard": [sys.executable, __file__, *common, "--threads", str(options.threads), "--recipe", options.recipe],
+    ours = [sys.executable, __file__, *common, "--threads", str(options.threads), "--recipe", options.recipe]
+    commands = {f"trainyard {name}": [*ours, "--precision", name, "--ours"] for name in options.precisions} | {
         "plain PyTorch": [sys.executable, str(BENCH / "peers" / "plain_pytorch.py"), *common, "--network", network],
     }
     if options.keras:
@@ -93,21 +98,27 @@ def main() -> None:
 
 def compare(batch_size: int, commands: dict[str, list[str]], options: argparse.Namespace) -> None:
     best: dict[str, dict[str, Any]] = {}
-    roof = 0.0
+    roofs: dict[str, float] = {}
     for _ in range(options.rounds):
-        roof = max(roof, measure_roof(batch_size, options))
+        for precision, roof in measure_roofs(batch_size, options).items():
+            roofs[precision] = max(roof, roofs.get(precision, 0.0))
         for name, command in commands.items():
-            answer = run([*command, *(["--ours"] if name == "trainyard" else []), str(batch_size)])
+            answer = run([*command, str(batch_size)])
             if answer["images_per_s"] > best.get(name, {"images_per_s": 0.0})["images_per_s"]:
                 best[name] = answer
-    ours = best["trainyard"]["images_per_s"]
-    print(f"batch {batch_size}: roof {roof:.0f} images/s")
+    top = max(roofs, key=lambda precision: roofs[precision])
+    found = ", ".join(f"{precision} {roof:.0f}" for precision, roof in roofs.items())
+    print(f"batch {batch_size}: roof {roofs[top]:.0f} images/s, by products in {top} (roofs: {found})")
     for name, answer in best.items():
-        line = f"  {name:14} {answer['images_per_s']:6.0f} images/s, {answer['images_per_s'] / roof:4.0%} of the roof"
-        if name == "trainyard":
-            line += f", {answer['outside_share']:.1%} of a step outside the network ({answer['precision']})"
+        speed = answer["images_per_s"]
+        line = f"  {name:14} {speed:6.0f} images/s, {speed / roofs[top]:4.0%} of the roof"
+        if "precision" in answer:
+            line += f", {speed / roofs[answer['precision']]:4.0%} of that of its own precision"
+            line += f", {answer['outside_share']:.1%} of a step outside the network"
+            line += f": {answer['precision']}, {answer['reason']}"
         else:
-            line += f"; trainyard is {ours / answer['images_per_s']:.2f} times as fast"
+            others = [f"{best[own]['images_per_s'] / speed:.2f} ({own})" for own in best if own.startswith("trainyard")]
+            line += f"; times as fast: {', '.join(others)}"
         print(line, flush=True)
 
 
@@ -119,32 +130,40 @@ def run(command: list[str]) -> dict[str, Any]:
     return answer
 
 
-def measure_roof(batch_size: int, options: argparse.Namespace) -> float:
+PEAK = """
+import json, sys, time, torch
+torch.set_num_threads(int(sys.argv[1]))
+
+def best(work, times=12, limit_s=2.0):
+    found, began = [], time.perf_counter()
+    while len(found) < times and (len(found) < 1 or time.perf_counter() - began < limit_s):
+        start = time.perf_counter(); work(); found.append(time.perf_counter() - start)
+    return min(found)
+
+flops = {}
+for name in ("fp32", "bf16", "fp16"):
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+    for side in (128, 256, 512, 1024, 2048):  # what has no instructions of its own is given up before it takes minutes
+        a = torch.randn(side, side).to(dtype)
+        flops[name] = 2 * side**3 / best(lambda: a @ a)
+        if 2 * (2 * side) ** 3 / flops[name] > 1.0:
+            break
+b, c = torch.randn(25_000_000), torch.empty(25_000_000)
+print(json.dumps({"flops": flops, "bytes": 200e6 / best(lambda: c.copy_(b))}))
+"""
+
+
+def measure_roofs(batch_size: int, options: argparse.Namespace) -> dict[str, float]:
     """Images a second if a step were nothing but its products at peak and one pass over the optimiser's state."""
-    code = (
-        "import json, sys, time, torch\n"
-        "torch.set_num_threads(int(sys.argv[1]))\n"
-        "caps = torch.cpu.get_capabilities()\n"
-        "bf16 = any(caps.get(name, False) for name in ('amx_bf16', 'avx512_bf16'))\n"
-        "a = torch.randn(2048, 2048).to(torch.bfloat16 if bf16 else torch.float32)\n"
-        "b, c = torch.randn(25_000_000), torch.empty(25_000_000)\n"
-        "def best(work):\n"
-        "    times = []\n"
-        "    for _ in range(12):\n"
-        "        began = time.perf_counter(); work(); times.append(time.perf_counter() - began)\n"
-        "    return min(times)\n"
-        "print(json.dumps({'flops': 2 * 2048**3 / best(lambda: a @ a), 'bytes': 200e6 / best(lambda: c.copy_(b))}))\n"
-    )
-    peak = run([sys.executable, "-c", code, str(options.threads)])
+    peak = run([sys.executable, "-c", PEAK, str(options.threads)])
     flops, num_parameters = TASKS[options.recipe].count_flops(get_recipe(options.recipe).config)
-    products_s = batch_size * flops / peak["flops"]
     memory_s = num_parameters * BYTES_PER_PARAMETER / peak["bytes"]
-    print(
-        f"  peak {peak['flops'] / 1e9:.0f} GFLOP/s, {peak['bytes'] / 1e9:.1f} GB/s copied: "
-        f"{products_s * 1e3:.0f} + {memory_s * 1e3:.0f} ms",
-        file=sys.stderr,
-    )
-    return float(batch_size / (products_s + memory_s))
+    found = ", ".join(f"{precision} {value / 1e9:.3g}" for precision, value in peak["flops"].items())
+    print(f"  peaks in GFLOP/s: {found}; {peak['bytes'] / 1e9:.1f} GB/s copied", file=sys.stderr)
+    return {
+        precision: float(batch_size / (batch_size * flops / value + memory_s))
+        for precision, value in peak["flops"].items()
+    }
 
 
 def measure_ours(options: argparse.Namespace) -> dict[str, Any]:
@@ -168,10 +187,12 @@ def measure_ours(options: argparse.Namespace) -> dict[str, Any]:
             split_N=np.where(np.arange(task.num_images) % 100, 0, 2).astype(np.uint8),
             flip_safe=True,
         )
-        config = get_recipe(options.recipe).config.with_overrides({"batch_size": batch_size})
+        overrides = {"batch_size": batch_size, "precision": options.precision}
+        config = get_recipe(options.recipe).config.with_overrides(overrides)
         run = Run(RunSpec(config, pack, 0, Path(folder) / "run", recovery_every_s=1e9), Hooks())
         run.state.model.train()
-        return measure_steps(run, batch_size, options.seconds) | {"precision": run.setting.precision}
+        chosen = {"precision": run.setting.precision, "reason": run.setting.precision_reason}
+        return measure_steps(run, batch_size, options.seconds) | chosen
 
 
 def measure_steps(run: Any, batch_size: int, seconds: float) -> dict[str, float]:
