@@ -178,7 +178,7 @@ def test_a_loss_like_that_of_guessing_is_no_trouble_where_the_answers_are_better
         ({"init": "caffe", "norm": "none"}, ["init he_normal in place of caffe", "norm batch"], []),
         ({"init": "he_normal", "norm": "lrn"}, ["norm batch"], ["init"]),
         ({"init": "paper", "norm": "batch"}, ["init caffe or he_normal in place of paper"], ["norm batch"]),
-        ({"init": "he_normal", "norm": "batch"}, ["change lr (it is 0.02)"], ["init", "norm", ", or"]),
+        ({"init": "he_normal", "norm": "batch"}, ["change lr (it is 0.02)"], ["init", "norm batch", ", or"]),
     ],
 )
 def test_what_is_set_already_is_not_advised(
