@@ -15,6 +15,7 @@ from tests.postgres import create_database, server_pid
 SHORT = ["--jobs", "3", "--faults", "13", "--fault-every", "1.2", "--workers", "2", "--epochs", "3", "--promises-only"]
 
 
+@pytest.mark.slow
 def test_a_short_storm_with_every_kind_of_fault_breaks_no_promise(tmp_path: Path) -> None:
     """No bar for what a busy machine makes slow: only that nothing is lost, doubled or lied about."""
     weather(tmp_path, SHORT)

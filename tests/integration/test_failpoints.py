@@ -88,6 +88,7 @@ def _check(yard: RunningYard, names: list[str]) -> None:
 
 
 @pytest.mark.end_to_end
+@pytest.mark.slow
 def test_a_job_survives_a_kill_at_a_few_places(tmp_path: Path) -> None:
     survives(tmp_path / "data", FEW, "kill9")
 

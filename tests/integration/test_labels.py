@@ -17,7 +17,7 @@ from tests.integration.fleet import Fleet, Gather, wait_for
 from trainyard.database.connection import now
 from trainyard.database.tables import Dataset
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 BRIGHTNESS = {"black": 0, "grey": 128, "white": 255}
 FIRST, SECOND = ("black", "white"), ("white", "grey")  # the same class under another number

@@ -1,0 +1,115 @@
+"""Every module has a test file of its name in the mirrored place, or stands here with the file that tests it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("alexnet_core", "trainyard", "worker", "api")
+NOT_MIRRORED = {"__init__", "__main__", "env"}  #: assembled from the others, or run by Alembic
+
+#: What is tested by what uses it, and where: a test of its own would repeat that.
+TESTED_BY: dict[str, str] = {
+    "alexnet_core/commands/arguments.py": "alexnet_core/commands/test_command_line.py",
+    "alexnet_core/commands/datasets.py": "alexnet_core/data/test_intake.py",
+    "alexnet_core/commands/evaluate.py": "alexnet_core/commands/test_command_line.py",
+    "alexnet_core/commands/predict.py": "alexnet_core/commands/test_command_line.py",
+    "alexnet_core/commands/prepare.py": "alexnet_core/data/test_intake.py",
+    "alexnet_core/commands/train.py": "alexnet_core/commands/test_command_line.py",
+    "alexnet_core/commands/trainer.py": "alexnet_core/commands/test_command_line.py",
+    "alexnet_core/config.py": "alexnet_core/training/test_run_options.py",
+    "alexnet_core/data/headers.py": "alexnet_core/data/test_pixels.py",
+    "alexnet_core/data/images.py": "alexnet_core/data/test_pixels.py",
+    "alexnet_core/data/moments.py": "alexnet_core/data/test_pack_writers.py",
+    "alexnet_core/data/pack.py": "alexnet_core/data/test_pack_writers.py",
+    "alexnet_core/data/published/fetching.py": "alexnet_core/data/published/test_builtin.py",
+    "alexnet_core/data/published/idx.py": "alexnet_core/data/published/test_builtin.py",
+    "alexnet_core/data/published/labelled.py": "alexnet_core/data/published/test_builtin.py",
+    "alexnet_core/data/published/pickles.py": "alexnet_core/data/published/test_cifar.py",
+    "alexnet_core/data/splits.py": "alexnet_core/data/test_folders.py",
+    "alexnet_core/durable.py": "alexnet_core/network/test_killed_saves.py",
+    "alexnet_core/errors.py": "test_documentation.py",
+    "alexnet_core/evaluation/predictor.py": "alexnet_core/evaluation/test_report.py",
+    "alexnet_core/export/keras_reader.py": "alexnet_core/export/test_keras.py",
+    "alexnet_core/export/layers.py": "alexnet_core/export/test_onnx.py",
+    "alexnet_core/failpoints.py": "integration/test_failpoints.py",
+    "alexnet_core/network/checkpoint.py": "alexnet_core/network/test_bit_rot.py",
+    "alexnet_core/network/geometry.py": "alexnet_core/network/test_model.py",
+    "alexnet_core/network/initialisation.py": "alexnet_core/network/test_model.py",
+    "alexnet_core/option_refusals.py": "alexnet_core/training/test_run_options.py",
+    "alexnet_core/option_types.py": "alexnet_core/training/test_run_options.py",
+    "alexnet_core/parent.py": "alexnet_core/trainer/test_child.py",
+    "alexnet_core/recipes/caffe.py": "alexnet_core/recipes/test_recipes.py",
+    "alexnet_core/recipes/notes_cifar10.py": "alexnet_core/recipes/test_recipes.py",
+    "alexnet_core/recipes/quick.py": "alexnet_core/recipes/test_recipes.py",
+    "alexnet_core/recipes/recipe.py": "alexnet_core/recipes/test_recipes.py",
+    "alexnet_core/recipes/small_images.py": "alexnet_core/recipes/test_recipes.py",
+    "alexnet_core/recipes/torchvision.py": "alexnet_core/recipes/test_recipes.py",
+    "alexnet_core/trainer/slot_lock.py": "alexnet_core/trainer/test_child.py",
+    "alexnet_core/training/batches.py": "alexnet_core/training/test_loop.py",
+    "api/app.py": "api/test_schema_fuzzing.py",
+    "api/downloads/archive.py": "api/routes/test_checkpoints.py",
+    "api/http/documentation.py": "test_documentation.py",
+    "api/http/server.py": "api/http/test_connections.py",
+    "api/job_reader.py": "api/http/test_validators.py",
+    "api/routes/catalogue.py": "api/test_schema_fuzzing.py",
+    "api/routes/job_actions.py": "api/routes/test_jobs.py",
+    "api/routes/queries.py": "api/routes/test_jobs.py",
+    "api/schemas/catalogue.py": "test_documentation.py",
+    "api/schemas/events.py": "test_documentation.py",
+    "api/schemas/predictions.py": "test_documentation.py",
+    "api/schemas/workers.py": "test_documentation.py",
+    "api/services.py": "api/test_schema_fuzzing.py",
+    "api/serving/engine.py": "api/serving/test_runtime.py",
+    "api/serving/loading.py": "api/serving/test_runtime.py",
+    "api/streams/event_stream.py": "api/routes/test_events.py",
+    "trainyard/client/client.py": "api/routes/test_events.py",
+    "trainyard/database/connection.py": "trainyard/database/test_outages.py",
+    "trainyard/database/ids.py": "trainyard/database/test_flat_reads.py",
+    "trainyard/database/numbers.py": "trainyard/database/test_write_turns.py",
+    "trainyard/database/pages.py": "trainyard/database/test_flat_reads.py",
+    "trainyard/failpoints.py": "integration/test_failpoints.py",
+    "trainyard/jobs/event_log.py": "api/routes/test_events.py",
+    "trainyard/jobs/events.py": "api/routes/test_events.py",
+    "trainyard/jobs/idempotency.py": "api/test_submission.py",
+    "trainyard/jobs/metadata_index.py": "trainyard/database/test_flat_reads.py",
+    "trainyard/json_values.py": "worker/test_supervisor.py",
+    "trainyard/launch/cli.py": "test_documentation.py",
+    "trainyard/launch/queue_server.py": "integration/test_graceful_stop.py",
+    "trainyard/processes.py": "integration/test_yard.py",
+    "trainyard/scheduling/queue.py": "integration/test_workers.py",
+    "trainyard/scheduling/workers.py": "api/routes/test_workers.py",
+    "trainyard/states.py": "trainyard/jobs/test_jobs.py",
+    "trainyard/storage/interface.py": "trainyard/storage/test_remote.py",
+    "trainyard/storage/streams.py": "trainyard/storage/test_remote.py",
+    "worker/app.py": "worker/test_listening.py",
+    "worker/attempt.py": "worker/test_supervisor.py",
+    "worker/report_writer.py": "worker/test_supervisor.py",
+    "worker/trainer.py": "worker/test_trainer_process.py",
+    "worker/trainer_spec.py": "worker/test_supervisor.py",
+}
+MODULES = [
+    path.relative_to(ROOT).as_posix()
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+    if path.stem not in NOT_MIRRORED and "versions" not in path.parts
+]
+
+
+def mirror_of(module: str) -> str:
+    path = Path(module)
+    return f"tests/{path.parent.as_posix()}/test_{path.stem}.py"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_has_a_test_file_of_its_name_or_says_where_it_is_tested(module: str) -> None:
+    has_mirror = (ROOT / mirror_of(module)).is_file()
+    assert has_mirror != (module in TESTED_BY), f"write {mirror_of(module)}, or drop {module} from the list"
+
+
+def test_the_list_names_what_is_there() -> None:
+    assert set(TESTED_BY) <= set(MODULES)
+    for module, file in TESTED_BY.items():
+        assert (ROOT / "tests" / file).is_file(), f"{module}: there is no {file}"
