@@ -11,8 +11,9 @@ import typer
 import uvicorn
 from pydantic import ValidationError
 
+from alexnet_core import parent
 from alexnet_core.failpoints import Failpoints
-from trainyard import failpoints, logs, processes
+from trainyard import failpoints, logs
 from trainyard.private_files import keep_private
 from trainyard.settings import Settings, explain
 
@@ -30,7 +31,7 @@ def main(
 ) -> None:
     """Serve Trainyard's HTTP API; everything else is a TRAINYARD_* setting."""
     if die_with_parent is not None:
-        processes.die_with_parent(die_with_parent)
+        parent.die_with_parent(die_with_parent)
     sys.exit(serve())
 
 

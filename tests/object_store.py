@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from alexnet_core.parent import die_with_parent
 from trainyard.launch.queue_server import free_port
-from trainyard.processes import die_with_parent
 from trainyard.settings import Settings
 
 BUCKET = "yard"

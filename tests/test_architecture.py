@@ -16,7 +16,13 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("alexnet_core", "trainyard", "worker", "api")
 ARROWS = {
     "alexnet_core": set(),
-    "trainyard": {"alexnet_core.config", "alexnet_core.errors", "alexnet_core.layout", "alexnet_core.regular_files"},
+    "trainyard": {
+        "alexnet_core.config",
+        "alexnet_core.errors",
+        "alexnet_core.layout",
+        "alexnet_core.parent",
+        "alexnet_core.regular_files",
+    },
     "worker": {"alexnet_core", "trainyard"},
     "api": {"alexnet_core", "trainyard"},
 }

@@ -12,8 +12,9 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from alexnet_core import parent
 from alexnet_core.failpoints import Failpoints
-from trainyard import failpoints, logs, processes
+from trainyard import failpoints, logs
 from trainyard.database.connection import Database
 from trainyard.errors import DatabaseUnavailable
 from trainyard.private_files import keep_private
@@ -32,7 +33,7 @@ def main(
 ) -> None:
     """Run a worker until SIGTERM; everything else is a TRAINYARD_* setting."""
     if die_with_parent is not None:
-        processes.die_with_parent(die_with_parent)
+        parent.die_with_parent(die_with_parent)
     sys.exit(_start(healthcheck=healthcheck))
 
 

@@ -16,6 +16,7 @@ from redis import Redis
 from sqlalchemy import select
 
 from alexnet_core.data.published.builtin import BUILTINS
+from alexnet_core.parent import die_with_parent
 from alexnet_core.recipes import resolve
 from trainyard.artifacts import datasets
 from trainyard.database import schema
@@ -24,7 +25,6 @@ from trainyard.database.tables import Job, JobEvent, Worker
 from trainyard.jobs import jobs
 from trainyard.jobs.jobs import NewJob
 from trainyard.launch.queue_server import QueueServer, free_port
-from trainyard.processes import die_with_parent
 from trainyard.scheduling.queue import CeleryWaker
 from trainyard.settings import Settings
 from trainyard.storage.opening import open_storage
