@@ -15,7 +15,7 @@ from PIL import ExifTags, Image
 
 from alexnet_core.data.decode_memory import MEMORY, need_bytes
 from alexnet_core.data.headers import MAX_PIXELS, open_image
-from alexnet_core.data.structure import count_scans, has_run_lengths, is_tiff, require_few_scans
+from alexnet_core.data.structure import MAX_SCANS, count_scans, has_run_lengths, is_tiff, require_few_scans
 from alexnet_core.errors import ImageError, ImageFormatUnsupported, ImageUnreadable
 
 SMALL_FILE_BYTES = 512 * 1024
@@ -40,7 +40,9 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
         ImageFormatUnsupported: not JPEG, PNG, WebP, BMP, GIF or TIFF, or pixels that have no agreed brightness.
     """
     with _open(data, max_pixels) as image:
-        return _decode(image, data)
+        require_few_scans(data, image.width * image.height)
+        with MEMORY.taken(need_bytes(image)):
+            return _decode(image)
 
 
 def decode_if_small(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | None:
@@ -56,9 +58,10 @@ def decode_if_small(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
         return None
     with _open(data, max_pixels) as image:
         pixels = image.width * image.height
-        if pixels > SMALL_PIXELS or pixels * count_scans(data) > SMALL_PIXELS or has_run_lengths(data):
+        if pixels > SMALL_PIXELS or has_run_lengths(data):
             return None
-        return _decode(image, data)
+        scans = count_scans(data)
+        return None if scans > MAX_SCANS or pixels * scans > SMALL_PIXELS else _decode(image)
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
@@ -67,13 +70,11 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     return open_image(data, max_pixels=max_pixels)
 
 
-def _decode(image: Image.Image, data: bytes) -> NDArray[np.uint8]:
+def _decode(image: Image.Image) -> NDArray[np.uint8]:
     try:
-        require_few_scans(data, image.width * image.height)
-        with MEMORY.taken(need_bytes(image)):
-            image.load()
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            return _turn(_to_array(image), orientation)
+        image.load()
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        return _turn(_to_array(image), orientation)
     except (ImageError, MemoryError):
         raise
     except Exception as exc:  # decoders fail with almost any class on damaged files
