@@ -21,6 +21,8 @@ _OF_GUESSING = 0.98  # a loss above this share of ln C is that of guessing
 _DEAD_SHARE = 0.8  # of a layer's units; some dead ones are normal
 _LOOKS = 20  # so many steps' answers count, about those of an epoch
 _CLEARLY = 2.0  # standard deviations above what guessing would get
+_SAMPLED = 1 << 14  # values of a tensor, for its histogram
+_ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.Sigmoid)
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Examination:
     gradient: Tensor | None = None
     right: Tensor | None = None  #: how many of the images were answered rightly
     labels: Tensor | None = None  #: how many images of each class there were
+    samples: dict[str, Tensor] = field(default_factory=dict)
+    """Values of the activations (`activations/relu1`) and of the weights before the step (`weights/conv1.weight`)."""
 
     @property
     def gradient_norm(self) -> float:
@@ -112,12 +116,17 @@ def examining(model: nn.Module, *, wanted: bool) -> Iterator[Examination | None]
         yield None
         return
     examination = Examination()
-
+    for path, parameter in model.named_parameters():
+        layer, _, kind = path.rpartition(".")
+        examination.samples[f"weights/{_name(layer)}.{kind}"] = sample_values(parameter)
     names: dict[nn.Module, str] = {
-        module: _name(path) for path, module in model.named_modules() if isinstance(module, nn.ReLU)
+        module: _name(path) for path, module in model.named_modules() if isinstance(module, _ACTIVATIONS)
     }
 
     def look(module: nn.Module, _inputs: object, output: Tensor) -> None:
+        examination.samples[f"activations/{names[module]}"] = sample_values(output)
+        if not isinstance(module, nn.ReLU):
+            return
         units_BC = output.detach().flatten(2).amax(dim=2) if output.ndim > 2 else output.detach()
         examination.dead[names[module]] = (units_BC.amax(dim=0) <= 0).float().mean()
 
@@ -127,6 +136,17 @@ def examining(model: nn.Module, *, wanted: bool) -> Iterator[Examination | None]
     finally:
         for handle in handles:
             handle.remove()
+
+
+def sample_values(tensor: Tensor) -> Tensor:
+    """A copy of up to 16,384 values from all over a tensor, float32: enough for a histogram, and soon taken."""
+    values = tensor.detach()
+    if values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last):
+        values = values.permute(0, 2, 3, 1)  # without a copy of all
+    stride = -(-values.numel() // _SAMPLED)
+    while stride > 1 and (stride % 2 == 0 or stride % 3 == 0):  # else it would meet some of the maps only
+        stride += 1
+    return values.reshape(-1)[:: max(1, stride)].float().clone()
 
 
 def can_judge(step: int, steps_per_epoch: int) -> bool:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 from typing_extensions import override
 
 from alexnet_core.messages import CheckpointSaved, EpochEnd, Interval, Progress, Started
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Hooks:
@@ -24,6 +30,9 @@ class Hooks:
 
     def on_interval(self, report: Interval) -> None:
         """Called every `interval_steps` steps, with a point of the curves."""
+
+    def on_samples(self, step: int, samples: Mapping[str, Tensor]) -> None:
+        """Called at an epoch's first interval: some values of each layer's activations and weights, for histograms."""
 
     def on_epoch(self, report: EpochEnd) -> None:
         """Called after an epoch's validation, before its checkpoint is written."""
@@ -64,6 +73,11 @@ class FanOut(Hooks):
     def on_interval(self, report: Interval) -> None:
         for hooks in self._hooks:
             hooks.on_interval(report)
+
+    @override
+    def on_samples(self, step: int, samples: Mapping[str, Tensor]) -> None:
+        for hooks in self._hooks:
+            hooks.on_samples(step, samples)
 
     @override
     def on_epoch(self, report: EpochEnd) -> None:

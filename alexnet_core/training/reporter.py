@@ -122,6 +122,9 @@ class Reporter:
             )
         )  # fmt: skip
         self._answers.add(examination)
+        before = range(counts.epoch * setting.steps_per_epoch + 1, counts.step)
+        if not any(setting.is_at_interval(step) for step in before):  # an epoch's first: a run that goes on adds none
+            self._hooks.on_samples(counts.step, examination.samples)
         if not can_judge(counts.step, setting.steps_per_epoch):
             return
         for trouble in find_trouble(

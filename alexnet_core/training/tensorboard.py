@@ -1,6 +1,7 @@
 """TensorBoard event files of a run: `tensorboard --logdir FOLDER` shows them.
 
-steps/     train/loss, train/lr, train/images_per_s by optimiser step; warnings as text
+steps/     train/loss, train/lr, train/images_per_s by optimiser step; warnings as text; once an epoch histograms of
+           activations/relu1 and so on, and of weights/conv1.weight and so on
 epochs/    train/loss, val/loss, val/top1, val/top5 by epoch
 
 Two folders, because TensorBoard calls each folder a run and a run has one axis. Every attempt adds a file to each,
@@ -15,10 +16,10 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -29,7 +30,11 @@ from alexnet_core.layout import BY_EPOCH, BY_STEP, event_file_name
 from alexnet_core.messages import CheckpointSaved, EpochEnd, Interval, Progress, Started
 from alexnet_core.training.hooks import FanOut, Hooks
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 FLUSH_EVERY_S = 5.0
+_HISTOGRAM_BARS = 40
 WARNING = "tensorboard_unwritable"
 _BY_STEP = {"train_loss": "train/loss", "lr": "train/lr", "images_per_s": "train/images_per_s"}
 _BY_EPOCH = {"train_loss": "train/loss", "val_loss": "val/loss", "val_top1": "val/top1", "val_top5": "val/top5"}
@@ -97,6 +102,14 @@ class EventFiles(Hooks):
     def on_interval(self, report: Interval) -> None:
         self._step = report.step
         self._add_scalars("step", report.step, dict(report), _BY_STEP)
+
+    @override
+    def on_samples(self, step: int, samples: Mapping[str, Tensor]) -> None:
+        with self._guarded():
+            for name, values in samples.items():
+                finite = values[values.isfinite()].cpu().numpy()
+                if self._series and finite.size:
+                    self._series["step"].add(step, summary=summary.histogram(name, finite, bins=_HISTOGRAM_BARS))
 
     @override
     def on_epoch(self, report: EpochEnd) -> None:

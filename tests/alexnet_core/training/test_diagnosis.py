@@ -21,6 +21,7 @@ from alexnet_core.training.diagnosis import (
     examining,
     find_trouble,
     list_remedies,
+    sample_values,
 )
 from alexnet_core.training.loop import Run
 from alexnet_core.training.run_spec import RunSpec
@@ -74,6 +75,36 @@ def test_a_map_is_dead_only_if_it_is_nowhere_above_zero() -> None:
         model(x)
     assert examination is not None
     assert examination.dead_shares == {"0": 0.5}
+
+
+def test_activations_and_weights_are_sampled() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2), nn.ReLU())
+    x = torch.randn(5, 2)
+    with examining(model, wanted=True) as examination:
+        y = model(x)
+    assert examination is not None
+    assert set(examination.samples) == {
+        "weights/0.weight", "weights/0.bias", "weights/2.weight", "weights/2.bias", "activations/1", "activations/3",
+    }  # fmt: skip
+    assert torch.equal(examination.samples["activations/3"], y.detach().flatten())
+    assert torch.equal(examination.samples["weights/0.weight"], model[0].weight.detach().flatten())
+    with torch.no_grad():
+        model[0].weight.zero_()
+    assert bool(examination.samples["weights/0.weight"].any()), "a copy"
+    assert set(examination.dead_shares) == {"3"}
+
+
+@pytest.mark.parametrize("shape", [(96,), (64, 96, 27, 27), (4096, 9216), (7, 1, 5, 5)])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_a_sample_has_values_of_every_map(shape: tuple[int, ...], order: torch.memory_format) -> None:
+    values = torch.arange(shape[1] if len(shape) == 4 else 96.0).float()
+    tensor = torch.zeros(shape)
+    tensor += values[: shape[1], None, None] if len(shape) == 4 else 0
+    tensor = tensor.contiguous(memory_format=order) if len(shape) == 4 else tensor
+    sample = sample_values(tensor)
+    assert min(tensor.numel(), 10_000) <= len(sample) <= 1 << 14
+    assert set(sample.tolist()) == set(tensor.unique().tolist())
+    assert sample_values(tensor.bfloat16()).dtype == torch.float32
 
 
 def test_a_loss_of_guessing_and_a_dead_layer_are_trouble() -> None:

@@ -1,3 +1,4 @@
+import math
 import os
 import resource
 import signal
@@ -84,6 +85,44 @@ def test_a_run_leaves_its_series_by_step_and_by_epoch(whole):
     for tag in EPOCH_TAGS:
         told = [(i, pytest.approx(metrics[tag.replace("/", "_")])) for i, metrics in enumerate(whole.epochs, start=1)]
         assert points(whole.board / "epochs", tag) == told
+
+
+def histograms(folder: Path, tag: str) -> list[tuple[int, float, float]]:
+    found = EventAccumulator(str(folder), size_guidance={"histograms": 0}).Reload().Histograms(tag)
+    assert all(it.histogram_value.num == sum(it.histogram_value.bucket) for it in found)
+    return [(it.step, it.histogram_value.min, it.histogram_value.max) for it in found]
+
+
+def test_once_an_epoch_there_are_histograms_of_activations_and_weights(whole):
+    tags = read(whole.board / "steps").Tags()["histograms"]
+    layers = [f"conv{n}" for n in range(1, 6)] + ["fc6", "fc7", "fc8"]
+    assert {f"weights/{layer}.weight" for layer in layers} <= set(tags)
+    assert {f"activations/relu{n}" for n in range(1, 8)} == {tag for tag in tags if tag.startswith("activations/")}
+    for tag in ("activations/relu1", "weights/fc7.weight"):
+        assert [step for step, _, _ in histograms(whole.board / "steps", tag)] == [1, 8, 15]
+    assert all(low == 0 < high for _, low, high in histograms(whole.board / "steps", "activations/relu3"))
+    weights = histograms(whole.board / "steps", "weights/fc8.weight")
+    assert len({(low, high) for _, low, high in weights}) == 3, "they learn"
+
+
+@pytest.mark.parametrize("stop_after", [1, 10])
+def test_a_run_that_goes_on_has_the_same_histograms(pack, whole, tmp_path, stop_after):
+    stopped = train(pack, tmp_path, tmp_path / "board", QuietHooks(stop_after))
+    train(pack, tmp_path, tmp_path / "board", attempt=1, resume_from=stopped.last_checkpoint)
+    for tag in ("activations/relu1", "weights/conv1.weight"):
+        assert histograms(tmp_path / "board/steps", tag) == histograms(whole.board / "steps", tag)
+
+
+def test_values_that_are_no_numbers_do_not_end_the_series(tmp_path):
+    warned = Warned()
+    files = EventFiles(tmp_path, attempt=0, warn=warned)
+    files.on_started(started())
+    nan = torch.tensor([math.nan])
+    files.on_samples(3, {"weights/a": nan, "weights/b": torch.tensor([1.0, math.inf]), "weights/c": torch.zeros(5)})
+    files.close()
+    assert warned == []
+    tags = read(tmp_path / "steps").Tags()["histograms"]
+    assert sorted(tags) == ["weights/b", "weights/c"]
 
 
 @pytest.mark.parametrize("stop_after", [1, 10, 16])
