@@ -202,11 +202,11 @@ def test_a_run_starts_from_other_weights_and_only_the_last_layer_anew(pack: Pack
     assert source is not None
     weights = load_checkpoint(source).weights
     same = Run(RunSpec(CONFIG, pack, 8, tmp_path / "same", init_from=source), QuietHooks())
-    assert same.started_anew == []
-    assert all(torch.equal(value, weights[name]) for name, value in same.model.state_dict().items())
+    assert same.state.started_anew == []
+    assert all(torch.equal(value, weights[name]) for name, value in same.state.model.state_dict().items())
     other = Run(RunSpec(CONFIG, write_two_classes(tmp_path / "two"), 8, tmp_path / "o", init_from=source), QuietHooks())
-    assert other.started_anew == ["classifier.fc8"]
-    assert torch.equal(other.model.state_dict()["classifier.fc7.weight"], weights["classifier.fc7.weight"])
+    assert other.state.started_anew == ["classifier.fc8"]
+    assert torch.equal(other.state.model.state_dict()["classifier.fc7.weight"], weights["classifier.fc7.weight"])
     assert other.train().outcome == "succeeded"
 
 
