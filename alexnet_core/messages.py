@@ -37,6 +37,14 @@ class StopReason(StrEnum):
     DRAIN = "drain"  #: the worker ends
 
 
+class StopRequested(Exception):
+    """The attempt is to stop before its first step."""
+
+    def __init__(self, reason: StopReason) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
 class Outcome(StrEnum):
     """How a run came to its end."""
 

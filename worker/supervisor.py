@@ -29,6 +29,7 @@ from alexnet_core.messages import (
     Spec,
     Stop,
     StopReason,
+    StopRequested,
 )
 from trainyard import failpoints
 from trainyard.artifacts.examination import Condition, set_aside_unless_whole
@@ -45,7 +46,7 @@ from worker.preparation import PreparationFailed
 from worker.publisher import Publisher
 from worker.report_writer import write_reports
 from worker.trainer import TrainerProcess, WarmTrainers
-from worker.trainer_spec import StopRequested, TrainerSpecs
+from worker.trainer_spec import TrainerSpecs
 from worker.waiting import run_beside
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class Supervisor:
     ) -> None:
         self._settings, self._database, self._storage, self._trainers = settings, database, storage, trainers
         self._is_draining, self._clock, self._sleep = is_draining, clock, sleep
-        self._briefing = TrainerSpecs(settings, database, storage, is_draining=is_draining, sleep=sleep)
+        self._specs = TrainerSpecs(settings, database, storage, is_draining=is_draining, sleep=sleep)
 
     def run(self, job: Job, lease: Lease, slot: Slot) -> None:
         """Run an attempt to its end and give the job back.
@@ -107,9 +108,9 @@ class Supervisor:
 
     def _train(self, attempt: Attempt) -> Ending:
         try:
-            spec = self._briefing.wait_for_spec(attempt)
+            spec = self._specs.wait_for_spec(attempt)
         except StopRequested as exc:
-            return Ending(stopped=exc.reason)
+            return Ending(stopped=exc.reason.value)
         except PreparationFailed as exc:
             return Ending(failure=exc.code, message=str(exc))
         except (OSError, ServiceError) as exc:
@@ -117,9 +118,9 @@ class Supervisor:
             is_full = is_disk_full(exc)
             return Ending(failure="disk_full" if is_full else "internal_error", message=f"{type(exc).__name__}: {exc}")
         try:
-            trainer = self._trainers.take(while_waiting=lambda: self._briefing.beat(attempt))
+            trainer = self._trainers.take(while_waiting=lambda: self._specs.beat(attempt))
         except StopRequested as exc:
-            return Ending(stopped=exc.reason)
+            return Ending(stopped=exc.reason.value)
         except RuntimeError:  # the worker is closing
             return Ending(stopped="drain")
         try:
@@ -288,7 +289,7 @@ class Supervisor:
 
         def beat() -> None:
             with contextlib.suppress(StopRequested):
-                self._briefing.beat(attempt)
+                self._specs.beat(attempt)
 
         try:
             condition = self._beside(examine, beat)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.layout import MANIFEST, STATE, checkpoints_key, log_key, tensorboard_key
-from alexnet_core.messages import Spec
+from alexnet_core.messages import Spec, StopReason, StopRequested
 from trainyard import failpoints
 from trainyard.artifacts.checkpoints import find_resumable, find_usable, has_its_manifest
 from trainyard.database.connection import Database
@@ -28,14 +28,6 @@ from worker.preparation import PreparationFailed, has_pack, prepare_builtin
 from worker.waiting import enter_beside
 
 log = logging.getLogger(__name__)
-
-
-class StopRequested(Exception):
-    """The attempt must stop before its trainer began: the owner asked for it, or the worker ends."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
 
 
 class TrainerSpecs:
@@ -74,7 +66,7 @@ class TrainerSpecs:
                 self.beat(attempt)
             attempt.held.close()
             if self._is_draining():
-                raise StopRequested("drain")
+                raise StopRequested(StopReason.DRAIN)
             self._sleep(self._settings.tick_s)
 
     def _build_spec(self, attempt: Attempt) -> Spec:
@@ -197,7 +189,7 @@ class TrainerSpecs:
             LeaseLost: the lease is over.
         """
         if self._is_draining():
-            raise StopRequested("drain")
+            raise StopRequested(StopReason.DRAIN)
         try:
             with self._database.writing() as session:
                 desired = heartbeat(session, attempt.lease, self._settings.lease_ttl_s)
@@ -205,7 +197,7 @@ class TrainerSpecs:
             log.warning("the database does not answer; the preparation goes on")
             return
         if desired is not Desired.RUN:
-            raise StopRequested(desired)
+            raise StopRequested(StopReason(desired))
 
 
 def _read_config(job: Job) -> TrainConfig:

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from alexnet_core.data.pack import TEST, TRAIN, VAL
+from alexnet_core.data.pack import TEST, TRAIN, VALIDATION
 from alexnet_core.errors import DatasetInvalid
 
 MAX_NAME_LENGTH = 100
-_SPLIT_FOLDERS = {"train": TRAIN, "val": VAL, "validation": VAL, "test": TEST}
+_SPLIT_FOLDERS = {"train": TRAIN, "val": VALIDATION, "validation": VALIDATION, "test": TEST}
 _JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 _UNSEEN = frozenset({"Cc", "Cf", "Cs"})  # control, formatting (bidi, zero width), undecodable
 
@@ -28,7 +28,7 @@ class LabelledFile:
 
     path: str  #: as it was given
     label: int
-    split: int | None  #: TRAIN, VAL or TEST; None where the tree has no splits
+    split: int | None  #: TRAIN, VALIDATION or TEST; None where the tree has no splits
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from alexnet_core.data import imagenet
 from alexnet_core.data.folders import FolderLayout, LabelledFile, list_paths, read_layout
 from alexnet_core.data.headers import MAX_PIXELS
 from alexnet_core.data.images import decode_image
-from alexnet_core.data.pack import SPLITS, TEST, TRAIN, VAL, Pack, PackDraft
+from alexnet_core.data.pack import SPLITS, TEST, TRAIN, VALIDATION, Pack, PackDraft
 from alexnet_core.data.splits import content_key, hold_back
 from alexnet_core.data.squares import ImageShape, StoredShape, choose_shape, cut_square, read_shape
 from alexnet_core.errors import DatasetInvalid, DatasetUnavailable, ImageError, ImageTooLarge, ImageUnreadable
@@ -221,7 +221,7 @@ class _Intake:
     def split(self, kept: _Kept, labels_N: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The splits of the tree, and those that it lacks."""
         split_N = np.array([file.split or TRAIN for file in kept.files], dtype=np.uint8)
-        made = [name for name, value in (("val", VAL), ("test", TEST)) if not (split_N == value).any()]
+        made = [name for name, value in (("validation", VALIDATION), ("test", TEST)) if not (split_N == value).any()]
         for seed, name in enumerate(made):  # validation first: without it nothing can be chosen
             training = np.flatnonzero(split_N == TRAIN)
             keys = [kept.keys[index] for index in training]
@@ -262,7 +262,7 @@ class _Intake:
             f"no usable images to train on in {_some(names)}. Add some, or remove the class everywhere.",
         )
         self.require(
-            bool((split_N == VAL).any()),
+            bool((split_N == VALIDATION).any()),
             "too_few_images",
             "no class has two different images, so that one could be validated on. Add images.",
         )

@@ -43,8 +43,8 @@ from alexnet_core.layout import (
 from alexnet_core.regular_files import open_regular, read_regular
 
 FORMAT_VERSION = 1
-TRAIN, VAL, TEST = 0, 1, 2
-SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
+TRAIN, VALIDATION, TEST = 0, 1, 2
+SPLITS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 _ARRAYS = (IMAGES, LABELS, SPLIT)
 _CHUNK_BYTES = 1 << 23
 
@@ -79,7 +79,7 @@ class Pack:
         return self.facts.channels
 
     def list_indices(self, split: str) -> NDArray[np.int64]:
-        """The positions of a split's images (`train`, `val` or `test`), ascending."""
+        """The positions of a split's images (`train`, `validation` or `test`), ascending."""
         return np.flatnonzero(self.split == SPLITS[split]).astype(np.int64)
 
     def verify(self, while_reading: Callable[[], None] = lambda: None) -> None:
@@ -211,7 +211,7 @@ class PackDraft:
             name: the dataset's.
             class_names: one a class, in the order of the labels.
             labels_N: one an image that was appended.
-            split_N: TRAIN, VAL or TEST.
+            split_N: TRAIN, VALIDATION or TEST.
             flip_safe: whether a mirrored image still shows its class.
             report: how the pack was made; kept beside it as `report.json`, no part of the digest.
 
@@ -229,7 +229,7 @@ class PackDraft:
             channels=cast(Literal[1, 3], self._row_shape[2]),
             flip_safe=flip_safe,
             num_train=int((split_N == TRAIN).sum()),
-            num_val=int((split_N == VAL).sum()),
+            num_val=int((split_N == VALIDATION).sum()),
             num_test=int((split_N == TEST).sum()),
         )
         _require_arrays(facts, (self._num_images, *self._row_shape), labels, split_N)

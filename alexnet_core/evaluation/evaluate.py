@@ -15,13 +15,11 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from alexnet_core.data.pack import TEST, TRAIN, VAL, Pack
+from alexnet_core.data.pack import SPLITS, Pack
 from alexnet_core.precision import autocast
 
 if TYPE_CHECKING:
     from alexnet_core.network.preprocess import Preprocessing
-
-SPLITS = {"train": TRAIN, "validation": VAL, "test": TEST}
 
 
 def top_k_accuracy(logits_BK: Tensor, labels_B: Tensor, k: int = 1) -> float:

@@ -43,6 +43,7 @@ from alexnet_core.messages import (
     Started,
     Stop,
     StopReason,
+    StopRequested,
     Warned,
     parse_command,
 )
@@ -113,15 +114,11 @@ def _serve(spec: Spec, commands: Commands, reports: Reports) -> int | None:
     return None if stays else 0
 
 
-class StopRequested(Exception):
-    """Told to stop before the first step."""
-
-
 def _stay(commands: Commands, reports: Reports) -> None:
     """What is done while a large pack is read, which may take minutes."""
     reports.send_life()
     if commands.stop_reason is not None:
-        raise StopRequested
+        raise StopRequested(commands.stop_reason)
 
 
 def _bide(commands: Commands, reports: Reports) -> bool:
@@ -309,8 +306,8 @@ def _train(spec: Spec, commands: Commands, reports: Reports) -> Finished:
     torch.set_num_threads(spec.num_threads)
     try:
         pack = open_whole(spec.pack_dir, while_reading=lambda: _stay(commands, reports))
-    except StopRequested:
-        return Finished(outcome=Outcome.STOPPED, reason=commands.stop_reason)
+    except StopRequested as exc:
+        return Finished(outcome=Outcome.STOPPED, reason=exc.reason)
     if spec.pack_digest not in {None, pack.digest}:
         raise DatasetChanged(f"the pack at {spec.pack_dir} is {pack.digest}, the job expects {spec.pack_digest}")
     run = RunSpec(

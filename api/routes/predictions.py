@@ -14,7 +14,7 @@ from alexnet_core.errors import ImageError
 from api.http import errors
 from api.schemas.predictions import FileResult, LabelRead, ModelRead, PredictManyRead, PredictRead, TimingRead
 from api.services import CallerDep, ServicesDep
-from api.serving.engine import Engine, Prediction
+from api.serving.engine import Answer, Engine
 from api.serving.loading import Loaded
 from api.serving.turns import Turn
 from trainyard.artifacts.checkpoints import LATEST
@@ -110,7 +110,7 @@ async def predict(
     if answered is None:
         return Response(status_code=CLIENT_GONE)
     loaded, outcomes = answered
-    answers = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
+    answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
     if not answers:
         raise next(outcome for outcome in outcomes if isinstance(outcome, ServiceError))
     response.headers["X-Trainyard-Checkpoint"] = loaded.checkpoint_id
@@ -120,7 +120,7 @@ async def predict(
         return PredictRead(model=named, predictions=_labels(answers[0], top_k), timing=timing)
     results = [
         FileResult(filename=name, predictions=_labels(outcome, top_k))
-        if isinstance(outcome, Prediction)
+        if isinstance(outcome, Answer)
         else FileResult(filename=name, error=errors.describe(outcome))
         for (name, _), outcome in zip(images, outcomes, strict=True)
     ]
@@ -164,7 +164,7 @@ async def _wait_until_gone(request: Request) -> None:
 
 async def _predict_all(
     engine: Engine, caller: str, reference: str, images: list[bytes]
-) -> tuple[Loaded, list[Prediction | ServiceError]]:
+) -> tuple[Loaded, list[Answer | ServiceError]]:
     engine.admit(len(images))
     try:
         loaded, turn = await engine.find_model(caller, reference), Turn()
@@ -173,7 +173,7 @@ async def _predict_all(
         engine.release(len(images))
 
 
-async def _predict_one(engine: Engine, loaded: Loaded, data: bytes, turn: Turn) -> Prediction | ServiceError:
+async def _predict_one(engine: Engine, loaded: Loaded, data: bytes, turn: Turn) -> Answer | ServiceError:
     try:
         return await engine.predict(loaded, data, turn)
     except ImageError as exc:
@@ -191,14 +191,14 @@ def _describe_model(loaded: Loaded, reference: str) -> ModelRead:
     )
 
 
-def _labels(prediction: Prediction, top_k: int) -> list[LabelRead]:
+def _labels(prediction: Answer, top_k: int) -> list[LabelRead]:
     return [
         LabelRead(label=label, index=index, probability=probability)
         for label, index, probability in prediction.top(top_k)
     ]
 
 
-def _timing(answers: list[Prediction], started: float) -> TimingRead:
+def _timing(answers: list[Answer], started: float) -> TimingRead:
     return TimingRead(
         preprocess_ms=round(max(answer.preprocess_ms for answer in answers), 3),
         queue_ms=round(max(answer.queue_ms for answer in answers), 3),

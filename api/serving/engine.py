@@ -32,7 +32,7 @@ MAX_LOOKUPS = 10  # of one request: every one but the last found a checkpoint th
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Answer:
     """The answer for one image."""
 
     probabilities: list[float]
@@ -137,7 +137,7 @@ class Engine:
         with self._lock:
             self._admitted -= images
 
-    async def predict(self, model: Loaded, data: bytes, turn: Turn) -> Prediction:
+    async def predict(self, model: Loaded, data: bytes, turn: Turn) -> Answer:
         """Decode, preprocess and compute one image that was admitted; cancelling takes it out of the line.
 
         Args:
@@ -154,7 +154,7 @@ class Engine:
         preprocess_ms = 1000 * (time.perf_counter() - started)
         pending: Future[Computed] = self._batcher.put(model.model, model_input, turn)
         done = await asyncio.wrap_future(pending)
-        return Prediction(done.probabilities, model.model.class_names, preprocess_ms, done.queue_ms, done.inference_ms)
+        return Answer(done.probabilities, model.model.class_names, preprocess_ms, done.queue_ms, done.inference_ms)
 
     @staticmethod
     async def _in_pool(pool: ThreadPoolExecutor, function: Callable[..., Any], *args: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_core.data.pack import TEST, TRAIN, VAL, write_pack
+from alexnet_core.data.pack import TEST, TRAIN, VALIDATION, write_pack
 from tests.integration.fleet import Fleet, Gather, wait_for
 from trainyard.database.connection import now
 from trainyard.database.tables import Dataset
@@ -32,7 +32,7 @@ def add_dataset(fleet: Fleet, name: str, classes: tuple[str, ...]) -> None:
     level = np.array([BRIGHTNESS[name] for name in classes])[labels]
     pixels = np.clip(level[:, None, None, None] + rng.integers(-20, 21, (120, 16, 16, 1)), 0, 255).astype(np.uint8)
     split = np.full(120, TRAIN, np.uint8)
-    split[80:100], split[100:] = VAL, TEST
+    split[80:100], split[100:] = VALIDATION, TEST
     key = f"packs/ds_{name}"
     pack = write_pack(
         fleet.folder / key, name=name, class_names=classes, images_NHWC=pixels, labels_N=labels, split_N=split,

@@ -508,7 +508,7 @@ def test_a_data_folder_that_is_another_yards_says_nothing_about_a_checkpoint(sta
             shutil.rmtree(root)
             away.rename(root)
 
-    stage.supervisor._briefing._sleep = come_back  # type: ignore[method-assign]
+    stage.supervisor._specs._sleep = come_back  # type: ignore[method-assign]
     trainer = stage.run(STARTED, FINISHED)
     assert trainer is not None
     assert _name(trainer.spec.resume_from) == "epoch-00000020-e1"

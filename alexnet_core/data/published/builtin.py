@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from alexnet_core.config import DatasetFacts
-from alexnet_core.data.pack import TEST, TRAIN, VAL, Pack, write_pack
+from alexnet_core.data.pack import TEST, TRAIN, VALIDATION, Pack, write_pack
 from alexnet_core.data.published.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES, find_cifar, read_cifar
 from alexnet_core.data.published.fetching import fetched_cifar, fetched_mnist
 from alexnet_core.data.published.idx import find_mnist, read_mnist
@@ -61,7 +61,7 @@ def prepare(name: str, *, source_dir: Path | None, target_dir: Path) -> Pack:
         )
     split_N = np.full(len(data.labels), TEST, dtype=np.uint8)
     validation = split_validation(data.labels[: data.num_train], data.images[: data.num_train])
-    split_N[: data.num_train] = np.where(validation, VAL, TRAIN)
+    split_N[: data.num_train] = np.where(validation, VALIDATION, TRAIN)
     return write_pack(
         target_dir,
         name=name,

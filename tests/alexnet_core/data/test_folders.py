@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet_core.data.folders import FolderLayout, clean_name, read_layout
-from alexnet_core.data.pack import TEST, TRAIN, VAL
+from alexnet_core.data.pack import TEST, TRAIN, VALIDATION
 from alexnet_core.errors import DatasetInvalid
 
 NFC, NFD = unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")
@@ -38,7 +38,7 @@ def test_splits_above_the_classes_are_understood_with_a_folder_around_them(val: 
     assert understood(layout) == {
         f"{wrapper}train/a/1.png": ("a", TRAIN),
         f"{wrapper}train/b/2.png": ("b", TRAIN),
-        f"{wrapper}{val}/a/3.png": ("a", VAL),
+        f"{wrapper}{val}/a/3.png": ("a", VALIDATION),
         f"{wrapper}test/b/4.png": ("b", TEST),
     }
     assert layout.outside == (f"{wrapper}train/readme.txt",)

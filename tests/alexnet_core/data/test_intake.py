@@ -20,7 +20,7 @@ from alexnet_core.commands.datasets import open_dataset
 from alexnet_core.data import intake
 from alexnet_core.data.folders import read_layout
 from alexnet_core.data.intake import IntakeOptions, pack_files, pack_folder
-from alexnet_core.data.pack import TEST, VAL, Pack, open_pack
+from alexnet_core.data.pack import TEST, VALIDATION, Pack, open_pack
 from alexnet_core.errors import DatasetDamaged, DatasetInvalid, DatasetUnavailable, ImageTooLarge
 
 OPTIONS = IntakeOptions(name="mine", threads=2)
@@ -64,10 +64,10 @@ def test_class_folders_become_a_pack_with_the_very_pixels_of_small_images(tmp_pa
     assert pack.labels.tolist() == [0] * 30 + [1] * 20
     report = report_of(pack)
     assert report["classes"] == [
-        {"name": "cat", "train": 24, "val": 3, "test": 3},
-        {"name": "dog", "train": 16, "val": 2, "test": 2},
+        {"name": "cat", "train": 24, "validation": 3, "test": 3},
+        {"name": "dog", "train": 16, "validation": 2, "test": 2},
     ]
-    assert (report["made_splits"], report["rejected"], report["num_images"]) == (["val", "test"], [], 50)
+    assert (report["made_splits"], report["rejected"], report["num_images"]) == (["validation", "test"], [], 50)
     assert report["warnings"] == ["1 classes have fewer than 20 images to train on: 'dog'"]
     again = pack_folder(folder, tmp_path / "again", OPTIONS)
     assert again.digest == pack.digest, "the splits are always the same"
@@ -87,8 +87,8 @@ def test_grey_stays_grey_and_large_images_are_scaled(tmp_path: Path) -> None:
 def test_the_splits_of_the_folder_are_kept_and_a_missing_one_is_made(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "mine", {"train/a": 20, "train/b": 20, "test/a": 3, "test/b": 2})
     pack = pack_folder(folder, tmp_path / "pack", OPTIONS)
-    assert [len(pack.list_indices(split)) for split in ("train", "val", "test")] == [36, 4, 5]
-    assert report_of(pack)["made_splits"] == ["val"]
+    assert [len(pack.list_indices(split)) for split in ("train", "validation", "test")] == [36, 4, 5]
+    assert report_of(pack)["made_splits"] == ["validation"]
     assert pack.split[-5:].tolist() == [TEST] * 5
 
 
@@ -99,7 +99,7 @@ def test_an_image_that_is_there_often_is_on_one_side_only(tmp_path: Path) -> Non
             copy = folder / name / f"copy-{number}.bmp"  # other bytes, the same pixels
             Image.open(folder / "a" / f"{number:03d}.png").save(copy)
     pack = pack_folder(folder, tmp_path / "pack", OPTIONS)
-    sides = [{pack.images[i].tobytes() for i in pack.list_indices(split)} for split in ("train", "val", "test")]
+    sides = [{pack.images[i].tobytes() for i in pack.list_indices(split)} for split in ("train", "validation", "test")]
     assert all(sides)
     assert not sides[0] & sides[1]
     assert not sides[0] & sides[2]
@@ -224,7 +224,7 @@ def test_small_classes_and_imbalance_are_warned_of(tmp_path: Path) -> None:
         "1 classes have fewer than 20 images to train on: 'b'",
         "'a' has more than 100 times as many images as 'b'",
     ]
-    assert report["classes"][1] == {"name": "b", "train": 1, "val": 1, "test": 0}
+    assert report["classes"][1] == {"name": "b", "train": 1, "validation": 1, "test": 0}
 
 
 def test_files_of_an_archive_are_packed_without_unpacking_it(tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_train_takes_a_folder_or_a_pack_and_packs_a_changed_folder_anew(tmp_path
     assert same.path == pack
     write_image(folder / "train" / "a" / "new.png", 77)
     assert open_dataset(str(folder), data_dir=tmp_path / "data").path != pack
-    assert open_pack(pack).split.tolist().count(VAL) == 3
+    assert open_pack(pack).split.tolist().count(VALIDATION) == 3
 
 
 def test_a_folder_in_which_one_file_was_replaced_is_packed_anew(tmp_path: Path) -> None:

@@ -200,10 +200,10 @@ def test_a_bad_idx_file_is_refused(tmp_path: Path, content: bytes, zipped: bool)
 
 
 def test_digits_are_split_by_class_and_no_image_is_on_both_sides(digits: Pack) -> None:
-    assert [len(digits.list_indices(split)) for split in ("train", "val", "test")] == [1295, 142, 360]
-    sides = [{digits.images[i].tobytes() for i in digits.list_indices(split)} for split in ("train", "val")]
+    assert [len(digits.list_indices(split)) for split in ("train", "validation", "test")] == [1295, 142, 360]
+    sides = [{digits.images[i].tobytes() for i in digits.list_indices(split)} for split in ("train", "validation")]
     assert not sides[0] & sides[1]
-    assert np.bincount(digits.labels[digits.list_indices("val")]).min() >= 13
+    assert np.bincount(digits.labels[digits.list_indices("validation")]).min() >= 13
 
 
 def test_a_changed_pack_is_noticed(tmp_path: Path) -> None:
