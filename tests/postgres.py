@@ -84,7 +84,19 @@ def standing_by(primary_url: str) -> Iterator[str]:
     if os.getuid() == 0:
         shutil.chown(home, "nobody", "nogroup")
     source = primary_url.replace("+psycopg", "")
-    copy = [folder / "pg_basebackup", "-d", source, "-D", home / "data", "-R", "-X", "stream", "-c", "fast", "-N"]
+    copy: list[str | Path] = [
+        folder / "pg_basebackup",
+        "-d",
+        source,
+        "-D",
+        home / "data",
+        "-R",
+        "-X",
+        "stream",
+        "-c",
+        "fast",
+        "-N",
+    ]
     subprocess.run([*_as_nobody(), *copy], check=True, cwd=home, capture_output=True)
     with _running(home, None, {}) as url:
         _set(primary_url, "synchronous_standby_names", "*")

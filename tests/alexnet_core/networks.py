@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,10 @@ from alexnet_core.network.model import build_model
 from alexnet_core.network.preprocess import Preprocessing
 from alexnet_core.recipes import get_recipe
 
+Layer = TypeVar("Layer", bound=nn.Module)
+
 CLASSES = tuple("abcdefghij")
-NARROW = {"width_multiplier": 0.1}
+NARROW: dict[str, Any] = {"width_multiplier": 0.1}
 
 #: arguments of make_checkpoint: every kind of layer and padding that no recipe has
 VARIANTS: list[dict[str, Any]] = [
@@ -59,8 +61,15 @@ def make_checkpoint(recipe: str, channels: int = 3, **overrides: Any) -> Checkpo
                 module.running_mean.normal_(0, 0.5)
                 module.running_var.uniform_(0.5, 2)
     weights = {name: values.detach() for name, values in model.state_dict().items()}
-    how = Preprocessing(image_px=config.image_px, channels=channels, mean=(120.0,) * channels, std=(60.0,) * channels)  # type: ignore[arg-type]
+    how = Preprocessing(image_px=config.image_px, channels=channels, mean=(120.0,) * channels, std=(60.0,) * channels)
     return Checkpoint(Path("made"), config, CLASSES, how, {"weights_sha256": weights_sha256(weights)}, weights)
+
+
+def layer_of(model: nn.Module, name: str, kind: type[Layer]) -> Layer:
+    """A network's layer by its name, which is of this kind."""
+    layer = model.get_submodule(name)
+    assert isinstance(layer, kind), f"{name} is a {type(layer).__name__}"
+    return layer
 
 
 def inputs_of(checkpoint: Checkpoint, count: int = 4) -> Tensor:

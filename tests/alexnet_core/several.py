@@ -138,11 +138,18 @@ def compare_towers(rank: int, norm: str, classes: int, batch: int) -> float:
     network = TowerNetwork(split_towers(plain), ProcessLink(rank, torch.device("cpu")))
     x, labels = torch.randn(batch, 3, 12, 12, dtype=torch.float64), torch.arange(batch) % classes
     logits = [step(model, x, labels) for model in (plain, network)]
-    expected = split_tensors({name: value.grad for name, value in plain.named_parameters()}, rank)
-    found = {name.split(".", 2)[2]: value.grad for name, value in network.named_parameters()}
+    expected = split_tensors(_gradients(plain), rank)
+    found = {name.split(".", 2)[2]: gradient for name, gradient in _gradients(network).items()}
     assert found.keys() == expected.keys()
     gaps = [(found[name] - expected[name]).abs().max() for name in found]
     return float(torch.stack([*gaps, (logits[0] - logits[1]).abs().max()]).max())
+
+
+def _gradients(model: torch.nn.Module) -> dict[str, Tensor]:
+    """By the parameters' names; every parameter has one."""
+    gradients = {name: value.grad for name, value in model.named_parameters()}
+    assert None not in gradients.values()
+    return {name: gradient for name, gradient in gradients.items() if gradient is not None}
 
 
 def step(model: torch.nn.Module, x: Tensor, labels: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ import multiprocessing
 import random
 import time
 from collections.abc import Callable
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -146,12 +148,12 @@ def test_a_folder_that_cannot_be_written_to_is_no_error(tmp_path: Path) -> None:
     assert [entry.name for entry in path.iterdir()] == [name]
 
 
-def _measure_at_once(folder: Path, together: object, speed: float, answers: object) -> None:
+def _measure_at_once(folder: Path, together: Barrier, speed: float, answers: Queue[float]) -> None:
     def measure() -> dict[str, float]:
-        together.wait(60)  # type: ignore[attr-defined]
+        together.wait(60)
         return {"fp32": 1.0, "bf16": speed}
 
-    answers.put(get_cpu_speed(folder, measure=measure).relative["bf16"])  # type: ignore[attr-defined]
+    answers.put(get_cpu_speed(folder, measure=measure).relative["bf16"])
 
 
 def test_processes_that_measure_at_once_go_by_one_of_them(tmp_path: Path) -> None:

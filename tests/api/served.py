@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import signal
+import tarfile
 import threading
 import time
 from dataclasses import replace
@@ -78,6 +79,13 @@ class FakeRuntime:
         return FakeModel(self)
 
 
+def read_member(archive: tarfile.TarFile, name: str) -> bytes:
+    """A file in an archive, which holds one of this name."""
+    file = archive.extractfile(name)
+    assert file is not None, f"{name} is no file"
+    return file.read()
+
+
 class Served:
     """A running server and a client for it."""
 
@@ -88,11 +96,11 @@ class Served:
         settings: Settings,
         *,
         taken_within_s: float = TAKEN_WITHIN_S,
-        **door: float,
+        **door: Any,
     ) -> None:
         self.app, self.database, self.settings = app, database, settings
         config = uvicorn.Config(app, port=0, log_config=None, access_log=False, server_header=False, ws="none")
-        self.door = replace(build_door(settings), **door)  # type: ignore[arg-type]
+        self.door = replace(build_door(settings), **door)
         self._server = Server(config, app, self.door, taken_within_s=taken_within_s)
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import threading
+from typing import Any
 
 if "trainer" in sys.orig_argv:
     _folder, _write, _read = os.path.dirname(__file__), os.write, os.read
@@ -15,7 +16,7 @@ if "trainer" in sys.orig_argv:
     _told = threading.Event()
     _is_telling = False
 
-    def _read_command(fileno, count):  # type: ignore[no-untyped-def]
+    def _read_command(fileno: int, count: int) -> bytes:
         """A command has been obeyed when the next one is read."""
         global _is_telling
         if fileno != 0:
@@ -28,7 +29,7 @@ if "trainer" in sys.orig_argv:
         _is_telling = b'"stop"' in data
         return data
 
-    def _write_report(fileno, data):  # type: ignore[no-untyped-def]
+    def _write_report(fileno: int, data: Any) -> int:
         line = bytes(data)
         written = _write(fileno, data)
         if line.startswith(b'{"type":"interval"') and _is_here(json.loads(line)["step"]):
@@ -40,7 +41,7 @@ if "trainer" in sys.orig_argv:
             _told.wait()
         return written
 
-    def _is_here(step):  # type: ignore[no-untyped-def]
+    def _is_here(step: int) -> bool:
         try:
             with open(_wanted) as file:
                 return step >= int(file.read())

@@ -46,7 +46,7 @@ GOOD: dict[str, Any] = {
     "ends": {"succeeded": 9, "cancelled": 1}, "faults": 20, "broken": [], "doubles": 0, "server_errors": [],
     "wasted_share": 0.05, "claimed_again_with_a_free_peer_s": WITHIN,
 }  # fmt: skip
-WORSE = {
+WORSE: dict[str, dict[str, Any]] = {
     "broken": {"broken": [BROKEN]},
     "doubles": {"doubles": 1},
     "server_errors": {"server_errors": ["POST /jobs: oh"]},

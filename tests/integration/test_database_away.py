@@ -107,7 +107,7 @@ def test_a_worker_without_a_database_ends_its_trainer_by_itself_and_the_job_goes
 def test_requests_are_answered_503_while_the_server_is_frozen_and_work_again_after(
     postgres_url: str, tmp_path: Path
 ) -> None:
-    settings = Settings(data_dir=tmp_path, database_url=create_database(postgres_url))  # type: ignore[arg-type]
+    settings = Settings(data_dir=tmp_path, database_url=create_database(postgres_url))
     database = Database(settings.sqlalchemy_url)
     migrate(database)
     app = create_app(settings, database=database, waker=SilentWaker(), runtime=FakeRuntime())

@@ -37,10 +37,10 @@ def test_training_goes_on_and_requests_wait_while_the_server_is_read_only(gather
                 error_of(api.post(f"/jobs/{job_id}/cancel"), 503, "database_unavailable")
                 assert api.get(f"/jobs/{job_id}").json()["state"] == "running"
                 assert api.get("/healthz").status_code == 200
-                wait_for(lambda step=step: newest_step(fleet, job_id) > step)  # type: ignore[misc]
+                wait_for(lambda: newest_step(fleet, job_id) > step)  # noqa: B023
                 time.sleep(max(0.0, began + 1.5 * TTL_S - time.monotonic()))
             step = newest_step(fleet, job_id)
-            wait_for(lambda step=step: fleet.job(job_id).committed_step > step)  # type: ignore[misc]
+            wait_for(lambda: fleet.job(job_id).committed_step > step)  # noqa: B023
             wait_for(lambda: api.get("/readyz").status_code == 200)
         job = fleet.job(job_id)
         assert (job.state, job.attempt, job.lease_epoch, job.failures) == ("running", 1, 1, 0)

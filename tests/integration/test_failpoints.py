@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -24,7 +25,7 @@ SETTINGS = {
     "TRAINYARD_GARBAGE_GRACE_S": "1",
     "TRAINYARD_MAX_FAILURES": "50",
 }
-JOB = {"overrides": {"epochs": 3}, "seed": 7}
+JOB: dict[str, Any] = {"overrides": {"epochs": 3}, "seed": 7}
 
 
 def post_until_it_is_answered(url: str) -> Json:

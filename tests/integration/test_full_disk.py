@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +19,7 @@ from tests.integration.running import RunningYard, start_yard
 from trainyard.client import Client, Json
 
 pytestmark = [pytest.mark.chaos, pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small disk")]
-JOB = {"overrides": {"epochs": 2}, "seed": 7}
+JOB: dict[str, Any] = {"overrides": {"epochs": 2}, "seed": 7}
 
 
 @contextmanager

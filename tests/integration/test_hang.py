@@ -91,7 +91,7 @@ def test_a_step_that_never_ends_is_ended_and_the_job_succeeds_with_the_weights_o
     assert reasons_of(fleet, job_id)[:4] == ["submitted", "claimed", "hung", "claimed"]
     undisturbed = fleet.submit(LONG_ENOUGH)
     for each in (job_id, undisturbed):
-        wait_for(lambda each=each: fleet.job(each).state in {"succeeded", "failed"}, PATIENCE_S)  # type: ignore[misc]
+        wait_for(lambda: fleet.job(each).state in {"succeeded", "failed"}, PATIENCE_S)  # noqa: B023
         assert fleet.job(each).state == "succeeded", fleet.job(each).error
     assert fleet.job(job_id).weights_sha256 == fleet.job(undisturbed).weights_sha256
     assert worker.poll() is None

@@ -35,7 +35,7 @@ def wait_for(client: Client, job_id: str, condition: Callable[[Json], bool], tim
 def test_a_job_that_was_paused_twice_ends_with_the_same_weights(client: Client, undisturbed: Json) -> None:
     job_id = client.create_job("digits", overrides=STEADY, seed=11)["id"]
     for step in (5, 30):
-        wait_for(client, job_id, lambda job, step=step: job["progress"]["step"] >= step)  # type: ignore[misc]
+        wait_for(client, job_id, lambda job: job["progress"]["step"] >= step)  # noqa: B023
         assert client.pause_job(job_id)["state"] in {"pausing", "paused"}
         paused = wait_for(client, job_id, lambda job: job["state"] == "paused")
         newest = client.list_checkpoints(job_id)[0]

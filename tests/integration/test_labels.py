@@ -126,17 +126,17 @@ def test_labels_follow_the_weights_and_all_apis_agree_while_classes_change(gathe
         assert refused <= {(503, "no_checkpoint"), (503, "model_loading")}
         assert [status for status, _ in asker.answers[-10:]] == [200] * 10, "a diverged job takes nothing away"
         for body in served:
-            classes = made[body["model"]["job"]]
+            labels = made[body["model"]["job"]]
             assert [guess["label"] for guess in body["predictions"]] == [
-                classes[guess["index"]] for guess in body["predictions"]
+                labels[guess["index"]] for guess in body["predictions"]
             ]
         versions = [(order.index(body["model"]["job"]), body["model"]["epoch"]) for body in served]
         assert versions == sorted(versions), "what is served never goes back"
         assert versions[-1] == (1, CONFIG["epochs"])
-    for job_id, classes in made.items():
+    for job_id, labels in made.items():
         answers = [predict(url, BRIGHTNESS["white"], job_id) for url in urls]
         bodies = [answer.json() for answer in answers]
         assert bodies[0]["model"] == bodies[1]["model"]
         assert bodies[0]["predictions"] == bodies[1]["predictions"], "one checkpoint, one answer"
-        assert {guess["label"] for guess in bodies[0]["predictions"]} == set(classes)
+        assert {guess["label"] for guess in bodies[0]["predictions"]} == set(labels)
         assert bodies[0]["predictions"][0]["label"] == "white"

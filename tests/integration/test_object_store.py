@@ -73,7 +73,7 @@ def test_three_machines_train_resume_each_others_jobs_and_serve(machines: Machin
         victim.kill()
         victim.wait()
         for job_id in (disturbed, undisturbed):
-            wait_for(lambda job_id=job_id: machines.job(job_id).state.is_final, timeout_s=400)
+            wait_for(lambda: machines.job(job_id).state.is_final, timeout_s=400)  # noqa: B023
         jobs = [machines.job(job_id) for job_id in (disturbed, undisturbed)]
         assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 2, [job.error for job in jobs]
         assert jobs[0].attempt > 1

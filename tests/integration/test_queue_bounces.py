@@ -28,6 +28,7 @@ def test_wake_ups_are_heard_again_after_the_queue_went_many_times(gather: Gather
         if how == "killed":
             fleet.queue.start()
         else:
+            assert fleet.queue.process is not None
             os.kill(fleet.queue.process.pid, signal.SIGCONT)
         fleet.queue.wait_until_it_answers()
     late = [

@@ -25,6 +25,7 @@ from alexnet_core.evaluation.predictor import Predictor
 from alexnet_core.network.checkpoint import load_checkpoint
 from alexnet_core.network.model import build_model
 from alexnet_core.network.preprocess import Preprocessing
+from tests.api.served import read_member
 from tests.integration.running import RunningYard, start_yard
 from trainyard.client import ApiError, Client, Json
 
@@ -107,7 +108,7 @@ def test_the_downloaded_bundle_gives_the_same_answers_by_hand(
 ) -> None:
     best = finished["best"]["checkpoint"]
     with tarfile.open(fileobj=io.BytesIO(client.download_checkpoint(best))) as bundle:
-        files = {Path(member.name).name: bundle.extractfile(member).read() for member in bundle}  # type: ignore[union-attr]
+        files = {Path(name).name: read_member(bundle, name) for name in bundle.getnames()}
     classes = json.loads(files["classes.json"])
     preprocessing = Preprocessing.model_validate_json(files["preprocessing.json"])
     model = build_model(TrainConfig.model_validate_json(files["config.json"]), len(classes), preprocessing.channels)
@@ -192,7 +193,8 @@ def _checkpoint_folder(yard: RunningYard, client: Client, checkpoint_id: str) ->
     """The folder whose weights are this checkpoint's."""
     job_id = client.predict(_png(np.zeros((8, 8, 1), np.uint8)), model=checkpoint_id)["model"]["job"]
     step = next(row["step"] for row in client.list_checkpoints(job_id) if row["id"] == checkpoint_id)
-    return next((yard.folder / "checkpoints" / job_id).glob(f"epoch-{step:08d}-e*"))
+    folders = (yard.folder / "checkpoints" / str(job_id)).glob(f"epoch-{step:08d}-e*")
+    return next(folders)
 
 
 def _png(pixels_HWC: np.ndarray) -> bytes:

@@ -66,8 +66,9 @@ def test_a_log_record_is_one_line_of_json() -> None:
     ],
 )
 def test_an_address_in_place_of_a_folder_and_half_an_object_store_are_refused(name: str, value: str, says: str) -> None:
+    given: dict[str, Any] = {name: value}
     with pytest.raises(ValidationError, match=says):
-        Settings(**{name: value})
+        Settings(**given)
 
 
 def test_an_object_stores_keys_are_in_no_text_of_the_settings() -> None:

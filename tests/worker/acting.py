@@ -7,9 +7,10 @@ import itertools
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
-from sqlalchemy import select
+import pytest
+from sqlalchemy import select, update
 
 from alexnet_core.layout import CheckpointKind
 from alexnet_core.messages import (
@@ -32,6 +33,9 @@ from trainyard.storage.local import LocalStorage
 from worker.attempt import Slot
 from worker.supervisor import Supervisor
 from worker.trainer import WarmTrainers
+
+#: What a trainer does when its turn comes: it reports, or something happens that it has no part in.
+Act: TypeAlias = AnyReport | Callable[[], object]
 
 STARTED = started()
 FINISHED = Finished(outcome=Outcome.SUCCEEDED, step=40, epoch=2, weights_sha256="f" * 64)
@@ -66,9 +70,7 @@ class Clock:
 class ActingTrainer:
     """Plays a script: reports, and functions that are called when their turn comes. At its end the process ends."""
 
-    def __init__(
-        self, clock: Clock, script: list[AnyReport | Callable[[], None]], status: int = 0, *, terminable: bool = True
-    ) -> None:
+    def __init__(self, clock: Clock, script: list[Act], status: int = 0, *, terminable: bool = True) -> None:
         self._clock, self._script, self._status, self._terminable = clock, iter(script), status, terminable
         self.commands: list[Command] = []
         self.has_ended = False
@@ -153,7 +155,7 @@ class Stage:
 
     def run(
         self,
-        *script: AnyReport | Callable[[], None],
+        *script: Act,
         status: int = 0,
         starts: bool = True,
         database_away_for: int = 0,
@@ -162,7 +164,7 @@ class Stage:
         """One attempt of the next job; the trainer that played in it."""
         self._next = ActingTrainer(self.clock, list(script), status, terminable=terminable) if starts else None
         with self.database.writing() as session:
-            session.execute(Job.__table__.update().values(not_before=0))  # type: ignore[attr-defined]
+            session.execute(update(Job).values(not_before=0))
             claimed = leases.claim(session, "wrk_a", 60)
         assert claimed is not None
         with self._database_away_for(database_away_for):
@@ -182,7 +184,6 @@ class Stage:
     @contextlib.contextmanager
     def _database_away_for(self, looks: int) -> Iterator[None]:
         self.take_database_away(looks)
-        real = self.database.writing, self.database.reading
 
         def fail_first(transaction: Callable[[], Any]) -> Callable[[], Any]:
             def begin() -> Any:
@@ -193,11 +194,10 @@ class Stage:
 
             return begin
 
-        self.database.writing, self.database.reading = map(fail_first, real)  # type: ignore[method-assign]
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self.database, "writing", fail_first(self.database.writing))
+            patch.setattr(self.database, "reading", fail_first(self.database.reading))
             yield
-        finally:
-            self.database.writing, self.database.reading = real  # type: ignore[method-assign]
 
 
 def checkpoint_report(

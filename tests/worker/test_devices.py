@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import socket
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,6 @@ def test_slots_of_one_worker_on_one_gpu_do_not_wait_for_each_other(tmp_path: Pat
 
 
 def test_a_cpu_slot_and_a_gpu_without_an_id_have_locks_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices.socket, "gethostname", lambda: "box")
+    monkeypatch.setattr(socket, "gethostname", lambda: "box")
     paths = devices.lock_paths(Settings(locks_dir=tmp_path), "wrk_a", ["cpu", "cpu", "cuda:0", "mps"], [])
     assert names(paths) == ["wrk_a-0.lock", "wrk_a-1.lock", "box-cuda-0-0.lock", "box-mps-0.lock"]

@@ -64,7 +64,12 @@ def test_what_waits_is_bounded_by_what_would_be_kept(tmp_path: Path) -> None:
     wait_until(lambda: set(store.taken) == left)
     assert [name for name in store.taken if name.startswith("epoch")] == sorted(left)[:4], "in their order"
     reports: list[CheckpointSaved] = []
-    wait_until(lambda: bool(reports.extend(publisher.take()) or len(reports) == 5))
+
+    def has_taken_five() -> bool:
+        reports.extend(publisher.take())
+        return len(reports) == 5
+
+    wait_until(has_taken_five)
     assert not publisher.is_busy
     wait_until(lambda: [path.name for path in tmp_path.iterdir()] == ["epoch-00000003-e1"])  # read again at the end
     publisher.stop()

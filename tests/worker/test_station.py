@@ -62,7 +62,8 @@ def test_a_worker_that_begins_while_the_database_does_not_answer_registers_later
             return count_live(session) == 1
 
     wait_until(is_live)
-    assert worker._trainers.is_started  # type: ignore[attr-defined]
+    assert isinstance(worker._trainers, NoTrainers)
+    assert worker._trainers.is_started
     database.close()
 
 
@@ -87,7 +88,7 @@ def test_a_job_whose_claim_was_written_while_the_answer_was_lost_is_run_by_the_w
         worker.work()
     assert db_rows.look(database, job_id).lease_owner == worker.identity.id
     assert ran == []
-    worker._supervisor.run = _ending(database, ran)  # type: ignore[method-assign]
+    monkeypatch.setattr(worker._supervisor, "run", _ending(database, ran))
     worker.work()
     assert ran == [job_id]
     assert db_rows.look(database, job_id).attempt == 1

@@ -13,10 +13,11 @@ from sqlalchemy import select
 
 from alexnet_core.messages import Alive, AnyReport, EpochEnd, Failed, Interval, Phase, Progress, Ready, Stop, StopReason
 from tests.trainyard import rows as db_rows
-from tests.worker.acting import FINISHED, STARTED, WEIGHTS, Stage, changed, checkpoint_report, stopped
+from tests.worker.acting import FINISHED, STARTED, WEIGHTS, Act, Stage, changed, checkpoint_report, stopped
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, JobEvent, JobMetric
 from trainyard.jobs import jobs
+from trainyard.states import MetricKind
 from worker import trainer_spec as briefing_module
 from worker.preparation import PreparationFailed
 
@@ -36,7 +37,7 @@ def test_a_pause_frees_the_slot_and_the_next_attempt_goes_on_from_its_checkpoint
     job_id = db_rows.submit(stage.database)
     first = stage.run(
         STARTED,
-        lambda: db_rows.act(stage.database, jobs.pause, job_id) and None,
+        lambda: db_rows.act(stage.database, jobs.pause, job_id),
         lambda: None,
         checkpoint_report(stage, job_id, 7, kind="recovery"),
         stopped("pause"),
@@ -58,8 +59,8 @@ def test_a_pausing_job_that_is_cancelled_ends_cancelled(stage: Stage) -> None:
     job_id = db_rows.submit(stage.database)
     stage.run(
         STARTED,
-        lambda: db_rows.act(stage.database, jobs.pause, job_id) and None,
-        lambda: db_rows.act(stage.database, jobs.cancel, job_id) and None,
+        lambda: db_rows.act(stage.database, jobs.pause, job_id),
+        lambda: db_rows.act(stage.database, jobs.cancel, job_id),
         stopped("pause"),
     )
     assert db_rows.look(stage.database, job_id).state == "cancelled"
@@ -68,7 +69,7 @@ def test_a_pausing_job_that_is_cancelled_ends_cancelled(stage: Stage) -> None:
 @pytest.mark.parametrize("way", ["crash", "killed", "hung"])
 def test_a_pause_that_races_with_a_failure_ends_paused(stage: Stage, way: str) -> None:
     job_id = db_rows.submit(stage.database)
-    script: list[Any] = [STARTED, lambda: db_rows.act(stage.database, jobs.pause, job_id) and None]
+    script: list[Any] = [STARTED, lambda: db_rows.act(stage.database, jobs.pause, job_id)]
     if way == "crash":
         script += [failed("internal_error")]
     elif way == "hung":
@@ -127,7 +128,7 @@ def test_a_slot_does_not_wait_for_a_trainer_that_has_had_its_last_word(stage: St
 def test_a_trainer_that_stopped_in_order_is_kept_for_the_next_attempt(stage: Stage, stop: str) -> None:
     job_id = db_rows.submit(stage.database)
     trainer = stage.run(
-        STARTED, lambda: db_rows.act(stage.database, getattr(jobs, stop), job_id) and None, lambda: None,
+        STARTED, lambda: db_rows.act(stage.database, getattr(jobs, stop), job_id), lambda: None,
         stopped(stop, stays=True),
     )  # fmt: skip
     assert stage.taken_back == [trainer]
@@ -138,7 +139,7 @@ def test_a_trainer_that_stopped_in_order_is_kept_for_the_next_attempt(stage: Sta
 
 def test_a_trainer_is_ended_that_does_not_stay_was_late_or_lost_its_lease(stage: Stage) -> None:
     def pause(job_id: str) -> Any:
-        return lambda: db_rows.act(stage.database, jobs.pause, job_id) and None
+        return lambda: db_rows.act(stage.database, jobs.pause, job_id)
 
     def be_late() -> None:
         stage.clock.sleep(stage.settings.stop_grace_s / 4)
@@ -159,7 +160,7 @@ def test_a_trainer_is_ended_that_does_not_stay_was_late_or_lost_its_lease(stage:
 
 
 def _name(path: Path | None) -> str | None:
-    return path and path.name
+    return path.name if path else None
 
 
 def silence(stage: Stage, seconds: float) -> list[Callable[[], None]]:
@@ -176,8 +177,9 @@ def test_a_trainer_that_waits_for_its_device_says_so_and_never_counts_as_hung(st
         job = db_rows.look(stage.database, job_id)
         seen.append((job.state, job.state_reason))
 
-    waiting, alive = Phase(reason="waiting_for_device"), Alive()
-    stage.run(waiting, *[look, alive] * 8, STARTED, FINISHED)
+    waiting = Phase(reason="waiting_for_device")
+    turns: list[Act] = [look, Alive()]
+    stage.run(waiting, *turns * 8, STARTED, FINISHED)
     assert seen == [("running", "waiting_for_device")] * 8
     assert stage.reasons(job_id, "phase") == ["waiting_for_device"]
     job = db_rows.look(stage.database, job_id)
@@ -294,7 +296,6 @@ def test_a_request_ends_the_wait_for_a_trainer_that_can_not_be_started(stage: St
 
 def test_a_worker_without_a_database_ends_its_trainer_and_the_job_goes_on_later(stage: Stage) -> None:
     job_id = db_rows.submit(stage.database)
-    alive = Alive()
     seen = []
 
     def go_away() -> None:
@@ -305,7 +306,8 @@ def test_a_worker_without_a_database_ends_its_trainer_and_the_job_goes_on_later(
         seen.append(stage.trainers[-1].was_killed)
 
     report = checkpoint_report(stage, job_id, 7)
-    trainer = stage.run(STARTED, report, go_away, *[look, alive] * 8, FINISHED)
+    turns: list[Act] = [look, Alive()]
+    trainer = stage.run(STARTED, report, go_away, *turns * 8, FINISHED)
     assert trainer is not None
     assert trainer.was_killed
     assert seen == [False] * 6, "no sooner than after self_fence_s, and not much later"
@@ -327,7 +329,8 @@ def test_a_damaged_checkpoint_of_another_job_to_begin_with_fails_the_job(stage: 
     old = db_rows.submit(stage.database)
     stage.run(STARTED, checkpoint_report(stage, old, 20), FINISHED)
     source = db_rows.look(stage.database, old).latest_checkpoint_id
-    job_id = db_rows.submit(stage.database, **{field: source})
+    begins_with: dict[str, Any] = {field: source}
+    job_id = db_rows.submit(stage.database, **begins_with)
     damage(stage, old, 20)
     stage.run(failed("checkpoint_corrupt"), status=1)
     assert db_rows.look(stage.database, job_id).state == "queued"
@@ -461,8 +464,8 @@ def test_numbers_that_json_has_no_words_for_are_written_as_null(stage: Stage) ->
     with stage.database.reading() as session:
         points = {row.kind: row.data for row in session.scalars(select(JobMetric))}
         assert session.scalars(select(Checkpoint)).one().metrics["val_loss"] is None
-    assert points["interval"] == {"train_loss": None, "lr": 0.1, "images_per_s": None}
-    assert points["epoch"]["val_loss"] is None
+    assert points[MetricKind.INTERVAL] == {"train_loss": None, "lr": 0.1, "images_per_s": None}
+    assert points[MetricKind.EPOCH]["val_loss"] is None
 
 
 def test_a_checkpoint_whose_files_are_gone_is_missing_and_not_damaged(stage: Stage) -> None:
@@ -508,7 +511,7 @@ def test_a_data_folder_that_is_another_yards_says_nothing_about_a_checkpoint(sta
             shutil.rmtree(root)
             away.rename(root)
 
-    stage.supervisor._specs._sleep = come_back  # type: ignore[method-assign]
+    stage.supervisor._specs._sleep = come_back
     trainer = stage.run(STARTED, FINISHED)
     assert trainer is not None
     assert _name(trainer.spec.resume_from) == "epoch-00000020-e1"

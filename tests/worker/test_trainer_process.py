@@ -33,7 +33,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Tra
         program = tmp_path / "trainer"
         program.write_text(PREAMBLE.format(python=sys.executable) + body)
         program.chmod(0o755)
-        monkeypatch.setattr(trainer_module.sys, "executable", str(program))
+        monkeypatch.setattr(sys, "executable", str(program))
         return TrainerProcess(1)
 
     return start

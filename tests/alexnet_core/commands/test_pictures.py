@@ -49,7 +49,9 @@ def test_the_curves_of_a_run_are_what_it_reported(run: tuple[Path, Recorder]) ->
     assert curves.step_lr.tolist() == [point.lr for point in hooks.points]
     assert (curves.epoch.tolist(), curves.epoch_step.tolist()) == ([1, 2, 3], [7, 14, 21])
     assert curves.val_top1.tolist() == [metrics["val_top1"] for metrics in hooks.epochs]
-    assert curves.best_epoch == load_checkpoint(max(root.glob("epoch-*")), state=True).state["best"]["epoch"]
+    state = load_checkpoint(max(root.glob("epoch-*")), state=True).state
+    assert state is not None
+    assert curves.best_epoch == state["best"]["epoch"]
 
 
 def test_the_learning_rate_is_that_of_a_schedule_which_looks_at_the_history(pack: Pack, tmp_path: Path) -> None:
@@ -60,7 +62,9 @@ def test_the_learning_rate_is_that_of_a_schedule_which_looks_at_the_history(pack
     assert len(set(curves.step_lr)) > 1
 
 
-def test_the_newest_attempt_is_drawn_although_an_older_one_came_further(pack: Pack, run, tmp_path: Path) -> None:
+def test_the_newest_attempt_is_drawn_although_an_older_one_came_further(
+    pack: Pack, run: tuple[Path, Recorder], tmp_path: Path
+) -> None:
     root, _ = run
     for path in root.iterdir():
         (tmp_path / path.name).symlink_to(path)

@@ -19,8 +19,9 @@ from alexnet_core.__main__ import main
 from alexnet_core.commands.datasets import open_dataset
 from alexnet_core.data import intake
 from alexnet_core.data.folders import read_layout
+from alexnet_core.data.images import decode_image
 from alexnet_core.data.intake import IntakeOptions, pack_files, pack_folder
-from alexnet_core.data.pack import TEST, VALIDATION, Pack, open_pack
+from alexnet_core.data.pack import TEST, VALIDATION, Pack, PackDraft, open_pack
 from alexnet_core.errors import DatasetDamaged, DatasetInvalid, DatasetUnavailable, ImageTooLarge
 
 OPTIONS = IntakeOptions(name="mine", threads=2)
@@ -241,7 +242,7 @@ def test_files_of_an_archive_are_packed_without_unpacking_it(tmp_path: Path) -> 
 def test_few_images_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the writer is."""
     alive, most, lock = 0, 0, threading.Lock()
-    decode, append = intake.decode_image, intake.PackDraft.append
+    decode, append = decode_image, PackDraft.append
 
     def count_decode(*arguments: Any, **options: Any) -> Any:
         nonlocal alive, most
@@ -257,7 +258,7 @@ def test_few_images_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.
             alive -= 1
 
     monkeypatch.setattr(intake, "decode_image", count_decode)
-    monkeypatch.setattr(intake.PackDraft, "append", count_append)
+    monkeypatch.setattr(PackDraft, "append", count_append)
     pack_folder(write_classes(tmp_path / "mine", {"a": 40, "b": 40}), tmp_path / "pack", OPTIONS)
     assert alive == 0
     assert 0 < most <= 8

@@ -59,7 +59,8 @@ def refuse_or_verify(folder: Path) -> None:
 
 
 def test_four_processes_that_prepare_digits_at_once_agree(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "alexnet_core", "prepare", "--dataset", "digits", "--target", tmp_path / "digits"]
+    command = [sys.executable, "-m", "alexnet_core", "prepare", "--dataset", "digits", "--target"]
+    command.append(str(tmp_path / "digits"))
     writers = [
         subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)
     ]

@@ -65,7 +65,9 @@ def test_sixteen_bits_are_divided_by_257() -> None:
         ("L", 9, [9]),
     ],
 )
-def test_transparency_lies_on_white_and_grey_stays_grey(mode: str, colour: object, expected: list[int]) -> None:
+def test_transparency_lies_on_white_and_grey_stays_grey(
+    mode: str, colour: int | tuple[int, ...], expected: list[int]
+) -> None:
     assert decode_image(encode(Image.new(mode, (1, 1), colour)))[0, 0].tolist() == expected
 
 

@@ -14,11 +14,11 @@ from alexnet_core.evaluation.curves import HEIGHT_PX, WIDTH_PX, Curves, draw_cur
 TRAIN, VALIDATION, TOP5, RATE, BEST = (0, 114, 178), (213, 94, 0), (86, 180, 233), (0, 158, 115), (68, 68, 68)
 
 
-def by_step(num: int, **more: float) -> list[dict[str, Any]]:
+def by_step(num: int, **more: float | None) -> list[dict[str, Any]]:
     return [{"step": i, "train_loss": 1.0 + 1.0 / i, "lr": 0.1} | more for i in range(1, num + 1)]
 
 
-def by_epoch(num: int, **more: float) -> list[dict[str, Any]]:
+def by_epoch(num: int, **more: float | None) -> list[dict[str, Any]]:
     point = {"train_loss": 1.1, "val_loss": 1.5, "val_top1": 0.5, "val_top5": 0.9}
     return [point | {"epoch": i, "step": 10 * i} | more for i in range(1, num + 1)]
 

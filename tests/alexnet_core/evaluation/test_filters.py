@@ -17,7 +17,7 @@ def test_every_pixel_of_two_known_grey_kernels() -> None:
     side = KERNEL_PX // 2
     square = np.ones((side, side), np.uint8)
     white = np.full((2 * GAP_PX + KERNEL_PX, 3 * GAP_PX + 2 * KERNEL_PX), 255, np.uint8)
-    wanted = {
+    wanted: dict[Literal["common", "own"], tuple[list[list[int]], list[list[int]]]] = {
         "common": ([[0, 64], [128, 255]], [[0, 32], [64, 64]]),
         "own": ([[0, 64], [128, 255]], [[0, 128], [255, 255]]),
     }

@@ -100,7 +100,7 @@ NARROW = CAFFE.with_overrides({"widths": [16, 16, 16, 16, 8], "fc_widths": [24, 
 
 def caffes_answer(layers: dict[str, list[NDArray[np.float32]]], bgr_CHW: torch.Tensor) -> torch.Tensor:
     """train_val.prototxt of bvlc_alexnet, layer by layer, of an image whose mean is subtracted, (3, 227, 227)."""
-    w = {name: [torch.from_numpy(values) for values in blobs] for name, blobs in layers.items()}
+    w = {name: (torch.from_numpy(weight), torch.from_numpy(bias)) for name, (weight, bias) in layers.items()}
     x = bgr_CHW[None]
     x = F.conv2d(x, *w["conv1"], stride=4).relu()
     x = F.max_pool2d(F.local_response_norm(x, 5, alpha=1e-4, beta=0.75, k=1.0), 3, 2, ceil_mode=True)

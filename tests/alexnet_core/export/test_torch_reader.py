@@ -105,13 +105,14 @@ def test_an_archive_that_torch_does_not_write_is_refused(tmp_path: Path) -> None
     content = path.read_bytes()
     rewrite(path)
     assert_same(read_tensors(path), {"weight": torch.zeros(4, 4)})
-    for says, change in {
+    changes: dict[str, dict[str, Any]] = {
         "compressed": {"compress": zipfile.ZIP_DEFLATED},
         "another kind of machine": {"byteorder": b"big"},
         "has 8 bytes": {"0": b"12345678"},
-    }.items():
+    }
+    for says, change in changes.items():
         path.write_bytes(content)
-        rewrite(path, **change)  # type: ignore[arg-type]
+        rewrite(path, **change)
         with pytest.raises(CheckpointCorrupt, match=says):
             read_tensors(path)
 

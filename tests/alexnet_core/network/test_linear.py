@@ -21,8 +21,8 @@ def _small_matrices_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def train(rule: type[torch.optim.SGD], layer: nn.Linear, steps: int, **options: Any) -> list[torch.Tensor]:
-    layers = {"layers": [layer]} if issubclass(rule, BlockSGD) else {"fused": True}
-    optimiser = rule([{"params": list(layer.parameters())}], **layers, **options)  # type: ignore[arg-type]
+    own: dict[str, Any] = {"layers": [layer]} if issubclass(rule, BlockSGD) else {"fused": True}
+    optimiser = rule([{"params": list(layer.parameters())}], **own, **options)
     torch.manual_seed(1)
     for step in range(steps):
         x = torch.randn(8, 24)
@@ -95,13 +95,14 @@ def test_without_autocast_and_in_evaluation_it_is_an_ordinary_layer() -> None:
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}])
-def test_fp32_has_torchs_very_bits_after_several_steps(options: dict[str, object]) -> None:
+def test_fp32_has_torchs_very_bits_after_several_steps(options: dict[str, Any]) -> None:
     found = []
     for kind, rule in ((WideLinear, BlockSGD), (nn.Linear, torch.optim.SGD)):
         torch.manual_seed(0)
         layers = nn.ModuleList([kind(300, 257), kind(257, 130)])
-        own = {"layers": list(layers)} if rule is BlockSGD else {}
-        optimiser = rule(list(layers.parameters()), fused=True, lr=0.01, **own, **options)  # type: ignore[call-overload]
+        own: dict[str, Any] = {"layers": list(layers)} if rule is BlockSGD else {}
+        groups = [{"params": list(layers.parameters())}]
+        optimiser = rule(groups, fused=True, lr=0.01, **own, **options)
         for _ in range(5):
             first, second = layers
             loss = second(torch.relu(first(torch.randn(33, 300)))).square().mean()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.errors import CheckpointIncompatible, ConfigError
 from alexnet_core.network import geometry
 from alexnet_core.network.layers import Dropout2012
 from alexnet_core.network.model import AlexNet, build_model, copy_weights, count_parameters
-from alexnet_core.network.normalisation import ResponseForm
+from alexnet_core.network.normalisation import LocalResponseNorm, MapResponseNorm, ResponseForm
 from alexnet_core.recipes import get_recipe, list_recipes
+from tests.alexnet_core.networks import layer_of
 
 SMALL = TrainConfig(
     widths=(8, 8, 12, 12, 8), kernels=(3, 3, 3, 3, 3), fc_widths=(16, 16), image_px=16, batch_size=8, epochs=1
@@ -68,7 +71,8 @@ def test_the_geometry_is_that_of_the_built_network_or_both_refuse() -> None:
 
 
 def test_a_ceil_padded_convolution_sees_zeros_after_the_last_pixel_only() -> None:
-    conv = build(padding="ceil", image_px=64, kernels=(5, 3, 3, 3, 3), conv1_stride=4).features.conv1
+    features = build(padding="ceil", image_px=64, kernels=(5, 3, 3, 3, 3), conv1_stride=4).features
+    conv = layer_of(features, "conv1", nn.Conv2d)
     x = torch.randn(2, 3, 64, 64)
     padded = torch.zeros(2, 3, 65, 65)
     padded[:, :, :64, :64] = x
@@ -80,11 +84,11 @@ def test_a_ceil_padded_convolution_sees_zeros_after_the_last_pixel_only() -> Non
 def test_a_tower_does_not_see_the_other_ones_maps() -> None:
     features = build(groups=2).features
     x = torch.randn(1, 8, 8, 8, requires_grad=True)
-    features.conv2(x)[:, :4].sum().backward()
+    features.get_submodule("conv2")(x)[:, :4].sum().backward()
     assert x.grad is not None
     assert bool((x.grad[:, :4] != 0).any())
     assert bool((x.grad[:, 4:] == 0).all())
-    assert features.conv3.groups == 1
+    assert layer_of(features, "conv3", nn.Conv2d).groups == 1
 
 
 def test_the_width_multiplier_keeps_the_towers_even() -> None:
@@ -150,9 +154,12 @@ def test_the_numbers_of_both_norms_are_options() -> None:
         norm="lrn_2012_code", lrn_size=9, lrn_k=3.0, lrn_alpha=0.9, lrn_beta=0.5, groups=2, lrn_within_tower=True,
         map_norm_layers=["conv1"], map_norm_size=7, map_norm_k=4.0, map_norm_alpha=0.2, map_norm_beta=0.25,
     ).features  # fmt: skip
-    assert features.norm1.form == features.norm2.form == ResponseForm(9, 3.0, pytest.approx(0.1), 0.5)
-    assert features.norm1.groups == features.norm2.groups == 2
-    assert features.mapnorm1.form == ResponseForm(7, 4.0, 0.2, 0.25)
+    for name in ("norm1", "norm2"):
+        norm = layer_of(features, name, LocalResponseNorm)
+        assert norm.form.alpha == pytest.approx(0.1)
+        assert replace(norm.form, alpha=0.1) == ResponseForm(9, 3.0, 0.1, 0.5)
+        assert norm.groups == 2
+    assert layer_of(features, "mapnorm1", MapResponseNorm).form == ResponseForm(7, 4.0, 0.2, 0.25)
 
 
 @pytest.mark.parametrize(
@@ -187,10 +194,11 @@ def test_weights_taken_over_start_only_the_last_layer_anew_where_classes_differ(
     assert copy_weights(same, old.state_dict()) == []
     x = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(same.eval()(x), old.eval()(x))
-    before = other.classifier.fc8.weight.clone()
+    fc8 = layer_of(other, "classifier.fc8", nn.Linear)
+    before = fc8.weight.clone()
     assert copy_weights(other, old.state_dict()) == ["classifier.fc8"]
-    torch.testing.assert_close(other.classifier.fc7.weight, old.classifier.fc7.weight)
-    assert torch.equal(other.classifier.fc8.weight, before)
+    torch.testing.assert_close(*(layer_of(model, "classifier.fc7", nn.Linear).weight for model in (other, old)))
+    assert torch.equal(fc8.weight, before)
 
 
 @pytest.mark.parametrize(
@@ -204,5 +212,6 @@ def test_weights_of_another_network_are_refused(channels: int, difference: dict[
 
 def test_average_pooling_brings_any_image_to_the_first_fully_connected_layer() -> None:
     for px in (16, 24, 40):
-        assert build(image_px=px, pool5_px=2).classifier.fc6.in_features == 8 * 4
+        model = build(image_px=px, pool5_px=2)
+        assert layer_of(model, "classifier.fc6", nn.Linear).in_features == 8 * 4
     assert np.isfinite(build(pool5_px=2)(torch.randn(2, 3, 16, 16)).detach().numpy()).all()

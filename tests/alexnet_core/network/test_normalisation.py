@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -137,7 +139,7 @@ def test_gradients_of_a_norm_within_maps_hold_against_differences() -> None:
 
 
 def test_alpha_is_divided_by_the_size_where_the_form_says_so() -> None:
-    numbers = {"size": 9, "k": None, "alpha": 0.001, "beta": 0.75}
+    numbers: dict[str, Any] = {"size": 9, "k": None, "alpha": 0.001, "beta": 0.75}
     assert response_form("lrn", **numbers) == ResponseForm(9, 2.0, 0.001, 0.75)
     assert response_form("lrn_2012_code", **numbers) == ResponseForm(9, 2.0, 0.001 / 9, 0.75)
     assert response_form("lrn_caffe", **numbers) == ResponseForm(9, 1.0, 0.001 / 9, 0.75)

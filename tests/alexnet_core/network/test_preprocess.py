@@ -2,6 +2,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,9 +26,14 @@ def test_a_large_image_has_the_bits_of_one_that_is_resized_at_once(
     means = (100.0,) * channels
     transform = Preprocessing(image_px=image_px, resize_px=resize_px, channels=channels, mean=means, std=means)
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, *shape), dtype=np.uint8))
-    narrowed = []
-    narrow = Preprocessing._narrow
-    monkeypatch.setattr(Preprocessing, "_narrow", lambda *args: narrowed.append(1) or narrow(*args))
+    narrowed: list[int] = []
+    genuine = Preprocessing._narrow
+
+    def narrow(*given: Any) -> Any:
+        narrowed.append(1)
+        return genuine(*given)
+
+    monkeypatch.setattr(Preprocessing, "_narrow", narrow)
     in_strips = transform.to_input(pixels)
     assert narrowed
     monkeypatch.setattr(preprocess, "_PIXELS_AT_ONCE", 1 << 40)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.data.pack import Pack, write_pack
@@ -23,6 +24,7 @@ from alexnet_core.recipes import get_recipe
 from alexnet_core.training.augment import Augmentation, draw_table
 from alexnet_core.training.optimiser import build_optimiser, set_learning_rate
 from alexnet_core.training.schedule import conv1_learning_rate, learning_rate
+from tests.alexnet_core.networks import layer_of
 
 Array = NDArray[np.float64]
 
@@ -97,7 +99,8 @@ def convolve(x_CHW: Array, weight_KCHW: Array, bias_K: Array, stride: int, befor
     padded = np.pad(x_CHW, ((0, 0), (before, after), (before, after)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, weight_KCHW.shape[2:], axis=(1, 2))
     windows = windows[:, ::stride, ::stride]
-    return np.einsum("cyxhw,kchw->kyx", windows, weight_KCHW) + bias_K[:, None, None]
+    sums: Array = np.einsum("cyxhw,kchw->kyx", windows, weight_KCHW)
+    return sums + bias_K[:, None, None]
 
 
 def relu(x: Array) -> Array:
@@ -139,7 +142,9 @@ def test_the_layers_stand_in_the_order_of_the_released_source_with_its_numbers()
         assert layers[name].groups == 2
     inner: Any = layers["mapnorm2"].form
     assert (inner.size, inner.k, inner.alpha, inner.beta) == (CNORM2A.size, CONSTANT, CNORM2A.scale, CNORM2A.power)
-    assert [layers[f"conv{n}"].out_channels // 2 for n in (1, 2)] == list(FILTERS_OF_A_TOWER.values())
+    assert [layer_of(model, f"features.conv{n}", nn.Conv2d).out_channels // 2 for n in (1, 2)] == list(
+        FILTERS_OF_A_TOWER.values()
+    )
 
 
 def test_the_towers_on_two_devices_compute_the_same() -> None:

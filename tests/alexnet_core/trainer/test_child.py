@@ -59,7 +59,7 @@ def take(path: Path) -> int:
 
 
 def test_a_child_that_was_stopped_serves_other_attempts_to_the_same_bits(pack: Pack, tmp_path: Path) -> None:
-    other = {"job_id": "job_2", "seed": 9, "epochs": 4}
+    other: dict[str, Any] = {"job_id": "job_2", "seed": 9, "epochs": 4}
     with Child() as one, Child() as another:
         whole = run(one, describe_attempt(pack, tmp_path / "whole", epochs=12))[-1]
         alone = run(another, describe_attempt(pack, tmp_path / "alone", **other))[-1]

@@ -46,10 +46,11 @@ def train(folder: Path, config: TrainConfig) -> Points:
 
 
 def test_a_units_death_and_the_gradients_size_are_measured() -> None:
-    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU(), nn.Linear(4, 1, bias=False))
+    first, last = nn.Linear(4, 4, bias=False), nn.Linear(4, 1, bias=False)
+    model = nn.Sequential(first, nn.ReLU(), last)
     with torch.no_grad():
-        model[0].weight.copy_(torch.diag(torch.tensor([1.0, 1.0, 1.0, -1.0])))  # the last one is never above 0
-        model[2].weight.fill_(1)
+        first.weight.copy_(torch.diag(torch.tensor([1.0, 1.0, 1.0, -1.0])))  # the last one is never above 0
+        last.weight.fill_(1)
     with examining(model, wanted=True) as examination:
         model(torch.ones(3, 4)).sum().backward()
     assert examination is not None
@@ -78,7 +79,8 @@ def test_a_map_is_dead_only_if_it_is_nowhere_above_zero() -> None:
 
 
 def test_activations_and_weights_are_sampled() -> None:
-    model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2), nn.ReLU())
+    first = nn.Linear(2, 3)
+    model = nn.Sequential(first, nn.Tanh(), nn.Linear(3, 2), nn.ReLU())
     x = torch.randn(5, 2)
     with examining(model, wanted=True) as examination:
         y = model(x)
@@ -87,9 +89,9 @@ def test_activations_and_weights_are_sampled() -> None:
         "weights/0.weight", "weights/0.bias", "weights/2.weight", "weights/2.bias", "activations/1", "activations/3",
     }  # fmt: skip
     assert torch.equal(examination.samples["activations/3"], y.detach().flatten())
-    assert torch.equal(examination.samples["weights/0.weight"], model[0].weight.detach().flatten())
+    assert torch.equal(examination.samples["weights/0.weight"], first.weight.detach().flatten())
     with torch.no_grad():
-        model[0].weight.zero_()
+        first.weight.zero_()
     assert bool(examination.samples["weights/0.weight"].any()), "a copy"
     assert set(examination.dead_shares) == {"3"}
 
@@ -146,11 +148,12 @@ def test_looking_changes_no_bit(tmp_path: Path) -> None:
 
 
 def test_the_two_towers_layers_are_told_apart() -> None:
-    towers = nn.ModuleDict({"0": nn.ModuleDict({"relu6": nn.ReLU()}), "1": nn.ModuleDict({"relu6": nn.ReLU()})})
+    relus = [nn.ReLU(), nn.ReLU()]
+    towers = nn.ModuleDict({str(n): nn.ModuleDict({"relu6": relu}) for n, relu in enumerate(relus)})
     model = nn.ModuleDict({"towers": towers})
     with examining(model, wanted=True) as examination:
-        towers["0"]["relu6"](torch.full((2, 4), -1.0))
-        towers["1"]["relu6"](torch.ones(2, 4))
+        relus[0](torch.full((2, 4), -1.0))
+        relus[1](torch.ones(2, 4))
     assert examination is not None
     assert examination.dead_shares == {"tower 0 relu6": 1.0, "tower 1 relu6": 0.0}
 

@@ -3,18 +3,19 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
 
+from alexnet_core.config import TrainConfig
 from alexnet_core.data.pack import Pack
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, DiskFull, Diverged
 from alexnet_core.evaluation.evaluate import evaluate
 from alexnet_core.evaluation.predictor import Predictor
 from alexnet_core.layout import CheckpointKind
 from alexnet_core.messages import PARENT_IS_GONE, WORKER_WAS_SILENT, EpochEnd, Ready, Stop, StopReason
-from alexnet_core.network import checkpoint as checkpoints
 from alexnet_core.network.checkpoint import load_checkpoint, save_checkpoint, verify_checkpoint
 from alexnet_core.training.loop import Run
 from alexnet_core.training.run_spec import RunResult, RunSpec
@@ -25,16 +26,24 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def pack(tmp_path_factory):
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
     return write_toy_pack(tmp_path_factory.mktemp("packs") / "toy")
 
 
-def train(pack: Pack, root: Path, config=CONFIG, stop_after=None, **spec) -> RunResult:
+def train(
+    pack: Pack, root: Path, config: TrainConfig = CONFIG, stop_after: int | None = None, **spec: Any
+) -> RunResult:
     return Run(RunSpec(config, pack, 7, root, **spec), QuietHooks(stop_after)).train()
 
 
+def last_checkpoint_of(result: RunResult) -> Path:
+    """The last checkpoint of a run that has one."""
+    assert result.last_checkpoint is not None
+    return result.last_checkpoint
+
+
 @pytest.mark.parametrize("optimiser", ["sgd", "sgd_lr_in_velocity", "adamw"])
-def test_a_run_stopped_anywhere_and_resumed_ends_with_the_same_bits(pack, tmp_path, optimiser):
+def test_a_run_stopped_anywhere_and_resumed_ends_with_the_same_bits(pack: Pack, tmp_path: Path, optimiser: str) -> None:
     config = CONFIG.with_overrides({"optimiser": optimiser})
     whole = train(pack, tmp_path / "whole", config)
     for stop_after in (1, 7, 10, 15, 22):
@@ -45,33 +54,34 @@ def test_a_run_stopped_anywhere_and_resumed_ends_with_the_same_bits(pack, tmp_pa
         assert (resumed.weights_sha256, resumed.test) == (whole.weights_sha256, whole.test)
 
 
-def test_a_checkpoint_of_another_seed_is_refused(pack, tmp_path):
+def test_a_checkpoint_of_another_seed_is_refused(pack: Pack, tmp_path: Path) -> None:
     stopped = train(pack, tmp_path, stop_after=2)
     with pytest.raises(CheckpointIncompatible):
         Run(RunSpec(CONFIG, pack, 8, tmp_path, resume_from=stopped.last_checkpoint), QuietHooks())
 
 
-def test_a_diverging_run_fails_and_commits_nothing(pack, tmp_path):
+def test_a_diverging_run_fails_and_commits_nothing(pack: Pack, tmp_path: Path) -> None:
     with pytest.raises(Diverged):
         train(pack, tmp_path, CONFIG.with_overrides({"lr": 10.0, "norm": "none", "schedule": "constant", "mean": (0.0,),
                                                      "std": (1e-6,), "momentum": 0.99}))  # fmt: skip
     assert not list(tmp_path.glob("epoch-*"))
 
 
-def test_predictor_and_evaluation_agree(pack, tmp_path):
+def test_predictor_and_evaluation_agree(pack: Pack, tmp_path: Path) -> None:
     result = train(pack, tmp_path)
-    predictor = Predictor.load(result.last_checkpoint)
+    predictor = Predictor.load(last_checkpoint_of(result))
     predictor.warm([1])
     measured = evaluate(predictor.model, pack, "test", predictor.preprocessing)
     guesses = predictor.predict([pack.images[index] for index in range(130, 160)], top_k=9)
     hits = sum(guess[0].index == label for guess, label in zip(guesses, pack.labels[130:], strict=True))
+    assert measured is not None
     assert hits / 30 == pytest.approx(measured["top1"])
     assert len(guesses[0]) == 3
     assert sum(prediction.probability for prediction in guesses[0]) == pytest.approx(1, abs=1e-5)
 
 
-def test_tensors_are_written_as_safetensors_writes_them(pack, tmp_path):
-    whole = load_checkpoint(train(pack, tmp_path / "a", stop_after=1).last_checkpoint, state=True)
+def test_tensors_are_written_as_safetensors_writes_them(pack: Pack, tmp_path: Path) -> None:
+    whole = load_checkpoint(last_checkpoint_of(train(pack, tmp_path / "a", stop_after=1)), state=True)
     tensors = {
         "scalar": torch.tensor(0.5, dtype=torch.float64),
         "count": torch.tensor(3),
@@ -88,7 +98,7 @@ def test_tensors_are_written_as_safetensors_writes_them(pack, tmp_path):
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
-def test_weights_that_are_no_numbers_are_not_saved(pack, tmp_path, value):
+def test_weights_that_are_no_numbers_are_not_saved(pack: Pack, tmp_path: Path, value: float) -> None:
     run = Run(RunSpec(CONFIG, pack, 7, tmp_path), QuietHooks())
     with torch.no_grad():
         list(run.state.model.parameters())[-1][1] = value
@@ -98,8 +108,8 @@ def test_weights_that_are_no_numbers_are_not_saved(pack, tmp_path, value):
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "classes.json", "state/training_state.safetensors"])
-def test_a_flipped_bit_is_found_in_every_file(pack, tmp_path, name):
-    path = train(pack, tmp_path, stop_after=1).last_checkpoint
+def test_a_flipped_bit_is_found_in_every_file(pack: Pack, tmp_path: Path, name: str) -> None:
+    path = last_checkpoint_of(train(pack, tmp_path, stop_after=1))
     data = bytearray((path / name).read_bytes())
     data[len(data) // 2] ^= 1
     (path / name).write_bytes(data)
@@ -107,8 +117,8 @@ def test_a_flipped_bit_is_found_in_every_file(pack, tmp_path, name):
         verify_checkpoint(path, state=True)
 
 
-def test_a_checkpoint_without_its_state_can_still_be_served(pack, tmp_path):
-    path = train(pack, tmp_path, stop_after=1).last_checkpoint
+def test_a_checkpoint_without_its_state_can_still_be_served(pack: Pack, tmp_path: Path) -> None:
+    path = last_checkpoint_of(train(pack, tmp_path, stop_after=1))
     for file in (path / "state").iterdir():
         file.unlink()
     (path / "state").rmdir()
@@ -117,23 +127,23 @@ def test_a_checkpoint_without_its_state_can_still_be_served(pack, tmp_path):
         load_checkpoint(path, state=True)
 
 
-def test_a_full_disk_leaves_nothing_behind(pack, tmp_path, monkeypatch):
-    whole = load_checkpoint(train(pack, tmp_path / "a", stop_after=1).last_checkpoint, state=True)
+def test_a_full_disk_leaves_nothing_behind(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = load_checkpoint(last_checkpoint_of(train(pack, tmp_path / "a", stop_after=1)), state=True)
 
-    def fail(fileno):
+    def fail(fileno: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(checkpoints.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(DiskFull):
         save_checkpoint(replace(whole, path=tmp_path / "b" / "again"))
     assert list((tmp_path / "b").iterdir()) == []
 
 
-def serve(pack: Pack, root: Path, *, stop_at=None, **spec) -> tuple[list, int]:
+def serve(pack: Pack, root: Path, *, stop_at: int | None = None, **spec: Any) -> tuple[list[Any], int]:
     child = Child()
     assert child.read() == Ready()
     child.send(describe_attempt(pack, root, **spec))
-    reports = []
+    reports: list[Any] = []
     for report in child.read_attempt():
         reports.append(report)
         if stop_at is not None and isinstance(report, EpochEnd) and report.epoch == stop_at:
@@ -141,7 +151,7 @@ def serve(pack: Pack, root: Path, *, stop_at=None, **spec) -> tuple[list, int]:
     return reports, child.close() if reports and getattr(reports[-1], "stays", False) else child.end()
 
 
-def test_the_child_trains_stops_and_goes_on_to_the_same_weights(pack, tmp_path):
+def test_the_child_trains_stops_and_goes_on_to_the_same_weights(pack: Pack, tmp_path: Path) -> None:
     whole, status = serve(pack, tmp_path / "whole", epochs=40)
     assert (status, whole[-1].outcome, whole[-1].step) == (0, "succeeded", 280)
     assert {"started", "first_step", "progress", "interval", "epoch", "checkpoint", "finished"} <= {
@@ -156,26 +166,26 @@ def test_the_child_trains_stops_and_goes_on_to_the_same_weights(pack, tmp_path):
     assert resumed[-1].weights_sha256 == whole[-1].weights_sha256
 
 
-def test_a_changed_dataset_fails_before_the_first_step(pack, tmp_path):
+def test_a_changed_dataset_fails_before_the_first_step(pack: Pack, tmp_path: Path) -> None:
     reports, status = serve(pack, tmp_path, pack_digest="0" * 64)
     assert status == 1
     assert [report.code for report in reports] == ["dataset_changed"]
 
 
-def test_a_child_that_is_killed_while_saving_leaves_no_checkpoint(pack, tmp_path):
+def test_a_child_that_is_killed_while_saving_leaves_no_checkpoint(pack: Pack, tmp_path: Path) -> None:
     reports, status = serve(pack, tmp_path, failpoints={"checkpoint_byte_20000": "kill9"}, epochs=1)
     assert status == -9
     assert "checkpoint" not in {report.type for report in reports}
     assert not list(tmp_path.glob("epoch-*"))
 
 
-def test_the_child_ends_when_its_worker_does():
+def test_the_child_ends_when_its_worker_does() -> None:
     child = Child()
     child.read()
     assert child.close() == PARENT_IS_GONE
 
 
-def test_the_child_ends_when_its_worker_is_silent(pack, tmp_path):
+def test_the_child_ends_when_its_worker_is_silent(pack: Pack, tmp_path: Path) -> None:
     reports, status = serve(pack, tmp_path, failpoints={"step_3": "sleep:9999"}, max_silence_s=2)
     assert status == WORKER_WAS_SILENT
     assert "finished" not in {report.type for report in reports}

@@ -32,7 +32,7 @@ STEPS = [(0.1, 2.0), (0.1, -1.0), (0.01, 3.0), (0.01, 0.5), (0.2, 1.0), (0.0, 9.
 @pytest.mark.parametrize("decay", [0.0, 0.05])
 def test_the_rate_stands_inside_the_velocity(nesterov: bool, decay: float) -> None:
     weight = nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
-    optimiser = VelocitySGD([weight], lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=decay)
+    optimiser = VelocitySGD([{"params": [weight]}], lr=0.1, momentum=0.9, nesterov=nesterov, weight_decay=decay)
     w, v = 1.0, 0.0
     for lr, gradient in STEPS:
         optimiser.param_groups[0]["lr"] = lr
@@ -79,10 +79,14 @@ def test_biases_and_layers_learn_at_their_own_rates() -> None:
     assert len(rates) == 16
     assert rates["features.conv1.weight"] == (0.003, 0.1)
     assert rates["features.conv2.weight"] == (0.0, 0.1)
-    assert rates["features.conv3.weight"] == (pytest.approx(0.1), 0.1)
-    assert rates["features.conv3.bias"] == (pytest.approx(0.2), 0.0)
-    assert rates["classifier.fc8.weight"] == (pytest.approx(1.0), 0.1)
-    assert rates["classifier.fc8.bias"] == (pytest.approx(2.0), 0.0)
+    expected: dict[str, tuple[Any, float]] = {
+        "features.conv3.weight": (pytest.approx(0.1), 0.1),
+        "features.conv3.bias": (pytest.approx(0.2), 0.0),
+        "classifier.fc8.weight": (pytest.approx(1.0), 0.1),
+        "classifier.fc8.bias": (pytest.approx(2.0), 0.0),
+    }
+    for name, numbers in expected.items():
+        assert rates[name] == numbers, name
 
 
 def test_biases_and_norms_decay_only_if_asked() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ import torch
 from alexnet_core.data.pack import Pack
 from alexnet_core.errors import DiskFull
 from alexnet_core.messages import CheckpointSaved
-from alexnet_core.network import checkpoint as checkpoints
 from alexnet_core.network.checkpoint import load_checkpoint, verify_checkpoint
 from alexnet_core.trainer import child as trainer
 from alexnet_core.training.loop import Run
@@ -104,7 +104,7 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch, is_full: Callable[[str], bool]) -
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         sync(fileno)
 
-    monkeypatch.setattr(checkpoints.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
 
 
 def test_a_full_disk_at_a_recovery_checkpoint_is_a_warning_and_training_goes_on(
@@ -157,8 +157,8 @@ def test_a_full_disk_at_a_stop_ends_the_run_with_the_checkpoint_before(
 def test_too_little_room_is_noticed_before_a_byte_is_written(
     pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = checkpoints.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: usage._replace(free=50_000))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=50_000))
     with pytest.raises(DiskFull, match="twice its size"):
         train(pack, tmp_path, Clock(step_s=1))
     assert list(tmp_path.iterdir()) == []

@@ -144,6 +144,8 @@ def test_speed_counts_the_images_that_there_are(pack: Pack, tmp_path: Path) -> N
     Run(RunSpec(CONFIG, pack, 7, tmp_path), Reports(), clock=lambda: float(next(seconds))).train()
     assert [report.step for report in reports] == list(range(1, 22))
     for report in reports[:-1]:
+        assert report.eta_s is not None
+        assert report.images_per_s is not None
         seconds_a_step = report.eta_s / (21 - report.step)
         images = 100 * (report.step // 7) + 16 * (report.step % 7)
         assert report.images_per_s * seconds_a_step == pytest.approx(images / report.step)

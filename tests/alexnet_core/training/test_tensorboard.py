@@ -6,14 +6,16 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from alexnet_core.data.pack import Pack
 from alexnet_core.messages import Interval
 from alexnet_core.training.loop import Run
-from alexnet_core.training.run_spec import RunSpec
+from alexnet_core.training.run_spec import RunResult, RunSpec
 from alexnet_core.training.tensorboard import FLUSH_EVERY_S, WARNING, EventFiles, beside_event_files
 from tests.alexnet_core.reports import checkpoint_saved, epoch_end, interval, started
 from tests.alexnet_core.toy import CONFIG, QuietHooks, write_toy_pack
@@ -26,11 +28,13 @@ EPOCH_TAGS = ["train/loss", "val/loss", "val/top1", "val/top5"]
 
 
 @pytest.fixture(scope="module")
-def pack(tmp_path_factory):
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
     return write_toy_pack(tmp_path_factory.mktemp("packs") / "toy")
 
 
-def train(pack, root, folder, hooks=None, attempt=0, **spec):
+def train(
+    pack: Pack, root: Path, folder: Path | None, hooks: QuietHooks | None = None, attempt: int = 0, **spec: Any
+) -> RunResult:
     hooks = hooks or QuietHooks()
     with beside_event_files(hooks, folder, attempt=attempt) as all_hooks:
         return Run(RunSpec(CONFIG, pack, 7, root, lease_epoch=attempt, **spec), all_hooks).train()
@@ -46,7 +50,7 @@ class Whole:
 
 
 @pytest.fixture(scope="module")
-def whole(pack, tmp_path_factory):
+def whole(pack: Pack, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     root, hooks = tmp_path_factory.mktemp("whole"), QuietHooks()
     torch.set_num_threads(1)
     result = train(pack, root, root / "board", hooks)
@@ -65,25 +69,27 @@ def texts(folder: Path, tag: str) -> list[tuple[int, str]]:
     return [(it.step, it.tensor_proto.string_val[0].decode()) for it in read(folder).Tensors(f"{tag}/text_summary")]
 
 
-class Warned(list):
-    def __call__(self, code, message):
+class Warned(list[tuple[str, str]]):
+    def __call__(self, code: str, message: str) -> None:
         self.append((code, message))
 
 
 class Clock:
-    def __init__(self):
+    def __init__(self) -> None:
         self.now = 1_700_000_000.0
 
-    def __call__(self):
+    def __call__(self) -> float:
         return self.now
 
 
-def test_a_run_leaves_its_series_by_step_and_by_epoch(whole):
+def test_a_run_leaves_its_series_by_step_and_by_epoch(whole: Whole) -> None:
     assert sorted(read(whole.board / "steps").Tags()["scalars"]) == STEP_TAGS
     assert sorted(read(whole.board / "epochs").Tags()["scalars"]) == EPOCH_TAGS
     assert [step for step, _ in points(whole.board / "steps", "train/lr")] == list(range(1, 22))
     for tag in EPOCH_TAGS:
-        told = [(i, pytest.approx(metrics[tag.replace("/", "_")])) for i, metrics in enumerate(whole.epochs, start=1)]
+        told: list[tuple[int, Any]] = [
+            (i, pytest.approx(metrics[tag.replace("/", "_")])) for i, metrics in enumerate(whole.epochs, start=1)
+        ]
         assert points(whole.board / "epochs", tag) == told
 
 
@@ -93,7 +99,7 @@ def histograms(folder: Path, tag: str) -> list[tuple[int, float, float]]:
     return [(it.step, it.histogram_value.min, it.histogram_value.max) for it in found]
 
 
-def test_once_an_epoch_there_are_histograms_of_activations_and_weights(whole):
+def test_once_an_epoch_there_are_histograms_of_activations_and_weights(whole: Whole) -> None:
     tags = read(whole.board / "steps").Tags()["histograms"]
     layers = [f"conv{n}" for n in range(1, 6)] + ["fc6", "fc7", "fc8"]
     assert {f"weights/{layer}.weight" for layer in layers} <= set(tags)
@@ -106,14 +112,14 @@ def test_once_an_epoch_there_are_histograms_of_activations_and_weights(whole):
 
 
 @pytest.mark.parametrize("stop_after", [1, 10])
-def test_a_run_that_goes_on_has_the_same_histograms(pack, whole, tmp_path, stop_after):
+def test_a_run_that_goes_on_has_the_same_histograms(pack: Pack, whole: Whole, tmp_path: Path, stop_after: int) -> None:
     stopped = train(pack, tmp_path, tmp_path / "board", QuietHooks(stop_after))
     train(pack, tmp_path, tmp_path / "board", attempt=1, resume_from=stopped.last_checkpoint)
     for tag in ("activations/relu1", "weights/conv1.weight"):
         assert histograms(tmp_path / "board/steps", tag) == histograms(whole.board / "steps", tag)
 
 
-def test_values_that_are_no_numbers_do_not_end_the_series(tmp_path):
+def test_values_that_are_no_numbers_do_not_end_the_series(tmp_path: Path) -> None:
     warned = Warned()
     files = EventFiles(tmp_path, attempt=0, warn=warned)
     files.on_started(started())
@@ -126,7 +132,7 @@ def test_values_that_are_no_numbers_do_not_end_the_series(tmp_path):
 
 
 @pytest.mark.parametrize("stop_after", [1, 10, 16])
-def test_a_resumed_run_continues_the_same_series(pack, whole, tmp_path, stop_after):
+def test_a_resumed_run_continues_the_same_series(pack: Pack, whole: Whole, tmp_path: Path, stop_after: int) -> None:
     stopped = train(pack, tmp_path, tmp_path / "board", QuietHooks(stop_after))
     assert stopped.outcome == "stopped"
     train(pack, tmp_path, tmp_path / "board", attempt=1, resume_from=stopped.last_checkpoint)
@@ -134,15 +140,17 @@ def test_a_resumed_run_continues_the_same_series(pack, whole, tmp_path, stop_aft
         assert points(tmp_path / "board" / series, tag) == points(whole.board / series, tag)
 
 
-def test_the_trainer_child_writes_to_the_folder_that_its_spec_names(pack, tmp_path):
+def test_the_trainer_child_writes_to_the_folder_that_its_spec_names(pack: Pack, tmp_path: Path) -> None:
     reports, status = serve(pack, tmp_path / "job", epochs=2, tensorboard_dir=str(tmp_path / "board"))
     assert status == 0
-    told = [(report.step, pytest.approx(report.train_loss)) for report in reports if isinstance(report, Interval)]
+    told: list[tuple[int, Any]] = [
+        (report.step, pytest.approx(report.train_loss)) for report in reports if isinstance(report, Interval)
+    ]
     assert points(tmp_path / "board/steps", "train/loss") == told
     assert [epoch for epoch, _ in points(tmp_path / "board/epochs", "val/top5")] == [1, 2]
 
 
-def test_steps_that_are_trained_again_are_there_once(pack, whole, tmp_path):
+def test_steps_that_are_trained_again_are_there_once(pack: Pack, whole: Whole, tmp_path: Path) -> None:
     early = train(pack, tmp_path, None, QuietHooks(9))
     train(pack, tmp_path, tmp_path / "board", QuietHooks(16), attempt=1)
     train(pack, tmp_path, tmp_path / "board", attempt=2, resume_from=early.last_checkpoint)
@@ -150,7 +158,7 @@ def test_steps_that_are_trained_again_are_there_once(pack, whole, tmp_path):
         assert points(tmp_path / "board" / series, tag) == points(whole.board / series, tag)
 
 
-def test_attempts_are_read_in_their_order_although_a_clock_went_back(tmp_path):
+def test_attempts_are_read_in_their_order_although_a_clock_went_back(tmp_path: Path) -> None:
     clock, warned = Clock(), Warned()
     for attempt, steps in [(9, (1, 2, 3)), (10, (3, 4))]:
         clock.now -= 3600
@@ -163,7 +171,7 @@ def test_attempts_are_read_in_their_order_although_a_clock_went_back(tmp_path):
     assert warned == []
 
 
-def test_warnings_are_kept_as_text(tmp_path):
+def test_warnings_are_kept_as_text(tmp_path: Path) -> None:
     files = EventFiles(tmp_path, attempt=1, warn=Warned())
     files.on_started(started(0))
     files.on_interval(interval(5))
@@ -188,7 +196,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_kill_loses_seconds_of_points_and_the_run_goes_on_after_them(tmp_path):
+def test_a_kill_loses_seconds_of_points_and_the_run_goes_on_after_them(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, tmp_path], capture_output=True)
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, b"")
     last, _ = points(tmp_path / "steps", "train/loss")[-1]
@@ -202,7 +210,7 @@ def test_a_kill_loses_seconds_of_points_and_the_run_goes_on_after_them(tmp_path)
     assert [step for step, _ in points(tmp_path / "steps", "train/loss")] == list(range(1, 17))
 
 
-def test_a_checkpoint_brings_all_points_before_it_onto_the_disk(tmp_path):
+def test_a_checkpoint_brings_all_points_before_it_onto_the_disk(tmp_path: Path) -> None:
     files = EventFiles(tmp_path, attempt=1, warn=Warned(), clock=Clock())
     files.on_started(started(0))
     files.on_interval(interval(1))
@@ -212,14 +220,16 @@ def test_a_checkpoint_brings_all_points_before_it_onto_the_disk(tmp_path):
     files.close()
 
 
-def test_a_run_whose_event_files_can_not_be_written_warns_once_and_trains_on(pack, whole, tmp_path):
+def test_a_run_whose_event_files_can_not_be_written_warns_once_and_trains_on(
+    pack: Pack, whole: Whole, tmp_path: Path
+) -> None:
     (tmp_path / "board").write_text("a file where the folder should be")
     hooks = QuietHooks()
     assert train(pack, tmp_path / "other", tmp_path / "board", hooks).weights_sha256 == whole.weights
     assert hooks.warnings.count(WARNING) == 1
 
 
-def test_a_disk_that_fills_up_warns_once_and_keeps_what_was_written(tmp_path):
+def test_a_disk_that_fills_up_warns_once_and_keeps_what_was_written(tmp_path: Path) -> None:
     warned = Warned()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     files = EventFiles(tmp_path, attempt=1, warn=warned)
@@ -239,7 +249,7 @@ def test_a_disk_that_fills_up_warns_once_and_keeps_what_was_written(tmp_path):
     assert len(points(tmp_path / "steps", "train/loss")) > 50
 
 
-def test_nothing_is_written_before_the_run_starts(tmp_path):
+def test_nothing_is_written_before_the_run_starts(tmp_path: Path) -> None:
     files = EventFiles(tmp_path / "board", attempt=1, warn=Warned())
     files.on_warning("early", "before the start")
     files.close()

@@ -159,10 +159,11 @@ def test_the_tag_is_another_after_a_change_of_any_column_that_is_seen(served: Se
     job_id = served.add_job()
     reader = Reader(served, job_id)
     reader.look()
-    values: dict[str, Any] = {
+    changes: dict[str, dict[str, Any]] = {
         "state": {"state": "failed", "finished_at": 5.0}, "desired": {"desired": "pause"},
         "parent_id": {"parent_id": job_id}, "metadata": {"labels": {"a": "b"}},
-    }.get(column, {})  # fmt: skip
+    }  # fmt: skip
+    values = changes.get(column, {})
     if not values:
         kind = Job.__table__.c[column].type
         values = {column: {"epochs": 99} if isinstance(kind, JSON) else kind.python_type(77)}
@@ -283,7 +284,9 @@ def _advance_after(served: Served, job_id: str, answers: list[tuple[int, int]]) 
         leases.heartbeat(session, Lease(job_id, 1, "wrk_test"), 60, progress={"step": 5})
 
 
-def test_whoever_asks_while_the_database_is_read_is_answered_by_the_next_read(served: Served) -> None:
+def test_whoever_asks_while_the_database_is_read_is_answered_by_the_next_read(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of many who ask at once each gets its own job, as it stands after its question."""
     made = [served.http.post("/jobs", json={"dataset": "digits"}).json()["id"] for _ in range(3)]
     reader: JobReader = served.app.state.services.jobs
@@ -297,7 +300,7 @@ def test_whoever_asks_while_the_database_is_read_is_answered_by_the_next_read(se
         assert go_on.wait(60)
         return answers
 
-    reader._read_all = read_slowly  # type: ignore[method-assign]
+    monkeypatch.setattr(reader, "_read_all", read_slowly)
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(served.http.get, f"/jobs/{made[0]}")
         assert begun.wait(60)
@@ -313,15 +316,17 @@ def test_whoever_asks_while_the_database_is_read_is_answered_by_the_next_read(se
     assert sizes == [1, 4]
 
 
-def test_a_read_that_fails_fails_for_those_who_asked_and_no_later_one(served: Served) -> None:
+def test_a_read_that_fails_fails_for_those_who_asked_and_no_later_one(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job_id = served.add_job()
     reader: JobReader = served.app.state.services.jobs
     read_all = reader._read_all
 
     def fail(questions: Any) -> Any:
-        reader._read_all = read_all  # type: ignore[method-assign]
+        monkeypatch.setattr(reader, "_read_all", read_all)
         raise DatabaseUnavailable
 
-    reader._read_all = fail  # type: ignore[method-assign]
+    monkeypatch.setattr(reader, "_read_all", fail)
     error_of(served.http.get(f"/jobs/{job_id}"), 503, "database_unavailable")
     assert served.http.get(f"/jobs/{job_id}").status_code == 200

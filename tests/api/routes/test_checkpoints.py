@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from tests.alexnet_core.test_regular_files import Impostor, fifo, link, put_in_place
-from tests.api.served import FILES, Served, error_of, png, sha256
+from tests.api.served import FILES, Served, error_of, png, read_member, sha256
 
 PNG = {"Content-Type": "image/png"}
 
@@ -122,7 +122,7 @@ def test_the_event_files_of_a_checkpoints_job_come_as_a_tar(served: Served) -> N
     assert response.headers["content-disposition"] == f'attachment; filename="{job_id}-tensorboard.tar"'
     assert int(response.headers["content-length"]) == len(response.content)
     with tarfile.open(fileobj=io.BytesIO(response.content)) as tar:
-        assert {name: tar.extractfile(name).read() for name in tar.getnames()} == {  # type: ignore[union-attr]
+        assert {name: read_member(tar, name) for name in tar.getnames()} == {
             f"{job_id}/{name}": data for name, data in content.items()
         }
 

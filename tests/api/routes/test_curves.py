@@ -78,7 +78,8 @@ def test_a_picture_that_the_client_has_is_not_drawn_again(
 
 
 def test_a_new_point_and_a_new_best_epoch_give_a_new_picture(served: Served) -> None:
-    job_id, etags = served.add_job(), []
+    job_id = served.add_job()
+    etags: list[str] = []
 
     def look() -> None:
         known = {"If-None-Match": ", ".join(etags) or '"none"'}

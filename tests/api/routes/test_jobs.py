@@ -446,7 +446,9 @@ class TestDelete:
         job_id, made = complete_job(served, 1)
 
         def latest() -> str | None:
-            return served.http.post("/predict", files={"file": png()}).headers.get("x-trainyard-checkpoint")
+            answer = served.http.post("/predict", files={"file": png()})
+            checkpoint: str | None = answer.headers.get("x-trainyard-checkpoint")
+            return checkpoint
 
         wait_until(lambda: latest() == made[0])
         with served.database.writing() as session:

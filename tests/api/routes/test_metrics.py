@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from alexnet_core.messages import AnyReport, EpochEnd, Interval
@@ -21,7 +23,9 @@ def interval(step: int, loss: float) -> Interval:
 def test_the_series_and_what_is_new_in_them(served: Served) -> None:
     job_id = served.add_job()
     path = f"/jobs/{job_id}/metrics"
-    empty = {"object": "metrics", "job": job_id, "by_step": [], "by_epoch": [], "last_step": None, "thinned": False}
+    empty: dict[str, Any] = {
+        "object": "metrics", "job": job_id, "by_step": [], "by_epoch": [], "last_step": None, "thinned": False,
+    }  # fmt: skip
     assert served.http.get(path).json() == empty
     report(served, job_id, interval(2, 1.5), interval(4, float("nan")))
     first = served.http.get(path).json()

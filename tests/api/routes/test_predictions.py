@@ -4,6 +4,7 @@ import threading
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -253,11 +254,11 @@ def test_the_images_of_a_closed_connection_are_neither_decoded_nor_computed(
     begun, go_on = threading.Event(), threading.Event()
     decode = Decoding._try_small
 
-    def hold(self: Decoding, model: object, data: bytes) -> object:
+    def hold(self: Decoding, model: Any, data: bytes) -> object:
         begun.set()
         assert go_on.wait(10)
         decoded.append(data)
-        return decode(self, model, data)  # type: ignore[arg-type]
+        return decode(self, model, data)
 
     monkeypatch.setattr(Decoding, "_try_small", hold)
     engine = served.app.state.services.engine
@@ -282,7 +283,12 @@ def test_forty_images_of_one_request_do_not_stand_before_another_client(
     engine = served.app.state.services.engine
     computed: list[float] = []
     compute = FakeModel.compute
-    monkeypatch.setattr(FakeModel, "compute", lambda model, inputs: computed.extend(inputs) or compute(model, inputs))
+
+    def note(model: FakeModel, inputs: Any) -> Any:
+        computed.extend(inputs)
+        return compute(model, inputs)
+
+    monkeypatch.setattr(FakeModel, "compute", note)
     files = [("file", (str(number), png(255))) for number in range(40)]
     with ThreadPoolExecutor(2) as pool:
         many = pool.submit(served.http.post, "/predict", files=files)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_core.errors import ImageUnreadable
-from api.serving import decoding
+from alexnet_core.data.decoder_process import DecoderProcess
+from alexnet_core.errors import ImageError, ImageUnreadable
 from api.serving.decoding import Decoding
 from api.serving.turns import Turn
 from tests.hostile_images import encode
@@ -52,7 +52,7 @@ def test_a_small_image_does_not_wait_for_large_ones(decoders: Decoding, monkeypa
         assert leave.wait(20)
         return np.zeros((1, 1, 3), np.uint8)
 
-    monkeypatch.setattr(decoding.DecoderProcess, "decode", hold)
+    monkeypatch.setattr(DecoderProcess, "decode", hold)
 
     async def ask() -> list[object]:
         turns = [Turn() for _ in range(3)]
@@ -81,8 +81,8 @@ def test_a_process_that_can_not_be_started_is_room_that_is_missing(
 
 def test_a_damaged_file_is_refused_by_both_roads(decoders: Decoding) -> None:
     for data in (b"", SMALL[:50], LARGE[:3000], TIFF[:100]):
-        with pytest.raises(Exception, match="image") as caught:
+        with pytest.raises(ImageError, match="image") as caught:
             asyncio.run(decoders.to_input(Turn(), Shapes(), data))
-        assert caught.value.code.startswith("image_")  # type: ignore[attr-defined]
+        assert caught.value.code.startswith("image_")
     with pytest.raises(ImageUnreadable):
         asyncio.run(decoders.to_input(Turn(), Shapes(), b""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -53,9 +54,9 @@ def test_a_hundred_checkpoints_come_and_go_under_predictions(
     assert most <= 6, "best, latest two, one on its way, and what is being read at that moment"
 
 
-def test_two_hundred_flipped_bits_never_serve(real: tuple[Served, object, str]) -> None:  # noqa: F811
+def test_two_hundred_flipped_bits_never_serve(real: tuple[Served, Path, str]) -> None:  # noqa: F811
     served, whole_folder, whole_id = real
-    files = {path.name: path.read_bytes() for path in whole_folder.iterdir() if path.is_file()}  # type: ignore[attr-defined]
+    files = {path.name: path.read_bytes() for path in whole_folder.iterdir() if path.is_file()}
     manifest = files.pop("manifest.json")
     broken = served.add_checkpoint(served.add_job(), 2, files=files, manifest=manifest)
     folder = served.settings.data_dir / broken.key

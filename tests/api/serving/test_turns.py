@@ -59,7 +59,8 @@ def test_a_request_leaves_one_thread_to_the_others(pool: FairPool) -> None:
 
 
 def test_what_is_cancelled_is_not_begun_and_what_fails_fails_alone(pool: FairPool) -> None:
-    turn, leave, begun = Turn(), threading.Event(), []
+    turn, leave = Turn(), threading.Event()
+    begun: list[str] = []
     first = pool.submit(turn, leave.wait, 10)
     given_up, wanted = pool.submit(turn, begun.append, "given up"), pool.submit(turn, begun.append, "wanted")
     failing = pool.submit(turn, lambda: 1 // 0)

@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy import ColumnElement, insert, select, text
@@ -137,7 +138,9 @@ def test_who_needs_a_checkpoint_is_found_without_a_look_at_all_jobs(
     db_rows.submit(database)
     with database.writing() as session:
         job = session.execute(select(Job.__table__)).mappings().one()
-        session.execute(insert(Job.__table__), [{**job, "id": f"job_{number}"} for number in range(3000)])
+        session.execute(
+            insert(Job.metadata.tables[Job.__tablename__]), [{**job, "id": f"job_{number}"} for number in range(3000)]
+        )
         session.execute(text("ANALYZE"))
         query = select(Checkpoint.id).where(Checkpoint.job_id == "job_0", question())
         statement = query.compile(session.get_bind(), compile_kwargs={"literal_binds": True})
@@ -195,7 +198,8 @@ def test_a_commit_that_meets_a_job_which_begins_with_a_checkpoint_keeps_it(datab
         retries.hold_checkpoint(session, db_rows.OWNER, wanted, param=use)
         committing.start()
         db_rows.wait_for_lock(database, committing)
-        new = NewJob(recipe="quick", config={"epochs": 2}, seed=1, max_failures=3, **{use: wanted})
+        begins_with: dict[str, Any] = {use: wanted}
+        new = NewJob(recipe="quick", config={"epochs": 2}, seed=1, max_failures=3, **begins_with)
         jobs.submit(session, db_rows.OWNER, session.get_one(Dataset, "ds_digits"), new)
     committing.join()
     with database.reading() as session:

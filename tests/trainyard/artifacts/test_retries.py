@@ -213,7 +213,8 @@ class TestDelete:
     def test_a_job_that_another_one_needs_stays(self, database: Database, use: str, state: str) -> None:
         parent, made = ended_job(database, 10)
         if use in {"init_from", "resume_from"}:
-            user = db_rows.submit(database, **{use: made[0]})
+            begins_with: dict[str, Any] = {use: made[0]}
+            user = db_rows.submit(database, **begins_with)
         elif use == "best":
             user = db_rows.submit(database, best={"epoch": 1, "checkpoint": made[0]})
         else:

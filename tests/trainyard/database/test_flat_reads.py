@@ -23,6 +23,7 @@ from trainyard.jobs import jobs
 from trainyard.jobs.metadata_index import digest_of
 from trainyard.jobs.metrics import read_thinned
 from trainyard.scheduling import queue_view
+from trainyard.scheduling.claim_order import FIRST_FETCH, Turn, list_behind
 from trainyard.states import MetricKind, ShownState
 
 FAR = 1e10
@@ -31,7 +32,7 @@ FAR = 1e10
 def fill(database: Database, *rows: dict[str, Any]) -> list[str]:
     """Jobs and their labels straight into the tables."""
     db_rows.submit(database)
-    usual = {
+    usual: dict[str, Any] = {
         "owner": "local", "dataset_id": "ds_digits", "recipe": "quick", "config": {}, "seed": 1, "labels": {},
         "state": "queued", "desired": "run", "not_before": 0.0, "max_failures": 3, "created_at": 1.0, "queued_at": 1.0,
         "priority": 0, "lease_owner": None, "lease_expires_at": None, "finished_at": None,
@@ -224,12 +225,17 @@ def test_a_deep_page_of_a_sole_owner_reads_that_page(database: Database, monkeyp
     made = fill(database, *({"queued_at": float(number), "priority": -(number // 1500)} for number in range(3000)))
     monkeypatch.setattr(queue_view, "walk", None)  # from the front
     read: list[int] = []
-    follow = queue_view.list_behind
-    monkeypatch.setattr(queue_view, "list_behind", lambda *given: read.append(len(found := follow(*given))) or found)
+
+    def follow(*given: Any) -> list[Turn]:
+        found = list_behind(*given)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(queue_view, "list_behind", follow)
     with plans_of(database) as plans, database.reading() as session:
         page = queue_view.list_queue(session, "local", limit=20, after=made[2499], max_running_per_owner=None)
     assert [(entry.job.id, entry.position) for entry in page.items] == [(made[n], n + 1) for n in range(2500, 2520)]
-    assert sum(read) <= queue_view.FIRST_FETCH
+    assert sum(read) <= FIRST_FETCH
     if database.engine.dialect.name == "sqlite":  # PostgreSQL reads a small table whole where it counts half of it
         assert whole_tables_in(plans, "jobs") == [], plans
 

@@ -13,7 +13,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from alembic.runtime.migration import HeadMaintainer, MigrationStep
+from alembic.runtime.migration import HeadMaintainer, RevisionStep, StampStep
 from sqlalchemy import Connection, event, inspect, select
 
 from tests.postgres import create_database
@@ -75,7 +75,7 @@ def test_a_migration_that_fails_leaves_nothing(empty_url: str, monkeypatch: pyte
 def _fail_at_the_second_step() -> Callable[..., None]:
     genuine, steps = HeadMaintainer.update_to_step, itertools.count(1)
 
-    def update(self: HeadMaintainer, step: MigrationStep) -> None:
+    def update(self: HeadMaintainer, step: RevisionStep | StampStep) -> None:
         if next(steps) == 2:
             raise ZeroDivisionError
         genuine(self, step)

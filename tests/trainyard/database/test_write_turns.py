@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event, select, update
@@ -26,8 +27,8 @@ def impatient(tmp_path: Path, migrated_sqlite_file: Path) -> Database:
     database = Database(f"sqlite:///{path}")
 
     @event.listens_for(database.engine, "connect")
-    def lose_patience(connection: object, record: object) -> None:
-        connection.execute("PRAGMA busy_timeout=0")  # type: ignore[attr-defined]
+    def lose_patience(connection: Any, record: object) -> None:
+        connection.execute("PRAGMA busy_timeout=0")
 
     return database
 

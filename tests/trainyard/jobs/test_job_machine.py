@@ -289,7 +289,7 @@ class Jobs(RuleBasedStateMachine):
 def _pass(served: Served, examples: int, steps: int) -> None:
     Jobs.served = served
     checks = list(HealthCheck)
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Jobs,
         settings=profile(
             max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=checks, database=None

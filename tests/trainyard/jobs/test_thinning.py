@@ -74,7 +74,7 @@ def test_a_thinned_series_keeps_first_last_and_best(
         assert max(tops) in [point["val_top1"] for point in points]
 
 
-@pytest.mark.parametrize("kind", ["interval", "epoch"])
-def test_a_job_without_points(database: Database, kind: str) -> None:
+@pytest.mark.parametrize("kind", MetricKind)
+def test_a_job_without_points(database: Database, kind: MetricKind) -> None:
     with database.reading() as session:
         assert read_thinned(session, db_rows.submit(database), kind, since=0, max_points=MIN_POINTS) == ([], False)

@@ -30,7 +30,7 @@ def add_jobs(database: Database, *rows: dict[str, Any]) -> list[str]:
     with database.writing() as session:
         for table in (JobEvent, Outbox, Job):
             session.execute(delete(table))
-        usual = {
+        usual: dict[str, Any] = {
             "owner": "local", "dataset_id": "ds_digits", "recipe": "quick", "config": {}, "seed": 1, "labels": {},
             "state": "queued", "not_before": 0.0, "max_failures": 3, "created_at": 1.0, "queued_at": 1.0,
             "priority": 0, "claim_number": 0, "lease_owner": None, "lease_expires_at": None, "finished_at": None,
@@ -47,7 +47,7 @@ def add_jobs(database: Database, *rows: dict[str, Any]) -> list[str]:
 
 
 def claim_all(database: Database, limit: int | None) -> list[str]:
-    taken = []
+    taken: list[str] = []
     while True:
         with database.writing() as session:
             claimed = leases.claim(session, "wrk_a", 60, max_running_per_owner=limit)
@@ -58,7 +58,7 @@ def claim_all(database: Database, limit: int | None) -> list[str]:
 
 def claim_all_at_once(database: Database, limit: int | None) -> list[str]:
     """The same in one transaction, which spares a commit a claim."""
-    taken = []
+    taken: list[str] = []
     with database.writing() as session:
         while claimed := leases.claim(session, "wrk_a", 60, max_running_per_owner=limit):
             taken.append(claimed[0].id)
@@ -90,7 +90,7 @@ def add_worker(database: Database) -> None:
 def predict_claims(rows: list[dict[str, Any]], limit: int | None) -> list[str]:
     """The rule in its plainest form: look at everything anew before each claim."""
     rows = [dict(row) for row in rows]
-    taken = []
+    taken: list[str] = []
     while True:
         running = {row["owner"]: 0 for row in rows}
         last = dict.fromkeys(running, 0)
@@ -153,7 +153,7 @@ def test_claims_follow_the_queue_that_was_shown(
 def test_an_owner_with_one_job_starts_after_at_most_one_of_an_owner_with_fifty(database: Database) -> None:
     many = [{"owner": "a", "queued_at": 1.0 + number} for number in range(50)]
     *_, lone = add_jobs(database, *many, {"owner": "b", "queued_at": 99.0})
-    taken = []
+    taken: list[str] = []
     for _ in range(3):  # one slot: the job before ends first
         job_id = db_rows.try_claim(database)
         assert job_id
@@ -291,7 +291,10 @@ def test_a_job_that_comes_back_keeps_its_place_and_a_resumed_one_does_not(
     lease = db_rows.claim(database)
     if way == "pause":
         db_rows.act(database, jobs.pause, first)
-    endings = {"failure": {"failure": "trainer_killed"}, "disk_full": {"failure": "disk_full"}}
+    endings: dict[str, dict[str, Any]] = {
+        "failure": {"failure": "trainer_killed"},
+        "disk_full": {"failure": "disk_full"},
+    }
     with database.writing() as session:
         if way == "reaper":
             leases.reap(session, read_clock(session) + 61, first_backoff_s=2)

@@ -4,11 +4,12 @@ import threading
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from tests.trainyard import rows as db_rows
 from trainyard.database.connection import Database, now, read_clock
+from trainyard.database.tables import Job
 from trainyard.errors import LeaseLost
-from trainyard.jobs import jobs
 from trainyard.scheduling import leases
 from trainyard.scheduling.leases import Ending
 from trainyard.states import JobState
@@ -92,7 +93,7 @@ def test_claims_go_by_priority_then_by_waiting_time(database: Database) -> None:
     first, second, urgent, later = (db_rows.submit(database) for _ in range(4))
     db_rows.write(database, urgent, priority=5)
     with database.writing() as session:
-        session.execute(jobs.update(jobs.Job).where(jobs.Job.id == later).values(not_before=now() + 100))
+        session.execute(update(Job).where(Job.id == later).values(not_before=now() + 100))
     assert [db_rows.try_claim(database) for _ in range(4)] == [urgent, first, second, None]
 
 

@@ -240,9 +240,9 @@ def test_a_log_reaches_readers_while_it_grows_and_segments_come_in_their_order(
                     file.write(lines)
                 expected += lines
                 length = len(expected)
-                wait_until(lambda length=length: size_of(reader, key) == length)
+                wait_until(lambda: size_of(reader, key) == length)  # noqa: B023
                 assert reader.read_stream(key, 0, 10**9) == expected
-        wait_until(lambda path=path: not path.exists())
+        wait_until(lambda: not path.exists())  # noqa: B023
     assert reader.read_stream(key, 1_000_000, 1_200_000) == expected[1_000_000:1_200_000]
     assert [stream.key for stream in reader.list_streams("logs")] == [key]
 

@@ -13,6 +13,7 @@ from alexnet_core.layout import CheckpointKind
 from tests.trainyard import rows as db_rows
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint
+from trainyard.errors import LeaseLost
 from trainyard.scheduling import leases
 from trainyard.storage.local import LocalStorage
 from trainyard.upkeep.leftovers import Leftovers, sweep_jobs
@@ -106,7 +107,7 @@ def test_a_frozen_worker_that_wakes_after_the_sweep_can_commit_nothing(
         assert leases.reap(session, 2.0, first_backoff_s=0) == [job_id]
     build(database, storage).tick()
     assert names(job_id, storage) == set()
-    with pytest.raises(leases.LeaseLost):
+    with pytest.raises(LeaseLost):
         db_rows.commit(database, frozen, 10)
 
 
@@ -135,7 +136,7 @@ def test_a_commit_that_comes_during_a_sweep_keeps_its_files(
                 commit_and_end()
             return found
 
-        def delete(self, key: str) -> bool:
+        def delete(self, key: str, part: str = "") -> bool:
             raise AssertionError(f"{key} is removed")
 
     sweep_jobs(database, Interrupted(storage.folder("x").parent), [job_id])

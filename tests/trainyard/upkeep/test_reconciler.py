@@ -10,7 +10,7 @@ from sqlalchemy import func, select, update
 from tests.trainyard import rows as db_rows
 from trainyard.database.connection import Database, now, read_clock
 from trainyard.database.ids import new_id
-from trainyard.database.tables import Outbox, Worker
+from trainyard.database.tables import Job, Outbox, Worker
 from trainyard.scheduling import leases, workers
 from trainyard.scheduling.queue import SilentWaker
 from trainyard.scheduling.workers import WorkerIdentity
@@ -82,7 +82,7 @@ def test_no_more_than_twice_the_slots_are_rung(database: Database) -> None:
 def test_a_job_that_waits_for_its_next_try_is_rung_for_when_it_is_due(database: Database) -> None:
     job_id = db_rows.submit(database)
     with database.writing() as session:
-        session.execute(update(db_rows.Job).where(db_rows.Job.id == job_id).values(not_before=now() + 100))
+        session.execute(update(Job).where(Job.id == job_id).values(not_before=now() + 100))
     waker = SilentWaker()
     relay = Relay(database, waker, wake_again_s=15, clock=Clock())
     relay.tick()
@@ -265,6 +265,7 @@ def test_a_database_clock_that_was_set_back_leaves_no_lease_and_no_wait_in_the_f
     before = {job_id: db_rows.look(database, job_id) for job_id in (fresh, backing_off)}
     assert build_reaper(database, Clock()).tick() == [], "its worker may live"
     job = db_rows.look(database, held)
+    assert job.heartbeat_at is not None
     assert moment <= job.heartbeat_at < moment + 30
     assert job.lease_expires_at == job.heartbeat_at + 60
     assert db_rows.look(database, waiting).not_before < moment + 30

@@ -10,6 +10,7 @@ import tarfile
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -34,13 +35,13 @@ def test_the_classes_are_all_there() -> None:
 @pytest.mark.parametrize("layout", ["binary", "python"])
 @pytest.mark.parametrize("num_classes", [10, 100])
 def test_both_layouts_are_read_from_a_folder_and_from_an_archive(
-    tmp_path: Path, num_classes: int, layout: str, packed: bool
+    tmp_path: Path, num_classes: Literal[10, 100], layout: str, packed: bool
 ) -> None:
     data = make_cifar(num_classes)
     source = write_cifar(tmp_path / "files", data, num_classes=num_classes, layout=layout)
     if packed:
         source = pack_tar(source, tmp_path / "files.tar.gz")
-    found = read_cifar(source, num_classes=num_classes)  # type: ignore[arg-type]
+    found = read_cifar(source, num_classes=num_classes)
     assert np.array_equal(found.images, data.images)
     assert np.array_equal(found.labels, data.labels)
     assert found.num_test == data.num_test
@@ -51,12 +52,12 @@ def test_both_layouts_are_read_from_a_folder_and_from_an_archive(
     [(10, ""), (10, "cifar-10-batches-bin"), (10, "cifar-10-batches-py"), (100, "cifar-100-python"), (100, "")],
 )
 def test_the_files_are_found_in_a_folder_and_where_the_archive_has_them(
-    tmp_path: Path, num_classes: int, place: str
+    tmp_path: Path, num_classes: Literal[10, 100], place: str
 ) -> None:
     layout = "python" if "py" in place else "binary"
     folder = write_cifar(tmp_path / place, make_cifar(num_classes), num_classes=num_classes, layout=layout)
-    assert find_cifar(tmp_path, num_classes=num_classes) == folder  # type: ignore[arg-type]
-    assert find_cifar(tmp_path / "elsewhere", num_classes=num_classes) is None  # type: ignore[arg-type]
+    assert find_cifar(tmp_path, num_classes=num_classes) == folder
+    assert find_cifar(tmp_path / "elsewhere", num_classes=num_classes) is None
 
 
 def test_an_archive_in_the_folder_is_found(tmp_path: Path) -> None:
