@@ -40,6 +40,13 @@ def test_the_constraints_choose_a_version_of_every_dependency_that_it_allows(req
     assert Version(version) in wanted.specifier, "run `make constraints`"
 
 
+def test_a_line_of_a_test_whose_types_are_not_checked_names_the_error_and_says_why() -> None:
+    mark = "# type:" + " ignore"
+    for path in (ROOT / "tests").rglob("*.py"):
+        for line in path.read_text().splitlines():
+            assert mark not in line or re.search(rf"{mark}\[[a-z-]+\]  # \w", line), f"{path}: {line.strip()}"
+
+
 def test_every_constraint_is_one_version_and_names_no_host() -> None:
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         assert re.fullmatch(r"[\w.-]+==[\w.!]+", line), line
