@@ -325,7 +325,7 @@ def test_a_wrong_command_line_is_refused_before_anything_is_loaded(
 def test_memory_that_runs_out_is_told_in_one_line(
     error: Exception, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("alexnet_core.evaluation.predictor.Predictor.load", fail)
@@ -334,7 +334,7 @@ def test_memory_that_runs_out_is_told_in_one_line(
 
 
 def test_another_error_of_torch_is_no_want_of_memory(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("shapes differ")
 
     monkeypatch.setattr("alexnet_core.evaluation.predictor.Predictor.load", fail)

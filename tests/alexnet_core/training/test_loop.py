@@ -194,9 +194,9 @@ def test_the_child_ends_when_its_worker_is_silent(pack: Pack, tmp_path: Path) ->
 def test_a_read_error_is_not_taken_for_a_damaged_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "manifest.json").write_text("{}")
 
-    def fail(_path: Path) -> bytes:
+    def fail(*_: object) -> bytes:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(Path, "read_bytes", fail)
+    monkeypatch.setattr("alexnet_core.network.checkpoint.read_regular", fail)
     with pytest.raises(OSError, match="Too many open files"):
         load_checkpoint(tmp_path)

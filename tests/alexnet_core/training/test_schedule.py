@@ -36,10 +36,10 @@ def test_a_hint_names_the_setting_that_rules_the_rate() -> None:
 
 
 def test_the_diary_of_2012_slows_and_freezes_conv1() -> None:
-    config = get_recipe("paper-2012-run").config
-    rates = [learning_rate(config, epoch * 10, 10) for epoch in (0, 24, 25, 50, 51, 78, 79, 90)]
+    config = get_recipe("paper-2012-run").config  # the diary counts epochs from 1: its epoch 25 begins after 24
+    rates = [learning_rate(config, epoch * 10, 10) for epoch in (0, 23, 24, 49, 50, 77, 78, 89)]
     assert rates == [0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001, 0.00001, 0.00001]
-    assert [conv1_learning_rate(config, epoch * 10, 10) for epoch in (66, 67, 71, 72, 90)] == [None, 1e-5, 1e-5, 0, 0]
+    assert [conv1_learning_rate(config, epoch * 10, 10) for epoch in (65, 66, 70, 71, 89)] == [None, 1e-5, 1e-5, 0, 0]
 
 
 def test_a_plateau_is_counted_when_nothing_rose_for_the_whole_patience() -> None:
