@@ -82,7 +82,6 @@ TESTED_BY: dict[str, str] = {
     "trainyard/states.py": "trainyard/jobs/test_jobs.py",
     "trainyard/storage/interface.py": "trainyard/storage/test_remote.py",
     "trainyard/storage/streams.py": "trainyard/storage/test_remote.py",
-    "worker/app.py": "worker/test_listening.py",
     "worker/attempt.py": "worker/test_supervisor.py",
     "worker/report_writer.py": "worker/test_supervisor.py",
     "worker/trainer.py": "worker/test_trainer_process.py",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -29,6 +30,9 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr | None = None
     """`redis://[:password@]host:port/0`. Default: `trainyard up` starts a queue server of its own."""
+
+    remote_control: Literal["auto", "on", "off"] = "auto"
+    """Whether workers answer Celery's inspections and send events. `auto`: where `redis_url` is on loopback."""
 
     host: str = "127.0.0.1"
     """Address that the API listens on. Any other than loopback needs `admin_key`."""
@@ -243,6 +247,16 @@ class Settings(BaseSettings):
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.data_dir.absolute() / 'trainyard.db'}"
+
+    @property
+    def is_inspectable(self) -> bool:
+        """Whether a worker answers Celery's inspections and sends events."""
+        if self.remote_control != "auto":
+            return self.remote_control == "on"
+        if self.redis_url is None:
+            return False
+        addresses = self.redis_url.get_secret_value().split(";")  # kombu takes several
+        return all(urlsplit(address).hostname in LOOPBACK_HOSTS for address in addresses)
 
     @property
     def failpoint_values(self) -> dict[str, str]:

@@ -51,6 +51,8 @@ def _start(*, healthcheck: bool) -> int:
 
 def run(settings: Settings) -> int:
     """Run the worker."""
+    from celery.apps import worker as celery_worker
+
     from worker.app import build_app
     from worker.station import Station
 
@@ -58,11 +60,15 @@ def run(settings: Settings) -> int:
         print("TRAINYARD_REDIS_URL is not set: a worker needs a queue to listen to", file=sys.stderr)  # noqa: T201
         return 2
     station = Station(settings)
-    app = build_app(settings.redis_url.get_secret_value(), station)
+    is_inspectable = settings.is_inspectable
+    app = build_app(settings.redis_url.get_secret_value(), station, is_inspectable=is_inspectable)
+    name = f"{station.identity.id}@{station.identity.host}"  # two workers of a machine need two
     slots = str(len(station.identity.devices))
-    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    options = ["--hostname", name, "--pool", "threads", "--concurrency", slots, "--loglevel", "WARNING"]
+    unused = ["--without-gossip", "--without-mingle", *([] if is_inspectable else ["--without-heartbeat"])]
+    celery_worker.safe_say = lambda *_: None  # its lines about signals are no JSON, and the station logs the drain
     try:
-        app.worker_main(["worker", "--pool", "threads", "--concurrency", slots, "--loglevel", "WARNING", *quiet])
+        app.worker_main(["--quiet", "worker", *options, *unused])
     finally:  # also where Celery gives up by itself: its end must not leave jobs to their leases
         station.close()
     return 0

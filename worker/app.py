@@ -1,18 +1,34 @@
-"""The Celery app: one task without arguments that wakes this worker. Celery does nothing else."""
+"""The Celery app: one task without arguments that wakes this worker. Celery does nothing else.
+
+`celery -A worker.app inspect ping` finds the attribute `app`: a client of the yard's queue, made when it is asked for.
+"""
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
 from celery import Celery, signals
+from celery.exceptions import CeleryCommandException
 
 from trainyard.scheduling.queue import WAKE_TASK, build_celery
+from trainyard.settings import Settings
+from worker import remote_control
 from worker.listening import WakeUpTransport
 from worker.station import Station
 
 
-def build_app(redis_url: str, station: Station) -> Celery:
-    """The app of this process, bound to its station."""
+def build_app(redis_url: str, station: Station, *, is_inspectable: bool = False) -> Celery:
+    """The app of this process, bound to its station.
+
+    Args:
+        redis_url: where the queue is.
+        station: what a wake-up message wakes.
+        is_inspectable: whether the worker answers Celery's inspections and sends events.
+    """
     app = build_celery(redis_url)
     app.conf.broker_transport = WakeUpTransport
+    if is_inspectable:
+        remote_control.restrict(app)
 
     @app.task(name=WAKE_TASK)  # type: ignore[untyped-decorator]
     def wake() -> None:
@@ -25,3 +41,27 @@ def build_app(redis_url: str, station: Station) -> Celery:
     signals.worker_shutdown.connect(lambda **_: station.close(), weak=False)
     signals.setup_logging.connect(lambda **_: None, weak=False)  # the process has set up its own
     return app
+
+
+def build_client(settings: Settings) -> Celery:
+    """An app for Celery's own tools, which asks the workers of a yard and can't be a worker itself.
+
+    Raises:
+        ValueError: the settings name no queue.
+    """
+    if settings.redis_url is None:
+        raise ValueError("TRAINYARD_REDIS_URL is not set: it says where the yard's queue is")
+    app = build_celery(settings.redis_url.get_secret_value())
+    app.Worker = _refuse_to_work
+    return app
+
+
+def _refuse_to_work(**_: object) -> NoReturn:
+    """Without a station a worker would take wake-up messages and train nothing."""
+    raise CeleryCommandException("start a worker with `python -m worker` or `trainyard worker`", exit_code=2)
+
+
+def __getattr__(name: str) -> Any:
+    if name != "app":
+        raise AttributeError(name)
+    return build_client(Settings())

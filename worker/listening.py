@@ -1,7 +1,8 @@
 """How a worker listens to the queue: whatever lies in it counts as a wake-up message, and its content is not used.
 
 Celery's own consumer ends when an element of the Redis list is no message, and is deaf for good once a few were half a
-message. So a message is replaced by a fresh one before Celery sees it.
+message. So a message is replaced by a fresh one before Celery sees it. Commands of the remote control come by the same
+transport, and are rebuilt likewise.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import base64
 import logging
 import uuid
+from queue import Empty
 from typing import Any
 
 from kombu.transport import redis
 
 from trainyard.scheduling.queue import QUEUE_NAME, WAKE_TASK
+from worker.remote_control import read_command
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +34,33 @@ class WakeUpChannel(redis.Channel):
             log.warning("the queue held something that is no message; it was thrown away", extra={"detail": repr(exc)})
             return True
 
+    def _receive_one(self, client: Any) -> Any:
+        try:
+            return super()._receive_one(client)  # type: ignore[no-untyped-call]
+        except (*_UNREADABLE, Empty) as exc:
+            log.warning("the control queue held something that is no message", extra={"detail": repr(exc)})
+            return True
+
 
 class WakeUpTransport(redis.Transport):
-    """Hands on a fresh wake-up message for each one that comes."""
+    """Hands on a fresh wake-up message for each one that comes, and commands of the remote control."""
 
     Channel = WakeUpChannel
 
     def _deliver(self, message: Any, queue: str) -> None:
+        if queue != QUEUE_NAME:
+            self._deliver_command(message, queue)
+            return
         if not _is_wake_up(message):
             log.warning("the queue held a message that is not ours; it counts as a wake-up message and no more")
         super()._deliver(build_message(), queue)  # type: ignore[no-untyped-call]
+
+    def _deliver_command(self, message: Any, queue: str) -> None:
+        command = read_command(message)
+        if command is None:
+            log.warning("the control queue held something that is no command; it was thrown away")
+            return
+        super()._deliver(command, queue)  # type: ignore[no-untyped-call]
 
 
 def _is_wake_up(message: Any) -> bool:
