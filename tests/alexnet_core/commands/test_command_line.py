@@ -89,7 +89,7 @@ def test_a_run_stopped_by_ctrl_c_and_by_sigterm_goes_on_to_the_same_weights(home
     go_on = stop_after_its_first_epoch([*TRAIN, "--out", "parts"], signal.SIGINT, home)
     go_on = stop_after_its_first_epoch(go_on, signal.SIGTERM, home)
     output = run(*go_on, cwd=home)
-    [step] = re.findall(r"^training on cpu, steps (\d+) to 168$", output, re.MULTILINE)
+    [step] = re.findall(r"^training on cpu in .+, steps (\d+) to 168$", output, re.MULTILINE)
     assert int(step) >= 42, "it goes on from the second stop, after two epochs or more"
     assert weights(output) == weights((home / "output.txt").read_text())
     assert {path.name.rpartition("-")[2] for path in (home / "parts").glob("*-e*")} == {"e0", "e1", "e2"}
