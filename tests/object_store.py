@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -35,13 +36,18 @@ class ObjectServer:
 
     def start(self) -> None:
         parent = os.getpid()
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
         self._process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ) | AWS,
+            self._command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ) | AWS,
             preexec_fn=lambda: die_with_parent(parent),
         )  # fmt: skip
-        _wait_until(lambda: _answers(self.url) or self._process is None or self._process.poll() is not None)
-        assert self._process.poll() is None, "moto did not start"
+        _wait_until(lambda: self._is_ready() or self._process is None or self._process.poll() is not None)
+        assert self._process.poll() is None, "the store did not start"
+
+    def _command(self) -> list[str]:
+        return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+
+    def _is_ready(self) -> bool:
+        return _answers(f"{self.url}/moto-api/")
 
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)
@@ -67,6 +73,50 @@ class ObjectServer:
     def _signal(self, number: int) -> None:
         assert self._process is not None
         self._process.send_signal(number)
+
+
+class DurableObjectServer(ObjectServer):
+    """A SeaweedFS on 127.0.0.1, which keeps its objects in a folder: a killed one comes back with them."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+        folder.mkdir()
+        names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
+        self._ports = {name: free_port() for name in (*names, "s3.port.grpc")}
+        who = {"accessKey": AWS["AWS_ACCESS_KEY_ID"], "secretKey": AWS["AWS_SECRET_ACCESS_KEY"]}
+        identity = {"name": "test", "credentials": [who], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+        (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+
+    def _command(self) -> list[str]:
+        weed = Path(sys.executable).parent / "weed"
+        options = self._ports | {
+            "dir": self._folder, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "s3.port": self.port, "s3.port.iceberg": 0,
+            "s3.port.lance": 0, "s3.config": self._folder / "s3.json", "master.volumeSizeLimitMB": 64,
+            "master.telemetry.url": "http://127.0.0.1:9",
+        }  # fmt: skip
+        switches = ["-filer", "-s3", "-master.telemetry=false"]
+        return [str(weed), "server", *switches, *(f"-{name}={value}" for name, value in options.items())]
+
+    def _is_ready(self) -> bool:
+        """Whether it takes an object: it answers before its volumes are there."""
+        try:
+            files = connect(self.settings(self._folder))
+            if not files.exists(BUCKET):
+                files.mkdir(BUCKET)
+            files.pipe_file(f"{BUCKET}/probe", b"1")
+        except Exception:  # whatever the client raises: it is not there yet
+            return False
+        return True
+
+    def make_bucket(self) -> None:
+        """It is made when the server starts."""
+
+    def kill(self) -> None:
+        """End it as a crash does; `start` brings it back."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
 
 
 def connect(settings: Settings) -> Any:
@@ -100,7 +150,7 @@ class FaultyFilesystem:
 
 def _answers(url: str) -> bool:
     try:
-        urllib.request.urlopen(f"{url}/moto-api/", timeout=2).close()
+        urllib.request.urlopen(url, timeout=2).close()
     except urllib.error.HTTPError as exc:
         exc.close()
         return True

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests import object_store
 from tests.integration.fleet import Fleet, wait_for
-from tests.object_store import ObjectServer
+from tests.object_store import DurableObjectServer, ObjectServer
 from trainyard.states import JobState
 
 JOB = {"epochs": 2, "image_px": 16, "batch_size": 64}
@@ -115,6 +115,41 @@ def test_a_store_that_freezes_while_jobs_train_loses_nothing(machines: Machines,
         undisturbed = machines.submit(JOB)
         wait_for(lambda: machines.job(undisturbed).state.is_final, timeout_s=400)
         assert machines.job(undisturbed).weights_sha256 == job.weights_sha256
+
+
+@pytest.mark.chaos
+@pytest.mark.end_to_end
+def test_a_store_that_is_killed_while_a_job_trains_comes_back_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On SeaweedFS: moto would come back empty."""
+    for name, value in object_store.AWS.items():
+        monkeypatch.setenv(name, value)
+    store = DurableObjectServer(tmp_path / "store")
+    store.start()
+    machines = Machines(tmp_path / "fleet", store)
+    try:
+        machines.start_worker()
+        url = machines.start_api()
+        disturbed = machines.submit(JOB)
+        wait_for(lambda: machines.job(disturbed).latest_checkpoint_id)
+        store.kill()
+        time.sleep(FREEZE_S)
+        job = machines.job(disturbed)
+        assert (job.state, job.attempt) == (JobState.RUNNING, 1), "it trains and keeps its lease without the store"
+        store.start()
+        undisturbed = machines.submit(JOB)
+        for job_id in (disturbed, undisturbed):
+            wait_for(lambda: machines.job(job_id).state.is_final, timeout_s=400)  # noqa: B023
+        jobs = [machines.job(job_id) for job_id in (disturbed, undisturbed)]
+        assert [(job.state, job.failures) for job in jobs] == [(JobState.SUCCEEDED, 0)] * 2, [job.error for job in jobs]
+        assert jobs[0].attempt == 1
+        assert jobs[0].weights_sha256 == jobs[1].weights_sha256
+        with httpx.Client(base_url=url, trust_env=False, timeout=30) as api:
+            check_what_is_served(api, disturbed)
+    finally:
+        machines.stop()
+        store.stop()
 
 
 @pytest.mark.end_to_end
