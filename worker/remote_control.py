@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import time
 import uuid
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ INSPECTIONS = frozenset({
     "active", "active_queues", "clock", "conf", "enable_events", "heartbeat", "ping", "registered", "report",
     "reserved", "revoked", "scheduled", "stats",
 })  # fmt: skip
+SLOW_S, SILENCE_S = 1.0, 60.0  #: an event that took longer, and how long none is sent after it
 REFUSAL = "this worker answers inspections only; SIGTERM drains it, and the API moves its jobs"
 
 
@@ -102,15 +104,21 @@ class InspectionControl(Control):  # type: ignore[misc]
 
 
 class PromptDispatcher(EventDispatcher):  # type: ignore[misc]
-    """Sends events to the broker, and lets nobody wait for it.
+    """Sends events to the broker, tries each once, and is silent for a while after one that was slow.
 
-    Celery retries a heartbeat for ever while it holds the lock that all events need: a broker that is gone would keep a
-    worker that was told to end.
+    The consumer's own thread sends them. Celery retries a heartbeat for ever, and a broker that is frozen takes the
+    socket's time limit for each event: a worker that was told to end would wait for all of them.
     """
 
-    def send(self, type: str, *, retry: bool = False, **fields: Any) -> Any:
-        """See `EventDispatcher.send`; it is tried once."""
-        return super().send(type, retry=False, **fields)
+    _silent_until = 0.0
+
+    def _publish(self, event: Any, producer: Any, routing_key: str, **_: object) -> None:
+        if time.monotonic() < self._silent_until:
+            return
+        began_at = time.monotonic()
+        super()._publish(event, producer, routing_key, retry=False)
+        if time.monotonic() - began_at > SLOW_S:
+            self._silent_until = time.monotonic() + SILENCE_S
 
 
 class PromptEvents(Events):  # type: ignore[misc]

@@ -6,7 +6,6 @@ import base64
 import json
 import logging
 import uuid
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,6 +19,7 @@ from trainyard.settings import Settings
 from worker.remote_control import (
     INSPECTIONS,
     REFUSAL,
+    SILENCE_S,
     InspectionNode,
     PromptDispatcher,
     read_command,
@@ -98,28 +98,33 @@ def test_an_inspection_runs_without_arguments_and_its_answer_can_be_sent(
     assert node.dispatch("stats", {"anything": 1}) == {"state": "state", "transport": "<class 'int'>"}
 
 
-@pytest.mark.parametrize(
-    "send",
-    [
-        lambda: InspectionNode.reply(
-            cast(InspectionNode, SimpleNamespace(channel=None)), {}, "reply.celery.pidbox", ADDRESS, TICKET
-        ),
-        lambda: PromptDispatcher.send(_dispatcher(), "worker-heartbeat", retry=True),
-    ],
-    ids=["answer", "event"],
-)  # fmt: skip
-def test_nothing_is_sent_twice(send: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Celery would retry for as long as the broker is away, and hold the worker's end up."""
     sent: list[Any] = []
     monkeypatch.setattr(Producer, "__init__", lambda *_, **__: None)
     monkeypatch.setattr(Producer, "publish", lambda self, data, **options: sent.append(options["retry"]))
-    monkeypatch.setattr(EventDispatcher, "send", lambda self, type, **options: sent.append(options["retry"]))
-    send()
+    node = cast(InspectionNode, SimpleNamespace(channel=None))
+    InspectionNode.reply(node, {}, "reply.celery.pidbox", ADDRESS, TICKET)
     assert sent == [False]
 
 
-def _dispatcher() -> Any:
-    return PromptDispatcher.__new__(PromptDispatcher)
+def test_an_event_is_tried_once_and_a_slow_broker_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, took_s, sent = [100.0], 10.0, []
+
+    def publish(self: EventDispatcher, event: str, *_: object, retry: bool = True) -> None:
+        sent.append((event, retry))
+        clock[0] += took_s
+
+    monkeypatch.setattr(EventDispatcher, "_publish", publish)
+    monkeypatch.setattr("worker.remote_control.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    dispatcher = PromptDispatcher.__new__(PromptDispatcher)
+    for event in ("heartbeat", "succeeded", "offline"):
+        dispatcher._publish(event, None, "", retry=True)
+    assert sent == [("heartbeat", False)]
+    clock[0], took_s = 100.0 + 10 + SILENCE_S, 0.0
+    for event in ("later", "and again"):
+        dispatcher._publish(event, None, "", retry=True)
+    assert sent[1:] == [("later", False), ("and again", False)]
 
 
 @pytest.mark.parametrize(
