@@ -216,6 +216,7 @@ def _set(url: str, name: str, value: str) -> None:
             while connection.exec_driver_sql(f"SHOW {name}").scalar() != value:
                 assert time.monotonic() < deadline, "the server does not read its settings"
                 time.sleep(0.01)
+            time.sleep(0.5)  # the server signals one session after the other: ours may be the first
     finally:
         server.close()
 
