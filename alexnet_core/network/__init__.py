@@ -1,1 +1,1 @@
-"""The network: its layers, its shape, its first weights, and its checkpoints."""
+"""The network: its layers, its shape, its initial weights, and its checkpoints."""

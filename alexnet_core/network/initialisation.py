@@ -1,4 +1,4 @@
-"""The first weights of a network, in the ways that the well-known AlexNets had them.
+"""The initial weights of a network, in the ways that the well-known AlexNets had them.
 
 All draw from torch's global generator, layer after layer.
 """

@@ -21,7 +21,7 @@ from alexnet_core.recipes.recipe import Recipe
 CAFFE = Recipe(
     name="caffe",
     title="AlexNet as Caffe's model zoo has it",
-    description="227 px without padding, k = 1 in the response norm, smaller first weights; 60,965,224 parameters.",
+    description="227 px without padding, k = 1 in the response norm, smaller initial weights; 60,965,224 parameters.",
     source=(
         "Caffe's bvlc_alexnet: response norm after the activation with k = 1 and alpha / 5, N(0, .005) in fc6 and fc7, "
         "biases .1; batches of 256, learning rate .01 times .1 each 20 epochs, biases learn twice as fast, no decay of "

@@ -29,7 +29,7 @@ PAPER_2012 = Recipe(
     description="Two towers, local response normalisation, 224 px crops, ten-crop test; 60,965,224 parameters.",
     source=(
         "Krizhevsky, Sutskever and Hinton, NIPS 2012: sections 3.1 to 3.5 (layers), 4.1 (crops, flips, colours), 4.2 "
-        "(dropout), 5 (update rule, first weights, learning rate divided by 10 at three plateaus). 224 px give 55 by "
+        "(dropout), 5 (update rule, initial weights, learning rate divided by 10 at three plateaus). 224 px give 55 by "
         "rounding up, as in the authors' code."
     ),
     config=TrainConfig(

@@ -24,7 +24,7 @@ TORCHVISION = Recipe(
     description="One tower, narrower convolutions, no response norm, dropout before fc6 and fc7; 61,100,840.",
     source=(
         "torchvision.models.alexnet (after Krizhevsky 2014): 64-192-384-256-256 maps, padding 2 around conv1, maps "
-        "averaged to 6x6, PyTorch's first weights; learning rate .01 divided by 10 each 30 epochs, weight decay 1e-4."
+        "averaged to 6x6, PyTorch's initial weights; learning rate .01 divided by 10 each 30 epochs, weight decay 1e-4."
     ),
     config=TrainConfig(
         widths=(64, 192, 384, 256, 256),

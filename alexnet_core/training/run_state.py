@@ -55,7 +55,7 @@ class RunState:
     """Where a run stands.
 
     Args:
-        spec: says where it begins: from first weights, from another run's, or where a checkpoint of its own left off.
+        spec: says where it begins: from initial weights, from another run's, or where a checkpoint of its own left off.
         setting: of the spec.
         world: the processes of the run.
         clock: seconds.

@@ -55,7 +55,7 @@ class Experiment:
 
 EXPERIMENTS = {
     "relu": Experiment(
-        "How many steps to 10 % training error, each activation with its own best learning rate and first weights?",
+        "How many steps to 10 % training error, each activation with its own best learning rate and initial weights?",
         arms=(Arm("ReLU", {"activation": "relu"}), Arm("tanh", {"activation": "tanh"})),
         shared={  # the paper's Figure 1: no regularisation of any kind
             "dropout": 0.0, "weight_decay": 0.0, "flip": False, "schedule": "constant", "warmup_fraction": 0.0,

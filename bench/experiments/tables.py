@@ -13,7 +13,7 @@ Records = Mapping[str, Sequence[Mapping[str, Any]]]  #: by arm, in the order of 
 def list_steps(records: Records) -> Iterator[str]:
     """Steps to the training error at which the runs ended; how many times as many as the first arm."""
     first: float | None = None
-    yield "| | lr | first weights | steps, by seed | mean | times as many |"
+    yield "| | lr | initial weights | steps, by seed | mean | relative to the first |"
     yield "|---|---|---|---|---|---|"
     for name, runs in records.items():
         config, steps = runs[0]["config"], [run["steps_to"] for run in runs]
@@ -26,7 +26,7 @@ def list_steps(records: Records) -> Iterator[str]:
 def list_errors(records: Records) -> Iterator[str]:
     """Errors at the end, and how far each arm is from the first."""
     yield (
-        "| | parameters | test error, by seed | mean | more than the first | validation error, mean | "
+        "| | parameters | test error, by seed | mean | difference from the first | validation error, mean | "
         "training error at the end, mean | CPU seconds a run |"
     )
     yield "|---|---|---|---|---|---|---|---|"

@@ -1,4 +1,4 @@
-"""The networks as they are built: sizes, first weights, towers, dropout, and weights taken over."""
+"""The networks as they are built: sizes, initial weights, towers, dropout, and weights taken over."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ SMALL = RUN.with_overrides({"widths": [12, 16, 8, 8, 8], "fc_widths": [16, 16], 
 def build(config: TrainConfig = SMALL) -> AlexNet:
     torch.manual_seed(0)
     model = build_model(config, 5, 3).double().eval()
-    with torch.no_grad():  # first weights of .01 would leave nothing for a norm to do
+    with torch.no_grad():  # initial weights of .01 would leave nothing for a norm to do
         for name, parameter in model.named_parameters():
             parameter.mul_(20 if name.endswith("weight") else 0.1)
     return model
