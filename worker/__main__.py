@@ -51,15 +51,19 @@ def _start(*, healthcheck: bool) -> int:
 
 def run(settings: Settings) -> int:
     """Run the worker."""
+    from celery import signals
     from celery.apps import worker as celery_worker
 
     from worker.app import build_app
+    from worker.leaving import Leaving
     from worker.station import Station
 
     if settings.redis_url is None:
         print("TRAINYARD_REDIS_URL is not set: a worker needs a queue to listen to", file=sys.stderr)  # noqa: T201
         return 2
     station = Station(settings)
+    leaving = Leaving(station)
+    signals.worker_shutting_down.connect(lambda **_: leaving.start(), weak=False)
     is_inspectable = settings.is_inspectable
     app = build_app(settings.redis_url.get_secret_value(), station, is_inspectable=is_inspectable)
     name = f"{station.identity.id}@{station.identity.host}"  # two workers of a machine need two
@@ -70,6 +74,7 @@ def run(settings: Settings) -> int:
     try:
         app.worker_main(["--quiet", "worker", *options, *unused])
     finally:  # also where Celery gives up by itself: its end must not leave jobs to their leases
+        leaving.celery_ended()
         station.close()
     return 0
 

@@ -7,6 +7,7 @@ import os
 import queue
 import socket
 import threading
+import time
 
 from alexnet_core.data.published.builtin import BUILTINS
 from trainyard import failpoints
@@ -31,6 +32,7 @@ from worker.trainer import WarmTrainers
 log = logging.getLogger(__name__)
 
 SIGN_OF_LIFE_S = 3.0
+LOOK_S = 0.1  # between two looks whether a draining worker has jobs left
 FIRST_DATASET = "digits"  # small and always at hand: a newcomer's first job finds it prepared
 
 
@@ -54,6 +56,7 @@ class Station:
         self._trainers = WarmTrainers(threads)
         self._draining = threading.Event()
         self._ended = threading.Event()
+        self._closing = threading.Lock()
         self._storage = open_storage(settings)
         self._store = StoreGuard(self._database, self._storage)
         self._store_trouble = ""
@@ -80,10 +83,19 @@ class Station:
         log.info("worker drains", extra={"worker": self.identity.id})
         self._draining.set()
 
+    def wait_until_idle(self) -> None:
+        """Return once the worker drains and no slot has a job."""
+        self._draining.wait()
+        while self._free_slots.qsize() < len(self._slots):
+            time.sleep(LOOK_S)
+
     def close(self) -> None:
-        """Mark the worker as stopped, once every job is given back. Calling it again does nothing."""
-        if self._ended.is_set():
-            return
+        """Mark the worker as stopped, once every job is given back. Calling it again only waits for that."""
+        with self._closing:
+            if not self._ended.is_set():
+                self._close()
+
+    def _close(self) -> None:
         self._draining.set()
         self._ended.set()
         for thread in self._own_threads:  # Celery waits for its own, but knows nothing of these

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,15 @@ class Fleet:
         assert self.queue.process is not None
         self.queue.process.kill()
         self.queue.process.wait()
+
+    @contextmanager
+    def frozen_queue(self) -> Iterator[None]:
+        assert self.queue.process is not None
+        self.queue.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.queue.process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         for process in [*self.workers, *self.others]:

@@ -158,6 +158,18 @@ def test_a_worker_that_sends_events_ends_though_the_queue_is_gone(gather: Gather
     assert fleet.job(job_id).state_reason == "drain"
 
 
+def test_a_worker_that_sends_events_ends_though_the_queue_is_frozen(gather: Gather) -> None:
+    fleet = gather(idle_poll_s=NEVER_S)
+    worker, _ = start_ready_worker(fleet)
+    job_id = fleet.submit(SLOW)
+    wait_for(lambda: fleet.has_event(job_id, "first_step", 1))
+    with fleet.frozen_queue():
+        worker.terminate()
+        assert worker.wait(fleet.settings.stop_grace_s) == 0
+    assert "the queue does not let this worker go" in fleet.log(worker)
+    assert fleet.job(job_id).state_reason == "drain"
+
+
 def envelope(body: Any) -> bytes:
     return json.dumps({
         "body": base64.b64encode(json.dumps(body).encode()).decode(), "content-type": "application/json",

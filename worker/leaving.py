@@ -1,0 +1,44 @@
+"""Ends a drained worker that Celery does not end: where the queue is frozen its consumer may hang for minutes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+
+from worker.station import Station
+
+log = logging.getLogger(__name__)
+
+LEAVE_S = 5.0  #: that Celery gets to end by itself once every job is given back
+
+
+class Leaving:
+    """Ends the process a little after its station has nothing left to do."""
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+        self._thread = threading.Thread(target=self._leave, name="leaving", daemon=True)
+        self._celery_ended = threading.Event()
+        self._starting = threading.Lock()
+
+    def start(self) -> None:
+        """Begin to wait for the station; called when the worker is told to end, harmless a second time."""
+        with self._starting:
+            if self._thread.ident is None:
+                self._thread.start()
+
+    def celery_ended(self) -> None:
+        """Leave the rest to the interpreter, which ends the process as usual."""
+        self._celery_ended.set()
+
+    def _leave(self) -> None:
+        self._station.wait_until_idle()
+        self._station.close()
+        if self._celery_ended.wait(LEAVE_S):
+            return
+        log.warning("the queue does not let this worker go; it ends without", extra={"after_s": LEAVE_S})
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
