@@ -1,4 +1,4 @@
-"""AlexNet: models, recipes, data, training, checkpoints, evaluation, inference. No web, queue or database.
+"""AlexNet: networks, recipes, data, training, checkpoints, evaluation and prediction. No web, queue or database.
 
 Importing this package, `config`, `errors`, `geometry`, `recipes`, `pack`, `images` or `builtin` does not load torch.
 """

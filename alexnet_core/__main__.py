@@ -26,7 +26,7 @@ app = typer.Typer(no_args_is_help=False, add_completion=False, rich_markup_mode=
 
 @app.callback()
 def _begin(context: typer.Context) -> None:
-    """Train AlexNet without any service."""
+    """Train, evaluate and export AlexNet without any service."""
     if context.invoked_subcommand not in _FOR_WORKERS:
         logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
 
@@ -45,7 +45,7 @@ app.command()(trainer)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status.
+    """Run one command and return its exit status.
 
     Raises:
         SystemExit: with 2: the command line is wrong, and standard error says how.

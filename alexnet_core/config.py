@@ -222,12 +222,12 @@ class TrainConfig(BaseModel):
 
     @property
     def conv_channels(self) -> tuple[int, ...]:
-        """Maps of the five convolutions as they are built."""
+        """The number of maps of each of the five convolutions as they are built."""
         return tuple(self._scale(width) for width in self.widths)
 
     @property
     def fc_units(self) -> tuple[int, ...]:
-        """Units of the two hidden fully connected layers as they are built."""
+        """The number of units of the two hidden fully connected layers as they are built."""
         return tuple(self._scale(width) for width in self.fc_widths)
 
     def _scale(self, width: int) -> int:
@@ -285,7 +285,7 @@ class TrainConfig(BaseModel):
                 raise ValueError(f"mean and std have {len(values)} values; give 1 or 3")
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> TrainConfig:
-        """This configuration with some values replaced, validated anew.
+        """Return this configuration with some values replaced, after validating it again.
 
         Raises:
             ConfigError: a name is unknown or a value is out of range; `param` is its dotted path below `overrides`.
@@ -317,7 +317,7 @@ def _validate(values: dict[str, Any]) -> TrainConfig:
 
 
 class DatasetFacts(BaseModel):
-    """What a recipe and a user need to know about a dataset. Counts are None until it is prepared."""
+    """The facts about a dataset that recipes and users need. Counts are None until it is prepared."""
 
     model_config = _FROZEN
 

@@ -1,4 +1,4 @@
-"""How fast this CPU computes a training step in each precision: measured once and kept on disk.
+"""Measures how fast this CPU computes a training step in each precision. The result is kept on disk.
 
 What a CPU says of itself does not tell: of two that have the same bf16 instructions, one multiplies bf16 at six times
 the speed of fp32 and the other at half of it. So a few products and convolutions of the shapes that we train, forward
@@ -32,7 +32,7 @@ Work = Callable[[str, int], None]  #: computes in that precision, with so many p
 
 
 class CpuSpeed(BaseModel):
-    """What was measured, and on what."""
+    """The measured speeds, and the CPU and torch version that they belong to."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,12 +44,12 @@ class CpuSpeed(BaseModel):
     """Speed in each precision, as a multiple of that in fp32."""
 
     def is_of(self, cpu: str, version: str) -> bool:
-        """Whether it was measured with that CPU and version of torch, and in every precision."""
+        """Whether this was measured on that CPU with that version of torch, and in every precision."""
         return (self.cpu, self.torch) == (cpu, version) and self.relative.keys() == DTYPES.keys()
 
 
 def get_cpu_speed(folder: Path | None = None, *, measure: Callable[[], Mapping[str, float]] | None = None) -> CpuSpeed:
-    """What was measured on this CPU with this torch: from the disk, or now, which takes under a second.
+    """Return the speeds of this CPU with this torch, from the disk or measured now, which takes under a second.
 
     A file that can't be read counts as none, and a folder that can't be written to is no error: it is measured again
     next time. Where two processes measure at once, both go by the one whose file was first.
@@ -73,7 +73,7 @@ def get_cpu_speed(folder: Path | None = None, *, measure: Callable[[], Mapping[s
 def measure_speeds(
     work: Work | None = None, *, clock: Callable[[], float] = time.thread_time, precisions: tuple[str, ...] = ()
 ) -> dict[str, float]:
-    """Speeds as multiples of that in fp32.
+    """Measure the speed of each precision as a multiple of the speed of fp32.
 
     Args:
         work: what is timed; None: a step of products and convolutions like ours.
@@ -101,7 +101,10 @@ def measure_speeds(
 
 
 def _make_work() -> Work:
-    """A step, forward and backward: two convolutions over maps of 14x14, two products with 1024 x 1024 weights."""
+    """Return a step to measure: forward and backward through two convolutions and two matrix products.
+
+    The convolutions are over maps of 14x14; the products are with 1024 x 1024 weights.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
@@ -134,7 +137,7 @@ def _on_one_thread() -> Iterator[None]:
 
 
 def _describe_cpu() -> str:
-    """Model and instructions, and what an operator lets oneDNN and MKL use of them."""
+    """Describe the CPU: its model and instructions, and which of them oneDNN and MKL are allowed to use."""
     flags = sorted(name for name, has in torch.cpu.get_capabilities().items() if has is True)
     limits = [f"{name}={os.environ[name]}" for name in _LIMITS if name in os.environ]
     return " ".join([_read_model(), torch.backends.cpu.get_cpu_capability(), *flags, *limits])
@@ -152,7 +155,7 @@ def _read_model() -> str:
 
 
 def _cache_folder() -> Path:
-    """By the XDG rules, which say that a relative path counts as none."""
+    """Return the cache folder by the XDG rules, which say to ignore a relative path."""
     root = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (root if root.is_absolute() else Path(os.path.expanduser("~"), ".cache")) / "trainyard"
 
@@ -166,7 +169,7 @@ def _read(path: Path, cpu: str, version: str) -> CpuSpeed | None:
 
 
 def _write(path: Path, measured: CpuSpeed) -> None:
-    """Put a file in place whole, if none is there: the first to come stays."""
+    """Write a complete file to its place unless there is one: the first writer wins."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".cpu-speed-")

@@ -1,4 +1,4 @@
-"""Files that survive a power cut: their content is on the disk before they are renamed into place. Torch-free."""
+"""Writes files that survive a power cut: content is on the disk before the file is renamed into place. Torch-free."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def sync_dir(path: Path) -> None:
-    """Sync a folder's entries to the disk, including a rename in it."""
+    """Write a folder's entries to the disk, including a rename in it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -17,5 +17,5 @@ def sync_dir(path: Path) -> None:
 
 
 def is_disk_full(exc: BaseException) -> bool:
-    """Whether an error says that there is no room: on the disk, or within the user's quota."""
+    """Whether an error means that there is no space on the disk, or within the user's quota."""
     return isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}

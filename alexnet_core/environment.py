@@ -1,4 +1,4 @@
-"""Where a run computes: device, threads, and what decides whether two places give the same bits."""
+"""Describes where a run computes: the device, the threads, and whatever else can change the resulting bits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WORDS = {
 
 
 def require_device(device: str) -> None:
-    """See that a device is one that we train on, and is here.
+    """Check that training supports the device and that this machine has it.
 
     Args:
         device: `cpu`, `cuda` or a GPU by its number: `cuda:0`.
@@ -38,7 +38,7 @@ def require_device(device: str) -> None:
 
 
 def explain_memory(exc: BaseException) -> OutOfMemory | None:
-    """Translate an error that means that a GPU or this machine ran out of memory; None: it is another error."""
+    """Translate an error that means that a GPU or this machine ran out of memory. None: it is another error."""
     if not isinstance(exc, MemoryError | torch.cuda.OutOfMemoryError) and "can't allocate memory" not in str(exc):
         return None
     summary = (str(exc).splitlines() or ["MemoryError"])[0]
@@ -46,7 +46,7 @@ def explain_memory(exc: BaseException) -> OutOfMemory | None:
 
 
 def describe_environment(device: torch.device, precision: str) -> dict[str, Any]:
-    """Everything that a run's bits depend on besides its config, data and seed."""
+    """Return everything that the resulting bits depend on besides config, data and seed."""
     return {
         "torch": torch.__version__,
         "device_type": device.type,
@@ -58,7 +58,7 @@ def describe_environment(device: torch.device, precision: str) -> dict[str, Any]
 
 
 def explain_difference(before: dict[str, Any] | None, now: dict[str, Any]) -> str | None:
-    """Explain why a run that moved between two environments may end in other bits than one that did not.
+    """Explain why a run that moved between two environments may give other bits than one that did not.
 
     On a GPU it always may: its kernels add up in another order each time. None: it ends in the same bits.
     """
@@ -80,5 +80,8 @@ def _say(value: Any) -> str:
 
 
 def _amx() -> str:
-    """CPUs with and without these instructions say the same of themselves, and multiply bf16 differently."""
+    """Return `+AMX` if the CPU has these instructions, else nothing.
+
+    CPUs with and without them describe themselves equally, but multiply bf16 differently.
+    """
     return "+AMX" if torch.cpu.get_capabilities().get("amx_bf16", False) else ""

@@ -1,4 +1,4 @@
-"""What can go wrong in the core. The docstring of a class is its default message.
+"""The errors of the core. The docstring of a class is its default message.
 
 CoreError
 ├── ConfigError                  config_invalid
@@ -38,7 +38,7 @@ class CoreError(Exception):
 
     @property
     def message(self) -> str:
-        """Cause, value and what to do."""
+        """The message: cause, value and what to do."""
         return str(self)
 
 

@@ -1,4 +1,4 @@
-"""For tests only: places at which a training process fails on purpose. Torch-free.
+"""Points at which a training process can be made to fail, for tests only. Torch-free.
 
 A run's `failpoints` say what happens where: `{"step_50": "sleep:9999", "checkpoint_byte_20000": "once:kill9"}`. An
 action that begins with `once:` happens once for as long as its mark stands in the folder that `marks` names.
@@ -20,7 +20,7 @@ STEP, BYTE = "step_", "checkpoint_byte_"  # a number follows
 
 
 class Failpoints:
-    """What is to fail in this process; false where nothing is."""
+    """The failures that are set up in this process; false if there are none."""
 
     def __init__(self, actions: Mapping[str, str] | None = None) -> None:
         self._actions = dict(actions or {})
@@ -36,14 +36,14 @@ class Failpoints:
         return found[0] if found else None
 
     def hit(self, name: str) -> None:
-        """Fail here, if that is wanted here."""
+        """Fail here, if that is set up."""
         action = self._actions.get(name)
         if action is None or (action.startswith("once:") and not self._mark(name)):
             return
         act(action.removeprefix("once:"))
 
     def _mark(self, name: str) -> bool:
-        """Whether it is the first time, over all processes."""
+        """Whether this is the first time in any process."""
         assert self._marks is not None, "`once:` needs a folder for marks"
         try:
             os.close(os.open(Path(self._marks) / name, os.O_CREAT | os.O_EXCL))
@@ -56,7 +56,7 @@ NOWHERE = Failpoints()
 
 
 def act(action: str) -> None:
-    """Do it: `exit`, `kill9`, `abort`, `enospc`, `raise`, or `sleep:` with seconds."""
+    """Carry out a failure: `exit`, `kill9`, `abort`, `enospc`, `raise`, or `sleep:` with seconds."""
     kind, _, argument = action.partition(":")
     if kind == "exit":
         os._exit(86)

@@ -1,4 +1,4 @@
-"""The names of all files and folders that outlive a process: of a data folder, a checkpoint, a pack. Torch-free.
+"""The names of all files and folders that are kept: in a data folder, a checkpoint and a pack. Torch-free.
 
 A data folder holds, by job and dataset:
 
@@ -24,27 +24,27 @@ CHECKPOINTS, PACKS, TENSORBOARD = "checkpoints", "packs", "tensorboard"
 
 
 def checkpoints_key(job_id: str) -> str:
-    """Where a job's checkpoints are, below the data folder."""
+    """Return the key of a job's checkpoints, below the data folder."""
     return f"{CHECKPOINTS}/{job_id}"
 
 
 def checkpoint_key(job_id: str, name: str) -> str:
-    """Where a job's checkpoint of this name is."""
+    """Return the key of the job's checkpoint with this name."""
     return f"{checkpoints_key(job_id)}/{name}"
 
 
 def pack_key(dataset_id: str) -> str:
-    """Where a dataset's pack is."""
+    """Return the key of a dataset's pack."""
     return f"{PACKS}/{dataset_id}"
 
 
 def tensorboard_key(job_id: str) -> str:
-    """Where a job's event files are."""
+    """Return the key of a job's event files."""
     return f"{TENSORBOARD}/{job_id}"
 
 
 def log_key(job_id: str) -> str:
-    """Where a job's trainers write their log."""
+    """Return the key of the log that a job's trainers write."""
     return f"logs/jobs/{job_id}.log"
 
 
@@ -55,7 +55,7 @@ GONE_PREFIX = ".gone-"
 
 
 def temporary_name(name: str) -> str:
-    """A name that nobody else has, under which the file or folder of that name is written."""
+    """Return a unique name under which the file or folder of that name is written."""
     return f"{TEMPORARY_PREFIX}{name}-{uuid.uuid4().hex[:8]}"
 
 
@@ -96,13 +96,13 @@ class CheckpointName:
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        """What a folder's name says; None: it is no checkpoint's."""
+        """Parse a folder's name. None: it is not the name of a checkpoint."""
         found = _CHECKPOINT.fullmatch(name)
         return cls(found["kind"], int(found["step"]), int(found["lease_epoch"])) if found else None
 
     @classmethod
     def parse_temporary(cls, name: str) -> Self | None:
-        """The checkpoint that is, or was to be, written under this temporary name; None: it is no checkpoint's."""
+        """Parse the temporary name under which a checkpoint is written. None: it is not such a name."""
         found = _TEMPORARY.fullmatch(name)
         return cls.parse(found["name"]) if found else None
 
@@ -130,5 +130,5 @@ EVENT_FILES = "*.tfevents.*"
 
 
 def event_file_name(attempt: int, moment: float, host: str, pid: int) -> str:
-    """The name of an attempt's event file; names sort as attempts do."""
+    """Return the name of an attempt's event file. Names sort in the order of the attempts."""
     return f"events-{attempt:06d}.out.tfevents.{moment:.0f}.{host}.{pid}"

@@ -1,4 +1,4 @@
-"""What a worker and its trainer tell each other: one JSON object a line, told apart by its `type`. Torch-free.
+"""The messages between a worker and its trainer: one JSON object in a line, with its kind in `type`. Torch-free.
 
 Commands go to the trainer, reports come from it. NaN and the infinities are written as such: where they are stored is
 where they become null.
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class MalformedMessage(ValueError):
-    """A line is no message that this version knows."""
+    """A line is not a message that this version knows."""
 
 
 class StopReason(StrEnum):
@@ -38,7 +38,7 @@ class StopReason(StrEnum):
 
 
 class StopRequested(Exception):
-    """The attempt is to stop before its first step."""
+    """The attempt must stop before its first step."""
 
     def __init__(self, reason: StopReason) -> None:
         self.reason = reason
@@ -46,7 +46,7 @@ class StopRequested(Exception):
 
 
 class Outcome(StrEnum):
-    """How a run came to its end."""
+    """How a run ended."""
 
     SUCCEEDED = "succeeded"  #: every epoch is done
     STOPPED = "stopped"  #: it was told to stop
@@ -62,7 +62,7 @@ class Message(BaseModel):
     """Tells which message it is."""
 
     def to_line(self) -> bytes:
-        """The message as it is sent."""
+        """Return the message as it is sent."""
         return self.model_dump_json().encode() + b"\n"
 
 
@@ -70,7 +70,7 @@ class Message(BaseModel):
 
 
 class Spec(Message):
-    """Serve this attempt."""
+    """Train this attempt."""
 
     type: Literal["spec"] = "spec"
     job_id: str
@@ -110,7 +110,7 @@ class Stop(Message):
 
 
 class Heartbeat(Message):
-    """The worker is alive: a trainer that hears nothing for long takes it for frozen."""
+    """The worker is alive. A trainer that gets none for a long time assumes that the worker is frozen."""
 
     type: Literal["heartbeat"] = "heartbeat"
 
@@ -119,7 +119,7 @@ class Heartbeat(Message):
 
 
 class Report(Message):
-    """What a trainer tells, and of which attempt; None: it serves none."""
+    """A message from a trainer, with the attempt that it is about. None: the trainer serves none."""
 
     job_id: str | None = None
     lease_epoch: int | None = None
@@ -138,13 +138,13 @@ class Place(BaseModel):
 
 
 class Ready(Report):
-    """torch is loaded: send a spec."""
+    """The trainer has loaded torch: a spec can be sent."""
 
     type: Literal["ready"] = "ready"
 
 
 class Alive(Report):
-    """The trainer goes on with something that has nothing else to tell for a while."""
+    """The trainer is busy with something that has nothing else to report for a while."""
 
     type: Literal["alive"] = "alive"
 
@@ -157,7 +157,7 @@ class Phase(Report):
 
 
 class Started(Place, Report):
-    """The first step is about to be made."""
+    """The first step is about to begin."""
 
     type: Literal["started"] = "started"
     steps_per_epoch: int
@@ -200,7 +200,7 @@ class Interval(Report):
 
 
 class EpochEnd(Report):
-    """An epoch was validated."""
+    """An epoch has been validated."""
 
     type: Literal["epoch"] = "epoch"
     epoch: int
@@ -216,7 +216,7 @@ class StoredFile(BaseModel):
 
 
 class CheckpointSaved(Report):
-    """A checkpoint is whole and in its place."""
+    """A checkpoint is complete and in its place."""
 
     type: Literal["checkpoint"] = "checkpoint"
     kind: CheckpointKind
@@ -241,7 +241,7 @@ class Warned(Report):
 
 
 class Finished(Report):
-    """The last report of an attempt that ended in order."""
+    """The last report of an attempt that ended normally."""
 
     type: Literal["finished"] = "finished"
     outcome: Outcome
@@ -281,7 +281,7 @@ _REPORTS: TypeAdapter[AnyReport] = TypeAdapter(Annotated[AnyReport, Field(discri
 
 
 def parse_command(line: bytes) -> Command:
-    """What a line to a trainer says.
+    """Parse a line to a trainer.
 
     Raises:
         MalformedMessage: it is no command.
@@ -290,7 +290,7 @@ def parse_command(line: bytes) -> Command:
 
 
 def parse_report(line: bytes) -> AnyReport:
-    """What a line from a trainer says.
+    """Parse a line from a trainer.
 
     Raises:
         MalformedMessage: it is no report.

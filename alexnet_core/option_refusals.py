@@ -1,4 +1,4 @@
-"""Why a training option is refused, in words: a value out of range, or an option that has no effect. No torch."""
+"""Explains why a training option is refused: its value is out of range, or it has no effect. No torch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def refuse_idle(names: Iterable[str], before: BaseModel, after: BaseModel) -> None:
-    """Refuse to change an option that the others leave without effect: whoever asked for it would wait for it.
+    """Refuse a changed option if the other options leave it without effect.
 
     Args:
         names: the options that were overridden.
@@ -57,7 +57,7 @@ def refuse_idle(names: Iterable[str], before: BaseModel, after: BaseModel) -> No
 
 
 def explain(param: str, error: Any, fields: Mapping[str, FieldInfo]) -> str:
-    """One of pydantic's errors as a sentence that names the option, the value and what is allowed."""
+    """Turn one of pydantic's errors into a sentence with the option, the value and what is allowed."""
     if error["type"] == "extra_forbidden":
         return f"{param} is not a setting of a recipe; there are: {', '.join(fields)}"
     reason = str(error["msg"]).removeprefix("Value error, ")
@@ -78,7 +78,7 @@ def _show(value: object) -> str:
 
 
 def _limits(field: FieldInfo | None) -> str:
-    """The range of a number in words; empty where a field has none."""
+    """Return the range of a number in words; empty if a field has none."""
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     bounds = [
         (sign, getattr(item, key, None)) for item in (field.metadata if field else []) for key, sign in signs.items()

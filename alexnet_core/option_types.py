@@ -1,4 +1,4 @@
-"""The types of the training options: what values each kind of option may have. No torch."""
+"""The types of the training options, which say what values each kind of option may have. No torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 
 def list_to_tuple(value: object) -> object:
-    """JSON has no tuples: take a list for one, however deep."""
+    """Turn lists into tuples at every level, because JSON has no tuples."""
     return tuple(list_to_tuple(item) for item in value) if isinstance(value, list | tuple) else value
 
 

@@ -1,4 +1,4 @@
-"""A child of a worker never outlives it. Torch-free."""
+"""Makes sure that a child of a worker never outlives it. Torch-free."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent_pid: int | None) -> None:
-    """Have the kernel kill this process when the thread that started it ends (Linux; elsewhere: no effect).
+    """Let the kernel kill this process when the thread that started it ends (Linux; elsewhere no effect).
 
     Args:
         parent_pid: who started us; if it is gone already, this process ends here. None: don't look.

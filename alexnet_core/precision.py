@@ -1,4 +1,4 @@
-"""Which arithmetic a network is trained and validated in, and why."""
+"""Chooses the precision in which a network is trained and validated, and says why."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TOO_SLOW = 3.0  # times the time of the best precision: a resumed run does not 
 
 @dataclass(frozen=True)
 class Precision:
-    """A choice."""
+    """A precision and why it was chosen."""
 
     name: str  #: `fp32`, `bf16` or `fp16`
     reason: str  #: a sentence's part, for people
@@ -26,7 +26,7 @@ class Precision:
 def choose_precision(
     wanted: str, device: torch.device, *, begun_in: str | None = None, cache_folder: Path | None = None
 ) -> Precision:
-    """The precision to compute in.
+    """Choose the precision to compute in.
 
     `auto` is what the CPU was measured to be fastest in (see `cpu_speed`), on a GPU bf16 where it has instructions for
     it. A run that goes on keeps the precision that it began in, unless this device can't compute in it, or takes
@@ -51,7 +51,7 @@ def choose_precision(
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which a network computes in that precision; its weights stay fp32."""
+    """Return the context in which a network computes in that precision; its weights stay fp32."""
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
     return torch.autocast(device.type, dtype, enabled=precision != "fp32")
 

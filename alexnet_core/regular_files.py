@@ -1,4 +1,4 @@
-"""Opens regular files only: no link, no FIFO, no device in the place of a checkpoint's or a pack's file. Torch-free.
+"""Opens only regular files, so that no link, FIFO or device can replace a checkpoint's or a pack's file. Torch-free.
 
 A FIFO would keep its reader waiting for ever, and a link would hand out a file from elsewhere.
 """
@@ -13,11 +13,11 @@ from typing import BinaryIO
 
 
 class NotRegular(FileNotFoundError):
-    """Something stands at a file's place that is no regular file: for a reader the file is not there."""
+    """There is something other than a regular file at this path; for a reader the file does not exist."""
 
 
 def open_regular(folder: Path, name: str) -> BinaryIO:
-    """A file below a folder, to be read. Nothing on the way from the folder to it may be a link.
+    """Open a file below a folder for reading. Nothing on the path from the folder to the file may be a link.
 
     Args:
         folder: may be reached by links: that is how a disk is mounted elsewhere.
@@ -40,13 +40,13 @@ def open_regular(folder: Path, name: str) -> BinaryIO:
 
 
 def read_regular(folder: Path, name: str) -> bytes:
-    """The content of a file; see `open_regular`."""
+    """Return the content of a file; see `open_regular`."""
     with open_regular(folder, name) as file:
         return file.read()
 
 
 def _step(path: Path, parent: int, part: str) -> int:
-    """The folder below an open one, which is closed where the step succeeds."""
+    """Open the folder below an open one, which is closed on success."""
     below = _open_in(path, parent, part, os.O_DIRECTORY)
     os.close(parent)
     return below

@@ -1,4 +1,4 @@
-"""The arguments that several commands share, and how a word of the command line becomes a value. Torch-free."""
+"""Arguments that several commands share, and how text from the command line becomes values. Torch-free."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import typer
 
 
 def count(text: str | int) -> int:
-    """A whole number from 0; Typer hands the default over as it is."""
+    """Parse a whole number from 0. A default value passes through unchanged."""
     if not str(text).isdecimal():
         raise typer.BadParameter(f"{text!r} is not a whole number from 0")
     return int(text)
 
 
 def seconds(text: str) -> float:
-    """A time that can pass."""
+    """Parse a number of seconds."""
     value = _number(text)
     if not 0 < value < math.inf:
         raise typer.BadParameter(f"{text!r} is not a number of seconds over 0")
@@ -26,7 +26,7 @@ def seconds(text: str) -> float:
 
 
 def epsilon(text: str) -> float:
-    """A small number over 0."""
+    """Parse a small positive number."""
     value = _number(text)
     if not 0 < value < 1:
         raise typer.BadParameter(f"{text!r} is not a number between 0 and 1")
@@ -41,7 +41,7 @@ def _number(text: str) -> float:
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:
-    """`epochs=3` and `flip=false` as a dictionary; a value that is no JSON is text."""
+    """Parse options such as `epochs=3` and `flip=false` into a dictionary. A value that is not JSON is a text."""
     overrides: dict[str, Any] = {}
     for pair in pairs:
         name, _, text = pair.partition("=")

@@ -1,4 +1,4 @@
-"""The dataset that a command names: a built-in one, a folder of images, or a pack. Torch-free."""
+"""Opens the dataset that a command names: a built-in one, a folder of images, or a pack. Torch-free."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def open_dataset(reference: str, *, data_dir: Path, source: Path | None = None, verify: bool = True) -> Pack:
-    """The pack of a built-in dataset, of a folder of images, or at a path; made where it is not there yet.
+    """Open the pack of a built-in dataset, of a folder of images, or at a path. A missing pack is made first.
 
     The pack of a folder is made anew when a name, size or time of a file in it has changed; so is a damaged pack.
 
@@ -57,7 +57,7 @@ def open_dataset(reference: str, *, data_dir: Path, source: Path | None = None, 
 
 
 def require_outside(reference: str, folder: Path, option: str) -> None:
-    """Refuse to write into a folder of images: what is written would be taken for images the next time.
+    """Refuse to write into a folder of images, where the new files would be read as images the next time.
 
     Args:
         reference: see `open_dataset`; anything but a folder of images has no inside.
@@ -86,12 +86,12 @@ def _stands(path: Path) -> bool:
 
 
 def name_of(folder: Path) -> str:
-    """The name that a folder of images gives its dataset."""
+    """Return the name that a dataset gets from its folder of images."""
     return folder.resolve().name or "images"
 
 
 def _fingerprint(folder: Path) -> str:
-    """16 characters that change with the name, size or time of any file in it."""
+    """Return 16 characters that change if the name, size or time of any file in the folder changes."""
     sha = hashlib.sha256()
     for path in sorted(list_paths(folder)):
         status = os.lstat(folder / path)

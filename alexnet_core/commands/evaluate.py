@@ -1,4 +1,4 @@
-"""`python -m alexnet_core evaluate`: how well a checkpoint does on a split of a dataset."""
+"""`python -m alexnet_core evaluate`: measures how well a checkpoint does on a split of a dataset."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def evaluate(
     device: arguments.Device = "cpu",
     others: arguments.Others = [],  # noqa: B006 - Typer hands over a new list
 ) -> int:
-    """Loss and accuracy of a checkpoint, by class, with the hardest images."""
+    """Print a checkpoint's loss and accuracy, also by class, and the hardest images."""
     from alexnet_core.commands.datasets import open_dataset
     from alexnet_core.environment import require_device
     from alexnet_core.errors import CheckpointIncompatible

@@ -1,4 +1,4 @@
-"""`python -m alexnet_core export` and `import-keras`; no format's package is loaded before it is needed."""
+"""`python -m alexnet_core export` and `import-keras`. The library of a format is imported only when it is needed."""
 
 from __future__ import annotations
 
@@ -31,10 +31,13 @@ def export(
 
 
 class ClassesUpToTheNextOption(TyperCommand):
-    """Lets `--classes a b c` name all three: an option of Typer's has one value, and is repeated for more."""
+    """Lets `--classes a b c` name all three classes.
+
+    In Typer an option takes one value and has to be repeated for more.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Write the option's name before each of its values."""
+        """Insert the option's name before each of its values."""
         words: list[str] = []
         option = ""
         for word in args:
@@ -57,7 +60,7 @@ def import_keras(
         typer.Option(parser=arguments.epsilon, metavar="EPSILON", help="Of Keras' batch norms, if it has any."),
     ] = None,
 ) -> int:
-    """Make a checkpoint of weights that Keras saved."""
+    """Make a checkpoint from weights that Keras saved."""
     from alexnet_core.export.keras_reader import read_keras
     from alexnet_core.network.checkpoint import save_checkpoint
     from alexnet_core.recipes import get_recipe

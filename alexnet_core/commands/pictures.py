@@ -1,4 +1,4 @@
-"""`python -m alexnet_core curves` and `filters`: what a checkpoint holds, as pictures."""
+"""`python -m alexnet_core curves` and `filters`: draw pictures from a checkpoint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def curves(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run's checkpoints, or one of them.")],
     out: arguments.Picture,
 ) -> int:
-    """Draw a run's learning curves."""
+    """Draw the learning curves of a run."""
     from alexnet_core.evaluation.curves import draw_curves
 
     run_folder = folder.absolute()
@@ -48,7 +48,7 @@ def filters(
 
 
 def read_curves(folder: Path) -> Curves:
-    """The curves of a run from its newest checkpoint's history: by epoch, with the schedule's learning rate.
+    """Read a run's curves by epoch from the history in its newest checkpoint, with the schedule's learning rate.
 
     Raises:
         FileNotFoundError: there is no checkpoint with its training state.
@@ -83,7 +83,7 @@ def _learning_rates(
 
 
 def _find_newest(folder: Path) -> Path:
-    """The furthest checkpoint of the last attempt in a folder, or the folder itself where it is one."""
+    """Return the last checkpoint of the last attempt in a folder, or the folder itself if it is a checkpoint."""
     found = {path: name for path in (folder, *folder.glob("*")) if (name := CheckpointName.parse(path.name))}
     found = {path: name for path, name in found.items() if (path / STATE_JSON).is_file()}
     if not found:

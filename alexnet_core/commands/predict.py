@@ -1,4 +1,4 @@
-"""`python -m alexnet_core predict`: what is on image files."""
+"""`python -m alexnet_core predict`: says what is on image files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def predict(
     top_k: Annotated[int, typer.Option(parser=arguments.count, metavar="K", help="Classes to name.")] = 5,
     others: arguments.Others = [],  # noqa: B006 - Typer hands over a new list
 ) -> int:
-    """Classify image files, a line each."""
+    """Classify image files and print one line for each."""
     from alexnet_core.data.images import decode_image
     from alexnet_core.errors import ImageError
     from alexnet_core.evaluation.ensemble import Ensemble

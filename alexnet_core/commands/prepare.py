@@ -1,4 +1,4 @@
-"""`python -m alexnet_core prepare`: make the pack of a dataset. Loads torch only to fetch a built-in one."""
+"""`python -m alexnet_core prepare`: makes the pack of a dataset. Loads torch only to download a built-in one."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def prepare(
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """What the command line says; see `prepare`."""
+    """The options of the command line; see `prepare`."""
 
     dataset: str
     target: Path

@@ -1,4 +1,4 @@
-"""`python -m alexnet_core import-torchvision` and `import-caffe`: checkpoints of published weights."""
+"""`python -m alexnet_core import-torchvision` and `import-caffe`: make checkpoints from published weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def import_torchvision(
     classes_file: ClassesFile = None,
     override: arguments.Override = [],  # noqa: B006
 ) -> int:
-    """Make a checkpoint of torchvision's weights."""
+    """Make a checkpoint from torchvision's weights."""
     from alexnet_core.export.imported import import_torchvision as read
     from alexnet_core.recipes import get_recipe
 
@@ -42,7 +42,7 @@ def import_caffe(
     classes_file: ClassesFile = None,
     override: arguments.Override = [],  # noqa: B006
 ) -> int:
-    """Make a checkpoint of Caffe's weights."""
+    """Make a checkpoint from Caffe's weights."""
     from alexnet_core.export.imported import import_caffe as read
     from alexnet_core.recipes import get_recipe
 

@@ -1,4 +1,4 @@
-"""`python -m alexnet_core train`: the loop without any service, and what it prints."""
+"""`python -m alexnet_core train`: runs the training loop without any service, and prints how it goes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What the command line says; see `train`."""
+    """The options of the command line; see `train`."""
 
     dataset: str
     source: Path | None
@@ -90,7 +90,7 @@ def train(
 
 
 class ConsoleHooks(Hooks):
-    """Prints a readable line an epoch; Ctrl-C or SIGTERM stops the run after the current step."""
+    """Prints one line for each epoch. Ctrl-C or SIGTERM stops the run after the current step."""
 
     def __init__(self, *, speaks: bool = True) -> None:
         self._speaks = speaks
@@ -190,7 +190,7 @@ def _train_in(world: World, options: TrainOptions) -> int:
 
 
 def _tell_choice(result: RunResult) -> str:
-    """What chose the epoch that was tested, where it was not the validation split."""
+    """Return a remark on how the tested epoch was chosen, if not by the validation split."""
     return {
         "test": ", which chose the best epoch too: other images will do worse",
         "none": ", of the last epoch: nothing was chosen by them",
@@ -198,7 +198,10 @@ def _tell_choice(result: RunResult) -> str:
 
 
 def _to_go_on(options: TrainOptions, checkpoint: Path | None, *, is_over: bool) -> str:
-    """The options of the command that goes on with a run, but for defaults, and for a time that is over."""
+    """Return the options of the command that resumes a run.
+
+    Options with their default value are left out, and so is a time limit that is used up.
+    """
     chosen = {
         "--dataset": options.dataset,
         "--resume": checkpoint,
@@ -212,7 +215,7 @@ def _to_go_on(options: TrainOptions, checkpoint: Path | None, *, is_over: bool) 
 
 
 def _find_best_beside(path: Path, checkpoint: Checkpoint) -> Path | None:
-    """The best epoch's checkpoint of the run that a checkpoint is of; None: there was no epoch yet, or it is gone."""
+    """Return the checkpoint of the best epoch of this checkpoint's run. None: no epoch has ended, or it was removed."""
     best = (checkpoint.state or {}).get("best")
     found = path.absolute().parent / best["name"] if best else None
     if found is not None and not found.is_dir():
@@ -222,7 +225,7 @@ def _find_best_beside(path: Path, checkpoint: Checkpoint) -> Path | None:
 
 
 def _find_last(out: Path, lease_epoch: int) -> Path | None:
-    """The furthest checkpoint that a run has written to its folder; None: there is none yet."""
+    """Return the checkpoint with the highest step that a run has written to its folder. None: there is none yet."""
     found = {path: name for path in out.iterdir() if (name := CheckpointName.parse(path.name))}
     found = {path: name for path, name in found.items() if name.lease_epoch == lease_epoch}
     return max(found, key=lambda path: found[path].step, default=None)
@@ -235,6 +238,6 @@ def _open_dataset(options: TrainOptions, *, verify: bool = True) -> Pack:
 
 
 def _count_runs(out: Path) -> int:
-    """A number that no checkpoint in that folder ends with, so that none is in the way of another run."""
+    """Return a number that no checkpoint's name in that folder ends with, so that runs don't collide."""
     names = (CheckpointName.parse(path.name) for path in out.iterdir())
     return 1 + max((name.lease_epoch for name in names if name is not None), default=-1)

@@ -1,4 +1,4 @@
-"""`python -m alexnet_core trainer`: what a worker starts. Torch waits until the process is tied to its parent."""
+"""`python -m alexnet_core trainer`: what a worker starts. Torch is imported after the process is tied to its parent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def trainer(
     report_fd: Annotated[int, typer.Option(help="File descriptor that reports are written to.")],
     parent_pid: arguments.ParentPid = None,
 ) -> int:
-    """Serve the jobs of a worker; not for the hand."""
+    """Train the jobs of a worker; not meant to be run by hand."""
     from alexnet_core.trainer import child
 
     return child.serve(report_fd, parent_pid)

@@ -1,4 +1,4 @@
-"""What memory the decoding of an image takes, and a bound on what all decodes of a process take. Torch-free."""
+"""Computes the memory that decoding an image takes, and limits that of all decodes in a process. Torch-free."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ TOGETHER_BYTES = 1_000_000_000
 
 
 def need_bytes(image: Image.Image) -> int:
-    """What decoding an image takes at its peak, beside its file; known from its header."""
+    """Return the peak memory for decoding an image, besides its file. It is known from the header."""
     return image.width * image.height * _BYTES_A_PIXEL.get(image.format or "", MOST_BYTES_A_PIXEL)
 
 
 class MemoryBudget:
-    """Lets decodes begin as long as their needs fit together; one alone always may."""
+    """Lets decodes start as long as their needs fit into the budget together. One decode alone may always start."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes, self._taken_bytes = limit_bytes, 0
@@ -29,7 +29,7 @@ class MemoryBudget:
 
     @contextmanager
     def taken(self, need: int) -> Iterator[None]:
-        """Hold some bytes of the budget; waits until they are free."""
+        """Hold some bytes of the budget inside the block; waits until they are free."""
         with self._changed:
             self._changed.wait_for(lambda: not self._taken_bytes or self._taken_bytes + need <= self._limit_bytes)
             self._taken_bytes += need

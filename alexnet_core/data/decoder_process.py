@@ -1,4 +1,4 @@
-"""A child process that decodes large images: its memory and time are bounded, which no thread's are. Torch-free.
+"""A child process that decodes large images. Unlike a thread it has limits on memory and time. Torch-free.
 
 `python -m alexnet_core.data.decoder_process MAX_PIXELS MAX_CPU_S PARENT_PID` is the child: it reads a file's length and
 the file, and answers with the length of an `Answer` in JSON, that answer, and the pixels. One that goes beyond its
@@ -46,7 +46,7 @@ _ERRORS: dict[str, type[ImageError]] = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What the child says of an image: the shape of the pixels that follow, or why there are none."""
+    """The child's answer for an image: the shape of the pixels that follow, or why there are none."""
 
     shape: tuple[int, int, int] | None = None
     code: str = ""
@@ -55,7 +55,7 @@ class Answer:
 
     @classmethod
     def read(cls, line: bytes) -> Answer:
-        """What `write` wrote.
+        """Read an answer that `write` wrote.
 
         Raises:
             ValueError: it is not.
@@ -66,12 +66,15 @@ class Answer:
         return cls(shape, str(values["code"]), str(values["message"]), tuple(map(str, values["warnings"])))
 
     def write(self) -> bytes:
-        """One line of JSON."""
+        """Write the answer as one line of JSON."""
         return json.dumps(asdict(self)).encode()
 
 
 class DecoderProcess:
-    """Decodes one image at a time in a child that is started when it is needed. Not to be shared between threads."""
+    """Decodes one image at a time in a child process. Not to be shared between threads.
+
+    The child is started when it is needed.
+    """
 
     def __init__(self, *, max_pixels: int, max_cpu_s: int = MAX_CPU_S) -> None:
         self._max_pixels, self._max_cpu_s = max_pixels, max_cpu_s
@@ -79,11 +82,11 @@ class DecoderProcess:
 
     @property
     def pid(self) -> int | None:
-        """The child's; None: there is none just now."""
+        """The child's process id. None: there is no child at present."""
         return None if self._process is None else self._process.pid
 
     def decode(self, data: bytes) -> NDArray[np.uint8]:
-        """The square in the middle of an image, which is all that a prediction looks at; see `decode_image`.
+        """Return the square in the middle of an image, which is all that a prediction uses; see `decode_image`.
 
         Raises:
             ImageError: as `decode_image`; ImageTooLarge also where it takes too much time or memory.
@@ -151,7 +154,7 @@ class DecoderProcess:
         return answer, pixels_HWC
 
     def _explain_end(self, process: subprocess.Popen[bytes], out_of_time: bool) -> ImageError:
-        """What to tell of an image that the child did not survive."""
+        """Return the error for an image whose decoding ended the child."""
         process.kill()
         status = process.wait()
         said = process.stderr.read(2000).decode(errors="replace") if process.stderr is not None else ""
@@ -186,7 +189,7 @@ def _read_into(pipe: IO[bytes], view: memoryview) -> None:
 
 
 def main(max_pixels: int, max_cpu_s: int, parent_pid: int) -> None:
-    """The child's body: an image after the other, until the pipe ends."""
+    """Run the child: decode one image after another until the pipe is closed."""
     die_with_parent(parent_pid)
     os.nice(_NICENESS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -229,7 +232,7 @@ def _decode(data: bytes, max_pixels: int) -> tuple[NDArray[np.uint8] | None, Ans
 
 
 def _limit_memory(more_bytes: int) -> None:
-    """Bound the address space to what is there now and some more (Linux)."""
+    """Limit the address space to its present size and some more (Linux)."""
     statm = Path("/proc/self/statm")
     if statm.exists():
         now = int(statm.read_text().split()[0]) * resource.getpagesize()
@@ -237,7 +240,7 @@ def _limit_memory(more_bytes: int) -> None:
 
 
 def _limit_time(more_s: int) -> None:
-    """Have the kernel end this process once it has computed for so many seconds more."""
+    """Let the kernel end this process after it has used so many more seconds of CPU time."""
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (round(time.process_time() + 0.5) + more_s, hard))
 

@@ -1,4 +1,4 @@
-"""Finds splits, classes and junk in a tree of image files. Works on paths alone, of a folder or an archive. Torch-free.
+"""Finds splits, classes and junk in a tree of image files, from paths alone (a folder or an archive). Torch-free.
 
 The rules: an image's class is the folder that it is in, at whatever depth below. `train/`, `val/` (or `validation/`)
 and `test/` may stand above the class folders. One folder around it all is looked through. Junk that systems leave is
@@ -24,7 +24,7 @@ _UNSEEN = frozenset({"Cc", "Cf", "Cs"})  # control, formatting (bidi, zero width
 
 @dataclass(frozen=True)
 class LabelledFile:
-    """One file that should be an image."""
+    """A file that should be an image, with its split and class."""
 
     path: str  #: as it was given
     label: int
@@ -33,7 +33,7 @@ class LabelledFile:
 
 @dataclass(frozen=True)
 class FolderLayout:
-    """A tree of image files, understood."""
+    """The splits, classes and files found in a tree of image files."""
 
     class_names: tuple[str, ...]  #: sorted
     files: tuple[LabelledFile, ...]  #: by split, class and path
@@ -43,7 +43,7 @@ class FolderLayout:
 
 
 def list_paths(folder: Path) -> Iterator[str]:
-    """Every file below a folder, relative to it, by `/`; folders end in `/`. Links are listed, and not followed.
+    """List every file below a folder as a relative path with `/`. Folders end in `/`; links are listed, not followed.
 
     Raises:
         OSError: the folder can't be read.
@@ -59,7 +59,7 @@ def list_paths(folder: Path) -> Iterator[str]:
 
 
 def read_layout(paths: Iterable[str]) -> FolderLayout:
-    """Say which class and split each file belongs to.
+    """Find out the split and class of each file.
 
     Args:
         paths: relative, by `/`, in any order; those of folders end in `/`.
@@ -88,7 +88,7 @@ def read_layout(paths: Iterable[str]) -> FolderLayout:
 
 
 def clean_name(name: str) -> str:
-    """A class name as it is shown: composed (NFC), on one line, without characters that can't be seen.
+    """Return a class name as it is shown: composed (NFC), on one line, without invisible characters.
 
     Raises:
         DatasetInvalid: nothing is left, or more than 100 characters.
@@ -129,7 +129,7 @@ def _without_junk(paths: Iterable[str]) -> tuple[list[tuple[str, Parts]], list[P
 
 
 def _is_wrapped(files: list[tuple[str, Parts]]) -> bool:
-    """Whether one folder is around everything: not itself a class, and not a split."""
+    """Whether a single folder contains everything, and is neither a class nor a split."""
     tops = {parts[0] for _, parts in files if len(parts) > 1}
     deeper = any(len(parts) > 2 for _, parts in files)
     return len(tops) == 1 and deeper and next(iter(tops)).casefold() not in _SPLIT_FOLDERS
@@ -156,7 +156,10 @@ def _has_splits(files: list[tuple[str, Parts]]) -> bool:
 
 
 def _clean_names(folders: set[Parts]) -> dict[Parts, str]:
-    """The class name of each class folder; the same name in two splits is one class, elsewhere it is a mistake."""
+    """Return the class name of each class folder.
+
+    The same name in two splits means the same class; twice in one split it is an error.
+    """
     names: dict[Parts, str] = {}
     taken: dict[tuple[Parts, str], str] = {}
     alike: dict[str, str] = {}

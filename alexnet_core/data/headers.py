@@ -1,4 +1,4 @@
-"""Opens image files as far as their headers, and refuses what would cost too much to decode. Torch-free.
+"""Opens image files and reads only their headers, and refuses images that would cost too much to decode. Torch-free.
 
 A few bytes can ask for gigabytes or hours: by the size of an image, of a GIF's canvas or of one tile of a TIFF, by a
 JPEG's thousands of scans over all its pixels, by millions of parts (`structure`). All of it is told by headers, before
@@ -27,7 +27,7 @@ PngImagePlugin.MAX_TEXT_MEMORY = 16 * PngImagePlugin.MAX_TEXT_CHUNK
 
 
 def read_header(file: IO[bytes], *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """An open file's header, for its shape; as `open_image`, but reads no more of the file than that takes."""
+    """Read the header of an open file, for its shape. Unlike `open_image` it reads no more than is needed."""
     head = file.read(_HEAD_BYTES)
     try:
         require_few_parts(head, whole=False)
@@ -40,7 +40,7 @@ def read_header(file: IO[bytes], *, max_pixels: int = MAX_PIXELS) -> Image.Image
 
 
 def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """An image file whose header has been read, and no pixel; to be closed.
+    """Open an image file and read its header but no pixels. The caller must close it.
 
     Raises:
         ImageUnreadable: the header is damaged.

@@ -1,4 +1,4 @@
-"""ImageNet's folder as it is published: classes by synset, and validation images whose classes are in a file.
+"""Reads ImageNet's folder as published: classes by synset, and validation images with their classes in a file.
 
     ILSVRC/Data/CLS-LOC/train/n01440764/n01440764_18.JPEG
     ILSVRC/Data/CLS-LOC/val/ILSVRC2012_val_00000001.JPEG
@@ -27,7 +27,7 @@ _VALIDATION_IMAGE = re.compile(r"(ILSVRC2012_val_(\d{8}))\.jpe?g", re.IGNORECASE
 
 
 def read_classes(text: str) -> dict[str, str]:
-    """The classes in a text of one class a line, in its order, as they are shown: `n01440764 tench`.
+    """Read the class names from a text with one class on each line, in its order, such as `n01440764 tench`.
 
     Returns:
         By synset; lines that begin with none stand for themselves.
@@ -42,12 +42,12 @@ def read_classes(text: str) -> dict[str, str]:
 
 
 def is_published_folder(folder: Path) -> bool:
-    """Whether a folder holds ImageNet as it is published."""
+    """Whether a folder contains ImageNet as it was published."""
     return _find_file(folder, MAPPING) is not None
 
 
 def arrange(folder: Path, paths: Iterable[str]) -> dict[str, str]:
-    """Where the layout's reader is to see each image, `split/class/file`, by its path in the folder.
+    """Map the path of each image in the folder to the path `split/class/file` that the layout reader expects.
 
     Validation images are the test split: their accuracy is the published one, and training holds images back for
     validation itself. The competition's own test images have no published classes and are left out.
@@ -87,7 +87,7 @@ def _synset_above(parent: PurePosixPath) -> str | None:
 
 
 def _read_truth(folder: Path) -> Mapping[str, str]:
-    """The synset of each validation image by its name without ending; empty where no file tells."""
+    """Read the synset of each validation image, by its name without suffix; empty if no file has it."""
     if (solution := _find_file(folder, SOLUTION)) is not None:
         rows = (line.split(",") for line in solution.read_text(encoding="utf-8").splitlines()[1:])
         return {row[0]: row[1].split()[0] for row in rows if len(row) == 2 and row[1].split()}
@@ -105,7 +105,7 @@ def _read_truth(folder: Path) -> Mapping[str, str]:
 
 
 def _read_meta(path: Path) -> dict[str, str]:
-    """The synset of each of the development kit's numbers."""
+    """Read the synset for each number of the development kit."""
     import scipy.io
 
     content = io.BytesIO(path.read_bytes())
@@ -117,7 +117,7 @@ def _read_meta(path: Path) -> dict[str, str]:
 
 
 def _find_file(folder: Path, name: str) -> Path | None:
-    """A file at the top, or beside the images in one of the folders of the published tree."""
+    """Find a file at the top of the published tree, or beside the images in one of its folders."""
     places = (folder, folder / "ILSVRC", folder / "ILSVRC2012_devkit_t12" / "data", folder / "data")
     return next((place / name for place in places if (place / name).is_file()), None)
 

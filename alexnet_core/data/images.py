@@ -29,7 +29,7 @@ Convert = Callable[[Image.Image], NDArray[np.uint8]]
 
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """The pixels of an image file.
+    """Return the pixels of an image file.
 
     Returns:
         uint8 (H, W, 3) RGB, or (H, W, 1) where the file is grey.
@@ -46,7 +46,7 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
 
 
 def decode_if_small(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | None:
-    """The pixels of an image file that takes some milliseconds and megabytes at most; None: it takes more.
+    """Return the pixels of an image that takes at most some milliseconds and megabytes. None: it takes more.
 
     Small are files of up to 512 kB whose two million pixels are crossed once. No TIFF is: libtiff knows
     compressions whose need of time and memory no header tells.
@@ -82,7 +82,7 @@ def _decode(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _turn(pixels_HWC: NDArray[np.uint8], orientation: object) -> NDArray[np.uint8]:
-    """The image upright; 2 to 8 say which of its borders is stored first (EXIF 2.32, orientation)."""
+    """Turn the image upright. 2 to 8 say which of its borders is stored first (EXIF 2.32, orientation)."""
     if orientation not in range(2, 9):
         return pixels_HWC
     if orientation in (5, 6, 7, 8):
@@ -95,7 +95,7 @@ def _turn(pixels_HWC: NDArray[np.uint8], orientation: object) -> NDArray[np.uint
 
 
 def _to_array(image: Image.Image) -> NDArray[np.uint8]:
-    """All pixels, converted some rows at a time: Pillow's copies of a whole image would take as much again, twice."""
+    """Convert the pixels some rows at a time, because Pillow would make two more copies of the whole image."""
     convert, channels = _choose_conversion(image)
     width, height = image.size
     rows = max(1, _PIXELS_AT_ONCE // width)
@@ -108,7 +108,7 @@ def _to_array(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _choose_conversion(image: Image.Image) -> tuple[Convert, int]:
-    """What makes pixels of some rows of an image, and their channels."""
+    """Choose the function that converts some rows of an image to pixels, and the number of channels."""
     if image.mode.startswith("I;16"):
         return _choose_words(image), 1
     if image.mode in ("I", "F"):
@@ -123,7 +123,10 @@ def _choose_conversion(image: Image.Image) -> tuple[Convert, int]:
 
 
 def _choose_words(image: Image.Image) -> Convert:
-    """What Pillow leaves to us of grey above 8 bits: TIFFs of 12 bits or with white as 0, a colour that is none."""
+    """Return the conversion of grey images with more than 8 bits, for the cases that Pillow does not handle.
+
+    These are TIFFs of 12 bits or with 0 for white, and images with a colour that means transparent.
+    """
     tags = getattr(image, "tag_v2", {})
     white = 4095 if tags.get(_BITS) == (12,) else 65535
     is_inverted = tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
@@ -142,12 +145,12 @@ def _choose_words(image: Image.Image) -> Convert:
 
 
 def _from_words(words_HW: NDArray[np.integer], white: int) -> NDArray[np.uint8]:
-    """White becomes 255; rounded."""
+    """Scale to 8 bits: white becomes 255, values are rounded."""
     return ((words_HW.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)[..., None]
 
 
 def _from_wide(strip: Image.Image) -> NDArray[np.uint8]:
-    """32-bit integers that hold 16-bit values, as some files do; anything else has no agreed white."""
+    """Convert 32-bit integers that hold 16-bit values, as in some files. No other 32-bit format has an agreed white."""
     pixels_HW = np.asarray(strip)
     if strip.mode == "F" or pixels_HW.min() < 0 or pixels_HW.max() > 65535:
         raise ImageFormatUnsupported("The image has 32-bit pixels. Send one with 8 or 16 bits.")
@@ -155,7 +158,7 @@ def _from_wide(strip: Image.Image) -> NDArray[np.uint8]:
 
 
 def _on_white(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The colour laid on white by its alpha, rounded: (a c + (255 - a) 255) / 255."""
+    """Blend the colour with white by its alpha, rounded: (a c + (255 - a) 255) / 255."""
     wide_HWC = pixels_HWC.astype(np.uint16)
     colour, alpha = wide_HWC[..., :-1], wide_HWC[..., -1:]
     sum_HWC = colour * alpha + 255 * (255 - alpha) + 128  # at most 65,153

@@ -1,4 +1,4 @@
-"""Makes a pack from a user's image files, and a report of what was found in them. Torch-free.
+"""Makes a pack from a user's image files, with a report of what was found in them. Torch-free.
 
 `pack_folder` takes a folder; `pack_files` anything that can list and open files, as an archive does. Every file is read
 twice: its header, to settle the one shape that all images are stored in; then the whole of it, to decode. Images are
@@ -40,7 +40,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class IntakeOptions:
-    """How to take files in."""
+    """The options for making a pack from image files."""
 
     name: str
     """The dataset's name."""
@@ -58,7 +58,7 @@ class IntakeOptions:
 
 @dataclass(frozen=True)
 class Rejection:
-    """A file that is not taken in."""
+    """A file that is not used, and why."""
 
     file: str
     code: str  #: of the error, as `image_unreadable`
@@ -67,7 +67,7 @@ class Rejection:
 
 @dataclass(frozen=True)
 class _Kept:
-    """Images that are in the draft, one an entry."""
+    """The files whose images are in the draft, in order."""
 
     files: list[LabelledFile]
     keys: list[bytes]  #: of their stored pixels
@@ -78,7 +78,7 @@ Progress = Callable[[int, int], None]
 
 
 def pack_folder(folder: Path, target_dir: Path, options: IntakeOptions, *, on_progress: Progress | None = None) -> Pack:
-    """Make the pack of a folder of class folders, or of ImageNet's; `folders` and `imagenet` have the rules.
+    """Make the pack of a folder of class folders, or of ImageNet's folder; `folders` and `imagenet` have the rules.
 
     Links are rejected, so that a folder brings in nothing from outside it.
 
@@ -115,7 +115,7 @@ def pack_files(
     *,
     on_progress: Progress | None = None,
 ) -> Pack:
-    """Make the pack of labelled files, and its `report.json`.
+    """Make the pack of labelled files, with its `report.json`.
 
     Where the tree has no validation or test split, a tenth of each class (at least one image, if it has two) is held
     back from training for it: always the same images, and never one that is also trained on.
@@ -165,7 +165,7 @@ def pack_files(
 
 
 class _Intake:
-    """One intake and its report."""
+    """One conversion of image files to a pack, with its report."""
 
     def __init__(self, layout: FolderLayout, open_file: OpenFile, options: IntakeOptions, progress: Progress) -> None:
         self._layout, self._open, self._options, self._progress = layout, open_file, options, progress
@@ -186,18 +186,18 @@ class _Intake:
             self._warn(f"{len(layout.outside)} files are in no class folder and are left out: {_some(layout.outside)}")
 
     def require(self, condition: bool, problem: str, message: str) -> None:
-        """Raise DatasetInvalid with the report unless the condition holds."""
+        """Raise DatasetInvalid with the report if the condition does not hold."""
         if not condition:
             self.report["rejected"] = [asdict(rejection) for rejection in self._rejected]
             raise DatasetInvalid(f"The dataset can't be used: {message}", problem=problem, report=self.report)
 
     def read_headers(self) -> None:
-        """Read every header, and reject what has none."""
+        """Read the header of every file, and reject files without a usable one."""
         self._shapes = {file.path: shape for file, shape in self._work(self._read_shape, self._layout.files)}
         self._require_few_rejected()
 
     def settle_shape(self) -> StoredShape:
-        """Choose the shape to store, for the files that are not rejected yet."""
+        """Choose the stored shape from the files that have not been rejected."""
         rejected = {rejection.file for rejection in self._rejected}
         shapes = [shape for path, shape in self._shapes.items() if path not in rejected]
         stored = choose_shape(shapes, self._options.image_px)
@@ -205,7 +205,7 @@ class _Intake:
         return stored
 
     def decode(self, stored: StoredShape, draft: PackDraft) -> _Kept:
-        """Decode every file that is not rejected yet and append it to the draft."""
+        """Decode every file that has not been rejected, and append it to the draft."""
         rejected = {rejection.file for rejection in self._rejected}
         left = [file for file in self._layout.files if file.path not in rejected]
         self._num_done = len(self._layout.files) + len(rejected)
@@ -219,7 +219,7 @@ class _Intake:
         return kept
 
     def split(self, kept: _Kept, labels_N: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The splits of the tree, and those that it lacks."""
+        """Return the splits of the tree, and make those that it lacks."""
         split_N = np.array([file.split or TRAIN for file in kept.files], dtype=np.uint8)
         made = [name for name, value in (("validation", VALIDATION), ("test", TEST)) if not (split_N == value).any()]
         for seed, name in enumerate(made):  # validation first: without it nothing can be chosen
@@ -231,7 +231,7 @@ class _Intake:
         return split_N
 
     def describe(self, kept: _Kept, labels_N: NDArray[np.int64], split_N: NDArray[np.uint8]) -> None:
-        """Count classes, and find what is worth a warning."""
+        """Count the classes, and collect warnings."""
         side_px = self.report["image_px"]
         num_smaller = sum(self._shapes[file.path].shorter_px < side_px for file in kept.files)
         if num_smaller:
@@ -253,7 +253,7 @@ class _Intake:
         self._find_duplicates(kept, split_N)
 
     def require_trainable(self, labels_N: NDArray[np.int64], split_N: NDArray[np.uint8]) -> None:
-        """Refuse what no run could be made of."""
+        """Refuse a dataset that no run could train on."""
         untrained = np.bincount(labels_N[split_N == TRAIN], minlength=len(self._layout.class_names)) == 0
         names = [name for name, empty in zip(self._layout.class_names, untrained, strict=True) if empty]
         self.require(
@@ -299,7 +299,7 @@ class _Intake:
     def _work(
         self, function: Callable[[LabelledFile], R], files: Sequence[LabelledFile]
     ) -> Iterator[tuple[LabelledFile, R]]:
-        """What the function gives for each file that it does not reject, in order."""
+        """Apply a function to each file and yield its results in order, without those of rejected files."""
 
         def attempt(file: LabelledFile) -> R | Rejection:
             try:
@@ -334,7 +334,7 @@ class _Intake:
 
 
 class _BoundedFile:
-    """A file whose bytes behind a limit are not read: some decoders read all of it to know its header.
+    """A file that can be read only up to a limit: some decoders read all of a file to know its header.
 
     Args:
         file: open, at its start.
@@ -355,7 +355,7 @@ class _BoundedFile:
 
 
 def _map_in_order(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """`map` in threads, with only a few results waiting at a time."""
+    """Run `map` in threads, with only a few results waiting at a time."""
     with ThreadPoolExecutor(threads, thread_name_prefix="intake") as pool:
         window: deque[Future[R]] = deque()
         try:

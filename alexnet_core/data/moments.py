@@ -1,4 +1,4 @@
-"""Mean, deviation and covariance of the colours of many images, exactly, some images at a time. Torch-free."""
+"""Computes mean, deviation and covariance of the colours of many images, exactly and in small parts. Torch-free."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CHUNK_PIXELS = 1 << 20
 
 
 class Moments:
-    """Mean and std by channel and the channels' covariance, over the pixels that were added.
+    """Mean and deviation of each channel and the channels' covariance, over the pixels that were added.
 
     Sums of products of bytes are whole numbers, so nothing is lost until the last division.
     """
@@ -26,7 +26,7 @@ class Moments:
         self._products = np.zeros((channels, channels), dtype=np.int64)
 
     def add(self, images_BHWC: NDArray[np.uint8]) -> None:
-        """Count the pixels of some images."""
+        """Add the pixels of some images."""
         pixels = images_BHWC.reshape(-1, len(self._sums))
         for chunk in np.array_split(pixels, max(1, len(pixels) // _CHUNK_PIXELS)):
             exact = chunk.astype(np.float64)  # whole numbers below 2^53
@@ -35,7 +35,7 @@ class Moments:
         self._count += len(pixels)
 
     def summary(self) -> dict[str, Any]:
-        """`mean` and `std` by channel in 0..255 units, `covariance` in their squares; 0 where nothing was added."""
+        """Return `mean` and `std` by channel in 0..255 units and `covariance` in squared units; 0 without pixels."""
         total = max(1, self._count)
         mean = self._sums / total
         covariance = self._products / total - np.outer(mean, mean)
@@ -44,5 +44,5 @@ class Moments:
 
 
 def hash_moments(summary: Mapping[str, Any]) -> str:
-    """A sha256 by which one sees whether a summary is still the one that was written."""
+    """Return a sha256 that tells whether a summary is still the one that was written."""
     return hashlib.sha256(json.dumps([summary[name] for name in _NAMES]).encode()).hexdigest()

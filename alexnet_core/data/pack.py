@@ -70,20 +70,20 @@ class Pack:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """One name a class, in the order of the labels."""
+        """The class names in the order of the labels."""
         return self.facts.class_names
 
     @property
     def channels(self) -> int:
-        """1: grey, 3: RGB."""
+        """The number of colour channels, 1 for grey or 3 for RGB."""
         return self.facts.channels
 
     def list_indices(self, split: str) -> NDArray[np.int64]:
-        """The positions of a split's images (`train`, `validation` or `test`), ascending."""
+        """Return the ascending positions of the images of a split (`train`, `validation` or `test`)."""
         return np.flatnonzero(self.split == SPLITS[split]).astype(np.int64)
 
     def verify(self, while_reading: Callable[[], None] = lambda: None) -> None:
-        """Read everything and compare with the digest.
+        """Read all content and compare it with the digest.
 
         Args:
             while_reading: called every few MB; what it raises ends the reading.
@@ -133,7 +133,7 @@ def open_pack(path: Path) -> Pack:
 
 
 def open_whole(path: Path, while_reading: Callable[[], None] = lambda: None) -> Pack:
-    """Open a pack and verify it. A damaged one is set aside, so that it is made again.
+    """Open a pack and verify it. A damaged one is moved aside, so that it is made again.
 
     Args:
         path: its folder.
@@ -153,7 +153,7 @@ def open_whole(path: Path, while_reading: Callable[[], None] = lambda: None) -> 
 
 
 class PackDraft:
-    """A pack that is being written beside its place: images are appended, in any number; memory stays small.
+    """A pack that is being written in a temporary folder. Images are appended, so little memory is needed.
 
     A context manager: what was not committed at its end is removed.
 
@@ -184,7 +184,7 @@ class PackDraft:
             shutil.rmtree(self._temp, ignore_errors=True)
 
     def append(self, images_BHWC: NDArray[np.uint8]) -> None:
-        """Write some images behind the others.
+        """Append some images.
 
         Raises:
             ValueError: they have another size, channels or dtype than this pack.
@@ -205,7 +205,7 @@ class PackDraft:
         flip_safe: bool,
         report: dict[str, Any] | None = None,
     ) -> Pack:
-        """Finish the pack and move it into place whole. The images are read once more, for digest and statistics.
+        """Complete the pack and move it into place. The images are read again, for digest and statistics.
 
         Args:
             name: the dataset's.
@@ -252,14 +252,17 @@ class PackDraft:
         return open_pack(self._target)
 
     def _write_header(self) -> None:
-        """That of `numpy.save`, whose length does not depend on the number of images (NEP 1, since numpy 1.24)."""
+        """Write the header of `numpy.save`.
+
+        Its length does not depend on the number of images (NEP 1, since numpy 1.24).
+        """
         self._file.seek(0)
         shape = (self._num_images, *self._row_shape)
         np.lib.format.write_array_header_1_0(self._file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         self._data_offset = self._file.tell()
 
     def _read_chunks(self) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
-        """All images again, some at a time, by reads: mapped pages would count as this process's memory."""
+        """Read all images again in chunks, not mapped: mapped pages would count as this process's memory."""
         self._file.seek(self._data_offset)
         step = _rows_a_chunk(self._row_shape)
         for start in range(0, self._num_images, step):
@@ -280,7 +283,7 @@ def write_pack(
     split_N: NDArray[np.uint8],
     flip_safe: bool,
 ) -> Pack:
-    """Write a pack of images that are in memory; see `PackDraft`.
+    """Write a pack from images in memory; see `PackDraft`.
 
     Raises:
         ValueError: the arrays don't fit each other.
@@ -294,7 +297,7 @@ def write_pack(
 
 
 def _map_array(path: Path, name: str) -> NDArray[Any]:
-    """What `numpy.load` maps, of a regular file; it opens by name, and so anything.
+    """Map an array as `numpy.load` does, but only from a regular file; `numpy.load` would open anything of that name.
 
     Raises:
         ValueError: it is no array that was written here.
@@ -344,7 +347,7 @@ def _rows_a_chunk(row_shape: tuple[int, ...]) -> int:
 
 
 def _digest(facts: DatasetFacts) -> hashlib._Hash:
-    """The begin of the sha256 over what the dataset is and every byte of its arrays; the name is not part of it."""
+    """Start the sha256 over the dataset's facts, except its name, and every byte of its arrays."""
     content = facts.model_dump(mode="json", exclude={"name"})
     return hashlib.sha256(json.dumps([FORMAT_VERSION, content], sort_keys=True).encode())
 
@@ -373,7 +376,7 @@ def _write_bytes(path: Path, content: bytes) -> None:
 
 
 def _move_into_place(temp: Path, target: Path, digest: str) -> None:
-    """Move the pack to its place, unless the same pack stands there already; a damaged one is replaced."""
+    """Move the pack to its place unless the same pack is there already. A damaged one is replaced."""
     temp.chmod(0o755)
     try:
         temp.rename(target)
@@ -389,7 +392,7 @@ def _move_into_place(temp: Path, target: Path, digest: str) -> None:
 
 
 def _is_whole(path: Path, digest: str) -> bool:
-    """Whether the very pack with that digest stands there; if not, it may be replaced."""
+    """Whether an undamaged pack with that digest is there; if not, it may be replaced."""
     try:
         pack = open_pack(path)
         if pack.digest != digest:

@@ -1,4 +1,4 @@
-"""Which images to hold back from training. Torch-free."""
+"""Chooses which images to hold back from training. Torch-free."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def split_validation(
     fraction: float = TENTH,
     seed: int = 0,
 ) -> NDArray[np.bool_]:
-    """Which images to validate on: a fixed share of each class, always the same for the same images and seed.
+    """Choose the validation images: a fixed share of each class, always the same for the same images and seed.
 
     Identical images (equal bytes, whatever their labels) are never on both sides.
 
@@ -31,7 +31,7 @@ def split_validation(
 
 
 def content_key(image_HWC: NDArray[np.uint8]) -> bytes:
-    """16 bytes that are the same for images of the same bytes, and differ for others."""
+    """Return 16 bytes that are equal for images with the same bytes, and different for others."""
     return hashlib.blake2b(np.ascontiguousarray(image_HWC).data, digest_size=16).digest()
 
 
@@ -43,7 +43,7 @@ def hold_back(
     at_least: int = 0,
     seed: int = 0,
 ) -> NDArray[np.bool_]:
-    """Which images to hold back: a fixed share of each class, always the same for the same keys and seed.
+    """Choose the images to hold back: a fixed share of each class, always the same for the same keys and seed.
 
     Args:
         labels_N: from 0.

@@ -1,4 +1,4 @@
-"""From a decoded image to the square that a pack stores. Torch-free."""
+"""Cuts and resizes a decoded image to the square that a pack stores. Torch-free."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 
 @dataclass(frozen=True, slots=True)
 class ImageShape:
-    """What an image file says about itself before it is decoded."""
+    """The size and channels of an image file, known before it is decoded."""
 
     width: int  #: pixels, before a turn that EXIF asks for
     height: int
@@ -27,20 +27,20 @@ class ImageShape:
 
     @property
     def shorter_px(self) -> int:
-        """The shorter side."""
+        """The length of the shorter side."""
         return min(self.width, self.height)
 
 
 @dataclass(frozen=True)
 class StoredShape:
-    """The one shape that all images of a pack have."""
+    """The shape that all images of a pack have."""
 
     side_px: int
     channels: Literal[1, 3]
 
 
 def read_shape(file: IO[bytes], *, max_pixels: int = MAX_PIXELS) -> ImageShape:
-    """The shape of an image file out of its header.
+    """Read the shape of an image file from its header.
 
     Raises:
         ImageTooLarge: it has more pixels than allowed.
@@ -53,7 +53,7 @@ def read_shape(file: IO[bytes], *, max_pixels: int = MAX_PIXELS) -> ImageShape:
 
 
 def choose_shape(shapes: Sequence[ImageShape], side_px: int | None = None) -> StoredShape:
-    """The shape to store images in: grey where all are; as large as the largest, at most 256 px.
+    """Choose the stored shape: grey if all images are; as large as the largest, but at most 256 px.
 
     Images that are all squares of one size up to 256 px so keep their pixels.
 
@@ -72,7 +72,7 @@ def choose_shape(shapes: Sequence[ImageShape], side_px: int | None = None) -> St
 
 
 def cut_middle(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The square in the middle, as a view: what packs and predictions use of an image."""
+    """Return the square in the middle as a view. Packs and predictions use only this part of an image."""
     height, width, _ = pixels_HWC.shape
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -80,7 +80,9 @@ def cut_middle(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def cut_square(pixels_HWC: NDArray[np.uint8], stored: StoredShape) -> NDArray[np.uint8]:
-    """The square in the middle, resized (bilinear, antialiased), as the paper did (section 2), and as prediction does.
+    """Return the square in the middle, resized (bilinear, antialiased).
+
+    The paper did so (section 2), and prediction does the same.
 
     Only the pixels of that square are computed, so that a very long image takes no memory.
 

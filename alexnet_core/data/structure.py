@@ -1,4 +1,4 @@
-"""Counts the parts of an image file before a decoder reads it, and refuses more than any program writes. Torch-free.
+"""Counts the parts of an image file before it is decoded, and refuses more than any program writes. Torch-free.
 
 A decoder spends some microseconds on every segment of a JPEG, chunk of a PNG or WebP, block of a GIF and strip of a
 TIFF, whatever is in it; Pillow does so with the interpreter's lock held, and keeps what it found. Some bytes a part are
@@ -43,11 +43,11 @@ _RUN_LENGTHS = (1, 2)  # compressions of BMP
 
 
 class MoreNeeded(Exception):
-    """The bytes end before the pixels begin: read on."""
+    """The data ends before the pixels begin, so more must be read."""
 
 
 def require_few_parts(data: bytes, *, whole: bool = True) -> None:
-    """Refuse a file that is made of too many parts.
+    """Refuse a file that consists of too many parts.
 
     Args:
         data: the file, or its begin.
@@ -70,7 +70,7 @@ def require_few_parts(data: bytes, *, whole: bool = True) -> None:
 
 
 def require_few_scans(data: bytes, pixels: int) -> None:
-    """Refuse a JPEG that takes long to decode: every scan may cross all pixels, and costs the sender some bytes.
+    """Refuse a JPEG with many scans: each may cover all pixels, but costs the sender only some bytes.
 
     Args:
         data: a whole file; of any other format nothing is found in it.
@@ -90,7 +90,7 @@ def require_few_scans(data: bytes, pixels: int) -> None:
 
 
 def count_scans(data: bytes) -> int:
-    """The scans of a JPEG's first image (ITU T.81, annex B); what follows its end, as a film does, is not looked at."""
+    """Count the scans of a JPEG's first image (ITU T.81, annex B). What follows its end, as in a film, is ignored."""
     if not is_jpeg(data):
         return 0
     num_scans = position = 0
@@ -105,22 +105,22 @@ def count_scans(data: bytes) -> int:
 
 
 def is_jpeg(data: bytes) -> bool:
-    """Whether a file begins as a JPEG does."""
+    """Whether the data begins like a JPEG."""
     return data.startswith(b"\xff\xd8")
 
 
 def is_tiff(data: bytes) -> bool:
-    """Whether a file begins as a TIFF does."""
+    """Whether the data begins like a TIFF."""
     return data.startswith(_TIFF_MAGICS)
 
 
 def has_run_lengths(data: bytes) -> bool:
-    """Whether a file is a BMP whose pixels are run lengths."""
+    """Whether the file is a BMP with run-length encoded pixels."""
     return data.startswith(b"BM") and data[14] >= 40 and int.from_bytes(data[30:34], "little") in _RUN_LENGTHS
 
 
 def find_tile(data: bytes) -> tuple[int, int]:
-    """Width and height of the tiles of a TIFF, each of which is decoded as a whole; (0, 0) where there are none.
+    """Return width and height of a TIFF's tiles, each of which is decoded as a whole; (0, 0) if it has none.
 
     Pillow and its decoder, libtiff, don't agree on what a tag means that is there twice or has an unusual type: such a
     file is damaged (TIFF 6.0, section 2).
@@ -145,7 +145,10 @@ Walk = Callable[[bytes], bool]
 
 
 def _find_walk(data: bytes) -> Walk | None:
-    """The walk over a file's parts; it returns whether the pixels were reached, or the end of what is read of them."""
+    """Return the function that counts a file's parts.
+
+    That function returns whether it reached the pixels, or the end of what is read of them.
+    """
     if is_jpeg(data):
         return _walk_jpeg
     if data.startswith(_PNG_MAGIC):
@@ -195,7 +198,10 @@ def _walk_jpeg(data: bytes) -> bool:
 
 
 def _walk_png(data: bytes) -> bool:
-    """All chunks, for Pillow reads those behind the pixels too; a begin tells when it reaches the pixels."""
+    """Count all chunks, because Pillow also reads those after the pixels.
+
+    It returns whether the data, the first part of a file, reaches the pixels.
+    """
     position, others, of_pixels = len(_PNG_MAGIC), 0, 0
     while position + 8 <= len(data):
         kind = data[position + 4 : position + 8]
@@ -271,7 +277,10 @@ def _walk_bmp(data: bytes) -> bool:
 
 
 def _read_tags(data: bytes) -> list[tuple[int, int, int, int]]:
-    """Number, type, count and value of the tags of a TIFF's first image; a value that does not fit is a place."""
+    """Yield number, type, count and value of each tag of a TIFF's first image.
+
+    If a value does not fit into the tag, its place in the file is given instead.
+    """
     order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
     is_big_tiff = b"\x2b" in data[2:4]
     place, count_bytes, entry_bytes = (data[8:16], 8, 20) if is_big_tiff else (data[4:8], 2, 12)

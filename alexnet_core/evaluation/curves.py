@@ -1,4 +1,4 @@
-"""The learning curves of a run as a picture. No torch: the API draws them too."""
+"""Draws the learning curves of a run. No torch: the API draws them too."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _no_values() -> Values:
 
 @dataclass(frozen=True)
 class Curves:
-    """What a run measured, in the order of its steps; NaN where there is no value."""
+    """The values that a run measured, in the order of its steps; NaN where a value is missing."""
 
     step: Values = field(default_factory=_no_values)  #: of the series by step
     step_loss: Values = field(default_factory=_no_values)
@@ -50,7 +50,7 @@ class Curves:
     def of(
         cls, by_step: Iterable[Mapping[str, Any]], by_epoch: Iterable[Mapping[str, Any]], best_epoch: int | None = None
     ) -> Curves:
-        """Curves from the points that a run reports.
+        """Build curves from the points that a run reported.
 
         Args:
             by_step: with `step`, `train_loss`, `lr`; what is missing, None or not finite becomes a gap.
@@ -72,7 +72,7 @@ class Curves:
 
 
 def draw_curves(curves: Curves, title: str = "") -> bytes:
-    """A PNG of 1000x600: loss and learning rate by step, accuracy by epoch, the best epoch marked.
+    """Draw a PNG of 1000x600: loss and learning rate by step, accuracy by epoch, the best epoch marked.
 
     Equal input gives equal bytes, with the same version of matplotlib. One picture at a time, from any thread.
 
@@ -166,7 +166,7 @@ def _draw_accuracy(axes: Axes, curves: Curves) -> None:
 
 
 def _draw_line(axes: Axes, x: Values, y: Values, label: str, colour: str, width: float = 1.6) -> None:
-    """A line with gaps; points without a neighbour, and all points of a short line, as dots."""
+    """Draw a line with gaps. Points without a neighbour, and all points of a short line, are drawn as dots."""
     there = np.isfinite(y)
     if not there.any():
         return
@@ -179,7 +179,7 @@ def _draw_line(axes: Axes, x: Values, y: Values, label: str, colour: str, width:
 
 
 def _add_legend(axes: Axes) -> None:
-    """Above the panel, where it hides no point."""
+    """Put the legend above the panel, where it hides no point."""
     if not axes.lines:
         axes.text(0.5, 0.5, NO_POINTS, transform=axes.transAxes, ha="center", va="center", color="#777777")
     elif axes.get_legend_handles_labels()[0]:

@@ -1,4 +1,4 @@
-"""Several networks that answer together: the mean of their probabilities, as of the five nets of Krizhevsky 2012.
+"""Several networks that predict together: the mean of their probabilities, as with the paper's five nets.
 
 B batch, K classes
 """
@@ -18,10 +18,10 @@ from alexnet_core.evaluation.predictor import Prediction, Predictor
 
 
 class Ensemble:
-    """Networks with the same classes, each with its own input transform."""
+    """Networks with the same classes; each keeps its own input transform."""
 
     def __init__(self, members: Sequence[Predictor]) -> None:
-        """Take the networks together.
+        """Combine the networks.
 
         Args:
             members: at least one.
@@ -46,7 +46,7 @@ class Ensemble:
 
     @torch.inference_mode()
     def predict(self, images: Sequence[npt.NDArray[np.uint8]], top_k: int = 5) -> list[list[Prediction]]:
-        """The most probable classes of each decoded image, best first; top_k above K gives all K."""
+        """Return the most probable classes of each decoded image, best first; top_k above K gives all K."""
         if not images or len(self.members) == 1:
             return self.members[0].predict(images, top_k)
         scores = [

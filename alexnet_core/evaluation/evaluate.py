@@ -1,4 +1,4 @@
-"""Loss and accuracy of a network on a split of a pack.
+"""Computes loss and accuracy of a network on a split of a pack.
 
 B batch, C channels, H height, W width, K classes, V views
 """
@@ -53,7 +53,7 @@ def evaluate(
     crops: int = 1,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-    """Mean cross-entropy and top-1/top-5 accuracy over a split, the model in evaluation mode meanwhile.
+    """Compute mean cross-entropy and top-1/top-5 accuracy over a split, with the model in evaluation mode.
 
     Args:
         model: on `device`.
@@ -93,7 +93,7 @@ def evaluate(
 def score(
     model: nn.Module, images_BHWC: Tensor, preprocessing: Preprocessing, *, precision: str = "fp32", crops: int = 1
 ) -> Tensor:
-    """Logarithms of the probabilities, scores_BK, float32.
+    """Return the logarithms of the probabilities, scores_BK, float32.
 
     Args:
         model: in evaluation mode, where the images are.
@@ -114,30 +114,33 @@ def score(
 
 
 def average(scores: Sequence[Tensor]) -> Tensor:
-    """Logarithms of the mean of several networks' probabilities, from theirs; one network's stay as they are."""
+    """Return the logarithms of the mean probabilities of several networks.
+
+    The scores of a single network stay as they are.
+    """
     if len(scores) == 1:
         return scores[0]
     return torch.logsumexp(torch.stack([one.double() for one in scores]), dim=0).sub(math.log(len(scores))).float()
 
 
 def batches_of(pack: Pack, split: str, batch_size: int) -> Iterator[NDArray[np.int64]]:
-    """Where the images of a split are in its pack, ascending, some at a time."""
+    """Yield the positions of a split's images in its pack, ascending, in batches."""
     indices = np.flatnonzero(np.asarray(pack.split) == SPLITS[split])
     for start in range(0, len(indices), batch_size):
         yield indices[start : start + batch_size]
 
 
 def load_batch(pack: Pack, chosen: NDArray[np.int64], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Images_BHWC as stored, and labels_B, on a device."""
+    """Load images_BHWC as stored, and labels_B, onto a device."""
     images = torch.from_numpy(np.ascontiguousarray(pack.images[chosen])).to(device)
     return images, torch.from_numpy(np.asarray(pack.labels[chosen], dtype=np.int64)).to(device)
 
 
 def total_loss(scores_BK: Tensor, labels_B: Tensor) -> float:
-    """Cross-entropy, added up over the images."""
+    """Return the cross-entropy summed over the images."""
     return float(F.nll_loss(scores_BK, labels_B, reduction="sum"))
 
 
 def count_hits(logits_BK: Tensor, labels_B: Tensor, k: int) -> int:
-    """Images whose true class is among the k highest logits."""
+    """Count the images whose true class is among the k highest logits."""
     return int((logits_BK.topk(k, dim=1).indices == labels_B[:, None]).any(dim=1).sum())

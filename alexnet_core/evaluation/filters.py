@@ -1,4 +1,4 @@
-"""The first convolution's kernels as a picture, as in Figure 3 of Krizhevsky 2012. No torch.
+"""Draws the kernels of the first convolution, as in Figure 3 of Krizhevsky 2012. No torch.
 
 K kernels, C channels, H height, W width
 """
@@ -23,7 +23,9 @@ LABEL_PX = 16  # of the line that names a tower
 
 
 def draw_filters(kernels_KCHW: NDArray[Any], scale: Scale = "common", *, towers: Literal[1, 2] = 1) -> bytes:
-    """A PNG with sixteen kernels a row, in their order, white between them; every value is a square of equal pixels.
+    """Draw a PNG with sixteen kernels in a row, in their order, with white between them.
+
+    Every value is a square of equal pixels.
 
     Args:
         kernels_KCHW: one channel gives a grey picture, three a coloured one.
@@ -49,7 +51,7 @@ def draw_filters(kernels_KCHW: NDArray[Any], scale: Scale = "common", *, towers:
 
 
 def _lay_out_halves(tiles_KHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Each half below a line that names it; the first one has the odd kernel."""
+    """Put each half of the kernels below a line that names it. An odd kernel goes into the first half."""
     parts: list[NDArray[np.uint8]] = []
     first = 0
     for number, half_KHWC in enumerate(np.array_split(tiles_KHWC, 2), start=1):
@@ -76,7 +78,7 @@ def _lay_out(tiles_KHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _write_label(text: str, width: int, channels: int) -> NDArray[np.uint8]:
-    """A white strip with black text; as wide as asked for, or as the text needs."""
+    """Return a white strip with black text, as wide as asked for or as the text needs."""
     needed = math.ceil(ImageFont.load_default().getlength(text)) + 2 * GAP_PX
     strip = Image.new("L", (max(width, needed), LABEL_PX), 255)
     ImageDraw.Draw(strip).text((GAP_PX, 2), text, fill=0, font=ImageFont.load_default())
@@ -84,7 +86,7 @@ def _write_label(text: str, width: int, channels: int) -> NDArray[np.uint8]:
 
 
 def _to_bytes(kernels_KCHW: NDArray[Any], scale: Scale) -> NDArray[np.uint8]:
-    """Values as 0 to 255; 128 where a range is empty."""
+    """Scale values to 0..255; an empty range gives 128."""
     kernels = kernels_KCHW.astype(np.float64)
     axes = None if scale == "common" else (1, 2, 3)
     low, high = kernels.min(axis=axes, keepdims=True), kernels.max(axis=axes, keepdims=True)

@@ -1,4 +1,4 @@
-"""Predictions of one checkpoint.
+"""Predicts with one checkpoint.
 
 B batch, C channels, H height, W width, K classes
 """
@@ -23,7 +23,7 @@ from alexnet_core.network.preprocess import Preprocessing
 
 @dataclass(frozen=True)
 class Prediction:
-    """One guess."""
+    """One class and its probability."""
 
     label: str
     index: int
@@ -31,7 +31,7 @@ class Prediction:
 
 
 class Predictor:
-    """A loaded network with the input transform and class names it was trained with."""
+    """A loaded network with the input transform and class names that it was trained with."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Predictor:
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, *, device: str = "cpu") -> Predictor:
-        """The network of a loaded checkpoint.
+        """Build the network of a loaded checkpoint.
 
         Raises:
             CheckpointIncompatible: its weights don't fit its config.
@@ -72,24 +72,24 @@ class Predictor:
         return cls(model, checkpoint.preprocessing, checkpoint.class_names, checkpoint.metadata, device)
 
     def preprocess(self, image: npt.NDArray[np.uint8]) -> Tensor:
-        """The input tensor CHW, float32, of one decoded image, uint8 HWC with 1 or 3 channels."""
+        """Return the input tensor CHW, float32, of one decoded image, uint8 HWC with 1 or 3 channels."""
         return self.preprocessing.to_input(torch.from_numpy(np.require(image, np.uint8, ["C", "W"]))[None])[0]
 
     @torch.inference_mode()
     def logits(self, batch_BCHW: Tensor) -> Tensor:
-        """Logits_BK in fp32, on the CPU."""
+        """Compute logits_BK in fp32, and return them on the CPU."""
         x_BCHW = batch_BCHW.to(self.device).contiguous(memory_format=torch.channels_last)
         logits_BK: Tensor = self.model(x_BCHW)
         return logits_BK.float().cpu()
 
     def predict(self, images: Sequence[npt.NDArray[np.uint8]], top_k: int = 5) -> list[list[Prediction]]:
-        """The most probable classes of each decoded image, best first; top_k above K gives all K."""
+        """Return the most probable classes of each decoded image, best first; top_k above K gives all K."""
         if not images:
             return []
         return self.rank(self.logits(torch.stack([self.preprocess(image) for image in images])), top_k)
 
     def rank(self, logits_BK: Tensor, top_k: int = 5) -> list[list[Prediction]]:
-        """The most probable classes of each row, best first."""
+        """Return the most probable classes of each row, best first."""
         values, indices = torch.softmax(logits_BK, dim=1).topk(min(top_k, logits_BK.shape[1]), dim=1)
         return [
             [Prediction(self.class_names[i], i, p) for p, i in zip(row_p, row_i, strict=True)]
@@ -97,7 +97,7 @@ class Predictor:
         ]
 
     def warm(self, batch_sizes: Iterable[int]) -> None:
-        """Compute once with batches of these sizes, so that no caller waits for first-use work."""
+        """Run batches of these sizes once, so that no caller waits for work that torch does at first use."""
         side, channels = self.preprocessing.image_px, self.preprocessing.channels
         for size in batch_sizes:
             self.logits(torch.zeros(size, channels, side, side))

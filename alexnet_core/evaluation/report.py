@@ -1,4 +1,4 @@
-"""A report of what a network gets right and wrong on a split: by class, by pair of classes, and by image.
+"""Reports what a network gets right and wrong on a split: by class, by pair of classes, and by image.
 
 B batch, C channels, H height, W width, K classes
 """
@@ -28,7 +28,7 @@ _FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ClassScores(BaseModel):
-    """How well one class is told from the others."""
+    """How well the network recognises one class."""
 
     model_config = _FROZEN
 
@@ -49,7 +49,7 @@ class ClassScores(BaseModel):
 
 
 class Guess(BaseModel):
-    """A class and how probable it is to the network."""
+    """A class and the probability that the network gives it."""
 
     model_config = _FROZEN
 
@@ -118,7 +118,7 @@ def report_on(
     num_hardest: int = 20,
     others: Sequence[tuple[nn.Module, Preprocessing]] = (),
 ) -> EvaluationReport:
-    """Evaluate in detail; memory grows with the classes and `num_hardest`, not with the images.
+    """Evaluate in detail. Memory grows with the classes and `num_hardest`, not with the images.
 
     Args:
         model: on `device`; in evaluation mode meanwhile.
@@ -152,7 +152,7 @@ def report_on(
 
 
 def to_table(report: EvaluationReport) -> str:
-    """The report as text for a terminal; the confusion matrix only of up to twenty classes."""
+    """Return the report as text for a terminal, with a confusion matrix for at most twenty classes."""
     crops = "" if report.crops == 1 else f", {report.crops} crops"
     parts = [
         f"{report.num_images} images ({report.split}{crops}): top-1 {report.top1:.2%}, top-5 {report.top5:.2%}, "
@@ -175,7 +175,7 @@ def to_table(report: EvaluationReport) -> str:
 
 
 class _Tally:
-    """Counts, batch by batch."""
+    """Counts the results batch by batch."""
 
     def __init__(self, class_names: Sequence[str], num_hardest: int) -> None:
         self._names = list(class_names)

@@ -1,1 +1,1 @@
-"""Checkpoints in other programs' formats, and back. What writes a format is imported when one is written."""
+"""Writes checkpoints in the formats of other programs, and reads some back. Each format's library loads when used."""

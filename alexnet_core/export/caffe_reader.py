@@ -1,4 +1,4 @@
-"""The layers in a `.caffemodel` and the image in a `.binaryproto`, from protocol buffers' wire format.
+"""Reads the layers of a `.caffemodel` and the image of a `.binaryproto` from protocol buffers' wire format.
 
 Only the few fields are read that weights need (caffe.proto: NetParameter, LayerParameter, V1LayerParameter, BlobProto);
 all others are skipped by their length. Both kinds of layers are known: the published models have the older one.
@@ -27,7 +27,7 @@ _DATA, _SHAPE, _DOUBLE_DATA, _DIMENSIONS = 5, 7, 8, 1
 
 
 def read_layers(source: Path) -> dict[str, list[Array]]:
-    """The blobs of every layer of a `.caffemodel` that has any, by the layer's name.
+    """Read the blobs of every layer of a `.caffemodel` that has any, by the layer's name.
 
     Raises:
         CheckpointCorrupt: it is no such file, or is damaged.
@@ -48,7 +48,7 @@ def read_layers(source: Path) -> dict[str, list[Array]]:
 
 
 def read_mean(source: Path) -> Array:
-    """The mean image (C, H, W) of a `.binaryproto`, its channels in Caffe's order: blue, green, red.
+    """Read the mean image (C, H, W) of a `.binaryproto`, with the channels in Caffe's order: blue, green, red.
 
     Raises:
         CheckpointCorrupt: it is no such file, or is damaged.

@@ -1,4 +1,4 @@
-"""One exported file: whole, or not there."""
+"""Writes one exported file, which appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -69,7 +69,10 @@ def _sync(path: Path) -> None:
 
 
 def _move(temporary: Path, target: Path, *, replace: bool) -> None:
-    """To its place; a file that came there meanwhile is not replaced, where the file system can link."""
+    """Move the file to its place.
+
+    A file that appeared there in the meantime is not replaced if the file system supports hard links.
+    """
     if not replace:
         try:
             os.link(temporary, target)

@@ -1,4 +1,4 @@
-"""Checkpoints made of weights that another program published: torchvision's and Caffe's AlexNet."""
+"""Makes checkpoints from weights that another program published: torchvision's and Caffe's AlexNet."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _CAFFE_LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8
 
 
 def import_torchvision(source: Path, config: TrainConfig, class_names: Sequence[str], target: Path) -> Checkpoint:
-    """A checkpoint at `target`, not yet saved, of the weights of `torchvision.models.alexnet` in a `.pth` file.
+    """Return a checkpoint at `target`, not yet saved, with torchvision's AlexNet weights from a `.pth` file.
 
     Args:
         source: a state dict, as torchvision publishes it or `torch.save` writes it.
@@ -64,7 +64,7 @@ def import_torchvision(source: Path, config: TrainConfig, class_names: Sequence[
 def import_caffe(
     source: Path, config: TrainConfig, class_names: Sequence[str], target: Path, *, mean: Path | None
 ) -> Checkpoint:
-    """A checkpoint at `target`, not yet saved, of a `.caffemodel` with the layers of `bvlc_alexnet`.
+    """Return a checkpoint at `target`, not yet saved, from a `.caffemodel` with the layers of `bvlc_alexnet`.
 
     Caffe's images have the channels blue, green, red: the first convolution's are turned around, and those of the mean.
 
@@ -152,7 +152,7 @@ def _build(
 
 
 def import_metadata(config: TrainConfig, weights: Mapping[str, Tensor], source: Path) -> dict[str, object]:
-    """The metadata of a checkpoint whose weights come from another program's file."""
+    """Return the metadata of a checkpoint whose weights come from another program's file."""
     return {
         "format_version": 1, "kind": "import", "job_id": None, "lease_epoch": 0, "epoch": 0, "step": 0,
         "metrics": None, "dataset": None, "dataset_digest": None, "weights_sha256": weights_sha256(weights), "seed": 0,

@@ -1,4 +1,4 @@
-"""Keras 3: a `.weights.h5` file for `model.load_weights()`, and the Python text of the model that it belongs to.
+"""Exports to Keras 3: a `.weights.h5` file for `model.load_weights()`, with the Python code of its model.
 
 The file has one group a layer that has weights, named after the layer's class and counted: `layers/conv2d_1/vars/0` is
 the second convolution's kernel. Keras' images are channels-last: kernels go from OIHW to HWIO, and the inputs of the
@@ -42,7 +42,7 @@ Array = NDArray[np.float32]
 
 
 def write_keras(checkpoint: Checkpoint, target: Path) -> None:
-    """Write the weights, and what `keras_source` gives as the file's attribute `model_source`.
+    """Write the weights, with the code from `keras_source` as the file's attribute `model_source`.
 
     Raises:
         ExportUnsupported: Keras has no layers of its own that compute the same.
@@ -64,7 +64,9 @@ def write_keras(checkpoint: Checkpoint, target: Path) -> None:
 
 
 def keras_source(layers: Sequence[Layer], channels: int, image_px: int) -> str:
-    """Python text that makes the Keras 3 model `model`, from standardised images (B, H, W, C) to probabilities.
+    """Return Python code for the Keras 3 model `model`.
+
+    The model maps standardised images (B, H, W, C) to probabilities.
 
     Raises:
         ExportUnsupported: Keras has no layers of its own that compute the same.
@@ -83,7 +85,7 @@ def keras_source(layers: Sequence[Layer], channels: int, image_px: int) -> str:
 
 
 def _list_variables(layers: Sequence[Layer]) -> list[tuple[str, list[Array]]]:
-    """The kind and variables, in Keras' order, of each layer that has any."""
+    """List the kind and variables of each layer that has any, in Keras' order."""
     found: list[tuple[str, list[Array]]] = []
     flattened: Flatten | None = None
     for layer in layers:
@@ -142,7 +144,7 @@ def _layer_source(layer: Layer, above_zero: bool) -> list[str]:
 
 
 def _pad(padding: Padding, size_px: int, kernel: int, stride: int) -> tuple[str, list[str]]:
-    """Keras' word for a padding, and the layer that goes before it where there is no word."""
+    """Return Keras' name for a padding. Where Keras has none, also return the layer that pads before."""
     if padding == Padding(0, 0):
         return "valid", []
     if padding == Padding(*same_padding(size_px, kernel, stride)):
@@ -152,7 +154,7 @@ def _pad(padding: Padding, size_px: int, kernel: int, stride: int) -> tuple[str,
 
 
 def _matrix(weight: Tensor, flattened: Flatten | None) -> Array:
-    """(in, out); `flattened`: what the inputs were before, if they were maps."""
+    """Return the matrix as (in, out); `flattened` gives the shape of the maps that the inputs were before."""
     if flattened is not None:
         side = flattened.size_px
         weight = weight.reshape(-1, flattened.channels, side, side).permute(0, 2, 3, 1).flatten(1)

@@ -1,4 +1,4 @@
-"""Weights that Keras saved, made into a checkpoint. Only numbers are read: nothing in such a file is ever run.
+"""Makes a checkpoint from weights that Keras saved. Only numbers are read; no code in such a file is ever run.
 
 Read are Keras 3's `.weights.h5` and `.keras`, and the older `.h5` of a whole model or of its weights. A layer counts by
 its place among those of its kind, and its kind is told by its first array: a kernel has 4 dimensions, a matrix 2.
@@ -38,7 +38,7 @@ Dataset: TypeAlias = Any
 
 @dataclass(frozen=True)
 class _Saved:
-    """One layer of the file: its arrays, not yet read, in Keras' order."""
+    """One layer of the file with its arrays in Keras' order, not yet read."""
 
     name: str
     arrays: list[Dataset]
@@ -56,7 +56,7 @@ def read_keras(
     *,
     batch_norm_epsilon: float | None = None,
 ) -> Checkpoint:
-    """A checkpoint at `target`, not yet saved, with the weights that Keras saved in `source`.
+    """Return a checkpoint at `target`, not yet saved, with the weights that Keras saved in `source`.
 
     Args:
         source: `.weights.h5`, `.keras` or `.h5`.
@@ -92,7 +92,7 @@ def read_keras(
 
 @contextmanager
 def _open(source: Path) -> Iterator[Group]:
-    """The file's root group; trouble with the file while it is open is CheckpointCorrupt."""
+    """Open the file's root group. A problem with the file while it is open is raised as CheckpointCorrupt."""
     import h5py
 
     with open(source, "rb") as file, _reading(source), h5py.File(_unpacked(source, file), "r") as content:
@@ -111,7 +111,7 @@ def _unpacked(source: Path, file: BinaryIO) -> BinaryIO:
 
 @contextmanager
 def _reading(source: Path) -> Iterator[None]:
-    """Whatever h5py and zipfile raise about a bad file becomes CheckpointCorrupt."""
+    """Turn whatever h5py and zipfile raise about a bad file into CheckpointCorrupt."""
     try:
         yield
     except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as exc:
@@ -119,7 +119,7 @@ def _reading(source: Path) -> Iterator[None]:
 
 
 def _find_layers(file: Group) -> list[_Saved]:
-    """Every layer that has arrays, those of a kind in order."""
+    """Find every layer that has arrays; layers of the same kind are in order."""
     old = _child(file, "model_weights") if "model_weights" in file else file
     if "layer_names" in old.attrs:
         names = [_text(name) for name in old.attrs["layer_names"]]
@@ -143,7 +143,7 @@ def _numbered_arrays(layer: Group) -> list[Dataset]:
 
 
 def _counted(name: str) -> tuple[str, int]:
-    """The parts of Keras' name of a layer: its class, and how many of it came before."""
+    """Split Keras' name of a layer into its class and the number of such layers before it."""
     kind, _, count = name.rpartition("_")
     return (kind, int(count)) if kind and count.isdecimal() else (name, 0)
 
@@ -159,7 +159,7 @@ def _require_one_class_a_kind(layers: Sequence[_Saved]) -> None:
 
 
 def _array(group: Group, path: str) -> Dataset:
-    """An array whose numbers are in the file itself."""
+    """Return an array whose numbers are in the file itself."""
     import h5py
 
     array = _child(group, path)
@@ -169,7 +169,7 @@ def _array(group: Group, path: str) -> Dataset:
 
 
 def _child(group: Group, path: str) -> Any:
-    """What is at the end of a path; links, that may lead out of the file, are not followed."""
+    """Return the object at the end of a path. Links are not followed, because they may lead out of the file."""
     import h5py
 
     for part in path.split("/"):
@@ -237,7 +237,7 @@ _Module = TypeVar("_Module", bound=nn.Module)
 def _pairs(
     kind: str, expected: Sequence[tuple[str, _Module]], saved: Sequence[_Saved]
 ) -> list[tuple[str, _Module, list[Dataset]]]:
-    """Each layer of the network with the arrays of the file's layer in the same place."""
+    """Pair each layer of the network with the arrays of the file's layer in the same place."""
     found = [layer.arrays for layer in saved if layer.kind == kind]
     if len(found) != len(expected):
         raise CheckpointIncompatible(
@@ -267,7 +267,7 @@ def _fill_norm(name: str, norm: nn.BatchNorm2d, arrays: Sequence[Dataset], epsil
 
 
 def _read(name: str, array: Dataset, shape: Sequence[int]) -> Tensor:
-    """The values, float32; read only if as many as they should be."""
+    """Read the values as float32, only if their number is the expected one."""
     if list(array.shape) != list(shape):
         raise CheckpointIncompatible(
             f"{name} has the shape {list(array.shape)} in the file, and {list(shape)} in the network (as Keras orders "

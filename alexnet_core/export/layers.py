@@ -1,4 +1,4 @@
-"""A network as a plain list of layers, with all padding in numbers: what the hand-built formats are made from.
+"""Describes a network as a plain list of layers with all padding in numbers, for the formats built by hand.
 
 The padding of `same`, `ceil` and the like depends on the size of the maps, which is known once the image's is.
 """
@@ -19,7 +19,7 @@ from alexnet_core.network.normalisation import LocalResponseNorm, MapResponseNor
 
 @dataclass(frozen=True)
 class Padding:
-    """Pixels before and after the maps, the same at their top and left, and at their bottom and right."""
+    """Pixels before the maps (top and left) and after them (bottom and right)."""
 
     before: int
     after: int
@@ -39,7 +39,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """A batch norm by its running statistics."""
+    """A batch norm with its running statistics."""
 
     name: str
     module: nn.BatchNorm2d
@@ -58,7 +58,7 @@ class ResponseNorm:
 
 @dataclass(frozen=True)
 class MapNorm:
-    """A local response norm within maps; alpha is on the mean of the squares."""
+    """A local response norm within maps; alpha multiplies the mean of the squares."""
 
     name: str
     form: ResponseForm
@@ -74,7 +74,7 @@ class Activation:
 
 @dataclass(frozen=True)
 class MaxPool:
-    """Max pooling; padded places never win."""
+    """Max pooling; padding never has the highest value."""
 
     name: str
     kernel: int
@@ -85,7 +85,7 @@ class MaxPool:
 
 @dataclass(frozen=True)
 class AveragePool:
-    """Average to a given side, over windows that overlap where the sides don't divide."""
+    """Averages maps to a given side, over windows that overlap where the sides don't divide evenly."""
 
     name: str
     size_px: int  #: side of the maps that it reads
@@ -94,7 +94,7 @@ class AveragePool:
 
 @dataclass(frozen=True)
 class Flatten:
-    """From maps, channel by channel, to one row of values."""
+    """Flattens maps, channel by channel, to one row of values."""
 
     name: str
     channels: int
@@ -103,7 +103,7 @@ class Flatten:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Does nothing but in training."""
+    """Does nothing except in training."""
 
     name: str
     rate: float
@@ -111,7 +111,7 @@ class Dropout:
 
 @dataclass(frozen=True)
 class Scale:
-    """Multiply by a constant: what the dropout of 2012 does after training."""
+    """Multiplies by a constant, as the dropout of 2012 does after training."""
 
     name: str
     factor: float
@@ -143,7 +143,7 @@ _ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.Tanh: "tanh", nn
 
 
 def list_layers(model: AlexNet, image_px: int) -> list[Layer]:
-    """What the network computes in evaluation, in order.
+    """List what the network computes in evaluation, in order.
 
     Raises:
         ExportUnsupported: it has a layer that is not known here.
@@ -205,7 +205,7 @@ def _conv_padding(module: nn.Conv2d, size_px: int) -> Padding:
 
 
 def _pool_padding(module: nn.MaxPool2d, size_px: int) -> Padding:
-    """As many after as the last window needs, where sizes are rounded up."""
+    """Return the padding after the maps that the last window needs when sizes are rounded up."""
     kernel, stride, around = _side(module.kernel_size), _side(module.stride), _side(module.padding)
     if not module.ceil_mode:
         return Padding(around, around)

@@ -1,4 +1,4 @@
-"""ONNX: a file for onnxruntime, Triton, OpenVINO, TensorRT and browsers.
+"""Exports to ONNX: a file for onnxruntime, Triton, OpenVINO, TensorRT and browsers.
 
 The graph is built by hand: the network is one row of a dozen kinds of layers, and `torch.onnx.export` needs another
 package (onnxscript) and takes a local response norm apart into some ten operators, where ONNX has one of its own.
@@ -47,7 +47,7 @@ _OPERATORS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 
 
 def write_onnx(checkpoint: Checkpoint, target: Path) -> None:
-    """Write the network: input_BCHW, standardised float32 with any B, to logits_BK.
+    """Write the network from input_BCHW, standardised float32 with any B, to logits_BK.
 
     Raises:
         ExportUnsupported: a layer is not known here, or the weights are larger than the format allows.
@@ -56,7 +56,7 @@ def write_onnx(checkpoint: Checkpoint, target: Path) -> None:
 
 
 def build_onnx(checkpoint: Checkpoint) -> onnx.ModelProto:
-    """The checked model; `class_names`, `preprocessing` and `weights_sha256` stand in its metadata.
+    """Build and check the model. Its metadata has `class_names`, `preprocessing` and `weights_sha256`.
 
     Raises:
         ExportUnsupported: a layer is not known here, or the weights are larger than the format allows.
@@ -93,7 +93,7 @@ def build_onnx(checkpoint: Checkpoint) -> onnx.ModelProto:
 
 
 class _Graph:
-    """Nodes in a row: each reads what the one before it put out."""
+    """A row of nodes, each of which reads the output of the one before it."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -130,7 +130,10 @@ class _Graph:
                 pass  # in training only
 
     def _add_response_norm(self, layer: ResponseNorm) -> None:
-        """One operator; parts of the maps that don't see each other become images of their own meanwhile."""
+        """Add one LRN operator.
+
+        Parts of the maps that must not affect each other are turned into separate images for it.
+        """
         name, form, side = layer.name, layer.form, layer.size_px
         if form.size % 2 == 0:
             raise ExportUnsupported(f"{name} looks at {form.size} maps, and ONNX's at an odd number of them")
@@ -142,7 +145,7 @@ class _Graph:
             self._reshape(f"{name}.whole", [-1, layer.channels, side, side])
 
     def _add_map_norm(self, name: str, form: ResponseForm) -> None:
-        """Divide by (k + alpha * average of the squares)^beta, where what lies outside the map is 0."""
+        """Divide by (k + alpha * average of the squares)^beta; values outside the map count as 0."""
         before = self._last()
         around = Padding(form.size // 2, form.size // 2)
         self._node("Mul", f"{name}.squares", [before])
@@ -160,7 +163,7 @@ class _Graph:
         return str(self.nodes[-1].output[0]) if self.nodes else INPUT
 
     def _add_average(self, layer: AveragePool) -> None:
-        """Averages over columns, then over rows, as products with matrices: right for windows of any size."""
+        """Average over columns, then over rows, as products with matrices, which is correct for windows of any size."""
         if layer.size_px == layer.out_px:
             return
         shares = average_shares(layer.size_px, layer.out_px)
@@ -191,7 +194,7 @@ class _Graph:
 
 
 def average_shares(size: int, out: int) -> NDArray[np.float32]:
-    """The matrix (out, size) by which a row of values becomes its averages, with PyTorch's adaptive windows."""
+    """Return the matrix (out, size) that averages a row of values over PyTorch's adaptive windows."""
     shares = np.zeros((out, size), dtype=np.float32)
     for place in range(out):
         start, end = place * size // out, -(-(place + 1) * size // out)

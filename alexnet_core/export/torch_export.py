@@ -1,4 +1,4 @@
-"""`torch.export`: the network as a program that PyTorch runs without this package.
+"""Exports with `torch.export`: a program that PyTorch runs without this package.
 
 What is exported is the network of plain torch layers that computes the same: our own layers are written for the speed
 of training, and torch.export would keep the number of images that they were shown.
@@ -40,7 +40,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "s
 
 
 def write_torch_export(checkpoint: Checkpoint, target: Path) -> None:
-    """Write the network in evaluation mode: standardised x_BCHW, float32 with any B, to logits_BK.
+    """Write the network in evaluation mode, from standardised x_BCHW, float32 with any B, to logits_BK.
 
     `classes.json` and `preprocessing.json` travel along as extra files.
 
@@ -59,7 +59,7 @@ def write_torch_export(checkpoint: Checkpoint, target: Path) -> None:
 
 
 def build_plain_network(layers: list[Layer]) -> nn.Sequential:
-    """The same function in torch's own layers, in evaluation mode, with copies of the weights."""
+    """Build the same function from torch's own layers, in evaluation mode, with copies of the weights."""
     return nn.Sequential(OrderedDict((layer.name, _plain(layer)) for layer in layers)).eval()
 
 
@@ -112,7 +112,7 @@ class _Pad(nn.Module):
 
 
 class _InParts(nn.Module):
-    """A layer that is given each part of the maps alone."""
+    """Applies a layer to each part of the maps separately."""
 
     def __init__(self, layer: nn.Module, groups: int) -> None:
         super().__init__()

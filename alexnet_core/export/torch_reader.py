@@ -1,4 +1,4 @@
-"""The tensors in a file of `torch.save`, such as torchvision's weights, read without running anything.
+"""Reads the tensors in a file of `torch.save`, such as torchvision's weights, without running anything.
 
 `torch.load` unpickles, with `weights_only` by a list of functions that it then calls. Here the pickle's opcodes are
 followed by `alexnet_core.data.published.pickles`, which calls nothing, and a tensor is recognised by the few names that
@@ -46,7 +46,7 @@ _GLOBALS: dict[str, object] = {
 
 
 def read_tensors(source: Path) -> dict[str, Tensor]:
-    """The named tensors of a state dict, alone or as `state_dict` or `model` of a larger dictionary.
+    """Read the tensors of a state dict, which may also be `state_dict` or `model` in a larger dictionary.
 
     Raises:
         CheckpointCorrupt: it is no such file, is damaged, or holds anything but tensors, texts and numbers.
@@ -79,7 +79,7 @@ def _find_state_dict(found: object, source: Path) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class _Storage:
-    """A row of values that tensors are views of."""
+    """A block of values that tensors are views of."""
 
     dtype: torch.dtype
     key: str
@@ -87,7 +87,7 @@ class _Storage:
 
 
 class _TensorReader(PickleReader):
-    """Knows what a state dict consists of.
+    """Reads the few kinds of objects that a state dict consists of.
 
     Args:
         load: gives a storage's values; None: they are not known yet, and the tensor is not looked at.
@@ -150,7 +150,10 @@ def _read_archive(file: io.BytesIO) -> object:
 
 
 def _read_legacy(file: io.BytesIO) -> object:
-    """Four pickles (a magic number, a version, the machine, the object), the keys of the storages, their values."""
+    """Read the older format: four pickles, the keys of the storages, and their values.
+
+    The pickles are a magic number, a version, facts about the machine, and the object.
+    """
     file.seek(0)
     plain: Mapping[str, object] = {}
     if PickleReader(plain).read(file) != _MAGIC or PickleReader(plain).read(file) != _LEGACY_PROTOCOL:

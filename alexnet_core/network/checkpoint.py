@@ -1,4 +1,4 @@
-"""Checkpoints: folders that are whole or not there, and verified whenever they are read.
+"""Saves and loads checkpoints: folders that are complete or absent, and verified whenever they are read.
 
 weights.safetensors         the network
 config.json                 the TrainConfig
@@ -53,7 +53,7 @@ _TYPES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", to
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint in memory; `state` and `state_tensors` only when asked for."""
+    """A verified checkpoint in memory. It has `state` and `state_tensors` only if they were asked for."""
 
     path: Path
     config: TrainConfig
@@ -67,7 +67,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class SavedCheckpoint:
-    """What was written."""
+    """What has been written."""
 
     path: Path
     files: dict[str, dict[str, Any]]
@@ -77,7 +77,7 @@ class SavedCheckpoint:
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:
-    """Hash names, types, shapes and values in name order, whatever their memory layout and device."""
+    """Hash names, types, shapes and values in the order of the names, for any memory layout and device."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name]
@@ -131,7 +131,7 @@ def save_checkpoint(checkpoint: Checkpoint, *, failpoints: Failpoints = NOWHERE)
 
 
 def verify_checkpoint(path: Path, *, state: bool) -> None:
-    """Check size and sha256 of every file; with `state` also of those that are needed to go on.
+    """Check size and sha256 of every file; with `state` also of the files that are needed to resume.
 
     Raises:
         CheckpointCorrupt: a file is missing or differs from the manifest.
@@ -141,7 +141,7 @@ def verify_checkpoint(path: Path, *, state: bool) -> None:
 
 
 def load_checkpoint(path: Path, *, state: bool = False) -> Checkpoint:
-    """Read a checkpoint, on the CPU, from the very bytes that were verified.
+    """Read a checkpoint onto the CPU, from exactly the bytes that were verified.
 
     Raises:
         CheckpointCorrupt: a file is missing, damaged or unreadable.
@@ -166,7 +166,7 @@ def load_checkpoint(path: Path, *, state: bool = False) -> Checkpoint:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Where a checkpoint comes from; of its files only this one is verified.
+    """Read where a checkpoint comes from. Only this one of its files is verified.
 
     Raises:
         CheckpointCorrupt: a file is missing or damaged.
@@ -180,7 +180,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint; its files are not checked.
+    """Read the manifest of a checkpoint, without checking its files.
 
     Raises:
         CheckpointCorrupt: there is none, or it can't be read.
@@ -205,7 +205,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Content:
-    """What a file is to hold; the parts are made one by one, so that no second copy of a network is in memory."""
+    """The content of a file, made part by part so that memory holds no second copy of a network."""
 
     size_bytes: int
     parts: Iterable[bytes | memoryview]
@@ -224,7 +224,7 @@ def _serialise(checkpoint: Checkpoint) -> dict[str, _Content]:
 
 
 def _tensor_content(tensors: Mapping[str, Tensor]) -> _Content:
-    """The very bytes of `safetensors.torch.save`: the length of a header of JSON, the header, the values."""
+    """Return exactly the bytes of `safetensors.torch.save`: the length of a JSON header, the header, the values."""
     kinds = list(_TYPES)
     names = sorted(tensors, key=lambda name: (-kinds.index(tensors[name].dtype), name))
     header, end = {}, 0
@@ -253,12 +253,15 @@ def _text_content(text: str) -> _Content:
 
 
 def _view_bytes(tensor: Tensor) -> memoryview:
-    """Its values in the order of its dimensions; a copy only where they lie otherwise or on a GPU."""
+    """Return a tensor's values in the order of its dimensions.
+
+    They are copied only if they lie otherwise in memory, or on a GPU.
+    """
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 class _Writer:
-    """Writes files so that they are on disk when it returns."""
+    """Writes files that are on the disk when it returns."""
 
     def __init__(self, root: Path, failpoints: Failpoints) -> None:
         self._root, self._failpoints = root, failpoints

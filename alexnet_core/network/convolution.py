@@ -1,4 +1,4 @@
-"""Convolution of maps of a few pixels as one matrix product.
+"""Computes the convolution of maps of a few pixels as one matrix product.
 
 On a map of 2x2 or 4x4 pixels a 3x3 or 5x5 kernel reaches almost every pixel from almost every other, and most of what
 an ordinary convolution multiplies is padding. Written out as the matrix that takes all inputs of an image to all its
@@ -20,7 +20,7 @@ MAX_PIXELS = 16  #: of a map: above, the matrix has more zeros than the padding 
 
 
 class SmallMapConv2d(nn.Conv2d):
-    """A convolution with stride 1 that keeps the size and trains fast on small maps; weights as in `nn.Conv2d`.
+    """A convolution with stride 1 and unchanged size that is fast on small maps; weights as in `nn.Conv2d`.
 
     Without gradients, or on a GPU, torch's own kernels are as good and nothing needs to be written out.
 
@@ -37,7 +37,7 @@ class SmallMapConv2d(nn.Conv2d):
         self._spare_grad: Tensor | None = None  # memory of an earlier one's gradient
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Convolve; missing places count as 0."""
+        """Convolve; positions outside the map count as 0."""
         is_small = x_BCHW.shape[2] * x_BCHW.shape[3] <= MAX_PIXELS
         if not (is_small and torch.is_grad_enabled() and x_BCHW.device.type == "cpu"):
             return super().forward(x_BCHW)
@@ -50,11 +50,14 @@ class SmallMapConv2d(nn.Conv2d):
         return outputs_BOHW
 
     def give_back(self, blocks: Tensor) -> None:
-        """Take a matrix that nobody needs any more for the next step."""
+        """Take back a matrix that is no longer needed, for the next step."""
         self._spare = blocks
 
     def get_spare_grad(self, blocks: Tensor) -> Tensor:
-        """Memory for the gradient of such a matrix: always the same, as the system is slow to find as much anew."""
+        """Return memory for the gradient of such a matrix.
+
+        It is always the same memory, because the system is slow to provide as much again.
+        """
         spare = self._spare_grad
         if spare is None or (spare.shape, spare.dtype) != (blocks.shape, blocks.dtype):
             self._spare_grad = spare = torch.empty_like(blocks)
@@ -62,7 +65,7 @@ class SmallMapConv2d(nn.Conv2d):
 
 
 class _WrittenOut(torch.autograd.Function):
-    """From all inputs of an image (B, H W C) to its outputs (B, O, H, W), channels-last, and the gradients.
+    """Computes (B, O, H, W), channels-last, from all inputs of an image (B, H W C), and the gradients.
 
     The output is no view: what follows may write over it, which autograd makes slow for views.
     """
@@ -98,7 +101,9 @@ class _WrittenOut(torch.autograd.Function):
 
 
 def _write_out(kernel_OCKK: Tensor, height: int, width: int, dtype: torch.dtype, earlier: Tensor | None) -> Tensor:
-    """The matrix from all inputs of an image to all its outputs, in an earlier one's place if it fits.
+    """Build the matrix from all inputs of an image to all its outputs.
+
+    It reuses the memory of an earlier one if it fits.
 
     Returns:
         (H, W, O, H, W, C): from the last three to the first three.
@@ -116,7 +121,10 @@ def _write_out(kernel_OCKK: Tensor, height: int, width: int, dtype: torch.dtype,
 
 
 def _gather(blocks: Tensor, kernel_OCKK: Tensor) -> Tensor:
-    """The kernel's gradient from that of the matrix: a sum over the places where each of its values stands."""
+    """Return the kernel's gradient from that of the matrix.
+
+    It is a sum over the positions at which each value of the kernel appears.
+    """
     side = kernel_OCKK.shape[2]
     height, width = blocks.shape[:2]
     grad_OCKK = torch.zeros_like(kernel_OCKK, requires_grad=False)
@@ -132,7 +140,7 @@ def _pixels(height: int, width: int) -> Iterator[tuple[int, int]]:
 
 
 def _reach(place: int, side: int, size: int) -> tuple[slice, slice]:
-    """The part of a kernel that lies inside the map when centred on a place, and where it lies."""
+    """Return the part of a kernel that lies inside the map when centred on a position, and where that is."""
     first = place - side // 2
     start, end = max(0, first), min(size, first + side)
     return slice(start - first, end - first), slice(start, end)

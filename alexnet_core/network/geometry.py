@@ -1,4 +1,4 @@
-"""The shape of every layer and the number of parameters, from the configuration alone. No torch."""
+"""Computes the shape of every layer and the number of parameters from the configuration alone. No torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POOL_KERNELS = {"overlapping": 3, "plain": 2}  #: with stride 2; Krizhevsky 2012
 
 @dataclass(frozen=True)
 class LayerShape:
-    """One layer: its name, what it puts out, and how many values it trains."""
+    """One layer: its name, its output's shape, and how many values it trains."""
 
     name: str
     channels: int  #: maps, or units of a fully connected layer
@@ -26,7 +26,7 @@ class LayerShape:
 
 
 def describe(config: TrainConfig, num_classes: int, channels: int) -> list[LayerShape]:
-    """Every layer that has parameters or changes the size, in order.
+    """List every layer that has parameters or changes the size, in order.
 
     Raises:
         ConfigError: the images are too small for the layers, or the network would be larger than MAX_PARAMETERS.
@@ -51,7 +51,7 @@ def describe(config: TrainConfig, num_classes: int, channels: int) -> list[Layer
 
 
 def weight_shapes(config: TrainConfig, num_classes: int, channels: int) -> dict[str, tuple[int, ...]]:
-    """Name and shape of everything that a checkpoint of this network holds.
+    """Return name and shape of everything that a checkpoint of this network contains.
 
     Raises:
         ConfigError: as `describe`.
@@ -76,13 +76,13 @@ def weight_shapes(config: TrainConfig, num_classes: int, channels: int) -> dict[
 
 
 def find_misfits(own: Mapping[str, tuple[int, ...]], others: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """List the parameters that keep a network from starting with another one's weights; the last layer may differ."""
+    """List the parameters that don't fit another network's weights. The last layer may differ."""
     names = dict.fromkeys([*own, *others])
     return [name for name in names if not name.startswith(LAST_LAYER) and own.get(name) != others.get(name)]
 
 
 def conv_size(config: TrainConfig, number: int, size_px: int) -> int:
-    """Side of a convolution's maps, in pixels; below 1: it has none."""
+    """Return the side of a convolution's maps in pixels; below 1 it has none."""
     if number > 1:
         return size_px  # stride 1, and as much padding as the kernel takes
     kernel, stride = config.kernels[0], config.conv1_stride
@@ -95,7 +95,7 @@ def conv_size(config: TrainConfig, number: int, size_px: int) -> int:
 
 
 def pool_size(config: TrainConfig, size_px: int) -> int:
-    """Side of a pool's maps, in pixels; below 1: it has none."""
+    """Return the side of a pool's maps in pixels; below 1 it has none."""
     kernel = POOL_KERNELS[config.pooling]
     if config.padding in {"same", "tf_same"}:
         return _ceil_div(size_px, 2)
@@ -115,7 +115,7 @@ def _require(size_px: int, layer: str, config: TrainConfig) -> int:
 
 
 def count_parameters(config: TrainConfig, num_classes: int, channels: int) -> int:
-    """Number of trained values, as the built network has it.
+    """Count the trained values, as the built network has them.
 
     Raises:
         ConfigError: the network would be larger than MAX_PARAMETERS.

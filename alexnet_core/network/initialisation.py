@@ -1,4 +1,4 @@
-"""The initial weights of a network, in the ways that the well-known AlexNets had them.
+"""Sets the initial weights of a network, in the ways of the well-known AlexNets.
 
 All draw from torch's global generator, layer after layer.
 """
@@ -14,7 +14,7 @@ _KERAS_UNIFORM = 0.05  # Keras' "uniform" initialiser: U(-0.05, 0.05)
 
 @torch.no_grad()
 def initialise(model: nn.Module, rule: str) -> None:
-    """Set kernels, matrices and biases by one of `TrainConfig.init`'s rules.
+    """Set kernels, matrices and biases by one of the rules of `TrainConfig.init`.
 
     Args:
         model: its convolutions are named `conv1` to `conv5`, its fully connected layers `fc6` to `fc8`.
@@ -42,14 +42,17 @@ def _draw_weight(module: nn.Conv2d | nn.Linear, name: str, rule: str) -> None:
 
 
 def _deviation(name: str, rule: str) -> float:
-    """Krizhevsky 2012, section 5; its run's diary (conv3 to conv5); Caffe's bvlc_alexnet (fc6, fc7)."""
+    """Return the standard deviation of a layer.
+
+    Sources: Krizhevsky 2012, section 5; the diary of its run (conv3 to conv5); Caffe's bvlc_alexnet (fc6, fc7).
+    """
     if rule == "paper_run" and name in {"conv3", "conv4", "conv5"}:
         return 0.03
     return 0.005 if rule == "caffe" and name in {"fc6", "fc7"} else 0.01
 
 
 def _first_bias(name: str, rule: str) -> float:
-    """1 in the paper; on small data that often does not learn, and Caffe has .1."""
+    """Return the initial bias: 1 in the paper, where a network often learns nothing on small data; .1 in Caffe."""
     if name not in _BIASED:
         return 0.0
     return {"paper": 1.0, "paper_run": 1.0, "caffe": 0.1}.get(rule, 0.0)

@@ -1,4 +1,4 @@
-"""The layers that torch.nn lacks: TensorFlow's "same" padding, padding after only, and dropout as in 2012.
+"""Layers that torch.nn lacks: TensorFlow's "same" padding, padding only after the maps, and the dropout of 2012.
 
 B batch, C channels, H height, W width
 """
@@ -13,19 +13,25 @@ from torch import Tensor, nn
 
 
 def same_padding(size_px: int, kernel: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's padding before and after: the output has ceil(size / stride) positions; the odd one goes after."""
+    """Return TensorFlow's padding before and after; an odd pixel goes after.
+
+    The output has ceil(size / stride) positions.
+    """
     total = max(0, (math.ceil(size_px / stride) - 1) * stride + kernel - size_px)
     return total // 2, total - total // 2
 
 
 def ceil_padding(size_px: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Padding after only, so that the output has 1 + ceil((size - kernel) / stride) positions, as in the 2012 code."""
+    """Return padding after the maps only, as in the code of 2012.
+
+    The output has 1 + ceil((size - kernel) / stride) positions.
+    """
     steps = math.ceil(max(0, size_px - kernel) / stride)
     return 0, max(0, steps * stride + kernel - size_px)
 
 
 class PaddedConv2d(nn.Conv2d):
-    """A convolution whose padding depends on the input's size, by TensorFlow's "same" rule or after only."""
+    """A convolution whose padding depends on the input's size: TensorFlow's "same" rule, or after only."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int, stride: int, *, rule: str, groups: int, bias: bool
@@ -34,19 +40,19 @@ class PaddedConv2d(nn.Conv2d):
         self._rule = same_padding if rule == "tf_same" else ceil_padding
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Convolve; missing places count as 0."""
+        """Convolve; positions outside the map count as 0."""
         (top, bottom), (left, right) = (self.padding_of(int(size)) for size in x_BCHW.shape[2:])
         if top or bottom or left or right:
             x_BCHW = F.pad(x_BCHW, (left, right, top, bottom))
         return super().forward(x_BCHW)
 
     def padding_of(self, size_px: int) -> tuple[int, int]:
-        """Pixels before and after maps of this side."""
+        """Return the pixels to add before and after maps of this side."""
         return self._rule(size_px, int(self.kernel_size[0]), int(self.stride[0]))
 
 
 class SameMaxPool2d(nn.Module):
-    """Max pooling with TensorFlow's "same" padding; padded places never win."""
+    """Max pooling with TensorFlow's "same" padding; padding never has the highest value."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__()
@@ -61,7 +67,7 @@ class SameMaxPool2d(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout as most libraries have it: what is kept is scaled up in training, and nothing changes afterwards."""
+    """Dropout as in most libraries: in training kept values are scaled up, afterwards nothing changes."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -75,7 +81,10 @@ class Dropout(nn.Module):
 
 
 class Dropout2012(nn.Module):
-    """Dropout as the paper has it: no scaling in training, all outputs times the kept share afterwards."""
+    """Dropout as in the paper: no scaling in training, afterwards all outputs are scaled down.
+
+    They are multiplied by the share that training keeps.
+    """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -87,7 +96,7 @@ class Dropout2012(nn.Module):
 
 
 def draw_kept(x: Tensor, share: float) -> Tensor:
-    """Ones with that probability, else zeros, in the shape and type of x, from torch's generator.
+    """Draw ones with that probability, else zeros, in the shape and type of x, from torch's generator.
 
     On a CPU the probability is rounded to 1/65536: torch draws one value after the other there, so each draw of 64 bits
     serves four places.

@@ -1,4 +1,4 @@
-"""Fully connected layers whose large matrices cross a CPU's memory as seldom as they can.
+"""Fully connected layers that move their large matrices through a CPU's memory as rarely as possible.
 
 In bf16 on a CPU, a step of a large layer is bound by memory, not by products: autocast reads the fp32 matrix to make a
 bf16 copy, and turns the bf16 gradient into an fp32 one that the optimiser then reads. Here the optimiser that has just
@@ -21,7 +21,7 @@ MIN_VALUES = 1 << 20  #: of a matrix; a smaller one stays in the cache anyway
 
 
 class WideLinear(nn.Linear):
-    """`nn.Linear`, with lasting memory for its gradient and a low-precision copy of its matrix."""
+    """`nn.Linear` with permanent memory for its gradient, and a low-precision copy of its matrix."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features)
@@ -31,7 +31,9 @@ class WideLinear(nn.Linear):
         self._is_kept = False
 
     def keep_memory(self) -> bool:
-        """Have gradients in the precision of the products, for an optimiser that can take them and gives them back.
+        """Let gradients have the precision of the products.
+
+        For an optimiser that accepts such gradients and gives their memory back.
 
         Returns:
             False: it would not pay for this layer, and nothing changes.
@@ -42,7 +44,7 @@ class WideLinear(nn.Linear):
         return self._is_kept
 
     def forward(self, x_BI: Tensor) -> Tensor:
-        """The product; the same values with and without the copy."""
+        """Compute the product; it has the same values with and without the copy."""
         if not (self._is_kept and torch.is_grad_enabled()):
             return super().forward(x_BI)
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.weight.dtype
@@ -51,32 +53,35 @@ class WideLinear(nn.Linear):
         return y_BO
 
     def get_copy(self, dtype: torch.dtype) -> Tensor:
-        """The matrix in that type; made anew if somebody else than the optimiser changed the matrix."""
+        """Return the matrix in that type. It is copied again if anyone but the optimiser has changed the matrix."""
         if self._copy_OI is None or self._copy_OI.dtype != dtype or self._copy_version != self.weight._version:
             self._copy_OI = self.weight.detach().to(dtype)
             self._copy_version = self.weight._version
         return self._copy_OI
 
     def find_copy(self) -> Tensor | None:
-        """The copy that an optimiser must write to; None if there is none yet."""
+        """Return the copy that an optimiser must write to. None: there is none yet."""
         return self._copy_OI
 
     def take_spare(self, like_OI: Tensor) -> Tensor:
-        """Memory for a gradient of that type, that nobody else holds."""
+        """Return unused memory for a gradient of that type."""
         spare, self._spare_OI = self._spare_OI, None
         return torch.empty_like(like_OI) if spare is None or spare.dtype != like_OI.dtype else spare
 
     def give_back(self, grad_OI: Tensor) -> None:
-        """Take a gradient that nobody needs any more for the next one's memory."""
+        """Take back the memory of a gradient that is no longer needed, for the next one."""
         self._spare_OI = grad_OI
 
     def trust_copy(self) -> None:
-        """The copy was written together with the matrix."""
+        """Note that the copy was written together with the matrix."""
         self._copy_version = self.weight._version
 
 
 class _Product(torch.autograd.Function):
-    """x W^T + b by W or its copy, by torch's own products; the gradient of W in the type of what was multiplied by."""
+    """Computes x W^T + b with W or its copy, by torch's own products.
+
+    The gradient of W has the type of the factors.
+    """
 
     @staticmethod
     def forward(

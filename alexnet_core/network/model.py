@@ -34,7 +34,7 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class AlexNet(nn.Module):
-    """`features` (convolutions and pools), then `classifier` (fully connected layers)."""
+    """The network: `features` (convolutions and pools), then `classifier` (fully connected layers)."""
 
     def __init__(self, features: nn.Sequential, classifier: nn.Sequential) -> None:
         super().__init__()
@@ -42,13 +42,13 @@ class AlexNet(nn.Module):
         self.classifier = classifier
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Logits_BK of standardised images."""
+        """Return logits_BK of standardised images."""
         logits_BK: Tensor = self.classifier(self.features(x_BCHW).flatten(1))
         return logits_BK
 
 
 def build_model(config: TrainConfig, num_classes: int, channels: int) -> AlexNet:
-    """A freshly initialised network, on the CPU, channels-last. Draws from torch's global generator."""
+    """Build an initialised network on the CPU, channels-last. Draws from torch's global generator."""
     features = _build_features(config, channels)
     with torch.no_grad():
         features.eval()
@@ -61,7 +61,7 @@ def build_model(config: TrainConfig, num_classes: int, channels: int) -> AlexNet
 
 @torch.no_grad()
 def copy_weights(model: AlexNet, weights: Mapping[str, Tensor]) -> list[str]:
-    """Start from another network's weights; the last layer starts anew where it has another number of classes.
+    """Start from another network's weights. The last layer is new if that has another number of classes.
 
     Returns:
         The names of the layers that start anew.
@@ -82,7 +82,7 @@ def copy_weights(model: AlexNet, weights: Mapping[str, Tensor]) -> list[str]:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of trained values."""
+    """Count the trained values."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -101,7 +101,7 @@ def _build_features(config: TrainConfig, channels: int) -> nn.Sequential:
 
 
 def _list_followers(config: TrainConfig, number: int) -> list[tuple[str, nn.Module]]:
-    """What follows a convolution, in the order that the config asks for: activation, response norms, pool."""
+    """List what follows a convolution, in the order of the config: activation, response norms, pool."""
     steps: dict[str, list[tuple[str, nn.Module]]] = {"activate": [], "normalise": [], "pool": []}
     steps["activate"].append((f"{config.activation}{number}", _ACTIVATIONS[config.activation]()))
     if config.norm in FORMS and number in _NORMALISED_CONVS:

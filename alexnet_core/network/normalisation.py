@@ -1,4 +1,4 @@
-"""Local response normalisation: across neighbouring maps, several times faster than torch's, and within a map.
+"""Local response normalisation, several times faster than torch's: across neighbouring maps, and within a map.
 
 torch pads and averages in five dimensions, knows no bf16 on a CPU and raises to a power. Here the sum over neighbours
 is a few additions of the same maps, moved by one, the power -3/4 two square roots, and on a CPU a block of pixels stays
@@ -22,7 +22,7 @@ _BLOCK_VALUES = 1 << 18  # of a block on a CPU: 1 MB in fp32, of which five are 
 
 @dataclass(frozen=True)
 class ResponseForm:
-    """b = a / (k + alpha * sum over `size` neighbours of a^2)^beta; `size` is odd."""
+    """The numbers in b = a / (k + alpha * sum over `size` neighbours of a^2)^beta; `size` is odd."""
 
     size: int
     k: float
@@ -31,7 +31,7 @@ class ResponseForm:
 
 
 def response_form(norm: str, *, size: int, k: float | None, alpha: float, beta: float) -> ResponseForm:
-    """The numbers of a norm across maps.
+    """Return the numbers of a norm across maps.
 
     Krizhevsky 2012, section 3.3, prints alpha on the sum; the code that was run divided it by the size, and so does
     Caffe's lrn_layer, whose k is 1.
@@ -54,10 +54,10 @@ FORMS = {
 
 
 class LocalResponseNorm(nn.Module):
-    """Divide each value by a power of the squares of its neighbours in the same place of `size` adjacent maps."""
+    """Divides each value by a power of a sum of squares over `size` neighbouring maps at the same position."""
 
     def __init__(self, form: ResponseForm, groups: int = 1) -> None:
-        """Make the norm.
+        """Build the norm.
 
         Args:
             form: its numbers.
@@ -68,26 +68,28 @@ class LocalResponseNorm(nn.Module):
         self.crosses_towers = groups == 1  #: whether it reads the maps of both halves
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Same shape and type; bf16 and fp16 are computed in fp32."""
+        """Normalise. Shape and type stay the same; bf16 and fp16 are computed in fp32."""
         batch, channels, height, width = x_BCHW.shape
         x_NC = x_BCHW.permute(0, 2, 3, 1).reshape(-1, channels // self.groups)
         y_NC: Tensor = _Normalise.apply(x_NC, self.form)
         return y_NC.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
-        """The form's numbers."""
+        """Return the numbers of the norm."""
         return repr(self.form) if self.groups == 1 else f"{self.form!r}, groups={self.groups}"
 
 
 class MapResponseNorm(nn.Module):
-    """Divide each value by a power of the squares of its neighbours in a square of `size` pixels of the same map.
+    """Divides each value by a power of a sum of squares over a square of pixels in the same map.
+
+    The square has `size` pixels on each side.
 
     b = a / (k + alpha * mean of a^2)^beta; pixels outside the map count as 0, and the mean is over all of the square.
     Written for the 2012 run's layer `cnorm2a`.
     """
 
     def __init__(self, form: ResponseForm) -> None:
-        """Make the norm.
+        """Build the norm.
 
         Args:
             form: its numbers; alpha is on the mean over the square, not on the sum.
@@ -96,7 +98,7 @@ class MapResponseNorm(nn.Module):
         self.form = form
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Same shape and type; bf16 and fp16 are computed in fp32."""
+        """Normalise. Shape and type stay the same; bf16 and fp16 are computed in fp32."""
         form = self.form
         with torch.autocast(x_BCHW.device.type, enabled=False):
             wide_BCHW = x_BCHW.to(_wide(x_BCHW))
@@ -105,12 +107,12 @@ class MapResponseNorm(nn.Module):
         return y_BCHW.to(x_BCHW.dtype)
 
     def extra_repr(self) -> str:
-        """The form's numbers."""
+        """Return the numbers of the norm."""
         return repr(self.form)
 
 
 class _Normalise(torch.autograd.Function):
-    """With s = k + alpha * (a^2 summed over neighbours): b = a s^-beta."""
+    """Computes b = a s^-beta with s = k + alpha * (a^2 summed over neighbours)."""
 
     @staticmethod
     def forward(ctx: Any, x_NC: Tensor, form: ResponseForm) -> Tensor:
@@ -128,7 +130,7 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        """The input's gradient: g s^-beta - 2 alpha beta a * (g a s^(-beta - 1) summed over neighbours)."""
+        """Return the input's gradient: g s^-beta - 2 alpha beta a * (g a s^(-beta - 1) summed over neighbours)."""
         x_NC, s_NC = ctx.saved_tensors
         form: ResponseForm = ctx.form
         grad_NC = torch.empty_like(x_NC)
@@ -144,7 +146,7 @@ class _Normalise(torch.autograd.Function):
 
 
 class _Scratch:
-    """Memory for a block of pixels at a time: values between margins of zeros, their sums, and powers."""
+    """Memory for a block of pixels: values between margins of zeros, their sums, and powers."""
 
     def __init__(self, x_NC: Tensor, form: ResponseForm) -> None:
         self._form, self._channels = form, x_NC.shape[1]
@@ -154,20 +156,20 @@ class _Scratch:
         self.fit(rows)
 
     def fit(self, rows: int) -> None:
-        """Use so many rows from now on."""
+        """Use this number of rows from now on."""
         self._padded, self.sums, self._powers = (memory[:rows] for memory in self._whole)
         margin = self._form.size // 2
         self.middle = self._padded[:, margin : margin + self._channels]  #: where values go that are to be added up
 
     def add_neighbours(self, sums: Tensor) -> Tensor:
-        """The middle summed over `size` neighbouring maps, into that memory."""
+        """Sum the middle over `size` neighbouring maps, into that memory."""
         sums.copy_(self._padded[:, : self._channels])
         for start in range(1, self._form.size):
             sums.add_(self._padded[:, start : start + self._channels])
         return sums
 
     def raise_power(self, s: Tensor) -> Tensor:
-        """s^-beta; `sums` is used on the way."""
+        """Compute s^-beta; `sums` is overwritten."""
         if self._form.beta != 0.75:
             return torch.pow(s, -self._form.beta, out=self._powers)
         root = torch.rsqrt(s, out=self.sums)
@@ -184,5 +186,5 @@ def _blocks(x_NC: Tensor) -> Iterator[slice]:
 
 
 def _count_rows(x_NC: Tensor) -> int:
-    """Pixels of a block: as many as fit a CPU's cache; all of them on a GPU."""
+    """Return the pixels of a block: as many as fit into a CPU's cache, or all of them on a GPU."""
     return max(1, _BLOCK_VALUES // x_NC.shape[1] if x_NC.device.type == "cpu" else len(x_NC))

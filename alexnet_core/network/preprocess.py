@@ -1,4 +1,4 @@
-"""From stored or decoded pixels to the network's input: the same code in training, evaluation and prediction.
+"""Turns stored or decoded pixels into the network's input, with the same code for training and prediction.
 
 B batch, C channels, H height, W width, V views
 """
@@ -24,7 +24,7 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 class Preprocessing(BaseModel):
-    """The input transform of a network; it is stored with the weights."""
+    """The input transform of a network, which is stored with the weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -44,7 +44,7 @@ class Preprocessing(BaseModel):
 
     @classmethod
     def of(cls, config: TrainConfig, pack: Pack) -> Preprocessing:
-        """The transform of a run: what the config leaves open is the dataset's own."""
+        """Build the transform of a run. What the config leaves open comes from the dataset."""
         channels = config.channels or pack.facts.channels
         std = config.std or _without_zeros(pack.std) if config.standardise == "mean_std" else (1.0,) * channels
         preprocessing = cls(
@@ -61,7 +61,7 @@ class Preprocessing(BaseModel):
         return preprocessing.model_copy(update={"mean": (0.0,) * channels, "mean_image": mean_image})
 
     def average(self, pack: Pack) -> Tensor:
-        """The mean of the training images as they are resized, mean_CHW; one pass over them, always in one order."""
+        """Return the mean of the resized training images, mean_CHW, in one pass that always has the same order."""
         side = self.resize_px or self.image_px
         total_CHW = torch.zeros(self.channels, side, side, dtype=torch.float64)
         indices = np.flatnonzero(np.asarray(pack.split) == TRAIN)
@@ -77,7 +77,7 @@ class Preprocessing(BaseModel):
         return torch.from_numpy(values.astype(np.float32).reshape(self.channels, side, side))
 
     def to_input(self, images_BHWC: Tensor) -> Tensor:
-        """Standardised input_BCHW, float32 on the images' device.
+        """Return standardised input_BCHW, float32 on the images' device.
 
         The square in the image's middle is resized to `resize_px` (bilinear, antialiased), then the centre is cut out.
         An image gives the same bits alone and in a batch.
@@ -88,13 +88,15 @@ class Preprocessing(BaseModel):
         return self.standardise(self.finish(self.cut_centre(self.subtract_image(self.resize(images_BHWC)))))
 
     def subtract_image(self, x_BCHW: Tensor) -> Tensor:
-        """Resized images less `mean_image`, where there is one; before anything is cut out, as Caffe does it."""
+        """Return resized images minus `mean_image`, if there is one, before anything is cut out, as Caffe does."""
         if self.mean_image is None:
             return x_BCHW
         return self.finish(x_BCHW) - self._mean_image.to(x_BCHW.device)
 
     def to_ten_crops(self, images_BHWC: Tensor) -> Tensor:
-        """Standardised views_VBCHW: centre, four corners, and their mirror images (Krizhevsky 2012, section 4.1).
+        """Return standardised views_VBCHW: centre, four corners, and their mirror images.
+
+        Krizhevsky 2012, section 4.1.
 
         Where `image_px` is the whole image, the corners are those of the image with a pixel of the mean around it.
         """
@@ -107,7 +109,7 @@ class Preprocessing(BaseModel):
         return torch.stack([*views, *(view.flip(3) for view in views)])
 
     def resize(self, images_BHWC: Tensor) -> Tensor:
-        """The square in the images' middle, its side at `resize_px`; still uint8 where nothing had to change.
+        """Resize the square in the middle of the images to `resize_px`. They stay uint8 if nothing had to change.
 
         Cutting first bounds the work: an image of one row and a million columns is legal.
         """
@@ -135,12 +137,12 @@ class Preprocessing(BaseModel):
         return narrow_BCHW
 
     def cut_centre(self, x_BCHW: Tensor) -> Tensor:
-        """The centre, `image_px` wide and high."""
+        """Cut out the centre, `image_px` wide and high."""
         top, left = ((side - self.image_px) // 2 for side in x_BCHW.shape[2:])
         return self._cut(x_BCHW, top, left)
 
     def finish(self, x_BCHW: Tensor) -> Tensor:
-        """Float32, 0..255, contiguous, with the network's number of channels."""
+        """Return the pixels as float32 of 0..255, contiguous, with the network's number of channels."""
         return _convert_channels(x_BCHW.to(torch.float32).contiguous(), self.channels)
 
     def standardise(self, x_BCHW: Tensor) -> Tensor:
@@ -170,12 +172,15 @@ def _convert_channels(x_BCHW: Tensor, channels: int) -> Tensor:
 
 
 def _without_zeros(std: tuple[float, ...]) -> tuple[float, ...]:
-    """A channel that never changes is only shifted."""
+    """Replace a deviation of 0 by 1: a channel that never changes is only shifted."""
     return tuple(value or 1.0 for value in std)
 
 
 def _match_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """A dataset's statistics for another number of channels; of a luma's deviation this is an upper bound."""
+    """Convert a dataset's statistics to another number of channels.
+
+    For a grey value the deviation is an upper bound.
+    """
     if len(values) == channels:
         return values
     if channels == 3:

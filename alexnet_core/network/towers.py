@@ -1,4 +1,6 @@
-"""The network of `groups=2` as two towers, each with half of the maps and units, on two devices or in two processes.
+"""Runs the network of `groups=2` as two towers with half of the maps and units each.
+
+They are on two devices or in two processes.
 
 Krizhevsky 2012, section 3.2 and Figure 2: conv2, conv4 and conv5 read the maps of their own tower only, conv3 and the
 fully connected layers those of both. It is the same function as on one device: where the response normalisation
@@ -32,12 +34,12 @@ _JOINING = ("conv3", "fc6", "fc7", "fc8")  # the layers that read both towers
 
 
 class Link(Protocol):
-    """How towers get at each other's values; the backward pass goes the same way back."""
+    """How the towers exchange values; the backward pass uses the same way back."""
 
     devices: dict[int, torch.device]  #: of the towers that live in this process
 
     def gather(self, parts: Sequence[Tensor]) -> list[Tensor]:
-        """Both towers' values in one, along dimension 1, for each tower of this process.
+        """Join the values of both towers along dimension 1, for each tower of this process.
 
         Args:
             parts: of each tower of this process; the other's has the same shape.
@@ -45,12 +47,12 @@ class Link(Protocol):
         ...
 
     def finish(self, parts: Sequence[Tensor], num_classes: int) -> Tensor:
-        """The logits_BK of all classes, once a process: every process computes the same loss from them."""
+        """Return the logits_BK of all classes, once in each process. Every process computes the same loss from them."""
         ...
 
 
 class DeviceLink:
-    """Both towers in this process, each on a device of its own."""
+    """Links two towers in this process, each on its own device."""
 
     def __init__(self, devices: Sequence[torch.device]) -> None:
         self.devices = dict(enumerate(devices))
@@ -60,12 +62,12 @@ class DeviceLink:
         return [torch.cat([part.to(device) for part in parts], dim=1) for device in self.devices.values()]
 
     def finish(self, parts: Sequence[Tensor], num_classes: int) -> Tensor:
-        """See `Link`; on the first device."""
+        """See `Link`; the result is on the first device."""
         return torch.cat([part.to(self.devices[0]) for part in parts], dim=1)
 
 
 class ProcessLink:
-    """One tower in each of two processes of `torch.distributed`."""
+    """Links one tower in each of two processes of `torch.distributed`."""
 
     def __init__(self, rank: int, device: torch.device) -> None:
         self.devices = {rank: device}
@@ -86,7 +88,7 @@ class ProcessLink:
 
 
 class _Gather(torch.autograd.Function):
-    """Both processes' values side by side.
+    """Joins the values of both processes.
 
     Each process goes on with all of them in its own way: their gradient is the sum of both processes' gradients,
     unless both go on in the same way (`differs` is false): then it is that of either.
@@ -110,7 +112,7 @@ class _Gather(torch.autograd.Function):
 
 
 class TowerNetwork(nn.Module):
-    """The towers of this process, from images to the logits of all classes."""
+    """The towers of this process, which compute the logits of all classes from images."""
 
     def __init__(self, halves: Sequence[AlexNet], link: Link) -> None:
         super().__init__()
@@ -119,7 +121,7 @@ class TowerNetwork(nn.Module):
         self.towers = nn.ModuleDict({str(n): halves[n].to(device) for n, device in link.devices.items()})
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Logits_BK of standardised images, on the first device of this process."""
+        """Return logits_BK of standardised images, on the first device of this process."""
         parts = [x_BCHW.to(device) for device in self._link.devices.values()]
         parts = [part.flatten(1) for part in self._apply_all("features", parts)]
         return self._link.finish(self._apply_all("classifier", parts), self._num_classes)
@@ -137,7 +139,7 @@ class TowerNetwork(nn.Module):
         return parts
 
     def _normalise(self, layers: Sequence[nn.Module], parts: Sequence[Tensor], reach: int) -> list[Tensor]:
-        """Across the border too: with the other tower's nearest maps, which are then left out again."""
+        """Normalise across the border too: with the other tower's nearest maps, which are then removed again."""
         own = parts[0].shape[1]
         reach = min(reach, own)
         numbers = list(self._link.devices)
@@ -150,7 +152,7 @@ class TowerNetwork(nn.Module):
 
 
 def split_towers(model: AlexNet) -> tuple[AlexNet, AlexNet]:
-    """Both halves of a network, as copies.
+    """Return both halves of a network as copies.
 
     Raises:
         ConfigError: its layers read all maps: it was not built with `groups` 2.
@@ -162,12 +164,12 @@ def split_towers(model: AlexNet) -> tuple[AlexNet, AlexNet]:
 
 
 def split_tensors(tensors: Mapping[str, Tensor], tower: int) -> dict[str, Tensor]:
-    """A tower's rows of a plain network's named tensors; numbers are the same in both."""
+    """Return a tower's rows of the whole network's named tensors; single numbers are the same in both."""
     return {name: _rows(value, tower) for name, value in tensors.items()}
 
 
 def join_towers(halves: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The plain network's named tensors from those of both towers: weights, or an optimiser's buffers."""
+    """Join the named tensors of both towers to those of the whole network: weights, or an optimiser's buffers."""
     first, second = halves
     return {
         name: torch.cat([value, second[name].to(value.device)]) if value.ndim else value
@@ -188,7 +190,7 @@ def _build_half(model: AlexNet, tower: int) -> AlexNet:
 
 
 def _correct_sizes(module: nn.Module) -> None:
-    """What a layer says of itself, after its rows were halved."""
+    """Correct the sizes that a layer reports, after its rows were halved."""
     if isinstance(module, nn.Conv2d):
         module.groups, module.out_channels, module.in_channels = 1, *module.weight.shape[:2]
     elif isinstance(module, nn.Linear):

@@ -1,4 +1,4 @@
-"""The named, complete sets of hyper-parameters, and how a dataset meets them. No torch."""
+"""The recipes: named, complete sets of hyper-parameters, and how they are combined with a dataset. No torch."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["Recipe", "default_recipe", "get_recipe", "list_recipes", "resolve"]
 
 
 def list_recipes() -> list[Recipe]:
-    """Every recipe."""
+    """Return all recipes."""
     return list(_RECIPES.values())
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe of this name.
+    """Return the recipe of this name.
 
     Raises:
         UnknownRecipe: there is none.
@@ -41,12 +41,12 @@ def get_recipe(name: str) -> Recipe:
 
 
 def default_recipe(facts: DatasetFacts) -> Recipe:
-    """The recipe for whoever names none: `quick` for small images, else `torchvision`."""
+    """Return the recipe for a job that names none: `quick` for small images, else `torchvision`."""
     return QUICK if facts.image_px <= _QUICK_UP_TO_PX else TORCHVISION
 
 
 def resolve(recipe_name: str | None, overrides: Mapping[str, Any], facts: DatasetFacts) -> tuple[str, TrainConfig]:
-    """The name of the recipe and the complete config of a job.
+    """Return the name of a job's recipe and its complete config.
 
     Mirroring is off where the dataset's classes don't allow it, in training and in the views of a test, unless the
     overrides say otherwise; a recipe's own mean and std hold only on the dataset that they were computed on.

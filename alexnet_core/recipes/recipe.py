@@ -1,4 +1,4 @@
-"""What a recipe is."""
+"""Defines what a recipe is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from alexnet_core.config import TrainConfig
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named config, where its numbers come from, and why they differ from the paper's."""
+    """A named config, with the source of its numbers and the reasons where they differ from the paper's."""
 
     name: str
     title: str

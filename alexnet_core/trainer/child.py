@@ -1,4 +1,6 @@
-"""The trainer child: takes commands on stdin, a spec first, and sends reports; see `alexnet_core.messages`.
+"""The trainer: a child process that takes commands on stdin, first a spec, and sends reports.
+
+See `alexnet_core.messages`.
 
 It dies with its worker and knows no database or queue. It serves one attempt; one that was told to stop on a CPU leaves
 it as it was, and it waits for another. torch is imported only after the process is tied to its parent.
@@ -58,7 +60,7 @@ _LISTEN_S = 1.0
 
 
 def serve(report_fd: int, parent_pid: int | None = None) -> int:
-    """Serve attempts; returns the exit status.
+    """Serve attempts and return the exit status.
 
     Args:
         report_fd: file descriptor that reports are written to.
@@ -115,20 +117,20 @@ def _serve(spec: Spec, commands: Commands, reports: Reports) -> int | None:
 
 
 def _stay(commands: Commands, reports: Reports) -> None:
-    """What is done while a large pack is read, which may take minutes."""
+    """Report that the trainer is alive while a large pack is read, which may take minutes."""
     reports.send_life()
     if commands.stop_reason is not None:
         raise StopRequested(commands.stop_reason)
 
 
 def _bide(commands: Commands, reports: Reports) -> bool:
-    """What is done while another process has the slot's lock; False: wait no longer."""
+    """Report the wait while another process has the slot's lock. False: stop waiting."""
     reports.send_phase(Phase(reason="waiting_for_device"))
     return commands.stop_reason is None
 
 
 class Commands:
-    """What the worker says, read by a thread of its own.
+    """The worker's commands, read by a thread of its own.
 
     The process ends when the worker's end closes, and when the worker is silent for longer than `max_silence_s`: a
     frozen worker's lease runs out, and who takes the job over needs the device.
@@ -142,14 +144,14 @@ class Commands:
         threading.Thread(target=self._read, name="commands", daemon=True).start()
 
     def stop(self, reason: StopReason) -> None:
-        """Stop after the current step; the first reason stays, except that a cancel replaces any."""
+        """Stop after the current step. The first reason is kept, but a cancel replaces any other."""
         if self.stop_reason is None or reason is StopReason.CANCEL:
             self.stop_reason = reason
         if not self._has_spec:
             self._specs.put(None)
 
     def wait_for_spec(self) -> Spec | None:
-        """The spec; None: told to stop before one came.
+        """Wait for the spec. None: told to stop before one came.
 
         Raises:
             MalformedMessage: what came in its place is no command that this version knows.
@@ -160,7 +162,7 @@ class Commands:
         return spec
 
     def expect_spec(self) -> None:
-        """An attempt is over, and what was said of it."""
+        """Forget what was said about the last attempt, and expect the next spec."""
         self._has_spec, self.stop_reason, self.max_silence_s = False, None, math.inf
 
     def _read(self) -> None:
@@ -180,7 +182,7 @@ class Commands:
         os._exit(PARENT_IS_GONE)
 
     def _read_lines(self, fileno: int) -> Iterator[bytes]:
-        """Lines until the end, unbuffered: a buffered reader's lock held by a daemon thread aborts the exit."""
+        """Yield lines until the end, unbuffered: a daemon thread with a buffered reader's lock aborts the exit."""
         rest, silent_s = b"", 0.0
         while True:
             if not select.select([fileno], [], [], _LISTEN_S)[0]:
@@ -197,7 +199,7 @@ class Commands:
 
 
 class Reports:
-    """The line to the worker."""
+    """The connection on which reports go to the worker."""
 
     def __init__(self, fileno: int) -> None:
         self._fileno = fileno
@@ -205,7 +207,7 @@ class Reports:
         self.begin(None)
 
     def begin(self, spec: Spec | None) -> None:
-        """Say in every report from now on of which attempt it is; None: of none."""
+        """From now on name this attempt in every report. None: name none."""
         self._ids = {"job_id": spec.job_id, "lease_epoch": spec.lease_epoch} if spec is not None else {}
         self._phase, self._lived_at = "", time.monotonic()
 
@@ -216,21 +218,21 @@ class Reports:
             line = line[os.write(self._fileno, line) :]
 
     def send_phase(self, phase: Phase) -> None:
-        """Tell once what is waited for, and from then on that we live."""
+        """Report once what the trainer waits for, and from then on that it is alive."""
         if self._phase != phase.reason:
             self._phase = phase.reason
             self.send(phase)
         self.send_life()
 
     def send_life(self) -> None:
-        """Tell, at most every second, that this process goes on with what it does."""
+        """Report, at most once a second, that this process is still working."""
         if (now := time.monotonic()) - self._lived_at >= _LIFE_EVERY_S:
             self._lived_at = now
             self.send(Alive())
 
 
 class ReportingHooks(Hooks):
-    """Passes what a run tells on to the worker, and a readable line to the log."""
+    """Sends what happens in a run to the worker, and writes readable lines to the log."""
 
     def __init__(self, commands: Commands, reports: Reports) -> None:
         self._commands, self._send, self._send_life = commands, reports.send, reports.send_life
@@ -279,7 +281,7 @@ class ReportingHooks(Hooks):
 
 
 def _warm_up() -> None:
-    """Import what a run needs and do what torch does at first use, on the CPU; no GPU is touched."""
+    """Import what a run needs and do what torch does at first use, on the CPU. No GPU is touched."""
     import torch
     from torch import nn
 
@@ -328,7 +330,7 @@ def _train(spec: Spec, commands: Commands, reports: Reports) -> Finished:
 
 
 def _explain(exc: BaseException) -> Failed:
-    """Code and message of whatever ended the run."""
+    """Return code and message of the error that ended the run."""
     from pydantic import ValidationError
 
     from alexnet_core.environment import explain_memory
@@ -346,7 +348,7 @@ def _explain(exc: BaseException) -> Failed:
 
 
 def _redirect_output(log_path: Path | None) -> tuple[int, int]:
-    """Write to the job's log from now on; returns where the output went before."""
+    """Write output to the job's log from now on, and return where it went before."""
     own_output = os.dup(1), os.dup(2)
     if log_path:
         log_path.parent.mkdir(parents=True, exist_ok=True)

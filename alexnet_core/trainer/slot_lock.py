@@ -1,4 +1,4 @@
-"""The lock of a slot: whoever computes on a device holds its file's lock, so that two never share it by mistake."""
+"""The lock of a slot: a file lock that ensures that only one trainer computes on a device at a time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _LOOK_S = 0.25
 
 
 class SlotLock:
-    """A lock on a file. Its holder's end releases it, however it comes."""
+    """A lock on a file, which the operating system releases when its holder ends, however it ends."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._fileno = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def take(self, go_on_waiting: Callable[[], bool]) -> bool:
-        """Take the lock, however long another process holds it.
+        """Take the lock, waiting as long as another process holds it.
 
         Args:
             go_on_waiting: asked every quarter of a second while another one has it.
@@ -42,7 +42,7 @@ class SlotLock:
         return True
 
     def release(self) -> None:
-        """Let the next one have it."""
+        """Release the lock."""
         os.close(self._fileno)
 
     def _wait_in_line(self, taken: threading.Event) -> None:

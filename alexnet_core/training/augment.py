@@ -31,7 +31,7 @@ _SMALLEST = 1e-7  # keeps a normal draw finite
 
 
 def draw_table(seed: int, epoch: int, num_images: int, config: TrainConfig) -> npt.NDArray[np.float32]:
-    """Draws of every image of a pack for one epoch, uniform in [0, 1).
+    """Draw the random numbers for every image of a pack in one epoch, uniform in [0, 1).
 
     Shape: num_images x 5, x 10 with crops or colours, x 15 with erasing, x 20 with resized crops.
     """
@@ -49,14 +49,14 @@ def draw_table(seed: int, epoch: int, num_images: int, config: TrainConfig) -> n
 
 
 class Augmentation:
-    """From a batch's stored images to the network's input, with the changes that a config asks for."""
+    """Turns a batch's stored images into the network's input, with the random changes that a config asks for."""
 
     def __init__(self, config: TrainConfig, preprocessing: Preprocessing, pack: Pack) -> None:
         self._config, self._preprocessing = config, preprocessing
         self._colours_33 = _principal_colours(pack, config.colour_form) if config.colour_std else None
 
     def __call__(self, images_BHWC: Tensor, draws_BD: Tensor, epoch: int) -> Tensor:
-        """Standardised, changed input_BCHW, float32.
+        """Return the standardised, changed input_BCHW, float32.
 
         Args:
             images_BHWC: uint8, as stored.
@@ -88,7 +88,7 @@ class Augmentation:
         return transform(x_BCHW, draws_BD, config)
 
     def _resize_parts(self, images_BHWC: Tensor, draws_BD: Tensor, least: float) -> Tensor:
-        """A part of each stored image, resized to the network's input; each by itself, as each has its own size.
+        """Resize a part of each stored image to the network's input, one by one, as each has its own size.
 
         As torchvision's RandomResizedCrop, but that a side which would be longer than the image's ends with it, where
         that draws again.
@@ -115,7 +115,7 @@ class Augmentation:
         )  # fmt: skip
 
     def _find_colours(self, draws_BD: Tensor, epoch: int) -> Tensor | None:
-        """What is added to each channel of an image; None: nothing in this epoch.
+        """Return what is added to each channel of an image. None: nothing in this epoch.
 
         Krizhevsky 2012, section 4.1: one amount of each principal colour for a whole image. The code of 2012 adds it to
         an image whose mean is subtracted, then divides by 1 + `colour_std` (`x += noise*coeff; x /= 1+coeff`).
@@ -129,7 +129,7 @@ class Augmentation:
         return shifts_BC
 
     def _change_one_by_one(self, x_BCHW: Tensor, draws_BD: Tensor, shifts_BC: Tensor | None) -> Tensor:
-        """The same values for a CPU, whose cache holds an image through all of it but no batch; channels-last."""
+        """Compute the same values image by image, which a CPU's cache can hold, unlike a batch; channels-last."""
         config, preprocessing = self._config, self._preprocessing
         if x_BCHW.shape[1] != preprocessing.channels:
             x_BCHW = preprocessing.finish(x_BCHW)
@@ -153,7 +153,7 @@ class Augmentation:
 
 
 def transform(x_BCHW: Tensor, draws_BD: Tensor, config: TrainConfig) -> Tensor:
-    """Flip, shift, turn and scale standardised images; uncovered places become 0."""
+    """Flip, shift, rotate and zoom standardised images; uncovered places become 0."""
     if not _moves(config):
         if not config.flip:
             return x_BCHW
@@ -173,7 +173,7 @@ def transform(x_BCHW: Tensor, draws_BD: Tensor, config: TrainConfig) -> Tensor:
 
 
 def _is_inside(grid_BHW2: Tensor, height: int, width: int) -> Tensor:
-    """1 where a place lies between the centres of the first and last pixels of its image, else 0; (B, 1, H, W).
+    """Return 1 where a place lies between the centres of its image's first and last pixels, else 0; (B, 1, H, W).
 
     SciPy's `ndimage` with `mode="constant"`, which Keras' generator calls, takes the constant for any place beyond.
     """
@@ -183,7 +183,7 @@ def _is_inside(grid_BHW2: Tensor, height: int, width: int) -> Tensor:
 
 
 def erase(x_BCHW: Tensor, draws_BD: Tensor, probability: float) -> Tensor:
-    """Set a rectangle of some standardised images to 0, the mean, in place.
+    """Set a rectangle in some standardised images to 0, which is the mean, in place.
 
     Random erasing (Zhong 2017, arXiv 1708.04896): its area is .02 to .4 of the image, its height over its width .3 to
     1 / .3; a side that would be longer than the image's ends with it.
@@ -201,7 +201,7 @@ def erase(x_BCHW: Tensor, draws_BD: Tensor, probability: float) -> Tensor:
 
 
 def _find_span(lengths_B: Tensor, draws_B: Tensor, side_px: int) -> Tensor:
-    """Which pixels along a side lie in a piece of that length, at a place where all of it fits."""
+    """Return which pixels along a side lie in a span of that length, at a position where all of it fits."""
     lengths_B = lengths_B.round().clamp(1, side_px)
     first_B = (draws_B * (side_px - lengths_B + 1)).floor()
     along = torch.arange(side_px, device=draws_B.device)
@@ -209,7 +209,7 @@ def _find_span(lengths_B: Tensor, draws_B: Tensor, side_px: int) -> Tensor:
 
 
 def _find_shifts(draws_B: Tensor, config: TrainConfig, side_px: int) -> Tensor:
-    """How far each image is shifted along an axis, in halves of its side."""
+    """Return how far each image is shifted along an axis, in halves of its side."""
     if not config.shift_whole:
         return (draws_B * 2 - 1) * (2 * config.shift_px / side_px)
     most = int(config.shift_px)
@@ -217,17 +217,20 @@ def _find_shifts(draws_B: Tensor, config: TrainConfig, side_px: int) -> Tensor:
 
 
 def _suits_one_by_one(device: torch.device, config: TrainConfig) -> bool:
-    """Whether images are changed one after the other; a GPU, and what moves pixels, takes a batch at once."""
+    """Whether to change images one by one.
+
+    A GPU takes a whole batch at once, and so do changes that move pixels.
+    """
     return device.type == "cpu" and not _moves(config)
 
 
 def _moves(config: TrainConfig) -> bool:
-    """Whether a pixel may come to lie between others."""
+    """Whether a pixel may end up between others."""
     return bool(config.shift_px or config.rotate_deg or config.scale)
 
 
 def _find_places(x_BCHW: Tensor, draws_BD: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
-    """The first row and column of each image's own square, or of the one in the middle."""
+    """Return the first row and column of each image's own square, or of the one in the middle."""
     height, width = (side - config.image_px for side in x_BCHW.shape[2:])
     if not config.random_crop:
         middle_B = torch.zeros_like(draws_BD[:, 0], dtype=torch.int64)
@@ -236,7 +239,7 @@ def _find_places(x_BCHW: Tensor, draws_BD: Tensor, config: TrainConfig) -> tuple
 
 
 def _cut(x_BCHW: Tensor, tops_B: Tensor, lefts_B: Tensor, side_px: int) -> Tensor:
-    """The squares of that side at these places."""
+    """Cut out the squares of that side at these places."""
     along = torch.arange(side_px, device=x_BCHW.device)
     image = torch.arange(len(x_BCHW), device=x_BCHW.device)[:, None, None]
     x_BHWC = x_BCHW.permute(0, 2, 3, 1)[
@@ -246,7 +249,7 @@ def _cut(x_BCHW: Tensor, tops_B: Tensor, lefts_B: Tensor, side_px: int) -> Tenso
 
 
 def _principal_colours(pack: Pack, form: str) -> Tensor:
-    """Rows: the principal components of the training pixels' colours times their spread, in 0..255 units.
+    """Return the principal components of the training pixels' colours times their spread, as rows, in 0..255 units.
 
     The paper prints variance times component; that is of a sensible size only where a pixel's values are fractions, so
     the covariance is taken of values / 255 and the result scaled back. The code of 2012 multiplies by the deviation

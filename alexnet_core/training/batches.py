@@ -1,4 +1,4 @@
-"""Which images a step sees, in an order that follows from seed and epoch alone.
+"""Chooses which images each step sees. Their order depends only on seed and epoch.
 
 B batch, C channels, H height, W width, D draws
 """
@@ -18,7 +18,7 @@ from alexnet_core.training.world import World
 
 
 class Batches:
-    """The training images of a pack, cut into the batches of every epoch, and these into each process's share."""
+    """The training images of a pack, divided into the batches of every epoch and each process's share of them."""
 
     def __init__(self, config: TrainConfig, pack: Pack, seed: int, world: World) -> None:
         self._config, self._pack, self._seed, self._world = config, pack, seed, world
@@ -29,7 +29,7 @@ class Batches:
         self._epoch = -1
 
     def load(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """This process's share of the batch of a step, on the device.
+        """Load this process's share of a step's batch onto the device.
 
         Args:
             step: counted from 0 over the whole run.
@@ -49,7 +49,7 @@ class Batches:
         )
 
     def count(self, step: int) -> int:
-        """Images of the whole batch of a step."""
+        """Count the images of a step's whole batch."""
         start = step % self.steps_per_epoch * self._config.batch_size
         return min(self._config.batch_size, len(self._indices) - start)
 
@@ -67,6 +67,9 @@ class Batches:
 
 
 def _count_steps(config: TrainConfig, num_images: int, shares: int) -> int:
-    """Steps of an epoch; a last batch too small for a batch norm (2 images, one a process) is left out."""
+    """Count the steps of an epoch.
+
+    A last batch too small for a batch norm (2 images, one in each process) is left out.
+    """
     full, rest = divmod(num_images, config.batch_size)
     return full + (1 if rest >= (max(2, shares) if config.norm == "batch" and full else 1) else 0)

@@ -1,4 +1,4 @@
-"""Looks into a network while it trains: does it learn, how large are its gradients, which of its units are dead.
+"""Looks into a network while it trains: whether it learns, how large its gradients are, which units are dead.
 
 B batch, C channels, H height, W width
 """
@@ -27,7 +27,7 @@ _ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.Sigmoid)
 
 @dataclass(frozen=True)
 class Trouble:
-    """Something that a user should know; it does not end the run."""
+    """A problem that a user should know about, but that does not end the run."""
 
     code: str
     message: str
@@ -35,7 +35,7 @@ class Trouble:
 
 @dataclass
 class Examination:
-    """One step under the lens."""
+    """What was measured in one step."""
 
     dead: dict[str, Tensor] = field(default_factory=dict)  #: by layer: share of units that were 0 for every image
     gradient: Tensor | None = None
@@ -46,43 +46,43 @@ class Examination:
 
     @property
     def gradient_norm(self) -> float:
-        """Euclidean norm over all parameters' gradients; NaN before the backward pass."""
+        """The Euclidean norm over all parameters' gradients; NaN before the backward pass."""
         return float(self.gradient) if self.gradient is not None else math.nan
 
     @property
     def dead_shares(self) -> dict[str, float]:
-        """Share of dead ReLU units by layer."""
+        """The share of dead ReLU units in each layer."""
         return {name: float(share) for name, share in self.dead.items()}
 
     def measure_gradients(self, model: nn.Module, *, scale: float = 1.0) -> None:
-        """Call after the backward pass; `scale` is what the loss was multiplied by."""
+        """Measure the gradients after the backward pass; `scale` is what the loss was multiplied by."""
         grads = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         norms = torch.stack([norm.float().to(grads[0].device) for norm in torch._foreach_norm(grads)])
         self.gradient = torch.linalg.vector_norm(norms) / scale
 
     def measure_answers(self, logits_BK: Tensor, labels_B: Tensor) -> None:
-        """Call after the forward pass."""
+        """Measure the answers after the forward pass."""
         self.right = (logits_BK.detach().argmax(dim=1) == labels_B).sum()
         self.labels = torch.bincount(labels_B, minlength=logits_BK.shape[1])
 
     def describe(self) -> dict[str, float]:
-        """For a point of the training curve."""
+        """Return the values for a point of the training curve."""
         return {"gradient_norm": self.gradient_norm, "dead_relu": max(self.dead_shares.values(), default=0.0)}
 
 
 class Answers:
-    """Whether a network answers better than one that always names the most frequent class, by its latest looks."""
+    """Whether a network answers better than by always naming the most frequent class, judged by its latest answers."""
 
     def __init__(self) -> None:
         self._looks: deque[tuple[Tensor, Tensor]] = deque(maxlen=_LOOKS)
 
     def add(self, examination: Examination) -> None:
-        """Count the answers of a step."""
+        """Add the answers of a step."""
         if examination.right is not None and examination.labels is not None:
             self._looks.append((examination.right, examination.labels))
 
     def are_better_than_guesses(self, validation_top1: float | None, num_validated: int | None) -> bool:
-        """Whether they clearly are, on the training images or in the last validation; False: that can't be said.
+        """Whether they clearly are, on the training images or in the last validation. False: unknown.
 
         Args:
             validation_top1: of the last epoch; None: there was none.
@@ -100,14 +100,16 @@ class Answers:
 
 
 def _name(path: str) -> str:
-    """A layer's, as `relu6`; with its tower, where the network is two (`towers`)."""
+    """Return a layer's name, such as `relu6`; with its tower if the network has two (`towers`)."""
     parts = path.split(".")
     return f"tower {parts[1]} {parts[-1]}" if parts[0] == "towers" else parts[-1]
 
 
 @contextmanager
 def examining(model: nn.Module, *, wanted: bool) -> Iterator[Examination | None]:
-    """While this is open, one forward pass of the model is looked into; None if not wanted, at no cost.
+    """Examine one forward pass of the model inside the block.
+
+    It gives None, at no cost, if that is not wanted.
 
     A unit is a map of a convolution or an output of a fully connected layer; it is dead if it is 0 for every image of
     the batch, everywhere.
@@ -139,7 +141,7 @@ def examining(model: nn.Module, *, wanted: bool) -> Iterator[Examination | None]
 
 
 def sample_values(tensor: Tensor) -> Tensor:
-    """A copy of up to 16,384 values from all over a tensor, float32: enough for a histogram, and soon taken."""
+    """Copy up to 16,384 values from all over a tensor, float32: enough for a histogram, and fast."""
     values = tensor.detach()
     if values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last):
         values = values.permute(0, 2, 3, 1)  # without a copy of all
@@ -150,12 +152,12 @@ def sample_values(tensor: Tensor) -> Tensor:
 
 
 def can_judge(step: int, steps_per_epoch: int) -> bool:
-    """Whether a network has had time to learn something: an epoch of 50 to 500 steps, or that many of its steps."""
+    """Whether a network has had time to learn something: an epoch, but at least 50 and at most 500 steps."""
     return step >= min(_LAST_FIRST_LOOK, max(_FIRST_LOOK, steps_per_epoch))
 
 
 def list_remedies(config: TrainConfig) -> list[str]:
-    """What helps a network that does not learn, besides another learning rate, and is not set already."""
+    """List what helps a network that does not learn, besides the learning rate, and is not set already."""
     first_weights = {"paper": "caffe or he_normal", "paper_run": "caffe or he_normal", "caffe": "he_normal"}.get(
         config.init
     )
@@ -167,7 +169,7 @@ def find_trouble(
     examination: Examination, *, loss: float, step: int, num_classes: int, rate: str,
     is_better_than_guessing: bool = False, remedies: Sequence[str] = (),
 ) -> list[Trouble]:  # fmt: skip
-    """What is wrong, with a hint.
+    """Find a problem and describe it, with advice.
 
     Args:
         examination: of the latest step.

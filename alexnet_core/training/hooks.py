@@ -1,4 +1,4 @@
-"""What a run tells while it trains, and the one thing that it asks: whether to stop."""
+"""The calls by which a run reports its progress, and asks whether to stop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Hooks:
-    """Hears how a run goes; override what is of interest.
+    """Receives the reports of a run; override the methods that you need.
 
     Every method is called from the training thread, and the run waits until it returns.
     """
@@ -32,24 +32,24 @@ class Hooks:
         """Called every `interval_steps` steps, with a point of the curves."""
 
     def on_samples(self, step: int, samples: Mapping[str, Tensor]) -> None:
-        """Called at an epoch's first interval: some values of each layer's activations and weights, for histograms."""
+        """Called at an epoch's first interval with some of each layer's activations and weights, for histograms."""
 
     def on_epoch(self, report: EpochEnd) -> None:
         """Called after an epoch's validation, before its checkpoint is written."""
 
     def on_checkpoint(self, report: CheckpointSaved) -> None:
-        """Called when a checkpoint is in its place."""
+        """Called when a checkpoint is complete and in its place."""
 
     def on_warning(self, code: str, message: str) -> None:
-        """Called when something is wrong that does not end the run."""
+        """Called when there is a problem that does not end the run."""
 
     def should_stop(self) -> bool:
-        """Asked after every step and every batch of a validation: whether to write a checkpoint and return."""
+        """Called after every step and every batch of a validation: whether to write a checkpoint and return."""
         return False
 
 
 class FanOut(Hooks):
-    """Tells each of its hooks everything, in their order; the run stops when any of them says so."""
+    """Calls several hooks in order. The run stops if any of them says so."""
 
     def __init__(self, *hooks: Hooks) -> None:
         self._hooks = hooks
@@ -100,7 +100,7 @@ class FanOut(Hooks):
 
 
 class Muted(Hooks):
-    """Tells its hooks nothing; still asks them whether to stop."""
+    """Passes no reports to its hooks, but still asks them whether to stop."""
 
     def __init__(self, hooks: Hooks) -> None:
         self._hooks = hooks

@@ -1,4 +1,4 @@
-"""The training loop, which can be stopped after any step and go on to the same bits.
+"""The training loop. It can be stopped after any step and resumed so that the result has the same bits.
 
 What a run carries from step to step, and how that is saved, is in `run_state`; what it tells is in `reporter`.
 
@@ -37,7 +37,7 @@ from alexnet_core.training.world import World
 
 
 class Due(IntFlag):
-    """What is to be done after a step; several processes agree on it."""
+    """What to do after a step, agreed on by all processes."""
 
     NOTHING = 0
     TELL = 1  #: report progress
@@ -99,7 +99,7 @@ class Run:
         return self._stop("stopped") if test is None and Due.STOP in self._agree() else self._result("succeeded", test)
 
     def take_step(self) -> Examination | None:
-        """Make one step: load a batch, change its images, forward, backward, update.
+        """Make one step: load a batch, change its images at random, forward pass, backward pass, update.
 
         Returns:
             What was seen of the network on the way, where this step is one to look.
@@ -134,7 +134,7 @@ class Run:
         return examination
 
     def finish_epoch(self) -> None:
-        """Validate an epoch and write its checkpoint; nothing is done when the run is told to stop meanwhile."""
+        """Validate an epoch and write its checkpoint. Nothing is done if the run is told to stop during validation."""
         state = self.state
         train_loss = state.mean_loss()
         state.gather()
@@ -151,7 +151,7 @@ class Run:
         self.save(CheckpointKind.EPOCH, metrics, is_best=is_best)
 
     def save(self, kind: CheckpointKind, metrics: Metrics | None = None, *, is_best: bool = False) -> None:
-        """Write a checkpoint and tell of it."""
+        """Write a checkpoint and report it."""
         saved, metadata = self.state.save(kind, metrics, self._failpoints)
         self._saved_at = self._clock()
         self._reporter.tell_checkpoint(saved, metadata, is_best=is_best)
@@ -161,7 +161,7 @@ class Run:
         return counts.epoch < config.epochs and reason_to_end(config, counts.history) is None
 
     def _set_modes(self) -> None:
-        """Have every layer train; the batch norm of a frozen convolution keeps its statistics."""
+        """Put every layer into training mode, except that a frozen convolution's batch norm keeps its statistics."""
         placed = self.state.placed
         placed.network.train()
         frozen = {layer.replace("conv", "norm") for layer, factor in self.spec.config.layer_lr_factors if factor == 0}
@@ -170,7 +170,7 @@ class Run:
                 module.eval()
 
     def _agree(self) -> Due:
-        """What is due after this step: by the first process's clock, and to stop if anyone asks for it."""
+        """Agree on what to do after this step: by the first process's clock, and stop if any process asks for it."""
         due = Due.STOP if self._reporter.should_stop() else Due.NOTHING
         if self.world.is_first:
             due |= Due.TELL * self._reporter.is_progress_due()
@@ -199,7 +199,7 @@ class Run:
         )  # fmt: skip
 
     def _test(self) -> dict[str, Any] | None:
-        """Accuracy of the best checkpoint, as it is on disk, on the test split, in fp32."""
+        """Compute the accuracy on the test split, in fp32, of the best checkpoint as it is on disk."""
         config, pack, setting = self.spec.config, self.spec.pack, self.setting
         if not pack.facts.num_test:
             return None

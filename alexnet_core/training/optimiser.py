@@ -19,7 +19,7 @@ _UNIT = "velocity_lr"  # the learning rate in whose unit a velocity is kept
 
 
 class BlockSGD(torch.optim.SGD):
-    """torch's SGD, which also takes bf16 gradients of large matrices and keeps their bf16 copies up to date.
+    """torch's SGD, which also accepts bf16 gradients of large matrices and updates their bf16 copies.
 
     Such a matrix is updated in blocks: gradient, matrix, velocity and copy of a block stay in the cache meanwhile. In
     any precision the memory of such a layer's gradient goes back to the layer, for the next one.
@@ -114,7 +114,7 @@ class VelocitySGD(BlockSGD):
 
 
 def _cut_in_blocks(tensor: Tensor | None) -> Iterable[Any]:
-    """Its values in the order of memory, a block at a time; None again and again for None."""
+    """Yield a tensor's values in memory order, one block at a time; for None yield None again and again."""
     if tensor is None:
         return repeat(None)
     if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
@@ -123,7 +123,7 @@ def _cut_in_blocks(tensor: Tensor | None) -> Iterable[Any]:
 
 
 def build_optimiser(config: TrainConfig, model: nn.Module, *, keep_copies: bool = True) -> torch.optim.Optimizer:
-    """The optimiser of a run, with one group for each mix of learning rate and weight decay.
+    """Build the optimiser of a run, with one group for each combination of learning rate and weight decay.
 
     Args:
         config: names the rule.
@@ -143,7 +143,7 @@ def build_optimiser(config: TrainConfig, model: nn.Module, *, keep_copies: bool 
 
 
 def _group_parameters(config: TrainConfig, model: nn.Module) -> list[dict[str, Any]]:
-    """Groups in the order of their first parameter.
+    """Group the parameters, in the order of each group's first parameter.
 
     `factor` multiplies the run's rate, or the group's own `fixed_lr` where it has one; `is_conv1` asks for conv1's. A
     batch norm goes with its convolution, whose bias it holds.
@@ -183,7 +183,7 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float, conv1_lr: flo
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    """Its buffers, named `<parameter>/<buffer>`."""
+    """Return the optimiser's buffers, named `<parameter>/<buffer>`."""
     return {
         f"{name}/{buffer}": value.detach()
         for name, parameter in model.named_parameters()
@@ -193,7 +193,7 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, model: nn.Module) -> dic
 
 
 def load_optimiser_tensors(optimiser: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Put buffers back, in each parameter's own memory layout: the fused kernels rely on it.
+    """Restore the buffers in each parameter's own memory layout, which the fused kernels need.
 
     Raises:
         CheckpointIncompatible: a buffer belongs to no parameter, or has another shape.

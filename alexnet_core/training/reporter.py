@@ -1,4 +1,4 @@
-"""What a run tells its hooks, and when.
+"""Decides what a run reports to its hooks, and when.
 
 Every step may be told of, and few are: a point of the curves at each interval, and progress twice a second. A step that
 is not told of costs nothing, not even a look at the loss.
@@ -21,7 +21,7 @@ _PROGRESS_EVERY_S = 0.5
 
 
 class Reporter:
-    """Tells hooks how a run goes.
+    """Reports the progress of a run to its hooks.
 
     Args:
         hooks: to be told.
@@ -39,7 +39,7 @@ class Reporter:
         self._told_at, self._answers = 0.0, Answers()
 
     def start(self) -> None:
-        """Tell that the first step is about to be made."""
+        """Report that the first step is about to begin."""
         state, setting, resume_from = self._state, self._setting, self._spec.resume_from
         self._hooks.on_started(
             Started(
@@ -55,17 +55,17 @@ class Reporter:
             self._warn_once(setting.trouble_of_split)
 
     def count_step(self, num_images: int) -> None:
-        """Count a step of this process, and tell of its first one."""
+        """Count a step of this process, and report the first one."""
         self._num_images += num_images
         if self._state.counts.step == self._first_step + 1:
             self._hooks.on_first_step()
 
     def is_progress_due(self) -> bool:
-        """Whether progress was told of long enough ago."""
+        """Whether enough time has passed since the last progress report."""
         return self._clock() - self._told_at >= _PROGRESS_EVERY_S
 
     def tell_step(self, examination: Examination | None, *, with_progress: bool) -> None:
-        """Tell of the step that was just made, if it is one to be told of.
+        """Report the step that was just made, if it is due.
 
         Args:
             examination: of this step; None: it was not examined.
@@ -89,12 +89,12 @@ class Reporter:
             )
 
     def tell_epoch(self, metrics: Metrics) -> None:
-        """Tell what the validation of the last epoch found."""
+        """Report the results of the last epoch's validation."""
         counts = self._state.counts
         self._hooks.on_epoch(EpochEnd(epoch=counts.epoch, step=counts.step, metrics=dict(metrics)))
 
     def tell_checkpoint(self, saved: SavedCheckpoint, metadata: dict[str, Any], *, is_best: bool) -> None:
-        """Tell that a checkpoint is in its place."""
+        """Report that a checkpoint is in its place."""
         self._hooks.on_checkpoint(
             CheckpointSaved(
                 kind=CheckpointKind(metadata["kind"]), path=saved.path.absolute(), epoch=metadata["epoch"],
@@ -106,7 +106,7 @@ class Reporter:
         )  # fmt: skip
 
     def warn(self, code: str, message: str) -> None:
-        """Tell what is wrong; the run goes on."""
+        """Report a problem; the run goes on."""
         self._hooks.on_warning(code, message)
 
     def should_stop(self) -> bool:
@@ -141,7 +141,7 @@ class Reporter:
         return self._answers.are_better_than_guesses(top1, num_images)
 
     def _warn_once(self, trouble: Trouble) -> None:
-        """Tell of it once in the life of the run, over all attempts."""
+        """Report a problem once in the life of the run, over all attempts."""
         if trouble.code not in self._state.counts.warned:
             self._state.counts.warned.append(trouble.code)
             self.warn(trouble.code, trouble.message)

@@ -1,4 +1,4 @@
-"""What a training run is given, what follows from that before the first step, and how it ends."""
+"""The input of a training run, what follows from it before the first step, and the result of the run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What to train, on what, and where to keep it."""
+    """What to train, on which data, and where to store the results."""
 
     config: TrainConfig
     pack: Pack
@@ -44,7 +44,7 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a spec comes to in the world that it is trained in."""
+    """What follows from a spec on the device and processes that it is trained on."""
 
     config: TrainConfig
     device: torch.device
@@ -59,7 +59,7 @@ class Setting:
 
     @classmethod
     def of(cls, spec: RunSpec, world: World, steps_per_epoch: int) -> Self:
-        """The setting of a spec.
+        """Work out the setting of a spec.
 
         Raises:
             ConfigError: the device can't compute in what the config asks for, or no split is left to validate on.
@@ -79,29 +79,29 @@ class Setting:
 
     @property
     def steps(self) -> int:
-        """Steps of the whole run, unless it ends early."""
+        """The number of steps of the whole run, unless it ends early."""
         return self.steps_per_epoch * self.config.epochs
 
     def is_at_interval(self, step: int) -> bool:
-        """Whether the curves get a point after so many steps."""
+        """Whether the curves get a point after this number of steps."""
         return step % (self.config.interval_steps or max(1, self.steps_per_epoch // 20)) == 0
 
     def learning_rate(self, step: int, history: Sequence[Mapping[str, float]]) -> float:
-        """The network's learning rate in a step, counted from 0."""
+        """Return the network's learning rate in a step, counted from 0."""
         return learning_rate(self.config, step, self.steps_per_epoch, history)
 
     def conv1_learning_rate(self, step: int) -> float | None:
-        """The first convolution's own learning rate in a step; None: it has the network's."""
+        """Return the first convolution's own learning rate in a step. None: it has the network's."""
         return conv1_learning_rate(self.config, step, self.steps_per_epoch)
 
     def describe_rate(self, steps_done: int) -> str:
-        """What the learning rate is called and set to, for an advice after so many steps."""
+        """Return the option that sets the learning rate and its value, for advice after this number of steps."""
         return describe_rate(self.config, max(0, steps_done - 1), self.steps_per_epoch)
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended; `test` is None when it was stopped or the dataset has no test split."""
+    """How a run ended. `test` is None if it was stopped or the dataset has no test split."""
 
     outcome: str  #: `succeeded`, `stopped` (it was told to) or `max_runtime`
     step: int
@@ -119,7 +119,7 @@ def _choose_precision(spec: RunSpec, device: torch.device) -> Precision:
 
 
 def choose_split(config: TrainConfig, facts: DatasetFacts) -> tuple[str, Trouble | None]:
-    """Choose the split by which the best epoch is found: `validation`, `test` or `none`.
+    """Choose the split that decides which epoch is the best: `validation`, `test` or `none`.
 
     Returns:
         The split, and what whoever reads the results must know of it.

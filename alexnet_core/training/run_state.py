@@ -1,4 +1,4 @@
-"""The state of a run: all that a step changes, and what of it is saved and restored so that no bit differs.
+"""The state of a run: everything that a step changes. It is saved and restored so that no bit differs.
 
 Saved are the weights, the optimiser's buffers, fp16's loss scale and `Counts`. All else follows from the spec: the
 learning rate from the step and the history, random numbers from the seed (`streams`).
@@ -37,7 +37,7 @@ Metrics = dict[str, float]
 
 @dataclass
 class Counts:
-    """The part of the training state that is no tensor, as it lies in a checkpoint."""
+    """The part of the training state that is not tensors, as it is stored in a checkpoint."""
 
     step: int = 0  # optimiser steps done
     epoch: int = 0  # epochs done, validation and checkpoint included
@@ -52,7 +52,7 @@ class Counts:
 
 
 class RunState:
-    """Where a run stands.
+    """The state that a run is in.
 
     Args:
         spec: says where it begins: from initial weights, from another run's, or where a checkpoint of its own left off.
@@ -83,16 +83,16 @@ class RunState:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far, over all attempts."""
+        """The seconds of training so far, over all attempts."""
         return self.counts.seconds + self._clock() - self._began_at
 
     @property
     def epoch_seconds(self) -> float:
-        """Those of the epoch under way."""
+        """The seconds of training in the current epoch."""
         return self.counts.epoch_seconds + self._clock() - self._epoch_began_at
 
     def mean_loss(self) -> float:
-        """Find the mean training loss of the epoch under way.
+        """The mean training loss of the current epoch so far.
 
         Raises:
             Diverged: it is not finite.
@@ -111,7 +111,7 @@ class RunState:
         self.counts.step += 1
 
     def end_epoch(self, metrics: Metrics) -> bool:
-        """Count an epoch that was validated.
+        """Count an epoch that has been validated.
 
         Returns:
             Whether it is the best so far.
@@ -124,22 +124,22 @@ class RunState:
         return is_best
 
     def start_epoch(self) -> None:
-        """Begin to count for the next epoch."""
+        """Reset the counts for the next epoch."""
         self.counts.epoch_images, self.counts.epoch_seconds = 0, 0.0
         self.loss_sum.zero_()
         self._epoch_began_at = self._clock()
 
     def gather(self) -> None:
-        """Have `model` hold the weights where others are trained in its place."""
+        """Bring the weights into `model`, if the weights that are trained are elsewhere."""
         if self.placed.trained is not self.model:
             self.model.load_state_dict(self._collect_weights())
 
     def hash_weights(self) -> str:
-        """The sha256 of the weights, wherever they lie."""
+        """Return the sha256 of the weights, wherever they are."""
         return weights_sha256(self._collect_weights())
 
     def find_best(self) -> Path | None:
-        """The best epoch's checkpoint: of this run, or of the one that it goes on from."""
+        """Return the best epoch's checkpoint, of this run or of the one that it continues."""
         best = self.counts.best
         own = None if best is None else Path(self._spec.checkpoint_root, best["name"])
         return own if own is not None and own.is_dir() else self._spec.best_checkpoint
@@ -222,5 +222,5 @@ def _rank(metrics: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def _is_finite(value: Tensor) -> bool:
-    """Whether all of its values are numbers; without a mask of its size."""
+    """Whether all values of a tensor are finite, found without a mask of its size."""
     return not value.numel() or all(math.isfinite(end) for end in torch.aminmax(value))

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step and of what validation showed: nothing to save, nothing to restore."""
+"""Computes the learning rate from the step and the validation results, so it has no state to save."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ History = Sequence[Mapping[str, float]]
 
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int, history: History = ()) -> float:
-    """The learning rate of a step.
+    """Return the learning rate of a step.
 
     Args:
         config: says which schedule.
@@ -39,14 +39,14 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int, history:
 
 
 def describe_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> str:
-    """The setting that rules the learning rate at a step, and its value, for a hint."""
+    """Return the option that determines the learning rate at a step, and its value, for advice."""
     if config.schedule == "multistep":
         return f"the rates of lr_steps (now {learning_rate(config, step, steps_per_epoch):g})"
     return f"lr (it is {config.lr:g})"
 
 
 def conv1_learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float | None:
-    """Conv1's own learning rate at a step; None: it has the network's."""
+    """Return conv1's own learning rate at a step. None: it has the network's."""
     epoch = step // steps_per_epoch
     if not config.conv1_lr_steps or epoch < min(start for start, _ in config.conv1_lr_steps):
         return None
@@ -58,7 +58,7 @@ def _rate_at(steps: Sequence[tuple[int, float]], epoch: int, before: float) -> f
 
 
 def count_plateaus(history: History, patience: int) -> int:
-    """How often the validation accuracy did not rise for `patience` epochs in a row."""
+    """Count how often the validation accuracy did not rise for `patience` epochs in a row."""
     best, waited, plateaus = -1.0, 0, 0
     for metrics in history:
         if metrics["val_top1"] > best:
@@ -71,7 +71,7 @@ def count_plateaus(history: History, patience: int) -> int:
 
 
 def reason_to_end(config: TrainConfig, history: History) -> str | None:
-    """Why a run is over before its last epoch; None: it is not.
+    """Return why a run ends before its last epoch. None: it does not.
 
     Returns:
         `early_stop`: no progress for `early_stop_patience` epochs. `plateau`: none after the last drop of the learning

@@ -1,4 +1,4 @@
-"""All random numbers of a run, drawn anew from its seed wherever they are needed: nothing random is carried along.
+"""The random numbers of a run. They are drawn from its seed wherever they are needed, so they have no state to save.
 
 Whatever is drawn has a stream of its own, so that an option that draws more leaves the others' numbers as they are. A
 number that was given once must never change, nor be given to something else: it decides the bits of every run.
@@ -24,7 +24,7 @@ class Stream(IntEnum):
 
 
 def seed_torch(seed: int, stream: Stream, index: int = 0, rank: int = 0) -> int:
-    """The seed for torch's generator.
+    """Return the seed for torch's generator.
 
     Args:
         seed: of the run.
@@ -37,5 +37,5 @@ def seed_torch(seed: int, stream: Stream, index: int = 0, rank: int = 0) -> int:
 
 
 def draw_in_epoch(seed: int, stream: Stream, epoch: int) -> np.random.Generator:
-    """A generator for what is drawn once an epoch, the same in all processes."""
+    """Return a generator for what is drawn once in an epoch; it is the same in all processes."""
     return np.random.default_rng([seed, epoch, int(stream)])

@@ -1,4 +1,4 @@
-"""TensorBoard event files of a run: `tensorboard --logdir FOLDER` shows them.
+"""Writes the TensorBoard event files of a run; `tensorboard --logdir FOLDER` shows them.
 
 steps/     train/loss, train/lr, train/images_per_s by optimiser step; warnings as text; once an epoch histograms of
            activations/relu1 and so on, and of weights/conv1.weight and so on
@@ -42,7 +42,7 @@ _BY_EPOCH = {"train_loss": "train/loss", "val_loss": "val/loss", "val_top1": "va
 
 @contextmanager
 def beside_event_files(hooks: Hooks, folder: Path | None, *, attempt: int) -> Iterator[Hooks]:
-    """These hooks, and event files in a folder beside them; None: these hooks alone."""
+    """Return these hooks combined with event files in a folder. None: these hooks alone."""
     if folder is None:
         yield hooks
         return
@@ -54,7 +54,7 @@ def beside_event_files(hooks: Hooks, folder: Path | None, *, attempt: int) -> It
 
 
 class EventFiles(Hooks):
-    """Hooks that write event files. If they can't be written, they warn once and the run goes on without."""
+    """Hooks that write event files. If writing fails, they warn once and the run goes on without them."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class EventFiles(Hooks):
         warn: Callable[[str, str], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Nothing is written before the run starts.
+        """Prepare the files; nothing is written before the run starts.
 
         Args:
             folder: of this run alone; made when it is not there.
@@ -154,7 +154,7 @@ class EventFiles(Hooks):
 
 
 class _Series:
-    """One event file: what has one axis."""
+    """One event file, for the values that share an axis."""
 
     def __init__(self, folder: Path, attempt: int, first: int, clock: Callable[[], float]) -> None:
         """Open a new file and mark that points from `first` on replace those of earlier files."""
@@ -169,7 +169,7 @@ class _Series:
         self._file.write(Event(wall_time=self._clock(), step=at, **content).SerializeToString())
 
     def flush(self) -> None:
-        """Bring all events onto the disk."""
+        """Write all events to the disk."""
         self._file.flush()
 
     def close(self) -> None:

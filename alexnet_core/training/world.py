@@ -1,4 +1,4 @@
-"""The processes of one run: alone, or several that compute together and agree on what to do next.
+"""The processes of a run: a single one, or several that compute together and agree on what to do next.
 
 The batch size of a run is that of all processes together. `Processes` each compute their share of a batch and average
 the gradients (data parallel); with two towers they each hold half of the network and see the whole batch (model
@@ -47,7 +47,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Placed:
-    """A network as it lies over devices and processes."""
+    """A network as it is spread over devices and processes."""
 
     network: nn.Module  #: from a share of a batch to its logits
     trained: nn.Module  #: holds the parameters
@@ -56,7 +56,7 @@ class Placed:
 
 
 class World:
-    """A run in one process: nobody to ask, nothing to share."""
+    """A run in a single process, with nothing to share or to agree on."""
 
     rank = 0
     size = 1
@@ -71,43 +71,43 @@ class World:
 
     @property
     def shares(self) -> int:
-        """How many processes a batch is divided among."""
+        """Into how many shares a batch is divided."""
         return 1
 
     def describe(self) -> dict[str, Any]:
-        """For the environment: what a run's bits depend on."""
+        """Describe the processes for the environment, as the resulting bits depend on them."""
         return {"world_size": self.size}
 
     def check(self, config: TrainConfig) -> None:
-        """See that this world can train that network.
+        """Check that these processes can train that network.
 
         Raises:
             ConfigError: it can't.
         """
 
     def share_of(self, num_images: int) -> Share:
-        """This process's part of a batch of so many images."""
+        """Return this process's share of a batch of this many images."""
         return Share(slice(0, num_images), 1.0)
 
     def place(self, model: AlexNet, x_BCHW: Tensor) -> Placed:
-        """Make a network ready to be trained here; `x_BCHW` is any input for it."""
+        """Make a network ready for training here; `x_BCHW` is any input for it."""
         return Placed(model, model, dict, dict)
 
     def total(self, value: Tensor) -> Tensor:
-        """The sum over the batch's shares, the same in every process."""
+        """Return the sum over the batch's shares, which is the same in every process."""
         return value
 
     def agree(self, flags: int) -> int:
-        """What any process says: the bits of all, or-ed together."""
+        """Return all bits that any process has set."""
         return flags
 
     def first(self, action: Callable[[], T]) -> T:
-        """What the first process gets by doing this, in every process; a `CoreError` is raised in all."""
+        """Return in every process what this call returns in the first one; a `CoreError` is raised in all."""
         return action()
 
 
 class Processes(World):
-    """Several processes, each with its share of every batch."""
+    """Several processes, each of which computes its share of every batch."""
 
     def __init__(self, rank: int, size: int, device: str) -> None:
         super().__init__(device)
@@ -115,7 +115,7 @@ class Processes(World):
         self._control = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=_PATIENCE))
 
     def leave(self) -> None:
-        """Part from the others; nothing can be exchanged afterwards.
+        """Leave the group of processes; nothing can be exchanged afterwards.
 
         A thread of gloo's that still lets go of a tensor when Python ends would abort this process. So it gets time for
         that, and ends with the last reference to its group.
@@ -127,7 +127,7 @@ class Processes(World):
 
     @property
     def shares(self) -> int:
-        """As many as processes."""
+        """The number of processes."""
         return self.size
 
     def check(self, config: TrainConfig) -> None:
@@ -144,13 +144,13 @@ class Processes(World):
             )
 
     def share_of(self, num_images: int) -> Share:
-        """The first processes get one image more where it does not divide."""
+        """Return this process's share. If the images don't divide evenly, the first processes get one more."""
         each, rest = divmod(num_images, self.size)
         start, length = self.rank * each + min(self.rank, rest), each + (self.rank < rest)
         return Share(slice(start, start + length) if length else slice(0, 1), length * self.size / num_images)
 
     def place(self, model: AlexNet, x_BCHW: Tensor) -> Placed:
-        """In place; gradients are averaged while the backward pass goes on."""
+        """Use the network in place; gradients are averaged during the backward pass."""
         on_gpu = self.device.startswith("cuda")
         if on_gpu:
             nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
@@ -189,7 +189,7 @@ class Processes(World):
 
 
 class TowerDevices(World):
-    """One process and two devices, each with half of the network; the first has the images and the logits."""
+    """One process and two devices, each with half of the network; images and logits are on the first."""
 
     def __init__(self, devices: tuple[str, str]) -> None:
         super().__init__(devices[0])
@@ -204,7 +204,7 @@ class TowerDevices(World):
         _check_towers(config)
 
     def place(self, model: AlexNet, x_BCHW: Tensor) -> Placed:
-        """The towers are copies: `model` is left as it is."""
+        """Copy the network to the towers; `model` is not changed."""
         network = TowerNetwork(split_towers(model), self._link)
         return Placed(network, network, _collect, partial(_pick, towers=(0, 1)))
 
@@ -219,7 +219,7 @@ class TowerProcesses(Processes):
 
     @property
     def shares(self) -> int:
-        """1: nobody divides a batch."""
+        """1: every process sees the whole batch."""
         return 1
 
     def describe(self) -> dict[str, Any]:
@@ -231,21 +231,21 @@ class TowerProcesses(Processes):
         _check_towers(config)
 
     def share_of(self, num_images: int) -> Share:
-        """All of it."""
+        """Return the whole batch."""
         return World.share_of(self, num_images)
 
     def place(self, model: AlexNet, x_BCHW: Tensor) -> Placed:
-        """The tower is a copy: `model` is left as it is."""
+        """Copy the network to this process's tower; `model` is not changed."""
         link = ProcessLink(self.rank, torch.device(self.device))
         network = TowerNetwork(split_towers(model), link)
         return Placed(network, network, lambda own: _collect(self._exchange(own)), partial(_pick, towers=(self.rank,)))
 
     def total(self, value: Tensor) -> Tensor:
-        """The same in both already."""
+        """Return the value, which is already the same in both."""
         return value
 
     def _exchange(self, own: Named) -> dict[str, Tensor]:
-        """Both processes' tensors, in CPU memory."""
+        """Return both processes' tensors, in CPU memory."""
         shapes: list[Any] = [None] * self.size
         described = {name: (value.shape, value.dtype) for name, value in own.items()}
         dist.all_gather_object(shapes, described, group=self._control)
@@ -260,7 +260,7 @@ class TowerProcesses(Processes):
 
 
 def is_lost_connection(error: RuntimeError) -> bool:
-    """Whether it says that another process can't be reached any more: it has died, or its machine has.
+    """Whether the error means that another process can't be reached: it or its machine has died.
 
     gloo raises a plain `RuntimeError` that names its own source file.
     """
@@ -269,7 +269,7 @@ def is_lost_connection(error: RuntimeError) -> bool:
 
 @contextmanager
 def join(environment: Mapping[str, str], device: str = "cpu", *, towers: bool = False) -> Iterator[World]:
-    """The world that this process is part of.
+    """Return the world that this process is part of.
 
     Args:
         environment: with torchrun's variables, or without: then this process is alone.
@@ -299,7 +299,7 @@ def join(environment: Mapping[str, str], device: str = "cpu", *, towers: bool = 
 
 
 def _read_size(environment: Mapping[str, str]) -> int:
-    """How many processes there are; 1 without torchrun's variables."""
+    """Return the number of processes; 1 without torchrun's variables."""
     text = environment.get("WORLD_SIZE", "1")
     if not text.isdecimal() or int(text) < 1:
         raise _no_torchrun(f"is {text!r}")
@@ -317,7 +317,7 @@ def _no_torchrun(trouble: str) -> ConfigError:
 
 
 def _settle(network: DistributedDataParallel, x_BCHW: Tensor) -> None:
-    """Take one step without an update.
+    """Run one step without an update.
 
     Until the first one, gradients are gathered for the exchange in another way than afterwards, and with three
     processes or more it matters for the last bit: a run that goes on would differ from one that was not stopped.

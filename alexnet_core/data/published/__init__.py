@@ -1,1 +1,1 @@
-"""The published datasets, and strict readers of the files that they come in."""
+"""The published datasets, and strict readers of their files."""

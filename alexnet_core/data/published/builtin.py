@@ -1,4 +1,4 @@
-"""The datasets that need no upload. Torch-free, unless one has to be fetched."""
+"""The datasets that need no upload. Torch-free, unless one has to be downloaded."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ def prepare(name: str, *, source_dir: Path | None, target_dir: Path) -> Pack:
 
 
 def _read_digits(source_dir: Path | None) -> LabelledImages:
-    """Out of the scikit-learn wheel, without importing it: 64 pixel values of 0..16 and a label a line."""
+    """Read the digits from the scikit-learn package without importing it.
+
+    Each line has 64 pixel values of 0..16 and a label.
+    """
     path = _find_digits(source_dir)
     try:
         with gzip.open(path, "rt", encoding="ascii") as file:

@@ -34,7 +34,7 @@ Part = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class _Layout:
-    """The names of a data set's files and where labels stand in them."""
+    """The names of a dataset's files, and where their labels are."""
 
     train: tuple[str, ...]
     test: str
@@ -64,7 +64,7 @@ _PLACES = {
 
 
 def find_cifar(folder: Path, *, num_classes: Literal[10, 100]) -> Path | None:
-    """Where below a folder the published files are: itself, a folder as the archive has it, or the archive."""
+    """Find the published files in a folder: as files, as the folder from the archive, or as the archive."""
     for path in (folder, *(folder / place for place in _PLACES[num_classes])):
         if path.is_file() or any((path / layout.test).is_file() for layout in _LAYOUTS[num_classes]):
             return path
@@ -104,7 +104,7 @@ def read_cifar(source: Path, *, num_classes: Literal[10, 100]) -> LabelledImages
 
 
 def _read_files(source: Path, by_name: dict[str, _Layout]) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the wanted files that are there, one at a time."""
+    """Yield the name and content of each wanted file that exists, one at a time."""
     if source.is_file():
         yield from _read_archive(source, by_name)
         return
@@ -137,7 +137,7 @@ def _open_tar(unzipped: gzip.GzipFile, source: Path) -> tarfile.TarFile:
 
 
 class _Bounded:
-    """Lets so many bytes through: a small archive can unpack to any size."""
+    """Reads only a limited number of bytes, because a small archive can unpack to any size."""
 
     def __init__(self, file: gzip.GzipFile, source: Path) -> None:
         self._file, self._source, self._left = file, source, _MAX_UNPACKED_BYTES

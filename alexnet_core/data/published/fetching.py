@@ -1,4 +1,4 @@
-"""Published files that are fetched once, by torchvision, into a folder that is thrown away. Loads torch."""
+"""Downloads published files with torchvision into a temporary folder. Loads torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SILENCE_S = 30.0  # of a server, after which it counts as out of reach
 
 @contextlib.contextmanager
 def fetched_mnist(name: Literal["mnist", "fashion-mnist"]) -> Iterator[Path]:
-    """A folder with the four IDX files.
+    """Download the four IDX files into a folder.
 
     Raises:
         DatasetUnavailable: they can't be fetched.
@@ -36,7 +36,7 @@ def fetched_mnist(name: Literal["mnist", "fashion-mnist"]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def fetched_cifar(name: Literal["cifar10", "cifar100"]) -> Iterator[Path]:
-    """The published .tar.gz, compared with its known checksum. It is not unpacked: torchvision would unpickle it.
+    """Download the published .tar.gz and check its checksum. It is not unpacked: torchvision would unpickle it.
 
     Raises:
         DatasetUnavailable: it can't be fetched.

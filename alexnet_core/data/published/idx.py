@@ -1,4 +1,4 @@
-"""A strict reader of the IDX files in which MNIST and its kin are published (format: yann.lecun.com/exdb/mnist)."""
+"""A strict reader of the IDX files in which MNIST and similar datasets are published (yann.lecun.com/exdb/mnist)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _PARTS = ("train", "t10k")
 
 
 def find_mnist(folder: Path, *places: str) -> Path | None:
-    """The first folder with files of MNIST's layout: `folder` itself or one of the places below it."""
+    """Return the first folder with files in MNIST's layout: `folder` itself or one of the places below it."""
     folders = (folder, *(folder / place for place in places))
     return next((it for it in folders if any(_find(it, f"{part}-images-idx3-ubyte") for part in _PARTS)), None)
 
 
 def read_mnist(folder: Path, *, num_classes: int = 10, image_px: int = 28) -> LabelledImages:
-    """The four files of MNIST's layout: `train` and `t10k`, images and labels, each plain or gzipped.
+    """Read the four files of MNIST's layout: `train` and `t10k`, images and labels, each plain or gzipped.
 
     Raises:
         DatasetUnavailable: one is missing or damaged, or they don't fit each other.
@@ -46,7 +46,7 @@ def read_mnist(folder: Path, *, num_classes: int = 10, image_px: int = 28) -> La
 
 
 def read_idx(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
-    """The array of bytes in an IDX file, plain or gzipped.
+    """Read the array of bytes in an IDX file, plain or gzipped.
 
     A header that promises more than the file can hold is refused before anything is allocated for it.
 

@@ -1,4 +1,4 @@
-"""Labelled images in memory, as a publisher split them. Torch-free."""
+"""Labelled images in memory, with the split of their publisher. Torch-free."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ class LabelledImages:
 
     @property
     def num_train(self) -> int:
-        """The first ones: images to train and validate on."""
+        """The number of images to train and validate on, which come first."""
         return len(self.labels) - self.num_test

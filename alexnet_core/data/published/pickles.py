@@ -1,4 +1,4 @@
-"""A reader of pickles that can't run anything, and of those in which CIFAR is published: opcodes are data. Torch-free.
+"""Readers of pickles that treat opcodes as data and can't run anything; one reads CIFAR's files. Torch-free.
 
 `pickle.Unpickler` calls what a file tells it to call. A `find_class` of one's own closes that, but a few bytes (a memo
 index, a length, a tuple as a key) still make it reserve gigabytes or compute for years. So the opcodes, which the
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 
 class PickleRefused(ValueError):
-    """The pickle is damaged, or holds what no published file of CIFAR holds."""
+    """The pickle is damaged, or contains what no published file needs."""
 
 
 def read_pickle(data: bytes) -> dict[str, Any]:
-    """The dictionary in a pickle of protocol 2, as Python 2 wrote it: that of the published files.
+    """Read the dictionary in a pickle of protocol 2 from Python 2, as in the published files of CIFAR.
 
     Returns:
         Keys as text. Values are bytes, str, int, bool, None, lists, tuples and dictionaries of these, or uint8 arrays.
@@ -38,7 +38,7 @@ def read_pickle(data: bytes) -> dict[str, Any]:
 
 
 class _Array:
-    """An array that is being described."""
+    """A placeholder for an array whose description is being read."""
 
     def __init__(self) -> None:
         self.pixels: NDArray[np.uint8] | None = None
@@ -69,7 +69,7 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (
 
 
 class PickleReader:
-    """The stack and the memo; nothing on them is ever called.
+    """Follows a pickle's opcodes with a stack and a memo, and never calls anything on them.
 
     A subclass says which names it knows, and what stands for a call of one.
     """
@@ -85,7 +85,7 @@ class PickleReader:
         self._memo: dict[int, Any] = {}
 
     def read(self, source: bytes | IO[bytes]) -> Any:
-        """What a pickle holds; a stream is read up to the pickle's end.
+        """Return the content of a pickle. A stream is read up to the end of the pickle.
 
         Raises:
             PickleRefused: it is cut off, or would need what is not known.
@@ -101,26 +101,26 @@ class PickleReader:
             raise PickleRefused(f"it is damaged: {exc!s:.200}") from exc
 
     def reduce(self, target: object, arguments: object) -> object:
-        """What stands for a call of `target`."""
+        """Return what replaces a call of `target`."""
         raise PickleRefused("it asks for a call that no published file needs")
 
     def build(self, target: object, state: object) -> bool:
-        """Give an object its state; False: it needs none that is known."""
+        """Give an object its state. False: this reader knows no state for it."""
         return False
 
     def load_persistent(self, description: object) -> object:
-        """What stands for something that the file keeps outside the pickle."""
+        """Return what replaces a reference to something outside the pickle."""
         raise PickleRefused("it refers to something outside the pickle")
 
     def pop(self) -> Any:
-        """The value on top of the stack, taken off."""
+        """Remove the value on top of the stack and return it."""
         value = self._stack.pop()
         if value is _MARK:
             raise PickleRefused("it is damaged: a mark is missing")
         return value
 
     def _follow(self, name: str, argument: Any) -> bool:
-        """Do what one opcode says; False where it is none of the few that are needed."""
+        """Execute one opcode. False: it is not one of the few that are needed."""
         push = self._stack.append
         match name:
             case "PROTO" | "FRAME" | "STOP":
@@ -189,7 +189,7 @@ class PickleReader:
 
 
 class _CifarReader(PickleReader):
-    """Knows numpy's arrays of bytes."""
+    """Reads numpy's arrays of bytes, and nothing else."""
 
     def __init__(self) -> None:
         super().__init__(_GLOBALS)
