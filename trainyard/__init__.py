@@ -1,4 +1,4 @@
-"""Trainyard's database and rules: what is stored, who may change it, and how the processes find each other.
+"""Trainyard's database and its rules: what is stored, who may change it, and how the processes find each other.
 
 Imports neither torch nor fastapi, and of `alexnet_core` only `config` and `errors`.
 """

@@ -1,4 +1,4 @@
-"""Which build this is: the release, and the commit where the code lies in a checkout of it."""
+"""Identifies the build: the release, and the commit if the code is in a checkout."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _SHORT = 9  # digits of a commit: enough to be alone in a repository of this siz
 
 @cache
 def build_id() -> str:
-    """The release, as `0.1.0`; from a checkout with the commit, as `0.1.0+3f9c2a71b`."""
+    """Return the release, such as `0.1.0`; in a checkout with the commit, such as `0.1.0+3f9c2a71b`."""
     commit = find_commit(_ROOT)
     return f"{__version__}+{commit[:_SHORT]}" if commit else __version__
 
 
 def find_commit(checkout: Path) -> str | None:
-    """The commit that a checkout stands at, read from git's own files; None: it is none, or git has packed them away.
+    """Return the commit of a checkout, read from git's files. None: not a checkout, or git has packed the files.
 
     What was changed since that commit is not seen.
     """

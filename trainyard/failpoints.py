@@ -1,4 +1,4 @@
-"""For tests only: every place at which a process of the yard can be made to fail on purpose.
+"""For tests only: all points at which a process of the yard can be made to fail on purpose.
 
 `TRAINYARD_FAILPOINTS="after_claim=kill9,step_50=sleep:9999"`, refused without `TRAINYARD_TESTING=1`. The actions are
 `exit`, `kill9`, `abort`, `sleep:SECONDS`, `enospc` and `raise`; `once:kill9` happens once in the life of a data folder.
@@ -30,10 +30,10 @@ NAMES: dict[str, str] = {  # and the process in which each is
 
 
 class Points(Protocol):
-    """What fails: `alexnet_core.failpoints.Failpoints`, which may not be imported here."""
+    """The failures that are set up. It is `alexnet_core.failpoints.Failpoints`, which must not be imported here."""
 
     def hit(self, name: str) -> None:
-        """Fail here, if that is wanted here."""
+        """Fail here, if that is set up."""
 
 
 _handed: dict[str, str] = {}  # what is to fail, with the folder for marks; empty but in tests
@@ -41,7 +41,7 @@ _points: Points | None = None  # of this process
 
 
 def arm(settings: Settings, build: Callable[[Mapping[str, str]], Points]) -> None:
-    """Arm the failpoints that the settings name, in this process.
+    """Set up the failures that the settings name, in this process.
 
     Args:
         settings: with `failpoints`.
@@ -63,11 +63,11 @@ def arm(settings: Settings, build: Callable[[Mapping[str, str]], Points]) -> Non
 
 
 def for_trainer() -> dict[str, str]:
-    """What a trainer is handed."""
+    """Return the failures that a trainer is given."""
     return dict(_handed)
 
 
 def hit(name: str) -> None:
-    """Fail here, if that is wanted here."""
+    """Fail here, if that is set up."""
     if _points is not None:
         _points.hit(name)

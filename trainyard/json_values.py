@@ -1,4 +1,4 @@
-"""JSON values without NaN and infinities."""
+"""Makes JSON values without NaN and infinities."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def finite(value: Any) -> Any:
-    """A JSON value with None where it holds NaN or an infinity, which neither JSON nor PostgreSQL takes."""
+    """Return a JSON value with None in place of NaN and infinities, which neither JSON nor PostgreSQL accepts."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

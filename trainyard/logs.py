@@ -1,4 +1,4 @@
-"""Log lines: one JSON object a line, with the id of the request that caused them."""
+"""Writes log lines: one JSON object in a line, with the id of the request that caused it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _OWN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"
 
 
 class JsonLines(logging.Formatter):
-    """Formats a record as one line of JSON; fields given by `extra=` become keys of their own."""
+    """Formats a log record as one line of JSON; fields given by `extra=` become keys."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record, without a line break."""
+        """Return the line of a record, without a line break."""
         line: dict[str, object] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -37,7 +37,7 @@ class JsonLines(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send every log line and every warning of this process to stderr as JSON."""
+    """Write every log line and every warning of this process to stderr as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
@@ -54,7 +54,7 @@ def _log_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """What `warnings` calls in place of printing lines that are no JSON."""
+    """Log a warning; `warnings` would print lines that are not JSON."""
     if category.__name__ not in _UNTOLD:
         place = f"{filename}:{lineno}"
         logging.getLogger("warnings").warning("%s", message, extra={"category": category.__name__, "place": place})

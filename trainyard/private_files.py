@@ -1,4 +1,4 @@
-"""The files of a yard are its user's alone."""
+"""Makes the files of a yard readable only for its user."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def keep_private(folder: Path) -> None:
-    """Make a folder that only this user may enter, and let whatever this process makes from now on be its user's alone.
+    """Make a folder that only this user may enter, and make every new file of this process private.
 
     A folder that is there and is this user's is closed to others, too: an older version left it open.
 

@@ -1,4 +1,4 @@
-"""Where a process lives: every setting, read from `TRAINYARD_*` once, at the entry points only."""
+"""The configuration of a process: settings read from `TRAINYARD_*` once, only at the entry points."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ class Settings(BaseSettings):
 
     @property
     def sqlalchemy_url(self) -> str:
-        """The database's URL for SQLAlchemy; holds the password, so never log it."""
+        """The database's URL for SQLAlchemy. It contains the password, so never log it."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
         return f"sqlite:///{self.data_dir.absolute() / 'trainyard.db'}"
@@ -260,12 +260,12 @@ class Settings(BaseSettings):
 
     @property
     def failpoint_values(self) -> dict[str, str]:
-        """`failpoints` as a dictionary."""
+        """The setting `failpoints` as a dictionary."""
         pairs = (item.partition("=") for item in self.failpoints.split(",") if item)
         return {name.strip(): value.strip() for name, _, value in pairs}
 
     def check_exposure(self) -> None:
-        """Refuse to listen where strangers can reach an API that asks for no key.
+        """Refuse to listen on an address that strangers can reach, if the API asks for no key.
 
         Raises:
             ValueError: the host is not loopback, no key is set, and nobody said that this is meant.
@@ -279,7 +279,7 @@ class Settings(BaseSettings):
         )
 
     def as_environment(self) -> dict[str, str]:
-        """These settings as environment variables, for a child process; defaults are left out."""
+        """Return these settings as environment variables for a child process, without the defaults."""
         env: dict[str, str] = {}
         for name in self.model_fields_set:
             value = getattr(self, name)
@@ -290,7 +290,7 @@ class Settings(BaseSettings):
 
 
 def explain(exc: ValidationError) -> str:
-    """What is wrong with the settings, in one line and without their values, which may be secrets."""
+    """Describe what is wrong with the settings, in one line and without their values, which may be secrets."""
     problems = []
     for problem in exc.errors(include_input=False, include_url=False):
         name, message = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
@@ -299,6 +299,6 @@ def explain(exc: ValidationError) -> str:
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
-    """The environment of a service child: this process's own, with the settings as they stand now."""
+    """Return the environment of a service child: this process's own with the present settings."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("TRAINYARD_")}
     return inherited | settings.as_environment()

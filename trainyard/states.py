@@ -1,4 +1,4 @@
-"""The closed sets of values that the database stores, and every move of a job that is allowed.
+"""The sets of values that the database stores, and the changes of a job's state that are allowed.
 
 The columns of `trainyard.database.tables` have these types: what is read is a member, and another value is refused.
 """
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """What is stored; only `jobs.move` writes it."""
+    """The stored state of a job; only `jobs.move` writes it."""
 
     QUEUED = "queued"  #: committed; no worker has it yet
     RUNNING = "running"  #: a worker holds a live lease
@@ -20,12 +20,12 @@ class JobState(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether the job can never move again."""
+        """Whether the job can never change its state again."""
         return not MOVES[self]
 
 
 class Desired(StrEnum):
-    """What the owner asked for; the API writes it, the worker reads it."""
+    """What the owner wants of a running job; the API writes it, the worker reads it."""
 
     RUN = "run"  #: go on to the end
     PAUSE = "pause"  #: stop at the next step and wait for a resume
@@ -33,7 +33,7 @@ class Desired(StrEnum):
 
 
 class ShownState(StrEnum):
-    """What clients see: the stored states and the two in between."""
+    """The state that clients see: the stored states and two in between."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -46,7 +46,7 @@ class ShownState(StrEnum):
 
 
 class EventType(StrEnum):
-    """What an event tells of."""
+    """The kind of an event."""
 
     STATE = "state"  #: the shown state changed
     PHASE = "phase"  #: a running job does something else than train: it prepares its dataset, say
@@ -63,7 +63,7 @@ class MetricKind(StrEnum):
 
 
 class CheckpointStatus(StrEnum):
-    """Whether a checkpoint's files can be relied on."""
+    """Whether a checkpoint's files can be used."""
 
     COMMITTED = "committed"  #: all files are there, and verified before each use
     CORRUPT = "corrupt"  #: a file does not match its sha256: never used again; what is left of it goes later, too
@@ -73,7 +73,7 @@ class CheckpointStatus(StrEnum):
 
 
 class DatasetState(StrEnum):
-    """How far a dataset is."""
+    """Whether a dataset is ready."""
 
     REGISTERED = "registered"  #: built in; its pack is made before the first job that needs it
     READY = "ready"  #: its pack is whole and will never change
@@ -93,7 +93,7 @@ MOVES: dict[JobState, frozenset[JobState]] = {
 
 
 def shown_state(state: JobState, desired: Desired) -> ShownState:
-    """The state that clients see, everywhere: in the job, its history, filters and events."""
+    """Return the state that clients see, everywhere: in the job, its history, filters and events."""
     if state is JobState.RUNNING and desired is Desired.PAUSE:
         return ShownState.PAUSING
     if state is JobState.RUNNING and desired is Desired.CANCEL:
@@ -102,7 +102,10 @@ def shown_state(state: JobState, desired: Desired) -> ShownState:
 
 
 def stored_states(shown: ShownState) -> tuple[JobState, Desired | None]:
-    """The stored pair that is shown so; None: any `desired`. The inverse of `shown_state`, for filters."""
+    """Return the stored pair that is shown as this state, for filters; None: any `desired`.
+
+    It is the inverse of `shown_state`.
+    """
     if shown is ShownState.PAUSING:
         return JobState.RUNNING, Desired.PAUSE
     if shown is ShownState.CANCELLING:

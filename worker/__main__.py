@@ -1,4 +1,4 @@
-"""`python -m worker`: run a worker until SIGTERM, which drains it: running jobs write a checkpoint and are given back.
+"""`python -m worker`: runs a worker until SIGTERM drains it: running jobs write a checkpoint and are given back.
 
 `--healthcheck` asks instead whether this machine's worker showed a heartbeat just now (exit 0) or not (exit 1).
 """
@@ -80,7 +80,7 @@ def run(settings: Settings) -> int:
 
 
 def check_health(settings: Settings) -> int:
-    """Whether a worker of this machine was seen just now, as an exit status."""
+    """Return, as an exit status, whether a worker of this machine was seen just now."""
     try:
         with Database(settings.sqlalchemy_url).reading() as session:
             return 0 if workers.is_host_live(session, socket.gethostname()) else 1

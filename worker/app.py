@@ -1,4 +1,4 @@
-"""The Celery app: one task without arguments that wakes this worker. Celery does nothing else.
+"""The Celery app, with a single task without arguments that wakes this worker. Celery does nothing else.
 
 `celery -A worker.app inspect ping` finds the attribute `app`: a client of the yard's queue, made when it is asked for.
 """
@@ -18,7 +18,7 @@ from worker.station import Station
 
 
 def build_app(redis_url: str, station: Station, *, is_inspectable: bool = False) -> Celery:
-    """The app of this process, bound to its station.
+    """Build the app of this process, tied to its station.
 
     Args:
         redis_url: where the queue is.
@@ -32,7 +32,7 @@ def build_app(redis_url: str, station: Station, *, is_inspectable: bool = False)
 
     @app.task(name=WAKE_TASK)  # type: ignore[untyped-decorator]
     def wake() -> None:
-        """Take jobs until none is waiting."""
+        """Claim and train jobs until none is waiting."""
         station.work()
 
     # weak=False: Celery would otherwise forget the bound methods at once
@@ -44,7 +44,7 @@ def build_app(redis_url: str, station: Station, *, is_inspectable: bool = False)
 
 
 def build_client(settings: Settings) -> Celery:
-    """An app for Celery's own tools, which asks the workers of a yard and can't be a worker itself.
+    """Build an app for Celery's own tools, which queries the workers of a yard and can't be a worker itself.
 
     Raises:
         ValueError: the settings name no queue.
@@ -57,7 +57,7 @@ def build_client(settings: Settings) -> Celery:
 
 
 def _refuse_to_work(**_: object) -> NoReturn:
-    """Without a station a worker would take wake-up messages and train nothing."""
+    """Refuse to start a worker without a station, which would take wake-up messages and train nothing."""
     raise CeleryCommandException("start a worker with `python -m worker` or `trainyard worker`", exit_code=2)
 
 

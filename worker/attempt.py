@@ -1,4 +1,4 @@
-"""One claim of a job, as the worker that has it sees it, and how it ended."""
+"""An attempt, as the worker that trains it sees it, and how it ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worker.publisher import Publisher
 
 @dataclass(frozen=True)
 class Slot:
-    """Where an attempt runs."""
+    """The place where an attempt runs: its device and threads."""
 
     device: str
     lock_path: Path
@@ -24,7 +24,7 @@ class Slot:
 
 @dataclass
 class Attempt:
-    """What a worker knows of the attempt in its hands."""
+    """What a worker knows about an attempt that it is training."""
 
     job: Job
     lease: Lease
@@ -43,17 +43,17 @@ class Attempt:
 
     @property
     def writer(self) -> str:
-        """What tells its files from those of the job's other attempts."""
+        """A name that tells this attempt's files from those of the job's other attempts."""
         return f"{self.lease.job_id}-e{self.lease.lease_epoch}"
 
     @property
     def left_its_trainer_as_new(self) -> bool:
-        """Whether its trainer was stopped in order and can serve another attempt."""
+        """Whether its trainer was stopped normally and can serve another attempt."""
         stays = isinstance(self.outcome, Finished) and self.outcome.stays
         return stays and self.killed_as is None and not self.was_terminated
 
     def judge(self, status: int) -> Ending:
-        """How it ended, from the trainer's last report or, without one, from its exit status."""
+        """Determine how it ended, from the trainer's last report or, without one, from its exit status."""
         if self.gave_up_publishing:
             return Ending(failure="storage_unavailable")
         if isinstance(self.outcome, Finished):

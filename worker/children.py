@@ -1,4 +1,4 @@
-"""What all children of a worker that compute have in common: their environment, and that they give way to others."""
+"""What all computing children of a worker have in common: their environment, and a low priority."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _GROUP_RETRY_S = 0.15  # the kernel takes one such write in a tenth of a second 
 
 
 def scrubbed_environment(threads: int) -> dict[str, str]:
-    """The environment of a child that computes: no address, key or password of any service.
+    """Return the environment of a child that computes, without addresses, keys or passwords of services.
 
     What the operator says of OpenMP, BLAS and CUDA is passed on; how many threads there are, and that they wait asleep,
     is ours.
@@ -39,7 +39,7 @@ def scrubbed_environment(threads: int) -> dict[str, str]:
 
 
 def yield_to_others(pid: int, *, proc: Path = Path("/proc")) -> None:
-    """Give a child, in a session of its own, the lowest claim to cores and memory.
+    """Give a child, in a session of its own, the lowest priority for cores and memory.
 
     A kernel with autogroups shares the cores among sessions first, and niceness counts within one only: so the session
     gets it, too.

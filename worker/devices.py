@@ -1,4 +1,4 @@
-"""Which devices a worker's slots use, and which file stands for each of them."""
+"""Finds the devices that a worker's slots use, and the lock file of each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GPU_LINE = re.compile(r"^GPU \d+: .*\(UUID: ([\w-]+)\)", re.M)
 
 
 def list_devices(settings: Settings) -> tuple[str, ...]:
-    """List one device for each slot: those of the setting, else every GPU that this process may see, else the CPU.
+    """List one device for each slot: those of the setting, else every GPU that this process may use, else the CPU.
 
     Returns:
         Such as `("cuda:0", "cuda:1")` or `("cpu",)`; `settings.slots` says how many, sharing devices in turn.
@@ -31,17 +31,17 @@ def list_devices(settings: Settings) -> tuple[str, ...]:
 
 
 def threads_per_slot(settings: Settings, slots: int) -> int:
-    """CPU threads of each trainer."""
+    """Return the CPU threads of each trainer."""
     return settings.trainer_threads or max(1, (os.cpu_count() or 1) // slots)
 
 
 def list_gpus() -> list[str]:
-    """The GPUs' unique ids, in the order in which torch will number them."""
+    """List the GPUs' unique ids, in the order in which torch will number them."""
     return choose_visible(_GPU_LINE.findall(_ask_driver()), os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def choose_visible(gpus: Sequence[str], visible: str | None) -> list[str]:
-    """What `CUDA_VISIBLE_DEVICES` leaves of the driver's list; as in CUDA, an unknown entry ends it."""
+    """Apply `CUDA_VISIBLE_DEVICES` to the driver's list. As in CUDA, an unknown entry ends it."""
     if visible is None:
         return list(gpus)
     chosen: list[str] = []
@@ -55,7 +55,7 @@ def choose_visible(gpus: Sequence[str], visible: str | None) -> list[str]:
 
 
 def lock_paths(settings: Settings, worker_id: str, devices: Sequence[str], gpus: Sequence[str]) -> list[Path]:
-    """The file that a trainer locks while it uses a slot.
+    """Return for each slot the file that a trainer locks while it uses the slot.
 
     A GPU's is named by its unique id, so that all workers that can see it mean the same one, whatever number it has for
     them; the second slot of one worker on a GPU has a second file. A CPU slot has its own.
@@ -76,7 +76,7 @@ def lock_paths(settings: Settings, worker_id: str, devices: Sequence[str], gpus:
 
 
 def _ask_driver() -> str:
-    """NVIDIA's own list: asking torch would take a second and some hundred MB."""
+    """Return NVIDIA's own list, because asking torch would take a second and some hundred MB."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ""

@@ -1,4 +1,4 @@
-"""Ends a drained worker that Celery does not end: where the queue is frozen its consumer may hang for minutes."""
+"""Ends a drained worker if Celery does not: while the queue is frozen, Celery's consumer may hang for minutes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEAVE_S = 5.0  #: that Celery gets to end by itself once every job is given back
 
 
 class Leaving:
-    """Ends the process a little after its station has nothing left to do."""
+    """Ends the process shortly after its station has finished all jobs."""
 
     def __init__(self, station: Station) -> None:
         self._station = station
@@ -24,7 +24,7 @@ class Leaving:
         self._starting = threading.Lock()
 
     def start(self) -> None:
-        """Begin to wait for the station; called when the worker is told to end, harmless a second time."""
+        """Begin to wait for the station. Call it when the worker is told to end; harmless a second time."""
         with self._starting:
             if self._thread.ident is None:
                 self._thread.start()

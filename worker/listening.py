@@ -1,4 +1,4 @@
-"""How a worker listens to the queue: whatever lies in it counts as a wake-up message, and its content is not used.
+"""How a worker listens to the queue: every message counts as a wake-up message, and its content is not used.
 
 Celery's own consumer ends when an element of the Redis list is no message, and is deaf for good once a few were half a
 message. So a message is replaced by a fresh one before Celery sees it. Commands of the remote control come by the same
@@ -25,7 +25,7 @@ _UNREADABLE = (ValueError, TypeError, KeyError, RecursionError)
 
 
 class WakeUpChannel(redis.Channel):
-    """Throws away what can't be read."""
+    """A channel that throws away what can't be read."""
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
@@ -43,7 +43,7 @@ class WakeUpChannel(redis.Channel):
 
 
 class WakeUpTransport(redis.Transport):
-    """Hands on a fresh wake-up message for each one that comes, and commands of the remote control."""
+    """A transport that passes on a new wake-up message for each that arrives, and remote control commands."""
 
     Channel = WakeUpChannel
 
@@ -69,7 +69,7 @@ def _is_wake_up(message: Any) -> bool:
 
 
 def build_message() -> dict[str, Any]:
-    """A message as Celery sends it for the one task that there is."""
+    """Build a message as Celery sends it for the only task."""
     name = str(uuid.uuid4())
     headers = {
         "lang": "py", "task": WAKE_TASK, "id": name, "root_id": name, "parent_id": None, "group": None,

@@ -1,4 +1,4 @@
-"""Prepares a dataset's pack in a child process, so that whatever goes wrong there leaves the worker alone."""
+"""Prepares a dataset's pack in a child process, so that a crash there does not affect the worker."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PreparationFailed(Exception):
 
 
 def has_pack(storage: Storage, dataset: Dataset) -> bool:
-    """Whether a dataset's pack is in the database and in the store."""
+    """Whether a dataset's pack is recorded in the database and is in the store."""
     return dataset.digest is not None and storage.exists(dataset.key, PACK_FACTS)
 
 
@@ -42,7 +42,7 @@ def prepare_builtin(
     *,
     while_waiting: Callable[[], None] = lambda: None,
 ) -> str:
-    """Make the pack of a built-in dataset and write down that it is ready.
+    """Make the pack of a built-in dataset and record in the database that it is ready.
 
     Args:
         settings: say where the sources are.

@@ -1,4 +1,4 @@
-"""Brings an attempt's checkpoints into the store, beside its training, before their rows are committed.
+"""Uploads an attempt's checkpoints to the store, while it trains, before their rows are committed.
 
 A store on a disk has them at once. An object store takes its time, may refuse, and may be gone for a while: training
 goes on, heartbeats go on, and checkpoints wait on the worker's disk. As many wait as would be kept once all were
@@ -25,7 +25,7 @@ _STOP_S = 30.0
 
 
 class Publisher:
-    """The checkpoints of one attempt on their way into the store, in the order in which they were made."""
+    """Publishes the checkpoints of one attempt, in the order in which they were made."""
 
     def __init__(self, storage: Storage, job_id: str, *, keep_latest: int) -> None:
         self._job_id, self._storage, self._keep_latest = job_id, storage, keep_latest
@@ -39,12 +39,12 @@ class Publisher:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a checkpoint is not in the store yet, or was not taken."""
+        """Whether a checkpoint is not in the store yet, or has not been fetched with `take`."""
         with self._changed:
             return bool(self._waiting or self._published or self._now)
 
     def submit(self, report: CheckpointSaved) -> None:
-        """Publish the checkpoint that a trainer reported, now or in its turn."""
+        """Publish the checkpoint that a trainer reported, now or when its turn comes."""
         if self._storage.publishes_at_once:
             self._publish(report)
             self._published.append(report)
@@ -57,13 +57,13 @@ class Publisher:
             self._changed.notify_all()
 
     def take(self) -> list[CheckpointSaved]:
-        """The reports whose checkpoints are in the store now, each once."""
+        """Return the reports whose checkpoints are now in the store, each once."""
         with self._changed:
             taken, self._published = self._published, []
             return taken
 
     def stop(self) -> None:
-        """Publish nothing more: what was not taken will not be committed, and is swept."""
+        """Publish nothing more. Checkpoints that were not fetched with `take` are not committed, and are removed."""
         with self._changed:
             self._stopped = True
             self._waiting.clear()
@@ -72,7 +72,7 @@ class Publisher:
             self._thread.join(timeout=_STOP_S)
 
     def _drop_superseded(self, waiting: list[CheckpointSaved]) -> list[CheckpointSaved]:
-        """Let go of what would be given up as soon as the others are committed."""
+        """Drop checkpoints that would be pruned as soon as the others are committed."""
         kept = {id(waiting[-1])} | {id(it) for it in [it for it in waiting if it.is_best][-1:]}
         kept |= {id(it) for it in [it for it in waiting if it.kind == CheckpointKind.EPOCH][-self._keep_latest :]}
         for report in waiting:
@@ -120,7 +120,10 @@ class Publisher:
         self._storage.publish(report.path, _key_of(self._job_id, report))
 
     def _forget_local(self, report: CheckpointSaved) -> None:
-        """Free the disk of what is in the store; the trainer itself reads only its best one again, at its end."""
+        """Remove the local files of what is in the store.
+
+        The trainer itself reads only its best one again, at its end.
+        """
         path = report.path
         gone, self._best = (self._best, path) if report.is_best else (path, self._best)
         if gone is not None:

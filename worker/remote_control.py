@@ -1,4 +1,4 @@
-"""What Celery's remote control may do to a worker: it answers questions, takes no arguments and changes nothing.
+"""Restricts Celery's remote control of a worker: it answers questions, takes no arguments and changes nothing.
 
 Whoever can write to the broker can send a command. Celery's own end a worker without a drain, make it deaf, or revoke
 wake-up messages. None of them is needed here: the database says what is to be done, and SIGTERM drains a worker.
@@ -34,21 +34,21 @@ REFUSAL = "this worker answers inspections only; SIGTERM drains it, and the API 
 
 
 def restrict(app: Celery) -> None:
-    """Let the workers of an app answer inspections, and send events while the broker takes them."""
+    """Let the workers of an app answer inspections, and send events while the broker accepts them."""
     app.control_cls = InspectionControl
     app.events_cls = PromptEvents
     app.conf.update(worker_enable_remote_control=True, worker_send_task_events=True)
 
 
 class ReplyAddress(BaseModel):
-    """Where an answer goes: to the reply queue that the asker has bound, and to no other place."""
+    """Where an answer goes: only to the reply queue that the client has bound."""
 
     exchange: Literal["reply.celery.pidbox"]
     routing_key: uuid.UUID
 
 
 class Command(BaseModel):
-    """A command as Celery's control sends it, without its arguments, which nothing here uses."""
+    """A command as Celery's control sends it, without its arguments, which are not used here."""
 
     method: str = Field(max_length=100)
     destination: list[str] | None = None
@@ -58,7 +58,7 @@ class Command(BaseModel):
 
 
 def read_command(message: Any) -> dict[str, Any] | None:
-    """Rebuild a message of the control queue from what is known of it; None if it is no command."""
+    """Rebuild a message of the control queue from its known parts. None: it is not a command."""
     try:
         command = Command.model_validate_json(base64.b64decode(message["body"], validate=True))
     except (ValidationError, ValueError, TypeError, KeyError, RecursionError):
@@ -75,24 +75,27 @@ def read_command(message: Any) -> dict[str, Any] | None:
 
 
 class InspectionNode(pidbox.Node):
-    """Answers inspections and refuses every other command."""
+    """Answers inspections and refuses all other commands."""
 
     def handle(self, method: str, arguments: object = None) -> Any:
-        """Run an inspection, whose arguments are its defaults, or say why not."""
+        """Run an inspection with its default arguments, or say why not."""
         if method not in INSPECTIONS:
             log.warning("a command of Celery's remote control was refused", extra={"command": method})
             return {"error": REFUSAL}
         return jsonify((self.handlers or {})[method](self.state), unknown_type_filter=repr)
 
     def reply(self, data: object, exchange: str, routing_key: str, ticket: str | None, **_: object) -> None:
-        """Send an answer once, on the worker's own connection: Celery would try for ever, and no signal ended it."""
+        """Send an answer once, on the worker's own connection.
+
+        Celery would try for ever, and a signal could not end that.
+        """
         Producer(self.channel, auto_declare=False).publish(  # type: ignore[no-untyped-call]
             data, exchange=exchange, routing_key=routing_key, serializer="json", headers={"ticket": ticket}, retry=False
         )
 
 
 class InspectionMailbox(pidbox.Mailbox):
-    """Celery's control queue with nodes that answer inspections only."""
+    """Celery's control queue, with nodes that only answer inspections."""
 
     node_cls = InspectionNode
 
@@ -104,7 +107,7 @@ class InspectionControl(Control):  # type: ignore[misc]
 
 
 class PromptDispatcher(EventDispatcher):  # type: ignore[misc]
-    """Sends events to the broker, tries each once, and is silent for a while after one that was slow.
+    """Sends events to the broker, each once, and pauses for a while after one that was slow.
 
     The consumer's own thread sends them. Celery retries a heartbeat for ever, and a broker that is frozen takes the
     socket's time limit for each event: a worker that was told to end would wait for all of them.

@@ -1,4 +1,4 @@
-"""Carries a trainer's reports into the database, inside the supervisor's transaction."""
+"""Writes a trainer's reports to the database, within the supervisor's transaction."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _write_started(session: Session, lease: Lease, report: Started) -> dict[str,
 
 
 def _complete(latest: dict[str, Any] | None, report: Finished) -> dict[str, Any]:
-    """The progress of a run that is done; its speed stays the last one measured, where this tick measured one."""
+    """Return the progress of a run that is done. Its speed is the last one measured in this tick, if any."""
     done = {"epoch": report.epoch, "epochs": report.epoch, "step": report.step, "steps": report.step}
     return done | {"fraction": 1.0, "images_per_s": (latest or {}).get("images_per_s"), "eta_s": 0.0}
 
@@ -87,7 +87,7 @@ def _complete(latest: dict[str, Any] | None, report: Finished) -> dict[str, Any]
 def _write_metric(
     session: Session, lease: Lease, kind: MetricKind, report: Interval | EpochEnd, values: dict[str, Any]
 ) -> None:
-    """Write a point of a series; a step that is trained again after a crash replaces its first point."""
+    """Write a point of a series. If a step is trained again after a crash, its new point replaces the old one."""
     point = (JobMetric.job_id == lease.job_id, JobMetric.kind == kind, JobMetric.step == report.step)
     session.execute(delete(JobMetric).where(*point))
     session.add(

@@ -37,7 +37,7 @@ FIRST_DATASET = "digits"  # small and always at hand: a newcomer's first job fin
 
 
 class Station:
-    """One worker process. `work` is called by Celery's threads; everything else by the process's own life."""
+    """One worker process. Celery's threads call `work`; everything else is called by the process's main code."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -65,7 +65,7 @@ class Station:
         )
 
     def open(self) -> None:
-        """Register in the database, now or once it answers; show heartbeats from now on, and keep a trainer warm.
+        """Register in the database, now or when it answers; send heartbeats from now on, and keep a trainer warm.
 
         Nothing may be raised here: Celery would log it and go on with a worker that is nowhere and never trains.
         """
@@ -79,18 +79,18 @@ class Station:
         log.info("worker is ready", extra=facts)
 
     def drain(self) -> None:
-        """Take no further job; running ones write a checkpoint and go back into the queue."""
+        """Take no further job. Running jobs write a checkpoint and go back into the queue."""
         log.info("worker drains", extra={"worker": self.identity.id})
         self._draining.set()
 
     def wait_until_idle(self) -> None:
-        """Return once the worker drains and no slot has a job."""
+        """Return when the worker drains and no slot has a job."""
         self._draining.wait()
         while self._free_slots.qsize() < len(self._slots):
             time.sleep(LOOK_S)
 
     def close(self) -> None:
-        """Mark the worker as stopped, once every job is given back. Calling it again only waits for that."""
+        """Mark the worker as stopped when every job has been given back. A second call only waits for that."""
         with self._closing:
             if not self._ended.is_set():
                 self._close()
@@ -109,7 +109,10 @@ class Station:
             log.warning("the database does not answer; this worker will count as lost")
 
     def work(self) -> None:
-        """Claim job after job until none waits. Called for each wake-up message; returns at once if no slot is free."""
+        """Claim one job after another until none is waiting.
+
+        Called for each wake-up message; returns at once if no slot is free.
+        """
         try:
             index = self._free_slots.get_nowait()
         except queue.Empty:
@@ -123,7 +126,7 @@ class Station:
             self._free_slots.put(index)
 
     def _look_for_work(self) -> None:
-        """A message may be lost, and a consumer deaf for ever: whoever is idle looks into the database by himself."""
+        """Look for jobs in the database while a slot is free, as a message may be lost or a consumer hang."""
         while not self._draining.wait(self._settings.idle_poll_s):
             self._own_threads = [thread for thread in self._own_threads if thread.is_alive()]
             try:
@@ -138,7 +141,7 @@ class Station:
                 log.exception("no job was looked for")
 
     def _is_anything_waiting(self) -> bool:
-        """Whether a job can be claimed, or one may be claimed already that this worker was not told of."""
+        """Whether a job can be claimed, or a claim may have succeeded without this worker being told."""
         if self._unsure_slots:
             return True
         with self._database.reading() as session:
@@ -161,7 +164,7 @@ class Station:
         return True
 
     def _fits_tables(self) -> bool:
-        """Whether this worker can take jobs from these tables; why not is said once, until it is otherwise."""
+        """Whether this worker can take jobs from these tables. If not, the log says why, once."""
         revision = current_revision(self._database)
         if standing_of(revision) is Standing.OK:
             self._told_of_revision = None
@@ -172,7 +175,7 @@ class Station:
         return False
 
     def _has_its_store(self) -> bool:
-        """Whether the store answers and is the yard's own; if not, the log says once what is wrong."""
+        """Whether the store answers and is the yard's own. If not, the log says what is wrong, once."""
         try:
             self._store.check()
         except StorageUnavailable as exc:
@@ -186,7 +189,7 @@ class Station:
         return True
 
     def _claim(self, index: int) -> tuple[Job, Lease] | None:
-        """Take the next job; or the one that a slot has already, where the database took a claim and did not say so."""
+        """Claim the next job, or find the one whose claim was committed while the answer was lost."""
         with self._database.writing() as session:
             if index in self._unsure_slots and (held := find_held(session, self.identity.id, slot=index)) is not None:
                 claimed: tuple[Job, Lease] | None = held
@@ -201,7 +204,7 @@ class Station:
         return claimed
 
     def _prepare_first_dataset(self) -> None:
-        """Make the small dataset's pack now; if that fails, the job that needs it tries again and says why."""
+        """Make the small dataset's pack now. If that fails, the job that needs it tries again and reports why."""
         try:
             self._store.check()
             register_builtins(self._database, {FIRST_DATASET: BUILTINS[FIRST_DATASET].facts})

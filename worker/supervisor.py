@@ -1,4 +1,4 @@
-"""One attempt of one job: briefs a trainer, carries its reports into the database, and gives the job back.
+"""Runs one attempt of a job: starts a trainer, writes its reports to the database, and gives the job back.
 
 Everything that a trainer reports is written in one transaction a tick, under the lease. If the lease is over, nothing
 is written, the trainer is killed and its uncommitted files are removed. A database that does not answer does not stop
@@ -60,7 +60,7 @@ START_S = 120.0  # a cold trainer says nothing before it has torch loaded: on a 
 
 
 class Supervisor:
-    """Runs attempts, one at a time; one supervisor a slot."""
+    """Runs attempts, one at a time. There is one supervisor for each slot."""
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class Supervisor:
     # --- while it trains ---
 
     def _attend(self, attempt: Attempt, trainer: TrainerProcess) -> None:
-        """Carry reports until the trainer has had its last word, or has ended without; kill it when it must.
+        """Write reports until the trainer's last one, or until it ends without; kill it when necessary.
 
         A round counts for no more than it can take: in the rest of the time we were frozen, and neither the trainer nor
         the database is to blame for that.
@@ -181,7 +181,7 @@ class Supervisor:
             self._enforce_stop(attempt, trainer)
 
     def _collect(self, attempt: Attempt, trainer: TrainerProcess) -> bool:
-        """Receive until the tick is over or something urgent came; the report writer merges progress reports."""
+        """Receive reports until the tick is over or an urgent one came. The report writer merges progress reports."""
         deadline = self._clock() + self._settings.tick_s
         had_report = False
         if trainer.has_ended:  # what is pending could not be written: wait before the next try
@@ -205,7 +205,7 @@ class Supervisor:
         return had_report
 
     def _write(self, attempt: Attempt, trainer: TrainerProcess) -> bool:
-        """Write what is pending, extend the lease and act on what the owner wants.
+        """Write what is pending, extend the lease and act on the desired state.
 
         Raises:
             LeaseLost: the lease is over; the trainer is dead.
@@ -241,7 +241,7 @@ class Supervisor:
             trainer.send(Stop(reason=reason))
 
     def _enforce_stop(self, attempt: Attempt, trainer: TrainerProcess) -> None:
-        """SIGTERM to a trainer that did not stop in time, later SIGKILL."""
+        """Send SIGTERM to a trainer that did not stop in time, and later SIGKILL."""
         if attempt.stop_reason is None:
             return
         waited, grace = attempt.attended_s - attempt.stop_asked_at, self._settings.stop_grace_s
@@ -260,7 +260,7 @@ class Supervisor:
     # --- after it ---
 
     def _give_back(self, attempt: Attempt, ending: Ending) -> None:
-        """Write the attempt's end, however long the database takes to answer.
+        """Write the attempt's end, however long it takes the database to answer.
 
         Raises:
             LeaseLost: somebody else took the job meanwhile.
@@ -278,7 +278,7 @@ class Supervisor:
                 self._sleep(self._settings.tick_s)
 
     def _look_at(self, attempt: Attempt, checkpoint: Checkpoint, ending: Ending) -> Ending:
-        """Take the checkpoint that could not be begun with out of use, if the store says the same.
+        """Take the checkpoint with which the attempt could not begin out of use, if the store confirms the damage.
 
         Returns:
             How the attempt ended, by what the store says.
@@ -308,7 +308,7 @@ class Supervisor:
         return run_beside(work, while_waiting=while_waiting, tick_s=self._settings.tick_s)
 
     def _sweep(self, attempt: Attempt) -> None:
-        """Remove the checkpoints of this attempt that never came into the database; if not now, the reconciler will."""
+        """Remove the checkpoints of this attempt that were not committed. What fails is left to the reconciler."""
         try:
             sweep_jobs(self._database, self._storage, [attempt.job.id])
         except (DatabaseUnavailable, StorageUnavailable) as exc:

@@ -1,4 +1,4 @@
-"""The trainer as its worker sees it: a child process that takes commands and sends reports (`messages`)."""
+"""The trainer from the worker's side: a child process that takes commands and sends reports (`messages`)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HEARTBEAT_EVERY_S = 1.0
 
 
 class TrainerProcess:
-    """A trainer child, in a process group of its own. Start it from a thread that lives as long as it may live."""
+    """A trainer child in its own process group. Start it from a thread that lives as long as the trainer may."""
 
     def __init__(self, threads: int) -> None:
         receive, send = os.pipe()
@@ -69,23 +69,23 @@ class TrainerProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id, and its group's."""
+        """Its process id, which is also its group's."""
         return self._process.pid
 
     @property
     def is_alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether it is running."""
         return self._process.poll() is None
 
     def send(self, command: Command) -> None:
-        """Send a command; a trainer that is gone is noticed by its reports' end, not here."""
+        """Send a command. If the trainer is gone, this shows in the end of its reports, not here."""
         assert self._process.stdin is not None
         with self._sending, contextlib.suppress(OSError, ValueError):
             self._process.stdin.write(command.to_line())
             self._process.stdin.flush()
 
     def receive(self, timeout_s: float) -> AnyReport | None:
-        """The next report; None: there is none within the time, or ever (`has_ended`).
+        """Return the next report. None: there was none in time, or there will be none (`has_ended`).
 
         What is no report comes as `Failed`: who does not understand its trainer can't vouch for what it does.
         """
@@ -101,7 +101,7 @@ class TrainerProcess:
 
     @property
     def has_ended(self) -> bool:
-        """Whether its last report has been received and no other can come."""
+        """Whether its last report has been received and no more can come."""
         return self._ended
 
     def terminate(self) -> None:
@@ -110,12 +110,12 @@ class TrainerProcess:
             os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill the whole process group, at once."""
+        """Kill the whole process group at once."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def wait(self) -> int:
-        """Wait for its end, which must be near: killed, or its reports have ended.
+        """Wait for its end, which must be near: it was killed, or its reports have ended.
 
         Returns:
             The exit status; negative: the signal that killed it.
@@ -131,7 +131,7 @@ class TrainerProcess:
                     self._process.stdin.close()
 
     def _show_life(self) -> None:
-        """Send a heartbeat now and then: a trainer that hears none for long knows that its worker is frozen."""
+        """Send heartbeats: a trainer that receives none for a long time assumes that its worker is frozen."""
         assert self._process.stdin is not None
         room = select.poll()
         room.register(self._process.stdin, select.POLLOUT)
@@ -159,7 +159,7 @@ class TrainerProcess:
 
 
 class WarmTrainers(threading.Thread):
-    """Keeps one trainer waiting with torch imported, so that a job's first step does not wait for that.
+    """Keeps one trainer ready with torch imported, so that a job's first step need not wait for the import.
 
     It is a fresh one, or one whose attempt was stopped while the fresh one was not ready.
 
@@ -176,13 +176,13 @@ class WarmTrainers(threading.Thread):
         self._closed = False
 
     def want_spare(self) -> None:
-        """Have a trainer ready from now on; returns at once."""
+        """Keep a trainer ready from now on; returns at once."""
         with self._changed:
             self._wanted = True
             self._changed.notify_all()
 
     def take(self, while_waiting: Callable[[], None]) -> TrainerProcess:
-        """A trainer for one attempt: the spare, or a fresh one that reads its spec once it has imported torch.
+        """Return a trainer for an attempt: the spare, or a new one that reads its spec once it has imported torch.
 
         Args:
             while_waiting: called every second while none can be started; what it raises ends the wait.
@@ -195,7 +195,7 @@ class WarmTrainers(threading.Thread):
         return trainer
 
     def _take_spare(self) -> TrainerProcess | None:
-        """The spare, waited for a second at most."""
+        """Return the spare, after waiting for it for at most a second."""
         with self._changed:
             self._wanted = True
             self._changed.notify_all()
@@ -212,7 +212,7 @@ class WarmTrainers(threading.Thread):
         return self._spare is not None and self._spare.is_alive
 
     def take_back(self, trainer: TrainerProcess) -> bool:
-        """Keep a trainer that was stopped in order as the spare, where none is ready; it has all its memory warm.
+        """Keep a trainer that was stopped normally as the spare if none is ready: its memory is warm already.
 
         Returns:
             Whether it was taken; False: its taker must end it.

@@ -1,4 +1,4 @@
-"""What an attempt needs before its trainer: a prepared dataset, chosen checkpoints, and the trainer's specification."""
+"""Prepares an attempt: the dataset's pack, the checkpoints to use, and the trainer's specification."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class TrainerSpecs:
-    """Makes the specs of a worker's attempts."""
+    """Builds the specs of a worker's attempts."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class TrainerSpecs:
         self._is_draining, self._sleep = is_draining, sleep
 
     def wait_for_spec(self, attempt: Attempt) -> Spec:
-        """Build the trainer's specification, however long the database takes to answer: that is not the job's fault.
+        """Build the trainer's specification, however long the database takes. A slow database is not the job's fault.
 
         Raises:
             StopRequested: the attempt must not begin.
@@ -103,7 +103,7 @@ class TrainerSpecs:
         )
 
     def _choose_checkpoints(self, job: Job) -> tuple[Checkpoint | None, Checkpoint | None, Checkpoint | None]:
-        """The best one, the one to go on from, and the one whose weights to begin with."""
+        """Choose the best one, the one to resume from, and the one whose weights to begin with."""
         with self._database.reading() as session:
             best = find_usable(session, (job.best or {}).get("checkpoint"))
             resume_from = find_resumable(session, job.id)
@@ -115,7 +115,7 @@ class TrainerSpecs:
         return best, resume_from, init_from
 
     def _hold_start(self, attempt: Attempt) -> Path | None:
-        """The folder of the checkpoint to begin with; its trainer checks every file against the manifest.
+        """Return the folder of the checkpoint to begin with. Its trainer checks every file against the manifest.
 
         Only the database knows the right manifest, so that is checked here.
         """
@@ -133,7 +133,7 @@ class TrainerSpecs:
         return folder
 
     def _hold_best(self, attempt: Attempt, best: Checkpoint | None) -> Path | None:
-        """The folder of the best checkpoint so far; one that can't be used is replaced by those that come."""
+        """Return the folder of the best checkpoint so far. None: it can't be used, and later ones replace it."""
         if best is None:
             return None
         try:
@@ -143,7 +143,7 @@ class TrainerSpecs:
             return None
 
     def _hold(self, attempt: Attempt, key: str, *, without: str = "") -> Path:
-        """A folder of the store, local and not to be removed until the attempt's end; heartbeats go on meanwhile."""
+        """Return a local folder of the store that is kept until the attempt's end. Heartbeats go on in the meantime."""
         context = self._storage.materialise(key, without=without)
         if self._storage.publishes_at_once:
             return attempt.held.enter_context(context)
@@ -151,14 +151,14 @@ class TrainerSpecs:
         return enter_beside(context, attempt.held, while_waiting=lambda: self.beat(attempt), tick_s=tick_s)
 
     def _follow(self, attempt: Attempt, key: str) -> Path:
-        """Where the trainer appends to what readers read under a key meanwhile."""
+        """Return the path to which the trainer appends, while readers read what it writes under a key."""
         path = self._storage.place(key, attempt.writer)
         path.parent.mkdir(parents=True, exist_ok=True)
         attempt.held.enter_context(self._storage.following(path, key, attempt.lease.lease_epoch))
         return path
 
     def _ready_pack(self, attempt: Attempt) -> Path:
-        """The folder of the job's pack, made first if it is a built-in one that nobody made here yet."""
+        """Return the folder of the job's pack. A built-in one is made first if it is missing."""
         dataset, job = attempt.job.dataset, attempt.job
         if not has_pack(self._storage, dataset):
             with self._database.writing() as session:
@@ -201,7 +201,7 @@ class TrainerSpecs:
 
 
 def _read_config(job: Job) -> TrainConfig:
-    """The job's config, which an older version may have stored."""
+    """Read the job's config, which an older version may have stored."""
     try:
         return TrainConfig.model_validate_json(json.dumps(job.config))
     except ValidationError as exc:
@@ -209,7 +209,7 @@ def _read_config(job: Job) -> TrainConfig:
 
 
 def _needed(checkpoint: Checkpoint | None, checkpoint_id: str) -> Checkpoint:
-    """Return the checkpoint that a job was promised to begin with; without it, it would be another job."""
+    """Return the checkpoint that a job must begin with. Without it, it would not be the same job."""
     if checkpoint is None:
         raise PreparationFailed("no_valid_checkpoint", f"Checkpoint {checkpoint_id}, to begin with, can't be used.")
     return checkpoint

@@ -1,4 +1,4 @@
-"""Does what may take long in a thread of its own, while the caller goes on showing heartbeats."""
+"""Runs slow work in a thread of its own, while the caller goes on sending heartbeats."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ T = TypeVar("T")
 
 
 def run_beside(work: Callable[[], T], *, while_waiting: Callable[[], None], tick_s: float) -> T:
-    """What a function returns or raises; `while_waiting` is called every tick, and what it raises ends the wait.
+    """Return or raise what a function does.
+
+    `while_waiting` is called every tick, and what it raises ends the wait.
 
     A function that nobody waits for any more goes on to its end.
     """
@@ -34,7 +36,7 @@ def run_beside(work: Callable[[], T], *, while_waiting: Callable[[], None], tick
 def enter_beside(
     context: AbstractContextManager[T], held: ExitStack, *, while_waiting: Callable[[], None], tick_s: float
 ) -> T:
-    """Enter a context whose entering may take long, and leave it with `held`; see `run_beside`."""
+    """Enter a context that may take long to enter, and leave it with `held`; see `run_beside`."""
     lock, is_abandoned = threading.Lock(), False
 
     def enter() -> T:

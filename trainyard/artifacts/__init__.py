@@ -1,1 +1,1 @@
-"""What jobs need and leave behind: datasets, checkpoints and the storage of their files."""
+"""What jobs need and produce: datasets, checkpoints and the storage of their files."""

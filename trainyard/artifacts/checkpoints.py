@@ -1,4 +1,7 @@
-"""Checkpoints in the database: commit, publish, retain, find. Their files are up to the storage and `alexnet_core`."""
+"""Checkpoints in the database: commit, publish, prune and find them.
+
+Their files are handled by the storage and by `alexnet_core`.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ _OF_JOB = re.compile(r"(?P<job>job_[0-9a-z]+)(@(?P<which>latest|epoch-(?P<epoch>
 
 @dataclass(frozen=True)
 class NewCheckpoint:
-    """A checkpoint whose files are whole and in place, as its trainer reported it."""
+    """A checkpoint that its trainer reported, with its files complete and in place."""
 
     kind: CheckpointKind
     key: str
@@ -47,7 +50,7 @@ class NewCheckpoint:
 
 
 def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, keep_latest: int) -> Checkpoint:
-    """Enter a checkpoint into the database; an epoch's is published, moving `latest`. Older ones are pruned.
+    """Record a checkpoint in the database. An epoch's is published and moves `latest`. Older ones are pruned.
 
     Raises:
         LeaseLost: the lease is over: the caller must remove the files.
@@ -100,7 +103,7 @@ def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, kee
 
 
 def _find_committed(session: Session, lease: Lease, new: NewCheckpoint) -> Checkpoint | None:
-    """This very checkpoint, where its commit had reached the database before the answer was lost."""
+    """Find this very checkpoint, if it was committed earlier but the answer was lost."""
     return session.scalars(
         select(Checkpoint).where(
             Checkpoint.job_id == lease.job_id,
@@ -112,7 +115,7 @@ def _find_committed(session: Session, lease: Lease, new: NewCheckpoint) -> Check
 
 
 def _prune_older(session: Session, job: Job, newest: Checkpoint, keep_latest: int) -> None:
-    """Keep the best, the latest few, those in use, and training state only where a job may go on from it.
+    """Keep the best, the newest few and those in use; keep training state only where a job may resume from it.
 
     The rows are locked before it is read who needs them, so that whoever locked one to name it is seen: first the job's
     own row, as the caller did, then its checkpoints by their ids, as in a deletion.
@@ -142,7 +145,7 @@ def _prune_older(session: Session, job: Job, newest: Checkpoint, keep_latest: in
 
 
 def is_in_use() -> ColumnElement[bool]:
-    """Whether a checkpoint has an alias, or a job that has not ended is to begin with it."""
+    """Whether an alias names a checkpoint, or a job that has not ended begins with it."""
     begins = exists().where(Job.init_from == Checkpoint.id, Job.state.not_in(_FINAL_STATES))
     return or_(exists().where(Alias.checkpoint_id == Checkpoint.id), begins, is_resumed_from())
 
@@ -153,7 +156,7 @@ def is_resumed_from() -> ColumnElement[bool]:
 
 
 def has_its_manifest(folder: Path, sha256: str) -> bool:
-    """Whether a checkpoint's manifest is the one that was committed; it in turn vouches for the other files.
+    """Whether a checkpoint's manifest is the one that was committed. It lists the hashes of all other files.
 
     Raises:
         OSError: it can't be read.
@@ -162,7 +165,7 @@ def has_its_manifest(folder: Path, sha256: str) -> bool:
 
 
 def set_aside(session: Session, checkpoint_id: str, status: CheckpointStatus, detail: str) -> None:
-    """Take a checkpoint that is corrupt or missing out of use and say so in its job's events.
+    """Take a corrupt or missing checkpoint out of use, and record this in its job's events.
 
     It is harmless when that was done before. Ask `examination` first: a store that does not answer says nothing.
 
@@ -185,12 +188,12 @@ def set_aside(session: Session, checkpoint_id: str, status: CheckpointStatus, de
 
 
 def find_resumable(session: Session, job_id: str) -> Checkpoint | None:
-    """Find the checkpoint that a job resumes from: the furthest with its training state. None: the job starts anew."""
+    """Find the checkpoint that a job resumes from: the furthest with training state. None: the job starts over."""
     return session.scalars(resumable_checkpoints(job_id).limit(1)).one_or_none()
 
 
 def find_usable(session: Session, checkpoint_id: str | None, *, with_state: bool = False) -> Checkpoint | None:
-    """Find a usable checkpoint by its id, whoever owns it; with `with_state` only if it has its training state."""
+    """Find a usable checkpoint by its id, whoever owns it; with `with_state`, only one with training state."""
     query = _committed().where(Checkpoint.id == checkpoint_id)
     if with_state:
         query = query.where(Checkpoint.has_state, Checkpoint.state_pruned_at.is_(None))
@@ -198,7 +201,7 @@ def find_usable(session: Session, checkpoint_id: str | None, *, with_state: bool
 
 
 def get_checkpoint(session: Session, owner: str, checkpoint_id: str) -> Checkpoint:
-    """One checkpoint that can be used.
+    """Return a checkpoint that can be used.
 
     Raises:
         CheckpointNotFound: there is none of this id, or it is another owner's.
@@ -217,7 +220,7 @@ def get_checkpoint(session: Session, owner: str, checkpoint_id: str) -> Checkpoi
 def list_checkpoints(
     session: Session, owner: str, *, job_id: str | None, limit: int, after: str | None = None
 ) -> Page[Checkpoint]:
-    """A page of the checkpoints that can be used, newest first.
+    """Return a page of the checkpoints that can be used, newest first.
 
     Raises:
         JobNotFound: see `jobs.get_job`.
@@ -230,7 +233,9 @@ def list_checkpoints(
 
 
 def resolve_model(session: Session, owner: str, reference: str) -> Checkpoint:
-    """The checkpoint that `?model=` names: `latest`, `job_…` (its best), `job_…@latest`, `job_…@epoch-3`, `ckpt_…`.
+    """Return the checkpoint for `?model=`.
+
+    It is `latest`, `job_…` (its best), `job_…@latest`, `job_…@epoch-3` or `ckpt_…`.
 
     Raises:
         NoCheckpoint: `latest`, and the owner has none.
@@ -252,7 +257,7 @@ def resolve_model(session: Session, owner: str, reference: str) -> Checkpoint:
 
 
 def get_latest(session: Session, owner: str, *, skip: frozenset[str] = frozenset()) -> Checkpoint:
-    """The owner's newest published checkpoint.
+    """Return the owner's newest published checkpoint.
 
     Args:
         session: any.

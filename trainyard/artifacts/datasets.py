@@ -19,7 +19,7 @@ from trainyard.states import DatasetState
 
 
 def register_builtins(database: Database, builtins: Mapping[str, DatasetFacts]) -> None:
-    """Register the built-in datasets that the database lacks. Any number of processes may do so at once."""
+    """Register the built-in datasets that the database lacks. Several processes may do so at once."""
     with database.reading() as session:
         known = set(session.scalars(select(Dataset.id)))
     for name, facts in builtins.items():
@@ -50,12 +50,12 @@ def _register_builtin(database: Database, name: str, facts: DatasetFacts) -> Non
 
 
 def builtin_id(name: str) -> str:
-    """The id of a built-in dataset: the same in every yard."""
+    """Return the id of a built-in dataset, which is the same in every yard."""
     return f"ds_{name}"
 
 
 def mark_ready(session: Session, dataset_id: str, *, digest: str, facts: dict[str, Any], size_bytes: int) -> None:
-    """Mark a dataset as ready. The first digest is kept, whoever prepares the pack again."""
+    """Mark a dataset as ready. The first digest is kept, even if another process prepares the pack again."""
     session.execute(
         update(Dataset)
         .where(Dataset.id == dataset_id, Dataset.digest.is_(None))
@@ -70,7 +70,7 @@ def mark_ready(session: Session, dataset_id: str, *, digest: str, facts: dict[st
 
 
 def get_dataset(session: Session, owner: str, reference: str, *, param: str = "dataset") -> Dataset:
-    """A dataset by id or by name, the owner's own or a built-in one.
+    """Return a dataset by id or by name, either the owner's own or a built-in one.
 
     Raises:
         DatasetNotFound: there is none, or it is another owner's.
@@ -85,12 +85,12 @@ def get_dataset(session: Session, owner: str, reference: str, *, param: str = "d
 
 
 def list_datasets(session: Session, owner: str, *, limit: int, after: str | None = None) -> Page[Dataset]:
-    """A page of the datasets that an owner may use, newest first."""
+    """Return a page of the datasets that an owner may use, newest first."""
     return get_page(session, _visible(owner), Dataset, limit=limit, after=after)
 
 
 def facts_of(dataset: Dataset) -> DatasetFacts:
-    """What is known of a dataset's images and classes."""
+    """Return what is known about a dataset's images and classes."""
     return DatasetFacts.model_validate(dataset.facts)
 
 

@@ -1,4 +1,4 @@
-"""Deletion of jobs: the rows go in one transaction, the files afterwards, however often that is interrupted.
+"""Deletes jobs: rows in one transaction, files afterwards, even if that is interrupted several times.
 
 The transaction also writes down which files are to go. So a job is either there as a whole or not at all, and a process
 that ends in between leaves only files that nobody can name any more, and the word that they must go.
@@ -35,7 +35,7 @@ _AT_ONCE = 100
 
 
 def delete_job(session: Session, owner: str, job_id: str) -> list[str]:
-    """Delete a job's rows: its events, series, checkpoints and keys too. `latest` falls back by itself.
+    """Delete a job's rows with its events, series, checkpoints and keys. `latest` then falls back by itself.
 
     Returns:
         What is to be removed from the storage once this transaction is committed: `remove_files`.
@@ -102,7 +102,9 @@ def _remove(storage: Storage, key: str) -> bool:
 
 
 def finish_removals(database: Database, storage: Storage, *, grace_s: float) -> int:
-    """Remove files of deleted jobs that are left: a removal was cut off, a reader held them, a worker wrote late.
+    """Remove files of deleted jobs that remain.
+
+    A removal was interrupted, a reader held them, or a worker wrote late.
 
     Returns:
         The number of files and folders that are gone for good.

@@ -1,4 +1,4 @@
-"""Whether a checkpoint that somebody could not use is damaged, missing, or whole after all.
+"""Examines a checkpoint that could not be used: it is damaged, missing, or whole after all.
 
 Only bytes that were read and are not those that were committed make a checkpoint `corrupt`. One whose files are not in
 the store is `missing`: it is looked for again, and used again once they are there. A store that does not answer, or is
@@ -26,7 +26,7 @@ _PIECE_BYTES = 1 << 20
 
 
 class Condition(StrEnum):
-    """What the store holds of a checkpoint."""
+    """The state of a checkpoint's files in the store."""
 
     WHOLE = "whole"  #: every file is the one that was committed
     DAMAGED = "damaged"  #: a file was read and is another one
@@ -34,7 +34,7 @@ class Condition(StrEnum):
 
 
 def examine(storage: Storage, row: Checkpoint) -> Condition:
-    """Read every file of a checkpoint that should be there from the store, and compare it with the database.
+    """Read every file that a checkpoint should have from the store, and compare it with the database.
 
     Raises:
         StorageUnavailable, OSError: it can't be told now.
@@ -50,7 +50,9 @@ def examine(storage: Storage, row: Checkpoint) -> Condition:
 
 
 def set_aside_unless_whole(database: Database, storage: Storage, row: Checkpoint, detail: str) -> Condition:
-    """Take a checkpoint that could not be used out of use, if the store says the same; the job's events tell why.
+    """Take a checkpoint that could not be used out of use, unless the store has it whole.
+
+    The job's events say why.
 
     Raises:
         StorageUnavailable, OSError: it can't be told now; the checkpoint stays in use.

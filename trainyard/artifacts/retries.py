@@ -1,4 +1,4 @@
-"""Jobs that begin with another one's checkpoint: its weights alone (`init_from`), or its full state (a retry).
+"""Jobs that begin with a checkpoint of another job: its weights only (`init_from`), or its full state (a retry).
 
 Whoever names a checkpoint locks its row first, and so does whoever gives it up: neither can miss the other.
 """
@@ -32,7 +32,7 @@ _EXTENSIBLE = ("epochs", "max_runtime_s")
 
 
 def hold_checkpoint(session: Session, owner: str, checkpoint_id: str, *, param: str) -> Checkpoint:
-    """A checkpoint that can be used, locked until this transaction has written down who needs it.
+    """Return a usable checkpoint, locked until this transaction has recorded which job needs it.
 
     Raises:
         CheckpointNotFound, CheckpointPruned: see `checkpoints.get_checkpoint`.
@@ -48,7 +48,7 @@ def hold_checkpoint(session: Session, owner: str, checkpoint_id: str, *, param: 
 
 
 def hold_job(session: Session, owner: str, job_id: str) -> Job:
-    """A job, locked until the end of this transaction.
+    """Return a job, locked until the end of this transaction.
 
     Raises:
         JobNotFound: see `jobs.get_job`.
@@ -59,7 +59,7 @@ def hold_job(session: Session, owner: str, job_id: str) -> Job:
 
 
 def read_config(job: Job) -> TrainConfig:
-    """What a job trained.
+    """Return the config of a job.
 
     Raises:
         InvalidRequest: another version of this program wrote it.
@@ -77,7 +77,7 @@ def read_config(job: Job) -> TrainConfig:
 def prepare_retry(
     session: Session, owner: str, job_id: str, *, origin: str, overrides: dict[str, Any], max_failures: int
 ) -> tuple[Job, NewJob]:
-    """The job to be retried, and the one that retries it, still to be submitted in this transaction.
+    """Return the job to be retried, and the job that retries it, still to be submitted in this transaction.
 
     Args:
         session: a writing one.
@@ -125,7 +125,7 @@ def prepare_retry(
 
 
 def _held_weights(session: Session, owner: str, parent: Job) -> str | None:
-    """What the parent began with, so that a retry from the start is the same job again."""
+    """Return the checkpoint that the parent began with, so that a retry from the start is the same job again."""
     if parent.init_from is None:
         return None
     return hold_checkpoint(session, owner, parent.init_from, param="from").id
@@ -150,7 +150,7 @@ def _hold_state(session: Session, owner: str, parent: Job, origin: str) -> Check
 
 
 def find_owner_job(session: Session, checkpoint_id: str) -> str | None:
-    """The job that made a checkpoint; None: there is no such checkpoint."""
+    """Return the job that made a checkpoint. None: there is no such checkpoint."""
     return session.scalar(select(Checkpoint.job_id).where(Checkpoint.id == checkpoint_id))
 
 
@@ -176,7 +176,7 @@ def _refuse_other_overrides(changes: dict[str, Any]) -> None:
 
 
 def _refuse_early_end(parent: Job, checkpoint: Checkpoint) -> None:
-    """A run that validation ended (`schedule.reason_to_end`) would end again before its first step.
+    """Refuse a run that validation ended (`schedule.reason_to_end`): it would end again before its first step.
 
     No other run succeeds with fewer epochs than its config has; at a checkpoint before its last one it was not over.
     """

@@ -1,4 +1,4 @@
-"""The Python client, importable without the database's packages."""
+"""The Python client, which can be imported without the database's packages."""
 
 from trainyard.client.client import ApiError as ApiError
 from trainyard.client.client import Client as Client

@@ -27,7 +27,7 @@ _COME_BACK_S = 0.2  # to a stream that was cut off
 
 
 class ApiError(Exception):
-    """The API refused a request; `code` is stable, the message says what to do."""
+    """The API refused a request. `code` is for programs; the message says what to do."""
 
     def __init__(self, status: int, body: Json) -> None:
         error = body.get("error", {})
@@ -59,15 +59,15 @@ class Client:
         return self._request("POST", "/jobs", json={"dataset": dataset} | fields, headers=headers)
 
     def get_job(self, job_id: str) -> Json:
-        """One job as it stands."""
+        """Return a job in its present state."""
         return self._request("GET", f"/jobs/{job_id}")
 
     def cancel_job(self, job_id: str) -> Json:
-        """Ask for a job's end."""
+        """Ask for a job to be stopped for good."""
         return self._request("POST", f"/jobs/{job_id}/cancel")
 
     def pause_job(self, job_id: str) -> Json:
-        """Let a job wait: it writes a checkpoint and frees its slot."""
+        """Pause a job: it writes a checkpoint and frees its slot."""
         return self._request("POST", f"/jobs/{job_id}/pause")
 
     def resume_job(self, job_id: str) -> Json:
@@ -75,12 +75,12 @@ class Client:
         return self._request("POST", f"/jobs/{job_id}/resume")
 
     def list_workers(self, *, state: str | None = None) -> list[Json]:
-        """The newest hundred workers; without a state those that are not gone for an hour."""
+        """Return the newest hundred workers. Without a state, only those not gone for over an hour."""
         page = self._request("GET", "/workers", params={"limit": 100} | ({"state": state} if state else {}))
         return list(page["data"])
 
     def list_queue(self) -> list[Json]:
-        """Your first hundred queued jobs, the next one to start first, each with what it waits for."""
+        """Return your first hundred queued jobs, the next to start first, each with what it waits for."""
         page = self._request("GET", "/queue", params={"limit": 100})
         return list(page["data"])
 
@@ -92,7 +92,7 @@ class Client:
         overrides: Json | None = None,
         idempotency_key: str | None = None,
     ) -> Json:
-        """Train a job that has ended once more, as a new one.
+        """Train a job that has ended again, as a new job.
 
         Args:
             job_id: which job.
@@ -109,12 +109,12 @@ class Client:
         self._check(self._http.delete(f"/jobs/{job_id}"))
 
     def list_datasets(self) -> list[Json]:
-        """The newest hundred datasets that jobs can train on, the built-in ones included."""
+        """Return the newest hundred datasets that jobs can train on, including the built-in ones."""
         page = self._request("GET", "/datasets", params={"limit": 100})
         return list(page["data"])
 
     def iter_events(self, job_id: str, *, after: int = 0) -> Iterator[Json]:
-        """A job's events after a number, as they happen, until the last one of a job that has ended.
+        """Yield a job's events after a number as they happen, until the last one of a job that has ended.
 
         Comes back to the stream by itself when it is cut off, without a gap or a repetition.
 
@@ -139,17 +139,17 @@ class Client:
             time.sleep(_COME_BACK_S)
 
     def get_metrics(self, job_id: str, *, after: int = -1, max_points: int = 500) -> Json:
-        """Both series of a job: `by_step` and `by_epoch`; go on with `after=answer["last_step"]`."""
+        """Return a job's series `by_step` and `by_epoch`; for newer points pass `after=answer["last_step"]`."""
         return self._request("GET", f"/jobs/{job_id}/metrics", params={"after": after, "max_points": max_points})
 
     def get_logs(self, job_id: str, *, tail: int = 200) -> str:
-        """The last lines that the job's trainers wrote."""
+        """Return the last lines that the job's trainers wrote."""
         answer = self._http.get(f"/jobs/{job_id}/logs", params={"tail": tail})
         self._check(answer)
         return answer.text
 
     def list_checkpoints(self, job_id: str) -> list[Json]:
-        """The newest checkpoints of a job."""
+        """Return the newest checkpoints of a job."""
         page = self._request("GET", f"/jobs/{job_id}/checkpoints", params={"limit": 100})
         return list(page["data"])
 
@@ -161,7 +161,7 @@ class Client:
         poll_s: float = 0.25,
         on_change: Callable[[Json], None] | None = None,
     ) -> Json:
-        """Wait for a job's final state.
+        """Wait until a job is in a final state, and return it.
 
         Args:
             job_id: which job.
@@ -187,7 +187,7 @@ class Client:
             time.sleep(poll_s)
 
     def _get_job_if_changed(self, job_id: str, known: Json, tag: str) -> tuple[Json, str]:
-        """A job and its tag; what is known of it if the yard says that this is still true."""
+        """Return a job and its tag; the known one if the yard says that it has not changed."""
         answer = self._http.get(f"/jobs/{job_id}", headers={"If-None-Match": tag} if tag else {})
         if answer.status_code == 304:
             return known, tag
@@ -201,7 +201,7 @@ class Client:
         return self._request("POST", "/predict", params={"model": model, "top_k": top_k}, files=files)
 
     def download_checkpoint(self, checkpoint_id: str) -> bytes:
-        """The bundle of a checkpoint: a tar with weights, config, classes and preprocessing."""
+        """Download a checkpoint as a tar with weights, config, classes and preprocessing."""
         answer = self._http.get(f"/checkpoints/{checkpoint_id}/download")
         self._check(answer)
         return answer.content

@@ -1,1 +1,1 @@
-"""The database: connections, tables, their revisions, and lists in pages."""
+"""The database: connections, tables, their revisions, and paged lists."""

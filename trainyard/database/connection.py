@@ -1,4 +1,4 @@
-"""One door to SQLite and PostgreSQL: engines, read and write transactions, and the database's own clock.
+"""Access to SQLite and PostgreSQL alike: engines, read and write transactions, and the database's own clock.
 
 Times are stored as seconds since 1970 (UTC, float) and always come from the database, so that no machine's wrong clock
 can end a lease early or keep one alive.
@@ -43,7 +43,7 @@ _WRITE = "trainyard_write"
 
 
 class now(FunctionElement[float]):  # noqa: N801 - reads as the SQL function that it is
-    """The database's clock at this very moment, in seconds since 1970."""
+    """The SQL expression for the present time of the database's clock, in seconds since 1970."""
 
     type = Float()
     inherit_cache = True
@@ -60,7 +60,7 @@ def _now_postgresql(element: now, compiler: Any, **kw: Any) -> str:
 
 
 def read_clock(session: Session) -> float:
-    """What `now` is."""
+    """Read the present time of the database's clock."""
     return float(session.scalar(select(now())) or 0.0)
 
 
@@ -111,8 +111,10 @@ class Database:
 
     @contextmanager
     def _write_turn(self) -> Iterator[None]:
-        """SQLite has one writer at a time, and who finds it locked sleeps up to a tenth of a second before the next
-        look, while others slip in. So the threads of this process wait for each other here.
+        """Let the threads of this process wait for each other before they take SQLite's only write lock.
+
+        A thread that finds the lock taken sleeps up to a tenth of a second before its next try, while others get ahead
+        of it.
         """
         if self._writer is None:
             yield
@@ -125,7 +127,7 @@ class Database:
             self._writer.release()
 
     def ping(self) -> None:
-        """Ask the database for an answer.
+        """Check that the database answers.
 
         Raises:
             DatabaseUnavailable: there is none.
@@ -134,7 +136,7 @@ class Database:
             session.execute(text("SELECT 1"))
 
     def check_writes(self) -> None:
-        """Ask the database whether it would take a write.
+        """Check that the database would accept a write.
 
         Raises:
             DatabaseUnavailable: it would not.
@@ -152,7 +154,7 @@ class Database:
 
 
 def update_rows(session: Session, statement: Update) -> int:
-    """Run an UPDATE that returns nothing; the number of rows that it matched."""
+    """Run an UPDATE that returns nothing, and return the number of rows that it matched."""
     result = session.execute(statement)
     assert isinstance(result, CursorResult)
     return result.rowcount
@@ -171,7 +173,7 @@ def _translated_errors() -> Iterator[None]:
 
 
 def _leave_read_only_server(context: ExceptionContext) -> None:
-    """Give up the connections to a server that was the primary and is a standby now.
+    """Close the connections to a server that was the primary and is now a standby.
 
     They would stay in the pool and be refused for ever; a new one is led to the primary by the address, by libpq's
     `target_session_attrs`, or by whatever stands between.

@@ -12,7 +12,7 @@ _ID = re.compile(r"(job|ds|ckpt|wrk|req)_[0-9a-z_-]{1,64}")
 
 
 def new_id(prefix: str) -> str:
-    """A fresh id; ids of later milliseconds sort after it.
+    """Return a new id. Ids of later milliseconds sort after it.
 
     Args:
         prefix: `job`, `ds`, `ckpt`, `wrk`, `req` or `store`.
@@ -23,5 +23,5 @@ def new_id(prefix: str) -> str:
 
 
 def has_form(text: str, prefix: str) -> bool:
-    """Tell whether a text has the form of an id with this prefix, whether or not the thing exists."""
+    """Whether a text has the form of an id with this prefix; the thing need not exist."""
     return text.startswith(prefix + "_") and _ID.fullmatch(text) is not None

@@ -1,4 +1,4 @@
-"""Numbers that only grow: of publications and of claims.
+"""Numbers that only grow: those of publications and of claims.
 
 On PostgreSQL a sequence gives them, so nobody who draws one waits for another who has drawn and not committed yet. A
 number may therefore be seen after a higher one, and one whose transaction is given up is never seen; whoever asks for
@@ -16,19 +16,19 @@ from trainyard.database.tables import Counter
 
 
 class Numbers(StrEnum):
-    """What is numbered."""
+    """The things that are numbered."""
 
     PUBLICATIONS = "publications"  #: epoch checkpoints: an owner's `latest` is the one with the highest
     CLAIMS = "claims"  #: says whose last claim is longest ago
 
 
 def draw_number(session: Session, of: Numbers) -> int:
-    """A number that is higher than every one that was drawn before."""
+    """Draw a number that is higher than all that were drawn before."""
     return int(session.connection().execute(select(next_number(session, of))).scalar_one())
 
 
 def next_number(session: Session, of: Numbers) -> ColumnElement[int]:
-    """The same as a value for one statement, which draws it on PostgreSQL."""
+    """Return the same as an SQL value for one statement, in which PostgreSQL draws it."""
     if session.get_bind().dialect.name == "postgresql":
         return Sequence(of).next_value()
     draw = update(Counter).where(Counter.name == of).values(value=Counter.value + 1).returning(Counter.value)

@@ -1,4 +1,4 @@
-"""Which errors of the drivers mean that the database can't do something now, and may do it later.
+"""Recognises the driver errors that mean that the database can't do something now but may do it later.
 
 A driver sorts its errors by whose mistake they are, not by whether it is worth trying again: psycopg raises a read-only
 database as `InternalError`, SQLite a missing table as `OperationalError`. So the server's own code decides: the
@@ -40,7 +40,7 @@ _SQLITE_MISSING = ("no such table", "no such column", "has no column named")
 
 
 def find_outage(exc: DBAPIError) -> DatabaseUnavailable | None:
-    """The error that stands for one of a driver's; None: to try again would not help, the mistake is ours."""
+    """Translate a driver's error. None: trying again would not help, as the mistake is in our code."""
     state = getattr(exc.orig, "sqlstate", None)
     if state is not None:
         return _of_postgresql(str(state), exc)
@@ -53,7 +53,7 @@ def find_outage(exc: DBAPIError) -> DatabaseUnavailable | None:
 
 
 def is_read_only(exc: BaseException | None) -> bool:
-    """Whether PostgreSQL refused a write as read-only: then this connection leads to a server that is no primary."""
+    """Whether PostgreSQL refused a write as read-only. Then this connection's server is not the primary."""
     return getattr(exc, "sqlstate", None) == _READ_ONLY_STATE
 
 

@@ -1,4 +1,4 @@
-"""Lists in pages: newest first, a cursor that stays right while rows are added."""
+"""Lists in pages: newest first, with a cursor that stays valid while rows are added."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def get_page(
     after: str | None,
     visible: Select[Row] | None = None,
 ) -> Page[Row]:
-    """The rows after a given one, newest first.
+    """Return the rows after a given one, newest first.
 
     Args:
         session: any.
@@ -53,7 +53,7 @@ def get_page(
 
 
 def read_cursor(session: Session, known: Select[Any, Any], column: Any, after: str) -> Cursor:
-    """Where the row stands that a page comes after.
+    """Return the position of the row that a page comes after.
 
     Args:
         session: any.
@@ -74,7 +74,7 @@ def read_cursor(session: Session, known: Select[Any, Any], column: Any, after: s
 
 
 def newest_first(query: Select[Any], place: tuple[Any, Any], last: Cursor | None, limit: int) -> Select[Any]:
-    """The rows of a page, and one more if there is a next page.
+    """Return the rows of a page, and one more if there is a next page.
 
     Args:
         query: selects the rows of the list, unordered.

@@ -1,4 +1,4 @@
-"""PostgreSQL connections that do not wait for ever: a server that does not answer in time counts as down.
+"""PostgreSQL connections with time limits: a server that does not answer in time counts as down.
 
 Without, a server that is frozen, or behind a network that swallows everything, would hold each request, heartbeat and
 round of the reconciler for as long as it pleases. On SQLite the busy time-out does the same.
@@ -20,12 +20,12 @@ Value = TypeVar("Value")
 
 
 class PatientConnection(psycopg.Connection[Any]):
-    """A connection that waits a limited time for an answer; then it is closed, as the server's state is unknown."""
+    """A connection that waits only so long for an answer. Then it is closed, as the server's state is unknown."""
 
     answer_within_s: float | None = ANSWER_WITHIN_S
 
     def wait(self, gen: PQGen[Value], interval: float = 0.1, timeout: float | None = None) -> Value:
-        """See psycopg; where it sets a time itself, it also knows what to do after it.
+        """Wait as psycopg does. Where psycopg sets a time itself, it also knows what to do after it.
 
         Raises:
             psycopg.OperationalError: the server did not answer in time. What was asked for may have been done.
@@ -43,13 +43,13 @@ class PatientConnection(psycopg.Connection[Any]):
 
 
 def connect(_dialect: object, _record: object, arguments: Any, keywords: Any) -> PatientConnection:
-    """What SQLAlchemy calls for a new connection (`do_connect`)."""
+    """Open a new connection for SQLAlchemy (`do_connect`)."""
     return PatientConnection.connect(*arguments, **keywords)
 
 
 @contextmanager
 def without_hurry(connection: Connection) -> Iterator[None]:
-    """Lift the time limits of a connection: a migration waits for other processes, and for large tables."""
+    """Lift the time limits of a connection, because a migration waits for other processes and large tables."""
     driver = connection.connection.driver_connection
     if not isinstance(driver, PatientConnection):
         yield

@@ -1,4 +1,4 @@
-"""The tables' revision: bring a database to the newest one, and tell whether it is there."""
+"""The revision of the tables: migrates a database to the newest one, and checks which one it has."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MIGRATION_LOCK = (
 
 
 class Standing(StrEnum):
-    """How the database's tables stand to what this code needs."""
+    """Whether the database's tables fit this code."""
 
     OK = "ok"  #: they are at its revision
     BEHIND = "behind"  #: an older release made them, or nobody did
@@ -32,7 +32,7 @@ class Standing(StrEnum):
 
 
 def migrate(database: Database) -> None:
-    """Bring the tables to the newest revision; harmless when they are there, or when another process does it too.
+    """Migrate the tables to the newest revision. Harmless if they have it, or if another process migrates too.
 
     All revisions are one transaction: a process that dies, or a second one that migrates too, never meets half of them.
 
@@ -57,14 +57,14 @@ def migrate(database: Database) -> None:
 
 
 def standing_of(revision: str | None) -> Standing:
-    """How tables of a revision stand to this code; one that it does not know can only be of a newer release."""
+    """Say whether tables of a revision fit this code. A revision that it does not know is a newer release's."""
     if revision == newest_revision():
         return Standing.OK
     return Standing.BEHIND if revision is None or revision in _known_revisions() else Standing.AHEAD
 
 
 def describe(revision: str | None) -> str:
-    """What a revision means for this code, in a sentence, and what to do."""
+    """Describe in a sentence what a revision means for this code, and what to do."""
     needed, release = newest_revision(), build_id()
     match standing_of(revision):
         case Standing.OK:
@@ -83,7 +83,7 @@ def describe(revision: str | None) -> str:
 
 
 def check_revision(session: Session) -> None:
-    """Refuse to go on with tables of another release.
+    """Refuse to work with tables of another release.
 
     Raises:
         DatabaseUnavailable: they are; the message says which of the two must be updated.
@@ -94,7 +94,7 @@ def check_revision(session: Session) -> None:
 
 
 def current_revision(database: Database) -> str | None:
-    """The revision that the database's tables have; None for an empty database.
+    """Return the revision of the database's tables. None: the database is empty.
 
     Raises:
         DatabaseUnavailable: the database does not answer.
@@ -105,7 +105,7 @@ def current_revision(database: Database) -> str | None:
 
 @cache
 def newest_revision() -> str:
-    """The revision that this code needs."""
+    """Return the revision that this code needs."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
     assert head is not None
     return head

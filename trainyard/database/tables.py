@@ -51,7 +51,7 @@ _RowNumber = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up by
 
 
 def _as_text(members: type[StrEnum]) -> Enum:
-    """A column of text that holds the members' values, and refuses any other as it is written or read."""
+    """A text column for an enum's values, which refuses any other value when it is written or read."""
     values = [member.value for member in members]
     return Enum(members, values_callable=lambda _: values, native_enum=False, length=255)
 
@@ -69,7 +69,7 @@ class Base(DeclarativeBase):
 
 
 class Dataset(Base):
-    """Labelled images: validated, packed, immutable. A built-in one belongs to nobody and everybody may use it."""
+    """Labelled images: validated, packed and immutable. A built-in one has no owner, and everybody may use it."""
 
     __tablename__ = "datasets"
 
@@ -89,7 +89,7 @@ class Dataset(Base):
 
 
 class Job(Base):
-    """One training run, from request to final state."""
+    """One training run, from the request to its final state."""
 
     __tablename__ = "jobs"
 
@@ -174,7 +174,7 @@ Index(  # for `waiting.in_turn`, which reads nothing else of most jobs
 
 
 class JobLabel(Base):
-    """A pair of a job's metadata, so that the jobs that have it are found without a look at the others."""
+    """One pair of a job's metadata, so that the jobs with that pair are found by an index."""
 
     __tablename__ = "job_labels"
 
@@ -187,7 +187,7 @@ class JobLabel(Base):
 
 
 class JobEvent(Base):
-    """One line of a job's log of what happened; written in the transaction of the change it tells of, never changed."""
+    """One event in a job's log. It is written in the transaction of the change that it reports, and never changed."""
 
     __tablename__ = "job_events"
 
@@ -209,7 +209,7 @@ def _loss_of(context: Any) -> float | None:
 
 
 class JobMetric(Base):
-    """One point of a job's series: `interval` every few steps, `epoch` at each epoch's end."""
+    """One point of a job's series: `interval` every few steps, `epoch` at the end of each epoch."""
 
     __tablename__ = "job_metrics"
 
@@ -226,7 +226,7 @@ class JobMetric(Base):
 
 
 class Checkpoint(Base):
-    """What a job left behind: a folder in the storage, immutable from its commit to its removal."""
+    """A checkpoint of a job: a folder in the storage that does not change from its commit to its removal."""
 
     __tablename__ = "checkpoints"
 
@@ -258,7 +258,7 @@ class Checkpoint(Base):
 
 
 class Alias(Base):
-    """A movable name for a checkpoint. Not stored: `latest`, the owner's newest publication."""
+    """A name for a checkpoint that can be moved. `latest` is not stored: it is the owner's newest publication."""
 
     __tablename__ = "aliases"
 
@@ -269,7 +269,7 @@ class Alias(Base):
 
 
 class Outbox(Base):
-    """A wake-up message that is still to be sent: written with the change, removed by the relay."""
+    """A wake-up message that is still to be sent. It is written with the change, and removed by the relay."""
 
     __tablename__ = "outbox"
 
@@ -279,7 +279,7 @@ class Outbox(Base):
 
 
 class Removal(Base):
-    """A file or folder in the storage whose row is gone: to be removed, however often that is cut off."""
+    """A file or folder in the storage without a row: to be removed, however often the removal is interrupted."""
 
     __tablename__ = "removals"
 
@@ -288,7 +288,7 @@ class Removal(Base):
 
 
 class IdempotencyKey(Base):
-    """A client's name for one request, by which a repetition of the request finds the job of the first."""
+    """A client's key for a request, which lets a repetition of the request find the first one's job."""
 
     __tablename__ = "idempotency_keys"
 
@@ -330,7 +330,7 @@ class StoreIdentity(Base):
 
 
 class Counter(Base):
-    """A number that only grows, on SQLite; on PostgreSQL a sequence of the same name gives them: see `numbers`."""
+    """On SQLite, a number that only grows. On PostgreSQL a sequence of the same name gives it: see `numbers`."""
 
     __tablename__ = "counters"
 

@@ -1,4 +1,4 @@
-"""A job's log of events as its readers see it: page by page after a number, and what is new in many logs at once."""
+"""Reads jobs' event logs: page by page after a number, and the new events of many logs at once."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ _JOBS_PER_QUERY = 200  # far below SQLite's limits for variables and for the dep
 
 @dataclass(frozen=True)
 class Head:
-    """How far a job's log is: the number of its newest event, and whether the job can still move."""
+    """The end of a job's log: the number of its newest event, and whether the job can still change."""
 
     seq: int
     is_final: bool
 
     @classmethod
     def of(cls, job: Job) -> Head:
-        """The same of a row that was read."""
+        """Build it from a row."""
         return cls(job.event_seq, job.state.is_final)
 
 
 def list_events(session: Session, job_id: str, *, after: int, limit: int) -> Page[JobEvent]:
-    """The events after a number, oldest first."""
+    """Return the events after a number, oldest first."""
     query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > after).order_by(JobEvent.seq)
     rows = session.scalars(query.limit(limit + 1)).all()
     return Page(items=list(rows[:limit]), has_more=len(rows) > limit)
 
 
 def read_heads(session: Session, job_ids: Iterable[str]) -> dict[str, Head]:
-    """Read how far the logs of many jobs have come; deleted jobs are left out."""
+    """Read the ends of the logs of many jobs. Deleted jobs are left out."""
     heads: dict[str, Head] = {}
     for some in _portions(job_ids):
         query = select(Job.id, Job.event_seq, Job.state).where(Job.id.in_(some))
@@ -48,7 +48,7 @@ def read_heads(session: Session, job_ids: Iterable[str]) -> dict[str, Head]:
 
 
 def list_new_events(session: Session, known: Mapping[str, int]) -> dict[str, list[JobEvent]]:
-    """The events of many jobs, each after the number that is known of it, oldest first."""
+    """Return the new events of many jobs, each after the last number known, oldest first."""
     events: dict[str, list[JobEvent]] = {job_id: [] for job_id in known}
     for some in _portions(known.items()):
         after = or_(*(and_(JobEvent.job_id == job_id, JobEvent.seq > seq) for job_id, seq in some))

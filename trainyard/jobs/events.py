@@ -1,4 +1,4 @@
-"""A job's log of events: state changes, requests, checkpoints, warnings. Numbered without gaps, never changed."""
+"""Writes a job's event log: state changes, requests, checkpoints and warnings, numbered without gaps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainyard.states import EventType, ShownState, shown_state
 
 
 class StateChange(NamedTuple):
-    """What an event of the type `state` tells."""
+    """The content of an event of the type `state`."""
 
     seq: int
     state: ShownState
@@ -39,7 +39,7 @@ def append_event(
     worker_id: str | None = None,
     data: dict[str, Any] | None = None,
 ) -> int:
-    """Write the next event of a job, in the transaction of the change that it tells of.
+    """Write the next event of a job, in the transaction of the change that it reports.
 
     Returns:
         Its number, from 1.
@@ -95,7 +95,7 @@ def change_and_tell(
 
 
 def list_state_changes(session: Session, job_ids: Iterable[str]) -> dict[str, list[StateChange]]:
-    """The state changes of several jobs, oldest first."""
+    """Return the state changes of several jobs, oldest first."""
     changes: dict[str, list[StateChange]] = {job_id: [] for job_id in job_ids}
     for job_id, seq, state, at, reason in session.connection().execute(_STATE_CHANGES, {"job_ids": list(changes)}):
         changes[job_id].append(StateChange(seq, state, at, reason))
@@ -103,7 +103,7 @@ def list_state_changes(session: Session, job_ids: Iterable[str]) -> dict[str, li
 
 
 def has_event(session: Session, job_id: str, event_type: EventType, reason: str) -> bool:
-    """Whether a job's log has such an event."""
+    """Whether a job's log contains such an event."""
     query = select(JobEvent.seq).where(
         JobEvent.job_id == job_id, JobEvent.type == event_type, JobEvent.reason == reason
     )

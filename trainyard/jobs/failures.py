@@ -1,4 +1,4 @@
-"""Why an attempt ended badly, and what follows: one table for the core's errors, the worker's and the reaper's.
+"""Why attempts fail and what follows: one table for errors of the core, the worker and the reaper.
 
 It lists what a job can end with, and nothing else; a test follows the trainer's imports to hold it to that.
 """
@@ -13,7 +13,7 @@ DISK_FULL_WAIT_S = 30.0
 
 @dataclass(frozen=True)
 class Failure:
-    """What a code means for the job."""
+    """What a failure code means for the job."""
 
     code: str
     sentence: str
@@ -55,11 +55,14 @@ FAILURES: dict[str, Failure] = {failure.code: failure for failure in _TABLE}
 
 
 def get_failure(code: str) -> Failure:
-    """The rule for a code; an unknown one counts as `internal_error`."""
+    """Return the rule for a code. An unknown one is treated as `internal_error`."""
     return FAILURES.get(code, FAILURES["internal_error"])
 
 
 def backoff_s(failures: int, first_s: float) -> float:
-    """Seconds to wait before the next try: `first_s`, doubled with each failure after the first; at most 5 minutes."""
+    """Return the seconds to wait before the next try.
+
+    They are `first_s`, doubled with each failure after the first; at most 5 minutes.
+    """
     factor: int = 2 ** max(0, failures - 1)
     return min(MAX_BACKOFF_S, first_s * factor)

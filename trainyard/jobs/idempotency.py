@@ -22,7 +22,7 @@ def fingerprint(content: dict[str, Any]) -> str:
 
 
 def find_job_id(session: Session, owner: str, route: str, key: str, content: dict[str, Any]) -> str | None:
-    """The job that this key made before; None: the key is new.
+    """Return the job that this key created. None: the key is new.
 
     Raises:
         IdempotencyConflict: it made one from another content.
@@ -46,7 +46,7 @@ def find_job_id(session: Session, owner: str, route: str, key: str, content: dic
 
 
 def remember(session: Session, owner: str, route: str, key: str, content: dict[str, Any], job_id: str) -> None:
-    """Tie a key to the job of this transaction.
+    """Record that a key belongs to the job of this transaction.
 
     Raises:
         sqlalchemy.exc.IntegrityError: another request with this key was committed in between: look again.

@@ -1,4 +1,4 @@
-"""The end of a job's log: what its trainers wrote, all attempts in one stream of the store."""
+"""Reads the end of a job's log, which its trainers write: one stream in the store for all attempts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _BLOCK = 64 * 1024
 
 
 def read_tail(storage: Storage, key: str, *, lines: int, max_bytes: int = MAX_BYTES) -> bytes:
-    """Read the last lines of a stream, at most `max_bytes` of them; empty if there is no stream."""
+    """Read the last lines of a stream, at most `max_bytes`; empty if there is no stream."""
     found = storage.list_streams(key)
     start = found[0].size_bytes if found else 0
     tail, size = b"", _BLOCK

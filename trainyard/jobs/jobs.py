@@ -1,4 +1,4 @@
-"""Jobs as their owner sees them: submit, look, list, cancel, pause, resume; and `move`, which alone writes a state."""
+"""Jobs as their owner uses them: submit, look, list, cancel, pause and resume. Only `move` writes a job's state."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SOME_ROWS = _ROWS.where(Job.id.in_(bindparam("job_ids", expanding=True)), Job.o
 
 @dataclass(frozen=True)
 class NewJob:
-    """A request to train, checked and complete."""
+    """A job to be submitted, checked and complete."""
 
     recipe: str
     config: dict[str, Any]  #: a complete TrainConfig
@@ -44,7 +44,7 @@ class NewJob:
 
 
 def submit(session: Session, owner: str, dataset: Dataset, new: NewJob) -> Job:
-    """Queue a job. Job, event and wake-up message are one transaction: once it is committed the job will run.
+    """Queue a job. Job, event and wake-up message are one transaction: once committed, the job will run.
 
     Raises:
         InvalidRequest: the name or the metadata holds what can't be stored.
@@ -81,14 +81,14 @@ def submit(session: Session, owner: str, dataset: Dataset, new: NewJob) -> Job:
 
 
 def _check_texts(param: str, *texts: str) -> None:
-    """Refuse what PostgreSQL (a NUL) or both drivers (a lone surrogate) can't store."""
+    """Refuse text that PostgreSQL (a NUL) or both drivers (a lone surrogate) can't store."""
     for text in texts:
         if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text):
             raise InvalidRequest(f"{param} holds {text[:100]!r}: a NUL or half a character is not text", param=param)
 
 
 def get_job(session: Session, owner: str, job_id: str) -> Job:
-    """One job, with its dataset.
+    """Return a job with its dataset.
 
     Raises:
         JobNotFound: there is none of this id, or it is another owner's.
@@ -103,7 +103,7 @@ def get_job(session: Session, owner: str, job_id: str) -> Job:
 
 
 def read_job(session: Session, owner: str, job_id: str) -> JobRow:
-    """One job, to be shown: its columns alone, at a quarter of what `get_job` costs.
+    """Return only the columns of a job, to be shown, at a quarter of the cost of `get_job`.
 
     Raises:
         JobNotFound: see `get_job`.
@@ -115,13 +115,13 @@ def read_job(session: Session, owner: str, job_id: str) -> JobRow:
 
 
 def read_jobs(session: Session, owner: str, job_ids: Iterable[str]) -> list[JobRow]:
-    """Several jobs, to be shown; those that are not there are left out."""
+    """Return the columns of several jobs, to be shown. Jobs that don't exist are left out."""
     given = {"job_ids": [job_id for job_id in job_ids if has_form(job_id, "job")], "owner": owner}
     return list(session.connection().execute(_SOME_ROWS, given))
 
 
 def no_such_job(job_id: str) -> JobNotFound:
-    """What is raised where a job is not there."""
+    """Return the error for a job that does not exist."""
     return JobNotFound(f"there is no job {job_id!r}: `GET /jobs` lists yours", param="job_id")
 
 
@@ -135,7 +135,7 @@ def list_jobs(
     dataset_id: str | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Page[JobRow]:
-    """A page of the owner's jobs, newest first, those that match every filter given.
+    """Return a page of the owner's jobs that match all given filters, newest first.
 
     One filter costs by the length of the page alone; a second one looks through the jobs that match the first.
 
@@ -165,7 +165,7 @@ def list_jobs(
 
 
 def cancel(session: Session, owner: str, job_id: str) -> Job:
-    """Ask for the end of a job: at once if no worker has it, else at its next step. Repeating it is harmless.
+    """Ask for the end of a job: at once if no worker has it, else after its current step. Repeating it is harmless.
 
     Raises:
         JobNotFound: see `get_job`.
@@ -186,7 +186,7 @@ def cancel(session: Session, owner: str, job_id: str) -> Job:
 
 
 def pause(session: Session, owner: str, job_id: str) -> Job:
-    """Ask a job to wait for a resume: at once if no worker has it, else at its next step. Repeating it is harmless.
+    """Pause a job until a resume: at once if no worker has it, else after its current step. Repeating is harmless.
 
     Raises:
         JobNotFound: see `get_job`.
@@ -207,7 +207,7 @@ def pause(session: Session, owner: str, job_id: str) -> Job:
 
 
 def _win(session: Session, owner: str, job_id: str, act: Callable[[Job], bool]) -> Job:
-    """Act on a job that a worker may claim or release between our look and our write: look again if it did.
+    """Act on a job, and try again if a worker claimed or released it between our reading and our writing.
 
     Args:
         session: a writing one.
@@ -228,7 +228,7 @@ def _win(session: Session, owner: str, job_id: str, act: Callable[[Job], bool]) 
 
 
 def resume(session: Session, owner: str, job_id: str) -> Job:
-    """Put a paused job back into the queue; it goes on from its newest checkpoint. Repeating it is harmless.
+    """Put a paused job back into the queue, to go on from its newest checkpoint. Repeating it is harmless.
 
     Raises:
         JobNotFound: see `get_job`.
@@ -248,7 +248,7 @@ def resume(session: Session, owner: str, job_id: str) -> Job:
 
 
 def _ask_running_job(session: Session, job: Job, desired: Desired) -> bool:
-    """Write what a running job should do; its worker reads it within a tick. False: it changed just now."""
+    """Write the desired state of a running job, which its worker reads within a tick. False: it just changed."""
     if job.desired == desired:
         return True
     running = update(Job).where(Job.id == job.id, Job.state == JobState.RUNNING, Job.desired == job.desired)
@@ -266,7 +266,7 @@ def move(
     values: dict[str, Any] | None = None,
     worker_id: str | None = None,
 ) -> bool:
-    """Write a job's state: one compare-and-set, with its event (and wake-up message) in the same transaction.
+    """Change a job's state by one compare-and-set, with its event (and wake-up message) in the same transaction.
 
     Args:
         session: a writing one.
@@ -310,6 +310,6 @@ def _columns_of_move(origin: JobState, target: JobState) -> dict[str, Any]:
 
 
 def request_wake_up(session: Session, job_id: str) -> None:
-    """Write into the outbox that workers must be woken for a job."""
+    """Write a message into the outbox that wakes workers for a job."""
     session.add(Outbox(job_id=job_id, created_at=now()))
     session.flush()

@@ -1,4 +1,4 @@
-"""The series of a job as its trainer reported them: points by step and by epoch."""
+"""The series of a job that its trainer reported: points by step and by epoch."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MIN_POINTS = 10
 
 @dataclass(frozen=True)
 class Series:
-    """Both series of a job, in the order of their steps; a point has `step`, `epoch` and its values."""
+    """Both series of a job in the order of their steps. A point has `step`, `epoch` and its values."""
 
     by_step: Points
     by_epoch: Points
 
 
 def read_series(session: Session, job_id: str) -> Series:
-    """All points of a job."""
+    """Read all points of a job."""
     query = select(JobMetric.kind, JobMetric.step, JobMetric.epoch, JobMetric.data).where(JobMetric.job_id == job_id)
     points: dict[MetricKind, Points] = {kind: [] for kind in MetricKind}
     for kind, step, epoch, data in session.execute(query.order_by(JobMetric.step)):
@@ -40,7 +40,7 @@ def read_series(session: Session, job_id: str) -> Series:
 
 
 def read_version(session: Session, job_id: str) -> tuple[tuple[Any, ...], ...]:
-    """Read a version that changes whenever a point is added or replaced; far cheaper than reading the points.
+    """Read a version that changes whenever a point is added or replaced, which costs far less than the points.
 
     A point is only ever replaced under a later lease, so that the number of points of some lease changes.
     """
@@ -52,7 +52,7 @@ def read_version(session: Session, job_id: str) -> tuple[tuple[Any, ...], ...]:
 def read_thinned(
     session: Session, job_id: str, kind: MetricKind, *, since: int, max_points: int
 ) -> tuple[Points, bool]:
-    """Read at most `max_points` points of a series, however long it is; the cost depends on their number alone.
+    """Read at most `max_points` points of a series. The cost depends only on that number, not on the series.
 
     They lie evenly over the steps. The first, the last, and the best ones (lowest losses, highest `val_top1`) are
     always among them.
@@ -82,7 +82,10 @@ def read_thinned(
 
 
 def _evenly(series: tuple[ColumnElement[bool], ...], first: int, last: int, count: int) -> Select[int]:
-    """The points at or after each of so many steps that lie evenly from the first to the last: a search each."""
+    """Return points at evenly spaced steps from the first to the last, or the next points after them.
+
+    Each is found by a search.
+    """
     places = select(literal(0).label("number")).cte("places", recursive=True)
     places = places.union_all(select(places.c.number + 1).where(places.c.number < count - 1))
     place = first + places.c.number * literal(last - first, BigInteger) // count

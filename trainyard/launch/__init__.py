@@ -1,1 +1,1 @@
-"""The command line, and a whole yard as one process tree."""
+"""The command line, and a complete yard as one process tree."""

@@ -1,4 +1,4 @@
-"""The command line: `trainyard up`, and each process alone for a yard of many machines."""
+"""The command line: `trainyard up`, and commands for each process of a yard on several machines."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ def demo(
 
 @app.command()
 def api() -> None:
-    """Run the API alone (settings from the environment)."""
+    """Run only the API (settings from the environment)."""
     os.execv(sys.executable, [sys.executable, "-m", "api"])
 
 
 @app.command()
 def worker() -> None:
-    """Run a worker alone (settings from the environment)."""
+    """Run only a worker (settings from the environment)."""
     os.execv(sys.executable, [sys.executable, "-m", "worker"])
 
 
 @app.command()
 def reconcile() -> None:
-    """Run the reconciler alone: the relay, the reaper and the removal of pruned files."""
+    """Run only the reconciler: the relay, the reaper and the removal of pruned files."""
     from trainyard.database.connection import Database
     from trainyard.scheduling.queue import CeleryWaker
     from trainyard.storage.opening import open_storage
@@ -83,7 +83,7 @@ def reconcile() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Bring the database's tables to this version; harmless when they are."""
+    """Bring the database's tables to this version; harmless if they already have it."""
     from trainyard.database.connection import Database
     from trainyard.database.schema import migrate as migrate_tables
     from trainyard.database.schema import newest_revision

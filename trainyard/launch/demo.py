@@ -1,4 +1,4 @@
-"""The demo: a fresh yard, one job on real images through the HTTP API, one prediction."""
+"""The demo: a new yard, one job on real images through the HTTP API, and one prediction."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trainyard.settings import Settings
 
 
 def run_demo(dataset: str, epochs: int | None) -> int:
-    """Run it and print what happens; the exit status."""
+    """Run the demo, print what happens, and return the exit status."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="trainyard-demo-") as folder:
         settings = Settings(
@@ -67,7 +67,7 @@ def _train_and_predict(client: Client, folder: Path, dataset: str, epochs: int |
 
 
 def _test_image(folder: Path, dataset: str) -> tuple[bytes, str]:
-    """One image of the pack's test split as a PNG file, and its class."""
+    """Return one image of the pack's test split as a PNG file, and its class."""
     pack = folder / pack_key(builtin_id(dataset))
     index = int(np.flatnonzero(np.load(pack / SPLIT) == 2)[7])
     pixels = np.load(pack / IMAGES, mmap_mode="r")[index]

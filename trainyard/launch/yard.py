@@ -1,4 +1,4 @@
-"""A whole yard on one machine: queue server, worker and API as supervised children of this process.
+"""A complete yard on one machine: queue server, worker and API as supervised children of this process.
 
 A child that dies is started again, later and later if it dies at once. SIGINT or SIGTERM drains the worker (one step, a
 checkpoint), then ends the rest; a second one kills at once. If this process is killed, the kernel kills the children.
@@ -51,7 +51,7 @@ def _say(line: str) -> None:
 
 @dataclass
 class Child:
-    """One supervised process and how often it died in a row."""
+    """A supervised process, and how often it has died in a row."""
 
     name: str
     start: Callable[[], subprocess.Popen[bytes]]
@@ -61,15 +61,15 @@ class Child:
     not_before: float = 0.0
 
     def run(self) -> None:
-        """Start it."""
+        """Start the process."""
         self.process, self.started_at = self.start(), time.monotonic()
 
     def is_alive(self) -> bool:
-        """Whether it runs."""
+        """Whether the process is running."""
         return self.process is not None and self.process.poll() is None
 
     def stop(self, grace_s: float, give_up: Callable[[], bool]) -> None:
-        """SIGTERM, then SIGKILL when the time is over or `give_up` says so."""
+        """Send SIGTERM, then SIGKILL when the time is over or `give_up` says so."""
         if self.process is None or self.process.poll() is not None:
             return
         self.process.terminate()
@@ -83,7 +83,7 @@ class Child:
 
 @dataclass
 class Yard:
-    """A yard as a context manager: inside the block it is up and ready."""
+    """A yard as a context manager: inside the block it is running and ready."""
 
     settings: Settings
     say: Callable[[str], None] = _say
@@ -113,7 +113,7 @@ class Yard:
 
     @property
     def url(self) -> str:
-        """Where the API answers."""
+        """The URL of the API."""
         host = self.settings.host if self.settings.host not in {"0.0.0.0", "::"} else "127.0.0.1"
         return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.port}"
 
@@ -126,7 +126,7 @@ class Yard:
             time.sleep(POLL_S)
 
     def tick(self) -> None:
-        """Start what has died, with back-off."""
+        """Start the processes that have died, with increasing waits."""
         for child in self.children:
             if child.is_alive():
                 continue
@@ -142,7 +142,7 @@ class Yard:
                 child.run()
 
     def stop(self) -> None:
-        """End every child: the worker drains first, the queue goes last."""
+        """Stop every child: the worker drains first, the queue stops last."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._count_signal)
         last = 2 if self._signals else 1  # two may have come before we got here
@@ -244,7 +244,7 @@ class Yard:
 
 
 def describe(yard: Yard) -> str:
-    """The ready line and what stands below it."""
+    """Return the lines to print when the yard is ready."""
     is_open = yard.settings.admin_key is None
     lines = [f"Trainyard is ready: {yard.url}   (API docs: {yard.url}/docs)"]
     if is_open and yard.settings.host in LOOPBACK_HOSTS:

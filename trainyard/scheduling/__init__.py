@@ -1,1 +1,1 @@
-"""Which worker trains which job, and when: the claim order, leases, workers and the queue."""
+"""Which worker trains which job, and when: the order of claims, leases, workers and the queue."""

@@ -1,4 +1,4 @@
-"""Whose turn it is: the order in which queued jobs are claimed.
+"""The order in which queued jobs are claimed.
 
 The highest priority goes first; within it the owner with the fewest running jobs, then the one whose last claim is
 longest ago; among an owner's jobs the one that took its place first, and a job that comes back from a worker keeps its
@@ -28,7 +28,7 @@ IN_LINE = (Job.priority.desc(), Job.queued_at, Job.id)  # the order of an owner'
 
 @dataclass(frozen=True)
 class Turn:
-    """A queued job, as far as the order needs it."""
+    """A queued job, with what the order depends on."""
 
     job_id: str
     owner: str
@@ -38,7 +38,7 @@ class Turn:
 
 @dataclass(order=True)
 class _Line:
-    """An owner's jobs that may be claimed; lines compare by whose turn it is."""
+    """An owner's jobs that may be claimed. Lines compare by whose turn it is."""
 
     key: tuple[int, int, int, float, str] = field(init=False)
     head: Turn = field(compare=False)
@@ -55,7 +55,7 @@ class _Line:
         self.key = (-head.priority, self.running, self.last_claim, head.queued_at, head.job_id)
 
     def step(self, session: Session, moment: float, claim_number: int) -> bool:
-        """As if its head was claimed with that number; False: no other job stands behind it."""
+        """Go on as if the first job was claimed with that number. False: no other job is behind it."""
         self.running, self.last_claim = self.running + 1, claim_number
         if not self.fetched and self.fetch:
             behind = list_behind(session, moment, self.head, self.fetch)
@@ -71,7 +71,7 @@ class _Line:
 def in_turn(
     session: Session, moment: float, max_running_per_owner: int | None, *, beyond_limit: bool = False
 ) -> Iterator[Turn]:
-    """The jobs that may be claimed at a moment, in the order of the claims, if no job ended meanwhile.
+    """Yield the jobs that may be claimed at a moment, in the order of claims, as if no job ended in between.
 
     Args:
         session: any.
@@ -96,14 +96,14 @@ def in_turn(
 
 
 def _list_lines(session: Session, moment: float) -> list[_Line]:
-    """One line an owner who has a job that may be claimed; costs by the number of owners, not of jobs."""
+    """Return a line for each owner with a job that may be claimed. It costs by the number of owners, not of jobs."""
     rows = session.connection().execute(_standings(), {"moment": moment})
     return [_Line(Turn(*row[:4]), int(row.running), int(row.last_claim)) for row in rows]
 
 
 @cache
 def _standings() -> Select[Any]:
-    """Of each owner in the queue the first job, the number of running ones and the last claim.
+    """Select for each owner in the queue the first job, the number of running jobs and the last claim.
 
     Hops from owner to owner, and to each one's first job, through the index `ix_jobs_turn`. Made once: to make it takes
     longer than to run it.
@@ -136,7 +136,7 @@ def _standings() -> Select[Any]:
 
 
 def list_behind(session: Session, moment: float, turn: Turn, limit: int) -> list[Turn]:
-    """The jobs of the same owner that stand behind one: those of its priority, then lower ones.
+    """Return the jobs of the same owner that come after one: those of its priority, then lower ones.
 
     Two searches, as each begins at its place in the index; one for both would begin at the front.
     """
@@ -156,5 +156,5 @@ def _is_behind(turn: Turn) -> ColumnElement[bool]:
 
 
 def select_turns() -> Select[str, str, int, float]:
-    """What the order needs to know of a job; without a condition."""
+    """Select what the order needs to know about jobs, without a condition."""
     return select(Job.id, Job.owner, Job.priority, Job.queued_at)

@@ -33,7 +33,7 @@ _TURN = select(
 
 @dataclass(frozen=True)
 class Lease:
-    """Who may write for which attempt."""
+    """The right to write for one attempt of a job."""
 
     job_id: str
     lease_epoch: int
@@ -52,7 +52,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class Ending:
-    """How an attempt ended, as its worker saw it."""
+    """How an attempt ended, as its worker reports it."""
 
     succeeded: bool = False
     stopped: str | None = None  #: `cancel`, `pause` or `drain`: it stopped because it was told to
@@ -99,14 +99,14 @@ def claim(
 
 
 def resumable_checkpoints(job_id: str) -> Select[Checkpoint]:
-    """Those that a job can resume from: committed, with their training state, the furthest first."""
+    """Select the checkpoints that a job can resume from: committed, with training state, the furthest first."""
     whole = (Checkpoint.status == CheckpointStatus.COMMITTED, Checkpoint.has_state)
     own = select(Checkpoint).where(Checkpoint.job_id == job_id, *whole, Checkpoint.state_pruned_at.is_(None))
     return own.order_by(Checkpoint.step.desc(), Checkpoint.lease_epoch.desc())
 
 
 def _progress_of_resumption(session: Session, job: Job) -> dict[str, Any]:
-    """Where the new attempt will begin: steps that the earlier one did not save will be made again."""
+    """Return where the new attempt begins: steps that the earlier one did not save are made again."""
     start = session.scalars(resumable_checkpoints(job.id).limit(1)).one_or_none()
     step, steps = start.step if start is not None else 0, (job.progress or {}).get("steps")
     place = {"step": step, "epoch": start.epoch if start is not None else 0, "fraction": step / steps if steps else 0.0}
@@ -114,7 +114,7 @@ def _progress_of_resumption(session: Session, job: Job) -> dict[str, Any]:
 
 
 def _wait_for_turn(session: Session) -> float:
-    """Wait until no other transaction claims, as on SQLite no other writes; the moment, by the database's clock.
+    """Wait until no other transaction claims (on SQLite none can), and return the database's time.
 
     PostgreSQL ends a transaction that holds the turn and is silent for `SILENT_CLAIM_S`: a worker that freezes within
     its claim would hold up all others. From here to the commit each statement counts: they set how many claims a second
@@ -126,7 +126,7 @@ def _wait_for_turn(session: Session) -> float:
 
 
 def find_held(session: Session, worker_id: str, *, slot: int) -> tuple[Job, Lease] | None:
-    """The job that a worker's slot has by the database, with its lease; None: it has none."""
+    """Return the job, with its lease, that a worker's slot has according to the database. None: it has none."""
     held = (Job.state == JobState.RUNNING, Job.lease_owner == worker_id, Job.slot == slot)
     job = session.scalars(select(Job).where(*held).options(joinedload(Job.dataset))).one_or_none()
     return None if job is None else (job, Lease(job.id, job.lease_epoch, worker_id))
@@ -176,7 +176,7 @@ def report_event(
 
 
 def end_attempt(session: Session, lease: Lease, ending: Ending, *, first_backoff_s: float) -> JobState:
-    """End an attempt: the job's next state follows from how the attempt ended and from the desired state.
+    """End an attempt. The job's next state follows from how the attempt ended and from the desired state.
 
     Returns:
         The job's new state.
@@ -217,7 +217,7 @@ def reap(session: Session, moment: float, *, first_backoff_s: float) -> list[str
 
 
 def grant_grace(session: Session, until: float, *, seen_since: float) -> int:
-    """Extend the leases of workers that may have slept together with the reaper.
+    """Extend the leases of workers that may have been asleep at the same time as the reaper.
 
     Args:
         session: a writing one.
@@ -237,7 +237,7 @@ def grant_grace(session: Session, until: float, *, seen_since: float) -> int:
 
 
 def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
-    """Bring back what lies too far in the future because the database's clock was set back.
+    """Correct times that are too far in the future because the database's clock was set back.
 
     Without, a dead worker's lease would live, a job wait for its next try, and one that was queued before stand behind
     all that come after, until the clock is where it was. Places in the queue move together, so that those jobs keep
@@ -268,7 +268,7 @@ def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
 
 
 def _bring_places_back(session: Session, moment: float, ttl_s: float) -> int:
-    """As `follow_clock_back`: the newest place becomes the moment, and the others keep their distance to it."""
+    """Correct places in the queue: the newest gets the present time, the others keep their distance to it."""
     keeps_place = Job.state.in_((JobState.QUEUED, JobState.RUNNING))
     ahead = (keeps_place, Job.queued_at > moment + ttl_s)
     newest = session.scalar(select(func.max(Job.queued_at)).where(*ahead))
@@ -296,7 +296,7 @@ def _release(
 
 
 def _verdict(job: Job, ending: Ending, first_backoff_s: float) -> tuple[JobState, str, dict[str, Any]]:
-    """The next state, its reason and the columns to write. A cancel wins over everything, also over success."""
+    """Return the next state, its reason and the columns to write. A cancel comes before everything, even success."""
     if job.desired == Desired.CANCEL:
         return JobState.CANCELLED, "cancelled", {}
     if ending.succeeded:
@@ -324,5 +324,5 @@ def _verdict(job: Job, ending: Ending, first_backoff_s: float) -> tuple[JobState
 
 
 def job_error(code: str, message: str) -> dict[str, Any]:
-    """The `error` of a failed job. `retryable`: whether the same request, sent again, may succeed."""
+    """Return the `error` of a failed job. `retryable` says whether the same request may succeed when sent again."""
     return {"type": "training_error", "code": code, "message": message, "retryable": code in {"crash_loop"}}

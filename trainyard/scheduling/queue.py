@@ -1,4 +1,4 @@
-"""The queue carries wake-up messages for workers and nothing else. What is to be done stands in the database alone.
+"""The queue carries only wake-up messages for workers. Only the database says what is to be done.
 
 A lost, repeated or late message is harmless, so nothing of the broker's promises is relied on. The Celery settings
 follow from that; the reasons stand in `docs/decisions/0001-the-queue-only-wakes-workers.md`.
@@ -30,7 +30,7 @@ class Waker(Protocol):
         ...
 
     def waiting(self) -> int:
-        """How many wake-up messages no worker has taken yet.
+        """Return how many wake-up messages no worker has taken yet.
 
         Raises:
             QueueUnavailable: nobody can tell right now.
@@ -39,7 +39,7 @@ class Waker(Protocol):
 
 
 class SilentWaker:
-    """A waker for tests and for a process that has no queue: it counts, and wakes nobody."""
+    """A waker for tests and for a process that has no queue: it counts, but wakes nobody."""
 
     def __init__(self) -> None:
         self.wake_ups = 0
@@ -81,7 +81,7 @@ class CeleryWaker:
 
 
 def build_celery(redis_url: str) -> Celery:
-    """The Celery app, set so that Celery does nothing but carry wake-up messages."""
+    """Build the Celery app, configured so that Celery only carries wake-up messages."""
     app = Celery("trainyard", broker=redis_url, set_as_current=False)
     app.conf.update(
         result_backend=None,

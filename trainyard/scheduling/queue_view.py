@@ -43,7 +43,7 @@ class WaitsFor(StrEnum):
 
 @dataclass(frozen=True)
 class Waiting:
-    """A queued job and how it stands."""
+    """A queued job, its position and what it waits for."""
 
     job: Job
     position: int  #: from 1, over the jobs of all owners
@@ -52,7 +52,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What decides, beside the job itself, what it waits for."""
+    """What determines, besides the job itself, what it waits for."""
 
     moment: float  #: the database's clock
     num_workers: int  #: live ones of this release
@@ -62,7 +62,7 @@ class Outlook:
     sole_owner: str | None = None  #: whose jobs are all that is in the queue
 
     def waits_for(self, job: Job | JobRow) -> WaitsFor | None:
-        """What a job waits for right now; None: it is not queued."""
+        """Return what a job waits for right now. None: it is not queued."""
         if job.state != JobState.QUEUED:
             return None
         if self.num_workers == 0:
@@ -76,7 +76,7 @@ class Outlook:
 
 
 def get_outlook(session: Session, owners: Collection[str], max_running_per_owner: int | None) -> Outlook:
-    """How things stand for the queued jobs of some owners."""
+    """Return the outlook for the queued jobs of some owners."""
     moment, num_workers, num_live, first, last = session.connection().execute(_standing()).one()
     counts: dict[str, int] = {}
     if max_running_per_owner is not None:
@@ -91,14 +91,14 @@ def get_outlook(session: Session, owners: Collection[str], max_running_per_owner
 
 @cache
 def _standing() -> Select[Any]:
-    """The database's clock, the live workers of this release and of any, and the queue's first and last owner."""
+    """Select the database's time, the live workers of this release and of any, and the queue's first and last owner."""
     ends = (select(end(Job.owner)).where(IS_QUEUED).scalar_subquery() for end in (func.min, func.max))
     counts = (query.scalar_subquery() for query in (count_of_this_release(), count_workers()))
     return select(now(), *counts, *ends)
 
 
 def find_positions(session: Session, rows: Sequence[Job | JobRow], outlook: Outlook) -> dict[str, int]:
-    """The positions of queued jobs, from 1; a job that stands too far back is left out.
+    """Return the positions of queued jobs, from 1, without jobs that are too far back.
 
     Where one owner's jobs are all that waits, one query reads their order in the index: 1 ms with 10,000 queued jobs,
     where a walk through a thousand turns takes 17 to 33 ms (SQLite, a busy machine).
@@ -122,7 +122,7 @@ def find_positions(session: Session, rows: Sequence[Job | JobRow], outlook: Outl
 
 
 def walk(session: Session, moment: float, max_running_per_owner: int | None) -> Iterator[Turn]:
-    """Every queued job: first those that may be claimed, then those beyond their owner's limit, then those not due."""
+    """Yield every queued job: first those that may be claimed, then those beyond the limit, then those not due."""
     yield from in_turn(session, moment, max_running_per_owner, beyond_limit=True)
     yield from _list_not_due(session, moment)
 
@@ -136,7 +136,7 @@ def _list_not_due(session: Session, moment: float) -> Iterator[Turn]:
 def list_queue(
     session: Session, owner: str, *, limit: int, after: str | None, max_running_per_owner: int | None
 ) -> Page[Waiting]:
-    """A page of an owner's queued jobs, the next one to be claimed first.
+    """Return a page of an owner's queued jobs, the next one to be claimed first.
 
     A cursor whose job has left the queue meanwhile means its front: what stood before it has most likely left too.
     While jobs of several owners wait, a page costs by its depth, as they are counted from the front.
@@ -162,7 +162,7 @@ def list_queue(
 
 
 def _find_queued(session: Session, owner: str, job_id: str) -> Job | None:
-    """A job; None: it has left the queue."""
+    """Return a job of the owner. None: it has left the queue."""
     query = select(Job).where(Job.id == job_id, Job.owner == owner)
     job = session.scalar(query) if has_form(job_id, "job") else None
     if job is None:
@@ -171,7 +171,7 @@ def _find_queued(session: Session, owner: str, job_id: str) -> Job | None:
 
 
 def _walk_among(session: Session, outlook: Outlook, owner: str, last: Job | None) -> Iterator[tuple[int, Turn]]:
-    """An owner's jobs behind one, with their positions, where others' wait too."""
+    """Yield an owner's jobs after one, with their positions, when other owners' jobs wait too."""
     passed = last is None
     for position, turn in enumerate(walk(session, outlook.moment, outlook.max_running_per_owner), start=1):
         if passed and turn.owner == owner:
@@ -180,7 +180,7 @@ def _walk_among(session: Session, outlook: Outlook, owner: str, last: Job | None
 
 
 def _walk_alone(session: Session, moment: float, owner: str, last: Job | None) -> Iterator[tuple[int, Turn]]:
-    """The same where nobody else's wait: what stands before is counted in the index and not read."""
+    """Do the same when only this owner's jobs wait: earlier jobs are counted in the index and not read."""
     if last is None or last.not_before <= moment:
         position, head = 0, Turn("", owner, _ABOVE_ALL, 0.0)
         if last is not None:
@@ -201,7 +201,7 @@ def _walk_alone(session: Session, moment: float, owner: str, last: Job | None) -
 
 
 def _follow_line(session: Session, moment: float, turn: Turn) -> Iterator[Turn]:
-    """An owner's jobs behind one that may be claimed."""
+    """Yield an owner's jobs after one that may be claimed."""
     fetch = FIRST_FETCH
     while behind := list_behind(session, moment, turn, fetch):
         yield from behind
@@ -209,7 +209,7 @@ def _follow_line(session: Session, moment: float, turn: Turn) -> Iterator[Turn]:
 
 
 def _count_due(session: Session, moment: float, owner: str, *, ahead_of: Job | None) -> int:
-    """How many of an owner's jobs may be claimed, all of them or those before one."""
+    """Count an owner's jobs that may be claimed, all of them or those before one."""
     parts: list[ColumnElement[bool]] = [true()]
     if ahead_of is not None:
         before = tuple_(Job.queued_at, Job.id) < tuple_(ahead_of.queued_at, ahead_of.id)

@@ -1,4 +1,4 @@
-"""Workers in the database: who is there, with which slots and jobs, and when it was last seen."""
+"""Workers in the database: which there are, their slots and jobs, and when they were last seen."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FORGOTTEN_AFTER_S = 86400.0  # then it goes out of the database
 
 
 class WorkerState(StrEnum):
-    """How a worker stands; not stored, but read out of its row and the clock."""
+    """The state of a worker. It is not stored but follows from its row and the clock."""
 
     LIVE = "live"  #: was seen just now and takes jobs
     DRAINING = "draining"  #: was seen just now and takes no other job
@@ -32,7 +32,7 @@ class WorkerState(StrEnum):
 
 @dataclass(frozen=True)
 class WorkerIdentity:
-    """What a worker says of itself."""
+    """What a worker says about itself."""
 
     id: str
     host: str
@@ -41,7 +41,7 @@ class WorkerIdentity:
 
 
 def register(session: Session, identity: WorkerIdentity) -> None:
-    """Enter a worker that begins."""
+    """Register a worker that starts."""
     session.add(
         Worker(
             id=identity.id,
@@ -58,19 +58,19 @@ def register(session: Session, identity: WorkerIdentity) -> None:
 
 
 def mark_seen(session: Session, identity: WorkerIdentity, *, draining: bool) -> None:
-    """Write a heartbeat. A worker that was removed from the table meanwhile registers again."""
+    """Record a heartbeat. A worker that was removed from the table registers again."""
     seen = update(Worker).where(Worker.id == identity.id).values(last_seen_at=now(), draining=draining)
     if update_rows(session, seen) == 0:
         register(session, identity)
 
 
 def mark_stopped(session: Session, worker_id: str) -> None:
-    """Write that a worker ended in order."""
+    """Record that a worker ended normally."""
     session.execute(update(Worker).where(Worker.id == worker_id).values(stopped_at=now(), draining=True))
 
 
 def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
-    """Bring back heartbeats and ends that lie too far in the future because the database's clock was set back.
+    """Correct heartbeats and ends that are too far in the future because the database's clock was set back.
 
     Without, a dead worker would count as live until the clock is where it was, and one that stopped be listed until an
     hour after that. One that lives signs again in seconds.
@@ -91,7 +91,7 @@ def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
 
 
 def count_live(session: Session, *, pid: int | None = None) -> int:
-    """Workers that were seen just now and take jobs; with `pid`, only the one that is this process."""
+    """Count the workers that were seen just now and take jobs; with `pid`, only the one that is this process."""
     query = count_workers()
     if pid is not None:
         query = query.where(Worker.pid == pid)
@@ -99,12 +99,12 @@ def count_live(session: Session, *, pid: int | None = None) -> int:
 
 
 def count_workers() -> Select[int]:
-    """The query of `count_live`."""
+    """Build the query of `count_live`."""
     return select(func.count()).select_from(Worker).where(_is_live())
 
 
 def count_of_this_release() -> Select[int]:
-    """A query for the same that counts only workers which can take jobs from these tables."""
+    """Build the same query for only those workers that can take jobs from these tables."""
     return count_workers().where(Worker.revision == newest_revision())
 
 
@@ -114,12 +114,12 @@ def is_host_live(session: Session, host: str) -> bool:
 
 
 def count_slots(session: Session) -> int:
-    """Slots of all live workers."""
+    """Count the slots of all live workers."""
     return int(session.scalar(select(func.coalesce(func.sum(Worker.slots), 0)).where(_is_live())) or 0)
 
 
 def state_of(worker: Worker, moment: float) -> WorkerState:
-    """How a worker stands at a moment, by the database's clock."""
+    """Return the state of a worker at a moment, by the database's clock."""
     if worker.stopped_at is not None:
         return WorkerState.STOPPED
     if worker.last_seen_at <= moment - SEEN_WITHIN_S:
@@ -128,7 +128,7 @@ def state_of(worker: Worker, moment: float) -> WorkerState:
 
 
 def list_workers(session: Session, *, limit: int, after: str | None, state: WorkerState | None = None) -> Page[Worker]:
-    """A page of workers, the one that began last first: those in a state, or all that are not gone for an hour.
+    """Return a page of workers, newest first: those in a state, or all that are not gone for over an hour.
 
     Raises:
         InvalidRequest: `after` names no worker.
@@ -139,7 +139,7 @@ def list_workers(session: Session, *, limit: int, after: str | None, state: Work
 
 
 def list_held_jobs(session: Session, worker_ids: Iterable[str]) -> dict[str, list[Job]]:
-    """The running jobs of several workers."""
+    """Return the running jobs of several workers."""
     held: dict[str, list[Job]] = {worker_id: [] for worker_id in worker_ids}
     query = select(Job).where(Job.state == JobState.RUNNING, Job.lease_owner.in_(held))
     for job in session.scalars(query):
@@ -148,13 +148,13 @@ def list_held_jobs(session: Session, worker_ids: Iterable[str]) -> dict[str, lis
 
 
 def forget_gone(session: Session) -> None:
-    """Take out of the database every worker that is gone for a day."""
+    """Remove every worker from the database that has been gone for a day."""
     gone = Worker.last_seen_at < now() - FORGOTTEN_AFTER_S
     session.execute(delete(Worker).where(gone).execution_options(synchronize_session=False))
 
 
 def _is(state: WorkerState) -> ColumnElement[bool]:
-    """The rows that `state_of` finds in a state."""
+    """Return the condition for the rows that `state_of` finds in a state."""
     unseen = Worker.last_seen_at <= now() - SEEN_WITHIN_S
     if state is WorkerState.STOPPED:
         return Worker.stopped_at.is_not(None)

@@ -1,1 +1,1 @@
-"""Where files are kept: packs, checkpoints, logs and event files, on a disk or in an object store."""
+"""Where packs, checkpoints, logs and event files are stored: on a disk or in an object store."""

@@ -1,4 +1,4 @@
-"""Local copies of what is in an object store: by content, not removed under their readers, bounded in bytes.
+"""Local copies of an object store's content: found by content, kept while they are read, limited in size.
 
 A copy is a folder named after the checksums of its files. It is made beside its place and renamed, so what has its name
 is whole; a reader holds a lock of the kernel's on it, which ends with its process. Any number of processes may share a
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Cache:
-    """Folders of copies.
+    """A folder of local copies.
 
     Args:
         root: of this cache; made when it is not there.
@@ -39,7 +39,7 @@ class Cache:
 
     @contextlib.contextmanager
     def holding(self, sizes: Mapping[str, int], name: str, fetch: Callable[[Path], None]) -> Iterator[Path]:
-        """The copy of this name, fetched first if there is none or a file of it is not as long as it should be.
+        """Yield the copy of this name, which is fetched first if it is missing or a file has the wrong length.
 
         Args:
             sizes: of its files.
@@ -62,14 +62,14 @@ class Cache:
             os.close(held)
 
     def forget(self, name: str) -> None:
-        """Let go of a copy; who reads it keeps its open files."""
+        """Remove a copy. Whoever reads it keeps its open files."""
         with contextlib.suppress(OSError):
             doomed = self._root / f"{GONE_PREFIX}{name}-{uuid.uuid4().hex[:8]}"
             (self._root / name).rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
 
     def adopt(self, name: str, folder: Path, names: list[str]) -> None:
-        """Keep files that are on this disk already as a copy, without their bytes a second time."""
+        """Keep files that are already on this disk as a copy, without copying their bytes."""
 
         def link(target: Path) -> None:
             for file in names:
@@ -81,7 +81,7 @@ class Cache:
             self.sweep()
 
     def sweep(self) -> int:
-        """Remove copies until they fit, and what killed processes left; returns the bytes that stay."""
+        """Remove copies until the rest fits, and leftovers of killed processes. Return the bytes that stay."""
         copies = []
         with contextlib.suppress(FileNotFoundError):
             for path in self._root.iterdir():
@@ -99,7 +99,7 @@ class Cache:
         return total
 
     def _hold(self, name: str, sizes: Mapping[str, int]) -> int | None:
-        """A descriptor with a reader's lock on a whole copy; None: there is none."""
+        """Return a descriptor with a reader's lock on a complete copy. None: there is none."""
         path = self._root / name
         try:
             held = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -136,7 +136,7 @@ class Cache:
 
 
 def name_of(checksums: Mapping[str, str]) -> str:
-    """The name of the copy of these files."""
+    """Return the name of the copy of these files."""
     return hashlib.sha256(json.dumps(sorted(checksums.items())).encode()).hexdigest()[:40]
 
 

@@ -1,4 +1,4 @@
-"""What a store of files must be able to do. Everything above knows a folder by its key, never by its path.
+"""What a store of files must be able to do. All other code refers to a folder by its key, never by its path.
 
 Two kinds of things are kept. A *folder* (a dataset pack, a checkpoint) is published once, whole, and never changes but
 by its removal. A *stream* (a job's log, a TensorBoard event file) grows at its end while others read it.
@@ -14,12 +14,12 @@ from typing import Protocol
 
 
 class StoredFilesDamaged(Exception):
-    """Bytes of the store itself were read, and they are not those that were published."""
+    """Bytes were read from the store itself, and they are not those that were published."""
 
 
 @dataclass(frozen=True)
 class StreamFacts:
-    """A stream as it was when it was listed."""
+    """The facts about a stream when it was listed."""
 
     key: str
     size_bytes: int
@@ -35,11 +35,11 @@ class Storage(Protocol):
 
     @property
     def publishes_at_once(self) -> bool:
-        """Whether `publish` takes no time worth speaking of and can't fail, so that nobody need wait for it aside."""
+        """Whether `publish` takes practically no time and can't fail, so that it needs no thread of its own."""
         ...
 
     def place(self, key: str, writer: str) -> Path:
-        """A local path where a writer makes what `publish` or `following` then brings to others under this key.
+        """Return a local path to write to. `publish` or `following` then make the content visible under this key.
 
         Args:
             key: the thing's, or of the folder that it will stand in.
@@ -48,18 +48,18 @@ class Storage(Protocol):
         ...
 
     def publish(self, folder: Path, key: str) -> None:
-        """Make a local folder visible under a key: as a whole or not at all. Publishing it again changes nothing.
+        """Make a local folder visible under a key, all of it or nothing. Publishing it again changes nothing.
 
         The files stay readable for this process where they are until `clear`.
         """
         ...
 
     def clear(self, key: str, writer: str) -> None:
-        """Remove what a writer's `place` holds beside the store; what is published, or is the store, stays."""
+        """Remove what a writer's `place` contains, unless it is published or is the store itself."""
         ...
 
     def materialise(self, key: str, *, without: str = "", fresh: bool = False) -> AbstractContextManager[Path]:
-        """A local folder with what is published under a key, which nobody removes while the block runs.
+        """Yield a local folder with the content of a key, which nobody removes while the block runs.
 
         Args:
             key: of the folder.
@@ -77,11 +77,11 @@ class Storage(Protocol):
         ...
 
     def list_names(self, key: str) -> list[str]:
-        """The names directly below a key, in order; none where there is nothing."""
+        """Return the names directly below a key, in order; none if there is nothing."""
         ...
 
     def delete(self, key: str, part: str = "") -> bool:
-        """Remove what is below a key, or only a folder within a published one; harmless when it is gone.
+        """Remove what is below a key, or only a folder within a published one. Harmless if it does not exist.
 
         Returns:
             Whether it is gone; False: somebody reads it, so try again later.
@@ -89,7 +89,7 @@ class Storage(Protocol):
         ...
 
     def following(self, path: Path, key: str, segment: int) -> AbstractContextManager[None]:
-        """Bring what is appended to a local file, or to the files of a folder, to readers while the block runs.
+        """While the block runs, make visible to readers what is appended to a local file, or to a folder's files.
 
         Args:
             path: of the file or folder; need not be there yet.
@@ -99,19 +99,19 @@ class Storage(Protocol):
         ...
 
     def list_streams(self, key: str) -> list[StreamFacts]:
-        """The stream with this key, or those below it, in order of their keys; none where there are none."""
+        """Return the stream with this key, or those below it, in the order of their keys; none if there are none."""
         ...
 
     def read_stream(self, key: str, start: int, end: int) -> bytes:
-        """The bytes of a stream from `start` to before `end`, fewer where it ends earlier; none where there is none."""
+        """Return the bytes of a stream from `start` to before `end`, fewer if it ends earlier, none if it is absent."""
         ...
 
     def list_unfinished(self, key: str) -> Iterator[tuple[str, object]]:
-        """What was begun below a key and is not whole: the key of each, and a look that changes while it is written."""
+        """Yield what is not completely written below a key: its key, and a value that changes while it is written."""
         ...
 
     def read_mark(self) -> str | None:
-        """The id that was written into this store; None: there is none."""
+        """Return the id that was written into this store. None: there is none."""
         ...
 
     def write_mark(self, store_id: str) -> None:
@@ -119,7 +119,7 @@ class Storage(Protocol):
         ...
 
     def expect(self, store_id: str) -> None:
-        """Believe from now on only a store with this id."""
+        """Accept only a store with this id from now on."""
         ...
 
     def confirm(self) -> None:
@@ -131,12 +131,12 @@ class Storage(Protocol):
         ...
 
     def close(self) -> None:
-        """Bring away what waits, for a short time at most, and let go of what this process holds."""
+        """Upload what is waiting, for a short time at most, and release what this process holds."""
         ...
 
 
 def parts_of(key: str) -> tuple[str, ...]:
-    """The names that a key is made of.
+    """Split a key into its names.
 
     Raises:
         ValueError: it is no key.

@@ -28,11 +28,11 @@ class LocalStorage:
         self._expected_id: str | None = None
 
     def folder(self, key: str) -> Path:
-        """The folder or file of a key; may not be there."""
+        """Return the folder or file of a key, which may not exist."""
         return self._root.joinpath(*parts_of(key))
 
     def place(self, key: str, writer: str) -> Path:
-        """See `Storage`. It is where the thing will stand: what is made beside it needs only a rename."""
+        """See `Storage`. It is next to the final place, so that publishing is only a rename."""
         return self.folder(key)
 
     def publish(self, folder: Path, key: str) -> None:
@@ -47,7 +47,7 @@ class LocalStorage:
 
     @contextlib.contextmanager
     def materialise(self, key: str, *, without: str = "", fresh: bool = False) -> Iterator[Path]:
-        """See `Storage`. A lock of the kernel's: it holds against every process, and ends with its own."""
+        """See `Storage`. The kernel's lock works between all processes, and is released when its process ends."""
         folder = self.folder(key)
         try:
             descriptor = os.open(folder, os.O_RDONLY)
@@ -69,7 +69,9 @@ class LocalStorage:
         return is_there
 
     def _confirm_absence(self, folder: Path) -> None:
-        """Tell "not there" from "can't tell": a disk that is away has not the mark, or else not even the folder above.
+        """Check that something is absent, and not just unreadable.
+
+        If a disk is missing, the store's mark or even the folder above is missing too.
 
         Raises:
             StorageUnavailable: it can't be told.
@@ -86,7 +88,7 @@ class LocalStorage:
             return []
 
     def delete(self, key: str, part: str = "") -> bool:
-        """See `Storage`. The folder leaves its name first, so that a half-removed one is never taken for whole."""
+        """See `Storage`. The folder is renamed first, so that a half-removed one is never taken for complete."""
         path = self.folder(f"{key}/{part}" if part else key)
         if path.name.startswith(GONE_PREFIX):
             return _remove(path)
@@ -105,11 +107,11 @@ class LocalStorage:
 
     @contextlib.contextmanager
     def following(self, path: Path, key: str, segment: int) -> Iterator[None]:
-        """See `Storage`. Readers read the very files."""
+        """See `Storage`. Readers read the same files."""
         yield
 
     def list_streams(self, key: str) -> list[StreamFacts]:
-        """See `Storage`. Only regular files: a link or a pipe is none of ours."""
+        """See `Storage`. Only regular files are listed: the yard writes no links or pipes."""
         path = self.folder(key)
         paths = sorted(path.rglob("*")) if path.is_dir() and not path.is_symlink() else [path]
         found = []
@@ -147,7 +149,7 @@ class LocalStorage:
             raise StorageUnavailable(f"{self._root / MARK} can't be read: {exc}") from exc
 
     def write_mark(self, store_id: str) -> None:
-        """See `Storage`. Written beside its place, so that nobody reads half of it."""
+        """See `Storage`. The mark is written to another name first, so that nobody reads half of it."""
         draft = self._root / f".{MARK}-{os.getpid()}-{store_id}"
         try:
             self._root.mkdir(parents=True, exist_ok=True)
@@ -184,7 +186,7 @@ class LocalStorage:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Keep readers out.
+    """Keep readers out inside the block.
 
     Raises:
         BlockingIOError: there is one.
@@ -212,7 +214,7 @@ def _remove(path: Path) -> bool:
 
 
 def _look_of(folder: Path) -> object:
-    """What a folder looks like from outside: changes whenever a writer writes."""
+    """Return a value that changes whenever a writer writes into a folder."""
     try:
         paths = [folder, *sorted(folder.rglob("*"))]
         return [(path.name, facts.st_size, facts.st_mtime_ns) for path in paths if (facts := path.stat())]

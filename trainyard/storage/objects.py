@@ -1,4 +1,4 @@
-"""An object store as a store: no folder is shared, and every process has local copies of what it uses.
+"""An object store as a store: no folder is shared, and each process has local copies of what it uses.
 
 A folder is published as objects below its key, under a name that no other publication has, and an index of them:
 
@@ -41,14 +41,14 @@ _DOWNLOADS = 3
 
 
 class FileFacts(TypedDict):
-    """What the index says of a file."""
+    """What the index says about a file."""
 
     sha256: str
     size: int
 
 
 class Index(TypedDict):
-    """What is published under a key."""
+    """The files that are published under a key."""
 
     upload: str
     files: dict[str, FileFacts]
@@ -84,7 +84,7 @@ class ObjectStorage:
         return self._own_work() / writer / Path(*parts_of(key))
 
     def publish(self, folder: Path, key: str) -> None:
-        """See `Storage`. A publication that failed in between goes on where it was."""
+        """See `Storage`. If a publication fails half-way, the next call continues it."""
         self.confirm_recently()
         found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
         described: dict[str, FileFacts] = {name: _describe(path) for name, path in found.items()}
@@ -109,7 +109,7 @@ class ObjectStorage:
 
     @contextlib.contextmanager
     def materialise(self, key: str, *, without: str = "", fresh: bool = False) -> Iterator[Path]:
-        """See `Storage`. A copy is used without asking the store: what is published under a key never changes."""
+        """See `Storage`. A copy is used without asking the store, because published content never changes."""
         index = None if fresh else self._known.get(key)
         if index is None:
             index = self._read_index(key)
@@ -140,7 +140,7 @@ class ObjectStorage:
         return self._files.list_names("/".join(parts_of(key)))
 
     def delete(self, key: str, part: str = "") -> bool:
-        """See `Storage`. The index goes first: what is left then is not there for anybody, and is removed later.
+        """See `Storage`. The index is removed first: then the rest no longer exists for anybody, and is removed later.
 
         Who reads it has a copy.
         """
@@ -168,7 +168,7 @@ class ObjectStorage:
 
     @contextlib.contextmanager
     def following(self, path: Path, key: str, segment: int) -> Iterator[None]:
-        """See `Storage`. After the block the rest is brought away beside whatever comes next."""
+        """See `Storage`. After the block the rest is uploaded in the background."""
         follower = streams.Follower(self._files, path, key, segment, every_s=self._follow_every_s)
         with self._lock:
             self._followers = [each for each in self._followers if each.is_alive()] + [follower]
@@ -187,7 +187,7 @@ class ObjectStorage:
         return streams.read_stream(self._files, key, start, end)
 
     def list_unfinished(self, key: str) -> Iterator[tuple[str, object]]:
-        """See `Storage`. Uploads that the index beside them does not name."""
+        """See `Storage`. These are uploads that the index beside them does not list."""
         for name in self.list_names(key):
             try:
                 current = self._read_index(f"{key}/{name}")["upload"]
@@ -245,7 +245,7 @@ class ObjectStorage:
                 self._work = None
 
     def _own_work(self) -> Path:
-        """This process's folder for what is being written; those of processes that have ended are removed."""
+        """Return this process's folder for what is being written, and remove those of processes that have ended."""
         with self._lock:
             if self._work is None:
                 root = self._local / "work"
@@ -260,7 +260,7 @@ class ObjectStorage:
             return self._work[0]
 
     def _read_index(self, key: str) -> Index:
-        """What is published under a key.
+        """Read which files are published under a key.
 
         Raises:
             FileNotFoundError: nothing is, in a store that is the yard's own.
@@ -284,7 +284,7 @@ class ObjectStorage:
             raise StoredFilesDamaged(f"{key}/{INDEX} can't be understood: {exc}") from exc
 
     def _download(self, path: str, facts: FileFacts, target: Path) -> None:
-        """Fetch a file and compare it; other bytes are damage only if the store gives the same ones every time."""
+        """Download and compare a file. Wrong bytes count as damage only if the store gives the same ones each time."""
         seen = set()
         target.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(_DOWNLOADS):
@@ -298,7 +298,7 @@ class ObjectStorage:
         raise StoredFilesDamaged(f"{path} does not match its sha256")
 
     def _download_once(self, path: str, size: int, target: Path) -> str | None:
-        """The sha256 of what came; None: it was shorter than it should be, as after a connection that broke."""
+        """Return the sha256 of what arrived. None: it was too short, as after a connection that broke."""
         digest, at = hashlib.sha256(), 0
         with target.open("wb") as file:
             while at < size:

@@ -1,4 +1,4 @@
-"""The store that the settings name, and whether it is the one that the database belongs to."""
+"""Opens the store that the settings name, and checks that the database belongs to it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONNECT_TIMEOUT_S = 5
 
 
 def open_storage(settings: Settings) -> Storage:
-    """The data folder, or the object store that `storage_url` names. Nothing is asked of it yet.
+    """Return the data folder, or the object store that `storage_url` names, as a store. Nothing is read from it yet.
 
     Raises:
         ValueError: an object store is named, and `s3fs` is not installed.
@@ -39,7 +39,7 @@ def open_storage(settings: Settings) -> Storage:
 
 
 def _connect(settings: Settings) -> Any:
-    """The filesystem; it makes no attempt twice, as `RemoteFiles` does, and believes no listing of before."""
+    """Return the filesystem. It tries nothing twice, as `RemoteFiles` does that, and does not cache listings."""
     from s3fs import S3FileSystem
 
     key, secret = settings.storage_access_key, settings.storage_secret_key
@@ -61,7 +61,7 @@ def _connect(settings: Settings) -> Any:
 
 
 class StoreGuard:
-    """Has a storage believe only the store that the database belongs to.
+    """Lets a storage use only the store that the database belongs to.
 
     The id in a store is written once, and so is the one in the database; the first process of a yard joins the two. A
     store without an id is the yard's own only for a database that has none either: an empty folder in its place may be
@@ -88,7 +88,7 @@ class StoreGuard:
         self._is_known = True
 
     def _join(self) -> str:
-        """The id that the store has, or gets now, as the database's."""
+        """Record the store's id in the database, after giving the store one if it has none."""
         if (found := self._storage.read_mark()) is None:
             self._storage.write_mark(new_id("store"))
             found = self._storage.read_mark()

@@ -29,7 +29,7 @@ _DELETED_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """An object, as a listing tells of it."""
+    """An object as it appears in a listing."""
 
     path: str  #: below the store's root
     size_bytes: int
@@ -37,7 +37,7 @@ class RemoteFile:
 
 
 class RemoteFiles:
-    """Objects below a root, each written whole or not at all.
+    """Objects below a root, each of which is written completely or not at all.
 
     Args:
         filesystem: of fsspec; it must neither cache listings nor retry for long.
@@ -54,7 +54,7 @@ class RemoteFiles:
         return self._root
 
     def read(self, path: str, start: int | None = None, end: int | None = None) -> bytes:
-        """An object's bytes, or some of them: all that were asked for, as far as there are so many.
+        """Return an object's bytes, or a range of them; fewer if the object is shorter.
 
         Raises:
             FileNotFoundError: there is no such object, or no such bucket.
@@ -68,7 +68,7 @@ class RemoteFiles:
         self._call("write", lambda: self._filesystem.pipe_file(self._full(path), data))
 
     def write_new(self, path: str, data: bytes) -> None:
-        """Write an object unless there is one; stores that can't promise that are looked at first."""
+        """Write an object unless it exists. Stores that can't guarantee this are checked first."""
         if not self.list_below(path):
             self.write(path, data)
 
@@ -77,7 +77,7 @@ class RemoteFiles:
         self._call("write", lambda: self._filesystem.put_file(str(local), self._full(path)))
 
     def list_below(self, path: str) -> list[RemoteFile]:
-        """The object with this path and all below it, in order; none where there is nothing."""
+        """List the object with this path and all below it, in order; none if there is nothing."""
         found = self._call("list", lambda: self._filesystem.find(self._full(path), detail=True)) or {}
         prefix = len(self._root) + 1
         files = [
@@ -88,7 +88,7 @@ class RemoteFiles:
         return sorted(files, key=lambda file: file.path)
 
     def list_names(self, path: str) -> list[str]:
-        """The names directly below a path."""
+        """List the names directly below a path."""
         try:
             found = self._call("list", lambda: self._filesystem.ls(self._full(path), detail=False))
         except FileNotFoundError:
@@ -97,7 +97,7 @@ class RemoteFiles:
         return sorted({name.rstrip("/").rpartition("/")[2] for name in found if name.rstrip("/") != own})
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Remove objects; harmless for those that are gone."""
+        """Remove objects; harmless for those that don't exist."""
         every = [self._full(path) for path in paths]
         for start in range(0, len(every), _DELETED_AT_ONCE):
             with contextlib.suppress(FileNotFoundError):
@@ -107,7 +107,7 @@ class RemoteFiles:
         return f"{self._root}/{path}" if path else self._root
 
     def _call(self, what: str, act: Callable[[], T]) -> T:
-        """What a call returns, after some tries.
+        """Return what a call returns, after several tries if needed.
 
         While the store is known to be away one caller at a time looks whether it is back; the others are told at once,
         so that a store that hangs does not hold all threads of a process.
@@ -141,7 +141,7 @@ class RemoteFiles:
 
 
 def _describe(exc: Exception) -> str:
-    """What is wrong, in a line. The credentials are no part of any of these messages."""
+    """Describe what is wrong, in a line. None of these messages contains the credentials."""
     lines = str(exc).splitlines() or [""]
     return f"{type(exc).__name__}: {lines[0][:300]}".rstrip(": ")
 

@@ -1,4 +1,4 @@
-"""Growing files in a store whose objects can't grow: as parts of a megabyte, the last one written again as it fills.
+"""Growing files in a store whose objects can't grow: parts of a megabyte, the last rewritten as it fills.
 
 The part at an offset is an object of its own, named by its writer's segment and the offset; the listing tells how long
 it is. A part that is written again is replaced as a whole, so a reader finds what was there before or more.
@@ -25,7 +25,7 @@ LONGEST_WAIT_S = 30.0
 
 
 class Follower(threading.Thread):
-    """Brings what is appended to a file, or to a folder's files, into the store every few seconds.
+    """Uploads what is appended to a file, or to a folder's files, every few seconds.
 
     Once told to end it brings away the rest, however long the store takes, and removes the local files.
     """
@@ -39,12 +39,12 @@ class Follower(threading.Thread):
         self._gives_up_at: float | None = None
 
     def end(self) -> None:
-        """Bring away the rest and end."""
+        """Upload the rest and stop."""
         self._is_ending = True
         self._woken.set()
 
     def give_up(self, after_s: float) -> None:
-        """End after some seconds, whether the rest is away or not."""
+        """Stop after some seconds, whether the rest is uploaded or not."""
         self._gives_up_at = time.monotonic() + after_s
         self.end()
 
@@ -123,7 +123,10 @@ def read_stream(files: RemoteFiles, key: str, start: int, end: int) -> bytes:
 
 
 def _place(files: list[RemoteFile]) -> list[_Part]:
-    """The parts in their order, each where it is in the stream. A segment ends at its first part that is not full."""
+    """Return the parts in order with their positions in the stream.
+
+    A segment ends at its first part that is not full.
+    """
     parts: list[_Part] = []
     at, open_segment, expected = 0, "", 0
     for file in sorted(files, key=lambda file: file.path):

@@ -1,4 +1,4 @@
-"""Removes the files that nothing needs any more: of checkpoints that were given up, and keys that are too old."""
+"""Removes what is no longer needed: files of checkpoints that were given up, and old idempotency keys."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _AT_ONCE = 100
 
 
 class Garbage:
-    """Removes the files of checkpoints some time after they were given up, and keys that are too old."""
+    """Removes the files of checkpoints some time after they were given up, and old idempotency keys."""
 
     def __init__(self, database: Database, storage: Storage, *, grace_s: float) -> None:
         self._database, self._storage, self._grace_s = database, storage, grace_s
 
     def tick(self) -> None:
-        """Remove what was given up long enough ago. Files first, then the database: a crash repeats the removal.
+        """Remove what was given up long enough ago. Files go before rows, so that a crash repeats the removal.
 
         Whatever somebody reads at this moment stays until the next time. While the store does not answer, or is not the
         yard's own, no file is touched: everything is looked at again when it is back.
@@ -61,7 +61,7 @@ class Garbage:
         return select(Checkpoint).where(Checkpoint.status == status)
 
     def _take_back(self) -> None:
-        """Take back the pruning of a checkpoint in use: a safety net for writes without the locks of `retries`."""
+        """Undo the pruning of a checkpoint in use: a safety net for writes without the locks of `retries`."""
         with self._database.writing() as session:
             pruned = Checkpoint.status == CheckpointStatus.PRUNED
             statement = update(Checkpoint).where(pruned, is_in_use())
@@ -92,7 +92,12 @@ class Garbage:
                     session.execute(update(Checkpoint).where(Checkpoint.id == row.id).values(values))
 
     def _look_for(self, missing: Select[Checkpoint]) -> None:
-        """Use checkpoints again whose files are back; the others have a new grace, and leave many others their turn."""
+        """Use checkpoints again if their files are back.
+
+        The others wait for another grace period, so that the next ones get their turn.
+
+        The others wait for another grace period, so that they don't keep others from their turn.
+        """
         with self._database.reading() as session:
             rows = session.scalars(missing.order_by(Checkpoint.pruned_at).limit(_AT_ONCE)).all()
         for row in rows:
@@ -100,7 +105,7 @@ class Garbage:
                 self._give_grace(row)
 
     def _is_whole_again(self, row: Checkpoint) -> bool:
-        """Whether a checkpoint that was set aside is whole now, or can't be looked at: then it is not given up.
+        """Whether to keep a checkpoint that was set aside: it is whole now, or can't be examined at present.
 
         One whose files are whole is used again.
         """
@@ -123,7 +128,7 @@ class Garbage:
                 append_event(session, row.job_id, EventType.WARNING, reason="checkpoint_whole", data=data)
 
     def _give_grace(self, row: Checkpoint) -> None:
-        """Look at a checkpoint that was set aside again only after another grace."""
+        """Wait for another grace period before this checkpoint is examined again."""
         with self._database.writing() as session:
             aside = (Checkpoint.id == row.id, Checkpoint.status == row.status)
             statement = update(Checkpoint).where(*aside, Checkpoint.pruned_at.is_not(None)).values(pruned_at=now())

@@ -1,4 +1,4 @@
-"""Files that no row of the database speaks of: what killed writers left behind, and removals that were cut off.
+"""Removes files that no row refers to: those that killed writers left behind, and those of interrupted removals.
 
 A checkpoint's folder carries the fencing token of the lease under which it was written (`epoch-00000042-e3`). Once that
 lease is over nothing can commit the folder any more, so what is not in the database by then never will be. Dataset
@@ -26,7 +26,10 @@ _AT_ONCE = 200  # jobs that one look into the database asks for
 
 
 class Leftovers:
-    """Finds and removes them, look by look. What it remembers of half-written packs is this process's own."""
+    """Finds and removes leftovers, one look after another.
+
+    What it remembers about half-written packs is known only to this process.
+    """
 
     def __init__(
         self, database: Database, storage: Storage, *, stale_s: float, clock: Callable[[], float] = time.monotonic
@@ -35,7 +38,7 @@ class Leftovers:
         self._unchanged_since: dict[str, tuple[object, float]] = {}
 
     def tick(self) -> None:
-        """Remove all that is left over now; nothing while the store does not answer or is not the yard's own."""
+        """Remove all present leftovers; nothing while the store does not answer or is not the yard's own."""
         self._storage.confirm()
         job_ids = self._storage.list_names(CHECKPOINTS)
         for start in range(0, len(job_ids), _AT_ONCE):
@@ -56,7 +59,7 @@ class Leftovers:
 
 
 def sweep_jobs(database: Database, storage: Storage, job_ids: Iterable[str]) -> None:
-    """Remove what is left over of some jobs' checkpoints; jobs that are not in the database are left alone.
+    """Remove leftovers among some jobs' checkpoints. Jobs that are not in the database are left alone.
 
     The order makes it safe: first the folders, then the leases, then the database's checkpoints. A folder whose lease
     is over when we look was committed before that look, or never will be.
@@ -83,7 +86,7 @@ def sweep_jobs(database: Database, storage: Storage, job_ids: Iterable[str]) -> 
 
 
 def _is_over(name: str, lease_epoch: int, is_running: bool) -> bool:
-    """Whether the lease under which a folder was written is over; False where its name does not tell."""
+    """Whether the lease under which a folder was written has ended. False: its name does not tell."""
     written = CheckpointName.parse(name) or CheckpointName.parse_temporary(name)
     if written is None:
         return False
@@ -91,7 +94,7 @@ def _is_over(name: str, lease_epoch: int, is_running: bool) -> bool:
 
 
 def _finish_removals(storage: Storage, key: str) -> None:
-    """Remove what is left of a checkpoint's part, its training state, whose removal was cut off."""
+    """Remove what is left of a checkpoint's training state, after its removal was interrupted."""
     for name in storage.list_names(key):
         if name.startswith(GONE_PREFIX):
             _remove(storage, f"{key}/{name}")

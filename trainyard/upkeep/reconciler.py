@@ -1,4 +1,4 @@
-"""Makes the world agree with the database, over and over: wakes workers, reaps expired leases, removes files.
+"""Makes the world agree with the database, again and again: wakes workers, reaps leases, removes files.
 
 Any number of reconcilers may run at once: every change is a compare-and-set, so one more only does nothing.
 """
@@ -37,7 +37,7 @@ Tick = tuple[float, Callable[[], object]]  # every so many seconds; what
 
 
 class Relay:
-    """Carries wake-up messages from the outbox to the queue, and sends another one for jobs that nobody claimed."""
+    """Sends wake-up messages from the outbox to the queue, and sends another for jobs that nobody has claimed."""
 
     def __init__(
         self, database: Database, waker: Waker, *, wake_again_s: float, clock: Callable[[], float] = time.monotonic
@@ -48,7 +48,7 @@ class Relay:
         self.queue_is_up = True
 
     def tick(self) -> None:
-        """Send every message in the outbox that is due, then forget it. While the queue is down they stay there."""
+        """Send every message in the outbox that is due, then remove it. While the queue is down messages stay there."""
         if self._clock() < self._silent_until:
             return
         with self._database.reading() as session:
@@ -80,7 +80,7 @@ class Relay:
                 session.execute(delete(Outbox).where(Outbox.id.in_(words)))
 
     def _count_forgotten(self, session: Session) -> int:
-        """How many, but no more than could be of use."""
+        """Count jobs that nobody has claimed, up to the number that could be of use."""
         due = (Job.state == JobState.QUEUED, Job.not_before <= now(), Job.queued_at <= now() - self._wake_again_s)
         waiting = select(Job.id).where(*due).limit(MOST_RINGS).subquery()
         return int(session.scalar(select(func.count()).select_from(waiting)) or 0)
@@ -92,7 +92,7 @@ class Relay:
 
 
 def _due_words() -> Select[int]:
-    """Messages whose job may be claimed now: one sent earlier would wake a worker that finds nothing."""
+    """Select messages whose job may be claimed now; sent earlier, they would wake a worker for nothing."""
     due = or_(Job.id.is_(None), Job.not_before <= now())
     return select(Outbox.id).outerjoin(Job, Job.id == Outbox.job_id).where(due).order_by(Outbox.id).limit(MOST_RINGS)
 
@@ -115,7 +115,7 @@ class Reaper:
         self._last_tick: tuple[float, float] | None = None
 
     def tick(self) -> list[str]:
-        """Take back what has expired.
+        """Take back the jobs whose leases have expired.
 
         A reaper that was itself late, by its own or by the database's clock (a suspended machine, a frozen database, a
         step of the clock), can't tell a dead worker from one that slept with it: it gives one more life to every lease
@@ -143,7 +143,7 @@ class Reaper:
         return reaped
 
     def _find_sleepers(self, moment: tuple[float, float]) -> float | None:
-        """The moment since which a worker must have been heard to count as asleep with us; None: we did not sleep."""
+        """Return since when a worker must have been seen to count as asleep like us. None: we were not late."""
         patience_s = 2 * self._interval_s
         last = self._last_tick
         if last is None:  # a first look that was late: the database was away when we began, and who knows since when
@@ -153,7 +153,7 @@ class Reaper:
 
 
 class Reconciler(threading.Thread):
-    """The relay, the reaper, the garbage and the leftovers, each in its own rhythm, until `stop`."""
+    """Runs the relay, the reaper, the garbage and the leftovers, each at its own interval, until `stop`."""
 
     def __init__(self, settings: Settings, database: Database, waker: Waker, storage: Storage) -> None:
         super().__init__(name="reconciler", daemon=True)
@@ -178,11 +178,11 @@ class Reconciler(threading.Thread):
         ]
 
     def wake(self) -> None:
-        """Look into the outbox now; call it after a commit."""
+        """Look into the outbox now. Call it after a commit."""
         self._wake.set()
 
     def stop(self) -> None:
-        """End the thread and wait for its present round; not for a queue that does not answer."""
+        """End the thread and wait for its current round, but not for a queue that does not answer."""
         self._stopped.set()
         self._wake.set()
         self.join(timeout=15)
@@ -218,7 +218,7 @@ class Reconciler(threading.Thread):
 
     @staticmethod
     def _guarded(tick: Callable[[], object]) -> None:
-        """Run one round; whatever goes wrong in it is logged, and the next round follows."""
+        """Run one round. Any error is logged, and the next round follows."""
         try:
             tick()
         except DatabaseUnavailable:

@@ -1,4 +1,4 @@
-"""Turns of owners: numbered claims, the slot of a running job, and an index that finds each owner's next job."""
+"""Turns of owners: numbered claims, the slot of a running job, and an index to find each owner's next job."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Retries and removals: the checkpoint whose full state a job begins with, and files whose job is gone."""
+"""Retries and removals: the checkpoint whose full state a job begins with, and files of jobs that no longer exist."""
 
 import sqlalchemy as sa
 from alembic import op

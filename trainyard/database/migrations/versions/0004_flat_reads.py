@@ -1,4 +1,4 @@
-"""Flat reads: indexes for filtered lists, the queue and a series' lowest loss; a table of the jobs' metadata."""
+"""Reads that don't slow down with the table: indexes for lists, queue and lowest loss; a table of jobs' metadata."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def upgrade() -> None:
 
 
 def _label_jobs(connection: sa.Connection) -> None:
-    """Enter the pairs of the jobs that are there."""
+    """Fill the table with the metadata of existing jobs."""
     columns = [sa.column("id"), sa.column("owner"), sa.column("created_at"), sa.column("metadata", sa.JSON)]
     jobs, after = sa.table("jobs", *columns), ""
     labels = sa.table("job_labels", *map(sa.column, ("job_id", "digest", "owner", "created_at")))

@@ -1,4 +1,4 @@
-"""A fleet: indexes for what a checkpoint's commit and a deletion look for; on PostgreSQL, numbers without a lock."""
+"""For a fleet: indexes for what commits and deletions look up; on PostgreSQL, numbers that need no lock."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Versions of workers: which revision of the tables each one's code needs, so that one of another release is known."""
+"""Versions of workers: the revision that each one's code needs, so that one of another release is recognised."""
 
 import sqlalchemy as sa
 from alembic import op
