@@ -252,10 +252,7 @@ class PackDraft:
         return open_pack(self._target)
 
     def _write_header(self) -> None:
-        """Write the header of `numpy.save`.
-
-        Its length does not depend on the number of images (NEP 1, since numpy 1.24).
-        """
+        """Write numpy's header, whose length does not depend on the number of images (NEP 1, since numpy 1.24)."""
         self._file.seek(0)
         shape = (self._num_images, *self._row_shape)
         np.lib.format.write_array_header_1_0(self._file, {"descr": "|u1", "fortran_order": False, "shape": shape})
