@@ -1,4 +1,4 @@
-"""Serve the API: `python -m api [--die-with-parent PID]`. Everything else is a `TRAINYARD_*` setting."""
+"""Serves the API: `python -m api [--die-with-parent PID]`. Everything else is a `TRAINYARD_*` setting."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def main(
 
 
 def serve() -> int:
-    """Serve until SIGTERM or SIGINT; 2: the settings don't allow it."""
+    """Serve until SIGTERM or SIGINT. Returns 2 if the settings are not valid."""
     try:
         settings = Settings()
         settings.check_exposure()

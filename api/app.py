@@ -1,4 +1,4 @@
-"""The FastAPI app, put together in one place. `python -m api` serves it."""
+"""Builds the FastAPI app, in one place. `python -m api` serves it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class State(TypedDict):
 def create_app(
     settings: Settings, *, database: Database | None = None, waker: Waker | None = None, runtime: Runtime | None = None
 ) -> FastAPI:
-    """The app on a yard's database.
+    """Build the app on a yard's database.
 
     Args:
         settings: where everything is.

@@ -25,7 +25,7 @@ Question = tuple[str, str]  # owner and job
 
 
 def describe_jobs(session: Session, settings: Settings, rows: Sequence[Job | JobRow]) -> list[JobRead]:
-    """Jobs as clients see them, by a few queries for any number of them."""
+    """Return jobs as clients see them, with a few queries for any number of them."""
     changes = list_state_changes(session, [job.id for job in rows])
     owners = {job.owner for job in rows if job.state == JobState.QUEUED}  # the others wait for nothing
     outlook = get_outlook(session, owners, settings.max_running_per_owner) if owners else Outlook(0.0, 0, None, {})
@@ -38,7 +38,7 @@ def describe_jobs(session: Session, settings: Settings, rows: Sequence[Job | Job
 
 
 class JobReader:
-    """Answers with jobs as JSON. It runs on the event loop, except for the queries."""
+    """Returns jobs as JSON. It runs on the event loop, except for the queries."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
@@ -47,7 +47,7 @@ class JobReader:
         self._turn = anyio.CapacityLimiter(1)
 
     async def read(self, owner: str, job_id: str) -> bytes:
-        """The job as it stands at some moment after this call.
+        """Return the job as it is at some moment after this call.
 
         Raises:
             JobNotFound: see `jobs.get_job`.

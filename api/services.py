@@ -1,4 +1,4 @@
-"""What the routes work with, made once at start-up and handed in by FastAPI."""
+"""The objects that the routes work with, made once at start-up and passed in by FastAPI."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def _services(request: Request) -> Services:
 
 
 async def _caller() -> str:
-    """The owner that a request acts for; there is one as long as there is one key."""
+    """Return the owner that a request acts for. There is only one as long as there is one key."""
     return LOCAL_OWNER
 
 

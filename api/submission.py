@@ -1,5 +1,6 @@
-"""A job is submitted here, by `POST /jobs` and by `POST /jobs/{id}/retry`: checked, and made once for an
-Idempotency-Key. The routes only read the request and write the answer.
+"""Submits jobs for `POST /jobs` and `POST /jobs/{id}/retry`.
+
+A job is checked, and made only once for an Idempotency-Key. The routes only read the request and write the answer.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ TRIES = 3  # another request with the same key may be committed between our look
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job that is in the queue."""
+    """A job in the queue, and whether this request made it."""
 
     job: JobRead
     is_new: bool  #: False: the same request made it before
@@ -66,7 +67,7 @@ def submit_job(services: Services, owner: str, body: JobCreate, key: str | None)
 
 
 def submit_retry(services: Services, owner: str, job_id: str, body: JobRetry, key: str | None) -> Submitted:
-    """Queue a job that has ended once more, as a new job.
+    """Queue a job that has ended again, as a new job.
 
     Args:
         services: of this process.
@@ -99,7 +100,7 @@ def submit_retry(services: Services, owner: str, job_id: str, body: JobRetry, ke
 
 
 def check_first_weights(session: Session, owner: str, dataset: Dataset, new: NewJob, *, param: str) -> None:
-    """Check that a job fits the checkpoint of its `init_from`, if it has one; the classes may be others.
+    """Check that a job fits the checkpoint of its `init_from`, if it has one. The classes may differ.
 
     Args:
         session: in which the checkpoint is held.
@@ -141,20 +142,20 @@ def _complete(body: JobCreate, facts: DatasetFacts, max_failures: int) -> NewJob
 
 @dataclass(frozen=True)
 class _Request:
-    """What makes two requests the same one."""
+    """What identifies a request, so that its repetition is recognised."""
 
     route: str
     key: str | None
     content: dict[str, Any]
 
     def find_job_id(self, session: Session, owner: str) -> str | None:
-        """The job that the same request made before."""
+        """Return the job that the same request made before."""
         if not self.key:
             return None
         return idempotency.find_job_id(session, owner, self.route, self.key, self.content)
 
     def remember(self, session: Session, owner: str, job_id: str) -> None:
-        """Tie the key, if there is one, to the job of this transaction."""
+        """Record that the key, if there is one, belongs to the job of this transaction."""
         if self.key:
             idempotency.remember(session, owner, self.route, self.key, self.content, job_id)
 
@@ -171,7 +172,7 @@ def _submit_once(services: Services, owner: str, request: _Request, submit: Call
 def _find_or_submit(
     services: Services, owner: str, request: _Request, submit: Callable[[Session], Job]
 ) -> tuple[str, bool]:
-    """The job's id, and whether this request made it. Job and key are one transaction."""
+    """Return the job's id, and whether this request made it. Job and key are written in one transaction."""
     for _ in range(TRIES):
         if request.key:  # a repetition writes nothing, so it waits for no writer
             with services.database.reading() as session:

@@ -1,4 +1,4 @@
-"""What an epoch's checkpoint costs a run, in time and in memory, beside torch.save in its place.
+"""Measures what an epoch's checkpoint costs a run in time and memory, compared with torch.save.
 
     .venv/bin/python bench/checkpoint_stall.py [--batch-size 64] [--rounds 3] [--seconds 3] [--recipe notes-cifar10]
 
@@ -118,7 +118,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def take_steps(run: Any, at_least: int, seconds: float = 0.0) -> list[float]:
-    """Seconds of each step."""
+    """Return the seconds of each step."""
     times: list[float] = []
     while len(times) < at_least or sum(times) < seconds:
         timed(run.take_step, times)()
@@ -126,7 +126,7 @@ def take_steps(run: Any, at_least: int, seconds: float = 0.0) -> list[float]:
 
 
 def timed(work: Callable[[], Any], seconds: list[float]) -> Callable[[], Any]:
-    """The same work, which notes what it took."""
+    """Wrap a function so that it records its time."""
 
     def measured() -> Any:
         began = time.perf_counter()
@@ -150,7 +150,7 @@ def save_as_most_do(run: Any, path: Path) -> None:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had in RAM."""
+    """Return the most memory that this process has had in RAM."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 

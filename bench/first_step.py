@@ -1,4 +1,4 @@
-"""How long a job waits for its first step on an idle yard, and how long a fresh yard takes to get ready.
+"""Measures how long a job waits for its first step on an idle yard, and how long a new yard takes to be ready.
 
     .venv/bin/python bench/first_step.py [JOBS] [--warm-up 8]
 

@@ -1,4 +1,4 @@
-"""How a fleet of workers claims jobs and commits checkpoints on one PostgreSQL, by the product's own functions.
+"""Measures how many workers claim jobs and commit checkpoints on one PostgreSQL, by the product's own functions.
 
     .venv/bin/python -m bench.fleet [--workers 200] [--jobs 100000] [--owners 8] [--seconds 20] [--rounds 5]
 
@@ -50,7 +50,7 @@ DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", 
 
 @dataclass
 class Seen:
-    """What the workers of one process saw in one part."""
+    """What the workers of one process measured in one part."""
 
     took: list[float] = field(default_factory=list)  #: seconds of each that succeeded
     done_at: list[float] = field(default_factory=list)  #: `time.monotonic` at its end: one clock for all processes
@@ -99,7 +99,7 @@ def _context() -> Any:
 
 @contextmanager
 def _freezing(url: str, freeze: Callable[..., None]) -> Iterator[Callable[[], float]]:
-    """Inside, a process stands by. The function has it freeze, once; it returns the moment of that."""
+    """Keep a process ready inside the block. The function freezes it, once, and returns the time of that."""
     context = _context()
     go, told = context.Event(), context.Queue()
     process = context.Process(target=freeze, args=(url, go, told))
@@ -128,7 +128,7 @@ def _run(
     *,
     after_a_while: Callable[[], object] = lambda: None,
 ) -> tuple[Seen, float]:
-    """Let all workers do one thing; what they saw together, and the seconds from the common start to the last end."""
+    """Let all workers do one thing. Return what they measured, and the seconds from the start to the last end."""
     context = _context()
     ready, between, results = context.Barrier(PROCESSES + 1), context.Barrier(PROCESSES), context.Queue()
     shares = [len(range(index, workers, PROCESSES)) for index in range(PROCESSES)]
@@ -295,7 +295,7 @@ def _commit_and_freeze(url: str, go: Any, told: Any) -> None:
 
 
 def _fill(url: str, count: int, owners: int) -> None:
-    """Every second job has ended; the others wait."""
+    """Fill the table: every second job has ended, the others wait."""
     database = Database(url)
     migrate(database)
     with database.writing() as session:

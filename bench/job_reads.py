@@ -1,4 +1,4 @@
-"""How long a job, pages of jobs and pages of the queue take to read, with 1,000 and with 100,000 jobs in the table.
+"""Measures reads of a job, of pages of jobs and of the queue, with 1,000 and with 100,000 jobs in the table.
 
     .venv/bin/python -m bench.job_reads [--requests 200] [--sizes 1000 100000] [--database-url URL]
 

@@ -1,4 +1,4 @@
-"""What memory an API process takes over time, under mixed load: resident, anonymous and file-backed megabytes.
+"""Measures an API process's memory over time under mixed load: resident, anonymous and file-backed megabytes.
 
     .venv/bin/python -m bench.memory_over_time [--minutes 20] [--clients 4] [--pause-ms 20] [--every-s 15]
 
@@ -33,13 +33,13 @@ _FIGURE = re.compile(r"^(Rss|Pss|Pss_Anon|Pss_File|Private_Dirty):\s+(\d+) kB", 
 
 
 def read_memory(pid: int) -> dict[str, int]:
-    """Megabytes by kind."""
+    """Return megabytes by kind."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return {name: int(value) // 1024 for name, value in _FIGURE.findall(text)}
 
 
 def encode(side: int, file_format: str, draw: np.random.Generator) -> bytes:
-    """A file of random pixels, not too hard to compress."""
+    """Return a file of random pixels that compress fairly well."""
     buffer = io.BytesIO()
     coarse = draw.integers(0, 256, (max(1, side // 16), max(1, side // 16), 3), dtype=np.uint8)
     Image.fromarray(coarse).resize((side, side)).save(buffer, file_format)
@@ -58,7 +58,7 @@ class Load:
         self._small, self._photo = encode(32, "PNG", draw), encode(500, "JPEG", draw)
 
     def run(self, seed: int) -> None:
-        """One client's life."""
+        """Run one client until the end."""
         chance = random.Random(seed)
         with httpx.Client(base_url=self._url, timeout=60, trust_env=False) as http:
             asks = self._asks(http, chance)
@@ -72,7 +72,7 @@ class Load:
                 time.sleep(self._pause_s)
 
     def end(self) -> None:
-        """Let them stop."""
+        """Stop all clients."""
         self._ended.set()
 
     def _asks(self, http: httpx.Client, chance: random.Random) -> list[Callable[[], httpx.Response]]:

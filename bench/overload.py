@@ -1,4 +1,4 @@
-"""What the API still does when more is asked of it than it can do: goodput, refusals, and its answers to `/healthz`.
+"""Measures the API when it gets more requests than it can handle: goodput, refusals, and answers of `/healthz`.
 
     .venv/bin/python -m bench.overload [--seconds 8] [--factors 1.5 3 5] [--clients 64]
 
@@ -36,7 +36,7 @@ GIVE_UP_S = 10.0
 
 @dataclass
 class Tally:
-    """What came back."""
+    """Counts of the answers."""
 
     good: int = 0
     refused_ms: list[float] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Tally:
     unanswered: int = 0
 
     def count(self, status: int | None, took_s: float) -> None:
-        """Count one answer; None: there was none."""
+        """Count one answer. None: there was none."""
         if status == 200:
             self.good += 1
             self.good_ms.append(1000 * took_s)
@@ -62,7 +62,7 @@ class Line:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, request: bytes) -> int | None:
-        """Send a request; the status of its answer, None where none came."""
+        """Send a request and return the status of its answer. None: there was no answer."""
         try:
             return await asyncio.wait_for(self._ask(request), GIVE_UP_S)
         except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError):
@@ -82,14 +82,14 @@ class Line:
         return int(head[9:12])
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         if self._streams is not None:
             self._streams[1].transport.abort()
             self._streams = None
 
 
 async def ask_closed(port: int, request: bytes, clients: int, seconds: float) -> Tally:
-    """Each client asks again as soon as it has its answer."""
+    """Let each client ask again as soon as it has its answer."""
     tally, end = Tally(), time.perf_counter() + seconds
 
     async def client() -> None:
@@ -103,7 +103,7 @@ async def ask_closed(port: int, request: bytes, clients: int, seconds: float) ->
 
 
 async def ask_open(port: int, request: bytes, per_s: float, seconds: float) -> Tally:
-    """Requests are sent when they are due, at a fixed rate; waiting for a free connection counts as waiting."""
+    """Send requests when they are due, at a fixed rate. Waiting for a free connection counts as latency."""
     tally, free = Tally(), asyncio.Queue[Line]()
     for _ in range(CONNECTIONS):
         free.put_nowait(Line(port))
@@ -131,7 +131,7 @@ async def ask_open(port: int, request: bytes, per_s: float, seconds: float) -> T
 
 
 async def probe(port: int, seconds: float) -> Tally:
-    """Ask whether it lives, over a new connection each time, as a monitor does."""
+    """Ask whether the API is alive, over a new connection each time, as monitoring does."""
     tally, end = Tally(), time.perf_counter() + seconds
     while (began := time.perf_counter()) < end:
         line = Line(port)
@@ -142,7 +142,7 @@ async def probe(port: int, seconds: float) -> Tally:
 
 
 def build_request() -> bytes:
-    """A prediction of a digit."""
+    """Build a request to predict one digit."""
     buffer = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
     Image.fromarray(pixels).resize((32, 32)).save(buffer, "PNG")
@@ -175,7 +175,7 @@ def main() -> None:
 
 
 def _ask_apart(port: int, seconds: float, what: str, value: float) -> tuple[Tally, Tally]:
-    """The load and the probes, from a process each."""
+    """Send the load and the probes, each from its own process."""
     command = [sys.executable, "-m", "bench.overload", "--seconds", str(seconds), "--as-client", str(port)]
     processes = [
         subprocess.Popen([*command, *how], stdout=subprocess.PIPE) for how in ((what, str(value)), ("probe", "0"))

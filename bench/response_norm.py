@@ -1,4 +1,4 @@
-"""How fast our local response normalisation is beside torch.nn.LocalResponseNorm, forward and backward, on a CPU.
+"""Measures our local response normalisation against torch.nn.LocalResponseNorm, forward and backward, on a CPU.
 
     .venv/bin/python bench/response_norm.py [--rounds 20] [--images 16]
 
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def measure(layer: nn.Module, x: Tensor) -> tuple[float, float]:
-    """Seconds of one forward and one backward pass."""
+    """Return the seconds of one forward and one backward pass."""
     x = x.detach().requires_grad_()
     towards = torch.ones_like(x)
     began = time.perf_counter()

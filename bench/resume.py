@@ -1,4 +1,4 @@
-"""How long a job that is paused at its first step and resumed at once waits for its next step.
+"""Measures how soon a job makes its next step if it is paused at its first step and resumed at once.
 
     .venv/bin/python bench/resume.py [JOBS]
 
@@ -53,7 +53,7 @@ def measure(client: Client, database: Database) -> float:
 
 
 def find_moment(database: Database, job_id: str, reason: str, lease_epoch: int) -> float | None:
-    """When something happened first under a lease."""
+    """Return when something first happened under a lease."""
     query = select(JobEvent.at).where(
         JobEvent.job_id == job_id, JobEvent.reason == reason, JobEvent.lease_epoch == lease_epoch
     )

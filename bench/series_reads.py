@@ -1,4 +1,4 @@
-"""How long a job's series takes to read, thinned, with 1,000 and with 1,000,000 points.
+"""Measures how long it takes to read a job's series, thinned, with 1,000 and with 1,000,000 points.
 
     .venv/bin/python -m bench.series_reads [--requests 100] [--sizes 1000 1000000] [--database-url URL]
 

@@ -1,4 +1,4 @@
-"""An API to be measured: a process of its own on empty database, and how long its answers take."""
+"""Starts an API to be measured, as a process of its own on an empty database, and times its answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IMPORTS_S = 8.0  # torch is imported in the background after the API is ready
 def serving_api(
     database_url: str | None = None, *, redis_url: str | None = None
 ) -> Iterator[tuple[subprocess.Popen[bytes], int, Database]]:
-    """An API on a temporary folder: its process, its port and its database; gone at the block's end.
+    """Start an API on a temporary folder and yield its process, port and database; it ends with the block.
 
     Args:
         database_url: an empty PostgreSQL database; None: SQLite in the folder.
@@ -51,7 +51,10 @@ def serving_api(
 
 @contextmanager
 def predicting_api() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A whole yard on a temporary folder that has trained `quick` on digits for an epoch, and its API's port."""
+    """Start a whole yard that has trained `quick` on digits for an epoch, and yield its API's process and port.
+
+    It is on a temporary folder.
+    """
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
         environment = os.environ | {"TRAINYARD_DATA_DIR": folder, "TRAINYARD_PORT": str(port)}
@@ -74,7 +77,7 @@ def predicting_api() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
 
 
 def time_reads(port: int, path: str, requests: int) -> tuple[float, float, int]:
-    """Ask for the same again and again, over one connection.
+    """Send the same request many times over one connection, and return the times.
 
     Returns:
         Milliseconds, median and 99th percentile, and the bytes of the last answer.
@@ -93,7 +96,7 @@ def time_reads(port: int, path: str, requests: int) -> tuple[float, float, int]:
 
 
 def settle(database: Database) -> None:
-    """Tell PostgreSQL what was filled in, as autovacuum would in a moment."""
+    """Let PostgreSQL analyse the new rows, as autovacuum would do a little later."""
     if database.engine.dialect.name == "postgresql":
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE"))

@@ -1,4 +1,4 @@
-"""How long `POST /jobs` takes while the queue server is frozen, beside the same with a queue that answers.
+"""Measures `POST /jobs` while the queue server is frozen, and while it answers.
 
     .venv/bin/python -m bench.submit_latency [--posts 400] [--clients 8] [--rounds 3]
 

@@ -1,4 +1,4 @@
-"""How fast a recipe trains, beside what people use now, and how near that is to what the machine can do.
+"""Measures how fast a recipe trains, compared with common alternatives and with what the machine can do.
 
     .venv/bin/python bench/training_speed.py [--batch-sizes 64 128 512] [--precisions auto fp32 bf16] [--rounds 3]
         [--seconds 10] [--keras PYTHON]
@@ -45,7 +45,7 @@ BYTES_PER_PARAMETER = 20  # weight, velocity and gradient in fp32: all read, the
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained on what."""
+    """What to train, on what data."""
 
     classes: int
     num_images: int
@@ -53,7 +53,10 @@ class Task:
     network: str  #: of the plain peer
 
     def count_flops(self, config: TrainConfig) -> tuple[float, int]:
-        """Floating-point operations an image and step (six a multiplication, padding included), and parameters."""
+        """Count floating-point operations for an image and a step, and parameters.
+
+        Six for a multiplication, padding included.
+        """
         layers = describe(config, self.classes, 3)
         products = sum(
             (layer.num_parameters - layer.channels) * layer.size_px**2
@@ -154,7 +157,7 @@ print(json.dumps({"flops": flops, "bytes": 200e6 / best(lambda: c.copy_(b))}))
 
 
 def measure_roofs(batch_size: int, options: argparse.Namespace) -> dict[str, float]:
-    """Images a second if a step were nothing but its products at peak and one pass over the optimiser's state."""
+    """Return images a second of a step that is only its products at peak and a pass over the optimiser's state."""
     peak = run([sys.executable, "-c", PEAK, str(options.threads)])
     flops, num_parameters = TASKS[options.recipe].count_flops(get_recipe(options.recipe).config)
     memory_s = num_parameters * BYTES_PER_PARAMETER / peak["bytes"]
@@ -196,7 +199,7 @@ def measure_ours(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_steps(run: Any, batch_size: int, seconds: float) -> dict[str, float]:
-    """Steps as the run takes them; then the same steps with the time before the network measured apart."""
+    """Time steps as a run makes them; then time the same steps again, with the part before the network apart."""
     for _ in range(3):
         run.take_step()
     steps, began = 0, time.perf_counter()

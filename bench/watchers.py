@@ -1,4 +1,4 @@
-"""What watchers cost the API: CPU seconds a second of its process, with event streams and with clients that ask.
+"""Measures what watchers cost the API, in CPU seconds a second: with event streams, and with clients that poll.
 
     .venv/bin/python -m bench.watchers [--clients 500] [--seconds 8]
 
@@ -40,7 +40,7 @@ Client = Callable[[str], Coroutine[Any, Any, None]]
 
 
 class Crowd:
-    """Clients of one kind against one API."""
+    """Clients of one kind that use one API."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -60,11 +60,11 @@ class Crowd:
         await self._ask(f"/jobs/{job_id}", with_tag=False)
 
     async def ask_with_tag(self, job_id: str) -> None:
-        """The same with the tag of the answer before."""
+        """Do the same with the tag of the previous answer."""
         await self._ask(f"/jobs/{job_id}", with_tag=True)
 
     async def ask_for_nothing(self, _: str) -> None:
-        """Ask whether the API lives."""
+        """Ask `/healthz` once a second."""
         await self._ask("/healthz", with_tag=False)
 
     async def _ask(self, path: str, *, with_tag: bool) -> None:

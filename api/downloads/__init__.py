@@ -1,1 +1,1 @@
-"""Files that clients take home."""
+"""Files that clients download."""

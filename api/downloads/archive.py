@@ -1,4 +1,4 @@
-"""A checkpoint as one tar stream: verified first, then sent piece by piece, with a length that is known before."""
+"""A checkpoint as one tar stream: verified first, then sent in pieces, with a length that is known in advance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BLOCK_BYTES = 512
 
 
 class Damaged(Exception):
-    """A file of the checkpoint is gone, or is not the one that was committed."""
+    """A file of the checkpoint is missing, or is not the one that was committed."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class _Member:
 
 
 class Archive:
-    """The open, verified files of a checkpoint. They stay readable although it may be pruned while they are sent."""
+    """The open, verified files of a checkpoint. They stay readable even if it is pruned while they are sent."""
 
     def __init__(self, checkpoint: Checkpoint, folder: Path) -> None:
         """Open and verify the files.
@@ -56,7 +56,7 @@ class Archive:
         )
 
     def pieces(self) -> Iterator[bytes]:
-        """The tar's bytes; closes the files at its end."""
+        """Yield the tar's bytes, and close the files at the end."""
         try:
             for member in self._members:
                 yield member.header

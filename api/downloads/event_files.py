@@ -1,4 +1,4 @@
-"""A job's TensorBoard event files as one tar, made when it is asked for; a running job still writes to them."""
+"""A job's TensorBoard event files as one tar, made on request; a running job still writes to them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PIECE_BYTES = 1024 * 1024
 
 
 class EventFileArchive:
-    """A tar of a job's event files as long as they were when it was made."""
+    """A tar of a job's event files, each as long as it was when the tar was made."""
 
     def __init__(self, storage: Storage, key: str) -> None:
-        """Copy the files below a key; the key's last name stands before their own.
+        """Copy the files below a key. Their names in the tar begin with the key's last name.
 
         Raises:
             FileNotFoundError: there are none.
@@ -40,13 +40,13 @@ class EventFileArchive:
         self._spool.seek(0)
 
     def pieces(self) -> Iterator[bytes]:
-        """The tar's bytes; once."""
+        """Yield the tar's bytes; can be called once."""
         with self._spool:
             while piece := self._spool.read(_PIECE_BYTES):
                 yield piece
 
     def close(self) -> None:
-        """Let the copy go."""
+        """Remove the copy."""
         self._spool.close()
 
 

@@ -1,4 +1,4 @@
-"""Pictures are drawn by one thread of their own, once each, and kept for as long as others are not asked for more.
+"""Draws each picture once, in a thread of its own, and keeps it until others are asked for more often.
 
 Whoever asks for a picture that is being drawn waits for that one. The routes' threads never draw, so that any number of
 pictures holds nobody else up.
@@ -25,7 +25,7 @@ class Pictures:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
 
     async def get(self, content: str, draw: Callable[[], bytes]) -> bytes:
-        """A picture, drawn now if there is none of this content.
+        """Return a picture, which is drawn now if there is none with this content.
 
         Args:
             content: names what is shown; another one whenever the picture would be another.
@@ -60,5 +60,5 @@ class Pictures:
             self._drawn.popitem(last=False)
 
     def close(self) -> None:
-        """End the thread; what waits is not drawn any more."""
+        """End the thread. Pictures that are still waiting are not drawn."""
         self._thread.shutdown(wait=True, cancel_futures=True)

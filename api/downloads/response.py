@@ -1,4 +1,4 @@
-"""The answer that sends an archive, and lets its files go however it ends."""
+"""The response that sends an archive, and releases its files however it ends."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ class Sendable(Protocol):
     size_bytes: int
 
     def pieces(self) -> Iterator[bytes]:
-        """The tar's bytes; once."""
+        """Yield the tar's bytes; can be called once."""
         ...
 
     def close(self) -> None:
-        """Let the files go; harmless a second time."""
+        """Release the files; harmless a second time."""
         ...
 
 
 class ArchiveResponse(StreamingResponse):
-    """Sends an archive; its files are closed also where the client leaves, or wanted the headers alone (HEAD)."""
+    """Sends an archive. Its files are closed even if the client leaves, or wants only the headers (HEAD)."""
 
     def __init__(self, archive: Sendable, name: str, headers: dict[str, str] | None = None) -> None:
         self._archive = archive

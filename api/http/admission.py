@@ -1,4 +1,4 @@
-"""Who may send a body: decided from a request's head, before the body is read and before any of our stack runs.
+"""Decides from a request's headers whether it may send a body, before the body is read or the app is called.
 
 A prediction needs a place, of which there are as many as images may wait. A body over 64 KiB needs room: what such
 bodies hold together is bounded, and each holds what its head announces, from its head to its answer. Small bodies need
@@ -20,7 +20,10 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Admission:
-    """The places and the room of one process; belongs to its event loop."""
+    """The free places for predictions and the free space for bodies of one process.
+
+    It belongs to the process's event loop.
+    """
 
     def __init__(self, *, max_predictions: int, max_bytes: int, largest_bytes: int) -> None:
         """Make it.
@@ -34,7 +37,7 @@ class Admission:
         self._free_bytes = max(max_bytes, largest_bytes)  # else the largest could never be sent
 
     def enter(self, method: str, path: str, headers: Headers) -> Ticket | ServiceError:
-        """A ticket for a request, to be given back when it is answered; or why there is none.
+        """Return a ticket for a request, to be given back when it is answered, or the error why there is none.
 
         Args:
             method: of the request.
@@ -57,7 +60,7 @@ class Admission:
         return announced if SMALL_BYTES < announced <= self._largest_bytes else 0
 
     def widen(self, ticket: Ticket) -> bool:
-        """Give a body that outgrew its room some more; False: there is none."""
+        """Reserve more space for a body that outgrew its own. False: there is none."""
         if self._free_bytes < STEP_BYTES:
             return False
         self._free_bytes -= STEP_BYTES
@@ -65,7 +68,7 @@ class Admission:
         return True
 
     def leave(self, ticket: Ticket) -> None:
-        """Take back what a ticket held; harmless a second time."""
+        """Release what a ticket holds; harmless a second time."""
         self._free_places += ticket.places
         self._free_bytes += ticket.room_bytes
         ticket.places = ticket.room_bytes = 0
@@ -73,7 +76,7 @@ class Admission:
 
 @dataclass
 class Ticket:
-    """What one request holds."""
+    """The place and space that one request holds."""
 
     admission: Admission
     places: int
@@ -81,13 +84,13 @@ class Ticket:
     received_bytes: int = 0
 
     def take(self, number: int) -> bool:
-        """Count bytes of the body; False: there is no room for them."""
+        """Count bytes of the body. False: there is no space for them."""
         self.received_bytes += number
         return self.received_bytes <= max(self.room_bytes, SMALL_BYTES) or self.admission.widen(self)
 
 
 def announced_bytes(headers: Headers) -> int | None:
-    """The length of the body that a head announces; None: it comes in chunks, so nobody knows."""
+    """Return the length of the body that the headers announce. None: it comes in chunks, so it is unknown."""
     size = 0
     for name, value in headers:
         if name == b"transfer-encoding":

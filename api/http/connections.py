@@ -1,4 +1,4 @@
-"""One client's connection: uvicorn's, with a bound on everything that a client may send, and on how long it may take.
+"""One client's connection: uvicorn's, with limits on everything that a client may send and on how long it may take.
 
 What is sent before a request can be judged (its address, its headers, the lines between chunks, the trailers) is
 bounded together, so that no connection costs more than that. A refusal made here never enters the app: it is written at
@@ -66,7 +66,7 @@ class _Refused(Exception):
 
 
 class Connection(HttpToolsProtocol):
-    """See the module."""
+    """One client's connection; see the module."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Connection(HttpToolsProtocol):
     # --- a connection comes and goes ---
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection; at the bound, the one that has been idle for longest makes room."""
+        """Accept a connection. At the limit, the connection that has been idle longest is closed for it."""
         super().connection_made(transport)
         idle, most = self._door.idle, self._door.max_connections
         if len(self.connections) > most and idle:
@@ -113,11 +113,11 @@ class Connection(HttpToolsProtocol):
         return self._body_began is not None
 
     def is_stuck(self, since: float) -> bool:
-        """Whether the client takes nothing of its answer, or has sent nothing of its body since a moment."""
+        """Whether the client does not read its answer, or has sent nothing of its body since a moment."""
         return self.flow.write_paused or (self.is_receiving and self._heard_at < since)
 
     def check_time(self, now: float) -> None:
-        """Refuse a request that takes too long to arrive; the server asks twice a second."""
+        """Refuse a request that takes too long to arrive. The server calls this twice a second."""
         if self._deadline is None or now < self._deadline:
             return
         if self.flow.read_paused:  # it is us who don't read
@@ -130,7 +130,7 @@ class Connection(HttpToolsProtocol):
     # --- bytes come in ---
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, in pieces, and stop where a bound is passed."""
+        """Feed the parser in pieces, and stop where a limit is exceeded."""
         self._unset_keepalive_if_required()
         if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
             self._deadline = self.loop.time() + self._door.head_s
@@ -156,7 +156,7 @@ class Connection(HttpToolsProtocol):
             self._fail(AddressTooLong())
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; a trailer, which comes after the headers were judged, is dropped."""
+        """Keep a header. A trailer is dropped, because it comes after the headers were checked."""
         if self.is_receiving:
             return
         if len(self.headers) >= MAX_HEADERS:
@@ -164,14 +164,14 @@ class Connection(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Let the request in, if there is a place for it."""
+        """Admit the request if there is a place for it."""
         self._body_began = self._heard_at = self.loop.time()
         self._body_bytes = 0
         self._deadline = self._body_began + self._door.body_grace_s
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Count a piece of the body, and refuse it where there is no room for it."""
+        """Count a piece of the body, and refuse it if there is no space for it."""
         self._overhead_bytes = 0
         self._body_bytes += len(body)
         self._heard_at = self.loop.time()
@@ -233,7 +233,7 @@ class Connection(HttpToolsProtocol):
         self.on_response_complete()
 
     def refuse(self, error: ServiceError) -> None:
-        """Refuse the request that is arriving, and close; its answer is the last thing that is sent."""
+        """Refuse the request that is arriving and close; nothing is sent after this answer."""
         cycle = self.cycle
         if self.transport.is_closing():
             return

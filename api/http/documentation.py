@@ -1,4 +1,4 @@
-"""The texts of `/docs` and `/openapi.json` beside those of the routes, and the page that shows them.
+"""The texts of `/docs` and `/openapi.json` that are not in the routes, and the page that shows them.
 
 The page's scripts and styles come out of the `fastapi-offline` package, so it works without a network.
 """
@@ -85,7 +85,7 @@ router = APIRouter(include_in_schema=False)
 
 
 class DocumentedApp(FastAPI):
-    """FastAPI without the 422 that it documents for every route with a parameter, whose body is not ours."""
+    """FastAPI without its documented 422 for every route with a parameter, whose body is not the one used here."""
 
     def openapi(self) -> dict[str, Any]:
         """See FastAPI."""
@@ -96,13 +96,13 @@ class DocumentedApp(FastAPI):
 
 @router.get(PAGE)
 async def show_page() -> HTMLResponse:
-    """The page."""
+    """Return the page."""
     return HTMLResponse(_HTML, headers={"Content-Security-Policy": _POLICY})
 
 
 @router.get(_START)
 async def get_script() -> Response:
-    """What starts it; a file of its own, so that no inline script needs to be allowed."""
+    """Return the script that starts the page; it is a file, so that no inline script needs to be allowed."""
     return Response(_SCRIPT, media_type="text/javascript", headers=_CACHED)
 
 

@@ -1,4 +1,4 @@
-"""Every refusal has one body: `{"error": {"type", "code", "message", "param", "request_id"}}`.
+"""Every refusal has the same body: `{"error": {"type", "code", "message", "param", "request_id"}}`.
 
 Lower errors are translated here and nowhere else: the database's `ServiceError`, the core's `CoreError`, a body that
 does not fit its schema, and what the framework itself refuses.
@@ -65,7 +65,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 
 def responses(*kinds: type[ServiceError], success: Responses | None = None) -> Responses:
-    """The entries of a route's OpenAPI `responses` for the errors that it may answer with, beside its own."""
+    """Return the entries of a route's OpenAPI `responses` for its errors, besides its own."""
     by_status: dict[int | str, list[str]] = {}
     listed: list[type[ServiceError]] = [*kinds, Unauthenticated, ServiceError]
     for kind in listed:
@@ -78,7 +78,7 @@ def responses(*kinds: type[ServiceError], success: Responses | None = None) -> R
 
 
 def install(app: FastAPI) -> None:
-    """Have every error that reaches the app answered with the one body."""
+    """Make every error that reaches the app answered with the same body."""
     app.add_exception_handler(ServiceError, _answer)
     app.add_exception_handler(core.CoreError, _answer)
     app.add_exception_handler(RequestValidationError, _answer)
@@ -97,7 +97,7 @@ async def _answer(request: Request, exc: Exception) -> Response:
 
 
 def _methods_at(request: Request) -> list[str]:
-    """All methods that this address knows; the framework names those of the first route only."""
+    """Return all methods of this path; the framework names only those of the first route."""
     return [
         method
         for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
@@ -109,7 +109,7 @@ def _methods_at(request: Request) -> list[str]:
 
 
 def build_response(error: ServiceError, headers: dict[str, str] | None = None) -> Response:
-    """The answer that an error becomes."""
+    """Build the response for an error."""
     sent = dict(headers or {})
     if error.retry_after_s is not None:
         sent["Retry-After"] = str(error.retry_after_s)
@@ -119,12 +119,12 @@ def build_response(error: ServiceError, headers: dict[str, str] | None = None) -
 
 
 def encode(error: ServiceError) -> bytes:
-    """The body as JSON; plain ASCII, so that no text in it can make the encoding fail."""
+    """Encode the body as JSON, in plain ASCII, so that no text in it can make the encoding fail."""
     return json.dumps({"error": describe(error)}).encode()
 
 
 def describe(error: ServiceError) -> dict[str, Any]:
-    """The object under `error`."""
+    """Return the object under `error`."""
     return {
         "type": error.type,
         "code": error.code,
@@ -135,7 +135,7 @@ def describe(error: ServiceError) -> dict[str, Any]:
 
 
 def translate(exc: Exception) -> ServiceError:
-    """The refusal that stands for an error of a lower layer; whatever is unknown becomes a 500 without details."""
+    """Return the refusal for an error of a lower layer. An unknown one becomes a 500 without details."""
     if isinstance(exc, ServiceError):
         return exc
     if isinstance(exc, RequestValidationError):
@@ -199,7 +199,7 @@ def _lower_first(text: str) -> str:
 
 
 def _echo(value: object) -> str:
-    """The wrong value, where it is one that can be named in a few characters."""
+    """Return the wrong value if it can be shown in a few characters."""
     if isinstance(value, bool | float | str) or (isinstance(value, int) and abs(value) < 10**30):
         text = ascii(value)
         return f" is {text if len(text) <= MAX_ECHO else text[:MAX_ECHO] + '…'}"

@@ -30,7 +30,7 @@ _CLOSE = {"Connection": "close"}  # the rest of the body is not read
 
 
 class RequestId:
-    """Gives each request an id: the client's own if it is a sane one, else a new one; every answer carries it."""
+    """Gives each request an id: the client's own if it is well formed, else a new one. Every answer carries it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -55,12 +55,12 @@ class RequestId:
 
 
 def identify(given: str) -> str:
-    """The id of a request: the one that its client gave, if it is a sane one, else a new one."""
+    """Return the id of a request: the one that its client sent if it is well formed, else a new one."""
     return given if _SANE_ID.fullmatch(given) else new_id("req")
 
 
 class SecurityHeaders:
-    """No guessing of types, no framing, and no cache keeps JSON, unless its route says how."""
+    """Forbids content sniffing and framing, and caching of JSON unless its route allows it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -81,7 +81,7 @@ class SecurityHeaders:
 
 
 class LastResort:
-    """Answers 500, with the one error body, for an exception that nobody caught; the traceback goes only to the log."""
+    """Answers an uncaught exception with 500 and the usual body; the traceback goes only to the log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -110,7 +110,7 @@ class LastResort:
 
 
 class Authentication:
-    """Asks for the key, if there is one, before anything of the body is read."""
+    """Requires the key, if there is one, before the body is read."""
 
     def __init__(self, app: ASGIApp, key: str | None) -> None:
         self._app, self._check = app, KeyCheck(key)
@@ -124,13 +124,13 @@ class Authentication:
 
 
 class KeyCheck:
-    """Tells from a request's head whether it may pass: it has the key, or needs none."""
+    """Decides from a request's headers whether it may pass: it has the key, or needs none."""
 
     def __init__(self, key: str | None) -> None:
         self._digest = None if key is None else _digest(key)
 
     def passes(self, scope: Scope) -> bool:
-        """Whether a request with this head may pass."""
+        """Whether a request with these headers may pass."""
         if self._digest is None or scope["path"] in OPEN_PATHS:
             return True
         scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
@@ -189,7 +189,7 @@ class BodyLimit:
 
 
 class HeadAsGet:
-    """Answers HEAD with the status and headers that GET would have; the server leaves the body out."""
+    """Answers HEAD with the status and headers of GET; the server leaves the body out."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,5 +1,6 @@
-"""The HTTP server: uvicorn, which bounds what clients send and hold, reports that it drains, and drops clients
-that do not read their answer.
+"""The HTTP server: uvicorn with limits on clients.
+
+It limits what clients send and hold, reports that it drains, and disconnects clients that do not read their answer.
 """
 
 from __future__ import annotations
@@ -49,13 +50,13 @@ class Server(uvicorn.Server):
         self._looking: asyncio.Task[None] | None = None
 
     def handle_exit(self, sig: int, frame: object) -> None:
-        """Report on `/readyz` that the process drains, from the moment that it is told to stop."""
+        """Report on `/readyz` that the process drains, as soon as it is told to stop."""
         if (services := getattr(self._app.state, "services", None)) is not None:
             services.draining = True
         super().handle_exit(sig, frame)  # type: ignore[arg-type]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn. What is set on a listening socket holds for each of its connections."""
+        """See uvicorn. Options of a listening socket apply to each of its connections."""
         self.config.http_protocol_class = partial(Connection, door=self._door)  # type: ignore[assignment]
         await super().startup(sockets)
         self._looking = asyncio.create_task(self._look_for_late())
@@ -66,7 +67,7 @@ class Server(uvicorn.Server):
                 same.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(self._taken_within_s * 1000))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn. Who takes nothing holds up no stop, nor who has not sent his request."""
+        """See uvicorn. Neither a client that reads nothing nor one that has not sent its request delays the stop."""
         cut = asyncio.create_task(self._cut_stuck())
         await super().shutdown(sockets)
         for task in filter(None, (cut, self._looking)):
@@ -99,7 +100,7 @@ class Server(uvicorn.Server):
 
 
 def build_door(settings: Settings) -> Door:
-    """What clients of an API with these settings may send and hold, within the open-file limit of this process."""
+    """Return what clients of an API with these settings may send and hold, within the open-file limit."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     admission = Admission(
         max_predictions=settings.max_queued_predictions,
@@ -111,7 +112,7 @@ def build_door(settings: Settings) -> Door:
 
 
 def raise_file_limit() -> None:
-    """Let this process open as many files as the system allows it; the usual limit of 1,024 is for a user's shell."""
+    """Raise this process's limit of open files to what the system allows; the usual 1,024 is for a shell."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

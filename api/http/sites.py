@@ -1,4 +1,4 @@
-"""Keeps pages of other sites out; pure ASGI, before the key is looked at.
+"""Refuses requests from pages of other sites; pure ASGI, before the key is checked.
 
 A browser sends what any page asks it to, to whatever its machine can reach. So a write that comes from another site's
 page is refused, and a yard without a key answers only under names that are its own: a page whose name was made to mean
@@ -27,7 +27,7 @@ Place = tuple[str, int | None]  #: a host's name, in lower case, and its port wh
 
 
 class SiteGuard:
-    """Refuses what another site's page sends."""
+    """Refuses what a page of another site sends."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -62,7 +62,10 @@ class SiteGuard:
 
 
 def _judge_write(headers: Headers, host: str | None) -> ServiceError | None:
-    """A browser says since 2020 (Safari: 2023) where a request comes from; an older one sends the page's `Origin`."""
+    """Refuse a write from another site's page.
+
+    Browsers have sent `Sec-Fetch-Site` since 2020 (Safari: 2023); an older one sends the page's `Origin`.
+    """
     if (site := headers.get("sec-fetch-site")) is not None:
         foreign = site not in {"same-origin", "none"}
         return CrossSiteRefused(param="Sec-Fetch-Site") if foreign else None
@@ -76,7 +79,7 @@ def _judge_write(headers: Headers, host: str | None) -> ServiceError | None:
 
 
 def place_of(url: str) -> Place:
-    """Host and port of a URL; nothing's where it can't be read, as `null`, the origin of a page without one."""
+    """Return host and port of a URL; nothing if it can't be parsed, like `null`, the origin of a page without one."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -86,12 +89,12 @@ def place_of(url: str) -> Place:
 
 
 def _scheme_of(url: str) -> str:
-    """`https` or `http`: a proxy in front may have taken the TLS off, so only the port is compared."""
+    """Return `https` or `http`. A proxy in front may have removed TLS, so only the port is compared."""
     return "https" if url.lower().startswith("https:") else "http"
 
 
 def is_loopback(name: str) -> bool:
-    """Whether a host's name can only mean this machine."""
+    """Whether a host name can only mean this machine."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:

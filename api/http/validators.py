@@ -1,4 +1,4 @@
-"""Conditional answers: an `ETag`, and 304 for a client that has the answer with that tag.
+"""Conditional responses: an `ETag`, and 304 for a client that has the response with that tag.
 
 What the tag is made of is read from the database for every request; nothing is kept, so nothing can be stale.
 """
@@ -25,7 +25,7 @@ NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
 
 
 def answer_json(body: bytes, known: Iterable[str] | None) -> Response:
-    """A body with its tag, or 304 if the client has it.
+    """Return a body with its tag, or 304 if the client has it.
 
     Args:
         body: JSON.
@@ -38,7 +38,7 @@ def answer_json(body: bytes, known: Iterable[str] | None) -> Response:
 
 
 def tag_headers(content: bytes) -> dict[str, str]:
-    """Build the headers that let a client keep an answer, but make it ask before it uses the answer again.
+    """Build headers that let a client keep a response, but make it ask before it uses the response again.
 
     Args:
         content: another whenever the answer is another; the body itself, or what it is made of.
@@ -48,5 +48,5 @@ def tag_headers(content: bytes) -> dict[str, str]:
 
 
 def is_known(headers: Mapping[str, str], known: Iterable[str] | None) -> bool:
-    """Whether a client has the answer with these headers; `W/` before a tag makes no difference for reading."""
+    """Whether a client has the response with these headers; `W/` before a tag does not matter for reading."""
     return any(found.group() in {"*", headers["ETag"]} for line in known or () for found in _TAG.finditer(line))

@@ -1,4 +1,4 @@
-"""`/datasets` and `/recipes`: what there is to train on, and how."""
+"""`/datasets` and `/recipes`: what jobs can train on, and how."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ChannelsQuery = Annotated[
 def list_datasets(
     services: ServicesDep, caller: CallerDep, limit: LimitQuery = 20, after: AfterQuery = None
 ) -> ListRead[DatasetRead]:
-    """A page of the datasets that you may train on, the built-in ones included."""
+    """Return a page of the datasets that you may train on, including the built-in ones."""
     with services.database.reading() as session:
         page = datasets.list_datasets(session, caller, limit=limit, after=after)
         return ListRead[DatasetRead].of([DatasetRead.of(row) for row in page.items], has_more=page.has_more)
@@ -55,7 +55,7 @@ def list_datasets(
     responses=errors.responses(DatasetNotFound, DatabaseUnavailable),
 )
 def get_dataset(dataset_id: DatasetPath, services: ServicesDep, caller: CallerDep) -> DatasetRead:
-    """One dataset, by id or by name."""
+    """Return one dataset, by id or by name."""
     if "\0" in dataset_id:
         raise DatasetNotFound(param="dataset_id")
     with services.database.reading() as session:
@@ -64,7 +64,7 @@ def get_dataset(dataset_id: DatasetPath, services: ServicesDep, caller: CallerDe
 
 @router.get("/recipes", tags=["recipes"], summary="List recipes", responses=errors.responses(InvalidRequest))
 def list_all_recipes(num_classes: ClassesQuery = 10, channels: ChannelsQuery = None) -> ListRead[RecipeRead]:
-    """All recipes. They are few: one page holds them."""
+    """Return all recipes. They are few, so one page holds them."""
     found = [_describe(recipe, num_classes, channels, strict=False) for recipe in list_recipes()]
     return ListRead[RecipeRead].of(found, has_more=False, key="name")
 
@@ -76,7 +76,7 @@ def list_all_recipes(num_classes: ClassesQuery = 10, channels: ChannelsQuery = N
     responses=errors.responses(RecipeNotFound, InvalidRequest, InvalidConfig),
 )
 def get_one_recipe(name: RecipePath, num_classes: ClassesQuery = 10, channels: ChannelsQuery = None) -> RecipeRead:
-    """One recipe: its complete config, the config's JSON schema, and the number of parameters."""
+    """Return one recipe: its complete config, the config's JSON schema, and the number of parameters."""
     try:
         recipe = get_recipe(name)
     except CoreUnknownRecipe as exc:

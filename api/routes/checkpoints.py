@@ -1,4 +1,4 @@
-"""`/checkpoints`: what jobs left behind, to look at and to take home."""
+"""`/checkpoints`: the checkpoints of all jobs, to look at and to download."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ router = APIRouter(prefix="/checkpoints", tags=["checkpoints"])
 def list_checkpoints(
     services: ServicesDep, caller: CallerDep, limit: LimitQuery = 20, after: AfterQuery = None
 ) -> ListRead[CheckpointRead]:
-    """A page of your checkpoints of all jobs, newest first."""
+    """Return a page of the checkpoints of all your jobs, newest first."""
     with services.database.reading() as session:
         page = checkpoints.list_checkpoints(session, caller, job_id=None, limit=limit, after=after)
         return ListRead[CheckpointRead].of(describe_checkpoints(session, page.items), has_more=page.has_more)
@@ -50,7 +50,7 @@ def list_checkpoints(
     responses=errors.responses(CheckpointNotFound, CheckpointPruned, DatabaseUnavailable),
 )
 def get_checkpoint(checkpoint_id: CheckpointPath, services: ServicesDep, caller: CallerDep) -> CheckpointRead:
-    """One checkpoint: its metrics, files and checksums."""
+    """Return one checkpoint: its metrics, files and checksums."""
     with services.database.reading() as session:
         row = checkpoints.get_checkpoint(session, caller, checkpoint_id)
         return describe_checkpoints(session, [row])[0]
@@ -81,7 +81,7 @@ def download_checkpoint(
         Query(description="`tensorboard`: the event files of the whole job in its place, for `tensorboard --logdir`."),
     ] = "checkpoint",
 ) -> StreamingResponse:
-    """A tar with weights, config, class names, preprocessing and metadata; verified before its first byte is sent."""
+    """Download a tar with weights, config, class names, preprocessing and metadata, verified before it is sent."""
     with services.database.reading() as session:
         row = checkpoints.get_checkpoint(session, caller, checkpoint_id)
     if what == "tensorboard":
@@ -117,7 +117,7 @@ def _send_event_files(services: Services, row: Checkpoint) -> StreamingResponse:
 
 
 def describe_checkpoints(session: Session, rows: list[Checkpoint]) -> list[CheckpointRead]:
-    """Checkpoints as clients see them."""
+    """Return checkpoints as clients see them."""
     bests = session.scalars(select(Job.best).where(Job.id.in_({row.job_id for row in rows}))).all()
     best_ids = {best.get("checkpoint") for best in bests if best}
     return [CheckpointRead.of(row, is_best=row.id in best_ids) for row in rows]

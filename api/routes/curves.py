@@ -1,4 +1,4 @@
-"""`/jobs/{job_id}/curves.png`: how a run went, as a picture."""
+"""`/jobs/{job_id}/curves.png`: the learning curves of a run as a picture."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 async def get_curves(
     job_id: JobPath, services: ServicesDep, caller: CallerDep, if_none_match: IfNoneMatch = None
 ) -> Response:
-    """Loss and learning rate by step and validation accuracy by epoch, the best epoch marked.
+    """Draw loss and learning rate by step and validation accuracy by epoch, with the best epoch marked.
 
     Of a job that has not measured anything yet, a picture that says so.
     """

@@ -1,4 +1,4 @@
-"""`/healthz`: the process lives. `/readyz`: it can do its work. Neither asks for a key, neither tells details."""
+"""`/healthz`: the process is alive. `/readyz`: it can do its work. Neither asks for a key or reveals details."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """What works and what does not. `queue` and `model` never make it unready."""
+    """What works and what does not. `queue` and `model` never make it not ready."""
 
     model_config = DESCRIBED
 
@@ -59,13 +59,13 @@ class Readiness(BaseModel):
 
 @router.get("/", include_in_schema=False)
 async def redirect_to_docs() -> RedirectResponse:
-    """The way to the documentation, until there is a dashboard."""
+    """Redirect to the documentation, until there is a dashboard."""
     return RedirectResponse("/docs")
 
 
 @router.get("/healthz", summary="Live?")
 async def get_health() -> Health:
-    """Whether the process answers."""
+    """Tell whether the process answers."""
     return Health()
 
 
@@ -75,7 +75,7 @@ async def get_health() -> Health:
     responses={503: {"model": Readiness, "description": "Not ready; the body says why."}},
 )
 def get_readiness(response: Response, services: ServicesDep) -> Readiness:
-    """Whether requests should be sent here."""
+    """Tell whether requests should be sent here."""
     readiness = _look(services)
     if readiness.status != "ready":
         response.status_code = 503
@@ -117,14 +117,14 @@ def _look_at_database(services: Services) -> Literal["ok", "read_only", "failed"
 
 @dataclass(frozen=True)
 class _Tables:
-    """What is known of the database's tables."""
+    """What is known about the database's tables."""
 
     revision: str | None
     standing: Standing
 
 
 def look_at_tables(services: Services) -> _Tables | None:
-    """How the tables stand to this release; once they fit, the built-in datasets are entered. None: nobody can tell."""
+    """Return whether the tables fit this release, and register the built-in datasets if they do. None: unknown."""
     try:
         revision = current_revision(services.database)
         tables = _Tables(revision, standing_of(revision))
@@ -143,7 +143,7 @@ def look_at_tables(services: Services) -> _Tables | None:
 
 
 def look_at_store(services: Services) -> tuple[StoreState, str | None]:
-    """How the store stands, and what is wrong with it."""
+    """Return the state of the store, and what is wrong with it."""
     state, detail = _look_at_folder(services)
     if state == "failed":
         return state, detail

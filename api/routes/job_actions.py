@@ -1,4 +1,4 @@
-"""What can be done with a job: stop it, let it wait, let it go on, train it once more, delete it."""
+"""What can be done with a job: cancel, pause, resume, retry and delete."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _REFUSALS = errors.responses(JobNotFound, IllegalTransition, DatabaseUnavailable
     responses=_REFUSALS,
 )
 def cancel_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> JobRead:
-    """Stop a job for good: a queued or paused one at once, a running one at its next step. Repeating it is harmless."""
+    """Stop a job for good: a queued or paused one at once, a running one after its step. Repeating it is harmless."""
     return _act(jobs.cancel, services, caller, job_id)
 
 
@@ -71,8 +71,9 @@ def cancel_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> Job
     responses=_REFUSALS,
 )
 def pause_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> JobRead:
-    """Let a job wait for `POST /jobs/{job_id}/resume`: a queued one at once, a running one at its next step, where it
-    writes a checkpoint and frees its slot. Repeating it is harmless.
+    """Pause a job until `POST /jobs/{job_id}/resume`. Repeating it is harmless.
+
+    A queued job is paused at once. A running one finishes its step, writes a checkpoint and frees its slot.
     """
     return _act(jobs.pause, services, caller, job_id)
 
@@ -85,8 +86,9 @@ def pause_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> JobR
     responses=_REFUSALS,
 )
 def resume_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> JobRead:
-    """Put a paused job back into the queue: it goes on where it stopped, to the same weights as if it had not.
-    Repeating it is harmless.
+    """Put a paused job back into the queue. Repeating it is harmless.
+
+    It goes on where it stopped, and ends with the same weights as if it had not been paused.
     """
     return _act(jobs.resume, services, caller, job_id)
 
@@ -111,8 +113,9 @@ def retry_job(
     caller: CallerDep,
     idempotency_key: KeyHeader = None,
 ) -> JobRead:
-    """Train a job that has ended once more, as a new job: from its start, or from one of its checkpoints with its full
-    training state, as if it had never ended.
+    """Train a job that has ended again, as a new job.
+
+    It starts from the beginning, or continues from a checkpoint with its full training state, as if it had never ended.
     """
     return answer_submitted(submission.submit_retry(services, caller, job_id, body, idempotency_key), response)
 
@@ -125,8 +128,9 @@ def retry_job(
     responses=errors.responses(JobNotFound, IllegalTransition, InUse, DatabaseUnavailable),
 )
 def delete_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> None:
-    """Remove a job that has ended and everything that it left behind. `latest` falls back to the checkpoint that was
-    published before, or to none.
+    """Remove a job that has ended, with everything that belongs to it.
+
+    `latest` falls back to the checkpoint that was published before, or to none.
     """
     with services.database.writing() as session:
         keys = deletion.delete_job(session, caller, job_id)

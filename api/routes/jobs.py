@@ -1,4 +1,4 @@
-"""`/jobs`: queue a training run, look at it."""
+"""`/jobs`: queue a training run, and look at it."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def create_job(
 
 
 def answer_submitted(submitted: Submitted, response: Response) -> JobRead:
-    """The job, with the status and headers that say where it is and whether this request made it."""
+    """Return the job, and set the status and headers that say where it is and whether it is new."""
     if not submitted.is_new:
         response.status_code = 200
         response.headers["Idempotent-Replayed"] = "true"
@@ -127,7 +127,7 @@ def list_jobs(
         str | None, Query(pattern=r"^[^\x00-\x1f\x7f]{1,200}$", description="Only jobs on this dataset (id or name).")
     ] = None,
 ) -> Response:
-    """A page of your jobs, newest first. `?metadata[key]=value` filters by metadata."""
+    """Return a page of your jobs, newest first. `?metadata[key]=value` filters by metadata."""
     wanted = _metadata_filters(request)
     with services.database.reading() as session:
         dataset_id = None if dataset is None else datasets.get_dataset(session, caller, dataset).id
@@ -161,7 +161,7 @@ def _metadata_filters(request: Request) -> dict[str, str]:
 async def get_job(
     job_id: JobPath, services: ServicesDep, caller: CallerDep, if_none_match: IfNoneMatch = None
 ) -> Response:
-    """One job: its state, progress, metrics and checkpoints. To poll it costs least with `If-None-Match`."""
+    """Return one job: its state, progress, metrics and checkpoints. Polling costs least with `If-None-Match`."""
     return answer_json(await services.jobs.read(caller, job_id), if_none_match)
 
 
@@ -173,7 +173,7 @@ async def get_job(
 def list_checkpoints_of_job(
     job_id: JobPath, services: ServicesDep, caller: CallerDep, limit: LimitQuery = 20, after: AfterQuery = None
 ) -> ListRead[CheckpointRead]:
-    """A page of a job's checkpoints, newest first."""
+    """Return a page of a job's checkpoints, newest first."""
     with services.database.reading() as session:
         page = checkpoints.list_checkpoints(session, caller, job_id=job_id, limit=limit, after=after)
         return ListRead[CheckpointRead].of(describe_checkpoints(session, page.items), has_more=page.has_more)

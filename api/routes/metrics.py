@@ -1,4 +1,4 @@
-"""`/jobs/{job_id}/metrics`: a run's series. `/jobs/{job_id}/logs`: what its trainers wrote."""
+"""`/jobs/{job_id}/metrics`: the series of a run. `/jobs/{job_id}/logs`: the log of its trainers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def get_job_metrics(
     after: Annotated[int, Query(ge=-1, le=MAX_STEP, description="`last_step` of the answer before.")] = -1,
     max_points: Annotated[int, Query(ge=MIN_POINTS, le=5000, description="Points of each series at most.")] = 500,
 ) -> Response:
-    """Loss, learning rate and speed by step; losses and accuracies by epoch. What is not a number is null.
+    """Return loss, learning rate and speed by step, losses and accuracies by epoch; null if not a number.
 
     Longer series are thinned evenly by step; the first, the last and the best points (lowest losses, highest
     `val_top1`) stay.
@@ -93,7 +93,7 @@ def get_job_log(
     caller: CallerDep,
     tail: Annotated[int, Query(ge=1, le=10_000, description="Lines at most, from the end.")] = 200,
 ) -> Response:
-    """The last lines that the job's trainers wrote, in all attempts; empty while there are none.
+    """Return the last lines that the job's trainers wrote in all attempts; empty if there are none.
 
     4 MiB at most. With an object store the lines of a running job come a few seconds late.
     """

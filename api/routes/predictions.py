@@ -1,4 +1,4 @@
-"""`POST /predict`: images in, classes out. The one route that is a coroutine: it only waits, threads do the work."""
+"""`POST /predict`: classifies images. It is the only route that is a coroutine: it waits while threads do the work."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def predict(
 
 
 async def _read_images(request: Request, max_files: int) -> list[tuple[str, bytes]]:
-    """The request's images with their file names."""
+    """Read the request's images with their file names."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/octet-stream" or content_type.startswith("image/"):
         return [("", await request.body())]
@@ -145,7 +145,7 @@ async def _read_images(request: Request, max_files: int) -> list[tuple[str, byte
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
-    """What the work returns; None: the client closed the connection, and the work was cancelled."""
+    """Return the result of the work. None: the client closed the connection, and the work was cancelled."""
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_wait_until_gone(request))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -157,7 +157,7 @@ async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | No
 
 
 async def _wait_until_gone(request: Request) -> None:
-    """Return when the client has closed the connection; its body was read before."""
+    """Return when the client has closed the connection. Its body must have been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 

@@ -1,4 +1,4 @@
-"""`/workers`: who trains. `/queue`: what waits, in which order, and for what."""
+"""`/workers`: the workers. `/queue`: the waiting jobs, in their order, and what each waits for."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def list_workers(
         WorkerState | None, Query(description="Only workers in this state. Default: all but those gone for an hour.")
     ] = None,
 ) -> ListRead[WorkerRead]:
-    """A page of the workers, the one that began last first, each with its slots and the jobs in them.
+    """Return a page of the workers, the last started first, each with its slots and the jobs in them.
 
     A worker that is lost or stopped is listed for an hour, with `?state=` for a day.
     """
@@ -45,7 +45,7 @@ def list_workers(
 def list_queue(
     services: ServicesDep, caller: CallerDep, limit: LimitQuery = 20, after: AfterQuery = None
 ) -> ListRead[QueuedJobRead]:
-    """A page of your queued jobs in the order in which workers will take them, the next one first.
+    """Return a page of your queued jobs in the order in which workers will take them, the next one first.
 
     The highest priority goes first; within it the owner with the fewest running jobs, then the one whose last start is
     longest ago, then the job whose `queued_at` is longest ago. If the job of `after` has left the queue, the page is

@@ -1,4 +1,4 @@
-"""What all bodies share: times, pages, and the settings of a model that goes out or comes in."""
+"""What all bodies share: times, pages, and the model settings for requests and responses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attrib
 
 
 def to_time(seconds: float | None) -> datetime | None:
-    """Seconds since 1970 as a time in UTC; None stays None."""
+    """Convert seconds since 1970 to a time in UTC; None stays None."""
     return None if seconds is None else datetime.fromtimestamp(round(seconds, 3), UTC)
 
 
@@ -31,7 +31,7 @@ FiniteObject = Annotated[dict[str, Any], BeforeValidator(finite)]
 
 
 class RowView:
-    """A row together with what none of its columns holds, to read a model from."""
+    """A row combined with values that are not in its columns, from which a model is read."""
 
     def __init__(self, row: object, **beside: object) -> None:
         self._row = row
@@ -46,7 +46,7 @@ Item = TypeVar("Item", bound=BaseModel)
 
 
 class ListRead(BaseModel, Generic[Item]):
-    """One page of a list, newest first. The next one: `?after=<last_id>`."""
+    """One page of a list, newest first. For the next one use `?after=<last_id>`."""
 
     object: Literal["list"] = "list"
     data: list[Item]
@@ -56,7 +56,7 @@ class ListRead(BaseModel, Generic[Item]):
 
     @classmethod
     def of(cls, items: Sequence[Item], *, has_more: bool, key: str = "id") -> Self:
-        """A page of items that are named by their field `key`."""
+        """Build a page of items that are identified by their field `key`."""
         ids = [str(getattr(item, key)) for item in items]
         return cls(
             data=list(items), first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=has_more

@@ -1,4 +1,4 @@
-"""What `/datasets` and `/recipes` answer."""
+"""The bodies of `/datasets` and `/recipes`."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class DatasetRead(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def links(self) -> dict[str, str]:
-        """Where to go from here."""
+        """Paths to related resources."""
         return {"self": f"/datasets/{self.id}"}
 
     @classmethod
     def of(cls, row: Dataset) -> Self:
-        """The dataset as clients see it."""
+        """Build the dataset as clients see it."""
         facts = facts_of(row).model_dump(mode="json")
         return cls.model_validate(RowView(row, builtin=row.owner is None, **facts))
 
@@ -81,5 +81,5 @@ class RecipeRead(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def links(self) -> dict[str, str]:
-        """Where to go from here."""
+        """Paths to related resources."""
         return {"self": f"/recipes/{self.name}"}

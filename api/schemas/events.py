@@ -1,4 +1,4 @@
-"""A job's events as they go out."""
+"""A job's events as clients see them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainyard.states import EventType, ShownState
 
 
 class EventRead(BaseModel):
-    """One line of a job's log; never changed once it is there."""
+    """One event in a job's log, which never changes."""
 
     model_config = DESCRIBED
 
@@ -40,5 +40,5 @@ class EventRead(BaseModel):
 
     @classmethod
     def of(cls, row: JobEvent) -> Self:
-        """The event as clients see it."""
+        """Build the event as clients see it."""
         return cls.model_validate(RowView(row, id=str(row.seq)))

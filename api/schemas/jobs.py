@@ -1,4 +1,4 @@
-"""Bodies that come in and go out. What comes in is strict and refuses unknown fields; what goes out is complete."""
+"""Bodies for jobs and checkpoints. Requests are strict and refuse unknown fields; responses are complete."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _without_controls(text: str) -> str:
 
 
 def _check_plain(value: Any, depth: int = 0) -> Any:
-    """Overrides are a few settings: nothing deep, and no text that can't be written down."""
+    """Check that overrides are a few plain settings: not deeply nested, and without text that can't be stored."""
     if depth > MAX_OVERRIDES_DEPTH:
         raise ValueError(f"nested deeper than {MAX_OVERRIDES_DEPTH} levels")
     if isinstance(value, str):
@@ -76,7 +76,7 @@ class JobCreate(BaseModel):
 
 
 class JobRetry(BaseModel):
-    """How to train a job that has ended once more."""
+    """How to train a job that has ended again."""
 
     model_config = STRICT
 
@@ -88,7 +88,7 @@ class JobRetry(BaseModel):
 
 
 class StateChange(BaseModel):
-    """One line of a job's history."""
+    """One change of a job's state."""
 
     model_config = DESCRIBED
 
@@ -99,7 +99,7 @@ class StateChange(BaseModel):
 
 
 class Progress(BaseModel):
-    """How far a run is, as its worker said last."""
+    """How far a run is, as its worker last reported."""
 
     model_config = DESCRIBED
 
@@ -187,7 +187,7 @@ class JobRead(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def links(self) -> dict[str, str]:
-        """Where to go from here."""
+        """Paths to related resources."""
         here = f"/jobs/{self.id}"
         below = ("cancel", "pause", "resume", "retry", "events", "metrics", "logs", "checkpoints")
         return (
@@ -198,7 +198,7 @@ class JobRead(BaseModel):
 
     @classmethod
     def of(cls, job: Job | JobRow, changes: Iterable[Change], *, outlook: Outlook, position: int | None) -> Self:
-        """The job as clients see it.
+        """Build the job as clients see it.
 
         Args:
             job: as it was read.
@@ -218,12 +218,12 @@ class JobRead(BaseModel):
 
 
 def _without_state(files: dict[str, Any]) -> dict[str, Any]:
-    """The files that a download holds: not those of the training state."""
+    """Return the files that a download contains, without those of the training state."""
     return {name: entry for name, entry in files.items() if not is_of_state(name)}
 
 
 class CheckpointRead(BaseModel):
-    """What a job left behind at one moment."""
+    """A checkpoint of a job."""
 
     model_config = DESCRIBED
 
@@ -256,7 +256,7 @@ class CheckpointRead(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def links(self) -> dict[str, str]:
-        """Where to go from here."""
+        """Paths to related resources."""
         here = f"/checkpoints/{self.id}"
         return {
             "self": here,
@@ -267,7 +267,7 @@ class CheckpointRead(BaseModel):
 
     @classmethod
     def of(cls, row: Checkpoint, *, is_best: bool) -> Self:
-        """The checkpoint as clients see it."""
+        """Build the checkpoint as clients see it."""
         return cls.model_validate(RowView(row, is_best=is_best))
 
 

@@ -1,4 +1,4 @@
-"""What `/predict` answers."""
+"""The bodies of `/predict`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from api.schemas.base import DESCRIBED
 
 
 class ModelRead(BaseModel):
-    """Which checkpoint answered."""
+    """The checkpoint that answered."""
 
     model_config = DESCRIBED
 
@@ -37,7 +37,7 @@ class LabelRead(BaseModel):
 
 
 class TimingRead(BaseModel):
-    """Where the time went, in milliseconds; of several images the slowest."""
+    """The time that each part took, in milliseconds; for several images that of the slowest."""
 
     model_config = DESCRIBED
 
@@ -52,7 +52,7 @@ class TimingRead(BaseModel):
 
 
 class FileResult(BaseModel):
-    """The result for one of several images: predictions, or the error that it has."""
+    """The result for one of several images: predictions, or an error."""
 
     filename: str
     predictions: list[LabelRead] | None = None

@@ -1,4 +1,4 @@
-"""Workers, and the queue as it will be worked off."""
+"""Workers, and the queue in the order in which it will be processed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainyard.scheduling.workers import WorkerState, state_of
 
 
 class SlotRead(BaseModel):
-    """Where a worker trains one job at a time."""
+    """A slot, in which a worker trains one job at a time."""
 
     model_config = DESCRIBED
 
@@ -27,7 +27,7 @@ class SlotRead(BaseModel):
 
 
 class WorkerRead(BaseModel):
-    """A process that trains."""
+    """A worker process."""
 
     model_config = DESCRIBED
 
@@ -47,7 +47,7 @@ class WorkerRead(BaseModel):
 
     @classmethod
     def of(cls, row: Worker, jobs: Iterable[Job], *, moment: float, caller: str) -> Self:
-        """The worker as a caller sees it.
+        """Build the worker as a caller sees it.
 
         Args:
             row: the worker.
@@ -88,12 +88,12 @@ class QueuedJobRead(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def links(self) -> dict[str, str]:
-        """Where to go from here."""
+        """Paths to related resources."""
         return {"job": f"/jobs/{self.id}", "cancel": f"/jobs/{self.id}/cancel"}
 
     @classmethod
     def of(cls, entry: Waiting) -> Self:
-        """The entry as clients see it."""
+        """Build the entry as clients see it."""
         job = entry.job
         due_at = job.not_before or None
         return cls.model_validate(RowView(job, position=entry.position, waiting_for=entry.waits_for, due_at=due_at))

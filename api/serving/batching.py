@@ -1,4 +1,4 @@
-"""One inference thread. It computes images that wait for the same model together, and never waits for more.
+"""One inference thread, which computes images that wait for the same model together and never waits for more.
 
 Requests take turns: a batch holds an image of each request, then a second of each, until it is full. A batch that would
 compute for longer than `BATCH_S` is made smaller, so that whoever wants another model waits for no longer than that.
@@ -31,11 +31,11 @@ class Model(Protocol):
         ...
 
     def preprocess(self, image_HWC: Any) -> Any:
-        """A decoded image as the network's input; may run in any thread."""
+        """Turn a decoded image into the network's input; may run in any thread."""
         ...
 
     def compute(self, inputs: list[Any]) -> list[list[float]]:
-        """Class probabilities of preprocessed images; runs in the inference thread only."""
+        """Return class probabilities of preprocessed images; runs only in the inference thread."""
         ...
 
 
@@ -69,7 +69,7 @@ class Batcher(threading.Thread):
         self._stopped = False
 
     def put(self, model: Model, model_input: Any, turn: Turn | None = None) -> Future[Computed]:
-        """Queue one preprocessed image; cancelling the future takes it out again.
+        """Queue one preprocessed image. Cancelling the future removes it again.
 
         Args:
             model: that is to compute it.
@@ -86,7 +86,7 @@ class Batcher(threading.Thread):
         return future
 
     def stop(self) -> None:
-        """Finish what waits, then end the thread."""
+        """Finish what is waiting, then end the thread."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
@@ -103,7 +103,7 @@ class Batcher(threading.Thread):
             self._compute(batch)
 
     def _take(self) -> list[_Item]:
-        """The image whose turn it is, and others that wait for the same model; empty: it is time to end."""
+        """Return the image whose turn it is, with others for the same model; empty: time to end."""
         with self._changed:
             while True:
                 while (first := self._waiting.take()) is None:
@@ -121,7 +121,7 @@ class Batcher(threading.Thread):
             yield more[1]
 
     def _most_at_once(self, model: Model) -> int:
-        """Images whose batch computes for `BATCH_S` at most, by the fastest one so far."""
+        """Return how many images can be computed within `BATCH_S`, by the fastest batch so far."""
         image_s = self._image_s.get(model, 0)
         return self._max_batch if image_s <= 0 else max(1, min(self._max_batch, int(BATCH_S / image_s)))
 

@@ -1,4 +1,4 @@
-"""From an image file's bytes to a network's input: small files in threads of this process, large ones in processes.
+"""Turns an image file's bytes into a network's input: small files in threads of this process, large ones in others.
 
 A small image takes some milliseconds. A large one may take seconds and hundreds of megabytes, which a thread can't be
 stopped from; a process can (`alexnet_core.data.decoder_process`). So a small image never waits for a large one.
@@ -34,7 +34,7 @@ class Decoding:
             self._idle.put(process)
 
     async def to_input(self, turn: Turn, model: Model, data: bytes) -> Any:
-        """The input of one image; cancelling takes it out of the line.
+        """Return the input of one image. Cancelling removes it from the queue.
 
         Raises:
             ImageError: it can't be read, or is too large.
@@ -46,7 +46,7 @@ class Decoding:
         return await asyncio.wrap_future(self._large.submit(turn, self._decode_large, model, data))
 
     def stop(self) -> None:
-        """End threads and processes."""
+        """End the threads and processes."""
         self._small.stop()
         self._large.stop()
         for process in self._processes:

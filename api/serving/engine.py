@@ -1,4 +1,4 @@
-"""The predict engine: which model answers, and how an image gets from bytes to probabilities.
+"""The predict engine: chooses the model that answers, and turns image bytes into probabilities.
 
 Images are decoded by `Decoding` and computed in the batcher's one thread; the images of one request wait their turn
 behind one of each other request. Models are loaded by the loader's thread beside those that serve. A request for
@@ -42,13 +42,13 @@ class Answer:
     inference_ms: float
 
     def top(self, k: int) -> list[tuple[str, int, float]]:
-        """The `k` most probable classes (all, if there are fewer): name, index, probability."""
+        """Return the `k` most probable classes (all, if there are fewer): name, index, probability."""
         ranked = sorted(range(len(self.probabilities)), key=lambda index: (-self.probabilities[index], index))
         return [(self.class_names[index], index, self.probabilities[index]) for index in ranked[:k]]
 
 
 class Engine:
-    """Everything between a request's bytes and its predictions. Made once a process; `start` before use."""
+    """Does all that is between a request's bytes and its predictions. Made once in a process; `start` before use."""
 
     def __init__(self, settings: Settings, database: Database, storage: Storage, runtime: Runtime) -> None:
         self._settings, self._database = settings, database
@@ -60,7 +60,7 @@ class Engine:
         self._admitted = 0
 
     def start(self) -> None:
-        """Begin to load torch and the newest checkpoint, in the background."""
+        """Start to load torch and the newest checkpoint in the background."""
         self._batcher.start()
         self._loader.start()
 
@@ -73,11 +73,11 @@ class Engine:
 
     @property
     def model_state(self) -> str:
-        """`ok`: `latest` can answer; `loading`: it is being loaded; `none`: there is nothing to load."""
+        """Return `ok` if `latest` can answer, `loading` if it is being loaded, `none` if there is nothing to load."""
         return self._loader.state
 
     async def find_model(self, owner: str, reference: str) -> Loaded:
-        """The loaded model that a reference names; waits for it where there is no older one to answer.
+        """Return the loaded model that a reference names. Waits for it if no older one can answer.
 
         Raises:
             ModelLoading: it takes longer than `model_wait_s`.
@@ -118,7 +118,7 @@ class Engine:
         self._loader.forget(job_id)
 
     def admit(self, images: int) -> None:
-        """Count images in, before any of them is decoded; `release` counts them out.
+        """Count images in before any of them is decoded; `release` counts them out.
 
         Raises:
             PredictQueueFull: too many are on their way already.
@@ -138,7 +138,7 @@ class Engine:
             self._admitted -= images
 
     async def predict(self, model: Loaded, data: bytes, turn: Turn) -> Answer:
-        """Decode, preprocess and compute one image that was admitted; cancelling takes it out of the line.
+        """Decode, preprocess and compute one image that was admitted. Cancelling removes it from the queue.
 
         Args:
             model: which one.

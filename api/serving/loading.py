@@ -1,4 +1,4 @@
-"""The thread that loads models: those that requests ask for, and each newer publication as it comes."""
+"""The thread that loads models: those that requests ask for, and each newer published checkpoint."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ POLL_S = 1.0
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint in memory, verified and warm."""
+    """A checkpoint in memory, verified and ready to predict."""
 
     checkpoint_id: str
     owner: str
@@ -48,7 +48,7 @@ class Loaded:
 
 
 class Loader(threading.Thread):
-    """Keeps the models that were used last, and `latest` always."""
+    """Keeps the models that were used last, and always `latest`."""
 
     def __init__(self, database: Database, storage: Storage, runtime: Runtime, *, max_loaded: int) -> None:
         super().__init__(name="loader", daemon=True)
@@ -71,7 +71,7 @@ class Loader(threading.Thread):
         return "loading" if self._newer_is_known else "none"
 
     def want(self, checkpoint: Checkpoint) -> Future[Loaded]:
-        """The model of a checkpoint, now or once it is loaded; one load answers all who want it."""
+        """Return the model of a checkpoint, now or when it is loaded. One load serves all who want it."""
         with self._changed:
             if (loaded := self._loaded.get(checkpoint.id)) is not None:
                 self._loaded.move_to_end(checkpoint.id)
@@ -86,7 +86,7 @@ class Loader(threading.Thread):
             return self._wanted[checkpoint.id][1]
 
     def forget(self, job_id: str) -> None:
-        """Unload the models of a deleted job; `latest` falls back to what is left."""
+        """Unload the models of a deleted job; `latest` falls back to what remains."""
         with self._changed:
             for key in [key for key, loaded in self._loaded.items() if loaded.job_id == job_id]:
                 del self._loaded[key]
@@ -95,7 +95,7 @@ class Loader(threading.Thread):
             self._changed.notify()
 
     def stop(self) -> None:
-        """End the thread once it has finished the load that it is in."""
+        """End the thread after the load that it is doing."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
@@ -135,7 +135,7 @@ class Loader(threading.Thread):
                 future.set_exception(error or ServiceError())
 
     def _follow_latest(self, *, load: bool = True) -> None:
-        """Load the newest publication if it is newer than the one that serves; fall back over damaged ones."""
+        """Load the newest publication if it is newer than the one that serves; skip damaged ones."""
         while not self._stopped:
             try:
                 self._forget_deleted()
@@ -203,7 +203,7 @@ class Loader(threading.Thread):
             return self._runtime.load(folder)
 
     def _put_aside(self, checkpoint: Checkpoint, exc: Exception) -> ServiceError:
-        """Take a checkpoint that is damaged or missing out of use, unless it was pruned meanwhile.
+        """Take a damaged or missing checkpoint out of use, unless it has been pruned.
 
         Returns:
             What a client is told.
@@ -250,7 +250,7 @@ class Loader(threading.Thread):
                 del self._loaded[old]
 
     def _is_newest(self, loaded: Loaded) -> bool:
-        """An older checkpoint that somebody asked for by name must not become `latest` before the newest is there."""
+        """Whether a checkpoint may become `latest`: an older one that was asked for by name must not."""
         try:
             with self._database.reading() as session:
                 return get_latest(session, LOCAL_OWNER, skip=self.unusable).id == loaded.checkpoint_id

@@ -1,4 +1,4 @@
-"""Where torch comes in: loads a checkpoint's folder as a model that the engine can use."""
+"""The only use of torch in the API: loads a checkpoint's folder as a model that the engine can use."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from api.serving.batching import Model
 
 
 class Runtime(Protocol):
-    """Something that makes models out of checkpoint folders."""
+    """Makes models from checkpoint folders."""
 
     def start(self) -> None:
-        """Load what takes long, once, in the loading thread."""
+        """Load once what takes long, in the loading thread."""
         ...
 
     def prepare_thread(self) -> None:
@@ -23,7 +23,7 @@ class Runtime(Protocol):
         ...
 
     def load(self, folder: Path) -> Model:
-        """A verified, warm model.
+        """Return a verified model that is ready to predict.
 
         Raises:
             CheckpointError: the folder's files are not what they should be.
@@ -43,7 +43,7 @@ class TorchRuntime:
         import alexnet_core.evaluation.predictor  # noqa: F401 - so that the first load finds it loaded
 
     def prepare_thread(self) -> None:
-        """See `Runtime`. The number of threads is kept by torch for each calling thread."""
+        """See `Runtime`. Torch keeps the number of threads separately for each calling thread."""
         import torch
 
         torch.set_num_threads(self._threads)
@@ -54,7 +54,7 @@ class TorchRuntime:
 
 
 class TorchModel:
-    """One checkpoint, loaded and warm."""
+    """A loaded checkpoint, ready to predict."""
 
     def __init__(self, folder: Path) -> None:
         from alexnet_core.evaluation.predictor import Predictor

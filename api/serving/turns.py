@@ -1,4 +1,4 @@
-"""Requests take turns: an image of each request in turn, however many images one of them has."""
+"""Lets requests take turns: one image of each request at a time, however many images a request has."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 
 class Turn:
-    """Stands for one request in the queues that its images wait in."""
+    """Identifies one request in the queues in which its images wait."""
 
 
 class FairQueue(Generic[T]):
-    """What waits, by request. Not safe between threads: its owner has the lock."""
+    """Waiting items by request. Not safe between threads: its owner has the lock."""
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[Turn, deque[T]] = OrderedDict()  #: the request whose turn it is stands first
@@ -29,11 +29,11 @@ class FairQueue(Generic[T]):
         return sum(map(len, self._waiting.values()))
 
     def put(self, turn: Turn, item: T) -> None:
-        """Append to what the request has waiting; its turn comes after those that wait already."""
+        """Append an item to those of its request, whose turn comes after those that wait already."""
         self._waiting.setdefault(turn, deque()).append(item)
 
     def take(self, may_go: Callable[[Turn, T], bool] = lambda turn, item: True) -> tuple[Turn, T] | None:
-        """The next item of the first request in turn whose next one may go; that request then goes last."""
+        """Return the next item of the first request in turn whose next one may go. That request then goes last."""
         for turn, items in self._waiting.items():
             if may_go(turn, items[0]):
                 item = items.popleft()
@@ -45,13 +45,13 @@ class FairQueue(Generic[T]):
         return None
 
     def drain(self) -> Iterator[T]:
-        """All that waits, taken out."""
+        """Remove and return all that waits."""
         while (taken := self.take()) is not None:
             yield taken[1]
 
 
 class FairPool:
-    """Threads that work for requests in turn; a request may hold all of them but one, so that another finds one free.
+    """Threads that work for requests in turn. A request may use all but one, so that another finds one free.
 
     Args:
         threads: how many.
@@ -71,7 +71,7 @@ class FairPool:
             thread.start()
 
     def submit(self, turn: Turn, function: Callable[..., T], *args: Any) -> Future[T]:
-        """Have a thread call the function; cancelling the future before one begins takes it out again."""
+        """Let a thread call the function. Cancelling the future before that removes it again."""
         future: Future[T] = Future()
         with self._changed:
             if self._stopped:
@@ -82,7 +82,7 @@ class FairPool:
         return future
 
     def stop(self) -> None:
-        """Finish what has begun; what waits is cancelled."""
+        """Finish what has begun, and cancel what waits."""
         with self._changed:
             self._stopped = True
             for future, _ in self._waiting.drain():

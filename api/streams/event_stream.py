@@ -1,4 +1,4 @@
-"""Live events for any number of watchers by one reader: the database is asked once a tick, whoever watches.
+"""Live events for any number of watchers with one reader, which queries the database once in each tick.
 
 A watcher is a position in its job's log and nothing else. What a tick found is kept in one short buffer a job, which
 all its watchers share; one that is behind the buffer, new or slow, reads pages from the database until it caught up.
@@ -58,7 +58,7 @@ class _Channel:
         self.wake()
 
     def skip_to(self, head: Head) -> None:
-        """More is new than the buffer holds: everybody reads it from the database."""
+        """Drop the buffer, because more is new than it holds: all watchers read this from the database."""
         self.frames.clear()
         self.head, self.floor = head, head.seq
         self.wake()
@@ -84,12 +84,12 @@ class EventHub:
 
     @property
     def num_watchers(self) -> int:
-        """Streams that wait for events, or read what they have missed."""
+        """The number of streams that wait for events, or read what they have missed."""
         return sum(channel.watchers for channel in self._channels.values())
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """One of the streams that may be open at once.
+        """Take one of the places for open streams.
 
         Raises:
             TooManyStreams: all are.
@@ -103,7 +103,9 @@ class EventHub:
             self._num_streams -= 1
 
     async def follow(self, job_id: str, after: int, head: Head) -> AsyncIterator[bytes]:
-        """A job's events after a number as server-sent events, until its last one, the job's removal or our drain.
+        """Yield a job's events after a number as server-sent events.
+
+        It ends after the last event, when the job is removed, or when this process drains.
 
         Args:
             job_id: a job that the watcher may see.
@@ -205,7 +207,7 @@ async def _within(seconds: float, changed: asyncio.Event) -> bool:
 
 
 class EventStream(EventSourceResponse):
-    """The stream of a job's events to one client. A client that stops reading is dropped."""
+    """The stream of a job's events to one client. A client that stops reading is disconnected."""
 
     def __init__(self, hub: EventHub, job_id: str, after: int, head: Head) -> None:
         super().__init__(
@@ -214,7 +216,7 @@ class EventStream(EventSourceResponse):
         self._hub = hub
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See Starlette. Here, and not in the route: only what has begun is sure to end and to free its place."""
+        """See Starlette. The place is taken here, not in the route, because only what has begun is sure to free it."""
         with self._hub.place():
             await super().__call__(scope, receive, send)
 

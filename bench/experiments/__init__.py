@@ -1,1 +1,1 @@
-"""The experiments of the AlexNet paper on small pictures; see `python -m bench.experiments --help`."""
+"""The experiments of the AlexNet paper on small images; see `python -m bench.experiments --help`."""

@@ -1,4 +1,4 @@
-"""The experiments of the AlexNet paper on small pictures: what each of its ideas does, one command each.
+"""The experiments of the AlexNet paper on small images: one command for each of its ideas.
 
     .venv/bin/python -m bench.experiments relu|lrn|pooling|towers|dropout [--seeds 3]
     .venv/bin/python -m bench.experiments rates
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 class Trial:
-    """Trains the arms of an experiment, or reads what they came to before."""
+    """Trains the arms of an experiment, or reads their earlier results."""
 
     def __init__(self, experiment: Experiment, overrides: Mapping[str, Any], pack: Pack, record: Path) -> None:
         self._experiment, self._overrides, self._pack, self._record = experiment, overrides, pack, record
@@ -73,7 +73,7 @@ class Trial:
         self._known: dict[str, dict[str, Any]] = {line["key"]: line for line in lines}
 
     def run(self) -> dict[str, list[dict[str, Any]]]:
-        """What every run came to, by arm; seeds take turns, so that a trial that is stopped has whole pairs."""
+        """Return the results of every run by arm. Seeds take turns, so that an interrupted trial has complete pairs."""
         configs = {arm.name: self._choose(arm) for arm in self._experiment.arms}
         first = 0 if self._experiment.tests or self._experiment.until_error else CHOOSING_SEED
         seeds = range(first, first + self._experiment.num_seeds)
@@ -81,7 +81,7 @@ class Trial:
         return {arm: [record for name, record in runs if name == arm] for arm in configs}
 
     def _choose(self, arm: Arm) -> TrainConfig:
-        """The arm's options; of the candidates those that were soonest there."""
+        """Return the arm's options, with those of the candidates that reached the goal in the fewest steps."""
         config = self._experiment.base(self._overrides).with_overrides(arm.overrides)
         tried = [config.with_overrides(candidate) for candidate in self._experiment.candidates]
         if len(tried) < 2:
@@ -110,7 +110,7 @@ class Trial:
 
 
 def summarise(record: Mapping[str, Any]) -> str:
-    """A line on a run."""
+    """Describe a run in one line."""
     said = [f"{record['steps_to']} steps"] if record["steps_to"] else []
     if record["epochs"]:
         last = record["epochs"][-1]
@@ -123,7 +123,7 @@ def summarise(record: Mapping[str, Any]) -> str:
 
 
 def list_results(name: str, experiment: Experiment, records: tables.Records) -> Iterable[str]:
-    """The tables of an experiment."""
+    """Return the tables of an experiment."""
     yield ""
     yield from tables.list_steps(records) if experiment.until_error else tables.list_errors(records)
     yield from tables.list_factors(records)

@@ -1,4 +1,4 @@
-"""What is compared with what."""
+"""The experiments and their arms: what is compared with what."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REDUCED = TrainConfig(
 
 @dataclass(frozen=True)
 class Arm:
-    """One side of a comparison: what it has differently."""
+    """One variant in a comparison, with the options in which it differs."""
 
     name: str
     overrides: Mapping[str, Any]
@@ -37,7 +37,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Networks that are compared, the first with each of the others."""
+    """Networks to compare: the first one with each of the others."""
 
     question: str
     arms: tuple[Arm, ...]
@@ -49,7 +49,7 @@ class Experiment:
     tests: bool = True  #: whether the test split is read, once, at the end of each run
 
     def base(self, overrides: Mapping[str, Any]) -> TrainConfig:
-        """What all arms start from, with what the reader wants differently."""
+        """Return the config that all arms start from, with the changes that the user wants."""
         return REDUCED.with_overrides({**self.shared, **overrides})
 
 

@@ -1,4 +1,4 @@
-"""One run, and what it came to."""
+"""One run and its results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SAMPLE = 2_000  #: training images on which the training error is measured
 
 
 def reduce_pack(pack: Pack, target: Path, *, num_train: int, with_test: bool) -> Pack:
-    """The first training images, as many of each class, and all of the other splits."""
+    """Keep the first training images, equally many of each class, and all images of the other splits."""
     labels, split = np.asarray(pack.labels), np.asarray(pack.split)
     share = max(1, num_train // pack.facts.num_classes)
     chosen = ~np.isin(split, [TRAIN] if with_test else [TRAIN, TEST])
@@ -49,7 +49,7 @@ def reduce_pack(pack: Pack, target: Path, *, num_train: int, with_test: bool) ->
 def train(
     config: TrainConfig, pack: Pack, seed: int, *, until_error: float | None, max_steps: int | None = None
 ) -> dict[str, Any]:
-    """Train once: errors as fractions, by epoch or interval and, where there is a test split, at the end.
+    """Train once and return errors as fractions, by epoch or interval and, if there is a test split, at the end.
 
     Args:
         config: what to train.
@@ -80,7 +80,7 @@ def train(
 
 
 def steps_to(points: Sequence[dict[str, float]], error: float) -> int | None:
-    """The first step after which the training error was measured at this or below; None: it never was."""
+    """Return the first step after which the training error was at most this. None: it never was."""
     return next((int(point["step"]) for point in points if point["train_error"] <= error), None)
 
 
@@ -129,7 +129,10 @@ class Watch(Hooks):
 
 
 def measure_factors(run: Run, sample: Pack) -> dict[str, list[float]]:
-    """What each response norm of a trained network multiplies by: 1st and 99th percentile, on 256 images."""
+    """Return what each response norm of a trained network multiplies by: two percentiles, on 256 images.
+
+    The 1st and the 99th.
+    """
     found: dict[str, list[float]] = {}
 
     def watching(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:

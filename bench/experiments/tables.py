@@ -1,4 +1,4 @@
-"""What the runs of an experiment came to, as Markdown. Errors are printed in percent."""
+"""Writes the results of an experiment as Markdown. Errors are printed in percent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Records = Mapping[str, Sequence[Mapping[str, Any]]]  #: by arm, in the order of 
 
 
 def list_steps(records: Records) -> Iterator[str]:
-    """Steps to the training error at which the runs ended; how many times as many as the first arm."""
+    """List the steps to the training error at which the runs ended, also relative to the first arm."""
     first: float | None = None
     yield "| | lr | initial weights | steps, by seed | mean | relative to the first |"
     yield "|---|---|---|---|---|---|"
@@ -24,7 +24,7 @@ def list_steps(records: Records) -> Iterator[str]:
 
 
 def list_errors(records: Records) -> Iterator[str]:
-    """Errors at the end, and how far each arm is from the first."""
+    """List the errors at the end, and how each arm differs from the first."""
     yield (
         "| | parameters | test error, by seed | mean | difference from the first | validation error, mean | "
         "training error at the end, mean | CPU seconds a run |"
@@ -45,7 +45,7 @@ def list_errors(records: Records) -> Iterator[str]:
 
 
 def list_epochs(records: Records) -> Iterator[str]:
-    """Training error, validation error and validation loss by epoch, means over the seeds."""
+    """List training error, validation error and validation loss by epoch, as means over the seeds."""
     yield (
         "| epoch | "
         + " | ".join(f"{name}: training error | validation error | validation loss" for name in records)
@@ -62,7 +62,7 @@ def list_epochs(records: Records) -> Iterator[str]:
 
 
 def list_factors(records: Records) -> Iterator[str]:
-    """What the response norms multiply by, the range over the seeds; nothing where there are none."""
+    """List what the response norms multiply by, as the range over the seeds; nothing without such norms."""
     for name, runs in records.items():
         for layer in runs[0]["norm_factors"]:
             ends = [run["norm_factors"][layer] for run in runs]
@@ -70,7 +70,7 @@ def list_factors(records: Records) -> Iterator[str]:
 
 
 def format_difference(values: Sequence[float], others: Sequence[float]) -> str:
-    """Difference of the means and its standard error, in points; the error only where both were seen twice."""
+    """Return the difference of the means in points; with its standard error if each has two values."""
     difference = statistics.mean(values) - statistics.mean(others)
     if min(len(values), len(others)) < 2:
         return f"{difference:+.2f}"

@@ -44,7 +44,7 @@ def build_model() -> keras.Model:
 
 
 class Watch(keras.callbacks.Callback):  # type: ignore[misc]
-    """Counts batches after the third, and ends the training in time."""
+    """Counts batches after the third, and ends the training when the time is over."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()

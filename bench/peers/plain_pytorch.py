@@ -34,7 +34,7 @@ CROPS = [
 
 
 class Images(Dataset[tuple[torch.Tensor, int]]):
-    """What torchvision's datasets do with an array: a PIL image and its label."""
+    """Returns a PIL image and its label, as torchvision's datasets do for an array."""
 
     def __init__(self, count: int, side: int, steps: list[object]) -> None:
         self.images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
@@ -48,7 +48,7 @@ class Images(Dataset[tuple[torch.Tensor, int]]):
 
 
 def build_model() -> nn.Module:
-    """The notes' layers, with TensorFlow's padding written out."""
+    """Build the notes' layers, with TensorFlow's padding written out."""
     return nn.Sequential(
         nn.ZeroPad2d((3, 4, 3, 4)), nn.Conv2d(3, 96, 11, 4), nn.ReLU(), nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(3, 2),
         nn.Conv2d(96, 256, 5, padding=2), nn.ReLU(), nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(3, 2),

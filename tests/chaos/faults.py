@@ -1,4 +1,4 @@
-"""What a storm does to a yard: one method a kind, each true if it could be done."""
+"""The faults of a chaos run: one method for each kind, which returns true if it could be done."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ READ_ONLY_S = TTL_S + 2 * REAPER_S  # longer than a lease: who survives it survi
 
 
 class Owner(Protocol):
-    """Who asked for the jobs."""
+    """The client that submits the jobs."""
 
     def open_jobs(self) -> list[str]:
-        """Ids of jobs that have not ended."""
+        """Return the ids of jobs that have not ended."""
 
     def post(self, path: str) -> httpx.Response | None:
-        """None: no answer."""
+        """Send a POST and return the answer. None: there was no answer."""
 
     def repeat_post(self, times: int) -> bool:
-        """Send one of the requests for a job again; true if any was answered with a job."""
+        """Send one of the requests for a job again. True: any of them was answered with a job."""
 
 
 class Faults:
-    """Breaks a yard at random; every kind comes once before any comes by its weight."""
+    """Breaks a yard at random. Every kind comes once before any is chosen by its weight."""
 
     def __init__(self, yard: ChaosYard, owner: Owner, rng: random.Random) -> None:
         self.yard, self.owner, self.random = yard, owner, rng
@@ -72,7 +72,7 @@ class Faults:
         self._frozen: set[str] = set()
 
     def strike(self) -> str | None:
-        """Do one; its name, or None if what was chosen can't be done just now."""
+        """Do one fault and return its name. None: the chosen one can't be done just now."""
         weights = [weight for weight, _ in self._kinds.values()]
         name = self._bag.pop() if self._bag else self.random.choices(list(self._kinds), weights)[0]
         try:
@@ -87,7 +87,7 @@ class Faults:
         return None
 
     def go_on(self, *, at_once: bool = False) -> None:
-        """Wake what was frozen and resume what was paused, once it is time."""
+        """Unfreeze what was frozen and resume what was paused, when it is time."""
         while self._later and (at_once or self._later[0][0] <= time.monotonic()):
             heapq.heappop(self._later)[2]()
 
@@ -100,13 +100,13 @@ class Faults:
         return self.random.choice([name for name in self.yard.names if name.startswith("worker")])
 
     def _kill_trainer(self) -> bool:
-        """Every trainer of a worker, the waiting one included."""
+        """Kill every trainer of a worker, including the spare."""
         pids = self.yard.trainers_of(self._worker())
         self.yard.signal(pids, signal.SIGKILL)
         return bool(pids)
 
     def _kill_worker(self) -> bool:
-        """Half of the time one that has a job."""
+        """Kill a worker, half of the time one that has a job."""
         standing = self.yard.standing()
         busy = sorted(name for name, it in standing.items() if it.held)
         name = self.random.choice(busy) if busy and self.random.random() < 0.5 else self._worker()
@@ -131,7 +131,10 @@ class Faults:
         return True
 
     def _freeze_worker(self, *, with_trainers: bool) -> bool:
-        """With its trainers as a machine that sleeps would; without, they train on until they miss its words."""
+        """Freeze a worker.
+
+        With its trainers it is like a machine that sleeps; without, they train on until they miss its heartbeats.
+        """
         name = self._worker()
         worker_id = self.yard.standing()[name].worker_id
         trainers = self.yard.trainers_of(name) if with_trainers else []

@@ -1,4 +1,6 @@
-"""Imported by every Python of a run as `sitecustomize`: a trainer stops at a step until it is told to stop, or killed.
+"""Makes a trainer stop at a step until it is told to stop, or killed.
+
+Every Python process of a run imports it as `sitecustomize`.
 
 The step stands in the file `stop-at` beside this one; who reaches it takes the file away and leaves its pid in
 `held`. It needs `interval_steps=1`, as a step is known by its report.
@@ -17,7 +19,7 @@ if "trainer" in sys.orig_argv:
     _is_telling = False
 
     def _read_command(fileno: int, count: int) -> bytes:
-        """A command has been obeyed when the next one is read."""
+        """Read the next command. The one before has been obeyed by then."""
         global _is_telling
         if fileno != 0:
             return _read(fileno, count)

@@ -1,4 +1,4 @@
-"""Judges what a yard said: a pure function over events, over what a poller saw, and over what was asked and executed.
+"""Judges the history of a yard: a pure function of its events, what a poller saw, the requests and the steps made.
 
 Each broken promise is one line that begins with its rule; no line: nothing that was recorded contradicts the contract.
 """
@@ -30,7 +30,7 @@ NEXT: dict[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class Event:
-    """One line of a job's log."""
+    """One event in a job's log."""
 
     seq: int
     at: float
@@ -56,7 +56,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Record:
-    """All that is known of a job."""
+    """Everything that is known about a job."""
 
     job_id: str
     events: Sequence[Event]
@@ -68,7 +68,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Death:
-    """A worker that was killed with a job in its hands."""
+    """A worker that was killed while it had a job."""
 
     at: float
     job_id: str
@@ -78,7 +78,7 @@ class Death:
 
 @dataclass(frozen=True)
 class Recovery:
-    """How a job went on after its worker's death."""
+    """How a job went on after its worker was killed."""
 
     death: Death
     taken_s: float  #: from the death to the end of the lease in the database
@@ -87,7 +87,7 @@ class Recovery:
 
 
 def judge(records: Iterable[Record], submitted: Iterable[str], *, step_slack: int = 10**9) -> list[str]:
-    """Every broken promise.
+    """List every broken guarantee.
 
     Args:
         records: of every job that the yard lists.
@@ -168,7 +168,7 @@ def _judge_checkpoints(events: list[Event]) -> Iterator[str]:
 
 
 def _judge_points(record: Record) -> Iterator[str]:
-    """A point carries the epoch of the lease under which it was written, and the time: both must be of one tenure."""
+    """Check that each point's lease epoch and time belong to the same lease."""
     tenures = dict(_tenures(record.events))
     for epoch, at in record.points:
         begin, end = tenures.get(epoch, (math.inf, 0.0))
@@ -177,7 +177,7 @@ def _judge_points(record: Record) -> Iterator[str]:
 
 
 def _tenures(events: Iterable[Event]) -> Iterator[tuple[int, tuple[float, float]]]:
-    """Each epoch with the times of its claim and of its end."""
+    """Yield each lease epoch with the times of its claim and its end."""
     held: Event | None = None
     for event in (it for it in events if it.type == "state"):
         if held is not None and event.state not in _AT_WORK:
@@ -206,7 +206,7 @@ def _judge_looks(record: Record, step_slack: int) -> Iterator[str]:
 
 
 def _starts_seen(events: Sequence[Event]) -> Iterator[tuple[int, float]]:
-    """Each epoch with a moment at which its start was in the database for sure.
+    """Yield each lease epoch with a time at which its start was certainly in the database.
 
     An event's time is taken before its commit, so a look between the two still sees what was before. The next event of
     the job comes after that commit.
@@ -221,7 +221,7 @@ def _result(look: Look) -> tuple[str, str | None, str | None]:
 
 
 def _reachable(state: str) -> set[str]:
-    """Every state that a poller may see next, however many it missed."""
+    """Return every state that a poller may see next, however many it missed."""
     found: set[str] = set()
     waiting = [state]
     while waiting:
@@ -240,7 +240,7 @@ def _judge_cancel(record: Record) -> Iterator[str]:
 
 
 def wasted_steps(records: Iterable[Record]) -> tuple[int, int]:
-    """Steps that were made again, and those that were needed: over all jobs, by the trainers' own logs.
+    """Return the steps that were made again and those that were needed, over all jobs, from the trainers' logs.
 
     A cancelled job needs what its furthest attempt reached.
     """
@@ -256,7 +256,7 @@ def wasted_steps(records: Iterable[Record]) -> tuple[int, int]:
 def find_recovery(
     records: Mapping[str, Record], death: Death, harmed: Mapping[str, Sequence[float]], within_s: float
 ) -> Recovery | None:
-    """What became of a dead worker's job; None: it was given back before, or was not to go on at once.
+    """Return how a dead worker's job went on. None: it was given back before, or was not to go on at once.
 
     Args:
         records: of all jobs: their claims tell which workers were free.
@@ -282,6 +282,6 @@ def _claims(records: Iterable[Record]) -> Iterator[Event]:
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
-    """The smallest value that so large a share does not exceed."""
+    """Return the smallest value such that this share of the values is not larger."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None

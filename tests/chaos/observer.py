@@ -1,4 +1,4 @@
-"""Looks at a yard's processes and files from outside, ten times a second, and complains of what must never be seen."""
+"""Checks a yard's processes and files from outside, ten times a second, for what must never happen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ORPHAN_S = 5.0  # how long a trainer may outlive its worker
 
 
 class Process(NamedTuple):
-    """One that runs, or is stopped by a signal."""
+    """A process that is running, or stopped by a signal."""
 
     pid: int
     parent: int
@@ -24,7 +24,7 @@ class Process(NamedTuple):
 
 
 def list_processes() -> list[Process]:
-    """Every process that runs; zombies don't."""
+    """List every process that is running, without zombies."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -39,7 +39,7 @@ def list_processes() -> list[Process]:
 
 @dataclass
 class Seen:
-    """A trainer: whose it is, and since when something has been wrong with it."""
+    """A trainer: its worker, and since when something has been wrong with it."""
 
     worker: int
     orphan_since: float | None = None
@@ -47,7 +47,7 @@ class Seen:
 
 @dataclass
 class Observer:
-    """Call `look` again and again, or `start` a thread that does.
+    """Checks a yard: call `look` repeatedly, or `start` a thread that does.
 
     Args:
         data_dir: the yard's; its trainers are known by the log that they write to.
@@ -80,7 +80,7 @@ class Observer:
         self._thread.join()
 
     def longest(self) -> dict[str, float]:
-        """The worst that was seen, in seconds."""
+        """Return the longest time that each problem lasted, in seconds."""
         return {
             "two_trainers_of_a_job_s": round(self.longest_overlap_s, 1),
             "trainer_without_its_worker_s": round(self.longest_orphan_s, 1),
@@ -91,7 +91,7 @@ class Observer:
             self.look(time.monotonic())
 
     def look(self, at: float) -> None:
-        """One look at all processes; at the files every tenth time."""
+        """Check all processes once, and the files every tenth time."""
         processes = self.alive()
         self._look_at_orphans(at, processes)
         self._look_at_overlaps(at, processes)
@@ -126,7 +126,7 @@ class Observer:
                 self._complain(f"{job} is trained by {len(shared[job])} processes at once")
 
     def _look_at_files(self) -> None:
-        """What a whole checkpoint's files are never changes; they only go away."""
+        """Check that the files of a complete checkpoint never change; they may only be removed."""
         found: dict[str, tuple[int, int, int]] = {}
         for manifest in self.data_dir.glob("checkpoints/*/[!.]*/manifest.json"):
             try:

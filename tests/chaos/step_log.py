@@ -1,4 +1,7 @@
-"""Imported by every Python of a chaos run as `sitecustomize`: a trainer writes down each step that it has made."""
+"""Makes a trainer record each step that it has made.
+
+Every Python process of a chaos run imports it as `sitecustomize`.
+"""
 
 import importlib
 import os

@@ -34,7 +34,7 @@ MAX_WASTE = 0.10
 
 
 class Storm:
-    """One run: submits, looks, breaks things, and judges at the end."""
+    """One run: submits jobs, watches them, causes faults, and judges the history at the end."""
 
     def __init__(
         self, yard: ChaosYard, *, num_jobs: int, num_faults: int, seconds: float, seed: int, fault_every_s: float,
@@ -55,7 +55,7 @@ class Storm:
         self._began = 0.0
 
     def run(self) -> None:
-        """Blow until there were so many jobs and faults, or the time is over; then wait until all is calm."""
+        """Cause faults until there were enough jobs and faults, or time is over; then wait until all jobs end."""
         self._began = time.monotonic()
         next_fault, next_look, next_look_at_all = self._began + FIRST_FAULT_S, self._began, self._began
         while (moment := time.monotonic()) < self._began + self.seconds and not self._is_over():
@@ -134,7 +134,7 @@ class Storm:
         return answer
 
     def _look(self, *, at_all: bool) -> None:
-        """At the newest jobs, which are those at work, or at every one."""
+        """Look at the newest jobs, which are the active ones, or at all of them."""
         after = None
         while True:
             moment = time.time()
@@ -155,7 +155,7 @@ class Storm:
     # --- the verdict ---
 
     def report(self) -> dict[str, Any]:
-        """What was broken, what was wasted, and how long it took to go on."""
+        """Report the faults, the wasted steps, and how long it took to go on."""
         events, points, steps = self.yard.read_events(), self.yard.read_points(), self.yard.read_steps()
         cancelled = self.faults.cancelled
         looks = {job_id: [astuple(look) for look in seen] for job_id, seen in self.looks.items()}
@@ -192,13 +192,13 @@ class Storm:
 
 
 def _spread(seconds: Sequence[float]) -> dict[str, float | None]:
-    """How many, and how long they took."""
+    """Summarise how many there were, and how long they took."""
     shown = {"p50": percentile(seconds, 0.5), "p95": percentile(seconds, 0.95), "max": max(seconds, default=None)}
     return {"count": len(seconds)} | {name: value and round(value, 2) for name, value in shown.items()}
 
 
 def find_missed(report: dict[str, Any], *, num_jobs: int, num_faults: int, promises_only: bool) -> list[str]:
-    """What is not as it must be."""
+    """List what is not as it must be."""
     missed = [name for name in ("broken", "doubles", "server_errors") if report[name]]
     ended = sum(number for state, number in report["ends"].items() if state in FINAL)
     missed += [f"{ended} jobs ended of {num_jobs}"] * (ended < num_jobs)

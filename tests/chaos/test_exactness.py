@@ -1,4 +1,4 @@
-"""A job that was interrupted at any step ends with the bits of one that was not: real workers, real trainers."""
+"""A job that is interrupted at any step ends with the same bits as one that is not, with real workers and trainers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Yard:
         self._undisturbed: dict[int, Job] = {}
 
     def undisturbed(self, seed: int) -> Job:
-        """The job of a seed that nothing happens to."""
+        """Run the job of a seed without an interruption."""
         if seed not in self._undisturbed:
             self._undisturbed[seed] = job = self.wait(self.submit(seed))
             assert (job.attempt, job.progress and job.progress["step"]) == (1, STEPS)
@@ -65,7 +65,7 @@ class Yard:
         return job
 
     def interrupt(self, seed: int, plan: Plan) -> str:
-        """A job of a seed that was interrupted as planned, and may go on."""
+        """Run the job of a seed, interrupt it as planned, and let it go on."""
         self._stop_at(plan[0][1])
         job_id = self.submit(seed)
         for index, (way, _) in enumerate(plan):
@@ -102,7 +102,7 @@ class Yard:
             action(session, "local", job_id)
 
     def epochs(self, job_id: str) -> list[dict[str, Any]]:
-        """What was measured at each epoch's end, but for the seconds."""
+        """Return what was measured at the end of each epoch, without the seconds."""
         return [{key: row[key] for key in row if key != "seconds"} for row in self._series(job_id, "epoch")]
 
     def _series(self, job_id: str, kind: str) -> list[dict[str, Any]]:
@@ -114,7 +114,7 @@ class Yard:
         return [event for event in self.fleet.events(job_id) if event.type == kind]
 
     def clear(self) -> None:
-        """Leave nothing behind that the next test could meet."""
+        """Remove everything that could affect the next test."""
         for path in (self._hook / "stop-at", self._held):
             path.unlink(missing_ok=True)
         with self.fleet.database.reading() as session:

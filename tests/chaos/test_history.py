@@ -1,4 +1,4 @@
-"""The judge finds each kind of broken promise, and nothing in a history that keeps them."""
+"""The judge finds each kind of broken guarantee, and nothing in a history that keeps them."""
 
 from __future__ import annotations
 

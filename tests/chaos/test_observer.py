@@ -18,7 +18,7 @@ def observer(tmp_path: Path) -> Observer:
 
 
 def looks(observer: Observer, *each: tuple[float, list[Process]]) -> list[str]:
-    """What it complains of after some looks: when, and which processes were there."""
+    """Return the complaints after some looks, given when they are and which processes there were."""
     for at, processes in each:
         observer.alive = partial(list, processes)
         observer.look(at)

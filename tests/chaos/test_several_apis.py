@@ -1,4 +1,4 @@
-"""Three API processes, each with its reconciler, and two workers over one database: they must act as one."""
+"""Three API processes, each with its reconciler, and two workers on one database must act as one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ END_WITHIN_S = 420.0
 
 
 class Yard:
-    """A fleet whose reconcilers are those of its APIs."""
+    """A yard with several APIs, whose only reconcilers are those of its APIs."""
 
     def __init__(self, folder: Path, database_url: str) -> None:
         self.fleet = Fleet(
@@ -84,7 +84,7 @@ class Yard:
 
 
 class Owner:
-    """Asks all three for the same, and each for something."""
+    """Asks all three APIs for the same, and each for something."""
 
     def __init__(self, yard: Yard) -> None:
         self._yard = yard
@@ -99,11 +99,11 @@ class Owner:
         self.cancelled: dict[str, float] = {}
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response | None:
-        """The next one in turn; None: no answer."""
+        """Ask the next API in turn. None: no answer."""
         return self._ask(next(self._turns), method, path, **options)
 
     def ask_all(self, method: str, path: str, **options: Any) -> list[httpx.Response]:
-        """All at once; those that answered."""
+        """Ask all APIs at once, and return the answers that came."""
         asked = [self._pool.submit(self._ask, client, method, path, **options) for client in self._clients]
         return [answer for it in asked if (answer := it.result()) is not None]
 
@@ -116,7 +116,7 @@ class Owner:
         return answer
 
     def submit(self) -> None:
-        """The same request to all three at the same time makes one job."""
+        """Send the same request to all three at the same time, which must make one job."""
         number = len(self.jobs)
         key = f"job-{number}"
         body = {"dataset": "digits", "recipe": "quick", "overrides": SMALL, "seed": number % SEEDS}
@@ -149,7 +149,7 @@ class Owner:
 
 
 class Faults:
-    """Each kind a few times, in a random order; each returns whether it could be done."""
+    """Causes each kind a few times, in a random order. Each method returns whether it could be done."""
 
     def __init__(self, yard: Yard, owner: Owner, seed: int) -> None:
         self._yard, self._owner, self._random = yard, owner, random.Random(seed)
@@ -185,7 +185,7 @@ class Faults:
         return True
 
     def _freeze_api(self) -> bool:
-        """For so long that leases run out meanwhile: its reaper comes late, beside two that did not."""
+        """Freeze an API until leases expire: its reaper is late, while two others were not."""
         api = self._random.choice(self._yard.apis)
         api.send_signal(signal.SIGSTOP)
         self._in(TTL_S + 2 * REAPER_S, lambda: api.send_signal(signal.SIGCONT))
@@ -211,7 +211,7 @@ class Faults:
         return True
 
     def _resume(self, job_id: str) -> None:
-        """By another API than the one that was told to pause."""
+        """Resume a job through another API than the one that paused it."""
         answer = self._owner.ask("POST", f"/jobs/{job_id}/resume")
         if answer is None or answer.status_code == 503 or (answer.status_code == 409 and "wait until" in answer.text):
             self._in(0.5, lambda: self._resume(job_id))
@@ -270,7 +270,7 @@ def test_three_apis_and_two_workers_act_as_one_while_they_die(yard: Yard, owner:
 
 
 def blow(yard: Yard, owner: Owner, faults: Faults) -> None:
-    """Faults among jobs, until there were all and every job has ended."""
+    """Cause faults while jobs run, until each kind was done and every job has ended."""
     wait_for(lambda: len(owner.ask_all("GET", "/healthz")) == APIS)
     deadline, next_fault = time.monotonic() + END_WITHIN_S, time.monotonic() + 2 * FAULT_EVERY_S
     while not faults.are_over or owner.open_jobs() or owner.is_unanswered:
@@ -299,7 +299,7 @@ def assert_one_result_a_seed(owner: Owner) -> None:
 
 
 def newest_checkpoints(owner: Owner) -> set[str]:
-    """What each API serves as `latest`."""
+    """Return what each API serves as `latest`."""
     image = io.BytesIO()
     Image.new("L", (8, 8)).save(image, "PNG")
     answers = owner.ask_all("POST", "/predict", content=image.getvalue(), headers={"Content-Type": "image/png"})

@@ -1,4 +1,4 @@
-"""A real yard under random faults keeps every promise."""
+"""A real yard under random faults keeps every guarantee."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ SHORT = ["--jobs", "3", "--faults", "13", "--fault-every", "1.2", "--workers", "
 
 @pytest.mark.slow
 def test_a_short_storm_with_every_kind_of_fault_breaks_no_promise(tmp_path: Path) -> None:
-    """No bar for what a busy machine makes slow: only that nothing is lost, doubled or lied about."""
+    """Nothing may be lost, doubled or misreported.
+
+    There is no limit on what a busy machine makes slow.
+    """
     weather(tmp_path, SHORT)
 
 
@@ -29,7 +32,10 @@ def test_a_short_storm_on_postgresql_with_its_faults_too(tmp_path: Path, postgre
 
 @pytest.mark.chaos
 def test_a_hundred_jobs_and_three_hundred_faults(tmp_path: Path, empty_url: str) -> None:
-    """20 to 25 minutes on an otherwise idle machine; a busy one takes longer, and may make too many steps again."""
+    """This takes 20 to 25 minutes on an otherwise idle machine.
+
+    A busy one takes longer, and may repeat too many steps.
+    """
     weather(tmp_path, [] if empty_url.startswith("sqlite") else ["--postgres", empty_url, str(server_pid(empty_url))])
 
 

@@ -1,4 +1,4 @@
-"""A yard whose every process can be killed, frozen and started again by itself."""
+"""A yard in which every process can be killed, frozen and started again separately."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RECOVERY_WITHIN_S = TTL_S + REAPER_S + 5  # from a worker's death to the next cl
 
 @dataclass(frozen=True)
 class Standing:
-    """A worker process as the database knows it."""
+    """The state of a worker process according to the database."""
 
     worker_id: str | None  #: None: it has not entered itself yet
     held: list[tuple[str, int]]  #: its jobs, each with its lease_epoch
@@ -105,7 +105,7 @@ class ChaosYard:
         self.queue.process.wait()
 
     def trainers_of(self, name: str) -> list[int]:
-        """The trainers of a worker, the waiting one included."""
+        """Return the trainers of a worker, including the spare."""
         return [pid for pid in children_of(self.processes[name].pid) if _is_trainer(pid)]
 
     def signal(self, pids: Iterable[int], number: int) -> None:
@@ -123,19 +123,19 @@ class ChaosYard:
             redis.flushall()
 
     def freeze_database(self, seconds: float) -> None:
-        """SQLite: somebody holds the write lock. PostgreSQL: the server's processes stop."""
+        """Freeze the database. SQLite: someone holds the write lock. PostgreSQL: the server's processes stop."""
         self._in_background(self._freeze_database, seconds)
 
     def forbid_writes(self, seconds: float) -> None:
-        """PostgreSQL takes no writes, as a standby would not."""
+        """Make PostgreSQL refuse writes, as a standby does."""
         self._in_background(self._harm_server, read_only, seconds)
 
     def lock_jobs(self, seconds: float) -> None:
-        """PostgreSQL: somebody holds a table, and nobody waits for it for long."""
+        """Lock a table of PostgreSQL, while nobody waits long for a lock."""
         self._in_background(self._harm_server, locked, seconds)
 
     def take_connections(self, seconds: float) -> None:
-        """PostgreSQL closes all connections and has none left."""
+        """Make PostgreSQL close all connections and accept no more."""
         self._in_background(self._harm_server, crowded, seconds)
 
     def _in_background(self, harm: Callable[..., None], *arguments: object) -> None:
@@ -158,7 +158,7 @@ class ChaosYard:
     # --- what is known ---
 
     def standing(self) -> dict[str, Standing]:
-        """How each worker process stands in the database."""
+        """Return the state of each worker process according to the database."""
         pids = {self.processes[name].pid: name for name in self.names if name != "api"}
         ids = select(Worker.pid, Worker.id).where(Worker.pid.in_(pids)).order_by(Worker.started_at)
         running = select(Job.lease_owner, Job.id, Job.lease_epoch).where(Job.state == JobState.RUNNING.value)
@@ -178,7 +178,7 @@ class ChaosYard:
         return events
 
     def read_points(self) -> dict[str, list[tuple[int, float]]]:
-        """Job -> lease_epoch and time of every point of its series."""
+        """Return for each job the lease epoch and time of every point of its series."""
         points: dict[str, list[tuple[int, float]]] = defaultdict(list)
         with self.database.reading() as session:
             for job_id, epoch, at in session.execute(select(JobMetric.job_id, JobMetric.lease_epoch, JobMetric.at)):
@@ -186,12 +186,12 @@ class ChaosYard:
         return points
 
     def count_in_logs(self, text: str) -> int:
-        """Lines of the processes' logs that hold a text."""
+        """Count lines of the processes' logs that contain a text."""
         paths = (self.folder / "logs").glob("*.log")
         return sum(line.count(text) for path in paths for line in path.read_text(errors="replace").splitlines())
 
     def read_steps(self) -> dict[str, dict[int, int]]:
-        """Job -> attempt -> steps made, as the trainers wrote them down."""
+        """Return for each job and attempt the steps made, as the trainers recorded them."""
         made: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         path = self._hook / "steps.log"
         for line in path.read_text().splitlines() if path.exists() else []:
