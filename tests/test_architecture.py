@@ -31,6 +31,9 @@ ARROWS = {
 FOLDERS = {
     "alexnet_core.commands": {
         "data",
+        "data.archives",
+        "data.intake",
+        "data.layouts",
         "data.published",
         "network",
         "training",
@@ -40,6 +43,9 @@ FOLDERS = {
         "export",
     },
     "alexnet_core.data": set(),
+    "alexnet_core.data.archives": {"data"},
+    "alexnet_core.data.layouts": {"data"},
+    "alexnet_core.data.intake": {"data", "data.archives", "data.layouts"},
     "alexnet_core.data.published": {"data"},
     "alexnet_core.network": {"data"},
     "alexnet_core.evaluation": {"data", "network"},

@@ -58,7 +58,7 @@ Others = Annotated[
     typer.Option("--with", metavar="CHECKPOINT", help="Average its probabilities too; may be repeated."),
 ]
 DatasetName = Annotated[
-    str, typer.Option("--dataset", help="A built-in dataset, a folder of class folders, or a pack's folder.")
+    str, typer.Option("--dataset", help="A built-in dataset, a folder or archive of images, or a pack.")
 ]
 Source = Annotated[
     Path | None, typer.Option(help="Of a built-in dataset: the folder or archive of its published files.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,25 +21,53 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    dataset: Annotated[str, typer.Option(help="A built-in dataset, or a folder of class folders.")],
+    dataset: Annotated[str, typer.Option(help="A built-in dataset, or a folder or archive of images.")],
     target: Annotated[Path, typer.Option(help="The pack's folder.")],
     source: arguments.Source = None,
-    image_px: Annotated[int | None, typer.Option(help="Of a folder: side of the squares to store.")] = None,
+    image_px: Annotated[int | None, typer.Option(help="Of images: side of the squares to store.")] = None,
     no_flip: Annotated[
-        bool, typer.Option("--no-flip", help="Of a folder: a mirrored image may show another class.")
+        bool, typer.Option("--no-flip", help="Of images: a mirrored image may show another class.")
     ] = False,
     name: Annotated[
-        str | None, typer.Option(help="Of a folder: the dataset's name; the folder's own if left out.")
+        str | None, typer.Option(help="Of images: the dataset's name; that of the folder or archive if left out.")
+    ] = None,
+    validation_fraction: Annotated[
+        float | None, typer.Option(help="Of images: the part of each class to validate on, where no split is given.")
+    ] = None,
+    test_fraction: Annotated[
+        float | None, typer.Option(help="Of images: the part of each class to test on, where no split is given.")
+    ] = None,
+    split_seed: Annotated[
+        int | None,
+        typer.Option(parser=arguments.count, metavar="N", help="Of images: another one holds other images back."),
+    ] = None,
+    max_entries: Annotated[
+        int | None,
+        typer.Option(parser=arguments.count, metavar="N", help="Of an archive: members that it may have."),
+    ] = None,
+    max_unpacked_bytes: Annotated[
+        int | None,
+        typer.Option(parser=arguments.count, metavar="N", help="Of an archive: bytes of all members together."),
     ] = None,
     parent_pid: arguments.ParentPid = None,
 ) -> int:
     """Make a dataset's pack and print its pack.json in one line.
 
-    Of a folder of images the line has its "report" too. Where it fails, the line is {"error": {"code", "message"}}.
+    Of a folder or archive of images the line has its "report" too. Where it fails, the line is
+    {"error": {"code", "message"}}.
     """
     if parent_pid is not None:
         die_with_parent(parent_pid)
-    chosen = PrepareOptions(dataset, target, source, image_px, no_flip, name)
+    values = {
+        "image_px": image_px,
+        "flip_safe": False if no_flip else None,
+        "name": name,
+        "validation_fraction": validation_fraction,
+        "test_fraction": test_fraction,
+        "split_seed": split_seed,
+    }
+    limits = {"max_entries": max_entries, "max_unpacked_bytes": max_unpacked_bytes}
+    chosen = PrepareOptions(dataset, target, source, _given(values), _given(limits))
     _require_that_belong_together(chosen)
     answer: dict[str, Any]
     try:
@@ -63,40 +91,52 @@ class PrepareOptions:
     dataset: str
     target: Path
     source: Path | None
-    image_px: int | None
-    no_flip: bool
-    name: str | None
+    intake: dict[str, Any]  #: fields of `IntakeOptions` that were given
+    limits: dict[str, Any]  #: fields of `ArchiveLimits` that were given
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _require_that_belong_together(args: PrepareOptions) -> None:
+    from alexnet_core.data.intake.options import MAX_FRACTION, MIN_FRACTION
     from alexnet_core.data.published.builtin import BUILTINS
     from alexnet_core.data.squares import MAX_SIDE_PX, MIN_SIDE_PX
 
-    of_folders = [args.image_px is not None, args.no_flip, args.name is not None]
-    if args.dataset in BUILTINS and any(of_folders):
-        raise typer.BadParameter("--image-px, --no-flip and --name are for folders")
+    if args.dataset in BUILTINS and (args.intake or args.limits):
+        raise typer.BadParameter(
+            "of the options for images none fits a built-in dataset: they are for folders and archives"
+        )
     if args.dataset not in BUILTINS and args.source is not None:
         raise typer.BadParameter("--source is for built-in datasets")
-    if args.image_px is not None and not MIN_SIDE_PX <= args.image_px <= MAX_SIDE_PX:
-        raise typer.BadParameter(f"--image-px is {args.image_px}: use {MIN_SIDE_PX} to {MAX_SIDE_PX}")
+    image_px = args.intake.get("image_px", MIN_SIDE_PX)
+    if not MIN_SIDE_PX <= image_px <= MAX_SIDE_PX:
+        raise typer.BadParameter(f"--image-px is {image_px}: use {MIN_SIDE_PX} to {MAX_SIDE_PX}")
+    for option in ("validation_fraction", "test_fraction"):
+        value = args.intake.get(option, MIN_FRACTION)
+        if not MIN_FRACTION <= value <= MAX_FRACTION:
+            raise typer.BadParameter(f"--{option.replace('_', '-')} is {value}: use {MIN_FRACTION} to {MAX_FRACTION}")
 
 
 def _prepare(args: PrepareOptions) -> Pack:
     from alexnet_core.commands.datasets import name_of, require_outside
-    from alexnet_core.data.intake import IntakeOptions, pack_folder
+    from alexnet_core.data.archives.members import ArchiveLimits
+    from alexnet_core.data.intake.options import IntakeOptions
+    from alexnet_core.data.intake.packing import pack_images
     from alexnet_core.data.published import builtin
 
     if args.dataset in builtin.BUILTINS:
         return builtin.prepare(args.dataset, source_dir=args.source, target_dir=args.target)
-    folder = Path(args.dataset)
-    if not folder.is_dir():
+    images = Path(args.dataset)
+    if not images.exists():
         raise DatasetUnavailable(
-            f"There is no built-in dataset and no folder {args.dataset!r}. Known: {', '.join(builtin.BUILTINS)}."
+            f"There is no built-in dataset, no folder and no archive {args.dataset!r}. "
+            f"Known: {', '.join(builtin.BUILTINS)}."
         )
     require_outside(args.dataset, args.target, "--target")
-    name = args.name or name_of(folder)
-    options = IntakeOptions(name=name, image_px=args.image_px, flip_safe=not args.no_flip)
-    return pack_folder(folder, args.target, options)
+    options = IntakeOptions(name=name_of(images), archive_limits=ArchiveLimits(**args.limits))
+    return pack_images(images, args.target, replace(options, **args.intake))
 
 
 def _describe(pack: Pack) -> dict[str, Any]:

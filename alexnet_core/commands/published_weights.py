@@ -52,7 +52,7 @@ def import_caffe(
 
 
 def _read_classes(classes: list[str], classes_file: Path | None, out: Path) -> list[str]:
-    from alexnet_core.data.imagenet import read_classes
+    from alexnet_core.data.layouts.imagenet import read_classes
 
     if bool(classes) == (classes_file is not None):
         raise typer.BadParameter("name the classes by --classes or by --classes-file, one of the two")

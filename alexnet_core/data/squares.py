@@ -24,6 +24,8 @@ class ImageShape:
     width: int  #: pixels, before a turn that EXIF asks for
     height: int
     channels: Literal[1, 3]
+    mode: str = ""  #: Pillow's word for how colours are stored: `RGB`, `L`, `P`, `CMYK`…
+    format: str = ""  #: `JPEG`, `PNG`…; "" where the image is no file
 
     @property
     def shorter_px(self) -> int:
@@ -49,7 +51,7 @@ def read_shape(file: IO[bytes], *, max_pixels: int = MAX_PIXELS) -> ImageShape:
     """
     with read_header(file, max_pixels=max_pixels) as image:
         is_grey = image.mode in _GREY_MODES or image.mode.startswith("I;16")
-        return ImageShape(image.width, image.height, 1 if is_grey else 3)
+        return ImageShape(image.width, image.height, 1 if is_grey else 3, image.mode, image.format or "")
 
 
 def choose_shape(shapes: Sequence[ImageShape], side_px: int | None = None) -> StoredShape:

@@ -8,14 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet_core.data.folders import FolderLayout, clean_name, read_layout
+from alexnet_core.data.layouts.class_names import clean_name, find_similar
+from alexnet_core.data.layouts.folders import read_layout
+from alexnet_core.data.layouts.labelled_files import LabelledFiles
 from alexnet_core.data.pack import TEST, TRAIN, VALIDATION
 from alexnet_core.errors import DatasetInvalid
 
 NFC, NFD = unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")
 
 
-def understood(layout: FolderLayout) -> dict[str, tuple[str, int | None]]:
+def understood(layout: LabelledFiles) -> dict[str, tuple[str, int | None]]:
     return {file.path: (layout.class_names[file.label], file.split) for file in layout.files}
 
 
@@ -30,7 +32,7 @@ def test_class_folders_give_classes_in_order_at_any_depth() -> None:
     assert layout.empty == ("empty",)
 
 
-@pytest.mark.parametrize("val", ["val", "validation", "Validation"])
+@pytest.mark.parametrize("val", ["val", "validation", "Validation", "valid", "VALID", "dev"])
 @pytest.mark.parametrize("wrapper", ["", "photos-1.0/"])
 def test_splits_above_the_classes_are_understood_with_a_folder_around_them(val: str, wrapper: str) -> None:
     paths = ["train/a/1.png", "train/b/2.png", f"{val}/a/3.png", "test/b/4.png", "train/readme.txt"]
@@ -49,6 +51,29 @@ def test_one_folder_around_everything_is_looked_through_but_not_two() -> None:
     assert layout.class_names == ("cat", "dog")
     assert (layout.outside, layout.empty) == (("licence.txt",), ("none",))
     assert read_layout(["a/photos/cat/1.png", "a/photos/dog/2.png"]).class_names == ("photos",)
+
+
+@pytest.mark.parametrize(("train", "test"), [("training", "testing"), ("TRAIN", "Test"), ("Training", "test")])
+@pytest.mark.parametrize("wrapper", ["flowers/flowers/", "a/data/", "a/Images/", "a/b/", "a/b/data/"])
+def test_a_folder_within_the_one_around_is_looked_through_where_it_can_be_no_class(
+    wrapper: str, train: str, test: str
+) -> None:
+    layout = read_layout([f"{wrapper}{train}/a/1.png", f"{wrapper}{train}/b/2.png", f"{wrapper}{test}/b/3.png"])
+    assert understood(layout) == {
+        f"{wrapper}{train}/a/1.png": ("a", TRAIN),
+        f"{wrapper}{train}/b/2.png": ("b", TRAIN),
+        f"{wrapper}{test}/b/3.png": ("b", TEST),
+    }
+    assert layout.notes[0] == f"the folder {wrapper.rstrip('/')!r} is around everything and was looked through"
+    without_splits = read_layout(["flowers/flowers/a/1.png", "flowers/flowers/b/2.png", "flowers/flowers/c/"])
+    assert (without_splits.class_names, without_splits.empty) == (("a", "b"), ("c",))
+
+
+def test_names_that_may_mean_one_class_are_found() -> None:
+    names = ["golden retriever", "Golden_Retriever", "tulip", "tulips", "rose", "class 1", "class 12", "n01440764",
+             "n01440765", "a", "ab", "日本", "日本語"]  # fmt: skip
+    assert find_similar(names) == [("Golden_Retriever", "golden retriever"), ("tulip", "tulips")]
+    assert find_similar([f"class {number}" for number in range(10_000)]) == []
 
 
 def test_a_class_may_be_called_train() -> None:

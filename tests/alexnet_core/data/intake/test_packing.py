@@ -5,8 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import stat
+import subprocess
+import sys
+import tarfile
+import textwrap
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +23,24 @@ from PIL import Image
 
 from alexnet_core.__main__ import main
 from alexnet_core.commands.datasets import open_dataset
-from alexnet_core.data import intake
-from alexnet_core.data.folders import read_layout
+from alexnet_core.data import image_readers
+from alexnet_core.data.image_readers import BoundedFile
 from alexnet_core.data.images import decode_image
-from alexnet_core.data.intake import IntakeOptions, pack_files, pack_folder
+from alexnet_core.data.intake.options import IntakeOptions
+from alexnet_core.data.intake.packing import pack_files, pack_folder, pack_images
+from alexnet_core.data.layouts.folders import read_layout
 from alexnet_core.data.pack import TEST, VALIDATION, Pack, PackDraft, open_pack
 from alexnet_core.errors import DatasetDamaged, DatasetInvalid, DatasetUnavailable, ImageTooLarge
+from tests.alexnet_core.archive_files import (
+    Entry,
+    compress,
+    end_of_zip64,
+    raw_zip,
+    tar_member,
+    tar_of,
+    two_classes,
+    zip_of,
+)
 
 OPTIONS = IntakeOptions(name="mine", threads=2)
 
@@ -214,9 +232,9 @@ def test_of_a_file_that_is_too_large_no_more_than_that_is_read(tmp_path: Path) -
     [rejection] = report_of(pack)["rejected"]
     assert (rejection["code"], rejection["reason"]) == ("image_too_large", "The file has more than 100,000 bytes.")
     content = (folder / "a" / "000.png").read_bytes()
-    assert intake._BoundedFile(io.BytesIO(content), len(content)).read() == content
+    assert BoundedFile(io.BytesIO(content), len(content)).read() == content
     with pytest.raises(ImageTooLarge):
-        intake._BoundedFile(io.BytesIO(content), len(content) - 1).read()
+        BoundedFile(io.BytesIO(content), len(content) - 1).read()
 
 
 def test_small_classes_and_imbalance_are_warned_of(tmp_path: Path) -> None:
@@ -239,6 +257,79 @@ def test_files_of_an_archive_are_packed_without_unpacking_it(tmp_path: Path) -> 
     assert pack.digest == pack_folder(folder, tmp_path / "pack", OPTIONS).digest
 
 
+@pytest.mark.parametrize("how", ["zip", "", "gz", "zst"])
+def test_an_archive_gives_the_same_pack_as_its_folder(tmp_path: Path, how: str) -> None:
+    folder = write_classes(tmp_path / "mine", {"train/cat": 12, "train/dog": 12, "Valid/cat": 3, "testing/dog": 2})
+    (folder / ".DS_Store").touch()
+    members = {f"mine/{path.relative_to(folder)}": path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    archive = tmp_path / "archive"
+    archive.write_bytes(zip_of(members) if how == "zip" else compress(tar_of(members), how))
+    pack = pack_images(archive, tmp_path / "packs" / "one", OPTIONS)
+    assert pack.digest == pack_images(folder, tmp_path / "packs" / "two", OPTIONS).digest
+    report = report_of(pack)
+    assert report["num_junk"] == 1
+    assert report["layout"] == {
+        "kind": "class_folders",
+        "notes": [
+            "the folder 'mine' is around everything and was looked through",
+            "the folder 'Valid' was taken for the validation split",
+            "the folder 'testing' was taken for the test split",
+        ],
+    }
+    assert sorted(path.name for path in (tmp_path / "packs").iterdir()) == ["one", "two"]
+
+
+def test_of_an_archive_each_rejected_member_has_its_reason(tmp_path: Path) -> None:
+    members = two_classes(60)
+    notes = {"a/notes.txt": b"hello", "b/cut.png": members["b/000.png"][:-100]}
+    link = tar_member("a/link.png", kind=tarfile.SYMTYPE, linkname="000.png")
+    for name, content in {
+        "tar": tar_of(members | notes, link),
+        "zip": raw_zip(
+            [Entry(name.encode(), content) for name, content in (members | notes).items()]
+            + [Entry(b"a/link.png", b"000.png", mode=stat.S_IFLNK)]
+        ),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        report = report_of(pack_images(tmp_path / name, tmp_path / f"pack-{name}", OPTIONS))
+        assert {item["file"]: item["code"] for item in report["rejected"]} == {
+            "a/notes.txt": "image_format_unsupported",
+            "b/cut.png": "image_unreadable",
+            "a/link.png": "image_unreadable",
+        }
+        [reason] = [item["reason"] for item in report["rejected"] if item["file"] == "a/link.png"]
+        assert reason.startswith("It is a link")
+        assert report["num_images"] == 120
+
+
+def test_a_refused_archive_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "evil.tar.gz").write_bytes(compress(tar_of(two_classes(), tar_member("../../evil.png", b"x")), "gz"))
+    with pytest.raises(DatasetInvalid) as exc:
+        pack_images(tmp_path / "evil.tar.gz", tmp_path / "packs" / "pack", OPTIONS)
+    assert exc.value.problem == "archive_unsafe"
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["evil.tar.gz", "packs"]
+    with pytest.raises(DatasetUnavailable, match="no folder and no file"):
+        pack_images(tmp_path / "nothing.zip", tmp_path / "packs" / "pack", OPTIONS)
+
+
+def test_fractions_and_seed_choose_what_is_held_back(tmp_path: Path) -> None:
+    folder = write_classes(tmp_path / "mine", {"a": 40, "b": 20})
+    options = IntakeOptions(name="x", validation_fraction=0.25, test_fraction=0.5, threads=2)
+    pack = pack_folder(folder, tmp_path / "one", options)
+    assert report_of(pack)["classes"] == [
+        {"name": "a", "train": 15, "validation": 10, "test": 15},
+        {"name": "b", "train": 7, "validation": 5, "test": 8},
+    ]
+    other = pack_folder(folder, tmp_path / "two", replace(options, split_seed=1))
+    assert other.digest != pack.digest
+    assert (other.split == TEST).sum() == 23
+    for value in (0.0, 0.51, float("nan")):
+        with pytest.raises(ValueError, match="validation_fraction is"):
+            replace(options, validation_fraction=value)
+        with pytest.raises(ValueError, match="test_fraction is"):
+            replace(options, test_fraction=value)
+
+
 def test_few_images_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the writer is."""
     alive, most, lock = 0, 0, threading.Lock()
@@ -257,7 +348,7 @@ def test_few_images_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.
         with lock:
             alive -= 1
 
-    monkeypatch.setattr(intake, "decode_image", count_decode)
+    monkeypatch.setattr(image_readers, "decode_image", count_decode)
     monkeypatch.setattr(PackDraft, "append", count_append)
     pack_folder(write_classes(tmp_path / "mine", {"a": 40, "b": 40}), tmp_path / "pack", OPTIONS)
     assert alive == 0
@@ -306,10 +397,64 @@ def test_prepare_packs_a_folder_and_prints_its_report(tmp_path: Path, capsys: py
     assert (status, answer["error"]["code"]) == (1, "dataset_unavailable")
 
 
+def test_prepare_packs_an_archive_and_says_in_one_line_why_it_refuses_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = tmp_path / "pictures.tar.zst"
+    archive.write_bytes(compress(tar_of(two_classes(20)), "zst"))
+    fractions = ["--validation-fraction", "0.2", "--test-fraction", "0.5", "--split-seed", "3"]
+    status, answer = prepare(capsys, "--dataset", archive, "--target", tmp_path / "pack", *fractions)
+    assert (status, answer["name"]) == (0, "pictures")
+    assert [answer[key] for key in ("num_train", "num_val", "num_test")] == [16, 8, 16]
+    for limit in (["--max-entries", "39"], ["--max-unpacked-bytes", "1000"]):
+        status, answer = prepare(capsys, "--dataset", archive, "--target", tmp_path / "other", *limit)
+        assert (status, answer["error"]["problem"]) == (1, "archive_too_large")
+    archive.write_bytes(archive.read_bytes()[:-50])
+    status, answer = prepare(capsys, "--dataset", archive, "--target", tmp_path / "other")
+    assert (status, answer["error"]["problem"]) == (1, "archive_damaged")
+    assert "Send the whole file" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["zip of one large file", "tar.gz of one large file", "zip of a million entries"])
+def test_a_bomb_costs_two_seconds_and_300_megabytes_at_most(tmp_path: Path, kind: str) -> None:
+    """A process of its own is measured, with its interpreter and libraries (Linux)."""
+    if kind == "zip of a million entries":
+        entry = Entry(b"a/1")
+        central = entry.central(0) * 1_000_000
+        at = len(entry.local()) + len(central)
+        content = entry.local() + central + end_of_zip64(1_000_000, len(central), len(entry.local()), at)
+    else:
+        large = bytes(300 << 20)
+        content = zip_of({"a/1.bmp": large}) if kind.startswith("zip") else compress(tar_of({"a/1.bmp": large}), "gz")
+    (tmp_path / "bomb").write_bytes(content)
+    code = """
+        import sys, time
+        from pathlib import Path
+        from alexnet_core.__main__ import main
+        import alexnet_core.data.intake.packing
+        before = time.process_time()
+        assert main(["prepare", "--dataset", "bomb", "--target", "packs/pack"]) == 1
+        after = time.process_time()
+        status = Path("/proc/self/status").read_text()  # getrusage would tell the memory of whoever started this
+        print(after - before, status.partition("VmHWM:")[2].split()[0], file=sys.stderr)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["error"]["problem"] in {"archive_bomb", "archive_too_large"}
+    cpu_s, rss_kb = map(float, done.stderr.split())
+    assert cpu_s < 2
+    assert rss_kb < 300_000
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["bomb"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["--dataset", "digits", "--no-flip"], "are for folders"),
+        (["--dataset", "digits", "--max-entries", "3"], "are for folders"),
+        (["--dataset", ".", "--test-fraction", "0.6"], "--test-fraction is 0.6: use 0.01 to 0.5"),
+        (["--dataset", ".", "--validation-fraction", "0"], "--validation-fraction is 0.0: use 0.01 to 0.5"),
         (["--dataset", ".", "--source", "x"], "--source is for built-in datasets"),
         (["--dataset", ".", "--image-px", "257"], "--image-px is 257: use 8 to 256"),
     ],
@@ -340,6 +485,16 @@ def test_train_takes_a_folder_or_a_pack_and_packs_a_changed_folder_anew(tmp_path
     write_image(folder / "train" / "a" / "new.png", 77)
     assert open_dataset(str(folder), data_dir=tmp_path / "data").path != pack
     assert open_pack(pack).split.tolist().count(VALIDATION) == 3
+
+
+def test_train_takes_an_archive_and_packs_a_changed_one_anew(tmp_path: Path) -> None:
+    archive = tmp_path / "mine.tar.gz"
+    archive.write_bytes(compress(tar_of(two_classes(4)), "gz"))
+    pack = open_dataset(str(archive), data_dir=tmp_path / "data")
+    assert (pack.name, pack.path.name.startswith("mine-")) == ("mine", True)
+    assert open_dataset(str(archive), data_dir=tmp_path / "data").path == pack.path
+    archive.write_bytes(compress(tar_of(two_classes(5)), "gz"))
+    assert open_dataset(str(archive), data_dir=tmp_path / "data").digest != pack.digest
 
 
 def test_a_folder_in_which_one_file_was_replaced_is_packed_anew(tmp_path: Path) -> None:

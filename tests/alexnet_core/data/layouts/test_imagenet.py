@@ -9,8 +9,9 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from alexnet_core.data.imagenet import read_classes
-from alexnet_core.data.intake import IntakeOptions, pack_folder
+from alexnet_core.data.intake.options import IntakeOptions
+from alexnet_core.data.intake.packing import pack_folder
+from alexnet_core.data.layouts.imagenet import read_classes
 from alexnet_core.data.pack import Pack
 from alexnet_core.errors import DatasetInvalid
 

@@ -1,0 +1,107 @@
+"""Reads the pixels of images from image files, or from arrays that contain many images. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import IO, Literal, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet_core.data.headers import MAX_PIXELS
+from alexnet_core.data.images import decode_image
+from alexnet_core.data.squares import ImageShape, read_shape
+from alexnet_core.errors import ImageTooLarge
+
+MAX_FILE_BYTES = 20 * 1024 * 1024
+
+OpenFile = Callable[[str], AbstractContextManager[IO[bytes]]]
+
+
+class ImageReader(Protocol):
+    """Reads images by path. Several threads may do so at the same time."""
+
+    def read_shape(self, path: str) -> ImageShape:
+        """Return the shape of an image without decoding it.
+
+        Raises:
+            ImageError: it can't be used.
+        """
+        ...
+
+    def read_pixels(self, path: str) -> NDArray[np.uint8]:
+        """Return the pixels, (H, W, 1) or (H, W, 3).
+
+        Raises:
+            ImageError: it can't be used.
+        """
+        ...
+
+
+class FileImages:
+    """Images in files of their own.
+
+    Args:
+        open_file: opens one by its path.
+        max_pixels: of the largest image that is decoded.
+        max_file_bytes: of the largest file that is read.
+    """
+
+    def __init__(
+        self, open_file: OpenFile, *, max_pixels: int = MAX_PIXELS, max_file_bytes: int = MAX_FILE_BYTES
+    ) -> None:
+        self._open, self._max_pixels, self._max_file_bytes = open_file, max_pixels, max_file_bytes
+
+    def read_shape(self, path: str) -> ImageShape:
+        """See `ImageReader`."""
+        with self._open(path) as opened:
+            bounded = cast(IO[bytes], BoundedFile(opened, self._max_file_bytes))
+            return read_shape(bounded, max_pixels=self._max_pixels)
+
+    def read_pixels(self, path: str) -> NDArray[np.uint8]:
+        """See `ImageReader`."""
+        with self._open(path) as opened:
+            data = BoundedFile(opened, self._max_file_bytes).read()
+        return decode_image(data, max_pixels=self._max_pixels)
+
+
+class ArrayImages:
+    """Images in arrays.
+
+    Args:
+        rows: the pixels of each image, (H, W, C), by a path such as `train-images.idx#17`.
+    """
+
+    def __init__(self, rows: Mapping[str, NDArray[np.uint8]]) -> None:
+        self._rows = rows
+
+    def read_shape(self, path: str) -> ImageShape:
+        """See `ImageReader`."""
+        height, width, channels = self._rows[path].shape
+        return ImageShape(width, height, cast(Literal[1, 3], channels), mode="L" if channels == 1 else "RGB")
+
+    def read_pixels(self, path: str) -> NDArray[np.uint8]:
+        """See `ImageReader`."""
+        return self._rows[path]
+
+
+class BoundedFile:
+    """A file that can be read only up to a limit: some decoders read all of a file to know its header.
+
+    Args:
+        file: open, at its start.
+        max_bytes: of the file; what lies behind raises ImageTooLarge.
+    """
+
+    def __init__(self, file: IO[bytes], max_bytes: int) -> None:
+        self._file, self._max_bytes = file, max_bytes
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """See `IO.read`."""
+        left = max(0, self._max_bytes + 1 - self._file.tell())
+        data = self._file.read(left if size < 0 else min(size, left))
+        if self._file.tell() > self._max_bytes:
+            raise ImageTooLarge(f"The file has more than {self._max_bytes:,} bytes.")
+        return data

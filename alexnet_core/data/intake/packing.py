@@ -1,0 +1,259 @@
+"""Makes a pack from a user's image files, with a report of what was found in them. Torch-free.
+
+`pack_images` takes a folder or an archive; `pack_files` anything that can list and open files. Every image is read
+twice: its header, to settle the one shape that all images are stored in; then the whole of it, to decode. Images are
+decoded in threads (Pillow works without the interpreter's lock) and written as they come; few are in memory at a time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet_core.data.archives.opening import open_archive
+from alexnet_core.data.image_readers import FileImages, ImageReader, OpenFile
+from alexnet_core.data.intake.findings import some
+from alexnet_core.data.intake.options import IntakeOptions
+from alexnet_core.data.intake.ordered_map import map_in_order
+from alexnet_core.data.intake.report import Kept, Report
+from alexnet_core.data.layouts.labelled_files import LabelledFile, LabelledFiles, Rejection
+from alexnet_core.data.layouts.recognition import recognise
+from alexnet_core.data.pack import SPLITS, TEST, TRAIN, VALIDATION, Pack, PackDraft
+from alexnet_core.data.sources import FolderSource, Source
+from alexnet_core.data.splits import content_key, hold_back
+from alexnet_core.data.squares import ImageShape, StoredShape, choose_shape, cut_square
+from alexnet_core.errors import DatasetInvalid, DatasetUnavailable, ImageError, ImageUnreadable
+
+MAX_REJECTED = 0.05  # of the files
+
+R = TypeVar("R")
+Progress = Callable[[int, int], None]
+
+
+def pack_images(path: Path, target_dir: Path, options: IntakeOptions, *, on_progress: Progress | None = None) -> Pack:
+    """Make the pack of the images in a folder, zip, tar, tar.gz or tar.zst; see `pack_source`.
+
+    Args:
+        path: the folder or archive.
+        target_dir: where the pack will stand. The temporary file of a compressed tar is beside it.
+        options: how to take them in.
+        on_progress: see `pack_files`.
+
+    Raises:
+        DatasetUnavailable: there is nothing at that path.
+        DatasetInvalid: the archive is refused, or its files can't be trained on.
+        OSError: see `pack_files`.
+    """
+    if path.is_dir():
+        return pack_source(FolderSource(path), target_dir, options, on_progress=on_progress)
+    if not path.exists():
+        raise DatasetUnavailable(f"There is no folder and no file {path}.")
+    target_dir.parent.mkdir(parents=True, exist_ok=True)
+    with open_archive(path, limits=options.archive_limits, spool_dir=target_dir.parent) as source:
+        return pack_source(source, target_dir, options, on_progress=on_progress)
+
+
+def pack_folder(folder: Path, target_dir: Path, options: IntakeOptions, *, on_progress: Progress | None = None) -> Pack:
+    """Make the pack of the images in a folder; see `pack_source`.
+
+    Links are rejected, so that a folder brings in nothing from outside it.
+
+    Raises:
+        DatasetUnavailable: there is no such folder.
+        DatasetInvalid: its files can't be trained on.
+    """
+    return pack_source(FolderSource(folder), target_dir, options, on_progress=on_progress)
+
+
+def pack_source(
+    source: Source, target_dir: Path, options: IntakeOptions, *, on_progress: Progress | None = None
+) -> Pack:
+    """Make the pack of the images in a source. The package `layouts` finds out their classes.
+
+    Raises:
+        DatasetInvalid: they can't be trained on.
+        OSError: see `pack_files`.
+    """
+    return pack_files(recognise(source), source.open, target_dir, options, on_progress=on_progress)
+
+
+def pack_files(
+    layout: LabelledFiles,
+    open_file: OpenFile,
+    target_dir: Path,
+    options: IntakeOptions,
+    *,
+    on_progress: Progress | None = None,
+) -> Pack:
+    """Make the pack of labelled files, with its `report.json`.
+
+    Where no validation or test split is given, a tenth of each class (at least one image, if it has two) is held back
+    from training for it: always the same images, and never one that is also trained on.
+
+    Args:
+        layout: which files there are.
+        open_file: opens one by its path; called from several threads. An ImageError that it raises rejects the file.
+        target_dir: where the pack will stand.
+        options: how to take them in.
+        on_progress: called with the number of files that are done and that of all; each file counts twice, and where a
+            damaged one has decided the stored shape, the second half comes once more. What it raises ends the work.
+
+    Raises:
+        DatasetInvalid: fewer than two classes, a class without training images, more than 5 % of the files rejected;
+            it carries the report.
+        ValueError: an option is out of range.
+        OSError: the disk is full, or a file can't be read for a reason that is not its own.
+    """
+    images = FileImages(open_file, max_pixels=options.max_pixels, max_file_bytes=options.max_file_bytes)
+    return _pack(layout, images, target_dir, options, on_progress)
+
+
+def _pack(
+    layout: LabelledFiles, images: ImageReader, target_dir: Path, options: IntakeOptions, progress: Progress | None
+) -> Pack:
+    intake = _Intake(layout, images, options, progress or (lambda done, total: None))
+    intake.require(
+        len(layout.files) > 0, "no_images", "there is no file in a class folder. Make a folder for each class."
+    )
+    intake.require(
+        len(layout.class_names) > 1,
+        "too_few_classes",
+        f"there is only one class, {', '.join(layout.class_names)!r}. Make a folder for each of two or more classes.",
+    )
+    intake.read_headers()
+    while True:
+        stored = intake.settle_shape()
+        with PackDraft(target_dir, image_px=stored.side_px, channels=stored.channels) as draft:
+            kept = intake.decode(stored, draft)
+            if intake.settle_shape() != stored:
+                continue  # a file that turned out to be damaged had decided it
+            labels_N = np.array([file.label for file in kept.files], dtype=np.int64)
+            split_N = intake.split(kept, labels_N)
+            intake.require_trainable(labels_N, split_N)
+            return draft.commit(
+                name=options.name,
+                class_names=layout.class_names,
+                labels_N=labels_N,
+                split_N=split_N,
+                flip_safe=options.flip_safe,
+                report=intake.report.as_dict(),
+            )
+
+
+class _Intake:
+    """One conversion of image files to a pack, with its report."""
+
+    def __init__(self, layout: LabelledFiles, images: ImageReader, options: IntakeOptions, progress: Progress) -> None:
+        self._layout, self._images, self._options, self._progress = layout, images, options, progress
+        self._rejected: list[Rejection] = list(layout.rejected)
+        self._shapes: dict[str, ImageShape] = {}  #: by path
+        self._num_done = 0
+        self.report = Report(layout)
+
+    def require(self, condition: bool, problem: str, message: str) -> None:
+        """Raise DatasetInvalid with the report if the condition does not hold."""
+        if not condition:
+            self.report.note_rejected(self._rejected)
+            raise DatasetInvalid(f"The dataset can't be used: {message}", problem=problem, report=self.report.as_dict())
+
+    def read_headers(self) -> None:
+        """Read the header of every file, and reject files without a usable one."""
+        read = self._work(lambda file: self._images.read_shape(file.path), self._layout.files)
+        self._shapes = {file.path: shape for file, shape in read}
+        self._require_few_rejected()
+
+    def settle_shape(self) -> StoredShape:
+        """Choose the stored shape from the files that have not been rejected."""
+        rejected = {rejection.file for rejection in self._rejected}
+        shapes = [shape for path, shape in self._shapes.items() if path not in rejected]
+        stored = choose_shape(shapes, self._options.image_px)
+        self.report.note_stored(stored)
+        return stored
+
+    def decode(self, stored: StoredShape, draft: PackDraft) -> Kept:
+        """Decode every file that has not been rejected, and append it to the draft."""
+        rejected = {rejection.file for rejection in self._rejected}
+        left = [file for file in self._layout.files if file.path not in rejected]
+        self._num_done = 2 * len(self._layout.files) - len(left)
+        kept = Kept([], [])
+        for file, (pixels, key) in self._work(lambda file: self._decode(file, stored), left):
+            draft.append(pixels[None])
+            kept.files.append(file)
+            kept.keys.append(key)
+        self._require_few_rejected()
+        self.report.note_rejected(self._rejected)
+        return kept
+
+    def split(self, kept: Kept, labels_N: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the given splits, and make those that are missing. The report is completed."""
+        options = self._options
+        split_N = np.array([file.split or TRAIN for file in kept.files], dtype=np.uint8)
+        made = [name for name, value in (("validation", VALIDATION), ("test", TEST)) if not (split_N == value).any()]
+        for number, name in enumerate(made):  # validation first: without it nothing can be chosen
+            training = np.flatnonzero(split_N == TRAIN)
+            held = hold_back(
+                labels_N[training],
+                [kept.keys[index] for index in training],
+                fraction=options.validation_fraction if name == "validation" else options.test_fraction,
+                at_least=1,
+                seed=len(SPLITS) * options.split_seed + number,
+            )
+            split_N[training[held]] = SPLITS[name]
+        self.report.describe(kept, self._shapes, labels_N, split_N, made)
+        return split_N
+
+    def require_trainable(self, labels_N: NDArray[np.int64], split_N: NDArray[np.uint8]) -> None:
+        """Refuse a dataset that no run could train on."""
+        untrained = np.bincount(labels_N[split_N == TRAIN], minlength=len(self._layout.class_names)) == 0
+        names = [name for name, empty in zip(self._layout.class_names, untrained, strict=True) if empty]
+        self.require(
+            not names,
+            "class_without_training_images",
+            f"no usable images to train on in {some(names)}. Add some, or remove the class everywhere.",
+        )
+        self.require(
+            bool((split_N == VALIDATION).any()),
+            "too_few_images",
+            "no class has two different images, so that one could be validated on. Add images.",
+        )
+
+    def _require_few_rejected(self) -> None:
+        num_files = len(self._layout.files) + len(self._layout.rejected)
+        rejected = self._rejected
+        first = "; ".join(f"{it.file!a:.120}: {it.reason}" for it in rejected[:3])
+        self.require(
+            len(rejected) <= MAX_REJECTED * num_files,
+            "too_many_rejected",
+            f"{len(rejected)} of {num_files} files are no usable images, more than {MAX_REJECTED:.0%}. {first}",
+        )
+
+    def _work(
+        self, function: Callable[[LabelledFile], R], files: Sequence[LabelledFile]
+    ) -> Iterator[tuple[LabelledFile, R]]:
+        """Apply a function to each file and yield its results in order, without those of rejected files."""
+
+        def attempt(file: LabelledFile) -> R | Rejection:
+            try:
+                return function(file)
+            except ImageError as exc:
+                return Rejection(file.path, exc.code, exc.message)
+            except (FileNotFoundError, PermissionError) as exc:
+                return Rejection(file.path, ImageUnreadable.code, f"It can't be opened: {exc.strerror}.")
+
+        threads = self._options.threads or min(16, os.cpu_count() or 1)
+        for file, result in zip(files, map_in_order(attempt, files, threads), strict=True):
+            self._num_done += 1
+            self._progress(self._num_done, 2 * len(self._layout.files))
+            if isinstance(result, Rejection):
+                self._rejected.append(result)
+            else:
+                yield file, result
+
+    def _decode(self, file: LabelledFile, stored: StoredShape) -> tuple[NDArray[np.uint8], bytes]:
+        pixels = cut_square(self._images.read_pixels(file.path), stored)
+        return pixels, content_key(pixels)

@@ -1,0 +1,190 @@
+"""Makes the report on a dataset, in numbers and in sentences. Torch-free."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median_low
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet_core.data.intake.findings import Finding, FindingCode, some
+from alexnet_core.data.layouts.class_names import find_similar
+from alexnet_core.data.layouts.labelled_files import LabelledFile, LabelledFiles, Rejection
+from alexnet_core.data.pack import SPLITS, TRAIN
+from alexnet_core.data.squares import ImageShape, StoredShape
+
+FEW_IMAGES = 20  # to train a class on: fewer is worth a warning
+MAX_IMBALANCE = 100  # between the largest and the smallest class: more is worth a warning
+_MAX_LISTED = 1000  # groups of duplicates in a report
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The files whose images are in the draft, in order."""
+
+    files: list[LabelledFile]
+    keys: list[bytes]  #: of their stored pixels
+
+
+class Report:
+    """Collects what is found while a pack is made."""
+
+    def __init__(self, layout: LabelledFiles) -> None:
+        self._layout = layout
+        self._findings: list[Finding] = []
+        self._values: dict[str, Any] = {
+            "num_files": len(layout.files) + len(layout.rejected),
+            "num_junk": layout.num_junk,
+            "layout": {"kind": layout.kind, "notes": list(layout.notes)},
+            "outside_classes": list(layout.outside),
+            "empty_classes": list(layout.empty),
+            "rejected": [],
+        }
+        if layout.empty:
+            self._find(
+                FindingCode.EMPTY_CLASSES,
+                f"class folders without a file are left out: {some(layout.empty)}",
+                "Put images into them, or remove the folders.",
+            )
+        if layout.outside:
+            of_manifest = layout.kind == "manifest"
+            where = "named by no manifest" if of_manifest else "in no class folder"
+            self._find(
+                FindingCode.OUTSIDE_CLASSES,
+                f"{len(layout.outside)} files are {where} and are left out: {some(layout.outside)}",
+                "Name them in the manifest, with their class." if of_manifest else "Move images to their class folder.",
+            )
+        for group in find_similar(layout.class_names):
+            self._find(
+                FindingCode.CLASS_NAMES_SIMILAR,
+                f"the names of the classes {some(group)} are similar",
+                "Merge them if they mean the same.",
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report so far, for JSON."""
+        findings = [asdict(finding) for finding in self._findings]
+        return self._values | {"warnings": [finding.message for finding in self._findings], "findings": findings}
+
+    def note_rejected(self, rejected: Sequence[Rejection]) -> None:
+        """Store the files that are not used."""
+        self._values["rejected"] = [asdict(rejection) for rejection in rejected]
+
+    def note_stored(self, stored: StoredShape) -> None:
+        """Store the shape of the stored images."""
+        self._values |= {"image_px": stored.side_px, "channels": stored.channels}
+
+    def describe(
+        self,
+        kept: Kept,
+        shapes: Mapping[str, ImageShape],
+        labels_N: NDArray[np.int64],
+        split_N: NDArray[np.uint8],
+        made_splits: Sequence[str],
+    ) -> None:
+        """Count images by class, split, size and colour mode, and collect findings.
+
+        Args:
+            kept: the images.
+            shapes: of the files, by path.
+            labels_N: the images' classes.
+            split_N: their splits.
+            made_splits: the splits that were not given.
+        """
+        self._values["made_splits"] = list(made_splits)
+        self._describe_shapes([shapes[file.path] for file in kept.files])
+        self._describe_classes(labels_N, split_N)
+        if num_rejected := len(self._values["rejected"]):
+            self._find(
+                FindingCode.REJECTED_FILES,
+                f"{num_rejected} files are no usable images and are left out",
+                "Look at `rejected` for the reason of each, and save them again or remove them.",
+            )
+        self._describe_duplicates(kept, split_N)
+
+    def _describe_shapes(self, shapes: Sequence[ImageShape]) -> None:
+        self._values["num_images"] = len(shapes)
+        self._values["sizes"] = {
+            "width": _spread([shape.width for shape in shapes]),
+            "height": _spread([shape.height for shape in shapes]),
+        }
+        self._values["colour_modes"] = dict(Counter(shape.mode for shape in shapes).most_common())
+        self._values["formats"] = dict(Counter(shape.format for shape in shapes if shape.format).most_common())
+        side_px = self._values["image_px"]
+        if num_smaller := sum(shape.shorter_px < side_px for shape in shapes):
+            self._find(
+                FindingCode.ENLARGED_IMAGES,
+                f"{num_smaller} images are smaller than {side_px} px and were enlarged",
+                "Use larger ones if there are any, or store all images smaller (image_px).",
+            )
+
+    def _describe_classes(self, labels_N: NDArray[np.int64], split_N: NDArray[np.uint8]) -> None:
+        names = self._layout.class_names
+        counts = np.zeros((len(names), len(SPLITS)), dtype=np.int64)
+        np.add.at(counts, (labels_N, split_N), 1)
+        self._values["classes"] = [
+            {"name": name, **{split: int(row[value]) for split, value in SPLITS.items()}}
+            for name, row in zip(names, counts, strict=True)
+        ]
+        few = [name for name, row in zip(names, counts, strict=True) if row[TRAIN] < FEW_IMAGES]
+        if few:
+            self._find(
+                FindingCode.NEARLY_EMPTY_CLASSES,
+                f"{len(few)} classes have fewer than {FEW_IMAGES} images to train on: {some(few)}",
+                "Add images of these classes, or leave the classes out.",
+            )
+        totals = counts.sum(axis=1)
+        if totals.max() > MAX_IMBALANCE * totals.min():
+            largest, smallest = (names[index] for index in (totals.argmax(), totals.argmin()))
+            self._find(
+                FindingCode.IMBALANCE,
+                f"{largest!r} has more than {MAX_IMBALANCE} times as many images as {smallest!r}",
+                "Add images of small classes or leave some of large ones out: a network can be right nearly always by "
+                "naming large ones.",
+            )
+
+    def _describe_duplicates(self, kept: Kept, split_N: NDArray[np.uint8]) -> None:
+        groups: dict[bytes, list[int]] = defaultdict(list)
+        counts = Counter(kept.keys)
+        for index, key in enumerate(kept.keys):
+            if counts[key] > 1:
+                groups[key].append(index)
+        across_splits = [group for group in groups.values() if len(set(split_N[group])) > 1]
+        across_classes = [group for group in groups.values() if len({kept.files[it].label for it in group}) > 1]
+        num_copies = sum(len(group) - 1 for group in groups.values())
+        self._values["duplicates"] = {
+            "num_copies": num_copies,
+            "num_across_splits": len(across_splits),
+            "num_across_classes": len(across_classes),
+            "across_splits": [[kept.files[it].path for it in group] for group in across_splits[:_MAX_LISTED]],
+            "across_classes": [[kept.files[it].path for it in group] for group in across_classes[:_MAX_LISTED]],
+        }
+        if num_copies:
+            self._find(
+                FindingCode.COPIES,
+                f"{num_copies} images are copies of others",
+                "Remove copies: they count several times in training and in accuracies.",
+            )
+        if across_splits:
+            self._find(
+                FindingCode.DUPLICATES_ACROSS_SPLITS,
+                f"{len(across_splits)} images are in more than one split: accuracies will be too high",
+                "Remove them from all splits but one; `duplicates` lists them.",
+            )
+        if across_classes:
+            self._find(
+                FindingCode.DUPLICATES_ACROSS_CLASSES,
+                f"{len(across_classes)} images are in more than one class: they can't be learned",
+                "Leave each in the class that is right; `duplicates` lists them.",
+            )
+
+    def _find(self, code: FindingCode, message: str, advice: str) -> None:
+        self._findings.append(Finding(code, message, advice))
+
+
+def _spread(values: Sequence[int]) -> dict[str, int]:
+    return {"min": min(values), "median": median_low(values), "max": max(values)} if values else {}

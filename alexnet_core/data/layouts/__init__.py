@@ -1,0 +1,1 @@
+"""Finds out the class and split of each file in a folder or archive. Torch-free."""
