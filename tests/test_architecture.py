@@ -44,7 +44,7 @@ FOLDERS = {
     },
     "alexnet_core.data": set(),
     "alexnet_core.data.archives": {"data"},
-    "alexnet_core.data.layouts": {"data"},
+    "alexnet_core.data.layouts": {"data", "data.published"},
     "alexnet_core.data.intake": {"data", "data.archives", "data.layouts"},
     "alexnet_core.data.published": {"data"},
     "alexnet_core.network": {"data"},

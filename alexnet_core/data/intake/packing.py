@@ -79,7 +79,10 @@ def pack_source(
         DatasetInvalid: they can't be trained on.
         OSError: see `pack_files`.
     """
-    return pack_files(recognise(source), source.open, target_dir, options, on_progress=on_progress)
+    recognised = recognise(source)
+    if recognised.arrays is not None:
+        return _pack(recognised.files, recognised.arrays, target_dir, options, on_progress)
+    return pack_files(recognised.files, source.open, target_dir, options, on_progress=on_progress)
 
 
 def pack_files(

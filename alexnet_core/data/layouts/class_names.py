@@ -23,7 +23,7 @@ def clean_name(name: str) -> str:
     cleaned = unicodedata.normalize("NFC", " ".join(seen.split()))
     if not cleaned:
         raise DatasetInvalid(
-            f"The class folder {name!a:.120} has no name that can be shown. Rename it.", problem="class_name_invalid"
+            f"The class {name!a:.120} has no name that can be shown. Rename it.", problem="class_name_invalid"
         )
     if len(cleaned) > MAX_NAME_LENGTH:
         raise DatasetInvalid(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gzip
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal, cast
@@ -25,7 +25,7 @@ from alexnet_core.errors import DatasetUnavailable
 
 SIDE_PX = 32
 _PIXEL_BYTES = 3 * SIDE_PX * SIDE_PX
-_MAX_FILE_BYTES = 200_000_000  # CIFAR-100's larger file has 155 MB
+MAX_FILE_BYTES = 200_000_000  # CIFAR-100's larger file has 155 MB
 _MAX_UNPACKED_BYTES = 300_000_000  # all of CIFAR-100 has 187 MB
 _DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError, ValueError, OverflowError)
 
@@ -57,6 +57,7 @@ _LAYOUTS: dict[int, tuple[_Layout, _Layout]] = {
         _Layout(("train",), "test", label_key="fine_labels"),
     ),
 }
+_GENERAL_NAMES, _BESIDE_GENERAL_NAMES = ("train", "test"), "meta"  # of CIFAR-100's python layout
 _PLACES = {
     10: ("cifar-10-batches-bin", "cifar-10-batches-py", "cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"),
     100: ("cifar-100-binary", "cifar-100-python", "cifar-100-binary.tar.gz", "cifar-100-python.tar.gz"),
@@ -81,11 +82,41 @@ def read_cifar(source: Path, *, num_classes: Literal[10, 100]) -> LabelledImages
     Raises:
         DatasetUnavailable: a file is missing, damaged, too large or not what was expected.
     """
-    layouts = _LAYOUTS[num_classes]
-    by_name = {name: layout for layout in layouts for name in layout.names}
+    return read_batches(_read_files(source, _layouts_by_name(num_classes)), num_classes=num_classes, source=source)
+
+
+def name_batches(names: Collection[str]) -> tuple[Literal[10, 100], tuple[str, ...]] | None:
+    """Say whether files are those of CIFAR-10 or CIFAR-100, by the names that are in one folder.
+
+    Returns:
+        The number of classes, and the names of the files to read. None: they are other files.
+    """
+    both: tuple[Literal[10, 100], ...] = (10, 100)
+    for num_classes in both:
+        for layout in _LAYOUTS[num_classes]:
+            is_general = layout.names == _GENERAL_NAMES and _BESIDE_GENERAL_NAMES not in names
+            if not is_general and {layout.train[0], layout.test} <= set(names):
+                return num_classes, layout.names
+    return None
+
+
+def read_batches(
+    files: Iterable[tuple[str, bytes]], *, num_classes: Literal[10, 100], source: object
+) -> LabelledImages:
+    """Read the images of CIFAR-10 or CIFAR-100 (fine labels) from the contents of its files.
+
+    Args:
+        files: name and content of each; the content is needed no longer when the next one is asked for.
+        num_classes: which of the two.
+        source: where the files are, for messages.
+
+    Raises:
+        DatasetUnavailable: a file is missing, damaged or not what was expected.
+    """
+    layouts, by_name = _LAYOUTS[num_classes], _layouts_by_name(num_classes)
     parts: dict[str, Part] = {}
     try:
-        for name, content in _read_files(source, by_name):
+        for name, content in files:
             parts[name] = _read_part(content, by_name[name], num_classes, f"{name} of {source}")
     except DatasetUnavailable:
         raise
@@ -101,6 +132,10 @@ def read_cifar(source: Path, *, num_classes: Literal[10, 100]) -> LabelledImages
     raise DatasetUnavailable(
         f"{source} has no {', '.join(missing)}. Put all published files of CIFAR-{num_classes} there."
     )
+
+
+def _layouts_by_name(num_classes: Literal[10, 100]) -> dict[str, _Layout]:
+    return {name: layout for layout in _LAYOUTS[num_classes] for name in layout.names}
 
 
 def _read_files(source: Path, by_name: dict[str, _Layout]) -> Iterator[tuple[str, bytes]]:
@@ -151,7 +186,7 @@ class _Bounded:
 
 
 def _require_size(size_bytes: int, what: object) -> None:
-    if size_bytes > _MAX_FILE_BYTES:
+    if size_bytes > MAX_FILE_BYTES:
         raise DatasetUnavailable(f"{what} has {size_bytes:,} bytes, more than any file of CIFAR. Fetch it again.")
 
 

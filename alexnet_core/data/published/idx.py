@@ -58,19 +58,41 @@ def read_idx(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
         DatasetUnavailable: the file is missing, damaged or not what was expected.
     """
     try:
-        size_bytes = path.stat().st_size
         with path.open("rb") as raw:
-            zipped = raw.read(2) == _GZIP_MAGIC
-            raw.seek(0)
-            if not zipped:
-                return _read(raw, path, dimensions, size_bytes)
-            with gzip.GzipFile(fileobj=raw) as file:
-                return _read(cast(IO[bytes], file), path, dimensions, size_bytes * _MAX_DEFLATE_RATIO)
+            return read_idx_file(raw, path, dimensions=dimensions, size_bytes=path.stat().st_size)
+    except OSError as exc:
+        raise DatasetUnavailable(f"{path} can't be read ({exc}). Fetch the file again.") from exc
+
+
+def read_idx_file(
+    raw: IO[bytes], path: object, *, dimensions: int, size_bytes: int, most_bytes: int | None = None
+) -> NDArray[np.uint8]:
+    """Read the array of bytes in an open IDX file, plain or gzipped; see `read_idx`.
+
+    Args:
+        raw: the file, seekable.
+        path: of the file, for messages.
+        dimensions: 1 for labels, 3 for grey images, 4 for images with channels.
+        size_bytes: of the file.
+        most_bytes: of the array. None: as many as the file can hold.
+
+    Raises:
+        DatasetUnavailable: the file is damaged, too large or not what was expected.
+    """
+    try:
+        zipped = raw.read(2) == _GZIP_MAGIC
+        raw.seek(0)
+        most = size_bytes * (_MAX_DEFLATE_RATIO if zipped else 1)
+        most = most if most_bytes is None else min(most, most_bytes)
+        if not zipped:
+            return _read(raw, path, dimensions, most)
+        with gzip.GzipFile(fileobj=raw) as file:
+            return _read(cast(IO[bytes], file), path, dimensions, most)
     except (OSError, EOFError, zlib.error) as exc:
         raise DatasetUnavailable(f"{path} can't be read ({exc}). Fetch the file again.") from exc
 
 
-def _read(file: IO[bytes], path: Path, dimensions: int, most_bytes: int) -> NDArray[np.uint8]:
+def _read(file: IO[bytes], path: object, dimensions: int, most_bytes: int) -> NDArray[np.uint8]:
     magic = file.read(4)
     if magic != bytes((0, 0, _UINT8, dimensions)):
         raise DatasetUnavailable(
