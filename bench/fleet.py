@@ -37,6 +37,7 @@ from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
 from trainyard.database.tables import Dataset, Job
 from trainyard.errors import DatabaseUnavailable
+from trainyard.scheduling.claim_message import claim_at_once
 from trainyard.scheduling.leases import Ending, Lease, claim, end_attempt, heartbeat
 from trainyard.states import DatasetState, JobState
 
@@ -189,8 +190,7 @@ def _timed(seen: Seen, act: Callable[[], object]) -> Any:
 
 
 def _claim(database: Database, worker: str) -> Lease | None:
-    with database.writing() as session:
-        claimed = claim(session, worker, TTL_S)
+    claimed = claim_at_once(database, worker, TTL_S)
     return claimed and claimed[1]
 
 

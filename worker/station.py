@@ -18,8 +18,9 @@ from trainyard.database.ids import new_id
 from trainyard.database.schema import Standing, current_revision, describe, standing_of
 from trainyard.database.tables import Dataset, Job
 from trainyard.errors import DatabaseUnavailable, StorageUnavailable
+from trainyard.scheduling.claim_message import claim_at_once
 from trainyard.scheduling.claim_order import in_turn
-from trainyard.scheduling.leases import Lease, claim, find_held
+from trainyard.scheduling.leases import Lease, find_held
 from trainyard.scheduling.workers import WorkerIdentity, mark_seen, mark_stopped
 from trainyard.settings import Settings
 from trainyard.storage.opening import StoreGuard, open_storage
@@ -190,16 +191,17 @@ class Station:
 
     def _claim(self, index: int) -> tuple[Job, Lease] | None:
         """Claim the next job, or find the one whose claim was committed while the answer was lost."""
-        with self._database.writing() as session:
-            if index in self._unsure_slots and (held := find_held(session, self.identity.id, slot=index)) is not None:
-                claimed: tuple[Job, Lease] | None = held
-            else:
-                self._unsure_slots.add(index)
-                claimed = claim(
-                    *(session, self.identity.id, self._settings.lease_ttl_s),
-                    slot=index,
-                    max_running_per_owner=self._settings.max_running_per_owner,
-                )
+        claimed = None
+        if index in self._unsure_slots:
+            with self._database.reading() as session:
+                claimed = find_held(session, self.identity.id, slot=index)
+        if claimed is None:
+            self._unsure_slots.add(index)
+            claimed = claim_at_once(
+                *(self._database, self.identity.id, self._settings.lease_ttl_s),
+                slot=index,
+                max_running_per_owner=self._settings.max_running_per_owner,
+            )
         self._unsure_slots.discard(index)
         return claimed
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, exists, or_, select, update
+from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, exists, insert, or_, select, update
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import set_committed_value
 
 from alexnet_core.layout import MANIFEST, CheckpointKind
 from alexnet_core.regular_files import read_regular
@@ -23,14 +23,39 @@ from trainyard.database.numbers import Numbers, next_number
 from trainyard.database.pages import Page, get_page
 from trainyard.database.tables import Alias, Checkpoint, Job
 from trainyard.errors import CheckpointNotFound, CheckpointPruned, InvalidRequest, NoCheckpoint, NoCheckpointOfJob
-from trainyard.jobs.events import append_event
+from trainyard.jobs.events import append_event, change_and_tell
 from trainyard.jobs.jobs import get_job
-from trainyard.scheduling.leases import Lease, resumable_checkpoints, write_fenced
+from trainyard.scheduling.leases import Lease, read_fenced, resumable_checkpoints
 from trainyard.states import CheckpointStatus, EventType, JobState
 
 LATEST = "latest"
 _FINAL_STATES = [state for state in JobState if state.is_final]
 _OF_JOB = re.compile(r"(?P<job>job_[0-9a-z]+)(@(?P<which>latest|epoch-(?P<epoch>[0-9]{1,6})))?")
+
+# statements of a commit, built once: to build one takes longer than to run it
+_COMMITTED_OR_THIS = (
+    select(
+        *(Checkpoint.id, Checkpoint.kind, Checkpoint.step, Checkpoint.lease_epoch),
+        and_(Checkpoint.has_state, Checkpoint.state_pruned_at.is_(None)),
+    )
+    .where(
+        Checkpoint.job_id == bindparam("of_job"),
+        or_(
+            Checkpoint.status == CheckpointStatus.COMMITTED,
+            and_(
+                Checkpoint.lease_epoch == bindparam("of_epoch"),
+                Checkpoint.kind == bindparam("of_kind"),
+                Checkpoint.step == bindparam("of_step"),
+            ),
+        ),
+    )
+    .order_by(Checkpoint.id)
+    .with_for_update()
+)
+_IDS = Checkpoint.id.in_(bindparam("ids", expanding=True))
+_GIVE_UP = update(Checkpoint).where(_IDS).values(status=CheckpointStatus.PRUNED, pruned_at=now())
+_GIVE_UP_STATE = update(Checkpoint).where(_IDS).values(state_pruned_at=now())
+_ENTRY = insert(Checkpoint).values(created_at=now()).returning(Checkpoint.created_at, Checkpoint.publication)
 
 
 @dataclass(frozen=True)
@@ -49,99 +74,107 @@ class NewCheckpoint:
     is_best: bool
 
 
+class _Older(NamedTuple):
+    """What retention needs to know of a committed checkpoint."""
+
+    id: str
+    kind: CheckpointKind
+    step: int
+    lease_epoch: int
+    with_state: bool
+
+
 def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, keep_latest: int) -> Checkpoint:
     """Record a checkpoint in the database. An epoch's is published and moves `latest`. Older ones are pruned.
+
+    It takes few statements, because a whole fleet may commit at the same moment. The last one draws the publication's
+    number, so that as little as possible comes between a number and its commit.
+
+    Returns:
+        The new row, or that of an earlier commit whose answer was lost. It is not part of the session.
 
     Raises:
         LeaseLost: the lease is over: the caller must remove the files.
     """
-    write_fenced(session, lease, {"heartbeat_at": now()})
-    if (known := _find_committed(session, lease, new)) is not None:
-        return known
-    job = session.scalars(select(Job).where(Job.id == lease.job_id).execution_options(populate_existing=True)).one()
-    checkpoint = Checkpoint(
-        id=new_id("ckpt"),
-        owner=job.owner,
-        job_id=job.id,
-        kind=new.kind,
-        epoch=new.epoch,
-        step=new.step,
-        lease_epoch=lease.lease_epoch,
-        key=new.key,
-        files=new.files,
-        metrics=new.metrics,
-        size_bytes=new.size_bytes,
-        weights_sha256=new.weights_sha256,
-        manifest_sha256=new.manifest_sha256,
-        publication=None,
-        status=CheckpointStatus.COMMITTED,
-        has_state=True,
-        created_at=now(),
-    )
-    session.add(checkpoint)
-    session.flush()
-    job.latest_checkpoint_id = checkpoint.id
-    job.weights_sha256 = new.weights_sha256
-    if new.step > job.committed_step:
-        job.committed_step, job.failures = new.step, 0
+    owner, committed_step, best = read_fenced(session, lease, Job.owner, Job.committed_step, Job.best)
+    known, older = _lock_older(session, lease, new)
+    if known is not None:
+        return session.get_one(Checkpoint, known)
+    values = {
+        "id": new_id("ckpt"), "owner": owner, "job_id": lease.job_id, "kind": new.kind, "epoch": new.epoch,
+        "step": new.step, "lease_epoch": lease.lease_epoch, "key": new.key, "files": new.files,
+        "metrics": new.metrics, "size_bytes": new.size_bytes, "weights_sha256": new.weights_sha256,
+        "manifest_sha256": new.manifest_sha256, "status": CheckpointStatus.COMMITTED, "has_state": True,
+    }  # fmt: skip
+    of_job: dict[str, Any] = {"latest_checkpoint_id": values["id"], "weights_sha256": new.weights_sha256}
+    if new.step > committed_step:
+        of_job |= {"committed_step": new.step, "failures": 0}
     if new.kind is CheckpointKind.EPOCH:
-        job.metrics = new.metrics
+        of_job["metrics"] = new.metrics
     if new.is_best:
-        job.best = {"epoch": new.epoch, "checkpoint": checkpoint.id} | new.metrics
-    session.flush()
-    _prune_older(session, job, checkpoint, keep_latest)
-    data = {"checkpoint": checkpoint.id, "kind": new.kind, "epoch": new.epoch, "step": new.step}
-    append_event(session, job.id, EventType.CHECKPOINT, worker_id=lease.worker_id, data=data)
-    if new.kind is CheckpointKind.EPOCH:  # last: as little as possible comes between a number and its commit
-        number = next_number(session, Numbers.PUBLICATIONS)
-        publish = update(Checkpoint).where(Checkpoint.id == checkpoint.id).values(publication=number)
-        published = session.scalar(
-            publish.returning(Checkpoint.publication).execution_options(synchronize_session=False)
-        )
-        set_committed_value(checkpoint, "publication", published)
-    return checkpoint
+        best = of_job["best"] = {"epoch": new.epoch, "checkpoint": values["id"]} | new.metrics
+    newest = _Older(values["id"], new.kind, new.step, lease.lease_epoch, with_state=True)
+    _prune_older(session, lease.job_id, older, newest, (best or {}).get("checkpoint"), keep_latest)
+    data = {"checkpoint": values["id"], "kind": new.kind, "epoch": new.epoch, "step": new.step}
+    given = {"of_job": lease.job_id} | {f"new_{name}": value for name, value in of_job.items()}
+    change = _build_change(tuple(of_job))
+    told: dict[str, Any] = {"worker_id": lease.worker_id, "data": data}
+    change_and_tell(session, change, EventType.CHECKPOINT, **told, parameters=given)
+    entry = _ENTRY
+    if new.kind is CheckpointKind.EPOCH:
+        entry = entry.values(publication=next_number(session, Numbers.PUBLICATIONS))
+    row = session.connection().execute(entry, values).one()
+    return Checkpoint(**values, created_at=row.created_at, publication=row.publication)
 
 
-def _find_committed(session: Session, lease: Lease, new: NewCheckpoint) -> Checkpoint | None:
-    """Find this very checkpoint, if it was committed earlier but the answer was lost."""
-    return session.scalars(
-        select(Checkpoint).where(
-            Checkpoint.job_id == lease.job_id,
-            Checkpoint.lease_epoch == lease.lease_epoch,
-            Checkpoint.kind == new.kind,
-            Checkpoint.step == new.step,
-        )
-    ).one_or_none()
+@cache
+def _build_change(names: tuple[str, ...]) -> Update:
+    return update(Job).where(Job.id == bindparam("of_job")).values({name: bindparam(f"new_{name}") for name in names})
 
 
-def _prune_older(session: Session, job: Job, newest: Checkpoint, keep_latest: int) -> None:
+def _lock_older(session: Session, lease: Lease, new: NewCheckpoint) -> tuple[str | None, list[_Older]]:
+    """Lock the job's committed checkpoints, after the job's own row and by their ids, as a deletion does.
+
+    Returns:
+        The id of this very checkpoint, if it was committed earlier but the answer was lost; and the job's committed
+        checkpoints.
+    """
+    this = {"of_job": lease.job_id, "of_epoch": lease.lease_epoch, "of_kind": new.kind, "of_step": new.step}
+    locked = session.connection().execute(_COMMITTED_OR_THIS, this)
+    older = [_Older(*row) for row in locked]
+    same = (lease.lease_epoch, new.kind, new.step)
+    known = next((row.id for row in older if (row.lease_epoch, row.kind, row.step) == same), None)
+    return known, older
+
+
+def _prune_older(
+    session: Session, job_id: str, older: list[_Older], newest: _Older, best_id: str | None, keep_latest: int
+) -> None:
     """Keep the best, the newest few and those in use; keep training state only where a job may resume from it.
 
-    The rows are locked before it is read who needs them, so that whoever locked one to name it is seen: first the job's
-    own row, as the caller did, then its checkpoints by their ids, as in a deletion.
+    The rows are locked before it is read who needs them, so that whoever locked one to name it is seen.
     """
-    best_id = (job.best or {}).get("checkpoint")
-    locked = _committed().where(Checkpoint.job_id == job.id).order_by(Checkpoint.id).with_for_update()
-    committed = sorted(
-        session.scalars(locked.execution_options(populate_existing=True)),
-        key=lambda row: (row.step, row.lease_epoch, row.id),
-        reverse=True,
-    )
-    epochs = [row for row in committed if row.kind == CheckpointKind.EPOCH]
-    of_job = Checkpoint.job_id == job.id
-    needed = session.execute(
-        select(Checkpoint.id, is_resumed_from().label("with_state")).where(of_job, is_in_use())
-    ).all()
-    in_use = {row.id for row in needed}
-    kept = {newest.id, best_id} | in_use | {row.id for row in epochs[:keep_latest]}
-    resumable = {newest.id} | {row.id for row in [row for row in epochs if row.id != newest.id][:1]}
+    committed = sorted([*older, newest], key=lambda row: (row.step, row.lease_epoch, row.id), reverse=True)
+    epochs = [row.id for row in committed if row.kind is CheckpointKind.EPOCH]
+    kept = {newest.id, best_id, *epochs[:keep_latest]}
+    resumable = {newest.id, *[epoch for epoch in epochs if epoch != newest.id][:1]}
+    if all(row.id in kept and (row.id in resumable or not row.with_state) for row in older):
+        return
+    needed = session.connection().execute(_build_needed(), {"of_job": job_id}).all()
+    kept |= {row.id for row in needed}
     resumable |= {row.id for row in needed if row.with_state}
-    for row in committed:
-        if row.id not in kept:
-            row.status, row.pruned_at = CheckpointStatus.PRUNED, now()
-        elif row.id not in resumable and row.has_state and row.state_pruned_at is None:
-            row.state_pruned_at = now()
-    session.flush()
+    given_up = [row.id for row in older if row.id not in kept]
+    without_state = [row.id for row in older if row.id in kept - resumable and row.with_state]
+    for ids, prune in ((given_up, _GIVE_UP), (without_state, _GIVE_UP_STATE)):
+        if ids:
+            session.connection().execute(prune, {"ids": ids})
+
+
+@cache
+def _build_needed() -> Select[str, bool]:
+    """Select the checkpoints of a job that are in use, and whether with their training state."""
+    needed = select(Checkpoint.id, is_resumed_from().label("with_state"))
+    return needed.where(Checkpoint.job_id == bindparam("of_job"), is_in_use())
 
 
 def is_in_use() -> ColumnElement[bool]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from sqlalchemy import ColumnElement, delete, or_, select, update
+from sqlalchemy import CompoundSelect, and_, delete, select, union_all, update
 from sqlalchemy.orm import Session
 
 from alexnet_core.layout import checkpoints_key, log_key, tensorboard_key
@@ -52,7 +52,7 @@ def delete_job(session: Session, owner: str, job_id: str) -> list[str]:
     session.execute(select(Job.id).where(Job.parent_id == job_id).order_by(Job.id).with_for_update())
     held = select(Checkpoint.id).where(Checkpoint.job_id == job_id).order_by(Checkpoint.id).with_for_update()
     checkpoint_ids = list(session.scalars(held))
-    _refuse_if_in_use(session, job_id, checkpoint_ids)
+    _refuse_if_in_use(session, job, checkpoint_ids)
     session.execute(update(Job).where(Job.parent_id == job_id).values(parent_id=None))
     for table in (JobMetric, JobEvent, JobLabel, IdempotencyKey, Outbox, Checkpoint):
         session.execute(delete(table).where(table.job_id == job_id))
@@ -64,20 +64,29 @@ def delete_job(session: Session, owner: str, job_id: str) -> list[str]:
     return keys
 
 
-def _refuse_if_in_use(session: Session, job_id: str, checkpoint_ids: list[str]) -> None:
+def _refuse_if_in_use(session: Session, job: Job, checkpoint_ids: list[str]) -> None:
     alias = session.scalar(select(Alias.name).where(Alias.checkpoint_id.in_(checkpoint_ids)).limit(1))
     if alias is not None:
-        raise InUse(f"the alias {alias!r} names a checkpoint of job {job_id}: move or delete it first")
-    lives = Job.state.not_in([state for state in JobState if state.is_final])
-    needed: ColumnElement[bool] = or_(
+        raise InUse(f"the alias {alias!r} names a checkpoint of job {job.id}: move or delete it first")
+    user = session.execute(users_of(job, checkpoint_ids).limit(1)).one_or_none()
+    if user is not None:
+        raise InUse(f"job {user.id} ({user.state}) began with job {job.id}: cancel it or wait for its end")
+
+
+def users_of(job: Job, checkpoint_ids: list[str]) -> CompoundSelect[str, JobState]:
+    """The other jobs that have not ended and begin with a job or its checkpoints.
+
+    A search in an index for each way to begin, as one condition for all would look at every job: for a best epoch that
+    a retry was given, among its owner's jobs that have not ended; for the others, among the few that begin so.
+    """
+    lives = Job.state.in_([state for state in JobState if not state.is_final])
+    ways = (
         Job.init_from.in_(checkpoint_ids),
         Job.resume_from.in_(checkpoint_ids),
-        Job.best["checkpoint"].as_string().in_(checkpoint_ids),
-        Job.parent_id == job_id,
+        Job.parent_id == job.id,
+        and_(Job.owner == job.owner, Job.best["checkpoint"].as_string().in_(checkpoint_ids)),
     )
-    user = session.execute(select(Job.id, Job.state).where(lives, needed, Job.id != job_id).limit(1)).one_or_none()
-    if user is not None:
-        raise InUse(f"job {user.id} ({user.state}) began with job {job_id}: cancel it or wait for its end")
+    return union_all(*(select(Job.id, Job.state).where(way, lives, Job.id != job.id) for way in ways))
 
 
 def remove_files(storage: Storage, keys: list[str]) -> list[str]:

@@ -38,6 +38,7 @@ from trainyard.errors import DatabaseUnavailable
 MIN_SQLITE = (3, 51, 3)  # older ones can corrupt a WAL database that several processes write
 BUSY_TIMEOUT_MS = 10_000
 FROZEN_S = 30.0  # a client that holds a transaction open for so long without a word is frozen or gone
+_CLIENT_GONE_S = 1.0  # PostgreSQL ends a statement, also one that waits, whose client is gone for so long
 _POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 20, "pool_timeout": BUSY_TIMEOUT_MS / 1000}
 _WRITE = "trainyard_write"
 
@@ -108,6 +109,22 @@ class Database:
             session.connection()  # begins; else the first statement would, and the lock be free until then
             yield session
             session.commit()
+
+    @contextmanager
+    def autocommitting(self) -> Iterator[Session]:
+        """Open a session in which each statement is a transaction of its own, on PostgreSQL.
+
+        Raises:
+            DatabaseUnavailable: as `writing` does.
+        """
+        assert self._writer is None, "on SQLite a write takes its turn: see `writing`"
+        options = {"isolation_level": "AUTOCOMMIT"}
+        with (
+            _translated_errors(),
+            self.engine.connect().execution_options(**options) as connection,
+            Session(connection, expire_on_commit=False) as session,
+        ):
+            yield session
 
     @contextmanager
     def _write_turn(self) -> Iterator[None]:
@@ -215,6 +232,7 @@ def _sqlite_driver() -> Any:
 def _prepare_postgresql(frozen_s: float, connection: Any, _record: object) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"SET idle_in_transaction_session_timeout = {round(frozen_s * 1000)}")
+        cursor.execute(f"SET client_connection_check_interval = {round(_CLIENT_GONE_S * 1000)}")
     connection.commit()
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
+from itertools import product
 from typing import Any, NamedTuple
 
-from sqlalchemy import Update, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Insert, String, Update, and_, bindparam, case, insert, literal, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningInsert
 
 from trainyard.database.connection import now
 from trainyard.database.tables import Job, JobEvent
 from trainyard.logs import request_id
-from trainyard.states import EventType, ShownState, shown_state
+from trainyard.states import Desired, EventType, JobState, ShownState, shown_state
 
 
 class StateChange(NamedTuple):
@@ -23,6 +26,11 @@ class StateChange(NamedTuple):
     reason: str | None
 
 
+_TEXT = String()
+_SHOWN_OTHERWISE = [
+    (pair, shown) for pair in product(JobState, Desired) if (shown := shown_state(*pair)).value != pair[0].value
+]
+_TOLD_OF_A_JOB = (Job.id, Job.event_seq, Job.state, Job.desired, Job.lease_epoch)
 _STATE_CHANGES = (
     select(JobEvent.job_id, JobEvent.seq, JobEvent.state, JobEvent.at, JobEvent.reason)
     .where(JobEvent.job_id.in_(bindparam("job_ids", expanding=True)), JobEvent.type == EventType.STATE)
@@ -58,6 +66,7 @@ def change_and_tell(
     reason: str | None = None,
     worker_id: str | None = None,
     data: dict[str, Any] | None = None,
+    parameters: dict[str, Any] | None = None,
 ) -> int | None:
     """Change one job, and write the next event of its log.
 
@@ -68,14 +77,28 @@ def change_and_tell(
         reason: machine-readable.
         worker_id: who changes it, where a worker does.
         data: what else there is to say.
+        parameters: of `change`, where it is a statement that its caller keeps: the whole is then built once.
 
     Returns:
         The event's number, from 1; None: no row matched, and nothing was written.
     """
-    numbered = change.values(event_seq=Job.event_seq + 1).returning(
-        Job.id, Job.event_seq, Job.state, Job.desired, Job.lease_epoch
-    )
-    changed = session.execute(numbered.execution_options(synchronize_session=False)).one_or_none()
+    told: dict[str, Any] = {
+        "reason": reason,
+        "worker_id": worker_id,
+        "request_id": request_id.get(),
+        "data": data or {},
+    }
+    session.flush()
+    connection = session.connection()
+    if connection.dialect.name == "postgresql":
+        if parameters is None:
+            statement, given = with_its_event(change, type=event_type, **told).returning(JobEvent.seq), {}
+        else:
+            given = {f"told_{name}": value for name, value in (told | {"type": event_type}).items()} | parameters
+            statement = _with_any_event(change)
+        return connection.execute(statement, given).scalar_one_or_none()
+    numbered = _numbered(change).returning(*_TOLD_OF_A_JOB)
+    changed = connection.execute(numbered, parameters or {}).one_or_none()
     if changed is None:
         return None
     event = {
@@ -84,14 +107,51 @@ def change_and_tell(
         "at": now(),
         "type": event_type,
         "state": shown_state(changed.state, changed.desired),
-        "reason": reason,
         "lease_epoch": changed.lease_epoch,
-        "worker_id": worker_id,
-        "request_id": request_id.get(),
-        "data": data or {},
     }
-    session.execute(insert(JobEvent).values(event))
+    connection.execute(insert(JobEvent).values(event | told))
     return int(changed.event_seq)
+
+
+def with_its_event(change: Update, **told: Any) -> Insert:
+    """Build one statement that changes a job and writes the event, as PostgreSQL can.
+
+    Args:
+        change: as in `change_and_tell`.
+        told: `type`, `reason`, `worker_id`, `request_id` and `data`; values, or expressions.
+    """
+    changed = _numbered(change).returning(*_TOLD_OF_A_JOB).cte("changed")
+    event: dict[str, Any] = {
+        "job_id": changed.c.id,
+        "seq": changed.c.event_seq,
+        "at": now(),
+        "state": _show_state(changed.c.state, changed.c.desired),
+        "lease_epoch": changed.c.lease_epoch,
+    } | told
+    columns = [
+        value if isinstance(value, ColumnElement) else literal(value, JobEvent.__table__.c[name].type)
+        for name, value in event.items()
+    ]
+    return insert(JobEvent).from_select(list(event), select(*columns))
+
+
+@lru_cache(maxsize=64)
+def _with_any_event(change: Update) -> ReturningInsert[int]:
+    columns = (JobEvent.__table__.c[name] for name in ("type", "reason", "worker_id", "request_id", "data"))
+    told = {column.name: bindparam(f"told_{column.name}", type_=column.type) for column in columns}
+    return with_its_event(change, **told).returning(JobEvent.seq)
+
+
+def _show_state(state: ColumnElement[JobState], desired: ColumnElement[Desired]) -> ColumnElement[Any]:
+    """Build the expression of `states.shown_state` for the database."""
+    otherwise = (
+        (and_(state == pair[0], desired == pair[1]), literal(shown, _TEXT)) for pair, shown in _SHOWN_OTHERWISE
+    )
+    return case(*otherwise, else_=state)
+
+
+def _numbered(change: Update) -> Update:
+    return change.values(event_seq=Job.event_seq + 1)
 
 
 def list_state_changes(session: Session, job_ids: Iterable[str]) -> dict[str, list[StateChange]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Update, bindparam, func, select, update
 from sqlalchemy.orm import Session, aliased, joinedload
 
 from trainyard.database.connection import now
@@ -284,14 +284,22 @@ def move(
     Raises:
         AssertionError: no such move exists: a mistake of ours.
     """
-    assert target in MOVES[origin], f"no move from {origin} to {target}"
-    columns = _columns_of_move(origin, target) | {"state_reason": reason} | (values or {})
-    statement = update(Job).where(Job.id == job_id, Job.state == origin, *guards).values(columns)
+    guards = (Job.id == job_id, *guards)
+    statement = build_move(origin, target, reason=reason, guards=guards, values=values or {})
     if change_and_tell(session, statement, EventType.STATE, reason=reason, worker_id=worker_id) is None:
         return False
     if target is JobState.QUEUED:
         request_wake_up(session, job_id)
     return True
+
+
+def build_move(
+    origin: JobState, target: JobState, *, reason: str, guards: tuple[ColumnElement[bool], ...], values: dict[str, Any]
+) -> Update:
+    """Build the compare-and-set of `move`, for a job that the guards name."""
+    assert target in MOVES[origin], f"no move from {origin} to {target}"
+    columns = _columns_of_move(origin, target) | {"state_reason": reason} | values
+    return update(Job).where(Job.state == origin, *guards).values(columns)
 
 
 def _columns_of_move(origin: JobState, target: JobState) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, func, select, tuple_
+from sqlalchemy import ColumnElement, Float, Select, and_, bindparam, func, or_, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from trainyard.database.tables import Job
@@ -23,6 +23,7 @@ from trainyard.states import JobState
 
 FIRST_FETCH = 50  # jobs of an owner read at once; doubled each time, so that a deep page costs no more than its depth
 IS_QUEUED = Job.state == JobState.QUEUED
+_MOMENT: ColumnElement[float] = bindparam("moment", type_=Float())
 IN_LINE = (Job.priority.desc(), Job.queued_at, Job.id)  # the order of an owner's jobs
 
 
@@ -97,42 +98,49 @@ def in_turn(
 
 def _list_lines(session: Session, moment: float) -> list[_Line]:
     """Return a line for each owner with a job that may be claimed. It costs by the number of owners, not of jobs."""
-    rows = session.connection().execute(_standings(), {"moment": moment})
+    rows = session.connection().execute(_standings(_MOMENT), {"moment": moment})
     return [_Line(Turn(*row[:4]), int(row.running), int(row.last_claim)) for row in rows]
 
 
-@cache
-def _standings() -> Select[Any]:
-    """Select for each owner in the queue the first job, the number of running jobs and the last claim.
+def first_in_turn(moment: ColumnElement[float], max_running_per_owner: ColumnElement[int]) -> Select[str]:
+    """Select the id of the job that `in_turn` yields first, for a statement that claims it. A limit of NULL is none."""
+    lines = _standings(moment).subquery()
+    has_turn = or_(max_running_per_owner.is_(None), lines.c.running < max_running_per_owner)
+    order = (lines.c.priority.desc(), lines.c.running, lines.c.last_claim, lines.c.queued_at, lines.c.id)
+    return select(lines.c.id).where(has_turn).order_by(*order).limit(1)
 
-    Hops from owner to owner, and to each one's first job, through the index `ix_jobs_turn`. Made once: to make it takes
-    longer than to run it.
+
+@cache
+def _standings(moment: ColumnElement[float]) -> Select[Any]:
+    """Select each owner with a job that may be claimed: its first one, the number of running jobs and the last claim.
+
+    It goes from one owner's first job to the next owner's in the index `ix_jobs_turn`. It is built once, because to
+    build it takes longer than to run it.
     """
-    owners = select(func.min(Job.owner).label("owner")).where(IS_QUEUED).cte("owners", recursive=True)
-    later, ahead, running, past = (aliased(Job) for _ in range(4))
-    queued = JobState.QUEUED
-    next_owner = select(func.min(later.owner)).where(later.state == queued, later.owner > owners.c.owner)
-    hop = select(next_owner.correlate(owners).scalar_subquery()).where(owners.c.owner.is_not(None))
-    owners = owners.union_all(hop)
-    head = (
-        select(ahead.id)
-        .where(ahead.state == queued, ahead.owner == owners.c.owner, ahead.not_before <= bindparam("moment"))
-        .order_by(ahead.priority.desc(), ahead.queued_at, ahead.id)
-        .limit(1)
-    )
-    num_running = select(func.count()).where(running.state == JobState.RUNNING, running.owner == owners.c.owner)
-    last_claim = select(func.max(past.claim_number)).where(past.owner == owners.c.owner)
-    parts = {"id": head, "running": num_running, "last_claim": last_claim}
-    columns = (part.correlate(owners).scalar_subquery().label(name) for name, part in parts.items())
-    standings = select(owners.c.owner, *columns).where(owners.c.owner.is_not(None)).cte("standings")
-    standings = standings.prefix_with("MATERIALIZED", dialect="postgresql")  # else each head is looked for three times
+    heads = select(_head(moment).scalar_subquery().label("id")).cte("heads", recursive=True)
+    here = aliased(Job)
+    owner = select(here.owner).where(here.id == heads.c.id).correlate(heads).scalar_subquery()
+    hop = select(_head(moment, after=owner).correlate(heads).scalar_subquery()).where(heads.c.id.is_not(None))
+    heads = heads.union_all(hop)
     of_head = (
-        select(column).where(Job.id == standings.c.id).correlate(standings).scalar_subquery()
-        for column in (Job.priority, Job.queued_at)
+        select(column).where(Job.id == heads.c.id).correlate(heads).scalar_subquery().label(column.key)
+        for column in (Job.owner, Job.priority, Job.queued_at)  # a join might begin at the jobs
     )
-    return select(standings.c.id, standings.c.owner, *of_head, standings.c.running, standings.c.last_claim).where(
-        standings.c.id.is_not(None)
-    )
+    lines = select(heads.c.id, *of_head).where(heads.c.id.is_not(None)).cte("lines")
+    lines = lines.prefix_with("MATERIALIZED", dialect="postgresql")  # else each owner is looked up three times
+    running, past = aliased(Job), aliased(Job)
+    num_running = select(func.count()).where(running.state == JobState.RUNNING, running.owner == lines.c.owner)
+    last_claim = select(func.max(past.claim_number)).where(past.owner == lines.c.owner)
+    parts = {"running": num_running, "last_claim": last_claim}
+    return select(lines, *(part.correlate(lines).scalar_subquery().label(name) for name, part in parts.items()))
+
+
+def _head(moment: ColumnElement[float], *, after: ColumnElement[str] | None = None) -> Select[str]:
+    """Select the first job of the first owner (after a given one) who has a job that may be claimed."""
+    job = aliased(Job)
+    owners = () if after is None else (job.owner > after,)
+    due = select(job.id).where(job.state == JobState.QUEUED, job.not_before <= moment, *owners)
+    return due.order_by(job.owner, job.priority.desc(), job.queued_at, job.id).limit(1)
 
 
 def list_behind(session: Session, moment: float, turn: Turn, limit: int) -> list[Turn]:

@@ -7,14 +7,26 @@ comes with an older token, or after the lease was taken away, changes nothing an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Select, func, literal, select, update
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    SQLColumnExpression,
+    Update,
+    bindparam,
+    func,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
 
 from trainyard.database.connection import now, read_clock, update_rows
 from trainyard.database.numbers import Numbers, next_number
-from trainyard.database.tables import Checkpoint, Job
+from trainyard.database.tables import Checkpoint, Job, JobRow
 from trainyard.errors import LeaseLost
 from trainyard.jobs.events import append_event
 from trainyard.jobs.failures import DISK_FULL_WAIT_S, FAILURES, MAX_BACKOFF_S, backoff_s, get_failure
@@ -23,10 +35,11 @@ from trainyard.scheduling.claim_order import in_turn
 from trainyard.states import CheckpointStatus, Desired, EventType, JobState
 
 SILENT_CLAIM_S = 1.5
-_TURN_LOCK = 7_265_110_216  # PostgreSQL advisory lock, held by the one transaction that claims
+CLAIMED = "claimed"  # the reason of the move that a claim makes
+TURN_LOCK = 7_265_110_216  # PostgreSQL advisory lock, held by the one transaction that claims
 _TURN = select(
     func.set_config("idle_in_transaction_session_timeout", str(round(1000 * SILENT_CLAIM_S)), literal(True)),
-    func.pg_advisory_xact_lock(literal(_TURN_LOCK, BigInteger)),
+    func.pg_advisory_xact_lock(literal(TURN_LOCK, BigInteger)),
     now().label("moment"),  # PostgreSQL computes them in their order
 )
 
@@ -48,6 +61,14 @@ class Lease:
             Job.lease_owner == self.worker_id,
             Job.state == JobState.RUNNING,
         )
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Return the values of the parameters in `_GUARDS`."""
+        return {"of_job": self.job_id, "of_epoch": self.lease_epoch, "of_worker": self.worker_id}
+
+
+_GUARDS = Lease(*(bindparam(name) for name in ("of_job", "of_epoch", "of_worker"))).guards  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -72,22 +93,13 @@ def claim(
     somebody else holds is left for later.
     """
     moment = _wait_for_turn(session)
-    lease_columns = {
-        "lease_epoch": Job.lease_epoch + 1,
-        "attempt": Job.attempt + 1,
-        "claim_number": next_number(session, Numbers.CLAIMS),
-        "lease_owner": worker_id,
-        "slot": slot,
-        "lease_expires_at": now() + ttl_s,
-        "heartbeat_at": now(),
-    }
+    columns = columns_of_claim(next_number(session, Numbers.CLAIMS), worker_id, ttl_s, slot)
     for turn in in_turn(session, moment, max_running_per_owner):
-        free = select(Job.id).where(Job.id == turn.job_id, Job.desired == Desired.RUN)
         if move(
             *(session, turn.job_id, JobState.QUEUED, JobState.RUNNING),
-            reason="claimed",
-            guards=(Job.id == free.with_for_update(skip_locked=True).scalar_subquery(),),
-            values=lease_columns,
+            reason=CLAIMED,
+            guards=(is_free(turn.job_id),),
+            values=columns,
             worker_id=worker_id,
         ):
             job = session.scalars(select(Job).where(Job.id == turn.job_id).options(joinedload(Job.dataset))).one()
@@ -98,7 +110,26 @@ def claim(
     return None
 
 
-def resumable_checkpoints(job_id: str) -> Select[Checkpoint]:
+def columns_of_claim(number: Any, worker_id: Any, ttl_s: Any, slot: Any) -> dict[str, Any]:
+    """Return the columns that a claim writes beside the state, from values or expressions."""
+    return {
+        "lease_epoch": Job.lease_epoch + 1,
+        "attempt": Job.attempt + 1,
+        "claim_number": number,
+        "lease_owner": worker_id,
+        "slot": slot,
+        "lease_expires_at": now() + ttl_s,
+        "heartbeat_at": now(),
+    }
+
+
+def is_free(job_id: Any) -> ColumnElement[bool]:
+    """Build the condition that a job, by its id or an expression, may be claimed and that nobody holds its row."""
+    free = select(Job.id).where(Job.id == job_id, Job.desired == Desired.RUN)
+    return Job.id == free.with_for_update(skip_locked=True).scalar_subquery()
+
+
+def resumable_checkpoints(job_id: str | SQLColumnExpression[str]) -> Select[Checkpoint]:
     """Select the checkpoints that a job can resume from: committed, with training state, the furthest first."""
     whole = (Checkpoint.status == CheckpointStatus.COMMITTED, Checkpoint.has_state)
     own = select(Checkpoint).where(Checkpoint.job_id == job_id, *whole, Checkpoint.state_pruned_at.is_(None))
@@ -138,8 +169,31 @@ def heartbeat(session: Session, lease: Lease, ttl_s: float, **columns: Any) -> D
     Raises:
         LeaseLost: the lease is over.
     """
-    values = {"heartbeat_at": now(), "lease_expires_at": now() + ttl_s} | columns
-    return write_fenced(session, lease, values)
+    given = {f"new_{name}": value for name, value in columns.items()}
+    statement = _build_heartbeat(tuple(columns))
+    (desired,) = _run_fenced(session, lease, statement, {"ttl_s": ttl_s} | given)
+    return Desired(desired)
+
+
+@cache
+def _build_heartbeat(names: tuple[str, ...]) -> Update:
+    columns: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names}
+    lease = {"heartbeat_at": now(), "lease_expires_at": now() + bindparam("ttl_s")}
+    return update(Job).where(*_GUARDS).values(lease | columns).returning(Job.desired)
+
+
+def read_fenced(session: Session, lease: Lease, *columns: InstrumentedAttribute[Any]) -> tuple[Any, ...]:
+    """Read columns of the job if the lease still holds, and lock its row until the end of this transaction.
+
+    Raises:
+        LeaseLost: it does not.
+    """
+    return _run_fenced(session, lease, _build_reading(columns), {})
+
+
+@cache
+def _build_reading(columns: tuple[InstrumentedAttribute[Any], ...]) -> Update:
+    return update(Job).where(*_GUARDS).values(heartbeat_at=now()).returning(*columns)
 
 
 def write_fenced(session: Session, lease: Lease, values: dict[str, Any]) -> Desired:
@@ -151,11 +205,16 @@ def write_fenced(session: Session, lease: Lease, values: dict[str, Any]) -> Desi
     Raises:
         LeaseLost: it does not; nothing was written.
     """
-    statement = update(Job).where(*lease.guards).values(values).returning(Job.desired)
-    desired = session.scalar(statement.execution_options(synchronize_session=False))
-    if desired is None:
+    (desired,) = _run_fenced(session, lease, update(Job).where(*_GUARDS).values(values).returning(Job.desired), {})
+    return Desired(desired)
+
+
+def _run_fenced(session: Session, lease: Lease, statement: Update, given: dict[str, Any]) -> tuple[Any, ...]:
+    session.flush()
+    row = session.connection().execute(statement, lease.parameters | given).one_or_none()
+    if row is None:
         raise LeaseLost(f"{lease.job_id}: the lease {lease.lease_epoch} of {lease.worker_id} is over")
-    return desired
+    return tuple(row)
 
 
 def report_event(
@@ -171,7 +230,7 @@ def report_event(
     Raises:
         LeaseLost: the lease is over.
     """
-    write_fenced(session, lease, {"heartbeat_at": now()})
+    read_fenced(session, lease, Job.id)
     append_event(session, lease.job_id, event_type, reason=reason, worker_id=lease.worker_id, data=data)
 
 
@@ -184,8 +243,8 @@ def end_attempt(session: Session, lease: Lease, ending: Ending, *, first_backoff
     Raises:
         LeaseLost: the lease is over.
     """
-    locked = select(Job).where(*lease.guards).with_for_update().execution_options(populate_existing=True)
-    job = session.scalars(locked).one_or_none()
+    locked = select(Job.id, Job.desired, Job.failures, Job.max_failures).where(*lease.guards).with_for_update()
+    job: Any = session.connection().execute(locked).one_or_none()
     if job is None:
         raise LeaseLost(f"{lease.job_id}: the lease {lease.lease_epoch} of {lease.worker_id} is over")
     return _release(session, job, ending, lease.guards, first_backoff_s, worker_id=lease.worker_id)
@@ -280,7 +339,7 @@ def _bring_places_back(session: Session, moment: float, ttl_s: float) -> int:
 
 def _release(
     session: Session,
-    job: Job,
+    job: Job | JobRow,
     ending: Ending,
     guards: tuple[ColumnElement[bool], ...],
     first_backoff_s: float,
@@ -295,7 +354,7 @@ def _release(
     return target
 
 
-def _verdict(job: Job, ending: Ending, first_backoff_s: float) -> tuple[JobState, str, dict[str, Any]]:
+def _verdict(job: Job | JobRow, ending: Ending, first_backoff_s: float) -> tuple[JobState, str, dict[str, Any]]:
     """Return the next state, its reason and the columns to write. A cancel comes before everything, even success."""
     if job.desired == Desired.CANCEL:
         return JobState.CANCELLED, "cancelled", {}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, insert, select, text, update
 
 from tests.trainyard.artifacts.test_retries import delete, ended_job
-from trainyard.artifacts.deletion import finish_removals, remove_files
+from trainyard.artifacts.deletion import finish_removals, remove_files, users_of
 from trainyard.database.connection import Database
-from trainyard.database.tables import Removal
+from trainyard.database.tables import Job, Removal
 from trainyard.storage.local import LocalStorage
 from trainyard.upkeep.garbage import Garbage
 
@@ -96,3 +96,19 @@ def test_what_a_late_worker_wrote_again_is_removed_too(database: Database, tmp_p
     leave_files(storage, job_id)
     assert finish_removals(database, storage, grace_s=0) == 3
     assert not list(tmp_path.rglob(f"*{job_id}*"))
+
+
+def test_who_begins_with_a_job_is_found_without_a_look_at_all_jobs(database: Database) -> None:
+    """Most jobs have ended, and few begin with another one's checkpoint."""
+    job_id, _ = ended_job(database, 10)
+    with database.writing() as session:
+        job = session.execute(select(Job.__table__)).mappings().one()
+        jobs = Job.metadata.tables[Job.__tablename__]
+        others = [{**job, "id": f"job_{number}", "owner": f"owner-{number % 9}"} for number in range(3000)]
+        session.execute(insert(jobs), others)
+        session.execute(text("ANALYZE"))
+        statement = users_of(session.get_one(Job, job_id), ["ckpt_a", "ckpt_b"]).limit(1)
+        compiled = statement.compile(session.get_bind(), compile_kwargs={"literal_binds": True})
+        explain = "EXPLAIN QUERY PLAN" if session.get_bind().dialect.name == "sqlite" else "EXPLAIN"
+        plan = [str(row[-1]) for row in session.connection().exec_driver_sql(f"{explain} {compiled}")]
+    assert not [line for line in plan if "SCAN jobs" in line or "Seq Scan on jobs" in line], plan

@@ -320,7 +320,7 @@ def test_a_claim_reads_no_more_than_the_first_of_each_owner(database: Database) 
         seen: list[str] = []
         execute = session.connection().exec_driver_sql
         statement = (
-            claim_order._standings()
+            claim_order._standings(claim_order._MOMENT)
             .params(moment=5e9)
             .compile(session.get_bind(), compile_kwargs={"literal_binds": True})
         )
