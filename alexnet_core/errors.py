@@ -115,7 +115,7 @@ class ImageTooLarge(ImageError):
 
 
 class ImageFormatUnsupported(ImageError):
-    """The file is not an image of a supported format: send JPEG, PNG, WebP, BMP, GIF or TIFF."""
+    """The file is not an image of a supported format: send JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC."""
 
     code = "image_format_unsupported"
 

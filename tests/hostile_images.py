@@ -167,8 +167,16 @@ REFUSED: dict[Make, str] = {
     webp_of_chunks: "more than 10,000 chunks",
     bmp_of_run_lengths: "run lengths",
 }
+
+
 #: Taken: whole images of 25 million pixels, in the forms that cost most.
+def avif_with_alpha() -> bytes:
+    """Four channels, which take most."""
+    return encode(Image.effect_noise((500, 500), 90).convert("RGBA").resize((SIDE_PX, SIDE_PX)), "AVIF", speed=10)
+
+
 TAKEN: tuple[Make, ...] = (
+    avif_with_alpha,
     webp_without_loss,
     png_of_sixteen_bits,
     jpeg_of_four_colours,

@@ -109,7 +109,7 @@ class IdempotencyConflict(InvalidRequest):
 
 
 class InvalidImage(InvalidRequest):
-    """The image can't be read. Send a whole JPEG, PNG, WebP, BMP, GIF or TIFF file."""
+    """The image can't be read. Send a whole JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC file."""
 
     code = "image_unreadable"
 
@@ -247,7 +247,7 @@ class UnsupportedMedia(ServiceError):
 
 
 class UnsupportedImageFormat(UnsupportedMedia):
-    """The image's format is not read here. Send a JPEG, PNG, WebP, BMP, GIF or TIFF file."""
+    """The image's format is not read here. Send a JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC file."""
 
     code = "image_format_unsupported"
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 #: Bytes a pixel at the peak of a decode, measured on 25 million pixels in the mode that takes most: Pillow's own copy,
 #: the decoder's buffers, our array. `docs/benchmarks.md` has the figures.
-_BYTES_A_PIXEL = {"JPEG": 16, "MPO": 16, "PNG": 12, "BMP": 12, "GIF": 8, "TIFF": 16, "WEBP": 24}
+_BYTES_A_PIXEL = {"JPEG": 16, "MPO": 16, "PNG": 12, "BMP": 12, "GIF": 8, "TIFF": 16, "WEBP": 24, "AVIF": 24, "HEIF": 24}
 MOST_BYTES_A_PIXEL = max(_BYTES_A_PIXEL.values())
 TOGETHER_BYTES = 1_000_000_000
 

@@ -11,12 +11,13 @@ import io
 import warnings
 from typing import IO
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+import pi_heif
+from PIL import AvifImagePlugin, Image, PngImagePlugin, UnidentifiedImageError
 
 from alexnet_core.data.structure import MoreNeeded, find_tile, require_few_parts
 from alexnet_core.errors import ImageError, ImageFormatUnsupported, ImageTooLarge, ImageUnreadable
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
 MAX_PIXELS = 25_000_000
 _HEAD_BYTES = 65_536  # of a file, within which most have all of their header
 
@@ -24,6 +25,9 @@ _HEAD_BYTES = 65_536  # of a file, within which most have all of their header
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 PngImagePlugin.MAX_TEXT_MEMORY = 16 * PngImagePlugin.MAX_TEXT_CHUNK
+# One thread an image: images are decoded in several threads already
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
 
 
 def read_header(file: IO[bytes], *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -45,7 +49,7 @@ def open_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     Raises:
         ImageUnreadable: the header is damaged.
         ImageTooLarge: the image, or a tile of it, has more pixels than allowed, or the file too many parts.
-        ImageFormatUnsupported: not JPEG, PNG, WebP, BMP, GIF or TIFF.
+        ImageFormatUnsupported: not one of `FORMATS`.
     """
     require_few_parts(data)
     _require_small_tiles(data, max_pixels)
@@ -64,7 +68,7 @@ def _open(file: IO[bytes], max_pixels: int) -> Image.Image:
         image = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError as exc:
         raise ImageFormatUnsupported(
-            "The bytes are not a whole image of a supported format. Send JPEG, PNG, WebP, BMP, GIF or TIFF."
+            "The bytes are not a whole image of a supported format. Send JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC."
         ) from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise _too_large("The image has", max_pixels) from exc

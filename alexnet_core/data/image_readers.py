@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import IO, Literal, Protocol, cast
+from typing import IO, Literal, Protocol, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet_core.data.decoder_process import DecoderProcess
 from alexnet_core.data.headers import MAX_PIXELS
 from alexnet_core.data.images import decode_image
 from alexnet_core.data.squares import ImageShape, read_shape
+from alexnet_core.data.structure import is_heif_or_avif
 from alexnet_core.errors import ImageTooLarge
 
 MAX_FILE_BYTES = 20 * 1024 * 1024
@@ -31,7 +34,7 @@ class ImageReader(Protocol):
         ...
 
     def read_pixels(self, path: str) -> NDArray[np.uint8]:
-        """Return the pixels, (H, W, 1) or (H, W, 3).
+        """Return the pixels, (H, W, 1) or (H, W, 3), or those of the square in the middle.
 
         Raises:
             ImageError: it can't be used.
@@ -40,7 +43,7 @@ class ImageReader(Protocol):
 
 
 class FileImages:
-    """Images in files of their own.
+    """Images in files of their own. A context manager, because some are decoded in processes.
 
     Args:
         open_file: opens one by its path.
@@ -52,6 +55,15 @@ class FileImages:
         self, open_file: OpenFile, *, max_pixels: int = MAX_PIXELS, max_file_bytes: int = MAX_FILE_BYTES
     ) -> None:
         self._open, self._max_pixels, self._max_file_bytes = open_file, max_pixels, max_file_bytes
+        self._of_thread = threading.local()
+        self._processes: list[DecoderProcess] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.close()
 
     def read_shape(self, path: str) -> ImageShape:
         """See `ImageReader`."""
@@ -63,7 +75,17 @@ class FileImages:
         """See `ImageReader`."""
         with self._open(path) as opened:
             data = BoundedFile(opened, self._max_file_bytes).read()
+        if is_heif_or_avif(data):
+            return self._get_process().decode(data)  # the square in the middle, which is all that is stored
         return decode_image(data, max_pixels=self._max_pixels)
+
+    def _get_process(self) -> DecoderProcess:
+        """Return the decoder process of this thread."""
+        process: DecoderProcess | None = getattr(self._of_thread, "process", None)
+        if process is None:
+            process = self._of_thread.process = DecoderProcess(max_pixels=self._max_pixels)
+            self._processes.append(process)
+        return process
 
 
 class ArrayImages:

@@ -2,7 +2,8 @@
 
 The documented rule: the first frame; turned as EXIF says; 16-bit grey divided by 257, and 12-bit grey by 4095/255;
 transparency laid on white; palettes, CMYK and other colour spaces converted to RGB; 1-bit and grey images stay grey
-(but for 16-bit grey with an alpha channel, which Pillow reads as RGB).
+(but for 16-bit grey with an alpha channel, which Pillow reads as RGB). Of a HEIC file the main image
+counts. HEIC and AVIF of more than 8 bits are read with 8.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from PIL import ExifTags, Image
 
 from alexnet_core.data.decode_memory import MEMORY, need_bytes
 from alexnet_core.data.headers import MAX_PIXELS, open_image
-from alexnet_core.data.structure import MAX_SCANS, count_scans, has_run_lengths, is_tiff, require_few_scans
+from alexnet_core.data.structure import (
+    MAX_SCANS,
+    count_scans,
+    has_run_lengths,
+    is_heif_or_avif,
+    is_tiff,
+    require_few_scans,
+)
 from alexnet_core.errors import ImageError, ImageFormatUnsupported, ImageUnreadable
 
 SMALL_FILE_BYTES = 512 * 1024
@@ -37,7 +45,7 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
     Raises:
         ImageUnreadable: empty, cut off or damaged.
         ImageTooLarge: more pixels or parts than allowed, or takes too long; found before a pixel is decoded.
-        ImageFormatUnsupported: not JPEG, PNG, WebP, BMP, GIF or TIFF, or pixels that have no agreed brightness.
+        ImageFormatUnsupported: not one of the formats, or pixels that have no agreed brightness.
     """
     with _open(data, max_pixels) as image:
         require_few_scans(data, image.width * image.height)
@@ -48,13 +56,14 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
 def decode_if_small(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | None:
     """Return the pixels of an image that takes at most some milliseconds and megabytes. None: it takes more.
 
-    Small are files of up to 512 kB whose two million pixels are crossed once. No TIFF is: libtiff knows
-    compressions whose need of time and memory no header tells.
+    Small are files of up to 512 kB whose two million pixels are crossed once. No TIFF is, because libtiff knows
+    compressions whose need of time and memory no header tells; no AVIF and no HEIC is, for the reason that
+    `structure.is_heif_or_avif` gives.
 
     Raises:
         ImageError: as `decode_image`.
     """
-    if len(data) > SMALL_FILE_BYTES or is_tiff(data):
+    if len(data) > SMALL_FILE_BYTES or is_tiff(data) or is_heif_or_avif(data):
         return None
     with _open(data, max_pixels) as image:
         pixels = image.width * image.height

@@ -114,6 +114,15 @@ def is_tiff(data: bytes) -> bool:
     return data.startswith(_TIFF_MAGICS)
 
 
+def is_heif_or_avif(data: bytes) -> bool:
+    """Whether a file begins as HEIC and AVIF do.
+
+    They are films of one frame, and the frame has a size of its own, which its decoder learns late. So only a process
+    with a limit on its memory may decode them.
+    """
+    return data[4:8] == b"ftyp"
+
+
 def has_run_lengths(data: bytes) -> bool:
     """Whether the file is a BMP with run-length encoded pixels."""
     return data.startswith(b"BM") and data[14] >= 40 and int.from_bytes(data[30:34], "little") in _RUN_LENGTHS

@@ -112,8 +112,8 @@ def pack_files(
         ValueError: an option is out of range.
         OSError: the disk is full, or a file can't be read for a reason that is not its own.
     """
-    images = FileImages(open_file, max_pixels=options.max_pixels, max_file_bytes=options.max_file_bytes)
-    return _pack(layout, images, target_dir, options, on_progress)
+    with FileImages(open_file, max_pixels=options.max_pixels, max_file_bytes=options.max_file_bytes) as images:
+        return _pack(layout, images, target_dir, options, on_progress)
 
 
 def _pack(
