@@ -17,6 +17,7 @@ from alexnet_core.network.model import build_model
 from alexnet_core.network.preprocess import Preprocessing
 from alexnet_core.recipes import resolve
 from api.app import create_app
+from api.serving.runtime import TorchModel, round_batch_up
 from tests.api.served import Served, error_of, png
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
@@ -78,6 +79,33 @@ def test_a_batch_answers_like_one_image_alone(real: tuple[Served, Path, str]) ->
         by_index = {row["index"]: row["probability"] for row in alone}
         for row in result["predictions"]:
             assert row["probability"] == pytest.approx(by_index[row["index"]], abs=1e-4)
+
+
+def test_batches_of_any_size_are_computed_in_few_sizes(
+    real: tuple[Served, Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder, _ = real
+    computed: set[int] = set()
+    compute = Predictor.logits
+
+    def record(self: Predictor, batch_BCHW: torch.Tensor) -> torch.Tensor:
+        computed.add(len(batch_BCHW))
+        return compute(self, batch_BCHW)
+
+    monkeypatch.setattr(Predictor, "logits", record)
+    model = TorchModel(folder)
+    images = [model.preprocess(np.full((8, 8, 1), 4 * value, np.uint8)) for value in range(64)]
+    alone = np.array([model.compute([image])[0] for image in images])
+    for size in range(1, 65):
+        rows = model.compute(images[:size])
+        assert len(rows) == size
+        np.testing.assert_allclose(np.array(rows), alone[:size], atol=1e-4)
+    assert computed == {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64}
+
+
+def test_a_batch_grows_by_less_than_a_quarter() -> None:
+    for images in range(1, 2000):
+        assert images <= round_batch_up(images) < 1.25 * images
 
 
 def test_flipped_bits_are_found_before_they_serve(real: tuple[Served, Path, str]) -> None:
