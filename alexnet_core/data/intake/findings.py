@@ -20,9 +20,9 @@ class FindingCode(StrEnum):
     COPIES = "copies"  #: the same image again
     DUPLICATES_ACROSS_SPLITS = "duplicates_across_splits"  #: the same image to train and to test on
     DUPLICATES_ACROSS_CLASSES = "duplicates_across_classes"  #: the same image with two labels
-    NEAR_DUPLICATES = "near_duplicates"  #: nearly the same image, in its class and split
-    NEAR_DUPLICATES_ACROSS_SPLITS = "near_duplicates_across_splits"
-    NEAR_DUPLICATES_ACROSS_CLASSES = "near_duplicates_across_classes"
+    NEAR_DUPLICATES = "near_duplicates"  #: nearly the same images in one class and split
+    NEAR_DUPLICATES_ACROSS_SPLITS = "near_duplicates_across_splits"  #: nearly the same image to train and to test on
+    NEAR_DUPLICATES_ACROSS_CLASSES = "near_duplicates_across_classes"  #: nearly the same image with two labels
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from alexnet_core.data.archives.opening import open_archive
 from alexnet_core.data.image_readers import FileImages, ImageReader, OpenFile
 from alexnet_core.data.intake.findings import some
+from alexnet_core.data.intake.near_duplicates import MAX_IMAGES, take_fingerprint
 from alexnet_core.data.intake.options import IntakeOptions
 from alexnet_core.data.intake.ordered_map import map_in_order
 from alexnet_core.data.intake.report import Kept, Report
@@ -183,11 +184,12 @@ class _Intake:
         rejected = {rejection.file for rejection in self._rejected}
         left = [file for file in self._layout.files if file.path not in rejected]
         self._num_done = 2 * len(self._layout.files) - len(left)
-        kept = Kept([], [])
-        for file, (pixels, key) in self._work(lambda file: self._decode(file, stored), left):
+        kept = Kept([], [], [])
+        for file, (pixels, key, fingerprint) in self._work(lambda file: self._decode(file, stored), left):
             draft.append(pixels[None])
             kept.files.append(file)
             kept.keys.append(key)
+            kept.fingerprints.append(fingerprint)
         self._require_few_rejected()
         self.report.note_rejected(self._rejected)
         return kept
@@ -257,6 +259,8 @@ class _Intake:
             else:
                 yield file, result
 
-    def _decode(self, file: LabelledFile, stored: StoredShape) -> tuple[NDArray[np.uint8], bytes]:
+    def _decode(self, file: LabelledFile, stored: StoredShape) -> tuple[NDArray[np.uint8], bytes, bytes]:
+        """Return the pixels to store, their key and their fingerprint."""
         pixels = cut_square(self._images.read_pixels(file.path), stored)
-        return pixels, content_key(pixels)
+        is_compared = len(self._layout.files) <= MAX_IMAGES
+        return pixels, content_key(pixels), take_fingerprint(pixels) if is_compared else b""

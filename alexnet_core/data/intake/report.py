@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet_core.data.intake.findings import Finding, FindingCode, some
+from alexnet_core.data.intake.near_duplicates import find_near_duplicates
 from alexnet_core.data.layouts.class_names import find_similar
 from alexnet_core.data.layouts.labelled_files import LabelledFile, LabelledFiles, Rejection
 from alexnet_core.data.pack import SPLITS, TRAIN
@@ -20,6 +21,7 @@ from alexnet_core.data.squares import ImageShape, StoredShape
 FEW_IMAGES = 20  # to train a class on: fewer is worth a warning
 MAX_IMBALANCE = 100  # between the largest and the smallest class: more is worth a warning
 _MAX_LISTED = 1000  # groups of duplicates in a report
+_MAX_OF_A_GROUP = 20  # files of a group of near duplicates
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Kept:
 
     files: list[LabelledFile]
     keys: list[bytes]  #: of their stored pixels
+    fingerprints: list[bytes]  #: see `near_duplicates`
 
 
 class Report:
@@ -105,6 +108,7 @@ class Report:
                 "Look at `rejected` for the reason of each, and save them again or remove them.",
             )
         self._describe_duplicates(kept, split_N)
+        self._describe_near_duplicates(kept, split_N)
 
     def _describe_shapes(self, shapes: Sequence[ImageShape]) -> None:
         self._values["num_images"] = len(shapes)
@@ -182,8 +186,54 @@ class Report:
                 "Leave each in the class that is right; `duplicates` lists them.",
             )
 
+    def _describe_near_duplicates(self, kept: Kept, split_N: NDArray[np.uint8]) -> None:
+        copies: dict[bytes, list[int]] = defaultdict(list)
+        for index, key in enumerate(kept.keys):
+            copies[key].append(index)
+        each = list(copies.values())
+        found = find_near_duplicates([kept.fingerprints[group[0]] for group in each])
+        groups = [[index for place in group for index in each[place]] for group in found.groups]
+        labels = [file.label for file in kept.files]
+        across_splits = [group for group in groups if len(set(split_N[group])) > 1]
+        across_classes = [group for group in groups if len({labels[index] for index in group}) > 1]
+        across = {id(group) for group in [*across_splits, *across_classes]}
+        within = [group for group in groups if id(group) not in across]
+        self._values["near_duplicates"] = {
+            "is_complete": found.is_complete,
+            "num_groups": len(groups),
+            "num_across_splits": len(across_splits),
+            "num_across_classes": len(across_classes),
+            "across_splits": _list_files(kept, across_splits),
+            "across_classes": _list_files(kept, across_classes),
+            "within": _list_files(kept, within),
+        }
+        look = "`near_duplicates` lists them; look at some, for a program can't tell for sure."
+        if across_splits:
+            self._find(
+                FindingCode.NEAR_DUPLICATES_ACROSS_SPLITS,
+                f"{len(across_splits)} groups of nearly the same images are in more than one split",
+                f"Keep each group in one split, or accuracies will be too high; {look}",
+            )
+        if across_classes:
+            self._find(
+                FindingCode.NEAR_DUPLICATES_ACROSS_CLASSES,
+                f"{len(across_classes)} groups of nearly the same images are in more than one class",
+                f"Check which class is right; {look}",
+            )
+        if within:
+            self._find(
+                FindingCode.NEAR_DUPLICATES,
+                f"{len(within)} groups of nearly the same images are in one class and split",
+                f"Leave out those that show nothing new; {look}",
+            )
+
     def _find(self, code: FindingCode, message: str, advice: str) -> None:
         self._findings.append(Finding(code, message, advice))
+
+
+def _list_files(kept: Kept, groups: Sequence[Sequence[int]]) -> list[list[str]]:
+    """List the files of the first groups, and of each group the first ones."""
+    return [[kept.files[it].path for it in group[:_MAX_OF_A_GROUP]] for group in groups[:_MAX_LISTED]]
 
 
 def _spread(values: Sequence[int]) -> dict[str, int]:
