@@ -49,41 +49,42 @@ class TrainConfig(BaseModel):
     groups: Literal[1, 2] = 1
     """2: conv2, conv4 and conv5 see only their own half of the maps, as on the paper's two GPUs."""
     padding: Literal["same", "tf_same", "ceil", "valid", "pad_2"] = "same"
-    """How conv1 and the pools treat the border; the other convolutions keep the size.
+    """How conv1 and the pools treat the border. The other convolutions keep the size.
 
-    `same`: kernel // 2 on every side. `tf_same`: TensorFlow's rule, the odd pixel goes after. `ceil`: none before,
-    sizes round up, so that 224 px give 55 (the 2012 code). `valid`: none, conv1 rounds down, pools round up, so that
-    227 px give 55 (Caffe). `pad_2`: 2 around conv1, pools round down (torchvision)."""
+    `same`: pads kernel // 2 on every side. `tf_same`: TensorFlow's rule; an odd pixel goes after. `ceil`: no padding
+    before, sizes round up, so that 224 px give 55 (the 2012 code). `valid`: no padding, conv1 rounds down and pools
+    round up, so that 227 px give 55 (Caffe). `pad_2`: pads 2 around conv1, pools round down (torchvision)."""
     pooling: Literal["overlapping", "plain"] = "overlapping"
     """Max pooling after conv1, conv2 and conv5 with stride 2: `overlapping` over 3x3, `plain` over 2x2 pixels."""
     pool5_px: int | None = Field(default=None, ge=1, le=16)
-    """Average conv5's pooled maps to this side before the first fully connected layer. None: take them as they are."""
+    """Average conv5's pooled maps to this side before the first fully connected layer. None: use them as they are."""
     activation: Literal["relu", "tanh", "sigmoid"] = "relu"
-    """After every convolution and hidden fully connected layer."""
+    """The function after every convolution and hidden fully connected layer."""
     conv1_order: LayerOrder = "activate_normalise_pool"
-    """In which order conv1's activation, response norms and pool follow it. The paper activates first; the 2012 run
-    activates last; cuda-convnet's CIFAR-10 nets normalise last."""
+    """The order of conv1's activation, response norms and pool. The paper activates first; the 2012 run activates last;
+    cuda-convnet's CIFAR-10 nets normalise last."""
     conv2_order: LayerOrder = "activate_normalise_pool"
     """The same for conv2."""
     norm: Literal["none", "batch", "lrn", "lrn_2012_code", "lrn_caffe"] = "none"
-    """`batch`: between each convolution, then without bias, and its activation. `lrn…`: a local response norm across
-    the maps of conv1 and conv2, in the form that the paper prints (`lrn_alpha` times the sum), or in the form that its
-    code and Caffe ran (`lrn_alpha` times the sum divided by `lrn_size`); Caffe's `lrn_k` is 1."""
+    """`batch`: a batch norm between each convolution, which then has no bias, and its activation. `lrn…`: a local
+    response norm across the maps of conv1 and conv2. `lrn` has the form that the paper prints (`lrn_alpha` times the
+    sum), `lrn_2012_code` and `lrn_caffe` that of its code and of Caffe (`lrn_alpha` times the sum divided by
+    `lrn_size`); Caffe's `lrn_k` is 1."""
     lrn_size: OddSize = 5
-    """How many neighbouring maps a response norm across maps adds up; an odd number."""
+    """How many neighbouring maps a response norm across maps sums over; an odd number."""
     lrn_k: float | None = Field(default=None, ge=0.01, le=100)
-    """The constant of a response norm across maps. None: 2 as in the paper, with `lrn_caffe` 1."""
+    """The constant of a response norm across maps. None: 2 as in the paper, or 1 with `lrn_caffe`."""
     lrn_alpha: float = Field(default=1e-4, ge=0, le=10)
     """The factor on the squares of a response norm across maps."""
     lrn_beta: float = Field(default=0.75, gt=0, le=2)
     """The power of a response norm across maps."""
     lrn_within_tower: bool = False
-    """Keep the response norm of the first half of the maps apart from that of the second half; needs `groups` 2."""
+    """Normalise the first half of the maps separately from the second half; needs `groups` 2."""
     map_norm_layers: Annotated[tuple[NormalisedLayer, ...], BeforeValidator(list_to_tuple)] = Field(
         default=(), max_length=2
     )
-    """The convolutions (`conv1`, `conv2`) whose maps a second response norm normalises: over a square of neighbouring
-    pixels within each map, after the norm across maps."""
+    """The convolutions (`conv1`, `conv2`) with a second response norm after the norm across maps. It normalises over a
+    square of neighbouring pixels within each map."""
     map_norm_size: OddSize = 5
     """The side of that square in pixels; an odd number."""
     map_norm_k: float = Field(default=2.0, ge=0.01, le=100)
@@ -97,128 +98,129 @@ class TrainConfig(BaseModel):
     dropout_place: Literal["after", "before"] = "after"
     """`after` each hidden fully connected layer (the paper), or `before` it, on its input (torchvision)."""
     dropout_form: Literal["inverted", "2012"] = "inverted"
-    """`inverted`: what is kept is scaled up in training. `2012`: it is not, and all is scaled down afterwards."""
+    """`inverted`: kept values are scaled up in training. `2012`: they are not; all are scaled down afterwards."""
     init: Literal["torch", "paper", "paper_run", "caffe", "uniform", "he_normal", "glorot"] = "torch"
-    """First weights. `paper`: N(0, .01), biases 1 in conv2, conv4, conv5, fc6, fc7. `paper_run`: so, but .03 in conv3
-    to conv5. `caffe`: N(0, .01), .005 in fc6 and fc7, those biases .1. `uniform`: U(-.05, .05) in convolutions, Glorot
-    uniform in fully connected layers. `he_normal`, `glorot`: in all layers, biases 0. `torch`: PyTorch's own."""
+    """Initial weights. `paper`: N(0, .01), biases 1 in conv2, conv4, conv5, fc6, fc7. `paper_run`: the same, but .03 in
+    conv3 to conv5. `caffe`: N(0, .01), .005 in fc6 and fc7, the same biases .1. `uniform`: U(-.05, .05) in
+    convolutions, Glorot uniform in fully connected layers. `he_normal`, `glorot`: in all layers, biases 0. `torch`:
+    PyTorch's own."""
 
     # --- its input ---
 
     image_px: int = Field(ge=8, le=512)
     """Side of the network's square input, in pixels."""
     resize_px: int | None = Field(default=None, ge=8, le=768)
-    """Side that the square in an image's middle is resized to before `image_px` is cut out. None: `image_px`."""
+    """Side to which the square in an image's middle is resized before `image_px` is cut out. None: `image_px`."""
     channels: Literal[1, 3] | None = None
     """Colour channels of the network's input. None: the dataset's own."""
     standardise: Literal["mean_std", "mean", "pixel_mean"] = "mean_std"
-    """Subtract the mean and divide by the deviation, or subtract only (the paper: raw values of 0..255). `pixel_mean`:
-    subtract the mean of each pixel of the resized training images, before anything is cut out, as Caffe does."""
+    """`mean_std`: subtract the mean and divide by the deviation. `mean`: only subtract it (the paper: raw values of
+    0..255). `pixel_mean`: subtract the mean of each pixel of the resized training images, before anything is cut out,
+    as Caffe does."""
     mean: Annotated[tuple[ByteValue, ...] | None, BeforeValidator(list_to_tuple)] = None
-    """Mean by channel that is subtracted, in 0..255 units. None: that of the dataset's training split."""
+    """Mean of each channel, which is subtracted, in 0..255 units. None: that of the dataset's training split."""
     std: Annotated[tuple[ByteDeviation, ...] | None, BeforeValidator(list_to_tuple)] = None
-    """Deviation by channel that is divided by, in 0..255 units. None: that of the dataset's training split."""
+    """Deviation of each channel, to divide by, in 0..255 units. None: that of the dataset's training split."""
 
     # --- the update rule ---
 
     optimiser: Literal["sgd", "sgd_lr_in_velocity", "adamw"] = "sgd"
     """`sgd`: PyTorch's. `sgd_lr_in_velocity`: the paper's and Keras', v <- m v - lr (g + decay w); w <- w + v. The two
-    differ right after a change of the learning rate."""
+    differ just after a change of the learning rate."""
     lr: LearningRate = Field(default=0.01)
-    """Learning rate; the highest one of a schedule that warms up. `multistep` has `lr_steps` in its place."""
+    """Learning rate; for a schedule that warms up, the highest one. `multistep` uses `lr_steps` instead."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Of both kinds of SGD."""
+    """Momentum of both kinds of SGD."""
     nesterov: bool = False
-    """Look ahead along the velocity; of both kinds of SGD, needs momentum."""
+    """Look ahead along the velocity (Nesterov), for both kinds of SGD; needs momentum."""
     weight_decay: float = Field(default=0.0, ge=0, le=1)
-    """Share of a weight that is added to its gradient (`adamw`: taken off it, times the learning rate)."""
+    """Share of a weight that is added to its gradient (`adamw`: subtracted from it, times the learning rate)."""
     decay_biases: bool = False
     """Whether `weight_decay` applies to biases and batch norms too."""
     bias_lr_factor: float = Field(default=1.0, ge=0, le=100)
     """Factor on the learning rate of biases; Caffe's solver has 2."""
     bias_lr: LearningRate | None = None
-    """Learning rate of biases at every step, whatever the schedule does to that of the weights (the 2012 run). A frozen
-    layer's biases are frozen too. None: that of the weights times `bias_lr_factor`."""
+    """Learning rate of biases at every step, independent of the schedule (the 2012 run). A frozen layer's biases are
+    frozen too. None: the weights' learning rate times `bias_lr_factor`."""
     layer_lr_factors: Annotated[tuple[LayerFactor, ...], BeforeValidator(list_to_tuple)] = Field(
         default=(), max_length=8
     )
-    """Pairs of a layer (`conv1` to `fc8`) and the factor on its learning rate and on its batch norm's; 0 freezes both,
-    the norm's statistics too."""
+    """Pairs of a layer (`conv1` to `fc8`) and a factor on its learning rate and that of its batch norm. 0 freezes both,
+    and the norm's statistics."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target that is spread over all classes; in the training loss only."""
     batch_size: int = Field(ge=1, le=1024)
-    """Images a step."""
+    """Images in a step."""
     epochs: int = Field(ge=1, le=1000)
     """Passes over the training split, at most."""
     early_stop_patience: int | None = Field(default=None, ge=1, le=1000)
-    """End when the validation accuracy has not risen for so many epochs. None: never."""
+    """End the run when the validation accuracy has not risen for this number of epochs. None: never."""
 
     # --- the learning rate over time ---
 
     schedule: Literal["constant", "multistep", "plateau", "cosine", "one_cycle"] = "constant"
-    """`multistep` follows `lr_steps`; `plateau` divides when the validation error stops improving (the paper's rule);
-    `cosine` and `one_cycle` (linear) stretch with `epochs`."""
+    """`multistep` follows `lr_steps`; `plateau` lowers the rate when the validation error stops improving (the paper's
+    rule); `cosine` and `one_cycle` (linear) extend over all `epochs`."""
     lr_steps: Annotated[tuple[LrStep, ...], BeforeValidator(list_to_tuple)] = Field(default=(), max_length=100)
-    """For `multistep`: pairs of the first epoch (from 0) at which a learning rate holds, and that rate. Not scaled."""
+    """For `multistep`: pairs of a learning rate's first epoch (from 0) and that rate; not scaled with `epochs`."""
     conv1_lr_steps: Annotated[tuple[FreezableLrStep, ...], BeforeValidator(list_to_tuple)] = Field(
         default=(), max_length=100
     )
-    """The same for conv1 alone, over any schedule, from the first of these epochs on; 0 freezes it (the 2012 run)."""
+    """The same for conv1 only, with any schedule, from the first of these epochs on; 0 freezes it (the 2012 run)."""
     plateau_patience: int = Field(default=5, ge=1, le=1000)
-    """For `plateau`: epochs without a lower validation error before the learning rate is divided."""
+    """For `plateau`: epochs without a lower validation error before the learning rate is lowered."""
     plateau_factor: float = Field(default=0.1, gt=0, lt=1)
-    """For `plateau`: what the learning rate is multiplied by."""
+    """For `plateau`: the factor by which the learning rate is lowered."""
     plateau_drops: int = Field(default=3, ge=0, le=10)
-    """For `plateau`: how often that happens at most; the run ends at the plateau after the last one."""
+    """For `plateau`: how often it is lowered at most. The run ends at the next plateau."""
     warmup_fraction: float = Field(default=0.0, ge=0, le=0.9)
-    """Share of the run over which `cosine` and `one_cycle` rise to `lr`."""
+    """Share of the run in which `cosine` and `one_cycle` rise to `lr`."""
 
     # --- changes to the training images ---
 
     flip: bool = False
-    """Mirror half of the training images left to right. Only where the classes allow it."""
+    """Mirror half of the training images left to right. Only for classes that a mirror image does not change."""
     shift_px: float = Field(default=0.0, ge=0, le=64)
-    """Shift each axis by a uniform draw in (-this, this) input pixels, bilinear; what is uncovered becomes 0."""
+    """Shift each axis by a uniform draw in (-this, this) input pixels, bilinear; uncovered pixels become 0."""
     border: Literal["blend", "cut"] = "blend"
-    """What is between an image's last line of pixels and the next place outside it, where it is shifted, turned or
-    zoomed. `blend`: a mixture of the pixel and 0. `cut`: 0, as Keras and SciPy have it."""
+    """What a shifted, rotated or zoomed image has between its last line of pixels and the next position outside.
+    `blend`: a mixture of the pixel and 0. `cut`: 0, as in Keras and SciPy."""
     shift_whole: bool = False
-    """Shift by whole pixels only, all that are within `shift_px` equally often: images stay as sharp as those that are
-    tested."""
+    """Shift only by whole pixels, all distances within `shift_px` equally often. Images stay as sharp as in a test."""
     rotate_deg: float = Field(default=0.0, ge=0, le=180)
-    """Turn by a uniform draw in (-this, this) degrees."""
+    """Rotate by a uniform draw in (-this, this) degrees."""
     scale: float = Field(default=0.0, ge=0, le=0.5)
     """Zoom by a uniform draw in (1 - this, 1 + this)."""
     random_crop: bool = False
     """Cut `image_px` out at a random place of the resized image, not its centre; needs a larger `resize_px`."""
     random_resized_crop: float | None = Field(default=None, gt=0, le=1)
-    """Take a random part of the stored image and resize it to `image_px`: from this share of its area to all of it, its
-    width 3/4 to 4/3 of its height (torchvision's training has .08). None: don't."""
+    """Resize a random part of the stored image to `image_px`. The part has from this share of the area to all of it,
+    and a width of 3/4 to 4/3 of its height (torchvision's training has .08). None: don't."""
     erase: float = Field(default=0.0, ge=0, le=1)
     """Probability that a rectangle of a training image, .02 to .4 of its area, becomes 0 (random erasing)."""
     colour_std: float = Field(default=0.0, ge=0, le=2)
-    """Deviation of the draw that multiplies each principal component of the training pixels' colours (as fractions of
-    255) and its variance, added to a whole image; the paper has .1."""
+    """Standard deviation of a random factor for each principal component of the training pixels' colours (as fractions
+    of 255). Factor times component times its variance is added to a whole image; the paper has .1."""
     colour_form: Literal["paper", "2012_code"] = "paper"
-    """`paper`: add it. `2012_code`: take the component's deviation in place of its variance, add it to the image less
+    """`paper`: add as above. `2012_code`: use the component's deviation instead of its variance, add to the image minus
     the mean, and divide the sum by 1 + `colour_std`."""
     colour_until_epoch: int | None = Field(default=None, ge=0, le=1000)
-    """The epoch (from 0) from which colours stay as they are. None: never."""
+    """The epoch (from 0) from which colours are no longer changed. None: never."""
 
     # --- how it is computed and judged ---
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of training and validation. `auto`: the faster of bf16 and fp32, as measured on this CPU; on a GPU
-    bf16 if it has instructions for it. `fp16`: on a GPU only."""
+    """Precision of training and validation. `auto`: the faster of bf16 and fp32, as measured on this CPU; on a GPU bf16
+    if it has instructions for it. `fp16`: only on a GPU."""
     interval_steps: int | None = Field(default=None, ge=1, le=1_000_000)
     """Steps between two points of the training curve. None: chosen from the length of the run."""
     validate_on: Literal["validation", "test", "none"] = "validation"
-    """What chooses the best epoch. `validation`: the images that are held back; where a dataset has none the test
-    images, and a warning says so. `test`: the test images, as some published runs did; results are marked so. `none`:
-    nothing, and the last epoch counts. With `test` and `none` the validation images are trained on too."""
+    """What chooses the best epoch. `validation`: the images that are held back; if a dataset has none, the test images,
+    with a warning. `test`: the test images, as in some published runs; results are marked. `none`: nothing, the last
+    epoch counts. With `test` and `none` the validation images are trained on too."""
     test_crops: Literal[1, 10] = 1
-    """Views of a test image whose probabilities are averaged: its centre, or centre and corners and their mirror
-    images (the paper); an image that is not cut has the corners of a frame of one pixel around it."""
+    """Views of a test image whose probabilities are averaged: its centre, or centre and corners with their mirror
+    images (the paper). If images are not cut, the corners are those of a frame of one pixel around the image."""
 
     @property
     def conv_channels(self) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Path("trainyard-data")
-    """Folder for the database, dataset packs, checkpoints and logs. Made when it is not there."""
+    """Folder for the database, dataset packs, checkpoints and logs. Made if it does not exist."""
 
     database_url: SecretStr | None = None
     """`postgresql+psycopg://user:password@host/name`. Default: SQLite in the data folder."""
@@ -32,25 +32,25 @@ class Settings(BaseSettings):
     """`redis://[:password@]host:port/0`. Default: `trainyard up` starts a queue server of its own."""
 
     remote_control: Literal["auto", "on", "off"] = "auto"
-    """Whether workers answer Celery's inspections and send events. `auto`: where `redis_url` is on loopback."""
+    """Whether workers answer Celery's inspections and send events. `auto`: if `redis_url` is on loopback."""
 
     host: str = "127.0.0.1"
     """Address that the API listens on. Any other than loopback needs `admin_key`."""
 
     port: int = Field(8000, ge=0, le=65535)
-    """Port that the API listens on. 0: any free one; the ready line names it."""
+    """Port that the API listens on. 0: any free one; the line that says "ready" names it."""
 
     admin_key: SecretStr | None = None
-    """Key that every request carries as `Authorization: Bearer <key>`; at least 16 characters. None: none is needed."""
+    """Key that every request must send as `Authorization: Bearer <key>`; at least 16 characters. Default: no key."""
 
     allow_open_network: bool = False
-    """Listen on a non-loopback address although there is no key. Only behind a proxy that authenticates."""
+    """Allow an address other than loopback without a key. Use it only behind a proxy that authenticates."""
 
     trusted_hosts: str = ""
-    """Names, by comma, under which a yard without a key is reached, beside loopback and `host`: `yard.lan,10.0.0.7`."""
+    """Host names, separated by commas, for a yard without a key, besides loopback and `host`: `yard.lan,10.0.0.7`."""
 
     slots: int | None = Field(None, ge=1, le=64)
-    """Jobs that a worker trains at once. Default: one a GPU, or one on a machine without."""
+    """Jobs that a worker trains at the same time. Default: one for each GPU, or one on a machine without GPUs."""
 
     devices: str = "auto"
     """The slots' devices, by comma: `cpu`, `cuda:0,cuda:1`. `auto`: every GPU that `nvidia-smi` lists, else the CPU."""
@@ -62,40 +62,40 @@ class Settings(BaseSettings):
     """CPU threads of the API's inference. Default: half of the cores, at least one."""
 
     datasets_dir: Path | None = None
-    """Folder with the published files of built-in datasets, each in a sub-folder of its name, as `cifar10`.
+    """Folder with the published files of built-in datasets, each in a sub-folder with its name, such as `cifar10`.
 
-    For a dataset without one: Debian's `dataset-fashion-mnist`, else one download.
+    For a dataset without such a folder: Debian's `dataset-fashion-mnist`, else one download.
     """
 
     recovery_every_s: float = Field(60, gt=0)
     """Seconds between two recovery checkpoints of a running job."""
 
     keep_latest: int = Field(2, ge=1, le=1000)
-    """Newest epoch checkpoints that are kept of each job, beside its best and every aliased one."""
+    """Newest epoch checkpoints that are kept for each job, besides its best one and every one with an alias."""
 
     max_failures: int = Field(3, ge=1, le=100)
-    """Crashes, hangs or lost leases without a new checkpoint between them after which a job fails with `crash_loop`."""
+    """Crashes, hangs or lost leases, without a new checkpoint in between, after which a job fails with `crash_loop`."""
 
     max_running_per_owner: int | None = Field(None, ge=1)
-    """Jobs of one owner that run at once at most. Default: no limit. Set it to the same for API and workers."""
+    """Most jobs of one owner that may run at once. Default: no limit. Set the same value for API and workers."""
 
     idle_poll_s: float = Field(5, gt=0)
-    """Seconds between two looks of a worker with a free slot for a job that no wake-up message told it of."""
+    """Seconds after which a worker with a free slot looks for jobs again, even without a wake-up message."""
 
     locks_dir: Path | None = None
-    """Folder of the GPUs' locks, the same for all workers of a machine. Default: in its folder for temporary files.
+    """Folder of the GPUs' lock files, the same for all workers of a machine. Default: in its temporary folder.
 
-    Workers in containers need one that they share.
+    Workers in containers need a folder that they share.
     """
 
     lease_ttl_s: float = Field(60, gt=0)
     """Seconds after its last heartbeat at which a worker's right to write for a job ends."""
 
     tick_s: float = Field(1, gt=0)
-    """Seconds between a supervisor's heartbeats; a cancel or pause is seen within one."""
+    """Seconds between a supervisor's heartbeats. A cancel or pause is noticed within this time."""
 
     reaper_s: float = Field(10, gt=0)
-    """Seconds between two looks for expired leases."""
+    """Seconds between two searches for expired leases."""
 
     relay_s: float = Field(0.5, gt=0)
     """Seconds between two looks into the outbox. A commit in the same process wakes the relay at once."""
@@ -107,21 +107,21 @@ class Settings(BaseSettings):
     """Seconds between a checkpoint's pruning in the database and the removal of its files."""
 
     leftover_s: float = Field(3600, gt=0)
-    """Seconds without a change after which a half-written dataset pack counts as one whose writer was killed."""
+    """Seconds without a change after which a half-written dataset pack counts as left by a killed process."""
 
     hang_s: float = Field(600, gt=0)
-    """Seconds without a sign of progress after which a trainer counts as hung and is killed. One that still loads torch
-    has two minutes at least."""
+    """Seconds without progress after which a trainer counts as hung and is killed. While it still loads torch it has at
+    least two minutes."""
 
     stop_grace_s: float = Field(30, gt=0)
-    """Seconds that a trainer that was told to stop gets before SIGTERM, and again before SIGKILL."""
+    """Seconds from telling a trainer to stop until SIGTERM, and again from SIGTERM until SIGKILL."""
 
     self_fence_s: float = Field(600, gt=0)
-    """Seconds without a database after which a worker stops its trainer by itself."""
+    """Seconds without the database after which a worker stops its own trainer."""
 
     storage_url: str | None = None
     """`s3://bucket/prefix`: the object store of packs, checkpoints, logs and event files, the same for API and workers.
-    Needs the extra `s3`. Default: the data folder, which they must share then."""
+    Needs the extra `s3`. Default: the data folder, which they must then share."""
 
     storage_endpoint: str | None = None
     """`http(s)://host:port` of an object store that is not AWS's own."""
@@ -136,14 +136,14 @@ class Settings(BaseSettings):
     """Secret key of the object store; goes with `storage_access_key`."""
 
     storage_cache_bytes: int = Field(20 * 2**30, ge=2**20)
-    """Bytes that local copies of what is in the object store may take in the data folder. Those in use stay."""
+    """Bytes that local copies of the object store's files may take in the data folder. Copies in use stay."""
 
     storage_timeout_s: float = Field(10, gt=0)
     """Seconds without a byte after which a request to the object store counts as failed."""
 
     storage_patience_s: float = Field(900, gt=0)
-    """Seconds that an attempt whose training is over waits for a store that does not take its last checkpoints. Then
-    the job goes back into the queue."""
+    """Seconds that an attempt which has finished training waits for the store to accept its last checkpoints. Then the
+    job goes back into the queue."""
 
     backoff_s: float = Field(2, ge=0)
     """Wait before a job's second try after a failure; doubled with each further one, at most five minutes."""
@@ -155,38 +155,38 @@ class Settings(BaseSettings):
     """Largest body of any other request, in bytes."""
 
     max_upload_bytes_at_once: int = Field(128 * 1024 * 1024, ge=1024)
-    """Bytes of bodies over 64 KiB that an API process takes in at the same time; one more is answered 503."""
+    """Bytes of bodies over 64 KiB that an API process receives at the same time. Beyond it the answer is 503."""
 
     max_connections: int = Field(1000, ge=1)
-    """Connections that an API process keeps open; fewer where the open-file limit is lower. Beyond it the one that has
-    been idle for longest is closed; where none is idle, only `/healthz` and `/readyz` are answered."""
+    """Connections that an API process keeps open; fewer if the open-file limit is lower. Beyond it the connection that
+    has been idle longest is closed; if none is idle, only `/healthz` and `/readyz` are answered."""
 
     max_image_pixels: int = Field(25_000_000, ge=64)
     """Largest image that is decoded, in pixels."""
 
     max_queued_predictions: int = Field(256, ge=1)
-    """Images that wait for inference at most; one more is answered 503 with `Retry-After`."""
+    """Most images that wait for inference. Beyond it the answer is 503 with `Retry-After`."""
 
     max_batch: int = Field(64, ge=1, le=1024)
-    """Images that are computed together at most."""
+    """Most images that are computed together."""
 
     max_loaded_models: int = Field(4, ge=1, le=64)
-    """Checkpoints that the API keeps in memory; the one longest unused goes first."""
+    """Checkpoints that the API keeps in memory. The one that has been unused longest is removed first."""
 
     model_wait_s: float = Field(10, gt=0)
-    """Seconds that a prediction waits for its checkpoint to be loaded before it is answered 503."""
+    """Seconds that a prediction waits for its checkpoint to be loaded. Then the answer is 503."""
 
     max_streams: int = Field(500, ge=1)
-    """Event streams that an API process keeps open at most; one more is answered 503 with `Retry-After`."""
+    """Most event streams that an API process keeps open. Beyond it the answer is 503 with `Retry-After`."""
 
     log_level: str = "INFO"
     """Least severe level that is logged: DEBUG, INFO, WARNING or ERROR."""
 
     testing: bool = False
-    """Allows `failpoints`. Never on a yard that holds anybody's work."""
+    """Allows `failpoints`. Never set it on a yard with real work."""
 
     failpoints: str = ""
-    """For tests: `name=value,…` handed to the trainer. Refused unless `testing` is set."""
+    """For tests: `name=value,…`, passed to the trainer. Refused unless `testing` is set."""
 
     @field_validator("log_level")
     @classmethod
