@@ -240,7 +240,7 @@ class TrainConfig(BaseModel):
         if self.padding != "tf_same" and any(kernel % 2 == 0 for kernel in self.kernels[1:]):
             raise ValueError(f"kernels {list(self.kernels)} must be odd after conv1; use padding tf_same for even ones")
         if self.padding == "same" and self.kernels[0] % 2 == 0:
-            raise ValueError(f"conv1's kernel {self.kernels[0]} must be odd where padding is same")
+            raise ValueError(f"conv1's kernel {self.kernels[0]} must be odd if padding is same")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
         if self.resize_px is not None and self.resize_px < self.image_px:
@@ -248,18 +248,20 @@ class TrainConfig(BaseModel):
         if self.random_crop and (self.resize_px or self.image_px) == self.image_px:
             raise ValueError("random_crop needs a resize_px above image_px")
         if self.random_crop and self.random_resized_crop is not None:
-            raise ValueError("random_crop and random_resized_crop are two ways to the same: leave one of them out")
+            raise ValueError("random_crop and random_resized_crop exclude each other: leave one of them out")
         if self.random_resized_crop is not None and self.standardise == "pixel_mean":
-            raise ValueError("standardise pixel_mean has no pixel for those of a random_resized_crop: use mean")
+            raise ValueError("standardise pixel_mean does not work with random_resized_crop: use mean")
         if self.shift_whole and self.shift_px < 1:
             raise ValueError(f"shift_whole needs a shift_px of at least 1, not {self.shift_px}")
         if self.colour_std and self.channels == 1:
             raise ValueError("colour_std needs 3 channels")
         self._check_norms()
         if self.validate_on == "none" and (self.schedule == "plateau" or self.early_stop_patience is not None):
-            raise ValueError("validate_on none leaves nothing that schedule plateau or early_stop_patience could go by")
+            raise ValueError(
+                "validate_on none gives no validation results, which schedule plateau and early_stop_patience need"
+            )
         if self.bias_lr is not None and self.bias_lr_factor != 1:
-            raise ValueError("bias_lr takes the place of bias_lr_factor: leave one of them out")
+            raise ValueError("bias_lr replaces bias_lr_factor: leave one of them out")
         self._check_statistics()
         return self
 
@@ -267,7 +269,7 @@ class TrainConfig(BaseModel):
         for name in ("conv1_order", "conv2_order"):
             order = getattr(self, name)
             if self.norm == "batch" and order != "activate_normalise_pool":
-                raise ValueError(f"{name} {order} is not made for a batch norm")
+                raise ValueError(f"{name} {order} does not work with a batch norm")
         if self.lrn_within_tower and self.groups != 2:
             raise ValueError("lrn_within_tower needs groups 2")
         if len(set(self.map_norm_layers)) < len(self.map_norm_layers):
@@ -275,14 +277,14 @@ class TrainConfig(BaseModel):
 
     def _check_statistics(self) -> None:
         if self.standardise == "mean_std" and (self.mean is None) != (self.std is None):
-            raise ValueError("mean and std are given together, or neither")
+            raise ValueError("give both mean and std, or neither")
         if self.standardise != "mean_std" and self.std is not None:
-            raise ValueError(f"std has no meaning where standardise is {self.standardise}")
+            raise ValueError(f"std has no effect if standardise is {self.standardise}")
         if self.standardise == "pixel_mean" and self.mean is not None:
-            raise ValueError("mean has no meaning where standardise is pixel_mean")
+            raise ValueError("mean has no effect if standardise is pixel_mean")
         for values in (self.mean, self.std):
             if values is not None and len(values) != (self.channels or len(self.mean or ())):
-                raise ValueError("mean and std need one value a channel, as many as channels says")
+                raise ValueError("mean and std need one value for each of the channels")
             if values is not None and len(values) not in (1, 3):
                 raise ValueError(f"mean and std have {len(values)} values; give 1 or 3")
 
@@ -296,13 +298,13 @@ class TrainConfig(BaseModel):
         refuse_idle(overrides, self, config)
         if config.schedule == "multistep" and not config.lr_steps:
             raise ConfigError(
-                "overrides.schedule is multistep, which follows lr_steps, and they are empty: override them too",
+                "overrides.schedule is multistep, which follows lr_steps, but these are empty: override them too",
                 param="overrides.schedule",
             )
         begins = any(start == 0 for start, _ in config.lr_steps)
         if config.schedule == "multistep" and begins and "lr" in overrides and "lr_steps" not in overrides:
             raise ConfigError(
-                f"overrides.lr has no effect where schedule is multistep and lr_steps ({list(config.lr_steps)}) begin "
+                f"overrides.lr has no effect if schedule is multistep and lr_steps ({list(config.lr_steps)}) begin "
                 "at epoch 0: override lr_steps, or set schedule to constant too",
                 param="overrides.lr",
             )

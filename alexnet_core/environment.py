@@ -29,12 +29,12 @@ def require_device(device: str) -> None:
     kind, _, number = device.partition(":")
     if kind != "cuda" or (device != kind and not number.isdecimal()):
         raise ConfigError(
-            f"device {device!r} is unknown: use cpu, cuda, or a GPU by its number, as cuda:0", param="device"
+            f"device {device!r} is unknown: use cpu, cuda, or a GPU by its number, such as cuda:0", param="device"
         )
     count = torch.cuda.device_count()
     if int(number or 0) >= count:
         found = f"PyTorch finds {count}, counted from 0" if count else "PyTorch finds no GPU; use cpu"
-        raise ConfigError(f"device {device} is not here: {found}", param="device")
+        raise ConfigError(f"device {device} is not on this machine: {found}", param="device")
 
 
 def explain_memory(exc: BaseException) -> OutOfMemory | None:

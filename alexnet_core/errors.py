@@ -65,7 +65,7 @@ class DataError(CoreError):
 
 
 class DatasetUnavailable(DataError):
-    """The dataset's source files are not at hand: install or download them, or name their folder."""
+    """The dataset's source files were not found: install or download them, or name their folder."""
 
     code = "dataset_unavailable"
 
@@ -77,7 +77,7 @@ class DatasetChanged(DataError):
 
 
 class DatasetDamaged(DatasetChanged):
-    """The dataset's pack is damaged on disk: prepare it again; a built-in one is made again by itself."""
+    """The dataset's pack is damaged on disk: prepare it again; a built-in one is made again automatically."""
 
     code = "dataset_damaged"
     retryable = True

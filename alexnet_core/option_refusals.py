@@ -50,7 +50,7 @@ def refuse_idle(names: Iterable[str], before: BaseModel, after: BaseModel) -> No
         changed = getattr(after, name) not in (getattr(before, name), type(after).model_fields[name].default)
         if changed and not (found in values if values else found):
             raise ConfigError(
-                f"overrides.{name} has no effect where {setting} is {_show(found)}: it needs "
+                f"overrides.{name} has no effect if {setting} is {_show(found)}: it needs "
                 f"{_tell_needed(setting, values, found)}. Override that too, or leave {name} out",
                 param=f"overrides.{name}",
             )

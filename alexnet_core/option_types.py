@@ -14,7 +14,7 @@ def list_to_tuple(value: object) -> object:
 
 def _require_odd(value: int) -> int:
     if value % 2 == 0:
-        raise ValueError(f"{value} is even, and what is normalised stands in the middle: use an odd number")
+        raise ValueError(f"{value} is even, but the normalised value must be in the middle: use an odd number")
     return value
 
 

@@ -19,4 +19,4 @@ def die_with_parent(parent_pid: int | None) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if parent_pid is not None and os.getppid() != parent_pid:
-        sys.exit("the parent process is gone")
+        sys.exit("the parent process has ended")

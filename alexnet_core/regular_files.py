@@ -72,4 +72,4 @@ def _open_in(path: Path, parent: int, name: str, flags: int) -> int:
 
 
 def _not_regular(path: Path) -> NotRegular:
-    return NotRegular(errno.ENOENT, "there is something that is no regular file", str(path))
+    return NotRegular(errno.ENOENT, "this is not a regular file", str(path))

@@ -57,7 +57,7 @@ from typing import ClassVar
 
 
 class ServiceError(Exception):
-    """Something went wrong on our side. Try again; if it stays, look for the request id in the API's log."""
+    """Something went wrong on our side. Try again; if it persists, look for the request id in the API's log."""
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "internal_error"
@@ -103,19 +103,19 @@ class InvalidConfig(InvalidRequest):
 
 
 class IdempotencyConflict(InvalidRequest):
-    """This Idempotency-Key was used with another body. Take a new key for a new request."""
+    """This Idempotency-Key was used with another body. Use a new key for a new request."""
 
     code = "idempotency_key_reused"
 
 
 class InvalidImage(InvalidRequest):
-    """The image can't be read. Send a whole JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC file."""
+    """The image can't be read. Send a complete JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC file."""
 
     code = "image_unreadable"
 
 
 class MalformedRequest(ServiceError):
-    """What came is not an HTTP request. Look at what stands between you and the API."""
+    """The request is not valid HTTP. Check what is between you and the API, such as a proxy."""
 
     status, type, code = 400, "invalid_request", "request_malformed"
 
@@ -127,13 +127,13 @@ class Unauthenticated(ServiceError):
 
 
 class CrossSiteRefused(ServiceError):
-    """A page of another site must change nothing here. Send the request from a program, or from the yard's own page."""
+    """Pages of other sites may not change anything here. Send it from a program, or from the yard's own page."""
 
     status, type, code = 403, "forbidden", "cross_site_refused"
 
 
 class NotFound(ServiceError):
-    """There is nothing at this address. `/docs` lists what there is."""
+    """There is no such path. `/docs` lists all routes."""
 
     status, type, code = 404, "not_found", "route_not_found"
 
@@ -169,25 +169,25 @@ class CheckpointPruned(NotFound):
 
 
 class EventFilesNotFound(NotFound):
-    """The job has left no TensorBoard event files."""
+    """The job has no TensorBoard event files."""
 
     code = "event_files_not_found"
 
 
 class MethodNotAllowed(ServiceError):
-    """This address does not know that method."""
+    """This path does not support that method."""
 
     status, type, code = 405, "invalid_request", "method_not_allowed"
 
 
 class RequestTimeout(ServiceError):
-    """The request did not arrive in time. Send it again, whole, or over a faster line."""
+    """The request did not arrive in time. Send it again, complete, or over a faster connection."""
 
     status, type, code = 408, "invalid_request", "request_timeout"
 
 
 class Conflict(ServiceError):
-    """The request does not fit the state that the thing is in."""
+    """The request conflicts with the present state."""
 
     status, type, code = 409, "conflict", "conflict"
 
@@ -199,13 +199,13 @@ class IllegalTransition(Conflict):
 
 
 class InUse(Conflict):
-    """Somebody needs this thing. Remove or move what names it first."""
+    """This is still in use. First remove or move what refers to it."""
 
     code = "in_use"
 
 
 class NoTrainingState(Conflict):
-    """The checkpoint has no training state any more, so no job can go on from it."""
+    """The checkpoint no longer has its training state, so no job can continue from it."""
 
     code = "no_training_state"
 
@@ -217,7 +217,7 @@ class NoCheckpointOfJob(Conflict):
 
 
 class CheckpointIncompatible(Conflict):
-    """Another version of Trainyard wrote this checkpoint, in a format that is not read here."""
+    """Another version of Trainyard wrote this checkpoint, in a format that this version can't read."""
 
     code = "checkpoint_incompatible"
 
@@ -235,25 +235,25 @@ class ImageTooLarge(TooLarge):
 
 
 class AddressTooLong(ServiceError):
-    """The address of the request is too long. Shorten its query."""
+    """The URL of the request is too long. Shorten its query."""
 
     status, type, code = 414, "invalid_request", "url_too_long"
 
 
 class UnsupportedMedia(ServiceError):
-    """The body is of a type that is not understood here."""
+    """The body has a type that is not supported."""
 
     status, type, code = 415, "unsupported_media", "unsupported_media_type"
 
 
 class UnsupportedImageFormat(UnsupportedMedia):
-    """The image's format is not read here. Send a JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC file."""
+    """The image's format is not supported. Send a JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC file."""
 
     code = "image_format_unsupported"
 
 
 class HostRefused(ServiceError):
-    """This yard asks for no key, so it answers only under its own names. Name this one in `TRAINYARD_TRUSTED_HOSTS`."""
+    """This yard asks for no key, so it answers only under its own names. Add this one to `TRAINYARD_TRUSTED_HOSTS`."""
 
     status, type, code = 421, "forbidden", "host_refused"
 
@@ -286,7 +286,7 @@ class ModelLoading(Unavailable):
 
 
 class PredictQueueFull(Unavailable):
-    """Too many predictions wait already. Try again in a moment."""
+    """Too many predictions are waiting already. Try again in a moment."""
 
     code = "predict_queue_full"
 
@@ -304,7 +304,7 @@ class StorageUnavailable(Unavailable):
 
 
 class TooManyUploads(Unavailable):
-    """Too many large bodies are on their way already. Try again in a moment, or send a smaller one."""
+    """Too many large bodies are being received already. Try again in a moment, or send a smaller one."""
 
     code = "too_many_uploads"
 
@@ -328,10 +328,10 @@ class DatabaseUnavailable(Unavailable):
 
 
 class DatabaseFull(DatabaseUnavailable):
-    """The database's disk is full. Nothing was changed; free some room, or try again later."""
+    """The database's disk is full. Nothing was changed; free some space, or try again later."""
 
     status, type, code = 507, "insufficient_storage", "database_full"
 
 
 class LeaseLost(Exception):
-    """The lease under which a worker wrote is over: nothing was written, and its trainer must stop."""
+    """The lease under which a worker wrote has ended: nothing was written, and its trainer must stop."""

@@ -200,7 +200,7 @@ class Settings(BaseSettings):
     def _is_a_path(cls, value: object) -> object:
         if "://" in str(value):
             raise ValueError(
-                f"{value} is an address, and a folder of this machine is needed: an object store goes into "
+                f"{value} is a URL, but a folder on this machine is needed: an object store goes into "
                 "TRAINYARD_STORAGE_URL"
             )
         return value
@@ -216,13 +216,13 @@ class Settings(BaseSettings):
     @classmethod
     def _is_an_endpoint(cls, url: str | None) -> str | None:
         if url is not None and not re.fullmatch(r"https?://[^/@\s]+/?", url):
-            raise ValueError("storage_endpoint is no address: write it as https://host:port, without a key in it")
+            raise ValueError("storage_endpoint is not a URL: write it as https://host:port, without a key in it")
         return url
 
     @model_validator(mode="after")
     def _both_keys_or_none(self) -> Self:
         if (self.storage_access_key is None) != (self.storage_secret_key is None):
-            raise ValueError("storage_access_key and storage_secret_key go together: set both, or none")
+            raise ValueError("storage_access_key and storage_secret_key belong together: set both, or neither")
         return self
 
     @field_validator("admin_key")
@@ -231,7 +231,7 @@ class Settings(BaseSettings):
         if key is not None and len(key.get_secret_value()) < MIN_KEY_LENGTH:
             raise ValueError(
                 f"admin_key is shorter than {MIN_KEY_LENGTH} characters: "
-                "take a random one, as from `openssl rand -hex 24`"
+                "use a random one, for example from `openssl rand -hex 24`"
             )
         return key
 

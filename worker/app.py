@@ -30,7 +30,7 @@ def build_app(redis_url: str, station: Station, *, is_inspectable: bool = False)
     if is_inspectable:
         remote_control.restrict(app)
 
-    @app.task(name=WAKE_TASK)  # type: ignore[untyped-decorator]
+    @app.task(name=WAKE_TASK)  # type: ignore[untyped-decorator]  # Celery has no types
     def wake() -> None:
         """Claim and train jobs until none is waiting."""
         station.work()

@@ -38,7 +38,10 @@ class Leaving:
         self._station.close()
         if self._celery_ended.wait(LEAVE_S):
             return
-        log.warning("the queue does not let this worker go; it ends without", extra={"after_s": LEAVE_S})
+        log.warning(
+            "the connection to the queue does not close; the worker ends without waiting for it",
+            extra={"after_s": LEAVE_S},
+        )
         logging.shutdown()
         sys.stdout.flush()
         os._exit(0)

@@ -29,16 +29,16 @@ class WakeUpChannel(redis.Channel):
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]  # kombu has no types
         except _UNREADABLE as exc:
-            log.warning("the queue held something that is no message; it was thrown away", extra={"detail": repr(exc)})
+            log.warning("the queue held something that is not a message; it was dropped", extra={"detail": repr(exc)})
             return True
 
     def _receive_one(self, client: Any) -> Any:
         try:
-            return super()._receive_one(client)  # type: ignore[no-untyped-call]
+            return super()._receive_one(client)  # type: ignore[no-untyped-call]  # kombu has no types
         except (*_UNREADABLE, Empty) as exc:
-            log.warning("the control queue held something that is no message", extra={"detail": repr(exc)})
+            log.warning("the control queue held something that is not a message", extra={"detail": repr(exc)})
             return True
 
 
@@ -52,15 +52,15 @@ class WakeUpTransport(redis.Transport):
             self._deliver_command(message, queue)
             return
         if not _is_wake_up(message):
-            log.warning("the queue held a message that is not ours; it counts as a wake-up message and no more")
-        super()._deliver(build_message(), queue)  # type: ignore[no-untyped-call]
+            log.warning("the queue held a message of another program; it only counts as a wake-up message")
+        super()._deliver(build_message(), queue)  # type: ignore[no-untyped-call]  # kombu has no types
 
     def _deliver_command(self, message: Any, queue: str) -> None:
         command = read_command(message)
         if command is None:
-            log.warning("the control queue held something that is no command; it was thrown away")
+            log.warning("the control queue held something that is not a command; it was dropped")
             return
-        super()._deliver(command, queue)  # type: ignore[no-untyped-call]
+        super()._deliver(command, queue)  # type: ignore[no-untyped-call]  # kombu has no types
 
 
 def _is_wake_up(message: Any) -> bool:

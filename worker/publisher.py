@@ -78,7 +78,8 @@ class Publisher:
         for report in waiting:
             if id(report) not in kept:
                 log.info(
-                    "a checkpoint that was to be published is superseded", extra={"key": _key_of(self._job_id, report)}
+                    "a newer checkpoint replaces one that was waiting to be published",
+                    extra={"key": _key_of(self._job_id, report)},
                 )
                 shutil.rmtree(report.path, ignore_errors=True)
         return [report for report in waiting if id(report) in kept]
@@ -109,10 +110,12 @@ class Publisher:
             self._publish(report)
         except (StorageUnavailable, OSError) as exc:
             reason = "the disk of the worker is full" if is_disk_full(exc) else str(exc)
-            log.warning("a checkpoint waits to be published: %s", reason, extra={"key": _key_of(self._job_id, report)})
+            log.warning(
+                "a checkpoint is waiting to be published: %s", reason, extra={"key": _key_of(self._job_id, report)}
+            )
             return False
         except Exception:  # whatever it is: the report must not be lost with this thread
-            log.exception("a checkpoint waits to be published", extra={"key": _key_of(self._job_id, report)})
+            log.exception("a checkpoint is waiting to be published", extra={"key": _key_of(self._job_id, report)})
             return False
         return True
 

@@ -89,7 +89,7 @@ class InspectionNode(pidbox.Node):
 
         Celery would try for ever, and a signal could not end that.
         """
-        Producer(self.channel, auto_declare=False).publish(  # type: ignore[no-untyped-call]
+        Producer(self.channel, auto_declare=False).publish(  # type: ignore[no-untyped-call]  # kombu has no types
             data, exchange=exchange, routing_key=routing_key, serializer="json", headers={"ticket": ticket}, retry=False
         )
 
@@ -100,13 +100,13 @@ class InspectionMailbox(pidbox.Mailbox):
     node_cls = InspectionNode
 
 
-class InspectionControl(Control):  # type: ignore[misc]
+class InspectionControl(Control):  # type: ignore[misc]  # Celery has no types
     """Celery's remote control, restricted to inspections."""
 
     Mailbox = InspectionMailbox
 
 
-class PromptDispatcher(EventDispatcher):  # type: ignore[misc]
+class PromptDispatcher(EventDispatcher):  # type: ignore[misc]  # Celery has no types
     """Sends events to the broker, each once, and pauses for a while after one that was slow.
 
     The consumer's own thread sends them. Celery retries a heartbeat for ever, and a broker that is frozen takes the
@@ -124,7 +124,7 @@ class PromptDispatcher(EventDispatcher):  # type: ignore[misc]
             self._silent_until = time.monotonic() + SILENCE_S
 
 
-class PromptEvents(Events):  # type: ignore[misc]
+class PromptEvents(Events):  # type: ignore[misc]  # Celery has no types
     """Celery's events, sent by `PromptDispatcher`."""
 
     dispatcher_cls = PromptDispatcher

@@ -122,7 +122,7 @@ class Station:
             while not self._draining.is_set() and self._run_next(index):
                 pass
         except DatabaseUnavailable:
-            log.warning("the database does not answer; this worker looks again in a while")
+            log.warning("the database does not answer; this worker will try again")
         finally:
             self._free_slots.put(index)
 
@@ -132,7 +132,7 @@ class Station:
             self._own_threads = [thread for thread in self._own_threads if thread.is_alive()]
             try:
                 if not self._free_slots.empty() and self._is_anything_waiting():
-                    log.info("a job waits that no wake-up message told of", extra={"worker": self.identity.id})
+                    log.info("found a waiting job without a wake-up message", extra={"worker": self.identity.id})
                     thread = threading.Thread(target=self.work, name="work-unasked")
                     self._own_threads.append(thread)
                     thread.start()

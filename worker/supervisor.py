@@ -92,7 +92,7 @@ class Supervisor:
             except LeaseLost:
                 raise
             except Exception as exc:
-                log.exception("an attempt ends in an error of the worker", extra=facts)
+                log.exception("an attempt ended with an error of the worker", extra=facts)
                 ending = Ending(failure="internal_error", message=f"The worker: {type(exc).__name__}: {exc}")
             self._give_back(attempt, ending)
         except LeaseLost as exc:
@@ -128,7 +128,7 @@ class Supervisor:
         except LeaseLost:
             raise
         except Exception as exc:  # whatever a trainer tells, its worker goes on with other jobs
-            log.exception("an attempt could not be attended to its end", extra={"job_id": attempt.job.id})
+            log.exception("an attempt could not be supervised to its end", extra={"job_id": attempt.job.id})
             return Ending(failure="internal_error", message=f"{type(exc).__name__}: {exc}")
 
     def _see_through(self, attempt: Attempt, trainer: TrainerProcess, spec: Spec) -> int:
@@ -312,4 +312,4 @@ class Supervisor:
         try:
             sweep_jobs(self._database, self._storage, [attempt.job.id])
         except (DatabaseUnavailable, StorageUnavailable) as exc:
-            log.warning("what is left over stays for now: %s", exc)
+            log.warning("leftovers are not removed now: %s", exc)

@@ -154,7 +154,7 @@ class TrainerProcess:
         try:
             return parse_report(line)
         except MalformedMessage as exc:
-            log.warning("a trainer sent what is no report", extra={"pid": self.pid, "detail": str(exc)})
+            log.warning("a trainer sent something that is not a report", extra={"pid": self.pid, "detail": str(exc)})
             return Failed(code=PROTOCOL_ERROR, message=f"The worker did not understand a report of its trainer: {exc}.")
 
 
@@ -247,7 +247,7 @@ class WarmTrainers(threading.Thread):
 
     def _start_spare(self) -> None:
         if self._spare is not None:
-            log.warning("the waiting trainer is gone; starting another", extra={"status": self._spare.wait()})
+            log.warning("the spare trainer has ended; starting another", extra={"status": self._spare.wait()})
             self._spare = None
             self._changed.wait(timeout=1)
             if self._spare is not None:  # one was taken back meanwhile

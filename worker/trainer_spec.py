@@ -176,7 +176,7 @@ class TrainerSpecs:
         try:
             return self._hold(attempt, dataset.key)
         except FileNotFoundError as exc:
-            raise PreparationFailed("dataset_damaged", f"The pack of {dataset.id} is gone: {exc}") from exc
+            raise PreparationFailed("dataset_damaged", f"The pack of {dataset.id} is missing: {exc}") from exc
         except StoredFilesDamaged as exc:
             self._storage.delete(dataset.key)  # so that a built-in one is made again
             raise PreparationFailed("dataset_damaged", f"The pack of {dataset.id} in the store: {exc}") from exc
@@ -205,11 +205,13 @@ def _read_config(job: Job) -> TrainConfig:
     try:
         return TrainConfig.model_validate_json(json.dumps(job.config))
     except ValidationError as exc:
-        raise PreparationFailed("config_invalid", f"The job's config is none of this version: {exc}") from exc
+        raise PreparationFailed("config_invalid", f"The job's config does not fit this version: {exc}") from exc
 
 
 def _needed(checkpoint: Checkpoint | None, checkpoint_id: str) -> Checkpoint:
     """Return the checkpoint that a job must begin with. Without it, it would not be the same job."""
     if checkpoint is None:
-        raise PreparationFailed("no_valid_checkpoint", f"Checkpoint {checkpoint_id}, to begin with, can't be used.")
+        raise PreparationFailed(
+            "no_valid_checkpoint", f"Checkpoint {checkpoint_id}, which the job should begin with, can't be used."
+        )
     return checkpoint

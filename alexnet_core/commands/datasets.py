@@ -72,7 +72,7 @@ def require_outside(reference: str, folder: Path, option: str) -> None:
     """
     images = Path(reference)
     if reference not in BUILTINS and not _stands(images) and folder.resolve().is_relative_to(images.resolve()):
-        raise ConfigError(f"{folder} lies in the folder of images {images}: give {option} a folder outside it")
+        raise ConfigError(f"{folder} is inside the folder of images {images}: give {option} a folder outside it")
 
 
 def _open_or_make(target: Path, open_there: Callable[[Path], Pack], make: Callable[[], Pack]) -> Pack:

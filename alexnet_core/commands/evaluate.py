@@ -58,7 +58,7 @@ def evaluate(
     print(to_table(found))
     own = [one.metadata.get("validate_on") for one in loaded if "imported_from" not in one.metadata]
     if split == "validation" and (seen := [name for name in own if name in {"test", "none"}]):
-        print(f"\nthe network was trained on this split too (validate_on is {seen[0]}): other images will do worse")
+        print(f"\nthe network was also trained on this split (validate_on is {seen[0]}): other images will do worse")
     if any(one.metadata.get("validate_on") == split for one in loaded):
         print(f"\nthe best epoch was chosen on this split ({split}): other images will do worse")
     if report is not None:

@@ -66,7 +66,7 @@ def import_keras(
     from alexnet_core.recipes import get_recipe
 
     if out.exists():
-        raise FileExistsError(errno.EEXIST, "there is such a folder: name another", str(out))
+        raise FileExistsError(errno.EEXIST, "this folder exists already: name another one", str(out))
     config = get_recipe(recipe).config.with_overrides(arguments.parse_overrides(override))
     saved = save_checkpoint(read_keras(file, config, classes, out, batch_norm_epsilon=epsilon))
     print(f"{saved.path}  weights {saved.weights_sha256}")

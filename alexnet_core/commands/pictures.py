@@ -87,5 +87,5 @@ def _find_newest(folder: Path) -> Path:
     found = {path: name for path in (folder, *folder.glob("*")) if (name := CheckpointName.parse(path.name))}
     found = {path: name for path, name in found.items() if (path / STATE_JSON).is_file()}
     if not found:
-        raise FileNotFoundError(errno.ENOENT, "no checkpoint with its training state is there", str(folder))
+        raise FileNotFoundError(errno.ENOENT, "there is no checkpoint with its training state", str(folder))
     return max(found, key=lambda path: (found[path].lease_epoch, found[path].step))

@@ -55,9 +55,9 @@ def _read_classes(classes: list[str], classes_file: Path | None, out: Path) -> l
     from alexnet_core.data.layouts.imagenet import read_classes
 
     if bool(classes) == (classes_file is not None):
-        raise typer.BadParameter("name the classes by --classes or by --classes-file, one of the two")
+        raise typer.BadParameter("name the classes with either --classes or --classes-file")
     if out.exists():
-        raise FileExistsError(errno.EEXIST, "there is such a folder: name another", str(out))
+        raise FileExistsError(errno.EEXIST, "this folder exists already: name another one", str(out))
     return classes if classes_file is None else list(read_classes(classes_file.read_text(encoding="utf-8")).values())
 
 

@@ -71,9 +71,11 @@ def train(
 ) -> int:
     """Train on a dataset and test the best epoch."""
     if resume is not None and (recipe or override or seed is not None):
-        raise typer.BadParameter("--resume goes on as the run began: leave out --recipe, --override and --seed")
+        raise typer.BadParameter(
+            "--resume continues a run with its own options: leave out --recipe, --override and --seed"
+        )
     if resume is not None and init_from is not None:
-        raise typer.BadParameter("--resume has weights of its own: leave out --init-from")
+        raise typer.BadParameter("--resume uses the weights of its checkpoint: leave out --init-from")
     options = TrainOptions(
         dataset, source, data_dir, recipe, override, seed, out, resume, init_from, max_runtime_s, device, towers
     )
@@ -103,7 +105,7 @@ class ConsoleHooks(Hooks):
             sys.exit(self.exit_status)
         self.exit_status = 128 + number
         if self._speaks:
-            print("stopping after this step; again to stop at once", file=sys.stderr)
+            print("stopping after this step; a second signal stops at once", file=sys.stderr)
 
     @override
     def on_started(self, report: Started) -> None:
@@ -171,7 +173,7 @@ def _train_in(world: World, options: TrainOptions) -> int:
         how = (
             f"go on with {_to_go_on(options, last, is_over=False)}" if last else "it has no checkpoint yet: start anew"
         )
-        print(f"another process of this run is gone, so it ends here; {how}", file=sys.stderr)
+        print(f"another process of this run has ended, so this one ends too; {how}", file=sys.stderr)
         return 1
     if result.outcome == "stopped":
         print(f"stopped at step {result.step}; go on with {_to_go_on(options, result.last_checkpoint, is_over=False)}")
@@ -219,7 +221,9 @@ def _find_best_beside(path: Path, checkpoint: Checkpoint) -> Path | None:
     best = (checkpoint.state or {}).get("best")
     found = path.absolute().parent / best["name"] if best else None
     if found is not None and not found.is_dir():
-        print(f"warning: {found}, the best epoch so far, is gone: a later epoch will be tested", file=sys.stderr)
+        print(
+            f"warning: {found}, the best epoch so far, no longer exists: a later epoch will be tested", file=sys.stderr
+        )
         return None
     return found
 

@@ -108,7 +108,7 @@ class DecoderProcess:
         finally:
             timer.cancel()
         for text in answer.warnings:
-            log.warning("the decoder of an image warns: %s", text)
+            log.warning("a warning from the decoder of an image: %s", text)
         if pixels_HWC is None:
             raise _ERRORS.get(answer.code, ImageUnreadable)(answer.message)
         return pixels_HWC
@@ -148,7 +148,7 @@ class DecoderProcess:
         if answer.shape is None:
             return answer, None
         if min(answer.shape) < 1 or answer.shape[0] * answer.shape[1] > self._max_pixels or answer.shape[2] > 3:
-            raise EOFError("the child does not say what we asked for")
+            raise EOFError("the child's answer is not for this request")
         pixels_HWC = np.empty(answer.shape, np.uint8)
         _read_into(process.stdout, pixels_HWC.data.cast("B"))
         return answer, pixels_HWC
@@ -182,7 +182,7 @@ def _read(pipe: IO[bytes], size: int) -> bytes:
 
 def _read_into(pipe: IO[bytes], view: memoryview) -> None:
     while view:
-        count = pipe.readinto(view)  # type: ignore[attr-defined]
+        count = pipe.readinto(view)  # type: ignore[attr-defined]  # a pipe's reader has it, `IO` does not
         if not count:
             raise EOFError
         view = view[count:]

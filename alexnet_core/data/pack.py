@@ -117,7 +117,7 @@ def open_pack(path: Path) -> Pack:
             raise DatasetChanged(f"The pack at {path} has format {meta['format_version']}, not {FORMAT_VERSION}.")
         facts = _facts(meta)
         if meta.get("statistics_sha256", found := hash_moments(meta)) != found:  # older packs have none
-            raise ValueError("mean, std and covariance are not those that were written")
+            raise ValueError("mean, std and covariance have changed since they were written")
         covariance = tuple(tuple(row) for row in meta["covariance"])
         pack = Pack(
             path, facts, images, labels, split, tuple(meta["mean"]), tuple(meta["std"]), covariance, meta["digest"]
@@ -266,7 +266,7 @@ class PackDraft:
             rows = slice(start, min(start + step, self._num_images))
             images = np.empty((rows.stop - rows.start, *self._row_shape), dtype=np.uint8)
             if self._file.readinto(images.data.cast("B")) != images.nbytes:
-                raise OSError(errno.EIO, "the images that were written are not there", str(self._temp))
+                raise OSError(errno.EIO, "images that were written are missing", str(self._temp))
             yield rows, images
 
 
@@ -393,7 +393,7 @@ def _is_whole(path: Path, digest: str) -> bool:
     try:
         pack = open_pack(path)
         if pack.digest != digest:
-            raise DatasetChanged(f"Another dataset stands at {path} already. Packs are never overwritten.")
+            raise DatasetChanged(f"There is another dataset at {path} already. Packs are never overwritten.")
         pack.verify()
     except (DatasetDamaged, DatasetUnavailable):
         return False

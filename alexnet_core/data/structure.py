@@ -81,7 +81,7 @@ def require_few_scans(data: bytes, pixels: int) -> None:
     """
     scans = count_scans(data)
     if scans > MAX_SCANS:
-        raise ImageTooLarge(f"The image is a JPEG in more than {MAX_SCANS} scans. Save it again, as a plain one.")
+        raise ImageTooLarge(f"The image is a JPEG with more than {MAX_SCANS} scans. Save it again as a plain JPEG.")
     if scans * pixels > MAX_SCANNED_PIXELS:
         raise ImageTooLarge(
             f"The image is a JPEG of {pixels:,} pixels in {scans} scans. "
@@ -143,9 +143,7 @@ def find_tile(data: bytes) -> tuple[int, int]:
     for number, kind, _, value in _read_tags(data):
         if number in (_TILE_WIDTH, _TILE_LENGTH):
             if number in sides or kind not in (_SHORT, _LONG):
-                raise ImageUnreadable(
-                    "The image is damaged (the size of its tiles can't be told). Send the whole file."
-                )
+                raise ImageUnreadable("The image is damaged (the size of its tiles is unknown). Send the whole file.")
             sides[number] = value
     return sides.get(_TILE_WIDTH, 0), sides.get(_TILE_LENGTH, 0)
 

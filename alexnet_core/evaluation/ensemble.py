@@ -32,7 +32,7 @@ class Ensemble:
         self.members = list(members)
         self.class_names = self.members[0].class_names
         if any(member.class_names != self.class_names for member in self.members):
-            raise CheckpointIncompatible("the checkpoints tell different classes apart: they can't answer together")
+            raise CheckpointIncompatible("the checkpoints have different classes, so they can't predict together")
 
     @classmethod
     def load(cls, checkpoints: Sequence[Path], *, device: str = "cpu") -> Ensemble:

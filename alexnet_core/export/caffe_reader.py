@@ -41,9 +41,9 @@ def read_layers(source: Path) -> dict[str, list[Array]]:
                 if blobs:
                     layers[name] = blobs
     except ValueError as exc:
-        raise CheckpointCorrupt(f"{source} can't be read as a model of Caffe: {exc}") from exc
+        raise CheckpointCorrupt(f"{source} can't be read as a Caffe model: {exc}") from exc
     if not layers:
-        raise CheckpointCorrupt(f"{source} holds no layer with weights: is it a .caffemodel?")
+        raise CheckpointCorrupt(f"{source} contains no layer with weights: is it a .caffemodel?")
     return layers
 
 
@@ -57,7 +57,7 @@ def read_mean(source: Path) -> Array:
     try:
         blob = _read_blob(_open(source))
     except ValueError as exc:
-        raise CheckpointCorrupt(f"{source} can't be read as a mean image of Caffe: {exc}") from exc
+        raise CheckpointCorrupt(f"{source} can't be read as a Caffe mean image: {exc}") from exc
     shape = blob.shape[-3:]
     if blob.ndim < 3 or prod(shape) != blob.size or shape[1] != shape[2] or shape[0] not in (1, 3):
         raise CheckpointCorrupt(f"{source} holds values of the shape {list(blob.shape)}, not one square image")
@@ -137,7 +137,7 @@ def _fields(data: memoryview) -> Iterator[Field]:
         elif kind in {_FOUR_BYTES, _EIGHT_BYTES}:
             length = 4 if kind == _FOUR_BYTES else 8
         else:
-            raise ValueError(f"byte {place} has wire type {kind}, which there is not")
+            raise ValueError(f"byte {place} has the unknown wire type {kind}")
         if number == 0 or length > len(data) - place:
             raise ValueError(f"a field at byte {place} reaches beyond the end")
         yield number, kind, data[place : place + length]

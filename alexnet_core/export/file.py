@@ -39,7 +39,7 @@ def export_checkpoint(checkpoint: Checkpoint, form: str, target: Path, *, replac
         DiskFull: there is no room; nothing is left behind.
     """
     if form not in FORMATS:
-        raise ConfigError(f"there is no format {form!r}: use one of {', '.join(FORMATS)}", param="format")
+        raise ConfigError(f"the format {form!r} does not exist: use one of {', '.join(FORMATS)}", param="format")
     suffix = _SUFFIXES.get(form, "")
     if not target.name.endswith(suffix):
         raise ConfigError(f"{target.name} must end in {suffix}: nothing else is read as such", param="out")
@@ -53,14 +53,14 @@ def export_checkpoint(checkpoint: Checkpoint, form: str, target: Path, *, replac
         sync_dir(target.parent)
     except OSError as exc:
         if is_disk_full(exc):
-            raise DiskFull(f"no space left while writing {target}: free some and try again") from exc
+            raise DiskFull(f"no space left while writing {target}: free some space and try again") from exc
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _is_there(target: Path) -> FileExistsError:
-    return FileExistsError(errno.EEXIST, "there is such a file; --force replaces it", str(target))
+    return FileExistsError(errno.EEXIST, "this file exists already; --force replaces it", str(target))
 
 
 def _sync(path: Path) -> None:

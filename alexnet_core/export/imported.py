@@ -54,7 +54,7 @@ def import_torchvision(source: Path, config: TrainConfig, class_names: Sequence[
     for name, tensor in tensors.items():
         layer, _, part = name.removeprefix("module.").rpartition(".")
         if layer not in _TORCHVISION_NAMES:
-            raise CheckpointIncompatible(f"{source} has {name!r:.60}, which torchvision's AlexNet has not")
+            raise CheckpointIncompatible(f"{source} has {name!r:.60}, which torchvision's AlexNet does not have")
         weights[f"{_TORCHVISION_NAMES[layer]}.{part}"] = tensor
     if config.mean is None and config.standardise == "mean_std":
         config = config.with_overrides({"channels": 3, "mean": TORCHVISION_MEAN, "std": TORCHVISION_STD})
@@ -102,8 +102,8 @@ def _preprocess(config: TrainConfig) -> Preprocessing:
     std = config.std or (1.0,) * channels
     if config.mean is None or (config.std is None and config.standardise == "mean_std"):
         raise ConfigError(
-            "what was subtracted from the images is not in the file: give a mean file, or override mean (and std), in "
-            "units of 0..255",
+            "the file does not say what was subtracted from the images: give a mean file, or override mean (and std), "
+            "in units of 0..255",
             param="overrides.mean",
         )
     return Preprocessing(
@@ -120,7 +120,7 @@ def _with_mean_image(config: TrainConfig, mean_CHW: Array, source: Path) -> Prep
         )
     values = np.ascontiguousarray(mean_CHW[::-1], dtype="<f4")
     if not np.isfinite(values).all():
-        raise CheckpointCorrupt(f"{source} holds values that are no finite numbers")
+        raise CheckpointCorrupt(f"{source} contains values that are not finite numbers")
     return Preprocessing(
         image_px=config.image_px, resize_px=config.resize_px, channels=channels, mean=(0.0,) * channels,
         std=(1.0,) * channels, mean_image=base64.b64encode(values.tobytes()).decode(),
@@ -147,7 +147,7 @@ def _build(
         )
     own = {name: weights[name].float().contiguous() for name in expected}
     if not all(bool(torch.isfinite(tensor).all()) for tensor in own.values()):
-        raise CheckpointCorrupt(f"{source} holds weights that are no finite numbers")
+        raise CheckpointCorrupt(f"{source} contains weights that are not finite numbers")
     return Checkpoint(target, config, tuple(class_names), preprocessing, import_metadata(config, own, source), own)
 
 

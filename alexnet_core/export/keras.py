@@ -110,7 +110,9 @@ def _layer_source(layer: Layer, above_zero: bool) -> list[str]:
     match layer:
         case Convolution(name, module, kernel, stride, padding, size_px):
             if module.groups != 1:
-                raise ExportUnsupported(f"{name} has {module.groups} groups, which is not made for Keras: {_ELSE}")
+                raise ExportUnsupported(
+                    f"{name} has {module.groups} groups, which the export to Keras does not support: {_ELSE}"
+                )
             same, lines = _pad(padding, size_px, kernel, stride)
             bias = "" if module.bias is not None else ", use_bias=False"
             call = f"layers.Conv2D({module.out_channels}, {kernel}, strides={stride}, padding={same!r}{bias})"
@@ -119,8 +121,8 @@ def _layer_source(layer: Layer, above_zero: bool) -> list[str]:
             same, lines = _pad(padding, size_px, kernel, stride)
             if lines and not above_zero:
                 raise ExportUnsupported(
-                    f"{name} is padded as Keras has no layer for, unless all its input is 0 or more (relu, sigmoid): "
-                    f"{_ELSE}"
+                    f"{name} has padding for which Keras has no layer, unless all its input is 0 or more "
+                    f"(relu, sigmoid): {_ELSE}"
                 )
             return [*lines, f"layers.MaxPooling2D({kernel}, strides={stride}, padding={same!r}),"]
         case BatchNorm(module=norm):

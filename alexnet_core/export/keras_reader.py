@@ -73,7 +73,7 @@ def read_keras(
     """
     if config.norm == "batch" and batch_norm_epsilon is None:
         raise ConfigError(
-            "the epsilon of Keras' batch norms is not in its file: give it (0.001, where the model did not name one)",
+            "the epsilon of Keras' batch norms is not in its file: give it (0.001, if the model did not name one)",
             param="batch_norm_epsilon",
         )
     with _open(source) as file:
@@ -85,7 +85,7 @@ def read_keras(
         _fill(model, config, saved, batch_norm_epsilon)
     weights = model.state_dict()
     if not all(bool(torch.isfinite(values).all()) for values in weights.values()):
-        raise CheckpointCorrupt(f"{source} holds weights that are no finite numbers: it is of a run that diverged")
+        raise CheckpointCorrupt(f"{source} contains weights that are not finite numbers: its run diverged")
     metadata = import_metadata(config, weights, source)
     return Checkpoint(target, config, tuple(class_names), preprocessing, metadata, weights)
 
@@ -105,7 +105,7 @@ def _unpacked(source: Path, file: BinaryIO) -> BinaryIO:
     with zipfile.ZipFile(file) as archive:
         size_bytes = archive.getinfo(_IN_KERAS_ARCHIVE).file_size
         if size_bytes > _MAX_ARCHIVED_BYTES:
-            raise CheckpointCorrupt(f"{source} holds {size_bytes / 1e9:.1f} GB: save the weights alone, as .weights.h5")
+            raise CheckpointCorrupt(f"{source} holds {size_bytes / 1e9:.1f} GB: save only the weights, as .weights.h5")
         return io.BytesIO(archive.read(_IN_KERAS_ARCHIVE))
 
 
@@ -115,7 +115,7 @@ def _reading(source: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, KeyError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as exc:
-        raise CheckpointCorrupt(f"{source} can't be read as weights of Keras: {exc}") from exc
+        raise CheckpointCorrupt(f"{source} can't be read as Keras weights: {exc}") from exc
 
 
 def _find_layers(file: Group) -> list[_Saved]:
@@ -164,7 +164,7 @@ def _array(group: Group, path: str) -> Dataset:
 
     array = _child(group, path)
     if not isinstance(array, h5py.Dataset) or array.external or array.is_virtual or array.dtype.kind != "f":
-        raise ValueError(f"{path!r} is no plain array of floating-point numbers")
+        raise ValueError(f"{path!r} is not a plain array of floating-point numbers")
     return array
 
 
@@ -194,7 +194,8 @@ def _count_channels(saved: Sequence[_Saved]) -> int:
 def _preprocessing(config: TrainConfig, channels: int) -> Preprocessing:
     if config.mean is None or (config.std is None and config.standardise == "mean_std"):
         raise ConfigError(
-            "how the network's input was standardised is not in Keras' file: override mean and std, in units of 0..255",
+            "Keras' file does not say how the network's input was standardised: override mean and std, in units "
+            "of 0..255",
             param="overrides.mean",
         )
     std = config.std or (1.0,) * channels

@@ -192,7 +192,7 @@ def _of_any(name: str, module: nn.Module) -> Layer:
             return Scale(name, 1 - module.rate)
     if type(module) not in _ACTIVATIONS:
         raise ExportUnsupported(
-            f"layer {name} ({type(module).__name__}) is not made for exports: take the checkpoint's own folder"
+            f"layer {name} ({type(module).__name__}) can't be exported: use the checkpoint's own folder"
         )
     return Activation(name, _ACTIVATIONS[type(module)])
 

@@ -54,7 +54,7 @@ def read_tensors(source: Path) -> dict[str, Tensor]:
     """
     size_bytes = source.stat().st_size
     if size_bytes > MAX_BYTES:
-        raise CheckpointCorrupt(f"{source} has {size_bytes / 1e9:.1f} GB: save the state dict alone")
+        raise CheckpointCorrupt(f"{source} has {size_bytes / 1e9:.1f} GB: save only the state dict")
     file = io.BytesIO(source.read_bytes())
     try:
         found = _read_archive(file) if zipfile.is_zipfile(file) else _read_legacy(file)
@@ -103,7 +103,7 @@ class _TensorReader(PickleReader):
                 if rest not in ([], [None]):
                     raise PickleRefused("it has a storage that is a view of another one")
                 return _Storage(dtype, key, count)
-        raise PickleRefused("it refers to something else than the values of a tensor")
+        raise PickleRefused("it refers to something other than the values of a tensor")
 
     def reduce(self, target: object, arguments: object) -> object:
         match arguments:
@@ -116,7 +116,7 @@ class _TensorReader(PickleReader):
                 return torch.empty(0) if values is None else _view(values, offset, size, stride)
             case (Tensor() as tensor, bool(), dict()) if target is _REBUILD_PARAMETER:
                 return tensor
-        raise PickleRefused("it asks for something else than a tensor")
+        raise PickleRefused("it asks for something other than a tensor")
 
     def build(self, target: object, state: object) -> bool:
         return isinstance(target, dict)  # a state dict's `_metadata`: versions of layers
@@ -125,7 +125,7 @@ class _TensorReader(PickleReader):
 def _view(values: Tensor, offset: int, size: tuple[Any, ...], stride: tuple[Any, ...]) -> Tensor:
     sides = [*size, *stride, offset]
     if len(size) != len(stride) or len(size) > _MAX_DIMENSIONS or any(type(n) is not int or n < 0 for n in sides):
-        raise PickleRefused(f"it holds a tensor of the shape {size!s:.60}, which is none")
+        raise PickleRefused(f"it holds a tensor of the shape {size!s:.60}, which is impossible")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if prod(size) > len(values) or (prod(size) and last >= len(values)):
         raise PickleRefused(f"it holds a tensor of the shape {size!s:.60} without as many values")
@@ -141,7 +141,7 @@ def _read_archive(file: io.BytesIO) -> object:
             if entry.compress_type != zipfile.ZIP_STORED:
                 raise PickleRefused(f"{entry.filename} is compressed, which torch's files never are")
         if "byteorder" in entries and archive.read(entries["byteorder"]) != b"little":
-            raise PickleRefused("its values have the order of bytes of another kind of machine")
+            raise PickleRefused("its values have the byte order of another kind of machine")
 
         def load(storage: _Storage) -> Tensor:
             return _to_tensor(archive.read(entries[f"data/{storage.key}"]), storage)
@@ -157,10 +157,10 @@ def _read_legacy(file: io.BytesIO) -> object:
     file.seek(0)
     plain: Mapping[str, object] = {}
     if PickleReader(plain).read(file) != _MAGIC or PickleReader(plain).read(file) != _LEGACY_PROTOCOL:
-        raise PickleRefused("it does not begin as such a file does")
+        raise PickleRefused("it does not begin like such a file")
     machine = PickleReader(plain).read(file)
     if not isinstance(machine, dict) or machine.get("little_endian") is not True:
-        raise PickleRefused("its values have the order of bytes of another kind of machine")
+        raise PickleRefused("its values have the byte order of another kind of machine")
     start = file.tell()
     wanted: dict[str, _Storage] = {}
     _TensorReader(lambda storage: _note(wanted, storage)).read(file)

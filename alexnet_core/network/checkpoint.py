@@ -121,7 +121,7 @@ def save_checkpoint(checkpoint: Checkpoint, *, failpoints: Failpoints = NOWHERE)
     except OSError as exc:
         shutil.rmtree(temporary, ignore_errors=True)
         if is_disk_full(exc):
-            raise DiskFull(f"no space left while writing {target}: free some and resume") from exc
+            raise DiskFull(f"no space left while writing {target}: free some space and resume") from exc
         raise
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -192,14 +192,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
         version, files, state_files = manifest["format_version"], manifest["files"], manifest["state_files"]
         names = {*files, *state_files}
     except (FileNotFoundError, ValueError, KeyError, TypeError) as exc:
-        raise CheckpointCorrupt(f"{path} is no whole checkpoint: its {MANIFEST} can't be read ({exc})") from exc
+        raise CheckpointCorrupt(f"{path} is not a complete checkpoint: its {MANIFEST} can't be read ({exc})") from exc
     if version != FORMAT_VERSION:
         raise CheckpointIncompatible(f"checkpoint {path} has format {version!r}; this version reads {FORMAT_VERSION}")
     are_described = all({*entry} == {"sha256", "size"} for entry in [*files.values(), *state_files.values()])
     if not are_described or b"".join(_json_content(manifest).parts) != data:
         raise CheckpointCorrupt(f"the {MANIFEST} of {path} is not as it was written")
     if any(name.startswith("/") or ".." in Path(name).parts for name in names):
-        raise CheckpointCorrupt(f"the manifest of {path} names files outside of its folder")
+        raise CheckpointCorrupt(f"the manifest of {path} lists files outside its folder")
     return manifest
 
 
@@ -299,7 +299,7 @@ def _check_free_space(parent: Path, size_bytes: int) -> None:
         raise DiskFull(
             f"{free_bytes // 1_000_000} MB are free at {parent}, "
             f"and a checkpoint needs {2 * size_bytes // 1_000_000} MB "
-            "(twice its size): free some and resume"
+            "(twice its size): free some space and resume"
         )
 
 

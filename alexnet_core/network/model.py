@@ -73,7 +73,7 @@ def copy_weights(model: AlexNet, weights: Mapping[str, Tensor]) -> list[str]:
     shapes, others = ({name: tuple(value.shape) for name, value in of.items()} for of in (own, weights))
     if misfits := find_misfits(shapes, others):
         raise CheckpointIncompatible(
-            f"the weights to start from are of another network: {', '.join(misfits[:4])} differ"
+            f"the weights to start from belong to another network: {', '.join(misfits[:4])} differ"
         )
     anew = {name for name in shapes | others if shapes.get(name) != others.get(name)}
     for name in own.keys() - anew:

@@ -170,7 +170,7 @@ class Commands:
             try:
                 command = parse_command(line)
             except MalformedMessage as exc:
-                log.warning("ignored a line that is no command: %s", exc)
+                log.warning("ignored a line that is not a command: %s", exc)
                 if not self._has_spec:
                     self._specs.put(exc)
                 continue
@@ -188,7 +188,9 @@ class Commands:
             if not select.select([fileno], [], [], _LISTEN_S)[0]:
                 silent_s += _LISTEN_S  # counted, not measured: while we were frozen too, the worker can't be blamed
                 if silent_s > self.max_silence_s:
-                    log.error("the worker has said nothing for %.0f s: it is frozen, and its lease over", silent_s)
+                    log.error(
+                        "the worker has been silent for %.0f s: it is frozen, and its lease has expired", silent_s
+                    )
                     os._exit(WORKER_WAS_SILENT)
                 continue
             silent_s = 0.0
@@ -291,7 +293,7 @@ def _warm_up() -> None:
     model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
     loss = nn.functional.cross_entropy(model(torch.zeros(4, 1, 8, 8)), torch.zeros(4, dtype=torch.int64))
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
     optimiser.step()
     get_cpu_speed()
 

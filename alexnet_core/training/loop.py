@@ -121,7 +121,7 @@ class Run:
         loss = F.cross_entropy(logits_BK.float(), labels_B, label_smoothing=self.spec.config.label_smoothing)
         loss = loss * world.share_of(count).weight
         state.optimiser.zero_grad(set_to_none=True)
-        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         if examination is not None:
             examination.measure_gradients(state.placed.trained, scale=state.scaler.get_scale())
             examination.measure_answers(logits_BK, labels_B)
@@ -207,10 +207,10 @@ class Run:
         model = build_model(config, pack.facts.num_classes, setting.channels).to(setting.device)
         try:
             if path is None:
-                raise CheckpointCorrupt("the best epoch's checkpoint is gone")
+                raise CheckpointCorrupt("the best epoch's checkpoint no longer exists")
             model.load_state_dict(load_checkpoint(path).weights)
         except (CheckpointCorrupt, CheckpointIncompatible) as exc:
-            self._reporter.warn(exc.code, f"{exc}; the last weights are tested in its place")
+            self._reporter.warn(exc.code, f"{exc}; the last weights are tested instead")
             model = self.state.model
         found = evaluate(
             model, pack, "test", setting.preprocessing,

@@ -34,7 +34,7 @@ class BlockSGD(torch.optim.SGD):
         self._block = torch.empty(_BLOCK_VALUES)  # of a gradient, in fp32
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # never a loss
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -85,7 +85,7 @@ class VelocitySGD(BlockSGD):
     """
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # never a loss
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -203,7 +203,9 @@ def load_optimiser_tensors(optimiser: torch.optim.Optimizer, model: nn.Module, t
         name, _, buffer = key.rpartition("/")
         parameter = parameters.get(name)
         if parameter is None or (saved.ndim and saved.shape != parameter.shape):
-            raise CheckpointIncompatible(f"the training state's {key} fits no parameter: was the network changed?")
+            raise CheckpointIncompatible(
+                f"the training state's {key} does not fit any parameter: was the network changed?"
+            )
         if saved.ndim == 0:
             restored = saved.clone() if buffer == _UNIT else saved.clone().to(parameter.device)
         else:

@@ -132,7 +132,7 @@ def choose_split(config: TrainConfig, facts: DatasetFacts) -> tuple[str, Trouble
     split = wanted if has[wanted] else "test" if wanted == "validation" and facts.num_test else "none"
     if split == "none" and (config.schedule == "plateau" or config.early_stop_patience is not None):
         raise ConfigError(
-            f"{facts.name} has no images to validate on, and schedule plateau and early_stop_patience go by them: "
+            f"{facts.name} has no images to validate on, which schedule plateau and early_stop_patience need: "
             "use another schedule, or leave early_stop_patience out",
             param="overrides.validate_on",
         )

@@ -162,7 +162,7 @@ class RunState:
         in_time = {"epoch_seconds": self.epoch_seconds, "seconds": self.seconds}
         weights = {name: value.detach().cpu() for name, value in self._collect_weights().items()}
         if not all(_is_finite(value) for value in weights.values()):
-            raise Diverged(f"a weight is no number at step {counts.step}: lower {self._describe_rate()}")
+            raise Diverged(f"a weight is not a number at step {counts.step}: lower {self._describe_rate()}")
         spec, setting = self._spec, self._setting
         metadata = {
             "format_version": 1, "kind": kind.value, "job_id": spec.job_id, "lease_epoch": spec.lease_epoch,
@@ -183,7 +183,9 @@ class RunState:
         checkpoint = load_checkpoint(path, state=True)
         metadata, state = checkpoint.metadata, checkpoint.state or {}
         if metadata["dataset_digest"] != self._spec.pack.digest or metadata["seed"] != self._spec.seed:
-            raise CheckpointIncompatible(f"checkpoint {path} belongs to another dataset or seed: start anew from it")
+            raise CheckpointIncompatible(
+                f"checkpoint {path} belongs to another dataset or seed: start a new run from its weights"
+            )
         try:
             self.placed.trained.load_state_dict(self.placed.pick(checkpoint.weights))
         except RuntimeError as exc:

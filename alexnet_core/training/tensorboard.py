@@ -144,7 +144,7 @@ class EventFiles(Hooks):
             yield
         except OSError as exc:
             self._drop()
-            self._warn(WARNING, f"no more TensorBoard points until the run goes on anew: {self._folder}: {exc}")
+            self._warn(WARNING, f"no more TensorBoard points until the run is resumed: {self._folder}: {exc}")
 
     def _drop(self) -> None:
         for series in self._series.values():

@@ -153,7 +153,7 @@ class Processes(World):
         """Use the network in place; gradients are averaged during the backward pass."""
         on_gpu = self.device.startswith("cuda")
         if on_gpu:
-            nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]  # torch has no types for it
         network = DistributedDataParallel(
             model, device_ids=[torch.device(self.device)] if on_gpu else None, forward_sync_buffers=False,
             gradient_as_bucket_view=True,
@@ -175,17 +175,19 @@ class Processes(World):
 
     def first(self, action: Callable[[], T]) -> T:
         """See `World.first`."""
-        outcome: list[tuple[T | None, CoreError | None] | None] = [None]
+        outcome: list[Any] = [None]  # what the action returned and what it raised, one of them None
+        value: T
+        error: CoreError | None
         if self.is_first:
             try:
                 outcome = [(action(), None)]
             except CoreError as exc:
                 outcome = [(None, exc)]
         dist.broadcast_object_list(outcome, src=0, group=self._control)
-        value, error = outcome[0]  # type: ignore[misc]
+        value, error = outcome[0]
         if error is not None:
             raise error
-        return value  # type: ignore[return-value]
+        return value
 
 
 class TowerDevices(World):
@@ -313,7 +315,7 @@ def _require_torchrun(environment: Mapping[str, str]) -> None:
 
 
 def _no_torchrun(trouble: str) -> ConfigError:
-    return ConfigError(f"WORLD_SIZE in the environment {trouble}: begin several processes with torchrun, or unset it")
+    return ConfigError(f"WORLD_SIZE in the environment {trouble}: start several processes with torchrun, or unset it")
 
 
 def _settle(network: DistributedDataParallel, x_BCHW: Tensor) -> None:
@@ -326,7 +328,7 @@ def _settle(network: DistributedDataParallel, x_BCHW: Tensor) -> None:
     network.eval()
     network(x_BCHW).sum().backward()
     network.zero_grad(set_to_none=True)
-    network.train(was_training)  # type: ignore[no-untyped-call]
+    network.train(was_training)  # type: ignore[no-untyped-call]  # torch has no types for it
 
 
 def _check_towers(config: TrainConfig) -> None:

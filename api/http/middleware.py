@@ -101,7 +101,7 @@ class LastResort:
         try:
             await self._app(scope, receive, send_watched)
         except ClientDisconnect:
-            log.info("a client left before its request was whole", extra={"path": scope["path"]})
+            log.info("a client left before its request was complete", extra={"path": scope["path"]})
         except Exception:
             log.exception("a request failed", extra={"method": scope["method"], "path": scope["path"]})
             if started:

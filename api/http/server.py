@@ -92,7 +92,7 @@ class Server(uvicorn.Server):
             for connection in stuck:
                 connection.transport.abort()
             if stuck:
-                log.info("%d clients took nothing of their answers, or sent nothing of their requests: cut", len(stuck))
+                log.info("disconnected %d clients that read no answer or sent no more of their requests", len(stuck))
             await asyncio.sleep(LOOK_S)
 
     def _connections(self) -> list[Connection]:

@@ -73,7 +73,7 @@ def _judge_write(headers: Headers, host: str | None) -> ServiceError | None:
     if origin is None or (host and place_of(origin) == place_of(f"{_scheme_of(origin)}://{host}")):
         return None
     return CrossSiteRefused(
-        f"Origin is {origin[:100]!r}, and Host {(host or '')[:100]!r}: a page of another site must change nothing here",
+        f"Origin is {origin[:100]!r}, Host {(host or '')[:100]!r}: pages of other sites may not change anything here",
         param="Origin",
     )
 

@@ -96,7 +96,7 @@ def download_checkpoint(
         if condition is Condition.WHOLE:
             raise StorageUnavailable(f"checkpoint {row.id} could not be read: try again in a moment") from exc
         raise CheckpointNotFound(
-            f"checkpoint {row.id} is {condition} in the store and can't be used: take another one of job {row.job_id}",
+            f"checkpoint {row.id} is {condition} in the store and can't be used: use another one of job {row.job_id}",
             param="checkpoint_id",
         ) from exc
     except OSError as exc:
@@ -109,7 +109,7 @@ def _send_event_files(services: Services, row: Checkpoint) -> StreamingResponse:
         archive = EventFileArchive(services.storage, tensorboard_key(row.job_id))
     except FileNotFoundError as exc:
         raise EventFilesNotFound(
-            f"job {row.job_id} has left no TensorBoard event files: its learning curves are at "
+            f"job {row.job_id} has no TensorBoard event files: its learning curves are at "
             f"/jobs/{row.job_id}/curves.png",
             param="what",
         ) from exc

@@ -129,16 +129,16 @@ def look_at_tables(services: Services) -> _Tables | None:
         revision = current_revision(services.database)
         tables = _Tables(revision, standing_of(revision))
     except Exception:
-        log.exception("the tables' revision can't be told")
+        log.exception("the tables' revision could not be read")
         return None
     if tables.standing is Standing.OK and not services.builtins_known:
         try:
             register_builtins(services.database, {name: dataset.facts for name, dataset in BUILTINS.items()})
             services.builtins_known = True
         except DatabaseUnavailable:
-            log.warning("the built-in datasets can't be entered now; trying again")
+            log.warning("the built-in datasets can't be registered now; trying again")
         except Exception:
-            log.exception("the built-in datasets can't be entered; trying again")
+            log.exception("the built-in datasets can't be registered; trying again")
     return tables
 
 

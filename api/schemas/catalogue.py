@@ -43,7 +43,7 @@ class DatasetRead(BaseModel):
     created_at: Time
     ready_at: Time | None
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field  # type: ignore[prop-decorator]  # mypy: no decorator above `property`
     @property
     def links(self) -> dict[str, str]:
         """Paths to related resources."""
@@ -78,7 +78,7 @@ class RecipeRead(BaseModel):
     config_schema: dict[str, Any] | None = None
     """JSON schema of `config`; only where one recipe is asked for."""
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field  # type: ignore[prop-decorator]  # mypy: no decorator above `property`
     @property
     def links(self) -> dict[str, str]:
         """Paths to related resources."""

@@ -184,7 +184,7 @@ class JobRead(BaseModel):
     error: dict[str, Any] | None
     """Of a failed job: `type`, `code`, `message`, `retryable`."""
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field  # type: ignore[prop-decorator]  # mypy: no decorator above `property`
     @property
     def links(self) -> dict[str, str]:
         """Paths to related resources."""
@@ -253,7 +253,7 @@ class CheckpointRead(BaseModel):
     """Of the file `manifest.json`, which lists the others' checksums."""
     created_at: Time
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field  # type: ignore[prop-decorator]  # mypy: no decorator above `property`
     @property
     def links(self) -> dict[str, str]:
         """Paths to related resources."""

@@ -85,7 +85,7 @@ class QueuedJobRead(BaseModel):
     due_at: Time | None
     """Before this moment it is not tried again; null: it may start at any time."""
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field  # type: ignore[prop-decorator]  # mypy: no decorator above `property`
     @property
     def links(self) -> dict[str, str]:
         """Paths to related resources."""

@@ -96,7 +96,9 @@ class Engine:
             except Exception:
                 if reference != LATEST or checkpoint.id not in self._loader.unusable:
                     raise
-        raise ModelLoading(f"the checkpoints of {reference} change too fast: try again in a moment", retry_after_s=1)
+        raise ModelLoading(
+            f"the checkpoints of {reference} are changing too fast: try again in a moment", retry_after_s=1
+        )
 
     async def _wait_for(self, checkpoint: Checkpoint, deadline: float) -> Loaded:
         waiting = asyncio.wrap_future(self._loader.want(checkpoint))

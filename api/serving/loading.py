@@ -216,7 +216,7 @@ class Loader(threading.Thread):
                 detail = type(exc).__name__
                 condition = set_aside_unless_whole(self._database, self._storage, checkpoint, detail)
                 if condition is Condition.WHOLE:  # in the store; only what this process read was not
-                    log.error("a whole checkpoint can't be read: %s", exc, extra={"checkpoint": checkpoint.id})
+                    log.error("an undamaged checkpoint can't be loaded: %s", exc, extra={"checkpoint": checkpoint.id})
                     self.unusable |= {checkpoint.id}
         except DatabaseUnavailable:
             self.unusable |= {checkpoint.id}

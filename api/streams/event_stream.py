@@ -230,4 +230,4 @@ class EventStream(EventSourceResponse):
         try:
             await super().stream_response(send_soon)
         except TimeoutError:
-            log.info("a client takes no events any more: dropped")
+            log.info("a client no longer reads events: disconnected")

@@ -139,7 +139,7 @@ def test_a_second_ctrl_c_kills_at_once_and_the_next_up_goes_on_from_the_last_che
     below = yard.descendants()
 
     yard.press_ctrl_c()
-    read_until(yard, "again Ctrl-C: kill at once")
+    read_until(yard, "Ctrl-C again: kill at once")
     pressed_at = time.monotonic()
     yard.press_ctrl_c()
     yard.process.wait(timeout=5)

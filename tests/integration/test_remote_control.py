@@ -166,7 +166,7 @@ def test_a_worker_that_sends_events_ends_though_the_queue_is_frozen(gather: Gath
     with fleet.frozen_queue():
         worker.terminate()
         assert worker.wait(fleet.settings.stop_grace_s) == 0
-    assert "the queue does not let this worker go" in fleet.log(worker)
+    assert "the connection to the queue does not close" in fleet.log(worker)
     assert fleet.job(job_id).state_reason == "drain"
 
 

@@ -47,7 +47,9 @@ def delete_job(session: Session, owner: str, job_id: str) -> list[str]:
     """
     job = hold_job(session, owner, job_id)
     if not job.state.is_final:
-        raise IllegalTransition(f"job {job_id} is {job.shown_state}: cancel it first; only a job that has ended can go")
+        raise IllegalTransition(
+            f"job {job_id} is {job.shown_state}: cancel it first; only a job that has ended can be deleted"
+        )
     # jobs before checkpoints, as every writer: a retry of a child holds the child, then wants one of the checkpoints
     session.execute(select(Job.id).where(Job.parent_id == job_id).order_by(Job.id).with_for_update())
     held = select(Checkpoint.id).where(Checkpoint.job_id == job_id).order_by(Checkpoint.id).with_for_update()

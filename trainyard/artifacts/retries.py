@@ -135,14 +135,14 @@ def _hold_state(session: Session, owner: str, parent: Job, origin: str) -> Check
     if origin == LATEST:
         newest = find_resumable(session, parent.id) or find_usable(session, parent.resume_from, with_state=True)
         if newest is None:
-            raise NoCheckpointOfJob(f"job {parent.id} has left no checkpoint to go on from: retry it from `start`")
+            raise NoCheckpointOfJob(f"job {parent.id} has no checkpoint to continue from: retry it from `start`")
         origin = newest.id
     elif find_owner_job(session, origin) != parent.id:
         raise CheckpointNotFound(f"job {parent.id} has no checkpoint {origin!r}", param="from")
     held = hold_checkpoint(session, owner, origin, param="from")
     if not held.has_state or held.state_pruned_at is not None:
         raise NoTrainingState(
-            f"checkpoint {origin} has no training state any more, only weights: retry from `latest`, or queue a job "
+            f"checkpoint {origin} has only weights, no longer its training state: retry from `latest`, or queue a job "
             "with `init_from`",
             param="from",
         )
@@ -169,7 +169,7 @@ def _refuse_other_overrides(changes: dict[str, Any]) -> None:
     for name in changes:
         if name not in _EXTENSIBLE:
             raise InvalidRequest(
-                f"overrides.{name[:100]}: a retry from a checkpoint goes on as it began; only `epochs` and "
+                f"overrides.{name[:100]}: a retry from a checkpoint keeps the job's options; only `epochs` and "
                 "`max_runtime_s` may be extended. Retry from `start`, or queue a job with `init_from`",
                 param=f"overrides.{name[:100]}",
             )
@@ -194,12 +194,12 @@ def _check_extension(parent: Job, checkpoint: Checkpoint, config: TrainConfig, m
     before, limit = int(parent.config["epochs"]), parent.max_runtime_s
     if config.epochs < before:
         raise InvalidRequest(
-            f"overrides.epochs is {config.epochs}: it may only be more than the {before} of job {parent.id}",
+            f"overrides.epochs is {config.epochs}: it must be at least the {before} of job {parent.id}",
             param="overrides.epochs",
         )
     if checkpoint.epoch >= config.epochs:
         raise InvalidRequest(
-            f"checkpoint {checkpoint.id} has all {config.epochs} epochs behind it: extend overrides.epochs",
+            f"checkpoint {checkpoint.id} has all {config.epochs} epochs complete: extend overrides.epochs",
             param="overrides.epochs",
         )
     shorter = max_runtime_s is not None and (limit is None or max_runtime_s < limit)

@@ -39,7 +39,7 @@ class PatientConnection(psycopg.Connection[Any]):
             if exc.sqlstate is not None or time.monotonic() - began < self.answer_within_s:
                 raise  # that is the server's answer, or the connection is lost
             self.pgconn.finish()
-            raise psycopg.OperationalError("the server said nothing for too long") from exc
+            raise psycopg.OperationalError("the server was silent for too long") from exc
 
 
 def connect(_dialect: object, _record: object, arguments: Any, keywords: Any) -> PatientConnection:

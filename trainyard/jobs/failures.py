@@ -22,28 +22,30 @@ class Failure:
 
 
 _TABLE = [
-    Failure("trainer_killed", "The training process was killed from outside, or by the kernel for its memory.", True),
+    Failure(
+        "trainer_killed", "The training process was killed by a signal, or by the kernel because memory ran out.", True
+    ),
     Failure("hung", "Training made no progress for too long and was stopped.", True),
     Failure("lease_lost", "The worker stopped answering; another one takes over.", True),
-    Failure("internal_error", "The training process ended in an error of its own.", True),
-    Failure("protocol_error", "Worker and trainer did not understand each other: are they of one version?", True),
+    Failure("internal_error", "The training process ended with an error.", True),
+    Failure("protocol_error", "Worker and trainer did not understand each other: do they have the same version?", True),
     Failure("preparation_failed", "The dataset could not be prepared; the next try may succeed.", True),
-    Failure("checkpoint_corrupt", "The checkpoint to go on from was damaged; the one before it is taken.", True, False),
+    Failure("checkpoint_corrupt", "The checkpoint to resume from was damaged; the one before it is used.", True, False),
     Failure(
         "checkpoint_missing",
-        "The checkpoint to go on from is not in the store; the one before it is taken.",
+        "The checkpoint to resume from is not in the store; the one before it is used.",
         True,
         False,
     ),
     Failure(
-        "storage_unavailable", "The store did not take or give files for long; the job goes on by itself.", True, False
+        "storage_unavailable", "The store could not be used for a long time; the job goes on by itself.", True, False
     ),
-    Failure("disk_full", "The disk is full; the job goes on by itself once there is room.", True, False),
+    Failure("disk_full", "The disk is full; the job goes on by itself once there is space.", True, False),
     Failure("max_runtime", "The job has trained for as long as its max_runtime_s allows.", False),
-    Failure("no_valid_checkpoint", "The checkpoint that the job was to begin with is damaged or gone.", False),
-    Failure("out_of_memory", "The device's memory does not hold this job: lower batch_size or image_px.", False),
+    Failure("no_valid_checkpoint", "The checkpoint that the job should begin with is damaged or was removed.", False),
+    Failure("out_of_memory", "The job does not fit into the device's memory: lower batch_size or image_px.", False),
     Failure("diverged", "The loss is no longer a finite number: lower lr, or use another recipe.", False),
-    Failure("dataset_unavailable", "The dataset's source is not there.", False),
+    Failure("dataset_unavailable", "The dataset's source files were not found.", False),
     Failure("dataset_changed", "The dataset is not the one that this job began with.", False),
     Failure("dataset_damaged", "The dataset's pack was damaged on disk; a built-in one is made again.", True),
     Failure("config_invalid", "The config can't be trained on this dataset.", False),

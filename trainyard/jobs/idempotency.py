@@ -39,7 +39,7 @@ def find_job_id(session: Session, owner: str, route: str, key: str, content: dic
         return None
     if row.fingerprint != fingerprint(content):
         raise IdempotencyConflict(
-            f"Idempotency-Key {key!r} was used with another body: take a new key for a new request",
+            f"Idempotency-Key {key!r} was used with another body: use a new key for a new request",
             param="Idempotency-Key",
         )
     return row.job_id

@@ -84,7 +84,9 @@ def _check_texts(param: str, *texts: str) -> None:
     """Refuse text that PostgreSQL (a NUL) or both drivers (a lone surrogate) can't store."""
     for text in texts:
         if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text):
-            raise InvalidRequest(f"{param} holds {text[:100]!r}: a NUL or half a character is not text", param=param)
+            raise InvalidRequest(
+                f"{param} holds {text[:100]!r}: NUL and half a surrogate pair are not allowed", param=param
+            )
 
 
 def get_job(session: Session, owner: str, job_id: str) -> Job:
@@ -224,7 +226,7 @@ def _win(session: Session, owner: str, job_id: str, act: Callable[[Job], bool]) 
         job = get_job(session, owner, job_id)
         if done:
             return job
-    raise IllegalTransition(f"job {job_id} changes too fast right now ({job.shown_state}): try again")
+    raise IllegalTransition(f"job {job_id} is changing too fast right now ({job.shown_state}): try again")
 
 
 def resume(session: Session, owner: str, job_id: str) -> Job:

@@ -148,7 +148,7 @@ class Yard:
         last = 2 if self._signals else 1  # two may have come before we got here
         running = self._count_running()
         if running:
-            self.say(f"stopping: {running} running job(s) write a checkpoint first (again Ctrl-C: kill at once)")
+            self.say(f"stopping: {running} running job(s) write a checkpoint first (Ctrl-C again: kill at once)")
         grace_s = CHILD_GRACE_S + (2 * self.settings.stop_grace_s if running else 0)
         for child in reversed(self.children):
             child.stop(grace_s if child.name == "worker" else CHILD_GRACE_S, lambda: self._signals >= last)
@@ -166,7 +166,9 @@ class Yard:
             self._lock = (folder / ".lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            raise YardError(f"a yard runs on {folder.absolute()} already: stop it, or name another --data-dir") from exc
+            raise YardError(
+                f"another yard is running on {folder.absolute()}: stop it, or name another --data-dir"
+            ) from exc
         except OSError as exc:
             raise YardError(f"the data folder {folder.absolute()} can't be used: {exc}") from exc
 
@@ -207,7 +209,7 @@ class Yard:
                     raise YardError(f"{child.name} does not start: {self._last_words(child.name)}")
             waits_for = {name: is_ready for name, is_ready in waits_for.items() if not is_ready()}
             if waits_for and time.monotonic() > deadline:
-                raise YardError(f"{' and '.join(waits_for)} did not get ready within {READY_S:.0f} s: see the logs")
+                raise YardError(f"not ready within {READY_S:.0f} s: {' and '.join(waits_for)}; see the logs")
             time.sleep(POLL_S)
 
     def _api_answers(self) -> bool:

@@ -350,7 +350,7 @@ def _release(
     if not move(
         session, job.id, JobState.RUNNING, target, reason=reason, guards=guards, values=values, worker_id=worker_id
     ):
-        raise LeaseLost(f"{job.id}: the lease was taken while it ended")
+        raise LeaseLost(f"{job.id}: the lease was lost while the attempt ended")
     return target
 
 

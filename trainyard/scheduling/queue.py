@@ -69,7 +69,7 @@ class CeleryWaker:
         try:
             self._app.send_task(WAKE_TASK, queue=QUEUE_NAME, retry=False, ignore_result=True)
         except Exception as exc:  # kombu lets every kind of transport error through
-            raise QueueUnavailable(f"the queue takes no message: {type(exc).__name__}") from exc
+            raise QueueUnavailable(f"the queue accepts no message: {type(exc).__name__}") from exc
 
     def waiting(self) -> int:
         """See `Waker`."""

@@ -78,7 +78,9 @@ class LocalStorage:
         """
         self.confirm()
         if self._expected_id is None and not folder.parent.is_dir():
-            raise StorageUnavailable(f"the data folder can't be read: {folder.parent} is not there; is its disk away?")
+            raise StorageUnavailable(
+                f"the data folder can't be read: {folder.parent} does not exist; is its disk mounted?"
+            )
 
     def list_names(self, key: str) -> list[str]:
         """See `Storage`."""

@@ -294,7 +294,7 @@ class ObjectStorage:
             seen.add(found)
             log.warning("a download is not what was published", extra={"key": path, "sha256": found})
         if len(seen) > 1 or None in seen:
-            raise StorageUnavailable(f"the store {self._files} does not give all of {path}")
+            raise StorageUnavailable(f"the store {self._files} does not return all of {path}")
         raise StoredFilesDamaged(f"{path} does not match its sha256")
 
     def _download_once(self, path: str, size: int, target: Path) -> str | None:

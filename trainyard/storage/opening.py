@@ -93,7 +93,7 @@ class StoreGuard:
             self._storage.write_mark(new_id("store"))
             found = self._storage.read_mark()
         if found is None:
-            raise StorageUnavailable("the store does not keep what is written into it")
+            raise StorageUnavailable("the store does not keep what is written to it")
         with contextlib.suppress(IntegrityError), self._database.writing() as session:
             session.add(StoreIdentity(number=1, store_id=found))  # unless another process was faster
         return self._read_id() or found

@@ -58,10 +58,10 @@ class Follower(threading.Thread):
                 self._send()
                 is_done, wait_s = was_ending, self._every_s
             except (StorageUnavailable, OSError) as exc:
-                log.warning("a stream waits for the store", extra={"key": self._key, "detail": str(exc)})
+                log.warning("a stream is waiting for the store", extra={"key": self._key, "detail": str(exc)})
                 is_done, wait_s = False, min(LONGEST_WAIT_S, 2 * wait_s)
             except Exception:  # whatever it is: the next round may succeed
-                log.exception("a stream waits for the store", extra={"key": self._key})
+                log.exception("a stream is waiting for the store", extra={"key": self._key})
                 is_done = False
             if is_done or (self._gives_up_at is not None and time.monotonic() >= self._gives_up_at):
                 break

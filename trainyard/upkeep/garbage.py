@@ -44,7 +44,7 @@ class Garbage:
         try:
             self._storage.confirm()
         except StorageUnavailable as exc:
-            log.warning("the store can't be used: no file is removed", extra={"detail": str(exc)})
+            log.warning("the store can't be used, so no file is removed", extra={"detail": str(exc)})
             return
         old = Checkpoint.pruned_at <= now() - self._grace_s
         gone = {"status": CheckpointStatus.DELETED, "has_state": False}

@@ -103,6 +103,6 @@ def _finish_removals(storage: Storage, key: str) -> None:
 def _remove(storage: Storage, key: str) -> None:
     try:
         if storage.delete(key):
-            log.info("removed what was left over", extra={"key": key})
+            log.info("removed leftovers", extra={"key": key})
     except (OSError, StorageUnavailable) as exc:
         log.warning("a leftover can't be removed now", extra={"key": key, "detail": str(exc)})

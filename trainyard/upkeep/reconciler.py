@@ -130,16 +130,16 @@ class Reaper:
             moment = (self._clock(), read_clock(session))
             if (seen_since := self._find_sleepers(moment)) is not None:
                 extended = leases.grant_grace(session, moment[1] + self._lease_ttl_s, seen_since=seen_since)
-                log.warning("the reaper was late: leases live on", extra={"leases": extended})
+                log.warning("the reaper was late, so leases are extended", extra={"leases": extended})
             brought_back = leases.follow_clock_back(session, moment[1], self._lease_ttl_s)
             unseen = workers.follow_clock_back(session, moment[1], self._lease_ttl_s)
             if brought_back or unseen:
                 told = {"brought_back": brought_back, "workers": unseen}
-                log.warning("the database's clock was set back: the database follow it", extra=told)
+                log.warning("the database's clock was set back: later times were corrected", extra=told)
             reaped = leases.reap(session, moment[1], first_backoff_s=self._first_backoff_s)
         self._last_tick = moment
         for job_id in reaped:
-            log.warning("a lease ran out; the job was taken back", extra={"job_id": job_id})
+            log.warning("a lease expired; the job was taken back", extra={"job_id": job_id})
         return reaped
 
     def _find_sleepers(self, moment: tuple[float, float]) -> float | None:

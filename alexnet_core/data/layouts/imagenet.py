@@ -95,7 +95,7 @@ def arrange(source: Source) -> dict[str, str]:
             if synset is None or "train" not in parent.parts:
                 continue
         if synset not in classes:
-            raise _refused(f"{name} is of {synset}, which {MAPPING} does not have")
+            raise _refused(f"{name} has the class {synset}, which is not in {MAPPING}")
         arranged[path] = f"{split}/{classes[synset]}/{name}"
     return arranged
 

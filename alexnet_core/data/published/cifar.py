@@ -195,7 +195,7 @@ def _read_part(content: bytes, layout: _Layout, num_classes: int, what: str) -> 
         _read_binary(content, layout, what) if layout.label_key is None else _read_python(content, layout, what)
     )
     if len(labels) == 0:
-        raise DatasetUnavailable(f"{what} holds no images. Fetch it again.")
+        raise DatasetUnavailable(f"{what} contains no images. Fetch it again.")
     if labels.min() < 0 or labels.max() >= num_classes:
         raise DatasetUnavailable(f"{what} has labels outside 0..{num_classes - 1}: it is damaged, or another dataset.")
     images_NHWC = pixels.reshape(-1, 3, SIDE_PX, SIDE_PX).transpose(0, 2, 3, 1)
@@ -206,7 +206,7 @@ def _read_binary(content: bytes, layout: _Layout, what: str) -> Part:
     record_bytes = layout.num_label_bytes + _PIXEL_BYTES
     if len(content) % record_bytes:
         raise DatasetUnavailable(
-            f"{what} has {len(content):,} bytes, no multiple of {record_bytes:,}: it is cut off, or no such file."
+            f"{what} has {len(content):,} bytes, not a multiple of {record_bytes:,}: it is cut off, or not such a file."
         )
     records = np.frombuffer(content, dtype=np.uint8).reshape(-1, record_bytes)
     return records[:, layout.num_label_bytes :], records[:, layout.num_label_bytes - 1].astype(np.int64)

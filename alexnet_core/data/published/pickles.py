@@ -45,10 +45,10 @@ class _Array:
 
     def build(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) != 5 or state[2] is not _BYTES:
-            raise PickleRefused("it holds an array of something else than bytes")
+            raise PickleRefused("it holds an array of something other than bytes")
         _, shape, _, is_fortran, content = state
         if not isinstance(shape, tuple) or not all(type(side) is int and 0 <= side < 2**32 for side in shape):
-            raise PickleRefused("it holds an array of no sensible shape")
+            raise PickleRefused("it holds an array with an impossible shape")
         if not isinstance(content, bytes) or len(content) != prod(shape):
             raise PickleRefused(f"it holds an array of {shape} without as many bytes")
         flat = np.frombuffer(content, dtype=np.uint8)
@@ -200,7 +200,7 @@ class _CifarReader(PickleReader):
                 return _Array()
             if target is _DTYPE and arguments[0] in (b"u1", "u1"):
                 return _BYTES
-        raise PickleRefused("it asks for something else than an array of bytes")
+        raise PickleRefused("it asks for something other than an array of bytes")
 
     def build(self, target: object, state: object) -> bool:
         if isinstance(target, _Array):

@@ -130,7 +130,7 @@ def test_the_curves_of_a_run_that_went_on_without_its_best_epoch_can_be_drawn(ho
     process = start(*go_on, cwd=home)
     _, errors = process.communicate(timeout=180)
     assert process.returncode == 1
-    assert f"{first.name}, the best epoch so far, is gone: a later epoch will be tested" in errors
+    assert f"{first.name}, the best epoch so far, no longer exists: a later epoch will be tested" in errors
     run("curves", "cut", "--out", "cut.png", cwd=home)
     with Image.open(home / "cut.png") as picture:
         assert picture.size == (1000, 600)
@@ -229,19 +229,22 @@ def test_predict_names_the_classes_of_each_file(home: Path, checkpoint: Path) ->
         ),
         (
             ["train", "--dataset", "digits", "--device", "cuda:99"],
-            "config_invalid: device cuda:99 is not here: PyTorch",
+            "config_invalid: device cuda:99 is not on this machine: PyTorch",
         ),
         (["train", "--dataset", "digits", "--out", "{file}/x", "--override", "epochs=1"], "{file}/x: Not a directory"),
-        (["train", "--dataset", "digits", "--resume", "{nothing}"], "checkpoint_corrupt: {nothing} is no whole"),
+        (["train", "--dataset", "digits", "--resume", "{nothing}"], "checkpoint_corrupt: {nothing} is not a"),
         (["train", "--dataset", "digits", "--resume", "{damaged}"], "checkpoint_corrupt: weights.safetensors of"),
-        (["evaluate", "{nothing}", "--dataset", "digits"], "checkpoint_corrupt: {nothing} is no whole checkpoint"),
+        (
+            ["evaluate", "{nothing}", "--dataset", "digits"],
+            "checkpoint_corrupt: {nothing} is not a complete checkpoint",
+        ),
         (["evaluate", "{damaged}", "--dataset", "digits"], "checkpoint_corrupt: weights.safetensors of checkpoint"),
         (["evaluate", "{checkpoint}", "--dataset", "nope"], "dataset_unavailable: there is no dataset 'nope'"),
         (["evaluate", "{checkpoint}", "--dataset", "digits", "--data-dir", "{file}"], "{file}: File exists"),
-        (["predict", "{nothing}", "{file}"], "checkpoint_corrupt: {nothing} is no whole checkpoint"),
+        (["predict", "{nothing}", "{file}"], "checkpoint_corrupt: {nothing} is not a complete checkpoint"),
         (["predict", "{checkpoint}", "{nothing}"], "{nothing}: No such file or directory"),
         (["predict", "{checkpoint}", "{folder}"], "{folder}: Is a directory"),
-        (["predict", "{checkpoint}", "{file}"], "image_format_unsupported: {file}: The bytes are not a whole image"),
+        (["predict", "{checkpoint}", "{file}"], "image_format_unsupported: {file}: The data is not a complete image"),
     ],
 )
 def test_a_bad_input_is_answered_with_one_line(
@@ -297,8 +300,8 @@ def test_a_checkpoint_of_other_classes_is_not_evaluated(
         (["train", "--dataset", "digits", "--seed=-1"], "'--seed': '-1' is not a whole number from 0"),
         (["train", "--dataset", "digits", "--seed", "x"], "'--seed': 'x' is not a whole number from 0"),
         (["train", "--dataset", "digits", "--max-runtime-s", "0"], "'--max-runtime-s': '0' is not a number of seconds"),
-        (["train", "--dataset", "digits", "--resume", "x", "--seed", "1"], "--resume goes on as the run began"),
-        (["train", "--dataset", "digits", "--resume", "x", "--override", "epochs=9"], "--resume goes on as the run"),
+        (["train", "--dataset", "digits", "--resume", "x", "--seed", "1"], "--resume continues a run with its own"),
+        (["train", "--dataset", "digits", "--resume", "x", "--override", "epochs=9"], "--resume continues a run with"),
         (["train", "--dataset", "digits", "--sede", "1"], "No such option: --sede"),
         (
             ["evaluate", "x", "--dataset", "digits", "--split", "nope"],

@@ -66,7 +66,7 @@ def test_evaluate_takes_the_checkpoints_own_crops_and_says_when_its_epoch_was_ch
 @pytest.mark.parametrize(
     ("split", "says"),
     [
-        ("validation", "the network was trained on this split too (validate_on is test): other images will do worse"),
+        ("validation", "the network was also trained on this split (validate_on is test): other images will do worse"),
         ("test", "the best epoch was chosen on this split (test): other images will do worse"),
     ],
 )
@@ -81,7 +81,7 @@ def test_evaluate_knows_that_a_run_without_validation_trained_on_those_images(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["evaluate", "on_none", "--dataset", "digits", "--split", "validation"]) == 0
-    assert "was trained on this split too (validate_on is none)" in capsys.readouterr().out.splitlines()[-1]
+    assert "was also trained on this split (validate_on is none)" in capsys.readouterr().out.splitlines()[-1]
     assert main(["evaluate", "on_none", "--dataset", "digits"]) == 0
     assert "will do worse" not in capsys.readouterr().out
 
@@ -112,10 +112,13 @@ def test_what_keras_gets_comes_back_the_same(tmp_path: Path, capsys: pytest.Capt
     ("arguments", "says"),
     [
         (["export", "caffe", "--format", "keras", "--out", "a.weights.h5"], "export_unsupported: norm1 is a local"),
-        (["export", "quick", "--format", "onnx", "--out", "quick"], "quick: there is such a file; --force replaces it"),
+        (
+            ["export", "quick", "--format", "onnx", "--out", "quick"],
+            "quick: this file exists already; --force replaces it",
+        ),
         (["export", "quick", "--format", "onnx", "--out", "no/a"], "no/"),
         (["export", "quick", "--format", "keras", "--out", "a.h5"], "config_invalid: a.h5 must end in .weights.h5"),
-        (["export", "nope", "--format", "onnx", "--out", "a"], "checkpoint_corrupt: nope is no whole checkpoint"),
+        (["export", "nope", "--format", "onnx", "--out", "a"], "checkpoint_corrupt: nope is not a complete checkpoint"),
         (["import-keras", "nope", "--recipe", "notes-cifar10", "--out", "x", "--classes", "a"], "nope: No such file"),
         (["import-keras", "nope", "--recipe", "notes-cifar10", "--out", "quick", "--classes", "a"], "quick: there is"),
         (["import-keras", "nope", "--recipe", "nope", "--out", "x", "--classes", "a"], "recipe_not_found: there is no"),

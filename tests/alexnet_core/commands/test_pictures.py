@@ -83,7 +83,7 @@ def test_a_folder_without_checkpoints_is_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["curves", str(tmp_path), "--out", str(tmp_path / "curves.png")]) == 1
-    assert capsys.readouterr().err == f"{tmp_path}: no checkpoint with its training state is there\n"
+    assert capsys.readouterr().err == f"{tmp_path}: there is no checkpoint with its training state\n"
 
 
 def test_both_commands_write_pictures(run: tuple[Path, Recorder], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_classes_are_named_in_one_of_two_ways(
     with pytest.raises(SystemExit) as refusal:
         main([command, "a.file", "--out", str(tmp_path / "made"), *words])
     assert refusal.value.code == 2
-    assert "--classes-file, one of the two" in " ".join(capsys.readouterr().err.split())
+    assert "either --classes or --classes-file" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("command", ["import-torchvision", "import-caffe"])

@@ -42,8 +42,8 @@ def test_a_mean_image_is_read_with_its_channels_in_caffes_order(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "holds no layer"),
-        (counted(1, b"name"), "holds no layer"),
+        (b"", "contains no layer"),
+        (counted(1, b"name"), "contains no layer"),
         (b"\xff" * 20, "more than 64 bits"),
         (varint(2 << 3 | 2) + varint(1 << 60), "reaches beyond the end"),
         (varint(2 << 3 | 3), "wire type 3"),

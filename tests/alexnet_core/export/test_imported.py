@@ -64,8 +64,8 @@ def test_torchvisions_weights_answer_as_torchvision_does_with_its_own_transforms
     ("change", "says"),
     [
         ({"features.0.weight": torch.zeros(64, 3, 7, 7)}, "features.conv1.weight has the shape"),
-        ({"features.1.weight": torch.zeros(64)}, "which torchvision's AlexNet has not"),
-        ({"classifier.6.weight": torch.full((3, 4096), torch.nan)}, "no finite numbers"),
+        ({"features.1.weight": torch.zeros(64)}, "which torchvision's AlexNet does not have"),
+        ({"classifier.6.weight": torch.full((3, 4096), torch.nan)}, "not finite numbers"),
         ({"classifier.6.bias": torch.zeros(4)}, "tells 4 classes apart, and 3 are named"),
         ({"classifier.6.weight": None}, "has the shape of nothing"),
     ],

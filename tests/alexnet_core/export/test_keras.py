@@ -331,7 +331,7 @@ def test_nothing_in_a_file_is_run(exported: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 cut off", pickle.dumps({"a": 1})])
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.h5").write_bytes(content)
-    with pytest.raises(CheckpointCorrupt, match=r"a\.h5 can't be read as weights of Keras"):
+    with pytest.raises(CheckpointCorrupt, match=r"a\.h5 can't be read as Keras weights"):
         read(tmp_path / "a.h5")
 
 
@@ -363,7 +363,7 @@ def test_a_keras_archive_without_weights_or_with_too_many_is_refused(
     with zipfile.ZipFile(tmp_path / "b.keras", "w") as archive:
         archive.write(exported, "model.weights.h5")
     monkeypatch.setattr("alexnet_core.export.keras_reader._MAX_ARCHIVED_BYTES", 1000)
-    with pytest.raises(CheckpointCorrupt, match="save the weights alone"):
+    with pytest.raises(CheckpointCorrupt, match="save only the weights"):
         read(tmp_path / "b.keras")
 
 

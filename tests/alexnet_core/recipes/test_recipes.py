@@ -99,7 +99,7 @@ def test_colours_of_grey_images_are_refused_by_name() -> None:
 @pytest.mark.parametrize("name", ["torchvision", "caffe", "paper-2012-run", "notes-cifar10"])
 def test_a_learning_rate_that_a_list_of_rates_overrules_is_refused(name: str) -> None:
     config = get_recipe(name).config
-    with pytest.raises(ConfigError, match="has no effect where schedule is multistep") as caught:
+    with pytest.raises(ConfigError, match="has no effect if schedule is multistep") as caught:
         config.with_overrides({"lr": 0.001})
     assert caught.value.param == "overrides.lr"
     assert config.with_overrides({"lr": 0.001, "schedule": "constant"}).lr == 0.001

@@ -252,8 +252,8 @@ def test_resized_crops_have_the_areas_and_shapes_of_torchvisions(pack: Pack) -> 
         ({"random_crop": True, "resize_px": 20, "random_resized_crop": 0.1}, "leave one of them out"),
         ({"random_resized_crop": 0.1, "standardise": "pixel_mean"}, "use mean"),
         ({"random_resized_crop": 0.0}, "random_resized_crop is 0"),
-        ({"standardise": "pixel_mean", "std": (1.0,)}, "std has no meaning where standardise is pixel_mean"),
-        ({"standardise": "pixel_mean", "mean": (1.0,)}, "mean has no meaning where standardise is pixel_mean"),
+        ({"standardise": "pixel_mean", "std": (1.0,)}, "std has no effect if standardise is pixel_mean"),
+        ({"standardise": "pixel_mean", "mean": (1.0,)}, "mean has no effect if standardise is pixel_mean"),
     ],
 )
 def test_what_makes_no_sense_with_crops_and_means_is_refused(overrides: dict[str, Any], reason: str) -> None:

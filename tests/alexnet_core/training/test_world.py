@@ -287,7 +287,9 @@ def test_the_death_of_a_process_is_told_in_one_line_with_how_to_go_on(tmp_path: 
         os.kill(second, signal.SIGKILL)
         _, errors = running.communicate(timeout=120)
     assert running.returncode != 0
-    [told] = re.findall(r"another process of this run is gone, so it ends here; go on with (.+)$", errors, re.MULTILINE)
+    [told] = re.findall(
+        r"another process of this run has ended, so this one ends too; go on with (.+)$", errors, re.MULTILINE
+    )
     words = shlex.split(told)
     assert words[:3] == ["--dataset", "toy", "--resume"]
     assert load_checkpoint(tmp_path / words[3], state=True).metadata["epoch"] >= 2

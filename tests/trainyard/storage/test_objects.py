@@ -155,7 +155,7 @@ def test_a_store_that_never_gives_all_is_unavailable_and_nothing_is_damaged(
     writer, reader = open_one(), open_one()
     writer.publish(make(writer), KEY)
     filesystem.faults = [lambda really: really(), *[lambda _: b""] * 9]
-    with pytest.raises(StorageUnavailable, match="does not give all"), reader.materialise(KEY):
+    with pytest.raises(StorageUnavailable, match="does not return all"), reader.materialise(KEY):
         pass
 
 

@@ -108,7 +108,7 @@ def test_what_is_missing_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetInvalid, match="does not have the class number 7"):
         pack_of(folder, tmp_path)
     (kit / "ILSVRC2012_validation_ground_truth.txt").write_text("1\n2\n3\n1001\n")
-    with pytest.raises(DatasetInvalid, match=r"n00001740, which LOC_synset_mapping.txt does not have"):
+    with pytest.raises(DatasetInvalid, match=r"n00001740, which is not in LOC_synset_mapping.txt"):
         pack_of(folder, tmp_path)
 
 

@@ -77,8 +77,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda content: content[:-1], "no multiple of 3,073"),
-        (lambda content: content + b"\0", "no multiple of 3,073"),
+        (lambda content: content[:-1], "not a multiple of 3,073"),
+        (lambda content: content + b"\0", "not a multiple of 3,073"),
         (lambda content: b"", "holds no images"),
         (lambda content: b"\x0a" + content[1:], "labels outside 0..9"),
     ],
