@@ -21,7 +21,7 @@ def build_id() -> str:
 def find_commit(checkout: Path) -> str | None:
     """Return the commit of a checkout, read from git's files. None: not a checkout, or git has packed the files.
 
-    What was changed since that commit is not seen.
+    Uncommitted changes are not seen.
     """
     try:
         git = checkout / ".git"

@@ -13,7 +13,7 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 def keep_private(folder: Path) -> None:
     """Make a folder that only this user may enter, and make every new file of this process private.
 
-    A folder that is there and is this user's is closed to others, too: an older version left it open.
+    An existing folder of this user is closed to others, too, because an older version left it open.
 
     Args:
         folder: made with its parents where it is not there.

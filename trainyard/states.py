@@ -1,6 +1,7 @@
 """The sets of values that the database stores, and the changes of a job's state that are allowed.
 
-The columns of `trainyard.database.tables` have these types: what is read is a member, and another value is refused.
+The columns of `trainyard.database.tables` have these types: a value that is read is a member, and any other value is
+refused.
 """
 
 from __future__ import annotations

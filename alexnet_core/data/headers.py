@@ -68,7 +68,8 @@ def _open(file: IO[bytes], max_pixels: int) -> Image.Image:
         image = Image.open(file, formats=FORMATS)
     except UnidentifiedImageError as exc:
         raise ImageFormatUnsupported(
-            "The data is not a complete image in a supported format. Send JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC."
+            "The data is not a complete image in a supported format. Send JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or "
+            "HEIC."
         ) from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise _too_large("The image has", max_pixels) from exc

@@ -152,7 +152,7 @@ def _prune_older(
 ) -> None:
     """Keep the best, the newest few and those in use; keep training state only where a job may resume from it.
 
-    The rows are locked before it is read who needs them, so that whoever locked one to name it is seen.
+    The rows are locked before their users are looked up, so that a transaction which locked a row to name it is seen.
     """
     committed = sorted([*older, newest], key=lambda row: (row.step, row.lease_epoch, row.id), reverse=True)
     epochs = [row.id for row in committed if row.kind is CheckpointKind.EPOCH]
@@ -200,10 +200,10 @@ def has_its_manifest(folder: Path, sha256: str) -> bool:
 def set_aside(session: Session, checkpoint_id: str, status: CheckpointStatus, detail: str) -> None:
     """Take a corrupt or missing checkpoint out of use, and record this in its job's events.
 
-    It is harmless when that was done before. Ask `examination` first: a store that does not answer says nothing.
+    Harmless if that was done before. Ask `examination` first: a store that does not answer proves nothing.
 
-    Its job's row, which the event changes, is locked first, as by all who lock both: a commit would wait for this one's
-    checkpoint, and this one for the commit's job.
+    The job's row, which the event changes, is locked first, as by everyone who locks both. Otherwise a commit would
+    wait for this transaction's checkpoint, and this transaction for the commit's job.
     """
     made_it = select(Checkpoint.job_id).where(Checkpoint.id == checkpoint_id).scalar_subquery()
     session.execute(select(Job.id).where(Job.id == made_it).with_for_update())

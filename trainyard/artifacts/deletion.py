@@ -1,7 +1,7 @@
 """Deletes jobs: rows in one transaction, files afterwards, even if that is interrupted several times.
 
-The transaction also writes down which files are to go. So a job is either there as a whole or not at all, and a process
-that ends in between leaves only files that nobody can name any more, and the word that they must go.
+The transaction also records which files to remove. So a job exists either completely or not at all. A process that ends
+in between leaves only files that nobody can refer to any more, and the record that they must be removed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Examines a checkpoint that could not be used: it is damaged, missing, or whole after all.
 
-Only bytes that were read and are not those that were committed make a checkpoint `corrupt`. One whose files are not in
+A checkpoint is `corrupt` only if its bytes were read and are not those that were committed. One whose files are not in
 the store is `missing`: it is looked for again, and used again once they are there. A store that does not answer, or is
-another one, says nothing about any checkpoint.
+another one, proves nothing about any checkpoint.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Jobs that begin with a checkpoint of another job: its weights only (`init_from`), or its full state (a retry).
 
-Whoever names a checkpoint locks its row first, and so does whoever gives it up: neither can miss the other.
+A transaction that starts to use a checkpoint locks its row first, and so does one that gives it up. So neither can miss
+the other.
 """
 
 from __future__ import annotations
@@ -178,7 +179,8 @@ def _refuse_other_overrides(changes: dict[str, Any]) -> None:
 def _refuse_early_end(parent: Job, checkpoint: Checkpoint) -> None:
     """Refuse a run that validation ended (`schedule.reason_to_end`): it would end again before its first step.
 
-    No other run succeeds with fewer epochs than its config has; at a checkpoint before its last one it was not over.
+    Such a run is recognised because no other run succeeds with fewer epochs than its config has. A retry from one of
+    its earlier checkpoints is allowed: there the run was not over.
     """
     epochs = int(parent.config["epochs"])
     is_last = checkpoint.step >= parent.committed_step

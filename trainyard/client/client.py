@@ -116,7 +116,7 @@ class Client:
     def iter_events(self, job_id: str, *, after: int = 0) -> Iterator[Json]:
         """Yield a job's events after a number as they happen, until the last one of a job that has ended.
 
-        Comes back to the stream by itself when it is cut off, without a gap or a repetition.
+        If the stream is cut off, it reconnects by itself, without a gap or a repetition.
 
         Raises:
             ApiError: there is no such job, or the yard can't answer now.

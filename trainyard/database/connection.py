@@ -93,8 +93,8 @@ class Database:
     def writing(self) -> Iterator[Session]:
         """Open a transaction that is committed at the end of the block, and rolled back if anything is raised.
 
-        On SQLite it takes the write lock at its start (BEGIN IMMEDIATE): a read that turns into a write would fail at
-        once, whatever the time-out. Do no file or network work inside.
+        On SQLite it takes the write lock at its start (BEGIN IMMEDIATE), because a read that turns into a write would
+        fail at once, whatever the time-out. Do no file or network work inside.
 
         Raises:
             DatabaseUnavailable: the database did not answer, or stayed locked, for ten seconds. What was written may,
@@ -192,8 +192,8 @@ def _translated_errors() -> Iterator[None]:
 def _leave_read_only_server(context: ExceptionContext) -> None:
     """Close the connections to a server that was the primary and is now a standby.
 
-    They would stay in the pool and be refused for ever; a new one is led to the primary by the address, by libpq's
-    `target_session_attrs`, or by whatever stands between.
+    Otherwise they would stay in the pool and always be refused. A new connection is led to the primary by the address,
+    by libpq's `target_session_attrs`, or by a proxy in between.
     """
     context.is_disconnect = context.is_disconnect or is_read_only(context.original_exception)
 

@@ -1,8 +1,9 @@
 """Numbers that only grow: those of publications and of claims.
 
-On PostgreSQL a sequence gives them, so nobody who draws one waits for another who has drawn and not committed yet. A
-number may therefore be seen after a higher one, and one whose transaction is given up is never seen; whoever asks for
-the highest never sees it fall. SQLite has one writer at a time, and a row that counts.
+On PostgreSQL a sequence gives them, so drawing a number never waits for a transaction that has drawn one and not
+committed yet. A number may therefore appear after a higher one, and that of a transaction which is rolled back never
+appears. The highest number that can be seen never falls. SQLite has only one writer at a time, so a row that counts is
+enough.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Recognises the driver errors that mean that the database can't do something now but may do it later.
 
-A driver sorts its errors by whose mistake they are, not by whether it is worth trying again: psycopg raises a read-only
-database as `InternalError`, SQLite a missing table as `OperationalError`. So the server's own code decides: the
-SQLSTATE of PostgreSQL (documentation, appendix A), the primary result code of SQLite.
+Drivers classify their errors by who made the mistake, not by whether it is worth trying again: psycopg raises a
+read-only database as `InternalError`, SQLite a missing table as `OperationalError`. So the server's own code decides:
+PostgreSQL's SQLSTATE (documentation, appendix A), or SQLite's primary result code.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """PostgreSQL connections with time limits: a server that does not answer in time counts as down.
 
-Without, a server that is frozen, or behind a network that swallows everything, would hold each request, heartbeat and
-round of the reconciler for as long as it pleases. On SQLite the busy time-out does the same.
+Without time limits, a server that is frozen, or behind a network that drops everything, would hold up every request,
+heartbeat and round of the reconciler for any length of time. On SQLite the busy time-out does the same.
 """
 
 from __future__ import annotations

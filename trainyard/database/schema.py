@@ -34,7 +34,8 @@ class Standing(StrEnum):
 def migrate(database: Database) -> None:
     """Migrate the tables to the newest revision. Harmless if they have it, or if another process migrates too.
 
-    All revisions are one transaction: a process that dies, or a second one that migrates too, never meets half of them.
+    All revisions are one transaction: a process that dies, or a second one that migrates too, never finds only some of
+    them.
 
     Raises:
         DatabaseUnavailable: the database does not answer, or a newer release made the tables.

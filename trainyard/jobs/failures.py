@@ -1,6 +1,6 @@
 """Why attempts fail and what follows: one table for errors of the core, the worker and the reaper.
 
-It lists what a job can end with, and nothing else; a test follows the trainer's imports to hold it to that.
+It lists only what a job can end with. A test follows the trainer's imports to check this.
 """
 
 from __future__ import annotations

@@ -139,7 +139,8 @@ def list_jobs(
 ) -> Page[JobRow]:
     """Return a page of the owner's jobs that match all given filters, newest first.
 
-    One filter costs by the length of the page alone; a second one looks through the jobs that match the first.
+    With one filter the cost depends only on the length of the page. A second filter searches the jobs that match the
+    first.
 
     Raises:
         InvalidRequest: no job can match, as a filter holds what can't be stored; or `after` names no job.

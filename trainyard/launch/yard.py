@@ -1,7 +1,8 @@
 """A complete yard on one machine: queue server, worker and API as supervised children of this process.
 
-A child that dies is started again, later and later if it dies at once. SIGINT or SIGTERM drains the worker (one step, a
-checkpoint), then ends the rest; a second one kills at once. If this process is killed, the kernel kills the children.
+A child that dies is started again, with growing waits if it dies at once. SIGINT or SIGTERM drains the worker (jobs
+finish a step and write a checkpoint), then ends the rest; a second signal kills at once. If this process is killed, the
+kernel kills the children.
 """
 
 from __future__ import annotations

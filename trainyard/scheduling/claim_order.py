@@ -1,9 +1,9 @@
 """The order in which queued jobs are claimed.
 
-The highest priority goes first; within it the owner with the fewest running jobs, then the one whose last claim is
-longest ago; among an owner's jobs the one that took its place first, and a job that comes back from a worker keeps its
-place. An owner with as many running jobs as one may have gets no turn. The claim takes the first job of `in_turn`, and
-`queue_view` shows the whole walk, so the two can't differ.
+The highest priority goes first; within a priority the owner with the fewest running jobs, then the owner whose last
+claim is longest ago. Among an owner's jobs the one that took its place first goes first; a job that comes back from a
+worker keeps its place. An owner with the allowed number of running jobs gets no turn. The claim takes the first job of
+`in_turn`, and `queue_view` shows the same order, so the two can't differ.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _head(moment: ColumnElement[float], *, after: ColumnElement[str] | None = No
 def list_behind(session: Session, moment: float, turn: Turn, limit: int) -> list[Turn]:
     """Return the jobs of the same owner that come after one: those of its priority, then lower ones.
 
-    Two searches, as each begins at its place in the index; one for both would begin at the front.
+    It needs two searches, each of which begins at its place in the index; a single search would begin at the front.
     """
     of_owner = select_turns().where(IS_QUEUED, Job.owner == turn.owner, Job.not_before <= moment)
     found: list[Turn] = []

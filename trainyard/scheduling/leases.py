@@ -1,7 +1,7 @@
 """Leases: a worker's time-limited right to write for a job's attempt.
 
-A claim raises the job's fencing token (`lease_epoch`); every later write of the worker names that token, and one that
-comes with an older token, or after the lease was taken away, changes nothing and raises `LeaseLost`.
+A claim raises the job's fencing token (`lease_epoch`), and every later write of the worker names that token. A write
+with an older token, or after the lease was taken away, changes nothing and raises `LeaseLost`.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def claim(
 ) -> tuple[Job, Lease] | None:
     """Take the job whose turn it is (see `claim_order`); None if there is none.
 
-    One claim at a time, so each sees what the one before took, and no two give an owner more than the limit. A row that
-    somebody else holds is left for later.
+    Only one claim runs at a time, so each sees what the one before took, and no two together exceed an owner's limit. A
+    row that another transaction has locked is left for later.
     """
     moment = _wait_for_turn(session)
     columns = columns_of_claim(next_number(session, Numbers.CLAIMS), worker_id, ttl_s, slot)
@@ -147,9 +147,9 @@ def _progress_of_resumption(session: Session, job: Job) -> dict[str, Any]:
 def _wait_for_turn(session: Session) -> float:
     """Wait until no other transaction claims (on SQLite none can), and return the database's time.
 
-    PostgreSQL ends a transaction that holds the turn and is silent for `SILENT_CLAIM_S`: a worker that freezes within
-    its claim would hold up all others. From here to the commit each statement counts: they set how many claims a second
-    a whole fleet can make.
+    PostgreSQL ends a transaction that holds the turn and is silent for `SILENT_CLAIM_S`, because a worker that freezes
+    within its claim would hold up all others. From here to the commit every statement counts: they determine how many
+    claims a second a whole fleet can make.
     """
     if session.get_bind().dialect.name != "postgresql":
         return read_clock(session)
@@ -298,9 +298,9 @@ def grant_grace(session: Session, until: float, *, seen_since: float) -> int:
 def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
     """Correct times that are too far in the future because the database's clock was set back.
 
-    Without, a dead worker's lease would live, a job wait for its next try, and one that was queued before stand behind
-    all that come after, until the clock is where it was. Places in the queue move together, so that those jobs keep
-    their order, a job that runs and may come back among them.
+    Otherwise, until the clock is where it was, a dead worker's lease would stay valid, a job would wait for its next
+    try, and a job queued earlier would be behind all that come later. Places in the queue move together, so that those
+    jobs keep their order, including a running job that may come back.
 
     Args:
         session: a writing one.

@@ -1,7 +1,7 @@
 """The queue carries only wake-up messages for workers. Only the database says what is to be done.
 
-A lost, repeated or late message is harmless, so nothing of the broker's promises is relied on. The Celery settings
-follow from that; the reasons stand in `docs/decisions/0001-the-queue-only-wakes-workers.md`.
+A lost, repeated or late message is harmless, so no guarantee of the broker is relied on. The Celery settings follow
+from that; `docs/decisions/0001-the-queue-only-wakes-workers.md` has the reasons.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The queue as it is shown: what each job waits for, its position, and the pages of `GET /queue`.
 
-The order is that of `claim_order`. Where one owner's jobs are all that waits, as in every yard with one key, what
-stands before a page is counted in the index and not walked through: a page deep in a queue of 100,000 jobs took 2.4 s,
-and takes 6 ms (`bench/job_reads.py`).
+The order is that of `claim_order`. If only one owner's jobs wait, as in every yard with one key, jobs before a page are
+counted in the index and not read one by one: a page deep in a queue of 100,000 jobs took 2.4 s, and now takes 6 ms
+(`bench/job_reads.py`).
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def _standing() -> Select[Any]:
 def find_positions(session: Session, rows: Sequence[Job | JobRow], outlook: Outlook) -> dict[str, int]:
     """Return the positions of queued jobs, from 1, without jobs that are too far back.
 
-    Where one owner's jobs are all that waits, one query reads their order in the index: 1 ms with 10,000 queued jobs,
-    where a walk through a thousand turns takes 17 to 33 ms (SQLite, a busy machine).
+    If only one owner's jobs wait, one query reads their order in the index: 1 ms with 10,000 queued jobs, where reading
+    a thousand turns takes 17 to 33 ms (SQLite, a busy machine).
     """
     wanted = {job.id for job in rows if job.state == JobState.QUEUED}
     if not wanted:
@@ -138,8 +138,9 @@ def list_queue(
 ) -> Page[Waiting]:
     """Return a page of an owner's queued jobs, the next one to be claimed first.
 
-    A cursor whose job has left the queue meanwhile means its front: what stood before it has most likely left too.
-    While jobs of several owners wait, a page costs by its depth, as they are counted from the front.
+    If the cursor's job has left the queue in the meantime, the page is the front of the queue: the jobs before it have
+    most likely left too. While jobs of several owners wait, the cost of a page grows with its depth, because jobs are
+    counted from the front.
 
     Raises:
         InvalidRequest: `after` names no job of this owner.

@@ -72,8 +72,8 @@ def mark_stopped(session: Session, worker_id: str) -> None:
 def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
     """Correct heartbeats and ends that are too far in the future because the database's clock was set back.
 
-    Without, a dead worker would count as live until the clock is where it was, and one that stopped be listed until an
-    hour after that. One that lives signs again in seconds.
+    Otherwise a dead worker would count as live until the clock is where it was, and a stopped one would be listed until
+    an hour after that. A live worker writes its next heartbeat within seconds.
 
     Args:
         session: a writing one.

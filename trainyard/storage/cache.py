@@ -1,8 +1,8 @@
 """Local copies of an object store's content: found by content, kept while they are read, limited in size.
 
-A copy is a folder named after the checksums of its files. It is made beside its place and renamed, so what has its name
-is whole; a reader holds a lock of the kernel's on it, which ends with its process. Any number of processes may share a
-cache.
+A copy is a folder named after the checksums of its files. It is made under another name and renamed, so a folder with
+its final name is complete. A reader holds a lock of the kernel on it, which ends with its process. Any number of
+processes may share a cache.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a store of files must be able to do. All other code refers to a folder by its key, never by its path.
 
-Two kinds of things are kept. A *folder* (a dataset pack, a checkpoint) is published once, whole, and never changes but
-by its removal. A *stream* (a job's log, a TensorBoard event file) grows at its end while others read it.
+Two kinds of things are stored. A *folder* (a dataset pack, a checkpoint) is published once, as a whole, and never
+changes until it is removed. A *stream* (a job's log, a TensorBoard event file) grows at its end while others read it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class StreamFacts:
 class Storage(Protocol):
     """A store under keys such as `checkpoints/job_…/epoch-00000042-e1`.
 
-    Every method raises `StorageUnavailable` where the store can't answer now, or is not this yard's; that something is
-    not there is only said by a store that answers and is the yard's own.
+    Every method raises `StorageUnavailable` if the store can't answer now, or is not this yard's. Only a store that
+    answers and is the yard's own can say that something does not exist.
     """
 
     @property
@@ -50,7 +50,7 @@ class Storage(Protocol):
     def publish(self, folder: Path, key: str) -> None:
         """Make a local folder visible under a key, all of it or nothing. Publishing it again changes nothing.
 
-        The files stay readable for this process where they are until `clear`.
+        Until `clear`, this process can still read the files where they are.
         """
         ...
 

@@ -1,11 +1,12 @@
 """An object store as a store: no folder is shared, and each process has local copies of what it uses.
 
-A folder is published as objects below its key, under a name that no other publication has, and an index of them:
+A folder is published as objects below its key, under a name that no other publication has, with an index of them:
 
 checkpoints/job_…/epoch-00000042-e3/<upload>/weights.safetensors …
 checkpoints/job_…/epoch-00000042-e3/published.json    the upload, and size and sha256 of each file; written last
 
-What has no index is not there, so nothing half is ever believed, and two that publish the same key can't mix.
+Without an index a folder does not exist, so an incomplete one is never used, and two processes that publish the same
+key can't mix their files.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ class ObjectStorage:
     def delete(self, key: str, part: str = "") -> bool:
         """See `Storage`. The index is removed first: then the rest no longer exists for anybody, and is removed later.
 
-        Who reads it has a copy.
+        Readers have a copy.
         """
         self.confirm_recently()
         self._known.pop(key, None)

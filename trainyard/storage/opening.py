@@ -63,9 +63,9 @@ def _connect(settings: Settings) -> Any:
 class StoreGuard:
     """Lets a storage use only the store that the database belongs to.
 
-    The id in a store is written once, and so is the one in the database; the first process of a yard joins the two. A
-    store without an id is the yard's own only for a database that has none either: an empty folder in its place may be
-    a disk that is away.
+    The id in a store is written once, and so is the one in the database; the first process of a yard makes them equal.
+    A store without an id belongs to the yard only if the database has no id either: an empty folder in its place may
+    mean that a disk is not mounted.
     """
 
     def __init__(self, database: Database, storage: Storage) -> None:

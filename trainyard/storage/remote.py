@@ -109,8 +109,8 @@ class RemoteFiles:
     def _call(self, what: str, act: Callable[[], T]) -> T:
         """Return what a call returns, after several tries if needed.
 
-        While the store is known to be away one caller at a time looks whether it is back; the others are told at once,
-        so that a store that hangs does not hold all threads of a process.
+        While the store is known to be unavailable, only one caller at a time checks whether it is back. The others fail
+        at once, so that a store that hangs does not hold all threads of a process.
         """
         is_away = time.monotonic() - self._failed_at < REST_S
         if is_away and not self._probing.acquire(blocking=False):

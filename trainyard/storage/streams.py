@@ -1,7 +1,7 @@
 """Growing files in a store whose objects can't grow: parts of a megabyte, the last rewritten as it fills.
 
-The part at an offset is an object of its own, named by its writer's segment and the offset; the listing tells how long
-it is. A part that is written again is replaced as a whole, so a reader finds what was there before or more.
+The part at an offset is an object of its own, named by its writer's segment and the offset; the listing gives its
+length. A part that is written again is replaced as a whole, so a reader finds at least what was there before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LONGEST_WAIT_S = 30.0
 class Follower(threading.Thread):
     """Uploads what is appended to a file, or to a folder's files, every few seconds.
 
-    Once told to end it brings away the rest, however long the store takes, and removes the local files.
+    When told to end it uploads the rest, however long the store takes, and removes the local files.
     """
 
     def __init__(self, files: RemoteFiles, path: Path, key: str, segment: int, *, every_s: float) -> None:

@@ -34,8 +34,8 @@ class Garbage:
     def tick(self) -> None:
         """Remove what was given up long enough ago. Files go before rows, so that a crash repeats the removal.
 
-        Whatever somebody reads at this moment stays until the next time. While the store does not answer, or is not the
-        yard's own, no file is touched: everything is looked at again when it is back.
+        Whatever is being read at this moment stays until the next time. While the store does not answer, or is not the
+        yard's own, no file is touched: everything is checked again when it is back.
         """
         self._take_back()
         with self._database.writing() as session:
@@ -95,8 +95,6 @@ class Garbage:
         """Use checkpoints again if their files are back.
 
         The others wait for another grace period, so that the next ones get their turn.
-
-        The others wait for another grace period, so that they don't keep others from their turn.
         """
         with self._database.reading() as session:
             rows = session.scalars(missing.order_by(Checkpoint.pruned_at).limit(_AT_ONCE)).all()
@@ -107,7 +105,7 @@ class Garbage:
     def _is_whole_again(self, row: Checkpoint) -> bool:
         """Whether to keep a checkpoint that was set aside: it is whole now, or can't be examined at present.
 
-        One whose files are whole is used again.
+        A checkpoint whose files are whole is used again.
         """
         try:
             condition = examine(self._storage, row)

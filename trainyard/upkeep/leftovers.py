@@ -1,8 +1,8 @@
 """Removes files that no row refers to: those that killed writers left behind, and those of interrupted removals.
 
-A checkpoint's folder carries the fencing token of the lease under which it was written (`epoch-00000042-e3`). Once that
-lease is over nothing can commit the folder any more, so what is not in the database by then never will be. Dataset
-packs are written under no lease: a half-written one is left alone until it has not changed for a long time.
+A checkpoint's folder has the fencing token of its lease in its name (`epoch-00000042-e3`). Once that lease has ended
+nothing can commit the folder any more, so if it is not in the database by then, it never will be. Dataset packs are
+written without a lease: a half-written one is left alone until it has not changed for a long time.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Leftovers:
 def sweep_jobs(database: Database, storage: Storage, job_ids: Iterable[str]) -> None:
     """Remove leftovers among some jobs' checkpoints. Jobs that are not in the database are left alone.
 
-    The order makes it safe: first the folders, then the leases, then the database's checkpoints. A folder whose lease
-    is over when we look was committed before that look, or never will be.
+    The order of reading makes it safe: first the folders, then the leases, then the database's checkpoints. If a
+    folder's lease has ended when we look, the folder was committed before that, or never will be.
     """
     folders = {job_id: storage.list_names(checkpoints_key(job_id)) for job_id in job_ids}
     if not any(folders.values()):

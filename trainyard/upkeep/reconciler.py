@@ -1,6 +1,6 @@
 """Makes the world agree with the database, again and again: wakes workers, reaps leases, removes files.
 
-Any number of reconcilers may run at once: every change is a compare-and-set, so one more only does nothing.
+Any number of reconcilers may run at once: every change is a compare-and-set, so an additional one does no harm.
 """
 
 from __future__ import annotations
@@ -117,11 +117,11 @@ class Reaper:
     def tick(self) -> list[str]:
         """Take back the jobs whose leases have expired.
 
-        A reaper that was itself late, by its own or by the database's clock (a suspended machine, a frozen database, a
-        step of the clock), can't tell a dead worker from one that slept with it: it gives one more life to every lease
-        with a heartbeat not long before its last tick. A worker that was silent already gets none, however often the
-        reaper is late. A database's clock that was set back leaves no lease, no place in the queue and no heartbeat
-        in the future.
+        A reaper may itself be late, by its own or by the database's clock (a suspended machine, a frozen database, a
+        step of the clock). Then it can't tell a dead worker from one that slept at the same time, so it extends once
+        every lease with a heartbeat not long before its last tick. A worker that was silent already gets no extension,
+        however often the reaper is late. If the database's clock was set back, no lease, no place in the queue and no
+        heartbeat stays in the future.
 
         Returns:
             The ids of the jobs taken back.
@@ -190,8 +190,8 @@ class Reconciler(threading.Thread):
     def run(self) -> None:
         """The thread's body; call it directly to run a reconciler alone.
 
-        The reaper has this thread for itself: one that waited for a frozen queue or for a slow disk would be late again
-        and again, and give dead workers grace.
+        The reaper has a thread of its own: if it waited for a frozen queue or a slow disk, it would be late again and
+        again, and give dead workers grace.
         """
         relay = threading.Thread(target=self._run_relay, name="relay", daemon=True)
         sweeps = threading.Thread(target=self._repeat, args=(self._sweeps,), name="sweeps", daemon=True)
