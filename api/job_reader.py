@@ -1,7 +1,7 @@
 """Jobs as clients see them, and one reader for all requests for a job that arrive at the same time.
 
-A request that comes while the database is read waits for the next read, which takes whatever was asked for meanwhile.
-So no answer is older than its question, and the more clients ask at once, the less each of them costs.
+A request that arrives while the database is being read waits for the next read, which serves all requests that came in
+the meantime. So no answer is older than its request, and the more clients ask at once, the less each of them costs.
 """
 
 from __future__ import annotations

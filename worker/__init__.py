@@ -1,4 +1,4 @@
 """The worker: a Celery app that claims jobs, supervises a trainer process for each, and reports to the database.
 
-Never imports torch: what computes lives in the trainer, a process of its own.
+It never imports torch: all computing is done by the trainer, in a process of its own.
 """

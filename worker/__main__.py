@@ -1,6 +1,6 @@
 """`python -m worker`: runs a worker until SIGTERM drains it: running jobs write a checkpoint and are given back.
 
-`--healthcheck` asks instead whether this machine's worker showed a heartbeat just now (exit 0) or not (exit 1).
+With `--healthcheck` it only checks whether this machine's worker sent a heartbeat just now (exit status 0) or not (1).
 """
 
 from __future__ import annotations

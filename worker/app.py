@@ -1,6 +1,6 @@
 """The Celery app, with a single task without arguments that wakes this worker. Celery does nothing else.
 
-`celery -A worker.app inspect ping` finds the attribute `app`: a client of the yard's queue, made when it is asked for.
+`celery -A worker.app inspect ping` finds the attribute `app`: a client of the yard's queue, made on first use.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ _GROUP_RETRY_S = 0.15  # the kernel takes one such write in a tenth of a second 
 def scrubbed_environment(threads: int) -> dict[str, str]:
     """Return the environment of a child that computes, without addresses, keys or passwords of services.
 
-    What the operator says of OpenMP, BLAS and CUDA is passed on; how many threads there are, and that they wait asleep,
-    is ours.
+    The operator's settings for OpenMP, BLAS and CUDA are passed on. Only the number of threads, and that idle threads
+    sleep, are set here.
     """
     kept = {k: v for k, v in os.environ.items() if k in _PASSED_ON or k.startswith(_PASSED_ON_PREFIXES)}
     ours = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": _WAIT_POLICY, "PYTHONUNBUFFERED": "1"}
@@ -41,8 +41,8 @@ def scrubbed_environment(threads: int) -> dict[str, str]:
 def yield_to_others(pid: int, *, proc: Path = Path("/proc")) -> None:
     """Give a child, in a session of its own, the lowest priority for cores and memory.
 
-    A kernel with autogroups shares the cores among sessions first, and niceness counts within one only: so the session
-    gets it, too.
+    A kernel with autogroups first shares the cores among sessions, and niceness counts only within a session. So the
+    session gets the low priority, too.
     """
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, max(NICENESS, os.getpriority(os.PRIO_PROCESS, pid)))

@@ -57,8 +57,8 @@ def choose_visible(gpus: Sequence[str], visible: str | None) -> list[str]:
 def lock_paths(settings: Settings, worker_id: str, devices: Sequence[str], gpus: Sequence[str]) -> list[Path]:
     """Return for each slot the file that a trainer locks while it uses the slot.
 
-    A GPU's is named by its unique id, so that all workers that can see it mean the same one, whatever number it has for
-    them; the second slot of one worker on a GPU has a second file. A CPU slot has its own.
+    A GPU's file is named by its unique id, so that all workers mean the same GPU, whatever number it has for them. A
+    worker's second slot on a GPU has a second file. Each CPU slot has its own.
     """
     folder = settings.locks_dir or Path(tempfile.gettempdir()) / f"trainyard-locks-{os.getuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """How a worker listens to the queue: every message counts as a wake-up message, and its content is not used.
 
-Celery's own consumer ends when an element of the Redis list is no message, and is deaf for good once a few were half a
-message. So a message is replaced by a fresh one before Celery sees it. Commands of the remote control come by the same
-transport, and are rebuilt likewise.
+Celery's own consumer ends if an element of the Redis list is not a message, and hangs for good after a few half
+messages. So every message is replaced by a new one before Celery sees it. Remote control commands use the same
+transport, and are rebuilt in the same way.
 """
 
 from __future__ import annotations

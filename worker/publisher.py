@@ -1,8 +1,8 @@
 """Uploads an attempt's checkpoints to the store, while it trains, before their rows are committed.
 
-A store on a disk has them at once. An object store takes its time, may refuse, and may be gone for a while: training
-goes on, heartbeats go on, and checkpoints wait on the worker's disk. As many wait as would be kept once all were
-committed, no more: the newest few epochs, the best one, and the newest recovery checkpoint.
+A store on a disk has checkpoints at once. An object store takes time, may refuse them, and may be unavailable for a
+while. Training and heartbeats go on, and checkpoints wait on the worker's disk, but no more than would be kept if all
+were committed: the newest few epochs, the best one, and the newest recovery checkpoint.
 """
 
 from __future__ import annotations

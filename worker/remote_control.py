@@ -1,7 +1,8 @@
 """Restricts Celery's remote control of a worker: it answers questions, takes no arguments and changes nothing.
 
-Whoever can write to the broker can send a command. Celery's own end a worker without a drain, make it deaf, or revoke
-wake-up messages. None of them is needed here: the database says what is to be done, and SIGTERM drains a worker.
+Anyone who can write to the broker can send a command. Celery's own commands can end a worker without a drain, make it
+stop listening, or revoke wake-up messages. None of them is needed here: the database says what is to be done, and
+SIGTERM drains a worker.
 """
 
 from __future__ import annotations
@@ -109,8 +110,8 @@ class InspectionControl(Control):  # type: ignore[misc]  # Celery has no types
 class PromptDispatcher(EventDispatcher):  # type: ignore[misc]  # Celery has no types
     """Sends events to the broker, each once, and pauses for a while after one that was slow.
 
-    The consumer's own thread sends them. Celery retries a heartbeat for ever, and a broker that is frozen takes the
-    socket's time limit for each event: a worker that was told to end would wait for all of them.
+    The consumer's own thread sends them. Celery retries a heartbeat for ever, and with a frozen broker each event takes
+    the socket's time limit, so a worker that was told to end would wait for all of them.
     """
 
     _silent_until = 0.0

@@ -68,7 +68,7 @@ class Station:
     def open(self) -> None:
         """Register in the database, now or when it answers; send heartbeats from now on, and keep a trainer warm.
 
-        Nothing may be raised here: Celery would log it and go on with a worker that is nowhere and never trains.
+        Nothing may be raised here: Celery would log it and go on with a worker that is not registered and never trains.
         """
         self._sign_life()
         for name, body in (("heartbeats", self._show_life), ("idle-poll", self._look_for_work)):

@@ -1,8 +1,8 @@
 """Runs one attempt of a job: starts a trainer, writes its reports to the database, and gives the job back.
 
-Everything that a trainer reports is written in one transaction a tick, under the lease. If the lease is over, nothing
-is written, the trainer is killed and its uncommitted files are removed. A database that does not answer does not stop
-the training: reports wait until it does.
+In each tick everything that a trainer reported is written in one transaction, under the lease. If the lease has ended,
+nothing is written, the trainer is killed and its uncommitted files are removed. If the database does not answer,
+training goes on and reports wait.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ class Supervisor:
     def run(self, job: Job, lease: Lease, slot: Slot) -> None:
         """Run an attempt to its end and give the job back.
 
-        What nobody foresaw ends the attempt at once and with a reason: it would else wait for the end of its lease.
+        An unexpected error ends the attempt at once and with a reason; otherwise the job would wait until its lease
+        expires.
         """
         publisher = Publisher(self._storage, job.id, keep_latest=self._settings.keep_latest)
         attempt = Attempt(job, lease, slot, publisher)
@@ -150,8 +151,8 @@ class Supervisor:
     def _attend(self, attempt: Attempt, trainer: TrainerProcess) -> None:
         """Write reports until the trainer's last one, or until it ends without; kill it when necessary.
 
-        A round counts for no more than it can take: in the rest of the time we were frozen, and neither the trainer nor
-        the database is to blame for that.
+        A round counts only for as long as it can take. If it took longer, this process was frozen, which is not the
+        fault of the trainer or the database.
         """
         began, heard_at, written_at = self._clock(), 0.0, 0.0
         longest_silence = max(self._settings.hang_s, START_S)

@@ -87,7 +87,8 @@ class TrainerProcess:
     def receive(self, timeout_s: float) -> AnyReport | None:
         """Return the next report. None: there was none in time, or there will be none (`has_ended`).
 
-        What is no report comes as `Failed`: who does not understand its trainer can't vouch for what it does.
+        A line that is not a report is returned as `Failed`: a worker that does not understand its trainer can't be
+        responsible for it.
         """
         if self._ended:
             return None
@@ -161,10 +162,10 @@ class TrainerProcess:
 class WarmTrainers(threading.Thread):
     """Keeps one trainer ready with torch imported, so that a job's first step need not wait for the import.
 
-    It is a fresh one, or one whose attempt was stopped while the fresh one was not ready.
+    It is a new one, or one whose attempt was stopped while the new one was not ready.
 
-    All trainers are started by this one thread, which lives as long as the worker: the kernel kills a child when the
-    *thread* that started it ends.
+    All trainers are started by this one thread, which lives as long as the worker, because the kernel kills a child
+    when the *thread* that started it ends.
     """
 
     def __init__(self, threads: int) -> None:

@@ -117,7 +117,7 @@ class TrainerSpecs:
     def _hold_start(self, attempt: Attempt) -> Path | None:
         """Return the folder of the checkpoint to begin with. Its trainer checks every file against the manifest.
 
-        Only the database knows the right manifest, so that is checked here.
+        Only the database knows the right manifest, so the manifest is checked here.
         """
         checkpoint = attempt.starts_from
         if checkpoint is None:

@@ -16,7 +16,7 @@ def run_beside(work: Callable[[], T], *, while_waiting: Callable[[], None], tick
 
     `while_waiting` is called every tick, and what it raises ends the wait.
 
-    A function that nobody waits for any more goes on to its end.
+    If the wait ends early, the function still runs to its end.
     """
     future: Future[T] = Future()
 

@@ -1,7 +1,7 @@
 """Draws each picture once, in a thread of its own, and keeps it until others are asked for more often.
 
-Whoever asks for a picture that is being drawn waits for that one. The routes' threads never draw, so that any number of
-pictures holds nobody else up.
+Requests for a picture that is being drawn wait for it. The routes' threads never draw, so that pictures hold up nothing
+else, however many there are.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Decides from a request's headers whether it may send a body, before the body is read or the app is called.
 
-A prediction needs a place, of which there are as many as images may wait. A body over 64 KiB needs room: what such
-bodies hold together is bounded, and each holds what its head announces, from its head to its answer. Small bodies need
-no room, so large ones never keep them out. Of a body that comes in chunks nobody knows the length: it takes room as it
-grows.
+A prediction needs a place; there are as many as images may wait. A body over 64 KiB needs space: the total of such
+bodies is limited, and each takes what its headers announce, until it is answered. Small bodies need no space, so large
+ones never keep them out. The length of a body in chunks is unknown, so it takes space as it grows.
 """
 
 from __future__ import annotations

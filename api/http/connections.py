@@ -1,8 +1,8 @@
 """One client's connection: uvicorn's, with limits on everything that a client may send and on how long it may take.
 
-What is sent before a request can be judged (its address, its headers, the lines between chunks, the trailers) is
-bounded together, so that no connection costs more than that. A refusal made here never enters the app: it is written at
-once.
+Everything that comes before a request can be judged (its URL, its headers, the lines between chunks, the trailers) has
+one common limit, so that no connection costs more than that. A refusal made here never reaches the app: it is written
+at once.
 
 head         address and headers arrive        until `head_s` after the first byte, or after the connection was made
 body         the body arrives                  `body_grace_s`, and longer as long as it comes at `body_bytes_per_s`

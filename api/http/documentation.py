@@ -1,6 +1,6 @@
 """The texts of `/docs` and `/openapi.json` that are not in the routes, and the page that shows them.
 
-The page's scripts and styles come out of the `fastapi-offline` package, so it works without a network.
+The page's scripts and styles come from the `fastapi-offline` package, so it works without a network.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Every refusal has the same body: `{"error": {"type", "code", "message", "param", "request_id"}}`.
 
-Lower errors are translated here and nowhere else: the database's `ServiceError`, the core's `CoreError`, a body that
-does not fit its schema, and what the framework itself refuses.
+Errors of lower layers are translated only here: the database's `ServiceError`, the core's `CoreError`, a body that does
+not fit its schema, and what the framework itself refuses.
 """
 
 from __future__ import annotations

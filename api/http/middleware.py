@@ -1,8 +1,8 @@
 """The ASGI middleware that every request passes before its route, from the outermost to the innermost.
 
-`RequestId` names it, `SecurityHeaders` marks the answer, `LastResort` turns what nobody caught into a 500,
-`Authentication` looks at the headers before a byte of the body is read, `BodyLimit` counts the body's bytes,
-`HeadAsGet` has HEAD answered like GET.
+`RequestId` names the request, `SecurityHeaders` marks the answer, `LastResort` turns an uncaught exception into a 500,
+`Authentication` checks the headers before the body is read, `BodyLimit` counts the body's bytes, `HeadAsGet` lets HEAD
+be answered like GET.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Refuses requests from pages of other sites; pure ASGI, before the key is checked.
 
-A browser sends what any page asks it to, to whatever its machine can reach. So a write that comes from another site's
-page is refused, and a yard without a key answers only under names that are its own: a page whose name was made to mean
-this machine ("DNS rebinding") sends that name as `Host`. Programs (curl, our client) send neither `Origin` nor
-`Sec-Fetch-Site`, and pass.
+A browser sends whatever a page asks it to, to any address that its machine can reach. So a write from another site's
+page is refused. A yard without a key also answers only under its own names: a page whose name was made to mean this
+machine ("DNS rebinding") sends that name as `Host`. Programs (curl, our client) send neither `Origin` nor
+`Sec-Fetch-Site`, and are accepted.
 """
 
 from __future__ import annotations

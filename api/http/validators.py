@@ -1,6 +1,6 @@
 """Conditional responses: an `ETag`, and 304 for a client that has the response with that tag.
 
-What the tag is made of is read from the database for every request; nothing is kept, so nothing can be stale.
+The content of the tag is read from the database for every request. Nothing is cached, so nothing can be stale.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ async def get_curves(
 ) -> Response:
     """Draw loss and learning rate by step and validation accuracy by epoch, with the best epoch marked.
 
-    Of a job that has not measured anything yet, a picture that says so.
+    If the job has not measured anything yet, the picture says so.
     """
     shown = await anyio.to_thread.run_sync(_look, services, caller, job_id)
     headers = tag_headers(shown.version.encode())

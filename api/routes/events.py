@@ -51,9 +51,9 @@ def list_job_events(
 ) -> Any:
     """What happened to a job, oldest first: a log is read from its beginning. The next page: `?after=<last_id>`.
 
-    With `Accept: text/event-stream` the same as server-sent events, live: first what is there after `Last-Event-ID` (or
-    `after`), then each event soon after it happened, a comment every 15 s, until the job is final and its last event
-    was sent. 204: there is nothing more to come; browsers then stop to reconnect.
+    With `Accept: text/event-stream` the answer is a live stream of server-sent events: first those after
+    `Last-Event-ID` (or `after`), then each event soon after it happens, and a comment every 15 s, until the job is
+    final and its last event was sent. 204 means that there is nothing more to come; browsers then stop reconnecting.
     """
     live = _wants_stream(request)
     known, param = (after, "after") if last_event_id is None or not live else (last_event_id, "Last-Event-ID")

@@ -57,8 +57,8 @@ def get_job_metrics(
     """Return loss, learning rate and speed by step, losses and accuracies by epoch; null if not a number.
 
     Longer series are thinned evenly by step; the first, the last and the best points (lowest losses, highest
-    `val_top1`) stay.
-    An epoch's point may come after the interval's of the same step, so that those of the step `after` come once more.
+    `val_top1`) stay. An epoch's point may be written after the interval's of the same step, so those of the step
+    `after` are returned once more.
     """
     with services.database.reading() as session:
         jobs.read_job(session, caller, job_id)
@@ -95,7 +95,7 @@ def get_job_log(
 ) -> Response:
     """Return the last lines that the job's trainers wrote in all attempts; empty if there are none.
 
-    4 MiB at most. With an object store the lines of a running job come a few seconds late.
+    At most 4 MiB. With an object store the lines of a running job appear a few seconds late.
     """
     with services.database.reading() as session:
         job = jobs.get_job(session, caller, job_id)

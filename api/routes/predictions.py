@@ -100,8 +100,8 @@ async def predict(
 ) -> PredictRead | PredictManyRead | Response:
     """Classify one image (multipart `file` or the raw body) or several (`file` repeated).
 
-    One image is answered with `predictions`, several with `results`: an entry a file, its predictions or its error.
-    The call fails only if none of the images could be classified.
+    The answer for one image has `predictions`, that for several has `results`: for each file its predictions or its
+    error. The request fails only if none of the images could be classified.
     """
     started = time.perf_counter()
     engine = services.engine

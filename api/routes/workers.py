@@ -47,9 +47,9 @@ def list_queue(
 ) -> ListRead[QueuedJobRead]:
     """Return a page of your queued jobs in the order in which workers will take them, the next one first.
 
-    The highest priority goes first; within it the owner with the fewest running jobs, then the one whose last start is
-    longest ago, then the job whose `queued_at` is longest ago. If the job of `after` has left the queue, the page is
-    its front.
+    The highest priority goes first; within a priority the owner with the fewest running jobs, then the owner whose last
+    start is longest ago, then the job whose `queued_at` is longest ago. If the job of `after` has left the queue, the
+    page is the front of the queue.
     """
     with services.database.reading() as session:
         most = services.settings.max_running_per_owner

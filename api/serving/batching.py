@@ -1,7 +1,7 @@
 """One inference thread, which computes images that wait for the same model together and never waits for more.
 
-Requests take turns: a batch holds an image of each request, then a second of each, until it is full. A batch that would
-compute for longer than `BATCH_S` is made smaller, so that whoever wants another model waits for no longer than that.
+Requests take turns: a batch takes one image of each request, then a second of each, until it is full. A batch that
+would compute for longer than `BATCH_S` is made smaller, so that a request for another model waits no longer than that.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Turns an image file's bytes into a network's input: small files in threads of this process, large ones in others.
 
-A small image takes some milliseconds. A large one may take seconds and hundreds of megabytes, which a thread can't be
-stopped from; a process can (`alexnet_core.data.decoder_process`). So a small image never waits for a large one.
+A small image takes some milliseconds. A large one may take seconds and hundreds of megabytes; this can be stopped in a
+process but not in a thread (`alexnet_core.data.decoder_process`). So a small image never waits for a large one.
 """
 
 from __future__ import annotations

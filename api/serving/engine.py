@@ -1,9 +1,9 @@
 """The predict engine: chooses the model that answers, and turns image bytes into probabilities.
 
-Images are decoded by `Decoding` and computed in the batcher's one thread; the images of one request wait their turn
-behind one of each other request. Models are loaded by the loader's thread beside those that serve. A request for
-`latest` is answered by the newest publication that *is* loaded, so a new checkpoint never makes anybody wait, and the
-publication number that answers never goes backwards.
+Images are decoded by `Decoding` and computed in the batcher's one thread. Requests take turns, one image each. Models
+are loaded in the loader's thread, while others go on serving. A request for `latest` is answered by the newest
+publication that *is* loaded, so a new checkpoint never makes anybody wait, and the publication number that answers
+never goes backwards.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Live events for any number of watchers with one reader, which queries the database once in each tick.
 
-A watcher is a position in its job's log and nothing else. What a tick found is kept in one short buffer a job, which
-all its watchers share; one that is behind the buffer, new or slow, reads pages from the database until it caught up.
+A watcher is only a position in its job's log. What a tick finds is kept in one short buffer for each job, which all its
+watchers share. A watcher that is behind the buffer, new or slow, reads pages from the database until it has caught up.
 """
 
 from __future__ import annotations
