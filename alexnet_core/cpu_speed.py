@@ -1,9 +1,9 @@
 """Measures how fast this CPU computes a training step in each precision. The result is kept on disk.
 
-What a CPU says of itself does not tell: of two that have the same bf16 instructions, one multiplies bf16 at six times
-the speed of fp32 and the other at half of it. So a few products and convolutions of the shapes that we train, forward
-and backward, are timed on one thread by that thread's own CPU clock, in turns, and the shortest time of each counts:
-other programs on the machine hardly change it, nor does the number of threads that a run has.
+A CPU's description does not tell: of two with the same bf16 instructions, one multiplies bf16 at six times the speed of
+fp32, the other at half of it. So a few products and convolutions of the shapes that we train, forward and backward, are
+timed in turns, on one thread and by that thread's own CPU clock, and the shortest time of each counts. Other programs
+on the machine hardly change this, nor does the number of threads that a run has.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class CpuSpeed(BaseModel):
 def get_cpu_speed(folder: Path | None = None, *, measure: Callable[[], Mapping[str, float]] | None = None) -> CpuSpeed:
     """Return the speeds of this CPU with this torch, from the disk or measured now, which takes under a second.
 
-    A file that can't be read counts as none, and a folder that can't be written to is no error: it is measured again
-    next time. Where two processes measure at once, both go by the one whose file was first.
+    A file that can't be read is ignored, and a folder that can't be written to is no error: the speeds are measured
+    again next time. If two processes measure at the same time, both use the results of the one whose file was first.
 
     Args:
         folder: where it is kept; None: `trainyard` in the user's folder for caches.

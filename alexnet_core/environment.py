@@ -60,7 +60,7 @@ def describe_environment(device: torch.device, precision: str) -> dict[str, Any]
 def explain_difference(before: dict[str, Any] | None, now: dict[str, Any]) -> str | None:
     """Explain why a run that moved between two environments may give other bits than one that did not.
 
-    On a GPU it always may: its kernels add up in another order each time. None: it ends in the same bits.
+    On a GPU it always may, because its kernels add up in a different order each time. None: it gives the same bits.
     """
     before = before or {}
     changes = [

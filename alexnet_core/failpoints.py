@@ -1,7 +1,7 @@
 """Points at which a training process can be made to fail, for tests only. Torch-free.
 
 A run's `failpoints` say what happens where: `{"step_50": "sleep:9999", "checkpoint_byte_20000": "once:kill9"}`. An
-action that begins with `once:` happens once for as long as its mark stands in the folder that `marks` names.
+action that begins with `once:` happens only once, as long as its mark is in the folder that `marks` names.
 """
 
 from __future__ import annotations

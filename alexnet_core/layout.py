@@ -1,13 +1,13 @@
 """The names of all files and folders that are kept: in a data folder, a checkpoint and a pack. Torch-free.
 
-A data folder holds, by job and dataset:
+A data folder contains, by job and dataset:
 
 checkpoints/job_…/epoch-00000042-e3/    a checkpoint: kind, step, and the lease under which it was written
 packs/ds_…/                             a dataset's pack
 tensorboard/job_…/steps/, epochs/       event files
 logs/jobs/job_….log                     what the trainers of a job wrote
 
-A folder is written under a temporary name and renamed when it is whole; it is removed under a third name.
+A folder is written under a temporary name and renamed when it is complete; it is removed under a third name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The messages between a worker and its trainer: one JSON object in a line, with its kind in `type`. Torch-free.
 
-Commands go to the trainer, reports come from it. NaN and the infinities are written as such: where they are stored is
-where they become null.
+Commands go to the trainer, reports come from it. NaN and the infinities are sent as they are, and become null where
+they are stored.
 """
 
 from __future__ import annotations

@@ -28,9 +28,9 @@ def choose_precision(
 ) -> Precision:
     """Choose the precision to compute in.
 
-    `auto` is what the CPU was measured to be fastest in (see `cpu_speed`), on a GPU bf16 where it has instructions for
-    it. A run that goes on keeps the precision that it began in, unless this device can't compute in it, or takes
-    several times as long as in another.
+    `auto` is what was measured to be fastest on this CPU (see `cpu_speed`), and on a GPU bf16 if it has instructions
+    for it. A resumed run keeps its precision, unless this device can't compute in it, or takes several times as long as
+    in another.
 
     Args:
         wanted: `auto`, `fp32`, `bf16` or `fp16`.

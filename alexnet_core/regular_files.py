@@ -1,6 +1,6 @@
 """Opens only regular files, so that no link, FIFO or device can replace a checkpoint's or a pack's file. Torch-free.
 
-A FIFO would keep its reader waiting for ever, and a link would hand out a file from elsewhere.
+A FIFO would keep its reader waiting for ever, and a link would give access to a file elsewhere.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 def open_dataset(reference: str, *, data_dir: Path, source: Path | None = None, verify: bool = True) -> Pack:
     """Open the pack of a built-in dataset, of a folder or archive of images, or at a path. A missing one is made.
 
-    The pack is made again if the archive, or a name, size or time of a file in the folder, has changed; a damaged pack
-    is made again, too.
+    The pack is made again if the archive, or a name, size or time of a file in the folder, has changed, and if the pack
+    is damaged.
 
     Args:
         reference: a built-in dataset's name, else the path of a pack, or of a folder or archive of images.

@@ -53,7 +53,7 @@ def prepare(
 ) -> int:
     """Make a dataset's pack and print its pack.json in one line.
 
-    Of a folder or archive of images the line has its "report" too. Where it fails, the line is
+    For a folder or archive of images the line also has its "report". On an error the line is
     {"error": {"code", "message"}}.
     """
     if parent_pid is not None:

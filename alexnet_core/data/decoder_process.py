@@ -1,8 +1,8 @@
 """A child process that decodes large images. Unlike a thread it has limits on memory and time. Torch-free.
 
 `python -m alexnet_core.data.decoder_process MAX_PIXELS MAX_CPU_S PARENT_PID` is the child: it reads a file's length and
-the file, and answers with the length of an `Answer` in JSON, that answer, and the pixels. One that goes beyond its
-limits is ended by the kernel or by its parent, and the next image gets another.
+the file, and answers with the length of an `Answer` in JSON, that answer, and the pixels. A child that exceeds its
+limits is ended by the kernel or by its parent, and the next image gets a new one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Opens image files and reads only their headers, and refuses images that would cost too much to decode. Torch-free.
 
 A few bytes can ask for gigabytes or hours: by the size of an image, of a GIF's canvas or of one tile of a TIFF, by a
-JPEG's thousands of scans over all its pixels, by millions of parts (`structure`). All of it is told by headers, before
-a pixel is decoded.
+JPEG's thousands of scans over all its pixels, or by millions of parts (`structure`). Headers tell all of this before a
+pixel is decoded.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The one decoder of image files, for datasets and predictions alike. Torch-free.
 
-The documented rule: the first frame; turned as EXIF says; 16-bit grey divided by 257, and 12-bit grey by 4095/255;
-transparency laid on white; palettes, CMYK and other colour spaces converted to RGB; 1-bit and grey images stay grey
-(but for 16-bit grey with an alpha channel, which Pillow reads as RGB). Of a HEIC file the main image
-counts. HEIC and AVIF of more than 8 bits are read with 8.
+The rules, which are documented: only the first frame is used; the image is turned as EXIF says; 16-bit grey is divided
+by 257, and 12-bit grey by 4095/255; transparency is blended with white; palettes, CMYK and other colour spaces are
+converted to RGB; 1-bit and grey images stay grey (except 16-bit grey with an alpha channel, which Pillow reads as RGB).
+Of a HEIC file only the main image is used. HEIC and AVIF of more than 8 bits are read with 8.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
 def decode_if_small(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | None:
     """Return the pixels of an image that takes at most some milliseconds and megabytes. None: it takes more.
 
-    Small are files of up to 512 kB whose two million pixels are crossed once. No TIFF is, because libtiff knows
-    compressions whose need of time and memory no header tells; no AVIF and no HEIC is, for the reason that
-    `structure.is_heif_or_avif` gives.
+    Small means up to 512 kB, and up to two million pixels that are crossed once. No TIFF is small, because libtiff
+    supports compressions whose need of time and memory no header tells. No AVIF and no HEIC is small, for the reason
+    given in `structure.is_heif_or_avif`.
 
     Raises:
         ImageError: as `decode_image`.

@@ -17,7 +17,7 @@ _CHUNK_PIXELS = 1 << 20
 class Moments:
     """Mean and deviation of each channel and the channels' covariance, over the pixels that were added.
 
-    Sums of products of bytes are whole numbers, so nothing is lost until the last division.
+    Sums of products of bytes are whole numbers, so nothing is rounded before the last division.
     """
 
     def __init__(self, channels: int) -> None:

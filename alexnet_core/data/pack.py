@@ -155,7 +155,7 @@ def open_whole(path: Path, while_reading: Callable[[], None] = lambda: None) -> 
 class PackDraft:
     """A pack that is being written in a temporary folder. Images are appended, so little memory is needed.
 
-    A context manager: what was not committed at its end is removed.
+    A context manager: at its end everything that was not committed is removed.
 
     Args:
         target_dir: where the pack will stand; several writers of the same content all succeed.

@@ -57,7 +57,7 @@ def read_shape(file: IO[bytes], *, max_pixels: int = MAX_PIXELS) -> ImageShape:
 def choose_shape(shapes: Sequence[ImageShape], side_px: int | None = None) -> StoredShape:
     """Choose the stored shape: grey if all images are; as large as the largest, but at most 256 px.
 
-    Images that are all squares of one size up to 256 px so keep their pixels.
+    So if all images are squares of one size of up to 256 px, they keep their pixels.
 
     Args:
         shapes: at least one.
@@ -86,7 +86,7 @@ def cut_square(pixels_HWC: NDArray[np.uint8], stored: StoredShape) -> NDArray[np
 
     The paper did so (section 2), and prediction does the same.
 
-    Only the pixels of that square are computed, so that a very long image takes no memory.
+    Only the pixels of that square are computed, so that a very long image needs no extra memory.
 
     Args:
         pixels_HWC: 1 or 3 channels.

@@ -1,8 +1,9 @@
 """Counts the parts of an image file before it is decoded, and refuses more than any program writes. Torch-free.
 
 A decoder spends some microseconds on every segment of a JPEG, chunk of a PNG or WebP, block of a GIF and strip of a
-TIFF, whatever is in it; Pillow does so with the interpreter's lock held, and keeps what it found. Some bytes a part are
-enough for millions of them in one file. What is counted here is what Pillow would walk over, as Pillow walks.
+TIFF, whatever is in it. Pillow does so with the interpreter's lock held, and keeps what it found. A part needs only
+some bytes, so one file can have millions of them. The parts are counted here in the same way as Pillow goes through
+them.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def has_run_lengths(data: bytes) -> bool:
 def find_tile(data: bytes) -> tuple[int, int]:
     """Return width and height of a TIFF's tiles, each of which is decoded as a whole; (0, 0) if it has none.
 
-    Pillow and its decoder, libtiff, don't agree on what a tag means that is there twice or has an unusual type: such a
+    If a tag is there twice or has an unusual type, Pillow and its decoder, libtiff, don't agree on its meaning. Such a
     file is damaged (TIFF 6.0, section 2).
 
     Raises:

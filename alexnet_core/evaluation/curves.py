@@ -74,7 +74,8 @@ class Curves:
 def draw_curves(curves: Curves, title: str = "") -> bytes:
     """Draw a PNG of 1000x600: loss and learning rate by step, accuracy by epoch, the best epoch marked.
 
-    Equal input gives equal bytes, with the same version of matplotlib. One picture at a time, from any thread.
+    The same input gives the same bytes with the same version of matplotlib. It may be called from any thread, but draws
+    only one picture at a time.
 
     Args:
         curves: any number of points, none included.

@@ -1,7 +1,7 @@
 """Reads the layers of a `.caffemodel` and the image of a `.binaryproto` from protocol buffers' wire format.
 
-Only the few fields are read that weights need (caffe.proto: NetParameter, LayerParameter, V1LayerParameter, BlobProto);
-all others are skipped by their length. Both kinds of layers are known: the published models have the older one.
+Only the few fields that weights need are read (caffe.proto: NetParameter, LayerParameter, V1LayerParameter, BlobProto);
+all others are skipped by their length. Both kinds of layers are supported: the published models have the older one.
 """
 
 from __future__ import annotations

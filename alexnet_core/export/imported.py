@@ -66,7 +66,8 @@ def import_caffe(
 ) -> Checkpoint:
     """Return a checkpoint at `target`, not yet saved, from a `.caffemodel` with the layers of `bvlc_alexnet`.
 
-    Caffe's images have the channels blue, green, red: the first convolution's are turned around, and those of the mean.
+    Caffe's images have the channels blue, green, red, so the channels of the first convolution and of the mean are
+    reversed.
 
     Args:
         source: the model.

@@ -1,7 +1,7 @@
 """Exports to Keras 3: a `.weights.h5` file for `model.load_weights()`, with the Python code of its model.
 
-The file has one group a layer that has weights, named after the layer's class and counted: `layers/conv2d_1/vars/0` is
-the second convolution's kernel. Keras' images are channels-last: kernels go from OIHW to HWIO, and the inputs of the
+The file has one group for each layer with weights, named after the layer's class and numbered: `layers/conv2d_1/vars/0`
+is the second convolution's kernel. Keras' images are channels-last: kernels go from OIHW to HWIO, and the inputs of the
 first fully connected layer from channel-row-column to row-column-channel order.
 """
 

@@ -1,7 +1,7 @@
 """Makes a checkpoint from weights that Keras saved. Only numbers are read; no code in such a file is ever run.
 
-Read are Keras 3's `.weights.h5` and `.keras`, and the older `.h5` of a whole model or of its weights. A layer counts by
-its place among those of its kind, and its kind is told by its first array: a kernel has 4 dimensions, a matrix 2.
+It reads Keras 3's `.weights.h5` and `.keras`, and the older `.h5` of a whole model or of its weights. A layer is
+identified by its place among those of its kind, and its kind by its first array: a kernel has 4 dimensions, a matrix 2.
 """
 
 from __future__ import annotations

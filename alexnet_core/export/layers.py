@@ -1,6 +1,7 @@
 """Describes a network as a plain list of layers with all padding in numbers, for the formats built by hand.
 
-The padding of `same`, `ceil` and the like depends on the size of the maps, which is known once the image's is.
+The padding of `same`, `ceil` and the like depends on the size of the maps, which is known once the size of the image
+is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Exports to ONNX: a file for onnxruntime, Triton, OpenVINO, TensorRT and browsers.
 
-The graph is built by hand: the network is one row of a dozen kinds of layers, and `torch.onnx.export` needs another
-package (onnxscript) and takes a local response norm apart into some ten operators, where ONNX has one of its own.
+The graph is built by hand, because the network is a single row of a dozen kinds of layers. `torch.onnx.export` needs
+another package (onnxscript), and splits a local response norm into some ten operators, where ONNX has one.
 """
 
 from __future__ import annotations

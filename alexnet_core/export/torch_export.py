@@ -1,7 +1,7 @@
 """Exports with `torch.export`: a program that PyTorch runs without this package.
 
-What is exported is the network of plain torch layers that computes the same: our own layers are written for the speed
-of training, and torch.export would keep the number of images that they were shown.
+The exported network consists of plain torch layers that compute the same. Our own layers are written for training
+speed, and torch.export would fix the number of images that they are given.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "s
 def write_torch_export(checkpoint: Checkpoint, target: Path) -> None:
     """Write the network in evaluation mode, from standardised x_BCHW, float32 with any B, to logits_BK.
 
-    `classes.json` and `preprocessing.json` travel along as extra files.
+    The file also has `classes.json` and `preprocessing.json` as extra files.
 
     Raises:
         ExportUnsupported: a layer is not known here.

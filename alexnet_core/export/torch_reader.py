@@ -1,8 +1,9 @@
 """Reads the tensors in a file of `torch.save`, such as torchvision's weights, without running anything.
 
-`torch.load` unpickles, with `weights_only` by a list of functions that it then calls. Here the pickle's opcodes are
-followed by `alexnet_core.data.published.pickles`, which calls nothing, and a tensor is recognised by the few names that
-a state dict consists of. Both of torch's formats are read: the zip archive, and the older row of pickles.
+`torch.load` unpickles; with `weights_only` it calls only functions of a list, but it calls them. Here the pickle's
+opcodes are followed by `alexnet_core.data.published.pickles`, which calls nothing, and a tensor is recognised by the
+few names that a state dict consists of. Both of torch's formats are read: the zip archive, and the older sequence of
+pickles.
 """
 
 from __future__ import annotations

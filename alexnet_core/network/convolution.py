@@ -1,9 +1,9 @@
 """Computes the convolution of maps of a few pixels as one matrix product.
 
 On a map of 2x2 or 4x4 pixels a 3x3 or 5x5 kernel reaches almost every pixel from almost every other, and most of what
-an ordinary convolution multiplies is padding. Written out as the matrix that takes all inputs of an image to all its
-outputs, it needs fewer products, and forward and backward pass are plain matrix products, which CPUs do at their best
-speed; the usual backward pass does not come near that on such maps.
+an ordinary convolution multiplies is padding. As a matrix from all inputs of an image to all its outputs it needs fewer
+products, and both passes are plain matrix products, which CPUs compute at their best speed. The usual backward pass is
+far slower on such maps.
 
 B batch, C channels in, O channels out, H height, W width
 """
@@ -22,7 +22,7 @@ MAX_PIXELS = 16  #: of a map: above, the matrix has more zeros than the padding 
 class SmallMapConv2d(nn.Conv2d):
     """A convolution with stride 1 and unchanged size that is fast on small maps; weights as in `nn.Conv2d`.
 
-    Without gradients, or on a GPU, torch's own kernels are as good and nothing needs to be written out.
+    Without gradients, or on a GPU, torch's own kernels are as good and are used instead.
 
     Args:
         in_channels: C.
@@ -67,7 +67,7 @@ class SmallMapConv2d(nn.Conv2d):
 class _WrittenOut(torch.autograd.Function):
     """Computes (B, O, H, W), channels-last, from all inputs of an image (B, H W C), and the gradients.
 
-    The output is no view: what follows may write over it, which autograd makes slow for views.
+    The output is not a view: the next layer may overwrite it, which autograd makes slow for views.
     """
 
     @staticmethod

@@ -1,6 +1,6 @@
 """Sets the initial weights of a network, in the ways of the well-known AlexNets.
 
-All draw from torch's global generator, layer after layer.
+All of them draw from torch's global generator, layer after layer.
 """
 
 from __future__ import annotations

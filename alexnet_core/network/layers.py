@@ -99,7 +99,7 @@ def draw_kept(x: Tensor, share: float) -> Tensor:
     """Draw ones with that probability, else zeros, in the shape and type of x, from torch's generator.
 
     On a CPU the probability is rounded to 1/65536: torch draws one value after the other there, so each draw of 64 bits
-    serves four places.
+    is used for four values.
     """
     if x.device.type != "cpu":
         return torch.empty_like(x).bernoulli_(share)

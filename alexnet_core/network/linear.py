@@ -1,11 +1,11 @@
 """Fully connected layers that move their large matrices through a CPU's memory as rarely as possible.
 
-In bf16 on a CPU, a step of a large layer is bound by memory, not by products: autocast reads the fp32 matrix to make a
-bf16 copy, and turns the bf16 gradient into an fp32 one that the optimiser then reads. Here the optimiser that has just
-updated a piece of the matrix writes that piece's copy too, and takes the gradient as it comes.
+In bf16 on a CPU, memory and not products limits the speed of a large layer's step: autocast reads the fp32 matrix to
+make a bf16 copy, and turns the bf16 gradient into an fp32 one that the optimiser then reads. Here the optimiser, which
+has just updated a piece of the matrix, also writes that piece's copy, and uses the bf16 gradient as it is.
 
-In any precision the gradients of such a layer are always in the same memory: new memory of that size comes from the
-system page by page, each step anew, and for 64 MB that takes as long as the product itself.
+In any precision the gradients of such a layer always use the same memory. New memory of that size would come from the
+system page by page in each step, and for 64 MB that takes as long as the product itself.
 
 B batch, I inputs, O outputs
 """

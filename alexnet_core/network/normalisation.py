@@ -1,8 +1,8 @@
 """Local response normalisation, several times faster than torch's: across neighbouring maps, and within a map.
 
-torch pads and averages in five dimensions, knows no bf16 on a CPU and raises to a power. Here the sum over neighbours
-is a few additions of the same maps, moved by one, the power -3/4 two square roots, and on a CPU a block of pixels stays
-in the cache through all of it, in memory that the next block uses again.
+torch pads and averages in five dimensions, has no bf16 version on a CPU, and raises to a power. Here the sum over
+neighbours is a few additions of shifted maps, and the power -3/4 is two square roots. On a CPU a block of pixels stays
+in the cache through all of this, in memory that the next block uses again.
 
 B batch, C channels, H height, W width, N pixels of all images
 """
@@ -33,8 +33,8 @@ class ResponseForm:
 def response_form(norm: str, *, size: int, k: float | None, alpha: float, beta: float) -> ResponseForm:
     """Return the numbers of a norm across maps.
 
-    Krizhevsky 2012, section 3.3, prints alpha on the sum; the code that was run divided it by the size, and so does
-    Caffe's lrn_layer, whose k is 1.
+    Krizhevsky 2012, section 3.3, prints alpha as a factor on the sum. The code that was run divided it by the size, and
+    so does Caffe's lrn_layer, whose k is 1.
 
     Args:
         norm: one of `TrainConfig.norm`'s that begin with `lrn`.
@@ -84,7 +84,7 @@ class MapResponseNorm(nn.Module):
 
     The square has `size` pixels on each side.
 
-    b = a / (k + alpha * mean of a^2)^beta; pixels outside the map count as 0, and the mean is over all of the square.
+    b = a / (k + alpha * mean of a^2)^beta; pixels outside the map count as 0, and the mean is over the whole square.
     Written for the 2012 run's layer `cnorm2a`.
     """
 

@@ -98,7 +98,8 @@ class Preprocessing(BaseModel):
 
         Krizhevsky 2012, section 4.1.
 
-        Where `image_px` is the whole image, the corners are those of the image with a pixel of the mean around it.
+        If `image_px` is the whole image, the corners are those of the image with a frame of one pixel of the mean
+        around it.
         """
         x_BCHW = self.standardise(self.finish(self.subtract_image(self.resize(images_BHWC))))
         if x_BCHW.shape[2] == self.image_px:
@@ -111,7 +112,7 @@ class Preprocessing(BaseModel):
     def resize(self, images_BHWC: Tensor) -> Tensor:
         """Resize the square in the middle of the images to `resize_px`. They stay uint8 if nothing had to change.
 
-        Cutting first bounds the work: an image of one row and a million columns is legal.
+        Cutting before resizing limits the work, because an image of one row and a million columns is allowed.
         """
         x_BCHW = images_BHWC.permute(0, 3, 1, 2)
         height, width = x_BCHW.shape[2:]

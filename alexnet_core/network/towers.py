@@ -2,14 +2,14 @@
 
 They are on two devices or in two processes.
 
-Krizhevsky 2012, section 3.2 and Figure 2: conv2, conv4 and conv5 read the maps of their own tower only, conv3 and the
-fully connected layers those of both. It is the same function as on one device: where the response normalisation
-reaches over the border between the towers, the maps next to it are exchanged. The paper does not say so, and the norms
-of the 2012 run stay within a tower (`lrn_within_tower`). Gradients are the same too. Dropout draws in each tower by
-itself, so runs are equal to one device's only without it.
+Krizhevsky 2012, section 3.2 and Figure 2: conv2, conv4 and conv5 read only the maps of their own tower, conv3 and the
+fully connected layers those of both. The function is the same as on one device: where the response normalisation
+crosses the border between the towers, the maps next to it are exchanged. The paper does not mention this, and the norms
+of the 2012 run stay within a tower (`lrn_within_tower`). Gradients are the same too. Each tower draws its own dropout,
+so only without dropout is a run equal to one on a single device.
 
-A tower's parameters are the rows of the plain network's: the first half, rounded up, and the rest. `split_towers` and
-`join_towers` go from one to the other without rounding, so that checkpoints are always those of the plain network.
+A tower's parameters are rows of the whole network's: the first half, rounded up, or the rest. `split_towers` and
+`join_towers` convert between the two without rounding, so checkpoints are always those of the whole network.
 
 B batch, C channels, H height, W width, I inputs, K classes
 """
@@ -90,8 +90,8 @@ class ProcessLink:
 class _Gather(torch.autograd.Function):
     """Joins the values of both processes.
 
-    Each process goes on with all of them in its own way: their gradient is the sum of both processes' gradients,
-    unless both go on in the same way (`differs` is false): then it is that of either.
+    If the two processes use the joined values in different ways, the gradient is the sum of both processes' gradients.
+    If they use them in the same way (`differs` is false), it is that of either.
     """
 
     @staticmethod

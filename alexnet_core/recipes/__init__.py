@@ -48,8 +48,8 @@ def default_recipe(facts: DatasetFacts) -> Recipe:
 def resolve(recipe_name: str | None, overrides: Mapping[str, Any], facts: DatasetFacts) -> tuple[str, TrainConfig]:
     """Return the name of a job's recipe and its complete config.
 
-    Mirroring is off where the dataset's classes don't allow it, in training and in the views of a test, unless the
-    overrides say otherwise; a recipe's own mean and std hold only on the dataset that they were computed on.
+    Mirroring, in training and in the views of a test, is off if the dataset's classes don't allow it, unless the
+    overrides say otherwise. A recipe's own mean and std are used only for the dataset that they were computed on.
 
     Raises:
         UnknownRecipe: there is no such recipe.

@@ -8,9 +8,9 @@ Cost: 4.3 GFLOP an image and training step; 450,000 steps of 256 images, about 9
 Accuracy, published with its weights (iteration 360,000): ImageNet validation 57.1 % top-1, 80.2 % top-5 with one crop.
 None measured here: the images can't be had.
 
-What differs from Caffe: channels stand in the order red, green, blue; one mean a channel in place of one a pixel, which
-`standardise: pixel_mean` has; the steps of the learning rate are counted in epochs, 100,000 steps of 256 images being
-20 passes over ImageNet.
+Differences from Caffe: the channels have the order red, green, blue; there is one mean for each channel instead of one
+for each pixel, which `standardise: pixel_mean` has; the steps of the learning rate are counted in epochs, where 100,000
+steps of 256 images are 20 passes over ImageNet.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ Cost: 4.3 GFLOP an image and training step; 90 epochs.
 Accuracy, published with its weights: ImageNet 56.5 % top-1, 79.1 % top-5 with one crop. None measured here: the images
 can't be had.
 
-What differs: training crops are cut at a random place of an image whose shorter side is 256, not from a random part of
-8 to 100 % of its area; `--override random_crop=false --override random_resized_crop=0.08` has those.
+Difference: training crops are cut at a random place of an image whose shorter side is 256, not from a random part of 8
+to 100 % of its area; `--override random_crop=false --override random_resized_crop=0.08` does the latter.
 """
 
 from __future__ import annotations

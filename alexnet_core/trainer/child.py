@@ -2,8 +2,9 @@
 
 See `alexnet_core.messages`.
 
-It dies with its worker and knows no database or queue. It serves one attempt; one that was told to stop on a CPU leaves
-it as it was, and it waits for another. torch is imported only after the process is tied to its parent.
+It dies with its worker and has no access to the database or the queue. It serves one attempt. If that attempt is told
+to stop on a CPU, it leaves the process clean, and the trainer waits for another one. torch is imported only after the
+process is tied to its parent.
 """
 
 from __future__ import annotations
@@ -132,8 +133,8 @@ def _bide(commands: Commands, reports: Reports) -> bool:
 class Commands:
     """The worker's commands, read by a thread of its own.
 
-    The process ends when the worker's end closes, and when the worker is silent for longer than `max_silence_s`: a
-    frozen worker's lease runs out, and who takes the job over needs the device.
+    The process ends when the worker closes its end, and when the worker is silent for longer than `max_silence_s`: a
+    frozen worker's lease expires, and the worker that takes over the job needs the device.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """Random changes to a batch of training images, on the training device.
 
-An image's draw depends on the job's seed, the epoch and the image's place in the pack: on neither the batch it is in
-nor on what ran before.
+The random numbers of an image depend on the job's seed, the epoch and the image's place in the pack, but not on the
+batch that it is in or on what ran before.
 
 B batch, C channels, H height, W width, X a row's values: W times C
 """
@@ -90,8 +90,8 @@ class Augmentation:
     def _resize_parts(self, images_BHWC: Tensor, draws_BD: Tensor, least: float) -> Tensor:
         """Resize a part of each stored image to the network's input, one by one, as each has its own size.
 
-        As torchvision's RandomResizedCrop, but that a side which would be longer than the image's ends with it, where
-        that draws again.
+        As in torchvision's RandomResizedCrop, except that a side that would be longer than the image's is shortened to
+        it, where torchvision draws again.
         """
         x_BCHW = images_BHWC.permute(0, 3, 1, 2)
         height, width = x_BCHW.shape[2:]
@@ -118,7 +118,7 @@ class Augmentation:
         """Return what is added to each channel of an image. None: nothing in this epoch.
 
         Krizhevsky 2012, section 4.1: one amount of each principal colour for a whole image. The code of 2012 adds it to
-        an image whose mean is subtracted, then divides by 1 + `colour_std` (`x += noise*coeff; x /= 1+coeff`).
+        an image after subtracting the mean, then divides by 1 + `colour_std` (`x += noise*coeff; x /= 1+coeff`).
         """
         config = self._config
         until = config.colour_until_epoch
@@ -175,7 +175,7 @@ def transform(x_BCHW: Tensor, draws_BD: Tensor, config: TrainConfig) -> Tensor:
 def _is_inside(grid_BHW2: Tensor, height: int, width: int) -> Tensor:
     """Return 1 where a place lies between the centres of its image's first and last pixels, else 0; (B, 1, H, W).
 
-    SciPy's `ndimage` with `mode="constant"`, which Keras' generator calls, takes the constant for any place beyond.
+    SciPy's `ndimage` with `mode="constant"`, which Keras' generator calls, uses the constant for any place beyond.
     """
     sides = torch.tensor([width, height], dtype=grid_BHW2.dtype, device=grid_BHW2.device)
     furthest = 1 - 1 / sides + _ROUNDING_PX * 2 / sides
@@ -185,8 +185,8 @@ def _is_inside(grid_BHW2: Tensor, height: int, width: int) -> Tensor:
 def erase(x_BCHW: Tensor, draws_BD: Tensor, probability: float) -> Tensor:
     """Set a rectangle in some standardised images to 0, which is the mean, in place.
 
-    Random erasing (Zhong 2017, arXiv 1708.04896): its area is .02 to .4 of the image, its height over its width .3 to
-    1 / .3; a side that would be longer than the image's ends with it.
+    Random erasing (Zhong 2017, arXiv 1708.04896): its area is .02 to .4 of the image, its height divided by its width
+    .3 to 1 / .3; a side that would be longer than the image's is shortened to it.
     """
     height, width = x_BCHW.shape[2:]
     least, most = _ERASED_AREA
@@ -251,8 +251,8 @@ def _cut(x_BCHW: Tensor, tops_B: Tensor, lefts_B: Tensor, side_px: int) -> Tenso
 def _principal_colours(pack: Pack, form: str) -> Tensor:
     """Return the principal components of the training pixels' colours times their spread, as rows, in 0..255 units.
 
-    The paper prints variance times component; that is of a sensible size only where a pixel's values are fractions, so
-    the covariance is taken of values / 255 and the result scaled back. The code of 2012 multiplies by the deviation
+    The paper prints variance times component. That has a sensible size only if a pixel's values are fractions, so the
+    covariance is computed from values / 255 and the result scaled back. The code of 2012 multiplies by the deviation
     (`randn * color_stdevs * vecs`), which has the same unit as the pixels.
     """
     covariance = np.asarray(pack.covariance)

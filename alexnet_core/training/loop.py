@@ -1,6 +1,7 @@
 """The training loop. It can be stopped after any step and resumed so that the result has the same bits.
 
-What a run carries from step to step, and how that is saved, is in `run_state`; what it tells is in `reporter`.
+The state that a run carries from step to step, and how it is saved, is in `run_state`; what it reports is in
+`reporter`.
 
 B batch, C channels, H height, W width, D draws
 """

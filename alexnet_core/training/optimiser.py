@@ -21,9 +21,9 @@ _UNIT = "velocity_lr"  # the learning rate in whose unit a velocity is kept
 class BlockSGD(torch.optim.SGD):
     """torch's SGD, which also accepts bf16 gradients of large matrices and updates their bf16 copies.
 
-    Such a matrix is updated in blocks: gradient, matrix, velocity and copy of a block stay in the cache meanwhile. In
-    any precision the memory of such a layer's gradient goes back to the layer, for the next one.
-    Kernels in channels-last order go the same way, because torch's kernel makes a contiguous copy of their gradients.
+    Such a matrix is updated in blocks, so that gradient, matrix, velocity and copy of a block stay in the cache. In any
+    precision the memory of such a layer's gradient goes back to the layer, for the next gradient. Kernels in
+    channels-last order are updated in the same way, because torch's kernel makes a contiguous copy of their gradients.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class VelocitySGD(BlockSGD):
 
     v <- m v - lr (g + decay w), then w <- w + v, or with Nesterov w <- w + m v - lr (g + decay w).
 
-    torch's rule keeps b with w <- w - lr b. The two are one while the learning rate is constant, with v = -lr b; so
-    this class keeps b, which lets torch's one-pass kernel do the work, and rescales it when the learning rate changes.
-    A rate of 0 lets what velocity there is run out.
+    torch's rule keeps b with w <- w - lr b. While the learning rate is constant the two rules are the same, with v =
+    -lr b. So this class keeps b, which lets torch's one-pass kernel do the work, and rescales it when the learning rate
+    changes. With a rate of 0 the present velocity runs out.
     """
 
     @torch.no_grad()
@@ -145,8 +145,8 @@ def build_optimiser(config: TrainConfig, model: nn.Module, *, keep_copies: bool 
 def _group_parameters(config: TrainConfig, model: nn.Module) -> list[dict[str, Any]]:
     """Group the parameters, in the order of each group's first parameter.
 
-    `factor` multiplies the run's rate, or the group's own `fixed_lr` where it has one; `is_conv1` asks for conv1's. A
-    batch norm goes with its convolution, whose bias it holds.
+    `factor` multiplies the run's rate, or the group's own `fixed_lr` if it has one; `is_conv1` asks for conv1's rate. A
+    batch norm belongs to its convolution, whose bias it holds.
     """
     groups: dict[tuple[float, float, bool, float | None], list[nn.Parameter]] = {}
     factors = {str(layer): factor for layer, factor in config.layer_lr_factors}

@@ -1,7 +1,7 @@
 """Decides what a run reports to its hooks, and when.
 
-Every step may be told of, and few are: a point of the curves at each interval, and progress twice a second. A step that
-is not told of costs nothing, not even a look at the loss.
+Any step may be reported, but few are: a point of the curves at each interval, and progress twice a second. A step that
+is not reported costs nothing; not even its loss is read.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The state of a run: everything that a step changes. It is saved and restored so that no bit differs.
 
-Saved are the weights, the optimiser's buffers, fp16's loss scale and `Counts`. All else follows from the spec: the
+Weights, the optimiser's buffers, fp16's loss scale and `Counts` are saved. Everything else follows from the spec: the
 learning rate from the step and the history, random numbers from the seed (`streams`).
 """
 
@@ -212,8 +212,8 @@ class RunState:
 def is_better(metrics: Mapping[str, float], best: Mapping[str, Any] | None) -> bool:
     """Whether an epoch replaces the best one so far.
 
-    It does by a higher `val_top1`; where that is the same, by a lower `val_loss`, and one that is no number is the
-    highest. Where both are the same the earlier one stays. Without validation every epoch replaces the one before.
+    A higher `val_top1` is better. If it is equal, a lower `val_loss` is better, where one that is not a number counts
+    as the highest. If both are equal the earlier epoch stays. Without validation every epoch replaces the one before.
     """
     return best is None or "val_top1" not in metrics or _rank(metrics) > _rank(best)
 

@@ -1,7 +1,7 @@
 """The random numbers of a run. They are drawn from its seed wherever they are needed, so they have no state to save.
 
-Whatever is drawn has a stream of its own, so that an option that draws more leaves the others' numbers as they are. A
-number that was given once must never change, nor be given to something else: it decides the bits of every run.
+Each purpose has a stream of its own, so that an option that draws more leaves the numbers of the others unchanged. A
+stream's number must never change or be used for something else: it determines the bits of every run.
 """
 
 from __future__ import annotations

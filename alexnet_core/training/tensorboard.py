@@ -4,11 +4,12 @@ steps/     train/loss, train/lr, train/images_per_s by optimiser step; warnings 
            activations/relu1 and so on, and of weights/conv1.weight and so on
 epochs/    train/loss, val/loss, val/top1, val/top5 by epoch
 
-Two folders, because TensorBoard calls each folder a run and a run has one axis. Every attempt adds a file to each,
-named so that attempts sort in their order; it begins with a mark that tells readers to drop the points of earlier
-files from there on. So a run that goes on from a checkpoint continues its series, and a step that was trained twice is
-there once. Points reach the file at every checkpoint and every few seconds, from the training thread: the library's
-own writer thread ends at the first error without a word, and its queue then blocks whoever writes.
+There are two folders because TensorBoard calls each folder a run, and a run has only one axis. Every attempt adds a
+file to each, with names that sort in the order of the attempts. A file begins with a mark that tells readers to drop
+the points of earlier files from there on. So a run that is resumed from a checkpoint continues its series, and a step
+that was trained twice appears once. Points are written to the file at every checkpoint and every few seconds, from the
+training thread: the library's own writer thread ends silently at the first error, and its queue then blocks whoever
+writes.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The processes of a run: a single one, or several that compute together and agree on what to do next.
 
-The batch size of a run is that of all processes together. `Processes` each compute their share of a batch and average
-the gradients (data parallel); with two towers they each hold half of the network and see the whole batch (model
-parallel, Krizhevsky 2012, section 3.2). The first process alone validates, reports and writes checkpoints. What
-depends on a clock or a signal is agreed upon once a step, by a message of one number over CPU memory, so that all
-processes end at the same step; a process that dies breaks the others' connections to it, and torchrun ends them.
+The batch size of a run is that of all processes together. With `Processes` each computes its share of a batch and
+gradients are averaged (data parallel). With two towers each holds half of the network and sees the whole batch (model
+parallel, Krizhevsky 2012, section 3.2). Only the first process validates, reports and writes checkpoints. Whatever
+depends on a clock or a signal is agreed upon once in each step, by a message of one number over CPU memory, so that all
+processes end at the same step. If a process dies, the others lose their connections to it, and torchrun ends them.
 
 B batch, C channels, H height, W width
 """
@@ -117,8 +117,8 @@ class Processes(World):
     def leave(self) -> None:
         """Leave the group of processes; nothing can be exchanged afterwards.
 
-        A thread of gloo's that still lets go of a tensor when Python ends would abort this process. So it gets time for
-        that, and ends with the last reference to its group.
+        If a thread of gloo still releases a tensor when Python ends, it aborts this process. So it gets time to finish,
+        and ends with the last reference to its group.
         """
         dist.destroy_process_group()
         del self._control
@@ -321,8 +321,8 @@ def _no_torchrun(trouble: str) -> ConfigError:
 def _settle(network: DistributedDataParallel, x_BCHW: Tensor) -> None:
     """Run one step without an update.
 
-    Until the first one, gradients are gathered for the exchange in another way than afterwards, and with three
-    processes or more it matters for the last bit: a run that goes on would differ from one that was not stopped.
+    Until the first step gradients are gathered for the exchange in another way than afterwards, and with three
+    processes or more this changes the last bit: a resumed run would differ from one that was not stopped.
     """
     was_training = network.training
     network.eval()

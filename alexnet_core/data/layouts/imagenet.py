@@ -5,10 +5,9 @@
     LOC_synset_mapping.txt      n01440764 tench, Tinca tinca
     LOC_val_solution.csv        ILSVRC2012_val_00048981,n03995372 85 1 499 272
 
-That is how the competition's files lie on Kaggle. The development kit, `ILSVRC2012_devkit_t12/data`, has the classes of
-the validation images as numbers, one a line, in `ILSVRC2012_validation_ground_truth.txt`, and the synsets of these
-numbers in `meta.mat`; it counts where there is no `LOC_val_solution.csv`.
-Torch-free.
+This is how the competition's files are arranged on Kaggle. The development kit, `ILSVRC2012_devkit_t12/data`, has the
+classes of the validation images as numbers, one on each line, in `ILSVRC2012_validation_ground_truth.txt`, and the
+synsets of these numbers in `meta.mat`. It is used if there is no `LOC_val_solution.csv`. Torch-free.
 """
 
 from __future__ import annotations
@@ -68,8 +67,8 @@ def read_published(source: Source) -> LabelledFiles:
 def arrange(source: Source) -> dict[str, str]:
     """Map the path of each image in the folder to the path `split/class/file` that the layout reader expects.
 
-    Validation images are the test split: their accuracy is the published one, and training holds images back for
-    validation itself. The competition's own test images have no published classes and are left out.
+    Validation images become the test split: published accuracies are measured on them, and training holds back images
+    of its own for validation. The competition's own test images have no published classes and are left out.
 
     Args:
         source: as published.

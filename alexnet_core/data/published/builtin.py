@@ -39,7 +39,7 @@ class BuiltinDataset:
 def prepare(name: str, *, source_dir: Path | None, target_dir: Path) -> Pack:
     """Make the pack of a built-in dataset at `target_dir`.
 
-    A tenth of the published training images, stratified and always the same ones, become the validation split.
+    A tenth of the published training images, from each class and always the same ones, becomes the validation split.
 
     Args:
         name: a key of BUILTINS.

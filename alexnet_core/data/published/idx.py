@@ -48,7 +48,7 @@ def read_mnist(folder: Path, *, num_classes: int = 10, image_px: int = 28) -> La
 def read_idx(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
     """Read the array of bytes in an IDX file, plain or gzipped.
 
-    A header that promises more than the file can hold is refused before anything is allocated for it.
+    If a header announces more than the file can hold, it is refused before any memory is allocated for it.
 
     Args:
         path: the file.

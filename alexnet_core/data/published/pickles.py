@@ -1,10 +1,11 @@
 """Readers of pickles that treat opcodes as data and can't run anything; one reads CIFAR's files. Torch-free.
 
-`pickle.Unpickler` calls what a file tells it to call. A `find_class` of one's own closes that, but a few bytes (a memo
-index, a length, a tuple as a key) still make it reserve gigabytes or compute for years. So the opcodes, which the
-standard library's `pickletools` lists without acting on them, are followed here, and only those that such files need:
-bytes, texts, whole numbers, lists, dictionaries, and numpy's arrays of bytes, which are recognised rather than called.
-`PickleReader` is made for other files by what it recognises: `alexnet_core.export.torch_reader` has torch's tensors.
+`pickle.Unpickler` calls what a file tells it to call. A restricted `find_class` prevents that, but a few bytes (a memo
+index, a length, a tuple as a key) still make it reserve gigabytes or compute for years. The standard library's
+`pickletools` lists a pickle's opcodes without acting on them. So the opcodes are followed here, and only those that
+such files need: bytes, texts, whole numbers, lists, dictionaries, and numpy's arrays of bytes, which are recognised and
+not called. A subclass of `PickleReader` can recognise the content of other files: `alexnet_core.export.torch_reader`
+recognises torch's tensors.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (
 class PickleReader:
     """Follows a pickle's opcodes with a stack and a memo, and never calls anything on them.
 
-    A subclass says which names it knows, and what stands for a call of one.
+    A subclass says which names it knows, and what replaces a call of one.
     """
 
     def __init__(self, globals_: Mapping[str, object]) -> None:
