@@ -28,9 +28,9 @@ class JobState(StrEnum):
 class Desired(StrEnum):
     """What the owner wants of a running job; the API writes it, the worker reads it."""
 
-    RUN = "run"  #: go on to the end
-    PAUSE = "pause"  #: stop at the next step and wait for a resume
-    CANCEL = "cancel"  #: stop at the next step for good; never taken back
+    RUN = "run"  #: train to the end
+    PAUSE = "pause"  #: stop after the current step and wait for a resume
+    CANCEL = "cancel"  #: stop after the current step for good; never taken back
 
 
 class ShownState(StrEnum):
@@ -50,34 +50,34 @@ class EventType(StrEnum):
     """The kind of an event."""
 
     STATE = "state"  #: the shown state changed
-    PHASE = "phase"  #: a running job does something else than train: it prepares its dataset, say
+    PHASE = "phase"  #: a running job does something other than training, such as preparing its dataset
     STARTED = "started"  #: a trainer is about to make its first step
     CHECKPOINT = "checkpoint"  #: a checkpoint was committed
-    WARNING = "warning"  #: something to know; the job goes on
+    WARNING = "warning"  #: something that the user should know; the job goes on
 
 
 class MetricKind(StrEnum):
     """Which of a job's two series a point belongs to."""
 
     INTERVAL = "interval"  #: every few steps
-    EPOCH = "epoch"  #: at each epoch's end
+    EPOCH = "epoch"  #: at the end of each epoch
 
 
 class CheckpointStatus(StrEnum):
     """Whether a checkpoint's files can be used."""
 
     COMMITTED = "committed"  #: all files are there, and verified before each use
-    CORRUPT = "corrupt"  #: a file does not match its sha256: never used again; what is left of it goes later, too
+    CORRUPT = "corrupt"  #: a file does not match its sha256: it is never used again, and its files are removed later
     MISSING = "missing"  #: its files are not in the store: looked for again, and used again once they are there
-    PRUNED = "pruned"  #: given up; its files go after a grace period
-    DELETED = "deleted"  #: its files are gone
+    PRUNED = "pruned"  #: given up; its files are removed after a grace period
+    DELETED = "deleted"  #: its files have been removed
 
 
 class DatasetState(StrEnum):
     """Whether a dataset is ready."""
 
     REGISTERED = "registered"  #: built in; its pack is made before the first job that needs it
-    READY = "ready"  #: its pack is whole and will never change
+    READY = "ready"  #: its pack is complete and will never change
     FAILED = "failed"  #: it can't be used; `report` says why
 
 

@@ -29,13 +29,13 @@ class Attempt:
     job: Job
     lease: Lease
     slot: Slot
-    publisher: Publisher  #: brings its checkpoints into the store
+    publisher: Publisher  #: uploads its checkpoints to the store
     starts_from: Checkpoint | None = None  #: what its trainer loads first
     held: ExitStack = field(default_factory=ExitStack)  #: what it reads from the store, and the streams it writes
     pending: list[AnyReport] = field(default_factory=list)  #: received, not written yet
     outcome: Finished | Failed | None = None  #: the trainer's last report
     stop_reason: StopReason | None = None  #: what the trainer was told
-    attended_s: float = 0.0  #: the time that we were awake for it
+    attended_s: float = 0.0  #: the time that this process was awake and supervised it
     stop_asked_at: float = 0.0  #: in `attended_s`
     killed_as: str | None = None  #: the failure code under which we killed it
     gave_up_publishing: bool = False  #: the store did not take its last checkpoints for too long

@@ -11,7 +11,7 @@ from worker.station import Station
 
 log = logging.getLogger(__name__)
 
-LEAVE_S = 5.0  #: that Celery gets to end by itself once every job is given back
+LEAVE_S = 5.0  #: for Celery to end by itself after every job is given back
 
 
 class Leaving:

@@ -53,7 +53,7 @@ class Command(BaseModel):
 
     method: str = Field(max_length=100)
     destination: list[str] | None = None
-    pattern: None = None  #: a regular expression of a stranger's is not run
+    pattern: None = None  #: a stranger's regular expression is not run
     ticket: uuid.UUID | None = None
     reply_to: ReplyAddress | None = None
 

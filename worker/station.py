@@ -51,8 +51,8 @@ class Station:
         self._free_slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for index in range(len(devices)):
             self._free_slots.put(index)
-        self._told_of_revision: tuple[str | None] | None = None  #: the one that does not fit, once it was said
-        self._unsure_slots: set[int] = set()  #: whose last claim may have been written, as nobody knows
+        self._told_of_revision: tuple[str | None] | None = None  #: the one that does not fit, once it was logged
+        self._unsure_slots: set[int] = set()  #: it is unknown whether their last claim was written
         self._own_threads: list[threading.Thread] = []
         self._trainers = WarmTrainers(threads)
         self._draining = threading.Event()

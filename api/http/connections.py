@@ -43,8 +43,8 @@ log = logging.getLogger(__name__)
 MAX_HEAD_BYTES = 64 * 1024
 MAX_ADDRESS_BYTES = 16 * 1024
 MAX_HEADERS = 100
-PIECE_BYTES = 16 * 1024  #: that the parser is fed at once; by so much a bound may be passed
-SPARE = 32  #: connections beyond the bound, for what asks whether we live
+PIECE_BYTES = 16 * 1024  #: fed to the parser at once; a limit may be exceeded by this much
+SPARE = 32  #: connections beyond the limit, for health checks
 PROBES = frozenset({"/healthz", "/readyz"})
 
 

@@ -39,17 +39,17 @@ class Readiness(BaseModel):
 
     status: Literal["ready", "not_ready"]
     database: Literal["ok", "read_only", "failed"]
-    """`read_only`: it answers, but takes no writes, or not now."""
+    """`read_only`: it answers, but accepts no writes now."""
     migrations: Literal["ok", "behind", "ahead", "unknown"]
-    """How the database's tables stand to this release: `behind`: run `trainyard migrate`; `ahead`: a newer release made
+    """Whether the database's tables fit this release. `behind`: run `trainyard migrate`; `ahead`: a newer release made
     them, update this one."""
     detail: str | None
-    """What is wrong with the tables, in a sentence; null: nothing, or nobody can tell."""
+    """What is wrong with the tables, in a sentence; null: nothing, or unknown."""
     version: str
     """The build that answers."""
     storage: StoreState
-    """`degraded`: the object store does not answer; what needs none of it is served. `failed`: the data folder can't be
-    written, or the store is not the one that the database belongs to."""
+    """`degraded`: the object store does not answer; requests that don't need it are served. `failed`: the data folder
+    can't be written, or the store does not belong to this database."""
     storage_detail: str | None
     """What is wrong with the store, in a sentence; null: nothing."""
     draining: bool

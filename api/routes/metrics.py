@@ -34,9 +34,9 @@ class MetricsRead(BaseModel):
     by_step: list[dict[str, Any]]
     """Every few steps: `train_loss`, `lr`, `images_per_s`."""
     by_epoch: list[dict[str, Any]]
-    """At each epoch's end: `train_loss`, `val_loss`, `val_top1`, `val_top5`, `seconds`."""
+    """At the end of each epoch: `train_loss`, `val_loss`, `val_top1`, `val_top5`, `seconds`."""
     last_step: int | None
-    """The newest step here: the next `after`. Null: nothing is new."""
+    """The newest step here, for the next `after`. Null: there is nothing new."""
     thinned: bool
     """Whether there are more points than these."""
 

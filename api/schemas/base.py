@@ -10,11 +10,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from trainyard.json_values import finite
 
-#: A model that goes out. It is read from the attributes of a row; a field's docstring is its description.
+#: A model of a response. It is read from the attributes of a row; a field's docstring is its description.
 DESCRIBED = ConfigDict(
     from_attributes=True, use_attribute_docstrings=True, json_schema_serialization_defaults_required=True
 )
-#: A model that comes in: nothing is converted, and a field that is unknown is refused.
+#: A model of a request: nothing is converted, and an unknown field is refused.
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 

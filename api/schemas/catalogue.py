@@ -21,7 +21,7 @@ class DatasetRead(BaseModel):
     object: Literal["dataset"] = "dataset"
     name: str
     state: DatasetState
-    """`registered`: its pack is made before the first job; `ready`: it is there."""
+    """`registered`: its pack is made before the first job; `ready`: its pack exists."""
     builtin: bool
     """Whether it comes with Trainyard."""
     digest: str | None
@@ -70,13 +70,13 @@ class RecipeRead(BaseModel):
     config: dict[str, Any]
     """The complete training options."""
     num_parameters: int | None
-    """Trained values; null if the network can't be built so."""
+    """Number of trained values; null if such a network can't be built."""
     num_classes: int
     """What `num_parameters` was counted for."""
     channels: int
     """What `num_parameters` was counted for."""
     config_schema: dict[str, Any] | None = None
-    """JSON schema of `config`; only where one recipe is asked for."""
+    """JSON schema of `config`; only in the answer for a single recipe."""
 
     @computed_field  # type: ignore[prop-decorator]  # mypy: no decorator above `property`
     @property

@@ -17,7 +17,7 @@ class EventRead(BaseModel):
     model_config = DESCRIBED
 
     id: str
-    """Its number in the job's log, as text: a cursor, and the `id` of the event in a stream."""
+    """Its number in the job's log, as text, for `after`; also the `id` of the event in a stream."""
     object: Literal["event"] = "event"
     job: str = Field(validation_alias="job_id")
     seq: int
@@ -28,15 +28,15 @@ class EventRead(BaseModel):
     state: ShownState
     """The job's state after it."""
     reason: str | None
-    """Machine-readable: why, or what of."""
+    """A code for programs: why it happened, or what kind it is."""
     lease_epoch: int
-    """Claims of the job so far: an event of a later claim never has a smaller number."""
+    """Number of claims of the job so far. An event of a later claim never has a smaller number."""
     worker: str | None = Field(validation_alias="worker_id")
-    """Id of the worker that wrote it; null: a request, or the yard itself."""
+    """Id of the worker that wrote it; null: written by a request, or by the yard itself."""
     request_id: str | None
-    """Of the request that wrote it."""
+    """Id of the request that wrote it."""
     data: FiniteObject
-    """What else there is to say, by type."""
+    """Details that depend on the type."""
 
     @classmethod
     def of(cls, row: JobEvent) -> Self:

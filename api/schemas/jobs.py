@@ -62,17 +62,17 @@ class JobCreate(BaseModel):
     overrides: Annotated[dict[str, Any], AfterValidator(_check_plain)] = Field(default_factory=dict)
     """Config fields that differ from the recipe, such as `{"epochs": 3, "lr": 0.01}`."""
     name: Name | None = None
-    """A name to know the job by; need not be unique."""
+    """A name of your choice; need not be unique."""
     metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=MAX_METADATA)
     """Up to 16 pairs of strings; `GET /jobs?metadata[key]=value` finds the job by them."""
     seed: int | None = Field(None, ge=0, le=2**63 - 1)
-    """Of everything random in the run. Default: drawn, and recorded in the job."""
+    """Seed of everything random in the run. Default: drawn at random, and recorded in the job."""
     priority: int = Field(0, ge=-100, le=100)
-    """A job of a higher priority is claimed before yours of a lower one."""
+    """A job with a higher priority is claimed before your jobs with a lower one."""
     max_runtime_s: float | None = Field(None, gt=0, le=MAX_RUNTIME_S)
     """Seconds of training, all attempts together, after which the job saves its step and fails with `max_runtime`."""
     init_from: Reference | None = None
-    """Id of a checkpoint of yours whose weights the job begins with; the last layer starts anew for other classes."""
+    """Id of a checkpoint of yours with whose weights the job begins; for other classes the last layer is new."""
 
 
 class JobRetry(BaseModel):
@@ -81,9 +81,9 @@ class JobRetry(BaseModel):
     model_config = STRICT
 
     origin: str = Field(alias="from", pattern=r"^(start|latest|ckpt_[0-9a-z]{1,64})$")
-    """`start`: the same job again; `latest` or the id of one of its checkpoints: go on from there."""
+    """`start`: the same job again; `latest` or the id of one of its checkpoints: continue from there."""
     overrides: Annotated[dict[str, Any], AfterValidator(_check_plain)] = Field(default_factory=dict)
-    """From `start`, config fields that differ, and `max_runtime_s`; from a checkpoint only more `epochs` or
+    """From `start`: config fields that differ, and `max_runtime_s`. From a checkpoint: only more `epochs` or
     `max_runtime_s`."""
 
 
@@ -95,7 +95,7 @@ class StateChange(BaseModel):
     state: ShownState
     at: Time
     reason: str | None
-    """Machine-readable: `submitted`, `claimed`, `finished`, or the code of a failure."""
+    """A code for programs: `submitted`, `claimed`, `finished`, or the code of a failure."""
 
 
 class Progress(BaseModel):
@@ -109,11 +109,11 @@ class Progress(BaseModel):
     step: int = 0
     """Optimiser steps that are done."""
     steps: int | None = None
-    """All steps of the run; null until it began."""
+    """Number of steps of the whole run; null until it has begun."""
     fraction: float = 0.0
     """0 to 1."""
     images_per_s: float | None = None
-    """Training images a second, as measured last."""
+    """Training images a second, as last measured."""
     eta_s: float | None = None
     """Seconds to the last step, at the present speed."""
 
@@ -142,30 +142,30 @@ class JobRead(BaseModel):
     """The highest is claimed first."""
     owner: str
     parent_id: str | None
-    """The job that this one retries; null where there is none, or where it was deleted."""
+    """The job that this one retries; null if there is none, or if it was deleted."""
     init_from: str | None
     """The checkpoint whose weights it began with."""
     resume_from: str | None
-    """Of a retry: the checkpoint that it goes on from."""
+    """For a retry: the checkpoint that it continues from."""
     max_runtime_s: float | None
-    """Seconds of training after which it ends."""
+    """Seconds of training after which the job ends."""
     seed: int
-    """Of everything random in the run."""
+    """Seed of everything random in the run."""
     attempt: int
-    """How often a worker has taken the job; for information."""
+    """How often a worker has taken the job; for information only."""
     failures: int
     """Crashes, hangs and lost leases since the last new checkpoint."""
     max_failures: int
-    """So many `failures` end the job as `failed` with `crash_loop`."""
+    """With this number of `failures` the job ends as `failed` with `crash_loop`."""
     waiting_for: WaitsFor | None
     """What a queued job waits for right now; `GET /queue` says the same."""
     queue_position: int | None
-    """Of a queued job, from 1, over all owners' jobs; null where it is none of the first thousand."""
+    """For a queued job: its place from 1, over all owners' jobs; null if it is not among the first thousand."""
     created_at: Time
     queued_at: Time
-    """Since when it has its place in the queue: its submission or its last resume."""
+    """When it got its place in the queue: at its submission or its last resume."""
     started_at: Time | None
-    """When a worker took it first."""
+    """When a worker first took it."""
     finished_at: Time | None
     worker: str | None = Field(validation_alias="lease_owner")
     """Id of the worker that has it."""
@@ -177,12 +177,12 @@ class JobRead(BaseModel):
     latest_checkpoint: str | None = Field(validation_alias="latest_checkpoint_id")
     """Id of the newest checkpoint."""
     test: FiniteObject | None
-    """Once at the end, of the best checkpoint on the test split: `loss`, `top1`, `top5`, `num_images`, and `chosen_on`:
-    the split that chose the epoch (`validation`, `test` or `none`)."""
+    """Results of the best checkpoint on the test split, once at the end: `loss`, `top1`, `top5`, `num_images`, and
+    `chosen_on`: the split that chose the epoch (`validation`, `test` or `none`)."""
     weights_sha256: str | None
-    """Of the newest checkpoint's weights; at the end, of the last weights."""
+    """Hash of the newest checkpoint's weights; at the end, of the last weights."""
     error: dict[str, Any] | None
-    """Of a failed job: `type`, `code`, `message`, `retryable`."""
+    """For a failed job: `type`, `code`, `message`, `retryable`."""
 
     @computed_field  # type: ignore[prop-decorator]  # mypy: no decorator above `property`
     @property
@@ -232,25 +232,25 @@ class CheckpointRead(BaseModel):
     job: str = Field(validation_alias="job_id")
     """Id of the job that made it."""
     kind: CheckpointKind
-    """`epoch`: at an epoch's end, with metrics; `recovery`: in between, to go on from."""
+    """`epoch`: made at the end of an epoch, with metrics; `recovery`: made in between, to resume from."""
     epoch: int
-    """Epochs that were complete."""
+    """Number of complete epochs."""
     step: int
-    """Optimiser steps that were done."""
+    """Number of optimiser steps done."""
     metrics: FiniteObject
-    """Of its epoch; empty for a recovery checkpoint."""
+    """Metrics of its epoch; empty for a recovery checkpoint."""
     is_best: bool
     """Whether it is its job's best."""
     publication: int | None
-    """Rises with every published checkpoint of the yard; `latest` is the highest. Null: recovery."""
+    """A number that rises with every published checkpoint of the yard; `latest` has the highest. Null: recovery."""
     files: Annotated[dict[str, Any], BeforeValidator(_without_state)]
-    """Of every file that a download holds: `sha256` and `size`."""
+    """`sha256` and `size` of every file in a download."""
     size_bytes: int
-    """All files together, the training state included."""
+    """Size of all files together, including the training state."""
     weights_sha256: str
-    """Over the tensors' names, types, shapes and values."""
+    """Hash over the tensors' names, types, shapes and values."""
     manifest_sha256: str
-    """Of the file `manifest.json`, which lists the others' checksums."""
+    """Hash of the file `manifest.json`, which lists the checksums of the others."""
     created_at: Time
 
     @computed_field  # type: ignore[prop-decorator]  # mypy: no decorator above `property`

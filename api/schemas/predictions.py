@@ -19,9 +19,9 @@ class ModelRead(BaseModel):
     job: str
     """Id of the job that made it."""
     epoch: int
-    """Epochs that were complete."""
+    """Number of complete epochs."""
     alias: str | None
-    """`latest` where that was asked for, else null."""
+    """`latest` if that was asked for, else null."""
 
 
 class LabelRead(BaseModel):
@@ -42,13 +42,13 @@ class TimingRead(BaseModel):
     model_config = DESCRIBED
 
     preprocess_ms: float
-    """Decoding, resizing, standardising."""
+    """Time for decoding, resizing and standardising."""
     queue_ms: float
-    """Waiting for the inference thread."""
+    """Time waiting for the inference thread."""
     inference_ms: float
-    """Of the whole batch that it was in."""
+    """Time of the whole batch that the image was in."""
     total_ms: float
-    """From the request's head to the answer."""
+    """Time from the request's headers to the answer."""
 
 
 class FileResult(BaseModel):

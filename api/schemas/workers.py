@@ -21,7 +21,7 @@ class SlotRead(BaseModel):
     device: str
     """`cpu`, `cuda:0`, …"""
     busy: bool
-    """Whether a job has it, be it anybody's."""
+    """Whether a job, anybody's, is in the slot."""
     job: str | None
     """Id of that job, if it is yours."""
 
@@ -35,10 +35,10 @@ class WorkerRead(BaseModel):
     object: Literal["worker"] = "worker"
     host: str
     pid: int
-    """Of its process on that host."""
+    """Id of its process on that host."""
     state: WorkerState
-    """`live`: takes jobs; `draining`: ends its jobs and takes no other; `lost`: it was not seen for 15 seconds;
-    `stopped`: it ended in order."""
+    """`live`: takes jobs; `draining`: finishes with its jobs and takes no more; `lost`: was not seen for 15 seconds;
+    `stopped`: ended normally."""
     version: str
     slots: list[SlotRead]
     started_at: Time
@@ -70,7 +70,7 @@ class QueuedJobRead(BaseModel):
     model_config = DESCRIBED
 
     id: str
-    """Of the job."""
+    """Id of the job."""
     object: Literal["queued_job"] = "queued_job"
     position: int
     """From 1; jobs of other owners count, but only yours are listed."""
@@ -81,9 +81,9 @@ class QueuedJobRead(BaseModel):
     recipe: str
     priority: int
     queued_at: Time
-    """When it went into the queue last."""
+    """When it got its place in the queue."""
     due_at: Time | None
-    """Before this moment it is not tried again; null: it may start at any time."""
+    """It is not tried again before this time; null: it may start at any time."""
 
     @computed_field  # type: ignore[prop-decorator]  # mypy: no decorator above `property`
     @property

@@ -29,8 +29,8 @@ class Condition(StrEnum):
     """The state of a checkpoint's files in the store."""
 
     WHOLE = "whole"  #: every file is the one that was committed
-    DAMAGED = "damaged"  #: a file was read and is another one
-    MISSING = "missing"  #: a file, or all of them, are not there
+    DAMAGED = "damaged"  #: a file was read and differs from the committed one
+    MISSING = "missing"  #: one or all of the files don't exist
 
 
 def examine(storage: Storage, row: Checkpoint) -> Condition:

@@ -26,8 +26,8 @@ _MIGRATION_LOCK = (
 class Standing(StrEnum):
     """Whether the database's tables fit this code."""
 
-    OK = "ok"  #: they are at its revision
-    BEHIND = "behind"  #: an older release made them, or nobody did
+    OK = "ok"  #: they have its revision
+    BEHIND = "behind"  #: an older release made them, or they don't exist
     AHEAD = "ahead"  #: a newer release made them
 
 

@@ -35,9 +35,9 @@ class WaitsFor(StrEnum):
 
     NO_LIVE_WORKER = "no_live_worker"  #: no worker that takes jobs was seen just now
     NO_WORKER_OF_THIS_VERSION = "no_worker_of_this_version"  #: workers were seen, but all are of another release
-    RETRY_BACKOFF = "retry_backoff"  #: it failed, and its next try is not due
-    DISK_FULL = "disk_full"  #: the disk was full; it looks again soon
-    OWNER_LIMIT = "owner_limit"  #: its owner has as many running jobs as one may have
+    RETRY_BACKOFF = "retry_backoff"  #: it failed, and its next try is not due yet
+    DISK_FULL = "disk_full"  #: the disk was full; it is tried again soon
+    OWNER_LIMIT = "owner_limit"  #: its owner has the allowed number of running jobs
     A_FREE_SLOT = "a_free_slot"  #: every slot is taken, or a worker is just about to take it
 
 

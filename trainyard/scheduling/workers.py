@@ -25,9 +25,9 @@ class WorkerState(StrEnum):
     """The state of a worker. It is not stored but follows from its row and the clock."""
 
     LIVE = "live"  #: was seen just now and takes jobs
-    DRAINING = "draining"  #: was seen just now and takes no other job
+    DRAINING = "draining"  #: was seen just now and takes no more jobs
     LOST = "lost"  #: was not seen for a while: dead, frozen, or cut off from the database
-    STOPPED = "stopped"  #: ended in order
+    STOPPED = "stopped"  #: ended normally
 
 
 @dataclass(frozen=True)
