@@ -19,8 +19,8 @@ NAMES: dict[str, str] = {  # and the process in which each is
     "relay_after_reading": API,  # the relay has read the outbox, and sent nothing
     "relay_after_wake_up": API,  # it has sent the messages, and they are still in the outbox
     "after_claim": WORKER,  # a job is claimed, nothing else was done
-    "before_checkpoint_commit": WORKER,  # a checkpoint's folder is in place, the database don't know it
-    "after_checkpoint_commit": WORKER,  # they know it, and nothing else was done
+    "before_checkpoint_commit": WORKER,  # a checkpoint's folder is in place, but not in the database
+    "after_checkpoint_commit": WORKER,  # it is in the database, and nothing else was done
     "before_final_write": WORKER,  # the trainer has ended, the job's end is not written
     "before_checkpoint_rename": TRAINER,  # a checkpoint is whole under its temporary name
     "after_checkpoint_rename": TRAINER,  # it is in place, the worker was not told

@@ -73,7 +73,7 @@ def run(settings: Settings) -> int:
     celery_worker.safe_say = lambda *_: None  # its lines about signals are no JSON, and the station logs the drain
     try:
         app.worker_main(["--quiet", "worker", *options, *unused])
-    finally:  # also where Celery gives up by itself: its end must not leave jobs to their leases
+    finally:  # also if Celery gives up by itself: jobs should not wait until their leases expire
         leaving.celery_ended()
         station.close()
     return 0

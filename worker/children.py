@@ -24,7 +24,7 @@ _PASSED_ON = (
     "VIRTUAL_ENV",
 )
 _PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "OMP_", "GOMP_", "KMP_", "OPENBLAS_", "MKL_", "ONEDNN_", "DNNL_", "NCCL_")
-_GROUP_RETRY_S = 0.15  # the kernel takes one such write in a tenth of a second from who is not root
+_GROUP_RETRY_S = 0.15  # from users other than root the kernel accepts one such write in a tenth of a second
 
 
 def scrubbed_environment(threads: int) -> dict[str, str]:

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 SIGN_OF_LIFE_S = 3.0
 LOOK_S = 0.1  # between two looks whether a draining worker has jobs left
-FIRST_DATASET = "digits"  # small and always at hand: a newcomer's first job finds it prepared
+FIRST_DATASET = "digits"  # small and always available, so that a newcomer's first job finds it prepared
 
 
 class Station:

@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 SIGNS_OF_LIFE = (Ready, Alive)  # nothing of them goes into the database
 PATIENT = (*SIGNS_OF_LIFE, Progress, Interval)  # what can wait for the tick's end; all others are written at once
-LONGEST_WRITE_S = BUSY_TIMEOUT_MS / 1000  # after which a database counts as away
+LONGEST_WRITE_S = BUSY_TIMEOUT_MS / 1000  # after which a database counts as unavailable
 START_S = 120.0  # a cold trainer says nothing before it has torch loaded: on a busy machine that is no hang
 
 
@@ -168,7 +168,7 @@ class Supervisor:
                 written_at = attempt.attended_s
             if trainer.has_ended or attempt.outcome is not None:
                 if not attempt.pending and not attempt.publisher.is_busy:
-                    return  # after its last word a trainer has nothing to do but to leave, which takes torch seconds
+                    return  # after its last report a trainer only has to end, which takes torch seconds
                 ended_at = attempt.attended_s if ended_at is None else ended_at
                 if attempt.attended_s - ended_at > self._settings.storage_patience_s and attempt.publisher.is_busy:
                     attempt.publisher.stop()

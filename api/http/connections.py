@@ -89,7 +89,7 @@ class Connection(HttpToolsProtocol):
 
     # --- a connection comes and goes ---
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         """Accept a connection. At the limit, the connection that has been idle longest is closed for it."""
         super().connection_made(transport)
         idle, most = self._door.idle, self._door.max_connections

@@ -53,11 +53,11 @@ class Server(uvicorn.Server):
         """Report on `/readyz` that the process drains, as soon as it is told to stop."""
         if (services := getattr(self._app.state, "services", None)) is not None:
             services.draining = True
-        super().handle_exit(sig, frame)  # type: ignore[arg-type]
+        super().handle_exit(sig, frame)  # type: ignore[arg-type]  # a frame, as `signal` passes it
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn. Options of a listening socket apply to each of its connections."""
-        self.config.http_protocol_class = partial(Connection, door=self._door)  # type: ignore[assignment]
+        self.config.http_protocol_class = partial(Connection, door=self._door)  # type: ignore[assignment]  # only called
         await super().startup(sockets)
         self._looking = asyncio.create_task(self._look_for_late())
         if not hasattr(socket, "TCP_USER_TIMEOUT"):

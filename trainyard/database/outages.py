@@ -29,7 +29,7 @@ _FULL_STATE = "53100"
 _MISSING_STATES = {"42P01", "42703"}  # a table, a column
 _BUSY_STATES = {"55P03", "57014"}  # a lock that did not come in time; a query that was cancelled or took too long
 _BUSY_CLASSES = {"40", "53"}  # a transaction that met another one; connections, memory and the like
-_AWAY_STATES = {"25P03", "25P04"}  # the server ended a transaction for its age
+_AWAY_STATES = {"25P03", "25P04"}  # the server ended a transaction that was too old
 _AWAY_CLASSES = {"08", "55", "57", "58"}  # connections; states that pass; an administrator; files of the server
 
 # SQLite's primary result codes

@@ -58,4 +58,4 @@ def without_hurry(connection: Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        del driver.answer_within_s  # the class's holds again
+        del driver.answer_within_s  # the class's value applies again
