@@ -29,7 +29,7 @@ def main(
     die_with_parent: Annotated[
         int | None, typer.Option(metavar="PID", help="End when the process PID, our parent, ends.")
     ] = None,
-    healthcheck: Annotated[bool, typer.Option("--healthcheck", help="Ask for a heartbeat instead.")] = False,
+    healthcheck: Annotated[bool, typer.Option("--healthcheck", help="Only check for a recent heartbeat.")] = False,
 ) -> None:
     """Run a worker until SIGTERM; everything else is a TRAINYARD_* setting."""
     if die_with_parent is not None:

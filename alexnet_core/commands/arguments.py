@@ -61,7 +61,7 @@ DatasetName = Annotated[
     str, typer.Option("--dataset", help="A built-in dataset, a folder or archive of images, or a pack.")
 ]
 Source = Annotated[
-    Path | None, typer.Option(help="Of a built-in dataset: the folder or archive of its published files.")
+    Path | None, typer.Option(help="For a built-in dataset: the folder or archive with its published files.")
 ]
 DEFAULT_DATA_DIR = Path("data")
 DataDir = Annotated[Path, typer.Option(help="Where packs are kept.")]

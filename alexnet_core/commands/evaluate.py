@@ -15,12 +15,12 @@ def evaluate(
     dataset: arguments.DatasetName,
     source: arguments.Source = None,
     data_dir: arguments.DataDir = arguments.DEFAULT_DATA_DIR,
-    split: Annotated[Literal["train", "validation", "test"], typer.Option(help="Whose images.")] = "test",
+    split: Annotated[Literal["train", "validation", "test"], typer.Option(help="The split to evaluate on.")] = "test",
     crops: Annotated[
-        Literal[1, 10] | None, typer.Option(help="Views of an image; the checkpoint's own number if left out.")
+        Literal[1, 10] | None, typer.Option(help="Views of an image to average; default: the checkpoint's own number.")
     ] = None,
     hardest: Annotated[
-        int, typer.Option(parser=arguments.count, metavar="N", help="Name so many of the hardest images.")
+        int, typer.Option(parser=arguments.count, metavar="N", help="How many of the hardest images to name.")
     ] = 10,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything as JSON too.")] = None,
     device: arguments.Device = "cpu",

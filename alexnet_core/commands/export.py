@@ -17,9 +17,9 @@ FORMAT_NAMES: tuple[str, ...] = get_args(Format)
 
 def export(
     checkpoint: arguments.Checkpoint,
-    form: Annotated[Format, typer.Option("--format", help="What to write.")],
+    form: Annotated[Format, typer.Option("--format", help="The format to write.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to make.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> int:
     """Write a checkpoint's network in another format."""
     from alexnet_core.export.file import export_checkpoint
@@ -51,13 +51,15 @@ class ClassesUpToTheNextOption(TyperCommand):
 
 def import_keras(
     file: Annotated[Path, typer.Argument(help="Weights: .weights.h5, .keras, or an older .h5.")],
-    recipe: Annotated[str, typer.Option(help="Whose network it is.")],
-    classes: Annotated[list[str], typer.Option(metavar="CLASS...", help="In the order of the outputs.")],
+    recipe: Annotated[str, typer.Option(help="The recipe with the same network.")],
+    classes: Annotated[list[str], typer.Option(metavar="CLASS...", help="Class names in the order of the outputs.")],
     out: Annotated[Path, typer.Option(metavar="CHECKPOINT", help="The folder to make.")],
     override: arguments.Override = [],  # noqa: B006 - Typer hands over a new list
     epsilon: Annotated[
         float | None,
-        typer.Option(parser=arguments.epsilon, metavar="EPSILON", help="Of Keras' batch norms, if it has any."),
+        typer.Option(
+            parser=arguments.epsilon, metavar="EPSILON", help="Epsilon of Keras' batch norms, if there are any."
+        ),
     ] = None,
 ) -> int:
     """Make a checkpoint from weights that Keras saved."""

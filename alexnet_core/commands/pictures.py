@@ -35,7 +35,8 @@ def filters(
     checkpoint: arguments.Checkpoint,
     out: arguments.Picture,
     scale: Annotated[
-        Literal["common", "own"], typer.Option(help="Black and white are those of all kernels, or of each.")
+        Literal["common", "own"],
+        typer.Option(help="Let black and white stand for the extremes of all kernels, or of each."),
     ] = "common",
 ) -> int:
     """Draw the kernels of a checkpoint's first convolution."""

@@ -24,30 +24,30 @@ def prepare(
     dataset: Annotated[str, typer.Option(help="A built-in dataset, or a folder or archive of images.")],
     target: Annotated[Path, typer.Option(help="The pack's folder.")],
     source: arguments.Source = None,
-    image_px: Annotated[int | None, typer.Option(help="Of images: side of the squares to store.")] = None,
+    image_px: Annotated[int | None, typer.Option(help="For images: side of the stored squares.")] = None,
     no_flip: Annotated[
-        bool, typer.Option("--no-flip", help="Of images: a mirrored image may show another class.")
+        bool, typer.Option("--no-flip", help="For images: never mirror them.")
     ] = False,
     name: Annotated[
-        str | None, typer.Option(help="Of images: the dataset's name; that of the folder or archive if left out.")
+        str | None, typer.Option(help="For images: the dataset's name; default: that of the folder or archive.")
     ] = None,
     validation_fraction: Annotated[
-        float | None, typer.Option(help="Of images: the part of each class to validate on, where no split is given.")
+        float | None, typer.Option(help="For images: the share of each class to validate on, if no split is given.")
     ] = None,
     test_fraction: Annotated[
-        float | None, typer.Option(help="Of images: the part of each class to test on, where no split is given.")
+        float | None, typer.Option(help="For images: the share of each class to test on, if no split is given.")
     ] = None,
     split_seed: Annotated[
         int | None,
-        typer.Option(parser=arguments.count, metavar="N", help="Of images: another one holds other images back."),
+        typer.Option(parser=arguments.count, metavar="N", help="For images: another seed holds other images back."),
     ] = None,
     max_entries: Annotated[
         int | None,
-        typer.Option(parser=arguments.count, metavar="N", help="Of an archive: members that it may have."),
+        typer.Option(parser=arguments.count, metavar="N", help="For an archive: how many members it may have."),
     ] = None,
     max_unpacked_bytes: Annotated[
         int | None,
-        typer.Option(parser=arguments.count, metavar="N", help="Of an archive: bytes of all members together."),
+        typer.Option(parser=arguments.count, metavar="N", help="For an archive: how many bytes all members may have together."),
     ] = None,
     parent_pid: arguments.ParentPid = None,
 ) -> int:

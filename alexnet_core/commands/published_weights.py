@@ -13,8 +13,10 @@ from alexnet_core.commands import arguments
 if TYPE_CHECKING:
     from alexnet_core.network.checkpoint import Checkpoint
 
-Classes = Annotated[list[str], typer.Option(metavar="CLASS...", help="In the order of the outputs.")]
-ClassesFile = Annotated[Path | None, typer.Option(metavar="FILE", help="One class a line, in that order.")]
+Classes = Annotated[list[str], typer.Option(metavar="CLASS...", help="Class names in the order of the outputs.")]
+ClassesFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A text file with one class on each line, in that order.")
+]
 Out = Annotated[Path, typer.Option(metavar="CHECKPOINT", help="The folder to make.")]
 
 

@@ -49,22 +49,30 @@ def train(
     dataset: arguments.DatasetName,
     source: arguments.Source = None,
     data_dir: arguments.DataDir = arguments.DEFAULT_DATA_DIR,
-    recipe: Annotated[
-        str | None, typer.Option(help="A named configuration; the dataset's default if left out.")
-    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="A named configuration; default: the dataset's.")] = None,
     override: arguments.Override = [],  # noqa: B006 - Typer hands over a new list
     seed: Annotated[
         int | None,
-        typer.Option(parser=arguments.count, metavar="N", help="The same seed gives the same weights; 0 if left out."),
+        typer.Option(parser=arguments.count, metavar="N", help="The same seed gives the same weights; default: 0."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Where checkpoints go; 'checkpoints' if left out.")] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="CHECKPOINT", help="Go on from here, as it began.")] = None,
-    init_from: Annotated[Path | None, typer.Option(metavar="CHECKPOINT", help="Begin with its weights alone.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where checkpoints go; default: 'checkpoints'.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", help="Continue the run of this checkpoint.")
+    ] = None,
+    init_from: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", help="Begin with only the weights of this checkpoint.")
+    ] = None,
     max_runtime_s: Annotated[
         float | None,
-        typer.Option(parser=arguments.seconds, metavar="S", help="Of training, before --resume too; then save."),
+        typer.Option(
+            parser=arguments.seconds,
+            metavar="S",
+            help="Seconds of training, with those before --resume; then save and end.",
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or two with a comma between, a tower on each.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, or two devices with a comma between them, for a tower on each.")
+    ] = "cpu",
     towers: Annotated[
         bool, typer.Option("--towers", help="Half of the network in each of torchrun's two processes.")
     ] = False,

@@ -17,23 +17,24 @@ PAGE = "/docs"
 DESCRIPTION = """
 Train AlexNet on labelled images over HTTP, watch it, and predict from its newest checkpoint.
 
-1. `GET /datasets` lists what there is to train on.
+1. `GET /datasets` lists the datasets that jobs can train on.
 2. `POST /jobs` with `{"dataset": "digits"}` queues a training run and answers with its `id`.
-3. `GET /jobs/{job_id}` says how it stands, until `state` is `succeeded`, `failed` or `cancelled`.
-4. `POST /predict` with an image answers from the newest checkpoint, also while the job still trains.
+3. `GET /jobs/{job_id}` shows its progress, until `state` is `succeeded`, `failed` or `cancelled`.
+4. `POST /predict` with an image answers from the newest checkpoint, even while the job is still training.
 
-Where the yard has a key, press *Authorize* first. Times are RFC 3339 in UTC. Lists are pages, newest first; the next
-page is `?after=<last_id>`. Every refusal has one body, `{"error": {"type", "code", "message", "param", "request_id"}}`:
-`code` is for programs and stays as it is, `message` says what to do.
+If the yard has a key, press *Authorize* first. Times are RFC 3339 in UTC. Lists are pages, newest first; the next
+page is `?after=<last_id>`. Every refusal has the body
+`{"error": {"type", "code", "message", "param", "request_id"}}`: `code` is for programs and does not change, `message`
+says what to do.
 """
 TAGS = [
     {"name": "jobs", "description": "Training runs: queue one, follow it, stop it."},
     {"name": "predictions", "description": "Images in, classes out."},
-    {"name": "checkpoints", "description": "What jobs leave behind: weights, metrics and checksums."},
+    {"name": "checkpoints", "description": "What jobs produce: weights, metrics and checksums."},
     {"name": "datasets", "description": "Labelled images to train on."},
     {"name": "recipes", "description": "Named, complete sets of hyper-parameters, which a job may override."},
-    {"name": "workers", "description": "Who trains, and what waits to be trained."},
-    {"name": "health", "description": "For load balancers and monitors; needs no key."},
+    {"name": "workers", "description": "The workers, and the queue of waiting jobs."},
+    {"name": "health", "description": "For load balancers and monitoring; needs no key."},
 ]
 
 bearer = HTTPBearer(

@@ -17,10 +17,12 @@ _TAG = re.compile(r'\*|"[^"]*"')
 
 IfNoneMatch = Annotated[
     list[str] | None,
-    Header(alias="If-None-Match", description="The `ETag` of the answer before: 304 if it would be the same again."),
+    Header(
+        alias="If-None-Match", description="The `ETag` of the previous answer: 304 if the answer would be the same."
+    ),
 ]
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
-    304: {"description": "As it was: nothing has changed since the answer with that `ETag`. No body."}
+    304: {"description": "Nothing has changed since the answer with that `ETag`. No body."}
 }
 
 

@@ -27,7 +27,9 @@ from trainyard.errors import (
 
 router = APIRouter()
 
-ClassesQuery = Annotated[int, Query(ge=2, le=100_000, description="Classes that the parameters are counted for.")]
+ClassesQuery = Annotated[
+    int, Query(ge=2, le=100_000, description="Number of classes for which parameters are counted.")
+]
 ChannelsQuery = Annotated[
     int | None, Query(ge=1, le=3, description="Channels of the images. Default: the recipe's own, else 3.")
 ]

@@ -75,10 +75,10 @@ def download_checkpoint(
     checkpoint_id: CheckpointPath,
     services: ServicesDep,
     caller: CallerDep,
-    format: Annotated[Literal["safetensors"], Query(description="Only `safetensors` is built yet.")] = "safetensors",
+    format: Annotated[Literal["safetensors"], Query(description="So far only `safetensors`.")] = "safetensors",
     what: Annotated[
         Literal["checkpoint", "tensorboard"],
-        Query(description="`tensorboard`: the event files of the whole job in its place, for `tensorboard --logdir`."),
+        Query(description="`tensorboard`: instead, the event files of the whole job, for `tensorboard --logdir`."),
     ] = "checkpoint",
 ) -> StreamingResponse:
     """Download a tar with weights, config, class names, preprocessing and metadata, verified before it is sent."""

@@ -31,7 +31,7 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
         *(JobNotFound, DatabaseUnavailable),
         success={
             200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
-            304: {"description": "Nothing was measured since the picture that you have."},
+            304: {"description": "Nothing new was measured since the picture that you have."},
         },
     ),
 )

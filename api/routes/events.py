@@ -23,10 +23,12 @@ MAX_SEQ = 2**31 - 1
 AfterEvent = Annotated[int, Query(ge=0, le=MAX_SEQ, description="Number of the last event that you know; 0: none.")]
 LastEventId = Annotated[
     int | None,
-    Header(alias="Last-Event-ID", ge=0, le=MAX_SEQ, description="The same, for streams; goes before `after`."),
+    Header(
+        alias="Last-Event-ID", ge=0, le=MAX_SEQ, description="The same, for streams; it takes precedence over `after`."
+    ),
 ]
 _STREAM: dict[str, Any] = {
-    "description": "Events, oldest first; with `Accept: text/event-stream` a stream of them, whose `data` is one each.",
+    "description": "Events, oldest first; with `Accept: text/event-stream` a stream, with one event in each `data`.",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
 }
 

@@ -124,7 +124,7 @@ def retry_job(
     "/{job_id}",
     status_code=204,
     summary="Delete a job",
-    response_description="It is gone, with its events, series, checkpoints and files.",
+    response_description="It has been removed, with its events, series, checkpoints and files.",
     responses=errors.responses(JobNotFound, IllegalTransition, InUse, DatabaseUnavailable),
 )
 def delete_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> None:

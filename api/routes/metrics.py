@@ -51,8 +51,8 @@ def get_job_metrics(
     job_id: JobPath,
     services: ServicesDep,
     caller: CallerDep,
-    after: Annotated[int, Query(ge=-1, le=MAX_STEP, description="`last_step` of the answer before.")] = -1,
-    max_points: Annotated[int, Query(ge=MIN_POINTS, le=5000, description="Points of each series at most.")] = 500,
+    after: Annotated[int, Query(ge=-1, le=MAX_STEP, description="`last_step` of the previous answer.")] = -1,
+    max_points: Annotated[int, Query(ge=MIN_POINTS, le=5000, description="Most points of each series.")] = 500,
 ) -> Response:
     """Return loss, learning rate and speed by step, losses and accuracies by epoch; null if not a number.
 
@@ -91,7 +91,7 @@ def get_job_log(
     job_id: JobPath,
     services: ServicesDep,
     caller: CallerDep,
-    tail: Annotated[int, Query(ge=1, le=10_000, description="Lines at most, from the end.")] = 200,
+    tail: Annotated[int, Query(ge=1, le=10_000, description="Most lines, counted from the end.")] = 200,
 ) -> Response:
     """Return the last lines that the job's trainers wrote in all attempts; empty if there are none.
 

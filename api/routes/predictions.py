@@ -96,7 +96,7 @@ async def predict(
             description="`latest`, `job_…` (its best), `job_…@latest`, `job_…@epoch-3` or `ckpt_…`.",
         ),
     ] = LATEST,
-    top_k: Annotated[int, Query(ge=1, le=1000, description="Classes to name; clipped to those that there are.")] = 5,
+    top_k: Annotated[int, Query(ge=1, le=1000, description="How many classes to name, if there are so many.")] = 5,
 ) -> PredictRead | PredictManyRead | Response:
     """Classify one image (multipart `file` or the raw body) or several (`file` repeated).
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import Path, Query
 
-LimitQuery = Annotated[int, Query(ge=1, le=100, description="Entries on the page at most.")]
+LimitQuery = Annotated[int, Query(ge=1, le=100, description="Most entries on the page.")]
 AfterQuery = Annotated[
-    str | None, Query(pattern=r"^[0-9A-Za-z_-]{1,100}$", description="`last_id` of the page before.")
+    str | None, Query(pattern=r"^[0-9A-Za-z_-]{1,100}$", description="`last_id` of the previous page.")
 ]
 JobPath = Annotated[str, Path(description="The job's id, such as `job_01m867mjxcwzg9jmycd4rmka44`.")]
 CheckpointPath = Annotated[str, Path(description="The checkpoint's id, such as `ckpt_01m867nfjbcxgh62576cf45x6p`.")]

@@ -26,7 +26,8 @@ def list_workers(
     limit: LimitQuery = 20,
     after: AfterQuery = None,
     state: Annotated[
-        WorkerState | None, Query(description="Only workers in this state. Default: all but those gone for an hour.")
+        WorkerState | None,
+        Query(description="Only workers in this state. Default: all, except those gone for over an hour."),
     ] = None,
 ) -> ListRead[WorkerRead]:
     """Return a page of the workers, the last started first, each with its slots and the jobs in them.
@@ -41,7 +42,7 @@ def list_workers(
         return ListRead[WorkerRead].of(items, has_more=page.has_more)
 
 
-@router.get("/queue", summary="List what waits", responses=errors.responses(InvalidRequest, DatabaseUnavailable))
+@router.get("/queue", summary="List the queue", responses=errors.responses(InvalidRequest, DatabaseUnavailable))
 def list_queue(
     services: ServicesDep, caller: CallerDep, limit: LimitQuery = 20, after: AfterQuery = None
 ) -> ListRead[QueuedJobRead]:

@@ -22,8 +22,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 def up(
     host: Annotated[str | None, typer.Option(help="Address to listen on; any but loopback needs a key.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any free one.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder for everything that is kept.")] = None,
-    slots: Annotated[int | None, typer.Option(help="Jobs trained at once.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder for all data.")] = None,
+    slots: Annotated[int | None, typer.Option(help="How many jobs train at the same time.")] = None,
 ) -> None:
     """Run a whole yard on this machine: queue server, worker and API. Ctrl-C stops it; running jobs go on next time."""
     from trainyard.errors import DatabaseUnavailable
@@ -44,7 +44,7 @@ def up(
 @app.command()
 def demo(
     dataset: Annotated[str, typer.Option(help="A built-in dataset.")] = "digits",
-    epochs: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="How many epochs to train; default: the recipe's.")] = None,
 ) -> None:
     """Start a yard in a temporary folder, train on real images through the API, predict, and stop."""
     from trainyard.launch.demo import run_demo
