@@ -2,16 +2,16 @@
 
     .venv/bin/python bench/checkpoint_stall.py [--batch-size 64] [--rounds 3] [--seconds 3] [--recipe notes-cifar10]
 
-Contenders train a recipe on Fashion-MNIST, each in a process of its own and as many processes as rounds; they differ
-only in what the end of an epoch writes, onto the disk under --folder:
+The contenders train a recipe on Fashion-MNIST, each in a process of its own and with as many processes as rounds. They
+differ only in what is written at the end of an epoch, to the disk of --folder:
 
 - nothing: the same, but no checkpoint;
 - trainyard: the run's own epoch checkpoint: hashed, synced file by file and renamed into place;
 - torch.save: state_dicts of network and optimiser into one file, synced and renamed into place.
 
-The stall is all of an epoch's end but its validation, plus what the ten steps after it take longer than ten of the
-steps before. An epoch's time is that of its steps at the speed measured here, without its end. Peak memory is the
-process's high-water mark (VmHWM), validation included.
+The stall is the time of an epoch's end without its validation, plus the time by which the ten steps after it are slower
+than ten of the steps before. The time of an epoch is computed from the speed of its steps as measured here, without its
+end. Peak memory is the process's high-water mark (VmHWM), validation included.
 """
 
 from __future__ import annotations

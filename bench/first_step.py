@@ -2,9 +2,9 @@
 
     .venv/bin/python bench/first_step.py [JOBS] [--warm-up 8]
 
-Starts a yard in a temporary folder and sends one-epoch jobs one after the other, each once the trainer for the next
-one has had time to warm up; `--warm-up 0` sends each as soon as the one before has ended, so that some find no warm
-trainer: the baseline. Prints seconds from a job's commit to the end of its first optimiser step, by the database's
+Starts a yard in a temporary folder and sends one-epoch jobs one after the other. Each is sent when the trainer for it
+has had time to warm up. The baseline is `--warm-up 0`: each is sent as soon as the one before has ended, so that some
+find no warm trainer. Prints the seconds from a job's commit to the end of its first optimiser step, by the database's
 clock.
 """
 

@@ -2,10 +2,10 @@
 
     .venv/bin/python -m bench.job_reads [--requests 200] [--sizes 1000 100000] [--database-url URL]
 
-Starts an API on a temporary SQLite folder, or on the empty PostgreSQL database that is named, and asks it over one
-connection. Of the jobs one in a hundred runs, one in three waits, the others have ended; one in a thousand has the
-metadata that is looked for. Prints milliseconds, median and 99th percentile. The baseline of each request is the same
-at the smaller size: what does not grow with the table is flat.
+Starts an API on a temporary SQLite folder, or on the named empty PostgreSQL database, and sends requests over one
+connection. One job in a hundred is running, one in three is waiting, the others have ended; one in a thousand has the
+metadata that is searched for. Prints milliseconds, median and 99th percentile. The baseline of each request is the same
+request with the smaller table: its time should not grow with the table.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     .venv/bin/python -m bench.memory_over_time [--minutes 20] [--clients 4] [--pause-ms 20] [--every-s 15]
 
-Starts a yard on a temporary folder, trains `digits` once, waits, prints the memory at rest, then lets clients ask for
-everything an API answers: predictions of PNG and JPEG files, alone and many in one request, damaged ones too; jobs,
-events, metrics, curves, logs, datasets, recipes, workers, downloads, 404s, the OpenAPI document. A line every few
-seconds: minutes, megabytes, threads, answers until then. Nothing but Linux tells the figures (`smaps_rollup`).
+Starts a yard on a temporary folder, trains `digits` once, waits, and prints the memory at rest. Then clients request
+everything that an API answers: predictions of PNG and JPEG files, alone and many in one request, also of damaged ones;
+jobs, events, metrics, curves, logs, datasets, recipes, workers, downloads, 404s, the OpenAPI document. Every few
+seconds it prints a line: minutes, megabytes, threads, and answers so far. It works only on Linux (`smaps_rollup`).
 """
 
 from __future__ import annotations

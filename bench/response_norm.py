@@ -2,8 +2,9 @@
 
     .venv/bin/python bench/response_norm.py [--rounds 20] [--images 16]
 
-On the two places where `paper-2012` has it, in fp32 and, for ours, bf16 (torch has no kernel for that). Best of the
-rounds, which alternate; ratios hold, absolute times depend on what else the machine does.
+It measures the two places where `paper-2012` has such a norm, in fp32 and, for ours, in bf16 (torch has no kernel for
+that). The best of the rounds counts; they alternate. Compare ratios only: absolute times depend on what else the
+machine does.
 """
 
 from __future__ import annotations

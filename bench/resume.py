@@ -2,8 +2,9 @@
 
     .venv/bin/python bench/resume.py [JOBS]
 
-The worst moment for a pause: the trainer for the next attempt has just begun to load torch. Starts a yard in a
-temporary folder; prints seconds from the resume to the end of the next optimiser step, by the database's clock.
+This is the worst moment for a pause, because the trainer for the next attempt has just begun to load torch. Starts a
+yard in a temporary folder, and prints the seconds from the resume to the end of the next optimiser step, by the
+database's clock.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     .venv/bin/python -m bench.series_reads [--requests 100] [--sizes 1000 1000000] [--database-url URL]
 
-Starts an API on a temporary SQLite folder, or on the empty PostgreSQL database that is named, and asks for `GET
-/jobs/{id}/metrics` over one connection: 500 points (the default) and 5,000 (the most), and what is new after the last
-step but one hundred. Prints milliseconds, median and 99th percentile, and the size of the answer. The baseline is the
-short series, which is not thinned at 5,000 points.
+Starts an API on a temporary SQLite folder, or on the named empty PostgreSQL database, and requests `GET
+/jobs/{id}/metrics` over one connection: 500 points (the default), 5,000 (the maximum), and the last hundred steps.
+Prints milliseconds, median and 99th percentile, and the size of the answer. The baseline is the short series, which is
+not thinned at 5,000 points.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     .venv/bin/python -m bench.submit_latency [--posts 400] [--clients 8] [--rounds 3]
 
-Starts a queue server and an API on a temporary SQLite folder, without a worker, and posts jobs over as many connections
-as there are clients, each as fast as it is answered. In every round first with the queue alive, then with its process
-stopped by SIGSTOP; after a round it goes on, and the round ends when every message that waited for the queue was sent.
-Prints milliseconds: median, 99th percentile and worst.
+Starts a queue server and an API on a temporary SQLite folder, without a worker. Each client posts jobs over its own
+connection, as fast as they are answered. In every round the queue server first runs and is then stopped by SIGSTOP.
+After that it is continued, and the round ends when every waiting message has been sent. Prints milliseconds: median,
+99th percentile and worst.
 """
 
 from __future__ import annotations

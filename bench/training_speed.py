@@ -4,9 +4,9 @@
         [--seconds 10] [--keras PYTHON]
     .venv/bin/python bench/training_speed.py --recipe paper-2012 --batch-sizes 128
 
-Contenders on the same made-up colour images (32 px for `notes-cifar10`, 256 px for `paper-2012`), each in a process of
-its own, one after the other, as many rounds as asked; the best round of each counts, because whatever else runs on a
-machine only slows it down:
+The contenders train on the same artificial colour images (32 px for `notes-cifar10`, 256 px for `paper-2012`), each in
+a process of its own, one after the other, for the given number of rounds. The best round of each counts, because other
+programs on a machine can only slow it down:
 
 - trainyard: the run of `python -m alexnet_core train`, from the pack to the updated weights, in each precision asked
   for; `auto` is what a run takes by itself, and the line says which that was;
@@ -16,8 +16,8 @@ machine only slows it down:
   with --keras PYTHON, a Python that has `tensorflow-cpu` and `scipy`.
 
 The roof is computed from what this machine does in the same run: the products of a step at the peak of a large matrix
-product, in the precision in which that is the fastest, plus moving the optimiser's state once through memory. Each
-precision's peak is printed, and the share that a run has of the roof of its own precision.
+product, in the fastest precision for it, plus moving the optimiser's state through memory once. Each precision's peak
+is printed, and the share that a run has of the roof of its own precision.
 """
 
 from __future__ import annotations

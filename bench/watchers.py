@@ -2,11 +2,11 @@
 
     .venv/bin/python -m bench.watchers [--clients 500] [--seconds 8]
 
-Starts an API on a temporary SQLite folder with as many running jobs as clients, each watched by one client at most,
+Starts an API on a temporary SQLite folder with as many running jobs as clients, each watched by at most one client,
 while this process writes five events a second to jobs drawn at random; nothing trains. The contenders, one after the
-other: nobody; event streams; clients that ask for their job once a second, plainly and with `If-None-Match`; the same
-while the progress of every job is another every second, so that no answer may be a 304; the same where all jobs wait
-in the queue. The floor is clients that ask `/healthz` once a second: an answer with nothing in it.
+other: no client; event streams; clients that request their job once a second, plainly and with `If-None-Match`; the
+same while every job's progress changes every second, so that no answer may be a 304; the same with all jobs waiting in
+the queue. The floor is clients that request `/healthz` once a second: an answer with nothing in it.
 """
 
 from __future__ import annotations

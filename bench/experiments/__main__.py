@@ -3,9 +3,10 @@
     .venv/bin/python -m bench.experiments relu|lrn|pooling|towers|dropout [--seeds 3]
     .venv/bin/python -m bench.experiments rates
 
-An experiment trains networks that differ in the named options only, each with several seeds, and prints tables. Every
-run adds a line to runs.jsonl in the folder --out. A run whose line is there already is not trained again: what was
-stopped goes on, and experiments share the network that they compare with. Results: docs/experiments.md.
+An experiment trains networks that differ only in the named options, each with several seeds, and prints tables. Every
+run adds a line to runs.jsonl in the folder --out. A run whose line is there already is not trained again, so an
+interrupted experiment can be continued, and experiments share the network that they compare with. Results:
+docs/experiments.md.
 """
 
 from __future__ import annotations

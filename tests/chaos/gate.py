@@ -2,8 +2,8 @@
 
 Every Python process of a run imports it as `sitecustomize`.
 
-The step stands in the file `stop-at` beside this one; who reaches it takes the file away and leaves its pid in
-`held`. It needs `interval_steps=1`, as a step is known by its report.
+The number of the step is in the file `stop-at` beside this one. The trainer that reaches it removes the file and writes
+its pid to `held`. This needs `interval_steps=1`, because a step is recognised by its report.
 """
 
 import json

@@ -1,6 +1,7 @@
 """Judges the history of a yard: a pure function of its events, what a poller saw, the requests and the steps made.
 
-Each broken promise is one line that begins with its rule; no line: nothing that was recorded contradicts the contract.
+Each broken guarantee is one line that begins with its rule. Without a line, nothing that was recorded contradicts the
+contract.
 """
 
 from __future__ import annotations
@@ -242,7 +243,7 @@ def _judge_cancel(record: Record) -> Iterator[str]:
 def wasted_steps(records: Iterable[Record]) -> tuple[int, int]:
     """Return the steps that were made again and those that were needed, over all jobs, from the trainers' logs.
 
-    A cancelled job needs what its furthest attempt reached.
+    For a cancelled job, the steps needed are those that its furthest attempt reached.
     """
     executed = needed = 0
     for record in records:

@@ -1,7 +1,7 @@
 """Jobs under random faults: `python -m tests.chaos.storm FOLDER [--jobs N] [--faults N] [--seed N] …`.
 
-Prints a line of JSON a fault and at the end the report. Status 1: a promise was broken, or a figure of the
-report misses its bar; `--promises-only` (for a machine that does other things too) asks for the promises alone.
+Prints a line of JSON for each fault and the report at the end. Status 1: a guarantee was broken, or a figure of the
+report misses its target; `--promises-only` (for a machine with other work) checks only the guarantees.
 """
 
 from __future__ import annotations
