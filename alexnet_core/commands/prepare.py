@@ -25,9 +25,7 @@ def prepare(
     target: Annotated[Path, typer.Option(help="The pack's folder.")],
     source: arguments.Source = None,
     image_px: Annotated[int | None, typer.Option(help="For images: side of the stored squares.")] = None,
-    no_flip: Annotated[
-        bool, typer.Option("--no-flip", help="For images: never mirror them.")
-    ] = False,
+    no_flip: Annotated[bool, typer.Option("--no-flip", help="For images: never mirror them.")] = False,
     name: Annotated[
         str | None, typer.Option(help="For images: the dataset's name; default: that of the folder or archive.")
     ] = None,
@@ -47,7 +45,9 @@ def prepare(
     ] = None,
     max_unpacked_bytes: Annotated[
         int | None,
-        typer.Option(parser=arguments.count, metavar="N", help="For an archive: how many bytes all members may have together."),
+        typer.Option(
+            parser=arguments.count, metavar="N", help="For an archive: how many bytes all members may have together."
+        ),
     ] = None,
     parent_pid: arguments.ParentPid = None,
 ) -> int:
