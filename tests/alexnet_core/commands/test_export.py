@@ -120,7 +120,10 @@ def test_what_keras_gets_comes_back_the_same(tmp_path: Path, capsys: pytest.Capt
         (["export", "quick", "--format", "keras", "--out", "a.h5"], "config_invalid: a.h5 must end in .weights.h5"),
         (["export", "nope", "--format", "onnx", "--out", "a"], "checkpoint_corrupt: nope is not a complete checkpoint"),
         (["import-keras", "nope", "--recipe", "notes-cifar10", "--out", "x", "--classes", "a"], "nope: No such file"),
-        (["import-keras", "nope", "--recipe", "notes-cifar10", "--out", "quick", "--classes", "a"], "quick: there is"),
+        (
+            ["import-keras", "nope", "--recipe", "notes-cifar10", "--out", "quick", "--classes", "a"],
+            "quick: this folder",
+        ),
         (["import-keras", "nope", "--recipe", "nope", "--out", "x", "--classes", "a"], "recipe_not_found: there is no"),
         (["import-keras", "nope", "--recipe", "quick", "--out", "x", "--classes", "a"], "config_invalid: the epsilon"),
     ],
@@ -149,7 +152,7 @@ def test_a_gpu_that_is_not_there_is_said_so(
 ) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     assert main(["evaluate", "quick", "--dataset", "digits", "--device", "cuda"]) == 1
-    assert capsys.readouterr().err.startswith("config_invalid: device cuda is not here")
+    assert capsys.readouterr().err.startswith("config_invalid: device cuda is not on this machine")
 
 
 def test_the_packages_of_the_formats_are_not_loaded_before_they_are_needed() -> None:

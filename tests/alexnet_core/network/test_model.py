@@ -206,7 +206,7 @@ def test_weights_taken_over_start_only_the_last_layer_anew_where_classes_differ(
 )
 def test_weights_of_another_network_are_refused(channels: int, difference: dict[str, Any]) -> None:
     other = build(channels, **difference)
-    with pytest.raises(CheckpointIncompatible, match="of another network"):
+    with pytest.raises(CheckpointIncompatible, match="belong to another network"):
         copy_weights(build(), other.state_dict())
 
 

@@ -79,7 +79,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     [
         (lambda content: content[:-1], "not a multiple of 3,073"),
         (lambda content: content + b"\0", "not a multiple of 3,073"),
-        (lambda content: b"", "holds no images"),
+        (lambda content: b"", "contains no images"),
         (lambda content: b"\x0a" + content[1:], "labels outside 0..9"),
     ],
 )
