@@ -1,18 +1,22 @@
 """Decides from a request's headers whether it may send a body, before the body is read or the app is called.
 
-A prediction needs a place; there are as many as images may wait. A body over 64 KiB needs space: the total of such
-bodies is limited, and each takes what its headers announce, until it is answered. Small bodies need no space, so large
-ones never keep them out. The length of a body in chunks is unknown, so it takes space as it grows.
+A prediction needs a place; there are as many as images may wait. Of the requests that have a place only some are worked
+on at a time. The others wait here, first come, first served: waiting costs the event loop nothing, so it stays free for
+everybody else. A body over 64 KiB needs space: the total of such bodies is limited, and each takes what its headers
+announce, until it is answered. Small bodies need no space, so large ones never keep them out. The length of a body in
+chunks is unknown, so it takes space as it grows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from trainyard.errors import PredictQueueFull, ServiceError, TooManyUploads
 
 SMALL_BYTES = 64 * 1024
 STEP_BYTES = 1024 * 1024  #: by which a body of unknown length takes room
+MAX_RUNNING = 32  #: see `Admission`; fills a batch while the one before it is computed
 PREDICT = ("POST", "/predict")
 
 Headers = list[tuple[bytes, bytes]]
@@ -24,14 +28,19 @@ class Admission:
     It belongs to the process's event loop.
     """
 
-    def __init__(self, *, max_predictions: int, max_bytes: int, largest_bytes: int) -> None:
+    def __init__(
+        self, *, max_predictions: int, max_bytes: int, largest_bytes: int, max_running: int = MAX_RUNNING
+    ) -> None:
         """Make it.
 
         Args:
-            max_predictions: requests to predict that are under way at once.
+            max_predictions: requests to predict that are under way at once, whether they run or wait.
             max_bytes: of large bodies that are under way.
             largest_bytes: of a body; a larger one is refused by the app, so it needs no room.
+            max_running: requests to predict that the app works at.
         """
+        self._free_runs = max_running
+        self._waiting: dict[Ticket, Callable[[], None]] = {}  # how to start each, the first come first
         self._free_places, self._largest_bytes = max_predictions, largest_bytes
         self._free_bytes = max(max_bytes, largest_bytes)  # else the largest could never be sent
 
@@ -66,14 +75,44 @@ class Admission:
         ticket.room_bytes += STEP_BYTES
         return True
 
+    def start(self, ticket: Ticket, start: Callable[[], None]) -> None:
+        """Start a request that has a ticket: now, or when others have left."""
+        if ticket.places and not self._free_runs:
+            self._waiting[ticket] = start
+            return
+        self._run(ticket, start)
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that have a place and wait to be started."""
+        return len(self._waiting)
+
+    def _run(self, ticket: Ticket, start: Callable[[], None]) -> None:
+        ticket.runs = ticket.places
+        self._free_runs -= ticket.runs
+        start()
+
     def leave(self, ticket: Ticket) -> None:
-        """Release what a ticket holds; harmless a second time."""
+        """Release what a ticket holds, and start the next request that waits; harmless a second time."""
+        self._waiting.pop(ticket, None)
         self._free_places += ticket.places
         self._free_bytes += ticket.room_bytes
         ticket.places = ticket.room_bytes = 0
+        self.make_way(ticket)
+
+    def make_way(self, ticket: Ticket) -> None:
+        """Let the next that waits start beside a request that goes on; harmless a second time.
+
+        Called for one that takes long: it waits for its body, a decoder or a model, and costs the loop nothing.
+        """
+        self._free_runs += ticket.runs
+        ticket.runs = 0
+        if self._free_runs and self._waiting:
+            first = next(iter(self._waiting))
+            self._run(first, self._waiting.pop(first))
 
 
-@dataclass
+@dataclass(eq=False)
 class Ticket:
     """The place and space that one request holds."""
 
@@ -81,6 +120,7 @@ class Ticket:
     places: int
     room_bytes: int
     received_bytes: int = 0
+    runs: int = 0
 
     def take(self, number: int) -> bool:
         """Count bytes of the body. False: there is no space for them."""

@@ -44,6 +44,7 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_ADDRESS_BYTES = 16 * 1024
 MAX_HEADERS = 100
 PIECE_BYTES = 16 * 1024  #: fed to the parser at once; a limit may be exceeded by this much
+MAKE_WAY_S = 0.1  #: after which a prediction no longer keeps others from starting
 SPARE = 32  #: connections beyond the limit, for health checks
 PROBES = frozenset({"/healthz", "/readyz"})
 
@@ -86,6 +87,7 @@ class Connection(HttpToolsProtocol):
         self._body_bytes = 0
         self._heard_at = 0.0  # when the last piece of a body came
         self._ticket: Ticket | None = None  # of the request whose body arrives
+        self._waits: Ticket | None = None  # of the request that waits to be started
 
     # --- a connection comes and goes ---
 
@@ -105,6 +107,8 @@ class Connection(HttpToolsProtocol):
         """See uvicorn."""
         self._door.idle.pop(self, None)
         self._deadline = self._ticket = None
+        if self._waits is not None:
+            self._door.admission.leave(self._waits)
         super().connection_lost(exc)
 
     @property
@@ -213,6 +217,13 @@ class Connection(HttpToolsProtocol):
             return
         if self.is_receiving:
             self._ticket = ticket
+        self._waits = ticket
+        self._door.admission.start(ticket, partial(self._start, ticket, cycle, app))
+
+    def _start(self, ticket: Ticket, cycle: RequestResponseCycle, app: Any) -> None:
+        self._waits = None
+        if ticket.runs:
+            self.loop.call_later(MAKE_WAY_S, self._door.admission.make_way, ticket)
         super()._start_asgi_task(cycle, partial(_run_with, ticket, app))
 
     def on_response_complete(self) -> None:

@@ -3,12 +3,22 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
-from api.http.admission import PREDICT, SMALL_BYTES, STEP_BYTES, Admission, Headers, Ticket, announced_bytes
+from api.http.admission import (
+    MAX_RUNNING,
+    PREDICT,
+    SMALL_BYTES,
+    STEP_BYTES,
+    Admission,
+    Headers,
+    Ticket,
+    announced_bytes,
+)
 from tests.api.http.test_connections import POST, answer_of, connected
 from tests.api.served import FakeRuntime, Served, error_of, png, wait_until
 from trainyard.errors import PredictQueueFull, TooManyUploads
@@ -62,6 +72,27 @@ def test_a_body_in_chunks_takes_room_as_it_grows() -> None:
     assert all(enter(admission, chunked) for _ in range(3))
 
 
+def test_only_some_predictions_run_and_the_others_start_in_the_order_in_which_they_came() -> None:
+    admission = Admission(max_predictions=99, max_bytes=MIB, largest_bytes=MIB, max_running=2)
+    started: list[int] = []
+    tickets = [enter(admission, length(10)) for _ in range(6)]
+    for number, ticket in enumerate(tickets):
+        admission.start(ticket, partial(started.append, number))
+    assert started == [0, 1]
+    admission.start(enter(admission, length(10), "/jobs"), lambda: started.append(99))
+    assert started == [0, 1, 99]  # what is no prediction waits for none
+    admission.leave(tickets[2])  # it is gone before its turn came
+    assert started == [0, 1, 99]
+    admission.leave(tickets[1])
+    assert started == [0, 1, 99, 3]
+    admission.make_way(tickets[0])  # it goes on
+    assert started == [0, 1, 99, 3, 4]
+    admission.leave(tickets[0])  # ... and ends, which makes way for nobody else
+    assert started == [0, 1, 99, 3, 4]
+    admission.leave(tickets[3])
+    assert started == [0, 1, 99, 3, 4, 5]
+
+
 @pytest.mark.parametrize(
     ("headers", "size"),
     [([], 0), (length(7), 7), ([(b"content-length", b"x")], 0), ([*length(7), (b"transfer-encoding", b"x")], None)],
@@ -112,6 +143,29 @@ def test_a_full_queue_is_said_before_the_body_and_keeps_the_connection(serve: Se
             client.sendall(POST + b"Expect: 100-continue\r\nContent-Length: 500000\r\n\r\n")
             error_of(answer_of(client), 503, "predict_queue_full")  # closed: nobody reads the rest
     wait_until(lambda: served.http.post("/predict", content=png(), headers={"Content-Type": "image/png"}).is_success)
+
+
+def test_uploads_that_never_end_keep_nobody_from_starting(serve: Serve) -> None:
+    served = serve()
+    served.add_checkpoint(served.add_job(), 1)
+    with unfinished(served, 3 * MAX_RUNNING, 1000):
+        answer = served.http.post("/predict", content=png(), headers={"Content-Type": "image/png"})
+        assert answer.status_code == 200
+
+
+def test_a_client_that_leaves_while_it_waits_to_be_started_is_not_started(serve: Serve, runtime: FakeRuntime) -> None:
+    served = serve()
+    served.add_checkpoint(served.add_job(), 1)
+    served.door.admission = Admission(max_predictions=2, max_bytes=MIB, largest_bytes=MIB, max_running=0)
+    with connected(served) as client:
+        client.sendall(POST + b"Content-Length: 5\r\n\r\nabcde")
+        wait_until(lambda: served.door.admission.num_waiting == 1)
+    wait_until(lambda: served.door.admission.num_waiting == 0)
+    with connected(served) as client, connected(served) as other:  # its place is free again
+        for one in (client, other):
+            one.sendall(POST + b"Content-Length: 5\r\n\r\nabcde")
+        wait_until(lambda: served.door.admission.num_waiting == 2)
+    assert runtime.batches == []
 
 
 def test_a_stranger_s_uploads_take_no_room(serve: Serve) -> None:
