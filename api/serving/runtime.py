@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,6 +42,9 @@ class TorchRuntime:
         """See `Runtime`."""
         self.prepare_thread()
         import alexnet_core.evaluation.predictor  # noqa: F401 - so that the first load finds it loaded
+
+        gc.collect()
+        gc.freeze()  # else each full collection goes through torch's modules, and stops all threads for 100 to 250 ms
 
     def prepare_thread(self) -> None:
         """See `Runtime`. Torch keeps the number of threads separately for each calling thread."""
