@@ -7,7 +7,8 @@ which half have ended, and lets the workers, threads of eight processes with a c
 
 - claims: each takes a job and ends its attempt, over and over: claims a second, and how long one takes;
 - commits: each has a job, and all commit an epoch's checkpoint at the same moment, a few rounds: milliseconds, and how
-  many did not get through, as the database gave up or was given up;
+  many did not get through, as the database gave up or was given up. The first round stands alone, because each process
+  then builds its statements, in all its threads at once, and each connection plans them;
 - a frozen claimer: a process is stopped (SIGSTOP) between its claim and the commit of it; the others claim on. The
   longest time in which nobody got a job, and the longest claim;
 - a frozen committer: the same with a checkpoint's commit.
@@ -23,15 +24,17 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import insert, text
 
 from alexnet_core.layout import CheckpointKind
-from tests.postgres import serving
+from tests.postgres import server_pid, serving
+from tests.processes import children_of
 from trainyard.artifacts.checkpoints import NewCheckpoint, commit_checkpoint
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
@@ -56,6 +59,9 @@ class Seen:
     took: list[float] = field(default_factory=list)  #: seconds of each that succeeded
     done_at: list[float] = field(default_factory=list)  #: `time.monotonic` at its end: one clock for all processes
     failed: int = 0
+    first: list[float] = field(default_factory=list)  #: as `took`, of each worker's first
+    cpu_s: float = 0.0  #: that the workers' processes used between the common start and the last end
+    server_cpu_s: float = 0.0  #: the same of PostgreSQL's processes
 
 
 @dataclass
@@ -81,7 +87,11 @@ def main() -> None:
         claims, wall_s = _run(url, given.workers, _claim_for, given.seconds)
         _print("claims", claims)
         print(f"  {len(claims.took) / wall_s:.0f} claims/s")
-        _print("commits, all at once", _run(url, given.workers, _commit_rounds, given.rounds)[0])
+        _print_cpu(claims, "a claim and the end of its attempt")
+        commits, _ = _run(url, given.workers, _commit_rounds, given.rounds)
+        _print("first commits, all at once", Seen(took=commits.first))
+        _print("commits, all at once", commits)
+        _print_cpu(commits, "a commit")
         for name, freeze in (("claimer", _claim_and_freeze), ("committer", _commit_and_freeze)):
             act = _claim_for if name == "claimer" else _commit_for
             with _freezing(url, freeze) as stop:
@@ -140,7 +150,8 @@ def _run(
     for process in processes:
         process.start()
     ready.wait()
-    began = time.monotonic()
+    began, server = time.monotonic(), server_pid(url)
+    server_cpu_s = _cpu_s_of(server)
     seen = Seen()
     time.sleep(FREEZE_AFTER_S)
     after_a_while()
@@ -149,7 +160,10 @@ def _run(
         seen.took += part.took
         seen.done_at += part.done_at
         seen.failed += part.failed
+        seen.first += part.first
+        seen.cpu_s += part.cpu_s
     wall_s = time.monotonic() - began
+    seen.server_cpu_s = _cpu_s_of(server) - server_cpu_s
     for process in processes:
         process.join()
     return seen, wall_s
@@ -169,9 +183,11 @@ def _work(
         thread.start()
     starts.threads.wait()  # all have what they need
     ready.wait()
+    cpu_s = time.process_time()
     starts.threads.wait()
     for thread in threads:
         thread.join()
+    seen.cpu_s = time.process_time() - cpu_s
     results.put(seen)
     database.close()
 
@@ -240,8 +256,10 @@ def _commit_rounds(database: Database, worker: str, rounds: int, starts: Starts,
     lease = _take_job(database, worker)
     starts.threads.wait()
     starts.threads.wait()
-    for step in range(1, rounds + 1):
-        _timed(seen, lambda step=step: _commit(database, lease, step))  # type: ignore[misc]
+    for step in range(rounds + 1):
+        result = Seen() if step == 0 else seen
+        _timed(result, lambda step=step: _commit(database, lease, step))  # type: ignore[misc]
+        seen.first += result.took if step == 0 else []
         if starts.workers.wait() == 0:
             starts.processes.wait()
         starts.workers.wait()
@@ -318,6 +336,22 @@ def _fill(url: str, count: int, owners: int) -> None:
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
     database.close()
+
+
+def _cpu_s_of(postmaster: int) -> float:
+    """Read the CPU seconds that a server's processes have used, also those that have ended."""
+    ticks = 0
+    for pid in (postmaster, *children_of(postmaster)):
+        with suppress(FileNotFoundError):  # it has ended: then its parent has its times
+            times = [int(field) for field in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]]
+            ticks += sum(times if pid == postmaster else times[:2])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _print_cpu(seen: Seen, what: str) -> None:
+    count = len(seen.took) + len(seen.first)
+    workers_ms, server_ms = (1000 * seconds / count for seconds in (seen.cpu_s, seen.server_cpu_s))
+    print(f"  CPU of {what}: {workers_ms:.1f} ms of its worker, {server_ms:.1f} ms of the server")
 
 
 def _print(name: str, seen: Seen) -> None:

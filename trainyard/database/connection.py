@@ -38,7 +38,7 @@ from trainyard.errors import DatabaseUnavailable
 MIN_SQLITE = (3, 51, 3)  # older ones can corrupt a WAL database that several processes write
 BUSY_TIMEOUT_MS = 10_000
 FROZEN_S = 30.0  # a client that holds a transaction open for so long without a word is frozen or gone
-_CLIENT_GONE_S = 1.0  # PostgreSQL ends a statement, also one that waits, whose client is gone for so long
+CLIENT_GONE_S = 1.0  # PostgreSQL ends a statement, also one that waits, whose client is gone for so long
 _POOL: dict[str, Any] = {"pool_size": 10, "max_overflow": 20, "pool_timeout": BUSY_TIMEOUT_MS / 1000}
 _WRITE = "trainyard_write"
 
@@ -230,9 +230,15 @@ def _sqlite_driver() -> Any:
 
 
 def _prepare_postgresql(frozen_s: float, connection: Any, _record: object) -> None:
+    from psycopg.errors import InvalidParameterValue
+
     with connection.cursor() as cursor:
         cursor.execute(f"SET idle_in_transaction_session_timeout = {round(frozen_s * 1000)}")
-        cursor.execute(f"SET client_connection_check_interval = {round(_CLIENT_GONE_S * 1000)}")
+        connection.commit()
+        try:
+            cursor.execute(f"SET client_connection_check_interval = {round(CLIENT_GONE_S * 1000)}")
+        except InvalidParameterValue:  # a server on Windows can't
+            connection.rollback()
     connection.commit()
 
 

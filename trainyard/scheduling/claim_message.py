@@ -53,7 +53,10 @@ _WORKER, _SLOT = literal_column("{worker_id}", String()), literal_column("{slot}
 _TTL_S, _MAX_RUNNING = literal_column("{ttl_s}", Float()), literal_column("{max_running}", Integer())
 _REQUEST = literal_column("{request_id}", String())
 _DIALECT: Any = postgresql.dialect
-_WAIT = f"SELECT set_config('lock_timeout', {{turn_within_ms}}, true), pg_advisory_xact_lock({TURN_LOCK})"
+_WAIT = (
+    "SELECT set_config('lock_timeout', coalesce(nullif(current_setting('lock_timeout'), '0'), {turn_within_ms}), true),"
+    f" pg_advisory_xact_lock({TURN_LOCK})"
+)
 
 
 def claim_at_once(

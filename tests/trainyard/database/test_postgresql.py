@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from trainyard.database import connection as connections
 from trainyard.database import postgresql
 from trainyard.database.connection import Database
 from trainyard.errors import DatabaseUnavailable
@@ -52,3 +55,29 @@ def test_a_migration_may_take_as_long_as_it_needs_and_nothing_after_it(database:
             connection.execute(slow)
         with pytest.raises(OperationalError):
             connection.execute(slow)
+
+
+def test_a_statement_whose_client_is_gone_is_ended(database: Database) -> None:
+    with database.engine.connect() as connection:
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        driver: Any = connection.connection.driver_connection
+        driver.pgconn.send_query(b"SELECT pg_sleep(100)")
+        driver.close()
+        connection.invalidate()
+    deadline = time.monotonic() + 20
+    while True:
+        with database.reading() as session:
+            if not session.scalar(text(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}")):
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_server_that_can_not_tell_whether_its_client_is_gone_is_used_all_the_same(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "CLIENT_GONE_S", -1)  # refused as on a system without the means
+    other = Database(database.engine.url.render_as_string(hide_password=False), frozen_s=7)
+    with other.reading() as session:
+        assert session.scalar(text("SHOW idle_in_transaction_session_timeout")) == "7s"
+    other.close()

@@ -25,6 +25,8 @@ from trainyard.states import EventType, ShownState
 
 ON_POSTGRES = pytest.mark.parametrize("database", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True)
 
+ODD = 'it\'s {5} \\ of 100 % "é"'  # as no request's id is
+
 
 def take(database: Database, slot: int = 0, limit: int | None = None, worker: str = "wrk_a") -> str | None:
     claimed = claim_at_once(database, worker, 60, slot=slot, max_running_per_owner=limit)
@@ -52,7 +54,7 @@ def test_claims_come_in_the_order_that_the_rule_says(
 def test_a_claim_writes_what_the_other_way_writes(database: Database) -> None:
     db_rows.submit(database)
     db_rows.submit(database)
-    token = request_id.set("req_x")
+    token = request_id.set(ODD)
     with database.writing() as session:
         slowly = leases.claim(session, "wrk_a", 60, slot=3)
     at_once = claim_at_once(database, "wrk_a", 60, slot=4)
@@ -69,7 +71,7 @@ def test_a_claim_writes_what_the_other_way_writes(database: Database) -> None:
         with database.reading() as session:
             event = session.scalars(select(JobEvent).where(JobEvent.job_id == job.id, JobEvent.seq == 2)).one()
         told = (event.type, event.state, event.reason, event.lease_epoch, event.worker_id, event.request_id, event.data)
-        assert told == (EventType.STATE, ShownState.RUNNING, "claimed", 1, "wrk_a", "req_x", {})
+        assert told == (EventType.STATE, ShownState.RUNNING, "claimed", 1, "wrk_a", ODD, {})
         assert event.at == pytest.approx(stored.heartbeat_at, abs=0.1)
         unlike = {"id", "slot", "claim_number", "metadata"} | {name for name in columns if name.endswith("_at")}
         rows.append({name: getattr(stored, name) for name in columns - unlike})
