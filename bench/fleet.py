@@ -36,6 +36,7 @@ from alexnet_core.layout import CheckpointKind
 from tests.postgres import server_pid, serving
 from tests.processes import children_of
 from trainyard.artifacts.checkpoints import NewCheckpoint, commit_checkpoint
+from trainyard.database import connection
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
 from trainyard.database.tables import Dataset, Job
@@ -173,6 +174,7 @@ def _work(
     url: str, share: int, act: Callable[..., None], amount: float, barriers: Any, results: Any, index: int
 ) -> None:
     ready, between = barriers
+    connection._POOL["pool_size"] = share  # each worker keeps its connection, as in a process of its own
     database, seen = Database(url), Seen()
     starts = Starts(threading.Barrier(share + 1), threading.Barrier(share), between)
     threads = [
@@ -333,8 +335,8 @@ def _fill(url: str, count: int, owners: int) -> None:
             )  # fmt: skip
         with database.writing() as session:
             session.execute(insert(Job), rows)
-    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM ANALYZE"))
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as vacuum:
+        vacuum.execute(text("VACUUM ANALYZE"))
     database.close()
 
 
