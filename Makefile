@@ -10,6 +10,7 @@ TORCH_FROM := $(if $(PYTORCH_INDEX_URL),--extra-index-url $(PYTORCH_INDEX_URL))
 .DEFAULT_GOAL := help
 # Tests that run at a time: more than two cores, as many wait for a yard rather than compute.
 AT_A_TIME ?= 4
+TOGETHER := -n $(AT_A_TIME) --dist loadfile --no-loadscope-reorder
 .PHONY: help setup demo up test slow chaos coverage check lint spelling types format constraints clean
 
 help:  ## Explain the targets
@@ -30,18 +31,19 @@ up: $(STAMP)  ## Start queue, worker and API; Ctrl-C stops them
 	$(BIN)/trainyard up
 
 test: $(STAMP)  ## Run the tests, several at a time; then those that need the cores to themselves
-	$(BIN)/pytest -n $(AT_A_TIME) --dist loadfile --no-loadscope-reorder -m 'not chaos and not slow and not alone'
+	$(BIN)/pytest $(TOGETHER) -m 'not chaos and not slow and not alone'
 	$(BIN)/pytest -m 'alone and not chaos and not slow'
 
-slow: $(STAMP)  ## Run the tests that take long for what they prove
-	$(BIN)/pytest -m 'slow and not chaos'
+slow: $(STAMP)  ## Run the tests that take long, most of them with real processes that are killed and frozen, likewise
+	$(BIN)/pytest $(TOGETHER) -m 'slow and not chaos and not alone'
+	$(BIN)/pytest -m 'slow and alone and not chaos'
 
 chaos: $(STAMP)  ## Run the tests that take minutes and break a yard in many ways
 	$(BIN)/pytest -m chaos
 
 coverage: $(STAMP)  ## Run what `make test` runs, processes of yards included, and report the lines that none reached
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(AT_A_TIME) --dist loadfile --no-loadscope-reorder -m 'not chaos and not slow and not alone'
+	$(BIN)/coverage run -m pytest $(TOGETHER) -m 'not chaos and not slow and not alone'
 	$(BIN)/coverage run -m pytest -m 'alone and not chaos and not slow'
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report

@@ -16,6 +16,7 @@ SHORT = ["--jobs", "3", "--faults", "13", "--fault-every", "1.2", "--workers", "
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_short_storm_with_every_kind_of_fault_breaks_no_promise(tmp_path: Path) -> None:
     """Nothing may be lost, doubled or misreported.
 

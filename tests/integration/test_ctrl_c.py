@@ -15,7 +15,7 @@ from trainyard.client import Client
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, Job, JobEvent
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 STEP_S = 10.0  # what one of these steps may take on a busy machine; one second on an idle one
 SLOW = {"image_px": 64, "batch_size": 64, "epochs": 50}

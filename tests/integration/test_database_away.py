@@ -22,7 +22,7 @@ from trainyard.database.tables import JobMetric
 from trainyard.scheduling.queue import SilentWaker
 from trainyard.settings import Settings
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 TTL_S = 2.0
 TIMES = {"lease_ttl_s": TTL_S, "reaper_s": 1.0, "tick_s": 0.25, "recovery_every_s": 0.5, "backoff_s": 0.1}

@@ -12,7 +12,7 @@ from tests.integration.fleet import FAST, SLOW, Gather, wait_for
 from tests.integration.test_database_away import newest_step
 from tests.postgres import create_database, read_only
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.postgres]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.postgres, pytest.mark.slow]
 
 TTL_S = 2.0
 TIMES = {"lease_ttl_s": TTL_S, "reaper_s": 1.0, "tick_s": 0.25, "recovery_every_s": 0.5, "backoff_s": 0.1}

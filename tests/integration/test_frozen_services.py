@@ -20,7 +20,7 @@ from tests.integration.running import RunningYard, start_yard
 from trainyard.client import Client, Json
 from trainyard.scheduling.queue import QUEUE_NAME
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 TTL_S = 3.0
 SETTINGS = {

@@ -20,7 +20,7 @@ from tests.integration.fleet import FAST, NEVER_S, SLOW, Fleet, Gather, wait_for
 from trainyard.scheduling.queue import build_celery
 from worker.remote_control import REFUSAL
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 ANSWERED_WITHIN_S = 30
 

@@ -21,7 +21,7 @@ from trainyard.database.connection import Database
 from trainyard.errors import DatabaseUnavailable
 from trainyard.scheduling.queue import QUEUE_NAME, CeleryWaker
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 Gather = Callable[..., Fleet]
 

@@ -24,6 +24,7 @@ from tests.hostile_images import REFUSED, TAKEN, Make, made, webp_without_loss
 
 pytestmark = [
     pytest.mark.alone,
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc"),
 ]
 
