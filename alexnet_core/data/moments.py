@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NAMES = ("mean", "std", "covariance")
-_CHUNK_PIXELS = 1 << 20
+_CHUNK_PIXELS = 1 << 15  # a megabyte of numbers, which stays in a core's cache
 
 
 class Moments:
@@ -28,10 +28,10 @@ class Moments:
     def add(self, images_BHWC: NDArray[np.uint8]) -> None:
         """Add the pixels of some images."""
         pixels = images_BHWC.reshape(-1, len(self._sums))
-        for chunk in np.array_split(pixels, max(1, len(pixels) // _CHUNK_PIXELS)):
-            exact = chunk.astype(np.float64)  # whole numbers below 2^53
-            self._sums += exact.sum(axis=0).astype(np.int64)
-            self._products += (exact.T @ exact).astype(np.int64)
+        for start in range(0, len(pixels), _CHUNK_PIXELS):
+            exact_CN = np.ascontiguousarray(pixels[start : start + _CHUNK_PIXELS].T).astype(np.float64)  # below 2^53
+            self._sums += exact_CN.sum(axis=1).astype(np.int64)
+            self._products += (exact_CN @ exact_CN.T).astype(np.int64)
         self._count += len(pixels)
 
     def summary(self) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from alexnet_core.data.archives.members import ArchiveLimits
 from alexnet_core.data.archives.refusals import cut_off, refused
 from alexnet_core.data.archives.tar_source import TarSource, is_tar
 from alexnet_core.data.archives.unpacked_stream import GZIP_MAGIC, ZSTD_MAGIC
+from alexnet_core.data.archives.zip_directory import END_OF_ZIP, MAX_END_BYTES
 from alexnet_core.data.archives.zip_source import ZipSource
 from alexnet_core.data.sources import Source
 from alexnet_core.errors import DatasetUnavailable
@@ -58,13 +58,14 @@ def open_archive(path: Path, *, limits: ArchiveLimits, spool_dir: Path) -> Itera
             with TarSource(file, magic, archive_bytes, limits, spool_dir=spool_dir) as source:
                 yield source
         else:
-            raise _explain(magic, zipfile.is_zipfile(file))
+            file.seek(max(0, archive_bytes - MAX_END_BYTES))
+            raise _explain(magic, file.read())
 
 
-def _explain(magic: bytes, ends_as_zip: bool) -> Exception:
+def _explain(magic: bytes, tail: bytes) -> Exception:
     if not magic:
         return cut_off()
     what = next((name for begin, name in _OTHERS.items() if magic.startswith(begin)), "not an archive")
-    if ends_as_zip and what == "not an archive":
+    if END_OF_ZIP in tail and what == "not an archive":
         what = "a zip with something else in front of it"
     return refused("archive_unsupported", f"it is {what}. Pack the images as .zip, .tar, .tar.gz or .tar.zst")

@@ -22,7 +22,8 @@ _END_64_LOCATOR = struct.Struct("<4sIQI")
 _END_64 = struct.Struct("<4sQ2H2I4Q")
 _LOCAL_HEADER_BYTES = 30
 _UTF8 = 0x800  # in the flags of an entry
-_MAX_COMMENT_BYTES = 65_535
+MAX_END_BYTES = _END.size + 65_535  #: of the record at the end, its comment included
+END_OF_ZIP = b"PK\5\6"  #: that record's first bytes
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,10 @@ def require_apart(infos: list[ZipInfo], directory_start: int) -> None:
 
 
 def _find_directory(file: IO[bytes], archive_bytes: int) -> Directory:
-    tail_start = max(0, archive_bytes - _END.size - _MAX_COMMENT_BYTES)
+    tail_start = max(0, archive_bytes - MAX_END_BYTES)
     file.seek(tail_start)
     tail = file.read()
-    at = tail.rfind(b"PK\5\6")
+    at = tail.rfind(END_OF_ZIP)
     if at < 0 or len(tail) - at < _END.size:
         raise cut_off()
     _, disk, first_disk, on_disk, num_entries, size, start, comment_bytes = _END.unpack_from(tail, at)

@@ -26,6 +26,7 @@ MAX_COMPARISONS = 4_000_000_000  #: of hashes
 MAX_CANDIDATES = 20_000_000  #: pairs of near hashes, whose thumbnails are compared
 _NUM_PARTS = MAX_BITS + 1
 _HASH_BYTES, _SIDE = 8, 16
+_REDUCED_PX = 64
 _MIN_DEVIATION = 2  # of a thumbnail: flatter pictures have no hash that means anything
 _MAX_PICTURES_OF_A_HASH = 8  # that are told apart
 _BLOCK = 2048  # hashes on each side that are compared at once
@@ -42,7 +43,8 @@ class NearDuplicates:
 
 def take_fingerprint(pixels_HWC: NDArray[np.uint8]) -> bytes:
     """Return the perceptual hash of an image and its thumbnail; nothing for an image of nearly one colour."""
-    image = Image.fromarray(pixels_HWC[..., 0] if pixels_HWC.shape[2] == 1 else pixels_HWC).convert("L")
+    image = Image.fromarray(pixels_HWC[..., 0] if pixels_HWC.shape[2] == 1 else pixels_HWC)
+    image = image.reduce(max(1, min(image.size) // _REDUCED_PX)).convert("L")  # the hash looks at 32x32
     thumbnail = np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR))
     if thumbnail.std() < _MIN_DEVIATION:
         return b""

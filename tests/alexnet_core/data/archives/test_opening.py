@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_core.errors import DatasetInvalid, DatasetUnavailable
-from tests.alexnet_core.archive_files import compress, png, read_all, tar_of, two_classes, zip_of
+from tests.alexnet_core.archive_files import compress, end_of_zip, png, read_all, tar_of, two_classes, zip_of
 
 TAR = tar_of(two_classes(2))
 ARCHIVES = {"zip": zip_of(two_classes(2)), "tar": TAR, "gz": compress(TAR, "gz"), "zst": compress(TAR, "zst")}
@@ -34,6 +34,10 @@ def test_an_archive_is_known_by_its_bytes_whatever_its_name(tmp_path: Path, how:
         (b"hello", "not an archive"),
         (png() + zip_of(two_classes(2)), "a zip with something else in front of it"),
         (b"#!/bin/sh\n" + zip_of(two_classes(2)), "a zip with something else in front of it"),
+        (
+            b"hello" + b"PK\6\7" + bytes(12) + b"\2\0\0\0" + end_of_zip(0, 0, 0),
+            "a zip with something else in front of it",
+        ),
     ],
 )
 def test_what_is_not_read_is_named(tmp_path: Path, content: bytes, says: str) -> None:
