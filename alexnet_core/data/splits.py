@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,12 +62,13 @@ def hold_back(
     salt = str(seed).encode()
     order = sorted(groups, key=lambda key: hashlib.blake2b(key + salt, digest_size=16).digest())
     counts = np.bincount(labels_N, minlength=1)
-    wanted = np.minimum(np.maximum(np.round(counts * fraction), at_least), np.maximum(counts - 1, 0)).astype(int)
+    most = np.minimum(np.maximum(np.round(counts * fraction), at_least), np.maximum(counts - 1, 0))
+    wanted, labels = most.astype(int).tolist(), labels_N.tolist()
     chosen = np.zeros(len(labels_N), dtype=np.bool_)
     for key in order:
-        members = groups[key]
-        taken = np.bincount(labels_N[members], minlength=len(wanted))
-        if np.all(taken <= wanted):
-            wanted -= taken
-            chosen[members] = True
+        taken = Counter(labels[member] for member in groups[key])
+        if all(count <= wanted[label] for label, count in taken.items()):
+            for label, count in taken.items():
+                wanted[label] -= count
+            chosen[groups[key]] = True
     return chosen

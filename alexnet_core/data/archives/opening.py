@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alexnet_core.data.archives.members import ArchiveLimits
 from alexnet_core.data.archives.refusals import cut_off, refused
-from alexnet_core.data.archives.tar_source import TarSource, is_tar
+from alexnet_core.data.archives.tar_source import OnRead, TarSource, is_tar
 from alexnet_core.data.archives.unpacked_stream import GZIP_MAGIC, ZSTD_MAGIC
 from alexnet_core.data.archives.zip_directory import END_OF_ZIP, MAX_END_BYTES
 from alexnet_core.data.archives.zip_source import ZipSource
@@ -29,13 +29,17 @@ _OTHERS = {
 
 
 @contextmanager
-def open_archive(path: Path, *, limits: ArchiveLimits, spool_dir: Path) -> Iterator[Source]:
+def open_archive(
+    path: Path, *, limits: ArchiveLimits, spool_dir: Path, on_read: OnRead | None = None
+) -> Iterator[Source]:
     """Open a zip, tar, tar.gz or tar.zst. Nothing is unpacked under a member's name.
 
     Args:
         path: the archive; a regular file.
         limits: on its size.
         spool_dir: a folder on a disk with room for the contents of a compressed tar; other archives need none.
+        on_read: called while a tar is opened, with the number of its bytes that were read and that of all; opening a
+            zip takes no time. What it raises ends the work.
 
     Raises:
         DatasetUnavailable: there is no such file.
@@ -55,7 +59,7 @@ def open_archive(path: Path, *, limits: ArchiveLimits, spool_dir: Path) -> Itera
             with ZipSource(file, archive_bytes, limits) as source:
                 yield source
         elif magic.startswith((GZIP_MAGIC, ZSTD_MAGIC)) or is_tar(magic):
-            with TarSource(file, magic, archive_bytes, limits, spool_dir=spool_dir) as source:
+            with TarSource(file, magic, archive_bytes, limits, spool_dir=spool_dir, on_read=on_read) as source:
                 yield source
         else:
             file.seek(max(0, archive_bytes - MAX_END_BYTES))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self, cast
+from typing import IO, Self, TypeVar, cast
 
 from alexnet_core.data.archives.file_slice import open_slice
 from alexnet_core.data.archives.members import ArchiveLimits, Members
@@ -26,6 +26,9 @@ _MAX_GLOBAL_HEADERS = 100  # that hold for all members; each member gets a copy
 _CHUNK_BYTES = 1 << 20
 _END = bytes(tarfile.BLOCKSIZE)
 
+R = TypeVar("R")
+OnRead = Callable[[int, int], None]
+
 
 @dataclass(frozen=True, slots=True)
 class _Content:
@@ -37,7 +40,14 @@ class TarSource:
     """The members of a tar, as a `Source`."""
 
     def __init__(
-        self, file: IO[bytes], magic: bytes, archive_bytes: int, limits: ArchiveLimits, *, spool_dir: Path
+        self,
+        file: IO[bytes],
+        magic: bytes,
+        archive_bytes: int,
+        limits: ArchiveLimits,
+        *,
+        spool_dir: Path,
+        on_read: OnRead | None = None,
     ) -> None:
         """Read the headers of a tar, and of a compressed one the contents too.
 
@@ -47,6 +57,7 @@ class TarSource:
             archive_bytes: its size.
             limits: on its size, on disk too.
             spool_dir: the folder for the temporary file of a compressed one.
+            on_read: see `opening.open_archive`.
 
         Raises:
             DatasetInvalid: it is refused.
@@ -60,12 +71,8 @@ class TarSource:
             if is_compressed:
                 self._contents = files.enter_context(tempfile.TemporaryFile(dir=spool_dir, prefix=".tmp-archive-"))
             stream = _ForwardStream(UnpackedStream(file, magic, archive_bytes, limits))
-            try:
-                self._read(stream, self._contents if is_compressed else None)
-            except (CoreError, OSError, MemoryError):
-                raise
-            except Exception as exc:  # tarfile fails with many classes on damaged headers
-                raise damaged(exc) from exc
+            told = on_read or (lambda done, total: None)
+            self._read(stream, self._contents if is_compressed else None, lambda: told(file.tell(), archive_bytes))
             self._contents.flush()
             self._files = files.pop_all()
 
@@ -85,14 +92,9 @@ class TarSource:
     def __exit__(self, *_: object) -> None:
         self._files.close()
 
-    def _read(self, stream: _ForwardStream, spool: IO[bytes] | None) -> None:
-        stream.begin_header()
-        archive = tarfile.TarFile(fileobj=cast(IO[bytes], stream), mode="r", errors="surrogateescape")
+    def _read(self, stream: _ForwardStream, spool: IO[bytes] | None, tell: Callable[[], None]) -> None:
         spooled = 0
-        while (member := archive.next()) is not None:
-            archive.members = []  # type: ignore[attr-defined]  # it would keep all of them
-            if len(archive.pax_headers) > _MAX_GLOBAL_HEADERS or member.size < 0:
-                raise damaged("its headers are not those of any program that packs files")
+        for member in _list_members(stream):
             path = self._members.check(member.name, is_folder=member.isdir())
             if not member.isreg() or member.issparse():
                 self._members.add(path, _say_what_it_is(member, path))
@@ -100,14 +102,35 @@ class TarSource:
                 self._members.add(path, _Content(stream.tell(), member.size))
                 stream.seek(stream.tell() + member.size)  # now, so that a missing end is noticed
             else:
-                stream.copy(member.size, spool)
+                stream.copy(member.size, spool, tell)
                 self._members.add(path, _Content(spooled, member.size))
                 spooled += member.size
-            stream.begin_header()
+            tell()
         if stream.last_block != _END:  # tarfile takes a broken header for the end
             raise cut_off()
         if spool is not None:
             stream.drain()  # so that the checksum at its end is compared
+
+
+def _list_members(stream: _ForwardStream) -> Iterator[tarfile.TarInfo]:
+    """List the members by their headers; the stream is at the content of the member that was yielded."""
+    stream.begin_header()
+    archive = _translated(lambda: tarfile.TarFile(fileobj=cast(IO[bytes], stream), errors="surrogateescape"))
+    while (member := _translated(archive.next)) is not None:
+        archive.members = []  # type: ignore[attr-defined]  # it would keep all of them
+        if len(archive.pax_headers) > _MAX_GLOBAL_HEADERS or member.size < 0:
+            raise damaged("its headers are not those of any program that packs files")
+        yield member
+        stream.begin_header()
+
+
+def _translated(call: Callable[[], R]) -> R:
+    try:
+        return call()
+    except (CoreError, OSError, MemoryError):
+        raise
+    except Exception as exc:  # tarfile fails with many classes on damaged headers
+        raise damaged(exc) from exc
 
 
 def _say_what_it_is(member: tarfile.TarInfo, path: str) -> str:
@@ -173,8 +196,8 @@ class _ForwardStream:
         while self._stream.read(_CHUNK_BYTES):
             pass
 
-    def copy(self, size: int, sink: IO[bytes] | None) -> None:
-        """Read some content and write it to a file, or discard it."""
+    def copy(self, size: int, sink: IO[bytes] | None, tell: Callable[[], None] = lambda: None) -> None:
+        """Read some content and write it to a file, or discard it; `tell` is called after each part."""
         while size:
             data = self._stream.read(min(size, _CHUNK_BYTES))
             if not data:
@@ -183,3 +206,4 @@ class _ForwardStream:
             size -= len(data)
             if sink is not None:
                 sink.write(data)
+            tell()

@@ -36,7 +36,14 @@ R = TypeVar("R")
 Progress = Callable[[int, int], None]
 
 
-def pack_images(path: Path, target_dir: Path, options: IntakeOptions, *, on_progress: Progress | None = None) -> Pack:
+def pack_images(
+    path: Path,
+    target_dir: Path,
+    options: IntakeOptions,
+    *,
+    on_progress: Progress | None = None,
+    on_read: Progress | None = None,
+) -> Pack:
     """Make the pack of the images in a folder, zip, tar, tar.gz or tar.zst; see `pack_source`.
 
     Args:
@@ -44,6 +51,7 @@ def pack_images(path: Path, target_dir: Path, options: IntakeOptions, *, on_prog
         target_dir: where the pack will stand. The temporary file of a compressed tar is beside it.
         options: how to take them in.
         on_progress: see `pack_files`.
+        on_read: called while a tar is read, before the other; see `open_archive`.
 
     Raises:
         DatasetUnavailable: there is nothing at that path.
@@ -55,7 +63,8 @@ def pack_images(path: Path, target_dir: Path, options: IntakeOptions, *, on_prog
     if not path.exists():
         raise DatasetUnavailable(f"There is no folder and no file {path}.")
     target_dir.parent.mkdir(parents=True, exist_ok=True)
-    with open_archive(path, limits=options.archive_limits, spool_dir=target_dir.parent) as source:
+    opened = open_archive(path, limits=options.archive_limits, spool_dir=target_dir.parent, on_read=on_read)
+    with opened as source:
         return pack_source(source, target_dir, options, on_progress=on_progress)
 
 

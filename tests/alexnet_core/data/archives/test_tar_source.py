@@ -127,6 +127,25 @@ def test_of_two_files_of_one_name_neither_is_taken(path: Path) -> None:
         source.open("a/1.png").__enter__()
 
 
+@pytest.mark.parametrize("how", COMPRESSIONS)
+def test_the_reading_of_a_large_tar_is_told_and_can_be_ended(path: Path, how: str) -> None:
+    path.write_bytes(compress(tar_of({f"a/{i}.png": os.urandom(3 << 20) for i in range(3)}), how))
+    seen: list[tuple[int, int]] = []
+    with open_archive(path, limits=LIMITS, spool_dir=path.parent, on_read=lambda *pair: seen.append(pair)):
+        pass
+    assert len(seen) >= (9 if how else 3)
+    assert seen == sorted(seen)
+    assert {total for _, total in seen} == {path.stat().st_size}
+
+    def stop(done: int, total: int) -> None:
+        raise ValueError("enough")
+
+    opened = open_archive(path, limits=LIMITS, spool_dir=path.parent, on_read=stop)
+    with pytest.raises(ValueError, match="enough"), opened:
+        pass
+    assert os.listdir(path.parent) == [path.name]
+
+
 # --- bombs ---
 
 

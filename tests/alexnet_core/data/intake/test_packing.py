@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -413,6 +414,27 @@ def test_prepare_packs_an_archive_and_says_in_one_line_why_it_refuses_one(
     status, answer = prepare(capsys, "--dataset", archive, "--target", tmp_path / "other")
     assert (status, answer["error"]["problem"]) == (1, "archive_damaged")
     assert "Send the whole file" in answer["error"]["message"]
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a compressed tar the contents are written first, then the pack."""
+    archive = tmp_path / "mine.tar.gz"
+    archive.write_bytes(compress(tar_of(two_classes(20)), "gz"))
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for method in (
+        "alexnet_core.data.pack.PackDraft.append",
+        "alexnet_core.data.archives.tar_source._ForwardStream.copy",
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(method, fail)
+            status, answer = prepare(capsys, "--dataset", archive, "--target", tmp_path / "packs" / "one")
+        assert (status, answer["error"]["code"]) == (1, "disk_full")
+        assert list((tmp_path / "packs").iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["zip of one large file", "tar.gz of one large file", "zip of a million entries"])
