@@ -10,6 +10,7 @@ from alexnet_core.data.decoder_process import DecoderProcess
 from alexnet_core.errors import ImageError, ImageUnreadable
 from api.serving.decoding import Decoding
 from api.serving.turns import Turn
+from tests import heic_images
 from tests.hostile_images import encode
 from trainyard.errors import PredictQueueFull
 
@@ -43,6 +44,12 @@ def test_small_images_need_no_process_and_large_ones_get_one(decoders: Decoding)
     assert asyncio.run(decoders.to_input(Turn(), Shapes(), LARGE)) == (1500, 1500, 3)
     assert asyncio.run(decoders.to_input(Turn(), Shapes(), TIFF)) == (32, 32, 3)
     assert sum(process.pid is not None for process in decoders._processes) in {1, 2}
+
+
+def test_heic_and_avif_are_decoded_in_a_process_however_small(decoders: Decoding) -> None:
+    for data, side in ((heic_images.PLAIN, 32), (encode(Image.new("RGB", (32, 32), "red"), "AVIF"), 32)):
+        assert asyncio.run(decoders.to_input(Turn(), Shapes(), data)) == (side, side, 3)
+    assert any(process.pid is not None for process in decoders._processes)
 
 
 def test_a_small_image_does_not_wait_for_large_ones(decoders: Decoding, monkeypatch: pytest.MonkeyPatch) -> None:
