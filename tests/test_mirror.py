@@ -28,6 +28,7 @@ TESTED_BY: dict[str, str] = {
     "alexnet_core/data/headers.py": "alexnet_core/data/test_pixels.py",
     "alexnet_core/data/images.py": "alexnet_core/data/test_pixels.py",
     "alexnet_core/data/image_readers.py": "alexnet_core/data/intake/test_packing.py",
+    "alexnet_core/data/intake/dataset_report.py": "alexnet_core/data/intake/test_report.py",
     "alexnet_core/data/intake/findings.py": "alexnet_core/data/intake/test_report.py",
     "alexnet_core/data/intake/options.py": "alexnet_core/data/intake/test_packing.py",
     "alexnet_core/data/intake/ordered_map.py": "alexnet_core/data/intake/test_packing.py",

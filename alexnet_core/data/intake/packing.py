@@ -21,7 +21,7 @@ from alexnet_core.data.intake.findings import some
 from alexnet_core.data.intake.near_duplicates import MAX_IMAGES, take_fingerprint
 from alexnet_core.data.intake.options import IntakeOptions
 from alexnet_core.data.intake.ordered_map import map_in_order
-from alexnet_core.data.intake.report import Kept, Report
+from alexnet_core.data.intake.report import Kept, ReportDraft
 from alexnet_core.data.layouts.labelled_files import LabelledFile, LabelledFiles, Rejection
 from alexnet_core.data.layouts.recognition import recognise
 from alexnet_core.data.pack import SPLITS, TEST, TRAIN, VALIDATION, Pack, PackDraft
@@ -154,7 +154,7 @@ def _pack(
                 labels_N=labels_N,
                 split_N=split_N,
                 flip_safe=options.flip_safe,
-                report=intake.report.as_dict(),
+                report=intake.report.finish().as_dict(),
             )
 
 
@@ -166,13 +166,14 @@ class _Intake:
         self._rejected: list[Rejection] = list(layout.rejected)
         self._shapes: dict[str, ImageShape] = {}  #: by path
         self._num_done = 0
-        self.report = Report(layout)
+        self.report = ReportDraft(layout)
 
     def require(self, condition: bool, problem: str, message: str) -> None:
         """Raise DatasetInvalid with the report if the condition does not hold."""
         if not condition:
             self.report.note_rejected(self._rejected)
-            raise DatasetInvalid(f"The dataset can't be used: {message}", problem=problem, report=self.report.as_dict())
+            report = self.report.finish().as_dict()
+            raise DatasetInvalid(f"The dataset can't be used: {message}", problem=problem, report=report)
 
     def read_headers(self) -> None:
         """Read the header of every file, and reject files without a usable one."""

@@ -1,16 +1,24 @@
-"""Makes the report on a dataset, in numbers and in sentences. Torch-free."""
+"""Makes the report on a dataset while its pack is made. Torch-free."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from statistics import median_low
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet_core.data.intake.dataset_report import (
+    ClassCount,
+    DatasetReport,
+    Duplicates,
+    LayoutFound,
+    NearDuplicateGroups,
+    Sizes,
+    Spread,
+)
 from alexnet_core.data.intake.findings import Finding, FindingCode, some
 from alexnet_core.data.intake.near_duplicates import find_near_duplicates
 from alexnet_core.data.layouts.class_names import find_similar
@@ -33,20 +41,20 @@ class Kept:
     fingerprints: list[bytes]  #: see `near_duplicates`
 
 
-class Report:
+class ReportDraft:
     """Collects what is found while a pack is made."""
 
     def __init__(self, layout: LabelledFiles) -> None:
         self._layout = layout
         self._findings: list[Finding] = []
-        self._values: dict[str, Any] = {
-            "num_files": len(layout.files) + len(layout.rejected),
-            "num_junk": layout.num_junk,
-            "layout": {"kind": layout.kind, "notes": list(layout.notes)},
-            "outside_classes": list(layout.outside),
-            "empty_classes": list(layout.empty),
-            "rejected": [],
-        }
+        self._report = DatasetReport(
+            num_files=len(layout.files) + len(layout.rejected),
+            num_junk=layout.num_junk,
+            layout=LayoutFound(layout.kind, list(layout.notes)),
+            outside_classes=list(layout.outside),
+            empty_classes=list(layout.empty),
+            rejected=[],
+        )
         if layout.empty:
             self._find(
                 FindingCode.EMPTY_CLASSES,
@@ -68,18 +76,18 @@ class Report:
                 "Merge them if they mean the same.",
             )
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report so far, for JSON."""
-        findings = [asdict(finding) for finding in self._findings]
-        return self._values | {"warnings": [finding.message for finding in self._findings], "findings": findings}
+    def finish(self) -> DatasetReport:
+        """Return the report so far."""
+        warnings = [finding.message for finding in self._findings]
+        return replace(self._report, warnings=warnings, findings=list(self._findings))
 
     def note_rejected(self, rejected: Sequence[Rejection]) -> None:
         """Store the files that are not used."""
-        self._values["rejected"] = [asdict(rejection) for rejection in rejected]
+        self._report = replace(self._report, rejected=list(rejected))
 
     def note_stored(self, stored: StoredShape) -> None:
         """Store the shape of the stored images."""
-        self._values |= {"image_px": stored.side_px, "channels": stored.channels}
+        self._report = replace(self._report, image_px=stored.side_px, channels=stored.channels)
 
     def describe(
         self,
@@ -98,10 +106,10 @@ class Report:
             split_N: their splits.
             made_splits: the splits that were not given.
         """
-        self._values["made_splits"] = list(made_splits)
+        self._report = replace(self._report, made_splits=list(made_splits), num_images=len(kept.files))
         self._describe_shapes([shapes[file.path] for file in kept.files])
         self._describe_classes(labels_N, split_N)
-        if num_rejected := len(self._values["rejected"]):
+        if num_rejected := len(self._report.rejected):
             self._find(
                 FindingCode.REJECTED_FILES,
                 f"{num_rejected} files are no usable images and are left out",
@@ -111,14 +119,15 @@ class Report:
         self._describe_near_duplicates(kept, split_N)
 
     def _describe_shapes(self, shapes: Sequence[ImageShape]) -> None:
-        self._values["num_images"] = len(shapes)
-        self._values["sizes"] = {
-            "width": _spread([shape.width for shape in shapes]),
-            "height": _spread([shape.height for shape in shapes]),
-        }
-        self._values["colour_modes"] = dict(Counter(shape.mode for shape in shapes).most_common())
-        self._values["formats"] = dict(Counter(shape.format for shape in shapes if shape.format).most_common())
-        side_px = self._values["image_px"]
+        sizes = Sizes(_spread([shape.width for shape in shapes]), _spread([shape.height for shape in shapes]))
+        self._report = replace(
+            self._report,
+            sizes=sizes,
+            colour_modes=dict(Counter(shape.mode for shape in shapes).most_common()),
+            formats=dict(Counter(shape.format for shape in shapes if shape.format).most_common()),
+        )
+        side_px = self._report.image_px
+        assert side_px is not None
         if num_smaller := sum(shape.shorter_px < side_px for shape in shapes):
             self._find(
                 FindingCode.ENLARGED_IMAGES,
@@ -130,10 +139,11 @@ class Report:
         names = self._layout.class_names
         counts = np.zeros((len(names), len(SPLITS)), dtype=np.int64)
         np.add.at(counts, (labels_N, split_N), 1)
-        self._values["classes"] = [
-            {"name": name, **{split: int(row[value]) for split, value in SPLITS.items()}}
+        classes = [
+            ClassCount(name, **{split: int(row[value]) for split, value in SPLITS.items()})
             for name, row in zip(names, counts, strict=True)
         ]
+        self._report = replace(self._report, classes=classes)
         few = [name for name, row in zip(names, counts, strict=True) if row[TRAIN] < FEW_IMAGES]
         if few:
             self._find(
@@ -160,13 +170,14 @@ class Report:
         across_splits = [group for group in groups.values() if len(set(split_N[group])) > 1]
         across_classes = [group for group in groups.values() if len({kept.files[it].label for it in group}) > 1]
         num_copies = sum(len(group) - 1 for group in groups.values())
-        self._values["duplicates"] = {
-            "num_copies": num_copies,
-            "num_across_splits": len(across_splits),
-            "num_across_classes": len(across_classes),
-            "across_splits": [[kept.files[it].path for it in group] for group in across_splits[:_MAX_LISTED]],
-            "across_classes": [[kept.files[it].path for it in group] for group in across_classes[:_MAX_LISTED]],
-        }
+        duplicates = Duplicates(
+            num_copies=num_copies,
+            num_across_splits=len(across_splits),
+            num_across_classes=len(across_classes),
+            across_splits=[[kept.files[it].path for it in group] for group in across_splits[:_MAX_LISTED]],
+            across_classes=[[kept.files[it].path for it in group] for group in across_classes[:_MAX_LISTED]],
+        )
+        self._report = replace(self._report, duplicates=duplicates)
         if num_copies:
             self._find(
                 FindingCode.COPIES,
@@ -198,15 +209,16 @@ class Report:
         across_classes = [group for group in groups if len({labels[index] for index in group}) > 1]
         across = {id(group) for group in [*across_splits, *across_classes]}
         within = [group for group in groups if id(group) not in across]
-        self._values["near_duplicates"] = {
-            "is_complete": found.is_complete,
-            "num_groups": len(groups),
-            "num_across_splits": len(across_splits),
-            "num_across_classes": len(across_classes),
-            "across_splits": _list_files(kept, across_splits),
-            "across_classes": _list_files(kept, across_classes),
-            "within": _list_files(kept, within),
-        }
+        near = NearDuplicateGroups(
+            is_complete=found.is_complete,
+            num_groups=len(groups),
+            num_across_splits=len(across_splits),
+            num_across_classes=len(across_classes),
+            across_splits=_list_files(kept, across_splits),
+            across_classes=_list_files(kept, across_classes),
+            within=_list_files(kept, within),
+        )
+        self._report = replace(self._report, near_duplicates=near)
         look = "`near_duplicates` lists them; look at some, for a program can't tell for sure."
         if across_splits:
             self._find(
@@ -236,5 +248,5 @@ def _list_files(kept: Kept, groups: Sequence[Sequence[int]]) -> list[list[str]]:
     return [[kept.files[it].path for it in group[:_MAX_OF_A_GROUP]] for group in groups[:_MAX_LISTED]]
 
 
-def _spread(values: Sequence[int]) -> dict[str, int]:
-    return {"min": min(values), "median": median_low(values), "max": max(values)} if values else {}
+def _spread(values: Sequence[int]) -> Spread:
+    return Spread(min(values), median_low(values), max(values))

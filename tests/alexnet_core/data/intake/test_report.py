@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from PIL import Image
@@ -50,6 +51,15 @@ def test_every_finding_says_what_to_do(tmp_path: Path) -> None:
     }
     assert report["warnings"] == [finding["message"] for finding in report["findings"]]
     assert all(finding["advice"].endswith(".") for finding in report["findings"])
+
+
+def test_names_of_files_that_are_no_utf8_are_shown_with_their_bytes(tmp_path: Path) -> None:
+    """A database takes no half characters."""
+    folder = write_classes(tmp_path / "mine", {"a": 25, "b": 25})
+    (folder / "a" / "caf\udce9.png").touch()
+    report = report_of(pack_folder(folder, tmp_path / "pack", OPTIONS))
+    assert [item["file"] for item in report["rejected"]] == ["a/caf\\udce9.png"]
+    assert json.dumps(report, ensure_ascii=False).encode()
 
 
 def test_names_that_may_mean_one_class_are_told(tmp_path: Path) -> None:
