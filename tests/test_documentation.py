@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import api.__main__
 import trainyard.launch.cli
 import worker.__main__
 from alexnet_core.config import TrainConfig
+from alexnet_core.data.intake.findings import FindingCode
 from alexnet_core.data.published.builtin import BUILTINS
 from alexnet_core.recipes import list_recipes
 from api.app import create_app
@@ -213,6 +215,29 @@ def test_every_field_of_a_job_and_a_checkpoint_is_described() -> None:
 
 def fields_of(model: type[BaseModel]) -> set[str]:
     return set(model.model_fields) | set(model.model_computed_fields)
+
+
+def problems_of_datasets() -> set[str]:
+    """What stands in the code as the problem of a `DatasetInvalid`."""
+    found: set[str] = set()
+    for path in (ROOT / "alexnet_core" / "data").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            given = [keyword.value for keyword in node.keywords if keyword.arg == "problem"]
+            given += node.args[:1] if name == "refused" else node.args[1:2] if name == "require" else []
+            found |= {it.value for it in given if isinstance(it, ast.Constant) and isinstance(it.value, str)}
+    return found
+
+
+def test_every_problem_and_finding_of_a_dataset_is_named() -> None:
+    text = section("reference/cli.md", "`python -m alexnet_core prepare`")
+    listed = " ".join(line for line in text.splitlines() if re.match(r" *- `[a-z_`, ]+`: ", line))
+    documented = re.findall(r"`([a-z_]+)`", re.sub(r": .*?(?= *- `|$)", "", listed))
+    problems = problems_of_datasets()
+    assert {"archive_bomb", "too_few_classes", "layout_unclear"} <= problems
+    assert_same(documented, problems | set(FindingCode), "problems and findings")
 
 
 def test_every_built_in_dataset_is_named() -> None:
