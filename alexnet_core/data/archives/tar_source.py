@@ -188,7 +188,8 @@ class _ForwardStream:
         """Skip forwards to a position inside the tar."""
         if position < self._position:
             raise damaged("a member would begin before the one in front of it ends")
-        self.copy(position - self._position, None)
+        self._stream.skip(position - self._position)
+        self._position = position
         return position
 
     def drain(self) -> None:
@@ -196,14 +197,13 @@ class _ForwardStream:
         while self._stream.read(_CHUNK_BYTES):
             pass
 
-    def copy(self, size: int, sink: IO[bytes] | None, tell: Callable[[], None] = lambda: None) -> None:
-        """Read some content and write it to a file, or discard it; `tell` is called after each part."""
+    def copy(self, size: int, sink: IO[bytes], tell: Callable[[], None]) -> None:
+        """Read some content and write it to a file; `tell` is called after each part."""
         while size:
             data = self._stream.read(min(size, _CHUNK_BYTES))
             if not data:
                 raise cut_off()
             self._position += len(data)
             size -= len(data)
-            if sink is not None:
-                sink.write(data)
+            sink.write(data)
             tell()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import sys
 import zlib
 from typing import IO, cast
@@ -16,6 +17,7 @@ else:
     from backports import zstd
 
 GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_CHUNK_BYTES = 1 << 20
 _MAX_WINDOW_LOG = 27  # 128 MiB, what `zstd` decompresses unless it is asked for more; `--long=27` makes it
 
 
@@ -32,7 +34,7 @@ class UnpackedStream:
     def __init__(self, file: IO[bytes], magic: bytes, archive_bytes: int, limits: ArchiveLimits) -> None:
         self._archive_bytes, self._limits = archive_bytes, limits
         self._num_bytes = 0
-        self._stream = file
+        self._file = self._stream = file
         if magic.startswith(GZIP_MAGIC):
             self._stream = cast(IO[bytes], gzip.GzipFile(fileobj=file))
         elif magic.startswith(ZSTD_MAGIC):
@@ -55,6 +57,24 @@ class UnpackedStream:
             parts.append(part)
             missing -= len(part)
         return b"".join(parts)
+
+    def skip(self, size: int) -> None:
+        """Go forwards. An archive that is not compressed is not read for that.
+
+        Raises:
+            DatasetInvalid: the archive ends before; or see `read`.
+            OSError: see `read`.
+        """
+        if self._stream is self._file:
+            if self._file.tell() + size > self._archive_bytes:
+                raise cut_off()
+            self._file.seek(size, os.SEEK_CUR)
+            return
+        while size:
+            part = self._read_some(min(size, _CHUNK_BYTES))
+            if not part:
+                raise cut_off()
+            size -= len(part)
 
     def _read_some(self, size: int) -> bytes:
         try:

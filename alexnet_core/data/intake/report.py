@@ -50,7 +50,7 @@ class ReportDraft:
         self._report = DatasetReport(
             num_files=len(layout.files) + len(layout.rejected),
             num_junk=layout.num_junk,
-            layout=LayoutFound(layout.kind, list(layout.notes)),
+            layout=LayoutFound(layout.kind, [*layout.notes, *_tell_of_junk(layout.num_junk)]),
             outside_classes=list(layout.outside),
             empty_classes=list(layout.empty),
             rejected=[],
@@ -241,6 +241,10 @@ class ReportDraft:
 
     def _find(self, code: FindingCode, message: str, advice: str) -> None:
         self._findings.append(Finding(code, message, advice))
+
+
+def _tell_of_junk(num_files: int) -> list[str]:
+    return [f"{num_files} hidden files and files of the operating system were ignored"] if num_files else []
 
 
 def _list_files(kept: Kept, groups: Sequence[Sequence[int]]) -> list[list[str]]:

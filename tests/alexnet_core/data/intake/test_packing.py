@@ -275,6 +275,7 @@ def test_an_archive_gives_the_same_pack_as_its_folder(tmp_path: Path, how: str) 
             "the folder 'mine' is around everything and was looked through",
             "the folder 'Valid' was taken for the validation split",
             "the folder 'testing' was taken for the test split",
+            "1 hidden files and files of the operating system were ignored",
         ],
     }
     assert sorted(path.name for path in (tmp_path / "packs").iterdir()) == ["one", "two"]
