@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import select, text, update
+from sqlalchemy import event, select, text, update
 from sqlalchemy.orm import Session
 
 from alexnet_core.config import TrainConfig
@@ -96,6 +96,21 @@ def commit(
     new = new_checkpoint(lease, step, kind=kind, is_best=is_best)
     with database.writing() as session:
         return checkpoints.commit_checkpoint(session, lease, new, keep_latest=keep_latest).id
+
+
+@contextmanager
+def counting_statements(database: Database) -> Iterator[list[str]]:
+    """Inside, every statement that is sent is added to the list."""
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        statements.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(database.engine, "before_cursor_execute", note)
 
 
 def wait_for_lock(database: Database, thread: threading.Thread) -> None:

@@ -131,6 +131,20 @@ def test_latest_never_goes_backwards_while_many_commit_at_once(database: Databas
         assert [number for _, number in own] == sorted(number for _, number in own), "of one job they rise with it"
 
 
+def test_a_commit_takes_few_statements(database: Database) -> None:
+    """All of a fleet may commit at the same moment."""
+    db_rows.submit(database)
+    lease = db_rows.claim(database)
+    counts = []
+    for step in (10, 20, 30, 40):
+        with db_rows.counting_statements(database) as statements:
+            db_rows.commit(database, lease, step, is_best=True)
+        counts.append(len(statements) - statements.count("BEGIN IMMEDIATE"))
+    writes = 2 if database.engine.dialect.name == "sqlite" else 0  # an event and a number are statements of their own
+    assert counts[:2] == [4 + writes] * 2, "nothing is pruned: nobody is asked who needs it"
+    assert max(counts) <= 7 + writes, counts
+
+
 @pytest.mark.parametrize("question", [checkpoints.is_in_use, checkpoints.is_resumed_from])
 def test_who_needs_a_checkpoint_is_found_without_a_look_at_all_jobs(
     database: Database, question: Callable[[], ColumnElement[bool]]

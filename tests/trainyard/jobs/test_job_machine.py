@@ -29,6 +29,7 @@ from trainyard.database.schema import migrate
 from trainyard.database.tables import Base, JobEvent
 from trainyard.errors import LeaseLost
 from trainyard.scheduling import leases
+from trainyard.scheduling.claim_message import claim_at_once
 from trainyard.scheduling.leases import Ending, Lease
 from trainyard.scheduling.queue import QueueUnavailable, SilentWaker
 from trainyard.settings import Settings
@@ -98,7 +99,7 @@ class Jobs(RuleBasedStateMachine):
         self.dead: list[Lease] = []
         self.cancelled: dict[str, float] = {}
         self.looks: dict[str, list[Look]] = {}
-        self.step = 0
+        self.step = self.slot = 0
         self.submit(None)
         self.claim("wrk_a")
 
@@ -155,8 +156,8 @@ class Jobs(RuleBasedStateMachine):
     @rule(worker=st.sampled_from(["wrk_a", "wrk_b"]))
     def claim(self, worker: str) -> None:
         """Also what a wake-up without a job does."""
-        with self.database.writing() as session:
-            claimed = leases.claim(session, worker, 60)
+        self.slot += 1
+        claimed = claim_at_once(self.database, worker, 60, slot=self.slot)
         if claimed is not None:
             assert claimed[0].id not in {lease.job_id for lease in self.live}
             self.live.append(claimed[1])

@@ -106,6 +106,16 @@ def test_the_progress_of_a_job_that_goes_on_is_the_same_either_way(
 
 
 @ON_POSTGRES
+def test_a_claim_is_one_message_and_nothing_else_comes_while_it_holds_up_others(database: Database) -> None:
+    db_rows.submit(database)
+    with db_rows.counting_statements(database) as statements:
+        assert take(database)
+    assert len(statements) == 2, statements
+    assert "pg_advisory_xact_lock" in statements[0]
+    assert statements[1].startswith("SELECT"), "the slot's job is read after the claim was committed"
+
+
+@ON_POSTGRES
 def test_a_slot_that_has_a_job_gets_that_one_and_no_second(database: Database) -> None:
     """Its answer was lost, and the worker asks again; or the first message arrives after the second one."""
     first, second = add_jobs(database, {"queued_at": 1.0}, {"queued_at": 2.0})
