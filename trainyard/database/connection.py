@@ -232,13 +232,14 @@ def _sqlite_driver() -> Any:
 def _prepare_postgresql(frozen_s: float, connection: Any, _record: object) -> None:
     from psycopg.errors import InvalidParameterValue
 
+    bears = f"SET idle_in_transaction_session_timeout = {round(frozen_s * 1000)}"
+    looks = f"SET client_connection_check_interval = {round(CLIENT_GONE_S * 1000)}"
     with connection.cursor() as cursor:
-        cursor.execute(f"SET idle_in_transaction_session_timeout = {round(frozen_s * 1000)}")
-        connection.commit()
         try:
-            cursor.execute(f"SET client_connection_check_interval = {round(CLIENT_GONE_S * 1000)}")
-        except InvalidParameterValue:  # a server on Windows can't
+            cursor.execute(f"{bears}; {looks}")
+        except InvalidParameterValue:  # a server on Windows can't look
             connection.rollback()
+            cursor.execute(bears)
     connection.commit()
 
 
