@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from alexnet_core import parent
 from alexnet_core.failpoints import Failpoints
+from api.garbage import collect_rarely
 from api.memory import bound_arenas
 from trainyard import failpoints, logs
 from trainyard.private_files import keep_private
@@ -46,6 +47,7 @@ def serve() -> int:
     except ValueError as exc:
         return _refuse(str(exc))
     bound_arenas(os.environ)
+    collect_rarely()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle inference threads must not burn the trainer's cores
     keep_private(settings.data_dir)
     logs.configure(settings.log_level)

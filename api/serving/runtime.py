@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from api.garbage import keep_what_is_there
 from api.serving.batching import Model
 
 
@@ -43,8 +43,7 @@ class TorchRuntime:
         self.prepare_thread()
         import alexnet_core.evaluation.predictor  # noqa: F401 - so that the first load finds it loaded
 
-        gc.collect()
-        gc.freeze()  # else each full collection goes through torch's modules, and stops all threads for 100 to 250 ms
+        keep_what_is_there()
 
     def prepare_thread(self) -> None:
         """See `Runtime`. Torch keeps the number of threads separately for each calling thread."""
