@@ -15,12 +15,13 @@ from pathlib import PurePosixPath
 from alexnet_core.data.layouts.class_names import DistinctNames
 from alexnet_core.data.layouts.folders import is_junk
 from alexnet_core.data.layouts.labelled_files import LabelledFile, LabelledFiles, Rejection
-from alexnet_core.data.layouts.manifest_tables import ENDINGS, MAX_TABLE_BYTES, Row, Table, read_table
+from alexnet_core.data.layouts.manifest_tables import ENDINGS, HEADING_BYTES, MAX_TABLE_BYTES, Row, Table, read_table
 from alexnet_core.data.layouts.split_words import find_split
 from alexnet_core.data.sources import Source, read_whole
 from alexnet_core.errors import DatasetInvalid, ImageError
 
-_MAX_MANIFESTS = 20
+_MAX_CANDIDATES = 100
+_MAX_ROWS_A_FILE, _MAX_ROWS_MORE = 10, 1000  # rows may repeat files, or name some that were left out
 _IMAGE_ENDINGS = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif",
 )  # fmt: skip
@@ -42,10 +43,9 @@ def read_manifests(source: Source) -> LabelledFiles | None:
         for row in table.rows:
             reader.add(path, row)
     if not reader.found:
-        names, example = ", ".join(tables), next((row.file for table in tables.values() for row in table.rows), "")
         raise DatasetInvalid(
-            f"The manifest {names!a:.200} names no file that is there; the first is {example!a:.120}. Name files "
-            "relative to the manifest's folder, or remove it if the images are in class folders.",
+            f"The manifest {', '.join(tables)!a:.200} names no file that is there. {reader.explain_rejected()} "
+            "Name files relative to the manifest's folder, or remove it if the images are in class folders.",
             problem="manifest_names_nothing",
         )
     return reader.finish(tables, num_junk=len(files) - len(kept))
@@ -56,14 +56,19 @@ def _read_tables(source: Source, paths: list[str]) -> dict[str, Table]:
     candidates = [path for path in paths if path.casefold().endswith(ENDINGS)]
     candidates.sort(key=lambda path: (path.count("/"), path))
     tables: dict[str, Table] = {}
-    for path in candidates[:_MAX_MANIFESTS]:
+    left = MAX_TABLE_BYTES
+    for path in candidates[:_MAX_CANDIDATES]:
         try:
-            table = read_table(path, read_whole(source, path, MAX_TABLE_BYTES))
+            with source.open(path) as file:
+                if read_table(path, file.read(HEADING_BYTES)) is None:
+                    continue
+            data = read_whole(source, path, left)
         except ImageError as exc:
             raise DatasetInvalid(
-                f"The manifest {path!a:.200} can't be read ({exc}).", problem="manifest_unreadable"
+                f"The table {path!a:.200} can't be read ({exc}).", problem="manifest_unreadable"
             ) from exc
-        if table is not None:
+        left -= len(data)
+        if (table := read_table(path, data)) is not None:
             tables[path] = table
     return tables
 
@@ -78,10 +83,17 @@ class _Reader:
         self._by_name = {name: path for path in paths if counts[name := PurePosixPath(path).name] == 1}
         self._distinct = DistinctNames()
         self._rejected: list[Rejection] = []
+        self._num_left = _MAX_ROWS_A_FILE * len(paths) + _MAX_ROWS_MORE
         self.found: dict[str, tuple[str, int | None]] = {}  #: label and split by path
 
     def add(self, manifest: str, row: Row) -> None:
         """Match a row with its file, or reject it."""
+        self._num_left -= 1
+        if self._num_left < 0 or len(self._rejected) > len(self._paths) + _MAX_ROWS_MORE:
+            raise DatasetInvalid(
+                f"The manifest {manifest!a:.200} has many more rows than there are files. {self.explain_rejected()}",
+                problem="manifest_too_long",
+            )
         where = f"{manifest} line {row.line}"
         path = self._find(manifest, row.file)
         if path is None:
@@ -95,6 +107,10 @@ class _Reader:
         if self.found.setdefault(path, meant) != meant:
             reason = f"It has another label or split in {where} than before."
             self._rejected.append(Rejection(path, "label_contradicts", reason))
+
+    def explain_rejected(self) -> str:
+        """Return the reason why the first row was rejected; "" if none was."""
+        return f"{self._rejected[0].file!a:.120}: {self._rejected[0].reason}" if self._rejected else ""
 
     def finish(self, tables: dict[str, Table], *, num_junk: int) -> LabelledFiles:
         """Return the files with class and split, and those that no manifest names."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from alexnet_core.data.intake.packing import pack_images
 from alexnet_core.data.layouts.labelled_files import LabelledFiles
-from alexnet_core.data.layouts.manifest_tables import read_table
+from alexnet_core.data.layouts.manifest_tables import Row, read_table
 from alexnet_core.data.layouts.manifests import read_manifests
 from alexnet_core.data.pack import TEST, TRAIN, VALIDATION
 from alexnet_core.data.sources import FolderSource
@@ -29,6 +31,11 @@ def read(folder: Path, *images: str, **tables: str) -> LabelledFiles:
     layout = read_manifests(FolderSource(folder))
     assert layout is not None
     return layout
+
+
+def rows_of(name: str, content: bytes) -> list[Row]:
+    table = read_table(name, content)
+    return [] if table is None else list(table.rows)
 
 
 def understood(layout: LabelledFiles) -> dict[str, tuple[str, int | None]]:
@@ -152,11 +159,24 @@ def test_another_table_is_no_manifest(tmp_path: Path, name: str, text: str) -> N
     assert read_manifests(FolderSource(tmp_path)) is None
 
 
+def test_a_large_table_that_is_no_manifest_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "features.csv").open("wb") as file:
+        file.write(b"name,colour\n")
+        file.truncate(300 << 20)
+    assert read_manifests(FolderSource(tmp_path)) is None
+    with (tmp_path / "labels.csv").open("wb") as file:
+        file.write(b"file,label\n")
+        file.truncate(300 << 20)
+    with pytest.raises(DatasetInvalid, match=r"labels\.csv") as exc:
+        read_manifests(FolderSource(tmp_path))
+    assert exc.value.problem == "manifest_unreadable"
+
+
 def test_a_line_that_is_no_object_and_a_deep_one_are_refused(tmp_path: Path) -> None:
     first = '{"file": "1.png", "label": "a"}\n'
     for line in ("[1]", "{", "[" * 100_000, '{"file": "1.png", "label": NaN'):
         with pytest.raises(DatasetInvalid) as exc:
-            read_table("x.jsonl", (first + line).encode())
+            rows_of("x.jsonl", (first + line).encode())
         assert exc.value.problem == "manifest_unreadable"
 
 
@@ -166,6 +186,39 @@ def test_any_table_is_read_or_refused(data: bytes, name: str) -> None:
     prefix = b"file,label,split\n" if name.endswith("csv") else b'{"file": "1.png", "label": 1}\n'
     for content in (data, prefix + data):
         try:
-            read_table(name, content)
+            rows_of(name, content)
         except DatasetInvalid as exc:
             assert exc.problem == "manifest_unreadable"  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.csv", b"file,label\n" + b"," * (60 << 20)),
+        ("x.csv", b"file,label\n" + b'"a\n",' * (10 << 20)),
+        ("x.csv", b"file,label\n" + b'"' + b"\n" * (60 << 20)),
+        ("x.jsonl", b'{"file": "1.png", "label": 1}\n{"file": [' + b"1," * (30 << 20)),
+    ],
+    ids=["commas", "cells of lines", "one cell of lines", "a list"],
+)
+def test_a_row_of_many_megabytes_takes_little_memory_and_time(name: str, content: bytes) -> None:
+    began = time.process_time()
+    tracemalloc.start()
+    with pytest.raises(DatasetInvalid) as exc:
+        rows_of(name, content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert exc.value.problem == "manifest_unreadable"
+    assert peak < len(content) + 50_000_000
+    assert time.process_time() - began < 2
+
+
+def test_a_manifest_of_very_many_rows_ends_soon(tmp_path: Path) -> None:
+    (tmp_path / "1.png").touch()
+    for row in ("1.png,a\n", "x,a\n"):
+        (tmp_path / "labels.csv").write_text("file,label\n" + row * 5_000_000)
+        began = time.process_time()
+        with pytest.raises(DatasetInvalid, match="many more rows than there are files") as exc:
+            read_manifests(FolderSource(tmp_path))
+        assert exc.value.problem == "manifest_too_long"
+        assert time.process_time() - began < 2
