@@ -15,7 +15,7 @@ from zipfile import ZipInfo
 from alexnet_core.data.archives.members import ArchiveLimits
 from alexnet_core.data.archives.refusals import cut_off, damaged, refused
 
-MAX_DIRECTORY_BYTES = 64 << 20  #: an entry with a name of 100 bytes takes 170
+MAX_ENTRY_BYTES = 512  #: of the directory, on average; an entry with a name of 100 bytes takes 170
 _ENTRY = struct.Struct("<4s24x3H12x")  # signature, then the sizes of name, extra field and comment
 _END = struct.Struct("<4s4H2IH")
 _END_64_LOCATOR = struct.Struct("<4sIQI")
@@ -48,7 +48,7 @@ def require_sane_directory(file: IO[bytes], archive_bytes: int, limits: ArchiveL
     """
     directory = _find_directory(file, archive_bytes)
     limits.require_few(directory.num_entries)
-    if directory.size_bytes > MAX_DIRECTORY_BYTES:
+    if directory.size_bytes > MAX_ENTRY_BYTES * (directory.num_entries + 100):
         raise refused(
             "archive_too_large",
             f"its list of members has {directory.size_bytes:,} bytes. Pack fewer images, with shorter names",
