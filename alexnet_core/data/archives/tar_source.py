@@ -20,6 +20,7 @@ from alexnet_core.data.archives.members import ArchiveLimits, Members
 from alexnet_core.data.archives.refusals import cut_off, damaged, refused
 from alexnet_core.data.archives.unpacked_stream import UnpackedStream
 from alexnet_core.errors import CoreError
+from alexnet_core.layout import TEMPORARY_PREFIX
 
 _MAX_HEADER_BYTES = 64 << 10  # that belong to one member: long names and attributes
 _MAX_GLOBAL_HEADERS = 100  # that hold for all members; each member gets a copy
@@ -69,7 +70,7 @@ class TarSource:
             self._file = files.enter_context(file)
             self._contents = file
             if is_compressed:
-                self._contents = files.enter_context(tempfile.TemporaryFile(dir=spool_dir, prefix=".tmp-archive-"))
+                self._contents = files.enter_context(tempfile.TemporaryFile(dir=spool_dir, prefix=TEMPORARY_PREFIX))
             stream = _ForwardStream(UnpackedStream(file, magic, archive_bytes, limits))
             told = on_read or (lambda done, total: None)
             self._read(stream, self._contents if is_compressed else None, lambda: told(file.tell(), archive_bytes))
