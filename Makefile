@@ -30,13 +30,12 @@ demo: $(STAMP)  ## Start a yard, train on handwritten digits, predict, stop
 up: $(STAMP)  ## Start queue, worker and API; Ctrl-C stops them
 	$(BIN)/trainyard up
 
-test: $(STAMP)  ## Run the tests, several at a time; then those that need the cores to themselves
+test: $(STAMP)  ## Run the tests, several at a time, but for those that take long
 	$(BIN)/pytest $(TOGETHER) -m 'not chaos and not slow and not alone'
-	$(BIN)/pytest -m 'alone and not chaos and not slow'
 
-slow: $(STAMP)  ## Run the tests that take long, most of them with real processes that are killed and frozen, likewise
+slow: $(STAMP)  ## Run the tests that take long, likewise; then those that need the cores to themselves
 	$(BIN)/pytest $(TOGETHER) -m 'slow and not chaos and not alone'
-	$(BIN)/pytest -m 'slow and alone and not chaos'
+	$(BIN)/pytest -m 'alone and not chaos'
 
 chaos: $(STAMP)  ## Run the tests that take minutes and break a yard in many ways
 	$(BIN)/pytest -m chaos
@@ -44,7 +43,6 @@ chaos: $(STAMP)  ## Run the tests that take minutes and break a yard in many way
 coverage: $(STAMP)  ## Run what `make test` runs, processes of yards included, and report the lines that none reached
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(TOGETHER) -m 'not chaos and not slow and not alone'
-	$(BIN)/coverage run -m pytest -m 'alone and not chaos and not slow'
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
