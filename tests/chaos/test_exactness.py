@@ -168,6 +168,7 @@ def plan_one(seed: int, way: str) -> Plan:
 
 
 @pytest.mark.end_to_end
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_an_interrupted_job_ends_with_the_bits_of_an_undisturbed_one(yard: Yard, way: str) -> None:
     ends_with_the_same_bits(yard, 0, plan_one(0, way))

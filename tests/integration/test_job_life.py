@@ -11,7 +11,7 @@ import pytest
 from tests.integration.running import RunningYard
 from trainyard.client import ApiError, Client, Json
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 STEADY: dict[str, Any] = {"epochs": 6, "schedule": "constant"}  #: a rate that does not follow from the number of epochs
 

@@ -60,6 +60,7 @@ def machines(server: ObjectServer, tmp_path: Path) -> Iterator[Machines]:
 
 
 @pytest.mark.end_to_end
+@pytest.mark.slow
 def test_three_machines_train_resume_each_others_jobs_and_serve(machines: Machines) -> None:
     workers = [machines.start_worker(), machines.start_worker()]
     url = machines.start_api()
@@ -89,6 +90,7 @@ def test_three_machines_train_resume_each_others_jobs_and_serve(machines: Machin
 
 
 @pytest.mark.end_to_end
+@pytest.mark.slow
 def test_a_store_that_freezes_while_jobs_train_loses_nothing(machines: Machines, server: ObjectServer) -> None:
     machines.start_worker()
     url = machines.start_api()
@@ -153,6 +155,7 @@ def test_a_store_that_is_killed_while_a_job_trains_comes_back_and_nothing_is_los
 
 
 @pytest.mark.end_to_end
+@pytest.mark.slow
 def test_a_worker_whose_store_is_another_one_takes_no_job_and_says_why(
     machines: Machines, server: ObjectServer
 ) -> None:

@@ -156,6 +156,7 @@ def test_a_running_job_is_served_and_a_cancel_keeps_a_checkpoint(client: Client,
         client.cancel_job(finished["id"])
 
 
+@pytest.mark.slow
 def test_kill_of_the_parent_leaves_nothing_and_the_job_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     settings = {"TRAINYARD_LEASE_TTL_S": "3", "TRAINYARD_REAPER_S": "1"}
