@@ -18,6 +18,7 @@ from trainyard.artifacts.checkpoints import NewCheckpoint
 from trainyard.database.connection import Database, now
 from trainyard.database.schema import current_revision
 from trainyard.database.tables import Checkpoint, Dataset, Job
+from trainyard.errors import DatabaseUnavailable
 from trainyard.jobs import jobs
 from trainyard.jobs.jobs import NewJob
 from trainyard.scheduling import leases
@@ -52,16 +53,26 @@ def submit(database: Database, owner: str = OWNER, *, max_failures: int = 3, **n
 
 
 def claim(database: Database, worker: str = "wrk_a", ttl_s: float = 60) -> leases.Lease:
-    with database.writing() as session:
-        claimed = leases.claim(session, worker, ttl_s)
-        assert claimed is not None
-        return claimed[1]
+    claimed = _claim(database, worker, ttl_s)
+    assert claimed is not None
+    return claimed[1]
 
 
 def try_claim(database: Database, worker: str = "wrk_a") -> str | None:
+    claimed = _claim(database, worker, 60)
+    return claimed and claimed[0].id
+
+
+def _claim(database: Database, worker: str, ttl_s: float) -> tuple[Job, leases.Lease] | None:
+    """Claim, and once more if this process was held up for `SILENT_CLAIM_S`, for which PostgreSQL ends a claim."""
+    try:
+        with database.writing() as session:
+            return leases.claim(session, worker, ttl_s)
+    except DatabaseUnavailable as exc:
+        if "idle-in-transaction" not in str(exc.__cause__):
+            raise
     with database.writing() as session:
-        claimed = leases.claim(session, worker, 60)
-        return claimed and claimed[0].id
+        return leases.claim(session, worker, ttl_s)
 
 
 def look(database: Database, job_id: str) -> Job:
