@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import struct
 import tarfile
 import zipfile
@@ -13,11 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pytest
 from backports import zstd
 from PIL import Image
 
 from alexnet_core.data.archives.members import ArchiveLimits
 from alexnet_core.data.archives.opening import open_archive
+from alexnet_core.errors import DatasetInvalid
 
 END_BLOCKS = bytes(1024)
 
@@ -132,3 +135,13 @@ def read_all(path: Path, limits: ArchiveLimits | None = None) -> dict[str, bytes
                 with source.open(name) as file:
                     contents[name] = file.read()
         return contents
+
+
+def refuse(path: Path, content: bytes, limits: ArchiveLimits | None = None) -> DatasetInvalid:
+    """The error that refuses an archive; nothing is left beside it."""
+    path.write_bytes(content)
+    with pytest.raises(DatasetInvalid) as exc:
+        read_all(path, limits or ArchiveLimits())
+    assert str(exc.value).isprintable()
+    assert os.listdir(path.parent) == [path.name]
+    return exc.value

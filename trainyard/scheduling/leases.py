@@ -68,7 +68,8 @@ class Lease:
         return {"of_job": self.job_id, "of_epoch": self.lease_epoch, "of_worker": self.worker_id}
 
 
-_GUARDS = Lease(*(bindparam(name) for name in ("of_job", "of_epoch", "of_worker"))).guards  # type: ignore[arg-type]
+_PARAMETERS: Any = (bindparam(name) for name in ("of_job", "of_epoch", "of_worker"))
+_GUARDS = Lease(*_PARAMETERS).guards
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class _Slice(io.RawIOBase):
         self._position = max(0, base + offset)
         return self._position
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any buffer
         size = max(0, min(len(buffer), self._size - self._position))
         data = os.pread(self._descriptor, size, self._start + self._position)
         buffer[: len(data)] = data

@@ -26,6 +26,11 @@ def refused(problem: str, reason: str) -> DatasetInvalid:
     return DatasetInvalid(f"The archive can't be read: {reason}.", problem=problem)
 
 
+def device_among(path: str) -> DatasetInvalid:
+    """Return the error that refuses an archive with a device or pipe."""
+    return refused("archive_unsafe", f"its member {path[-120:]!a} is a device or pipe. Pack nothing but image files")
+
+
 def damaged(what: object) -> DatasetInvalid:
     """Return the error that refuses a damaged archive."""
     return refused("archive_damaged", f"it is damaged ({what!s:.200}). Pack it again, and send the whole file")

@@ -17,7 +17,7 @@ from typing import IO, Self, TypeVar, cast
 
 from alexnet_core.data.archives.file_slice import open_slice
 from alexnet_core.data.archives.members import ArchiveLimits, Members
-from alexnet_core.data.archives.refusals import cut_off, damaged, refused
+from alexnet_core.data.archives.refusals import cut_off, damaged, device_among
 from alexnet_core.data.archives.unpacked_stream import UnpackedStream
 from alexnet_core.errors import CoreError
 from alexnet_core.layout import TEMPORARY_PREFIX
@@ -137,7 +137,7 @@ def _translated(call: Callable[[], R]) -> R:
 def _say_what_it_is(member: tarfile.TarInfo, path: str) -> str:
     """Return why a member has no content that can be read."""
     if member.isdev():
-        raise refused("archive_unsafe", f"its member {path[-120:]!a} is a device or pipe. Pack nothing but image files")
+        raise device_among(path)
     if member.issym() or member.islnk():
         return "It is a link. Pack the file that it leads to (tar: --dereference --hard-dereference)."
     if member.issparse():

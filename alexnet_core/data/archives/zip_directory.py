@@ -21,8 +21,8 @@ _END = struct.Struct("<4s4H2IH")
 _END_64_LOCATOR = struct.Struct("<4sIQI")
 _END_64 = struct.Struct("<4sQ2H2I4Q")
 _LOCAL_HEADER_BYTES = 30
-_UTF8 = 0x800  # in the flags of an entry
 MAX_END_BYTES = _END.size + 65_535  #: of the record at the end, its comment included
+UTF8 = 0x800  #: in the flags of an entry: its name is UTF-8
 END_OF_ZIP = b"PK\5\6"  #: that record's first bytes
 
 
@@ -69,7 +69,7 @@ def require_apart(infos: list[ZipInfo], directory_start: int) -> None:
     ordered = sorted(infos, key=lambda info: info.header_offset)
     ends = [*(info.header_offset for info in ordered), directory_start][1:]
     for info, end in zip(ordered, ends, strict=True):
-        name_bytes = len(info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437"))
+        name_bytes = len(info.orig_filename.encode("utf-8" if info.flag_bits & UTF8 else "cp437"))
         shortest = info.header_offset + _LOCAL_HEADER_BYTES + name_bytes + info.compress_size
         if info.header_offset < 0 or shortest > end:
             raise refused(

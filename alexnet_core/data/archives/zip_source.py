@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from typing import IO, Self
 
 from alexnet_core.data.archives.members import ArchiveLimits, Members
-from alexnet_core.data.archives.refusals import damaged, refused
-from alexnet_core.data.archives.zip_directory import require_apart, require_sane_directory
+from alexnet_core.data.archives.refusals import damaged, device_among, refused
+from alexnet_core.data.archives.zip_directory import UTF8, require_apart, require_sane_directory
 from alexnet_core.errors import CoreError, ImageUnreadable
 
-_ENCRYPTED, _ENCRYPTED_DIRECTORY, _UTF8 = 0x1, 0x2000, 0x800  # bits of a member's flags
+_ENCRYPTED, _ENCRYPTED_DIRECTORY = 0x1, 0x2000  # bits of a member's flags
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # LZMA lets a file choose how much memory it takes
 _OTHER_METHODS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "xz", 98: "PPMd"}
 _UNIX = 3
@@ -80,9 +80,7 @@ class ZipSource:
         if info.flag_bits & (_ENCRYPTED | _ENCRYPTED_DIRECTORY):
             raise refused("archive_encrypted", "it is protected by a password. Pack the images without one")
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
-            raise refused(
-                "archive_unsafe", f"its member {path[-120:]!a} is a device or pipe. Pack nothing but image files"
-            )
+            raise device_among(path)
         if kind == stat.S_IFLNK:
             self._members.add(path, "It is a link.")
         elif info.compress_type not in _METHODS and not path.endswith("/"):
@@ -95,7 +93,7 @@ class ZipSource:
 def _decode_name(info: zipfile.ZipInfo) -> str:
     """Return a member's name. Some programs on macOS and Linux write UTF-8 without saying so."""
     name = info.orig_filename
-    if info.flag_bits & _UTF8 or name.isascii():
+    if info.flag_bits & UTF8 or name.isascii():
         return name
     try:
         return name.encode("cp437").decode("utf-8")

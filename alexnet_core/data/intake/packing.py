@@ -46,6 +46,8 @@ def pack_images(
 ) -> Pack:
     """Make the pack of the images in a folder, zip, tar, tar.gz or tar.zst; see `pack_source`.
 
+    Links are rejected, so that nothing from outside the folder or archive is read.
+
     Args:
         path: the folder or archive.
         target_dir: where the pack will stand. The temporary file of a compressed tar is beside it.
@@ -66,18 +68,6 @@ def pack_images(
     opened = open_archive(path, limits=options.archive_limits, spool_dir=target_dir.parent, on_read=on_read)
     with opened as source:
         return pack_source(source, target_dir, options, on_progress=on_progress)
-
-
-def pack_folder(folder: Path, target_dir: Path, options: IntakeOptions, *, on_progress: Progress | None = None) -> Pack:
-    """Make the pack of the images in a folder; see `pack_source`.
-
-    Links are rejected, so that a folder brings in nothing from outside it.
-
-    Raises:
-        DatasetUnavailable: there is no such folder.
-        DatasetInvalid: its files can't be trained on.
-    """
-    return pack_source(FolderSource(folder), target_dir, options, on_progress=on_progress)
 
 
 def pack_source(

@@ -41,6 +41,22 @@ class Kept:
     fingerprints: list[bytes]  #: see `near_duplicates`
 
 
+@dataclass(frozen=True)
+class _Places:
+    """The class and split of each image, for groups of images that should be in one."""
+
+    labels: list[int]
+    splits: NDArray[np.uint8]
+
+    def across_splits(self, groups: list[list[int]]) -> list[list[int]]:
+        """Return the groups that are in more than one split."""
+        return [group for group in groups if len(set(self.splits[group])) > 1]
+
+    def across_classes(self, groups: list[list[int]]) -> list[list[int]]:
+        """Return the groups that are in more than one class."""
+        return [group for group in groups if len({self.labels[index] for index in group}) > 1]
+
+
 class ReportDraft:
     """Collects what is found while a pack is made."""
 
@@ -115,8 +131,12 @@ class ReportDraft:
                 f"{num_rejected} files are no usable images and are left out",
                 "Look at `rejected` for the reason of each, and save them again or remove them.",
             )
-        self._describe_duplicates(kept, split_N)
-        self._describe_near_duplicates(kept, split_N)
+        places = _Places([file.label for file in kept.files], split_N)
+        copies: dict[bytes, list[int]] = defaultdict(list)
+        for index, key in enumerate(kept.keys):
+            copies[key].append(index)
+        self._describe_duplicates(kept, list(copies.values()), places)
+        self._describe_near_duplicates(kept, list(copies.values()), places)
 
     def _describe_shapes(self, shapes: Sequence[ImageShape]) -> None:
         sizes = Sizes(_spread([shape.width for shape in shapes]), _spread([shape.height for shape in shapes]))
@@ -161,15 +181,10 @@ class ReportDraft:
                 "naming large ones.",
             )
 
-    def _describe_duplicates(self, kept: Kept, split_N: NDArray[np.uint8]) -> None:
-        groups: dict[bytes, list[int]] = defaultdict(list)
-        counts = Counter(kept.keys)
-        for index, key in enumerate(kept.keys):
-            if counts[key] > 1:
-                groups[key].append(index)
-        across_splits = [group for group in groups.values() if len(set(split_N[group])) > 1]
-        across_classes = [group for group in groups.values() if len({kept.files[it].label for it in group}) > 1]
-        num_copies = sum(len(group) - 1 for group in groups.values())
+    def _describe_duplicates(self, kept: Kept, copies: list[list[int]], places: _Places) -> None:
+        groups = [group for group in copies if len(group) > 1]
+        across_splits, across_classes = places.across_splits(groups), places.across_classes(groups)
+        num_copies = sum(len(group) - 1 for group in groups)
         duplicates = Duplicates(
             num_copies=num_copies,
             num_across_splits=len(across_splits),
@@ -197,16 +212,10 @@ class ReportDraft:
                 "Leave each in the class that is right; `duplicates` lists them.",
             )
 
-    def _describe_near_duplicates(self, kept: Kept, split_N: NDArray[np.uint8]) -> None:
-        copies: dict[bytes, list[int]] = defaultdict(list)
-        for index, key in enumerate(kept.keys):
-            copies[key].append(index)
-        each = list(copies.values())
-        found = find_near_duplicates([kept.fingerprints[group[0]] for group in each])
-        groups = [[index for place in group for index in each[place]] for group in found.groups]
-        labels = [file.label for file in kept.files]
-        across_splits = [group for group in groups if len(set(split_N[group])) > 1]
-        across_classes = [group for group in groups if len({labels[index] for index in group}) > 1]
+    def _describe_near_duplicates(self, kept: Kept, copies: list[list[int]], places: _Places) -> None:
+        found = find_near_duplicates([kept.fingerprints[group[0]] for group in copies])
+        groups = [[index for place in group for index in copies[place]] for group in found.groups]
+        across_splits, across_classes = places.across_splits(groups), places.across_classes(groups)
         across = {id(group) for group in [*across_splits, *across_classes]}
         within = [group for group in groups if id(group) not in across]
         near = NearDuplicateGroups(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text
 
 from tests.trainyard import rows as db_rows
-from tests.trainyard.scheduling.test_claim_order import add_jobs, described_jobs, predict_claims
+from tests.trainyard.scheduling.test_claim_order import add_jobs, described_jobs, predict_claims, require_turns_kept
 from trainyard.database.connection import Database
 from trainyard.database.tables import Job, JobEvent
 from trainyard.errors import DatabaseUnavailable
@@ -149,24 +149,9 @@ def test_a_claim_waits_for_one_that_is_not_committed_and_sees_what_it_took(datab
 
 
 def test_many_at_once_keep_the_order_of_owners_and_their_limit(database: Database) -> None:
-    owners = ("a", "b", "c")
-    add_jobs(database, *({"owner": owner, "queued_at": float(number)} for owner in owners for number in range(10)))
-    taken: list[tuple[int, str]] = []
-
-    def take_some(worker: str) -> None:
-        slot = 0
-        while claimed := claim_at_once(database, worker, 60, slot=slot, max_running_per_owner=6):
-            taken.append((claimed[0].claim_number, claimed[0].owner))
-            slot += 1
-
-    threads = [threading.Thread(target=take_some, args=(f"wrk_{number}",)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    order = [owner for _, owner in sorted(taken)]
-    assert len(order) == 3 * 6, "as many as all may have, and none beyond"
-    assert [set(order[begin : begin + 3]) for begin in range(0, 18, 3)] == [set(owners)] * 6, "turn by turn"
+    require_turns_kept(
+        database, lambda worker, slot: claim_at_once(database, worker, 60, slot=slot, max_running_per_owner=6)
+    )
 
 
 @ON_POSTGRES

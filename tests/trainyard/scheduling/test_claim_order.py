@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from trainyard.errors import DatabaseUnavailable
 from trainyard.jobs import jobs
 from trainyard.jobs.events import list_state_changes
 from trainyard.scheduling import claim_order, leases, queue_view, workers
-from trainyard.scheduling.leases import Ending
+from trainyard.scheduling.leases import Ending, Lease
 from trainyard.scheduling.workers import WorkerIdentity
 
 FAR = 1e10
@@ -233,18 +234,17 @@ def test_a_worker_that_froze_within_its_claim_holds_up_others_for_less_than_two_
     assert db_rows.try_claim(database, "wrk_c"), "what the frozen one had taken is free again"
 
 
-def test_many_who_claim_at_once_keep_the_order_of_owners_and_their_limit(database: Database) -> None:
+def require_turns_kept(database: Database, claim_for: Callable[[str, int], tuple[Job, Lease] | None]) -> None:
+    """Let eight workers claim at once, six jobs an owner at most, each for a worker and one more of its slots."""
     owners = ("a", "b", "c")
     add_jobs(database, *({"owner": owner, "queued_at": float(number)} for owner in owners for number in range(10)))
     taken: list[tuple[int, str]] = []
 
     def claim_some(worker: str) -> None:
-        while True:
-            with database.writing() as session:
-                claimed = leases.claim(session, worker, 60, max_running_per_owner=6)
-            if claimed is None:
-                return
+        slot = 0
+        while claimed := claim_for(worker, slot):
             taken.append((claimed[0].claim_number, claimed[0].owner))
+            slot += 1
 
     threads = [threading.Thread(target=claim_some, args=(f"wrk_{number}",)) for number in range(8)]
     for thread in threads:
@@ -254,6 +254,14 @@ def test_many_who_claim_at_once_keep_the_order_of_owners_and_their_limit(databas
     order = [owner for _, owner in sorted(taken)]
     assert len(order) == 3 * 6, "as many as all may have, and none beyond"
     assert [set(order[begin : begin + 3]) for begin in range(0, 18, 3)] == [set(owners)] * 6, "turn by turn"
+
+
+def test_many_who_claim_at_once_keep_the_order_of_owners_and_their_limit(database: Database) -> None:
+    def claim_for(worker: str, slot: int) -> tuple[Job, Lease] | None:
+        with database.writing() as session:
+            return leases.claim(session, worker, 60, slot=slot, max_running_per_owner=6)
+
+    require_turns_kept(database, claim_for)
 
 
 @pytest.mark.postgres

@@ -19,21 +19,21 @@ from backports import zstd
 from alexnet_core.data.archives.members import ArchiveLimits
 from alexnet_core.data.archives.opening import open_archive
 from alexnet_core.errors import DatasetInvalid, ImageUnreadable
-from tests.alexnet_core.archive_files import END_BLOCKS, compress, png, read_all, tar_member, tar_of, two_classes
+from tests.alexnet_core.archive_files import (
+    END_BLOCKS,
+    compress,
+    png,
+    read_all,
+    refuse,
+    tar_member,
+    tar_of,
+    two_classes,
+)
 from tests.alexnet_core.data.archives.test_member_names import EVIL_NAMES
 
 COMPRESSIONS = ["", "gz", "zst"]
 
 LIMITS = ArchiveLimits()
-
-
-def refuse(path: Path, content: bytes, limits: ArchiveLimits = LIMITS) -> DatasetInvalid:
-    path.write_bytes(content)
-    with pytest.raises(DatasetInvalid) as exc:
-        read_all(path, limits)
-    assert str(exc.value).isprintable()
-    assert os.listdir(path.parent) == [path.name]
-    return exc.value
 
 
 @pytest.fixture

@@ -24,19 +24,12 @@ from tests.alexnet_core.archive_files import (
     png,
     raw_zip,
     read_all,
+    refuse,
     two_classes,
     zip_of,
 )
 
 LIMITS = ArchiveLimits()
-
-
-def refuse(path: Path, content: bytes, limits: ArchiveLimits = LIMITS) -> DatasetInvalid:
-    path.write_bytes(content)
-    with pytest.raises(DatasetInvalid) as exc:
-        read_all(path, limits)
-    assert str(exc.value).isprintable()
-    return exc.value
 
 
 @pytest.fixture

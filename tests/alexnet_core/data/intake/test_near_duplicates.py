@@ -17,7 +17,7 @@ from sklearn.datasets import load_sample_images
 from alexnet_core.data.intake import near_duplicates
 from alexnet_core.data.intake.findings import FindingCode
 from alexnet_core.data.intake.near_duplicates import find_near_duplicates, take_fingerprint
-from alexnet_core.data.intake.packing import pack_folder
+from alexnet_core.data.intake.packing import pack_images
 from alexnet_core.data.published.builtin import prepare
 from tests.alexnet_core.data.intake.test_packing import OPTIONS, report_of, write_classes
 
@@ -135,7 +135,7 @@ def test_near_duplicates_are_reported_by_split_and_class(tmp_path: Path) -> None
     }.items():
         (folder / path).parent.mkdir(exist_ok=True)
         image.save(folder / path)
-    report = report_of(pack_folder(folder, tmp_path / "pack", OPTIONS))
+    report = report_of(pack_images(folder, tmp_path / "pack", OPTIONS))
     found = report["near_duplicates"]
     assert found["across_splits"] == [["train/a/one.png", "test/a/one.jpg"]]
     assert found["across_classes"] == [["train/a/two.png", "train/b/two.png"]]

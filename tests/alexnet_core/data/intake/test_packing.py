@@ -28,7 +28,7 @@ from alexnet_core.data import image_readers
 from alexnet_core.data.image_readers import BoundedFile
 from alexnet_core.data.images import decode_image
 from alexnet_core.data.intake.options import IntakeOptions
-from alexnet_core.data.intake.packing import pack_files, pack_folder, pack_images
+from alexnet_core.data.intake.packing import pack_files, pack_images
 from alexnet_core.data.layouts.folders import read_layout
 from alexnet_core.data.pack import TEST, VALIDATION, Pack, PackDraft, open_pack
 from alexnet_core.errors import DatasetDamaged, DatasetInvalid, DatasetUnavailable, ImageTooLarge
@@ -68,7 +68,7 @@ def report_of(pack: Pack) -> dict[str, Any]:
 
 def refuse(folder: Path, target: Path, options: IntakeOptions = OPTIONS) -> DatasetInvalid:
     with pytest.raises(DatasetInvalid) as exc:
-        pack_folder(folder, target, options)
+        pack_images(folder, target, options)
     assert not target.exists()
     assert not target.parent.exists() or not list(target.parent.glob(".tmp*"))
     assert json.dumps(exc.value.report)
@@ -77,7 +77,7 @@ def refuse(folder: Path, target: Path, options: IntakeOptions = OPTIONS) -> Data
 
 def test_class_folders_become_a_pack_with_the_very_pixels_of_small_images(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "mine", {"cat": 30, "dog": 20})
-    pack = pack_folder(folder, tmp_path / "packs" / "mine", OPTIONS)
+    pack = pack_images(folder, tmp_path / "packs" / "mine", OPTIONS)
     pack.verify()
     assert (pack.class_names, pack.facts.image_px, pack.channels, pack.facts.flip_safe) == (("cat", "dog"), 12, 3, True)
     assert np.array_equal(pack.images[31], np.array(Image.open(folder / "dog" / "001.png")))
@@ -89,24 +89,24 @@ def test_class_folders_become_a_pack_with_the_very_pixels_of_small_images(tmp_pa
     ]
     assert (report["made_splits"], report["rejected"], report["num_images"]) == (["validation", "test"], [], 50)
     assert report["warnings"] == ["1 classes have fewer than 20 images to train on: 'dog'"]
-    again = pack_folder(folder, tmp_path / "again", OPTIONS)
+    again = pack_images(folder, tmp_path / "again", OPTIONS)
     assert again.digest == pack.digest, "the splits are always the same"
 
 
 def test_grey_stays_grey_and_large_images_are_scaled(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "mine", {"a": 3, "b": 3}, (30, 40))
-    pack = pack_folder(folder, tmp_path / "pack", IntakeOptions(name="mine", image_px=16, flip_safe=False))
+    pack = pack_images(folder, tmp_path / "pack", IntakeOptions(name="mine", image_px=16, flip_safe=False))
     assert pack.images.shape == (6, 16, 16, 1)
     assert not pack.facts.flip_safe
     write_image(folder / "a" / "colour.png", 9, (300, 280, 3))
-    larger = pack_folder(folder, tmp_path / "larger", OPTIONS)
+    larger = pack_images(folder, tmp_path / "larger", OPTIONS)
     assert larger.images.shape == (7, 256, 256, 3)
     assert "6 images are smaller than 256 px and were enlarged" in report_of(larger)["warnings"]
 
 
 def test_the_splits_of_the_folder_are_kept_and_a_missing_one_is_made(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "mine", {"train/a": 20, "train/b": 20, "test/a": 3, "test/b": 2})
-    pack = pack_folder(folder, tmp_path / "pack", OPTIONS)
+    pack = pack_images(folder, tmp_path / "pack", OPTIONS)
     assert [len(pack.list_indices(split)) for split in ("train", "validation", "test")] == [36, 4, 5]
     assert report_of(pack)["made_splits"] == ["validation"]
     assert pack.split[-5:].tolist() == [TEST] * 5
@@ -118,7 +118,7 @@ def test_an_image_that_is_there_often_is_on_one_side_only(tmp_path: Path) -> Non
         for name in "ab":
             copy = folder / name / f"copy-{number}.bmp"  # other bytes, the same pixels
             Image.open(folder / "a" / f"{number:03d}.png").save(copy)
-    pack = pack_folder(folder, tmp_path / "pack", OPTIONS)
+    pack = pack_images(folder, tmp_path / "pack", OPTIONS)
     sides = [{pack.images[i].tobytes() for i in pack.list_indices(split)} for split in ("train", "validation", "test")]
     assert all(sides)
     assert not sides[0] & sides[1]
@@ -132,7 +132,7 @@ def test_an_image_that_is_there_often_is_on_one_side_only(tmp_path: Path) -> Non
 def test_duplicates_across_the_splits_of_the_folder_are_reported(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "mine", {"train/a": 9, "train/b": 9, "val/a": 2, "test/b": 2})
     Image.open(folder / "train/a/000.png").save(folder / "test/b/copy.png")
-    report = report_of(pack_folder(folder, tmp_path / "pack", OPTIONS))
+    report = report_of(pack_images(folder, tmp_path / "pack", OPTIONS))
     assert report["duplicates"]["across_splits"] == [["train/a/000.png", "test/b/copy.png"]]
     assert any("in more than one split" in warning for warning in report["warnings"])
 
@@ -148,7 +148,7 @@ def test_unusable_files_are_rejected_each_with_its_reason(tmp_path: Path) -> Non
     write_image(folder / "b" / "wide.png", 1, (20, 2000, 3))
     (folder / "none").mkdir()
     (folder / "readme.md").touch()
-    pack = pack_folder(folder, tmp_path / "pack", IntakeOptions(name="x", max_pixels=30_000))
+    pack = pack_images(folder, tmp_path / "pack", IntakeOptions(name="x", max_pixels=30_000))
     report = report_of(pack)
     assert {item["file"]: item["code"] for item in report["rejected"]} == {
         "a/cut.png": "image_unreadable",
@@ -166,7 +166,7 @@ def test_unusable_files_are_rejected_each_with_its_reason(tmp_path: Path) -> Non
 def test_a_file_of_too_many_bytes_is_rejected(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "mine", {"a": 30, "b": 30})
     write_image(folder / "a" / "large.png", 5, (40, 40, 3))
-    pack = pack_folder(folder, tmp_path / "pack", IntakeOptions(name="x", max_file_bytes=2000))
+    pack = pack_images(folder, tmp_path / "pack", IntakeOptions(name="x", max_file_bytes=2000))
     [rejected] = report_of(pack)["rejected"]
     assert (rejected["file"], rejected["code"]) == ("a/large.png", "image_too_large")
 
@@ -199,7 +199,7 @@ def test_more_than_a_twentieth_of_unusable_files_is_refused(tmp_path: Path, wher
     spoiled = b"nothing" if where == "header" else whole[:-100]
     for number in range(2):
         (folder / "a" / f"bad-{number}.png").write_bytes(spoiled)
-    assert report_of(pack_folder(folder, tmp_path / "packs" / "pack", OPTIONS))["num_images"] == 38
+    assert report_of(pack_images(folder, tmp_path / "packs" / "pack", OPTIONS))["num_images"] == 38
     (folder / "a" / "bad-2.png").write_bytes(spoiled)
     error = refuse(folder, tmp_path / "packs" / "other")
     assert error.problem == "too_many_rejected"
@@ -214,7 +214,7 @@ def test_a_file_that_turns_out_to_be_damaged_does_not_decide_size_and_colour(tmp
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3)).astype(np.uint8)).save(noise, "PNG")
     (folder / "a" / "large.png").write_bytes(noise.getvalue()[:5_000])
     seen: list[tuple[int, int]] = []
-    pack = pack_folder(folder, tmp_path / "packs" / "p", OPTIONS, on_progress=lambda *pair: seen.append(pair))
+    pack = pack_images(folder, tmp_path / "packs" / "p", OPTIONS, on_progress=lambda *pair: seen.append(pair))
     assert pack.images.shape == (30, 8, 8, 1)
     report = report_of(pack)
     assert (report["image_px"], report["channels"], len(report["rejected"])) == (8, 1, 1)
@@ -229,7 +229,7 @@ def test_of_a_file_that_is_too_large_no_more_than_that_is_read(tmp_path: Path) -
     with (folder / "a" / "sparse.webp").open("wb") as file:
         file.write(b"RIFF" + (300_000_000).to_bytes(4, "little") + b"WEBPVP8 ")
         file.truncate(300_000_000)
-    pack = pack_folder(folder, tmp_path / "pack", IntakeOptions(name="mine", max_file_bytes=100_000))
+    pack = pack_images(folder, tmp_path / "pack", IntakeOptions(name="mine", max_file_bytes=100_000))
     [rejection] = report_of(pack)["rejected"]
     assert (rejection["code"], rejection["reason"]) == ("image_too_large", "The file has more than 100,000 bytes.")
     content = (folder / "a" / "000.png").read_bytes()
@@ -239,7 +239,7 @@ def test_of_a_file_that_is_too_large_no_more_than_that_is_read(tmp_path: Path) -
 
 
 def test_small_classes_and_imbalance_are_warned_of(tmp_path: Path) -> None:
-    report = report_of(pack_folder(write_classes(tmp_path / "m", {"a": 203, "b": 2}), tmp_path / "pack", OPTIONS))
+    report = report_of(pack_images(write_classes(tmp_path / "m", {"a": 203, "b": 2}), tmp_path / "pack", OPTIONS))
     assert report["warnings"] == [
         "1 classes have fewer than 20 images to train on: 'b'",
         "'a' has more than 100 times as many images as 'b'",
@@ -255,7 +255,7 @@ def test_files_of_an_archive_are_packed_without_unpacking_it(tmp_path: Path) -> 
             archive.write(path, f"wrapped/{path.relative_to(folder)}")
     with zipfile.ZipFile(buffer) as archive:
         pack = pack_files(read_layout(archive.namelist()), archive.open, tmp_path / "zipped", OPTIONS)
-    assert pack.digest == pack_folder(folder, tmp_path / "pack", OPTIONS).digest
+    assert pack.digest == pack_images(folder, tmp_path / "pack", OPTIONS).digest
 
 
 @pytest.mark.parametrize("how", ["zip", "", "gz", "zst"])
@@ -317,12 +317,12 @@ def test_a_refused_archive_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_fractions_and_seed_choose_what_is_held_back(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "mine", {"a": 40, "b": 20})
     options = IntakeOptions(name="x", validation_fraction=0.25, test_fraction=0.5, threads=2)
-    pack = pack_folder(folder, tmp_path / "one", options)
+    pack = pack_images(folder, tmp_path / "one", options)
     assert report_of(pack)["classes"] == [
         {"name": "a", "train": 15, "validation": 10, "test": 15},
         {"name": "b", "train": 7, "validation": 5, "test": 8},
     ]
-    other = pack_folder(folder, tmp_path / "two", replace(options, split_seed=1))
+    other = pack_images(folder, tmp_path / "two", replace(options, split_seed=1))
     assert other.digest != pack.digest
     assert (other.split == TEST).sum() == 23
     for value in (0.0, 0.51, float("nan")):
@@ -352,7 +352,7 @@ def test_few_images_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(image_readers, "decode_image", count_decode)
     monkeypatch.setattr(PackDraft, "append", count_append)
-    pack_folder(write_classes(tmp_path / "mine", {"a": 40, "b": 40}), tmp_path / "pack", OPTIONS)
+    pack_images(write_classes(tmp_path / "mine", {"a": 40, "b": 40}), tmp_path / "pack", OPTIONS)
     assert alive == 0
     assert 0 < most <= 8
 
@@ -361,7 +361,7 @@ def test_progress_is_told_and_can_end_the_work(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "mine", {"a": 20, "b": 19})
     (folder / "b" / "bad.png").touch()
     seen: list[tuple[int, int]] = []
-    pack_folder(folder, tmp_path / "packs" / "one", OPTIONS, on_progress=lambda *pair: seen.append(pair))
+    pack_images(folder, tmp_path / "packs" / "one", OPTIONS, on_progress=lambda *pair: seen.append(pair))
     assert seen[-1] == (80, 80)
     assert seen == sorted(seen)
 
@@ -370,7 +370,7 @@ def test_progress_is_told_and_can_end_the_work(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pack_folder(folder, tmp_path / "packs" / "two", OPTIONS, on_progress=stop)
+        pack_images(folder, tmp_path / "packs" / "two", OPTIONS, on_progress=stop)
     assert [path.name for path in (tmp_path / "packs").iterdir()] == ["one"]
 
 
@@ -558,7 +558,7 @@ def test_a_damaged_pack_is_made_again_by_whoever_opens_it(kind: str, tmp_path: P
 
 
 def test_a_damaged_pack_that_is_named_itself_is_left_as_it_is(tmp_path: Path) -> None:
-    pack = pack_folder(write_classes(tmp_path / "mine", {"a": 9, "b": 9}), tmp_path / "pack", OPTIONS)
+    pack = pack_images(write_classes(tmp_path / "mine", {"a": 9, "b": 9}), tmp_path / "pack", OPTIONS)
     with (pack.path / "labels.npy").open("r+b") as file:
         file.truncate(100)
     for _ in range(2):
@@ -568,4 +568,4 @@ def test_a_damaged_pack_that_is_named_itself_is_left_as_it_is(tmp_path: Path) ->
 
 def test_a_folder_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(DatasetUnavailable, match="no folder"):
-        pack_folder(tmp_path / "nothing", tmp_path / "pack", OPTIONS)
+        pack_images(tmp_path / "nothing", tmp_path / "pack", OPTIONS)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from alexnet_core.data.intake.findings import FindingCode
 from alexnet_core.data.intake.options import IntakeOptions
-from alexnet_core.data.intake.packing import pack_folder
+from alexnet_core.data.intake.packing import pack_images
 from tests.alexnet_core.data.intake.test_packing import OPTIONS, report_of, write_classes, write_image
 
 
@@ -19,7 +19,7 @@ def test_sizes_colour_modes_and_formats_are_counted(tmp_path: Path) -> None:
     write_image(folder / "a" / "grey.png", 2, (30, 30))
     Image.new("CMYK", (14, 12), 40).save(folder / "b" / "print.jpg")
     Image.new("P", (14, 12), 1).save(folder / "b" / "palette.gif")
-    report = report_of(pack_folder(folder, tmp_path / "pack", OPTIONS))
+    report = report_of(pack_images(folder, tmp_path / "pack", OPTIONS))
     assert report["sizes"] == {
         "width": {"min": 12, "median": 12, "max": 50},
         "height": {"min": 12, "median": 12, "max": 30},
@@ -37,7 +37,7 @@ def test_every_finding_says_what_to_do(tmp_path: Path) -> None:
     (folder / "train/readme.txt").touch()
     (folder / "train/a/notes.txt").touch()
     write_image(folder / "train/a/large.png", 5, (40, 40, 3))
-    report = report_of(pack_folder(folder, tmp_path / "pack", IntakeOptions(name="x", image_px=32)))
+    report = report_of(pack_images(folder, tmp_path / "pack", IntakeOptions(name="x", image_px=32)))
     found = {finding["code"]: finding for finding in report["findings"]}
     assert set(found) == {
         FindingCode.EMPTY_CLASSES,
@@ -57,13 +57,13 @@ def test_names_of_files_that_are_no_utf8_are_shown_with_their_bytes(tmp_path: Pa
     """A database takes no half characters."""
     folder = write_classes(tmp_path / "mine", {"a": 25, "b": 25})
     (folder / "a" / "caf\udce9.png").touch()
-    report = report_of(pack_folder(folder, tmp_path / "pack", OPTIONS))
+    report = report_of(pack_images(folder, tmp_path / "pack", OPTIONS))
     assert [item["file"] for item in report["rejected"]] == ["a/caf\\udce9.png"]
     assert json.dumps(report, ensure_ascii=False).encode()
 
 
 def test_names_that_may_mean_one_class_are_told(tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "mine", {"tulip": 25, "tulips": 25})
-    report = report_of(pack_folder(folder, tmp_path / "pack", OPTIONS))
+    report = report_of(pack_images(folder, tmp_path / "pack", OPTIONS))
     [finding] = [it for it in report["findings"] if it["code"] == FindingCode.CLASS_NAMES_SIMILAR]
     assert finding["message"] == "the names of the classes 'tulip', 'tulips' are similar"

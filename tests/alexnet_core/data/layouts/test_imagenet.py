@@ -10,7 +10,7 @@ import scipy.io
 from PIL import Image
 
 from alexnet_core.data.intake.options import IntakeOptions
-from alexnet_core.data.intake.packing import pack_folder
+from alexnet_core.data.intake.packing import pack_images
 from alexnet_core.data.layouts.imagenet import read_classes
 from alexnet_core.data.pack import Pack
 from alexnet_core.errors import DatasetInvalid
@@ -56,7 +56,7 @@ def assert_understood(pack: Pack) -> None:
 
 
 def pack_of(folder: Path, tmp_path: Path) -> Pack:
-    return pack_folder(folder, tmp_path / "pack", IntakeOptions(name="imagenet"))
+    return pack_images(folder, tmp_path / "pack", IntakeOptions(name="imagenet"))
 
 
 def test_kaggles_folder_is_understood(folder: Path, tmp_path: Path) -> None:
