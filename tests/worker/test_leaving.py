@@ -18,10 +18,11 @@ class Draining:
     """Stands where a station would, with a job until `idle` is set."""
 
     def __init__(self) -> None:
-        self.idle = threading.Event()
+        self.idle, self.is_waited_for = threading.Event(), threading.Event()
         self.closed = 0
 
     def wait_until_idle(self) -> None:
+        self.is_waited_for.set()
         self.idle.wait(10)
 
     def close(self) -> None:
@@ -41,6 +42,7 @@ def test_the_process_ends_once_every_job_is_given_back(exits: list[int]) -> None
     ending = Leaving(cast(Station, station))
     ending.start()
     ending.start()  # a second signal
+    assert station.is_waited_for.wait(10)
     assert exits == []
     station.idle.set()
     wait_until(lambda: exits == [0])
