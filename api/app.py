@@ -14,15 +14,16 @@ from starlette.middleware import Middleware
 from api.http import documentation, errors
 from api.http.middleware import Authentication, BodyLimit, HeadAsGet, LastResort, RequestId, SecurityHeaders
 from api.http.sites import SiteGuard
-from api.routes import catalogue as routes_catalogue
 from api.routes import checkpoints as routes_checkpoints
 from api.routes import curves as routes_curves
+from api.routes import datasets as routes_datasets
 from api.routes import events as routes_events
 from api.routes import health as routes_health
 from api.routes import job_actions as routes_job_actions
 from api.routes import jobs as routes_jobs
 from api.routes import metrics as routes_metrics
 from api.routes import predictions as routes_predictions
+from api.routes import recipes as routes_recipes
 from api.routes import workers as routes_workers
 from api.services import Services
 from api.serving.engine import Engine
@@ -85,7 +86,8 @@ def create_app(
     app.include_router(routes_metrics.router, dependencies=locked)
     app.include_router(routes_predictions.router, dependencies=locked)
     app.include_router(routes_checkpoints.router, dependencies=locked)
-    app.include_router(routes_catalogue.router, dependencies=locked)
+    app.include_router(routes_datasets.router, dependencies=locked)
+    app.include_router(routes_recipes.router, dependencies=locked)
     app.include_router(routes_workers.router, dependencies=locked)
     return app
 

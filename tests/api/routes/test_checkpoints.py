@@ -1,7 +1,6 @@
 import io
 import tarfile
 
-import httpx
 import pytest
 
 from tests.alexnet_core.test_regular_files import Impostor, fifo, link, put_in_place
@@ -84,20 +83,6 @@ def test_a_pruned_checkpoint_says_so(served: Served) -> None:
     job_id = served.add_job()
     ids = [served.add_checkpoint(job_id, epoch).id for epoch in range(1, 4)]
     error_of(served.http.get(f"/checkpoints/{ids[0]}"), 404, "checkpoint_pruned")
-
-
-def test_datasets_and_recipes_are_described(http: httpx.Client) -> None:
-    digits = http.get("/datasets/digits").json()
-    assert digits == http.get("/datasets/ds_digits").json()
-    assert (digits["num_classes"], digits["builtin"], digits["flip_safe"]) == (10, True, False)
-    assert "ds_digits" in [row["id"] for row in http.get("/datasets").json()["data"]]
-    names = [row["name"] for row in http.get("/recipes").json()["data"]]
-    assert "quick" in names
-    quick = http.get("/recipes/quick").json()
-    assert quick["config_schema"]["properties"]["epochs"]
-    assert quick["num_parameters"] > 0
-    assert http.get("/recipes/quick?num_classes=100").json()["num_parameters"] > quick["num_parameters"]
-    error_of(http.get("/recipes/quick?num_classes=1"), 422, "invalid_request")
 
 
 def write_event_files(served: Served, job_id: str) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""`/datasets` and `/recipes`: what jobs can train on, and how."""
+"""`/recipes`: the named, complete sets of hyper-parameters."""
 
 from __future__ import annotations
 
@@ -12,14 +12,10 @@ from alexnet_core.errors import UnknownRecipe as CoreUnknownRecipe
 from alexnet_core.network.geometry import count_parameters
 from alexnet_core.recipes import Recipe, get_recipe, list_recipes
 from api.http import errors
-from api.routes.queries import AfterQuery, DatasetPath, LimitQuery, RecipePath
+from api.routes.queries import RecipePath
 from api.schemas.base import ListRead
-from api.schemas.catalogue import DatasetRead, RecipeRead
-from api.services import CallerDep, ServicesDep
-from trainyard.artifacts import datasets
+from api.schemas.recipes import RecipeRead
 from trainyard.errors import (
-    DatabaseUnavailable,
-    DatasetNotFound,
     InvalidConfig,
     InvalidRequest,
     RecipeNotFound,
@@ -33,35 +29,6 @@ ClassesQuery = Annotated[
 ChannelsQuery = Annotated[
     int | None, Query(ge=1, le=3, description="Channels of the images. Default: the recipe's own, else 3.")
 ]
-
-
-@router.get(
-    "/datasets",
-    tags=["datasets"],
-    summary="List datasets",
-    responses=errors.responses(InvalidRequest, DatabaseUnavailable),
-)
-def list_datasets(
-    services: ServicesDep, caller: CallerDep, limit: LimitQuery = 20, after: AfterQuery = None
-) -> ListRead[DatasetRead]:
-    """Return a page of the datasets that you may train on, including the built-in ones."""
-    with services.database.reading() as session:
-        page = datasets.list_datasets(session, caller, limit=limit, after=after)
-        return ListRead[DatasetRead].of([DatasetRead.of(row) for row in page.items], has_more=page.has_more)
-
-
-@router.get(
-    "/datasets/{dataset_id}",
-    tags=["datasets"],
-    summary="Get a dataset",
-    responses=errors.responses(DatasetNotFound, DatabaseUnavailable),
-)
-def get_dataset(dataset_id: DatasetPath, services: ServicesDep, caller: CallerDep) -> DatasetRead:
-    """Return one dataset, by id or by name."""
-    if "\0" in dataset_id:
-        raise DatasetNotFound(param="dataset_id")
-    with services.database.reading() as session:
-        return DatasetRead.of(datasets.get_dataset(session, caller, dataset_id, param="dataset_id"))
 
 
 @router.get("/recipes", tags=["recipes"], summary="List recipes", responses=errors.responses(InvalidRequest))
