@@ -172,7 +172,7 @@ def measure_roofs(batch_size: int, options: argparse.Namespace) -> dict[str, flo
 def measure_ours(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
-    from alexnet_core.data.pack import write_pack
+    from alexnet_core.data.pack_draft import write_pack
     from alexnet_core.training.hooks import Hooks
     from alexnet_core.training.loop import Run
     from alexnet_core.training.run_spec import RunSpec

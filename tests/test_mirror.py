@@ -38,6 +38,8 @@ TESTED_BY: dict[str, str] = {
     "alexnet_core/data/layouts/split_words.py": "alexnet_core/data/layouts/test_folders.py",
     "alexnet_core/data/moments.py": "alexnet_core/data/test_pack_writers.py",
     "alexnet_core/data/pack.py": "alexnet_core/data/test_pack_writers.py",
+    "alexnet_core/data/pack_digest.py": "alexnet_core/data/test_pack_writers.py",
+    "alexnet_core/data/pack_draft.py": "alexnet_core/data/test_pack_writers.py",
     "alexnet_core/data/published/fetching.py": "alexnet_core/data/published/test_builtin.py",
     "alexnet_core/data/published/idx.py": "alexnet_core/data/published/test_builtin.py",
     "alexnet_core/data/published/labelled.py": "alexnet_core/data/published/test_builtin.py",

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from alexnet_core.config import TrainConfig
-from alexnet_core.data.pack import TEST, TRAIN, Pack, write_pack
+from alexnet_core.data.pack import TEST, TRAIN, Pack
+from alexnet_core.data.pack_draft import write_pack
 from alexnet_core.errors import Diverged
 from alexnet_core.evaluation.evaluate import evaluate
 from alexnet_core.messages import EpochEnd, Interval

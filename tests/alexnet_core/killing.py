@@ -180,7 +180,7 @@ def make_folder(path: Path) -> Path:
 
 def write_again(pack: Any, path: Path) -> Any:
     """The same pack at another place."""
-    from alexnet_core.data.pack import write_pack
+    from alexnet_core.data.pack_draft import write_pack
 
     return write_pack(
         path,

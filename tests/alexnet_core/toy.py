@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_core.config import TrainConfig
-from alexnet_core.data.pack import Pack, write_pack
+from alexnet_core.data.pack import Pack
+from alexnet_core.data.pack_draft import write_pack
 from alexnet_core.messages import EpochEnd
 from alexnet_core.training.hooks import Hooks
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_core.data.pack import TEST, TRAIN, VALIDATION, write_pack
+from alexnet_core.data.pack import TEST, TRAIN, VALIDATION
+from alexnet_core.data.pack_draft import write_pack
 from tests.integration.fleet import Fleet, Gather, wait_for
 from trainyard.database.connection import now
 from trainyard.database.tables import Dataset

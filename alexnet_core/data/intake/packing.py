@@ -24,7 +24,8 @@ from alexnet_core.data.intake.ordered_map import map_in_order
 from alexnet_core.data.intake.report import Kept, ReportDraft
 from alexnet_core.data.layouts.labelled_files import LabelledFile, LabelledFiles, Rejection
 from alexnet_core.data.layouts.recognition import recognise
-from alexnet_core.data.pack import SPLITS, TEST, TRAIN, VALIDATION, Pack, PackDraft
+from alexnet_core.data.pack import SPLITS, TEST, TRAIN, VALIDATION, Pack
+from alexnet_core.data.pack_draft import PackDraft
 from alexnet_core.data.sources import FolderSource, Source
 from alexnet_core.data.splits import content_key, hold_back
 from alexnet_core.data.squares import ImageShape, StoredShape, choose_shape, cut_square

@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 
 from alexnet_core.config import DatasetFacts
-from alexnet_core.data.pack import TEST, TRAIN, VALIDATION, Pack, write_pack
+from alexnet_core.data.pack import TEST, TRAIN, VALIDATION, Pack
+from alexnet_core.data.pack_draft import write_pack
 from alexnet_core.data.published.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES, find_cifar, read_cifar
 from alexnet_core.data.published.fetching import fetched_cifar, fetched_mnist
 from alexnet_core.data.published.idx import find_mnist, read_mnist

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alexnet_core.data.pack import Pack, PackDraft, open_pack, open_whole, write_pack
+from alexnet_core.data.pack import Pack, open_pack, open_whole
+from alexnet_core.data.pack_draft import PackDraft, write_pack
 from alexnet_core.errors import DatasetChanged, DatasetDamaged, DatasetUnavailable
 from tests.alexnet_core.killing import ROOT, kill_everywhere, write_again
 from tests.alexnet_core.toy import write_toy_pack

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from alexnet_core.__main__ import main
-from alexnet_core.data.pack import Pack, write_pack
+from alexnet_core.data.pack import Pack
+from alexnet_core.data.pack_draft import write_pack
 from alexnet_core.errors import CheckpointIncompatible
 from alexnet_core.evaluation.ensemble import Ensemble
 from alexnet_core.evaluation.evaluate import average, score

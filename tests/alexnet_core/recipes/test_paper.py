@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from alexnet_core.config import TrainConfig
-from alexnet_core.data.pack import Pack, write_pack
+from alexnet_core.data.pack import Pack
+from alexnet_core.data.pack_draft import write_pack
 from alexnet_core.network.model import AlexNet, build_model
 from alexnet_core.network.preprocess import Preprocessing
 from alexnet_core.network.towers import DeviceLink, TowerNetwork, split_towers

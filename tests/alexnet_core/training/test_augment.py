@@ -12,7 +12,8 @@ from scipy.ndimage import affine_transform
 from torch import Tensor
 
 from alexnet_core.config import TrainConfig
-from alexnet_core.data.pack import Pack, write_pack
+from alexnet_core.data.pack import Pack
+from alexnet_core.data.pack_draft import write_pack
 from alexnet_core.errors import ConfigError
 from alexnet_core.network.preprocess import Preprocessing
 from alexnet_core.recipes import get_recipe

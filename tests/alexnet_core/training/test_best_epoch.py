@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alexnet_core.data.pack import Pack, write_pack
+from alexnet_core.data.pack import Pack
+from alexnet_core.data.pack_draft import write_pack
 from alexnet_core.errors import ConfigError
 from alexnet_core.messages import CheckpointSaved
 from alexnet_core.network.checkpoint import load_checkpoint, weights_sha256

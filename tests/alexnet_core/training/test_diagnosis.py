@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from alexnet_core.config import TrainConfig
-from alexnet_core.data.pack import write_pack
+from alexnet_core.data.pack_draft import write_pack
 from alexnet_core.messages import Interval
 from alexnet_core.training.diagnosis import (
     Answers,

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alexnet_core.config import TrainConfig
-from alexnet_core.data.pack import Pack, write_pack
+from alexnet_core.data.pack import Pack
+from alexnet_core.data.pack_draft import write_pack
 from alexnet_core.errors import CheckpointIncompatible, ConfigError
 from alexnet_core.messages import EpochEnd, Interval, Progress
 from alexnet_core.network import linear

@@ -30,7 +30,8 @@ from alexnet_core.data.images import decode_image
 from alexnet_core.data.intake.options import IntakeOptions
 from alexnet_core.data.intake.packing import pack_files, pack_images
 from alexnet_core.data.layouts.folders import read_layout
-from alexnet_core.data.pack import TEST, VALIDATION, Pack, PackDraft, open_pack
+from alexnet_core.data.pack import TEST, VALIDATION, Pack, open_pack
+from alexnet_core.data.pack_draft import PackDraft
 from alexnet_core.errors import DatasetDamaged, DatasetInvalid, DatasetUnavailable, ImageTooLarge
 from tests.alexnet_core.archive_files import (
     Entry,
@@ -428,7 +429,7 @@ def test_a_full_disk_is_named_and_leaves_nothing_behind(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     for method in (
-        "alexnet_core.data.pack.PackDraft.append",
+        "alexnet_core.data.pack_draft.PackDraft.append",
         "alexnet_core.data.archives.tar_source._ForwardStream.copy",
     ):
         with monkeypatch.context() as patch:
