@@ -122,6 +122,7 @@ IMAGES, LABELS, SPLIT = "images.npy", "labels.npy", "split.npy"
 PACK_FACTS = "pack.json"  #: written last
 PACK_FACTS_OF_DAMAGED = "pack.json.damaged"
 PACK_REPORT = "report.json"
+FILE_NAMES, FILE_NAME_STARTS = "file_names.jsonl", "file_names.npy"  #: only of a pack that was made from files
 
 # --- a run's event files ---
 

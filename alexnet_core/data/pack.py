@@ -5,7 +5,7 @@ labels.npy   int64 (N,)
 split.npy    uint8 (N,): 0 train, 1 validation, 2 test
 pack.json    what the dataset is, its counts, the training images' mean, std and covariance of colours, the digest;
              written last; of a pack that was found damaged it is `pack.json.damaged`
-report.json  how it was made; only of a dataset of one's own
+report.json  how it was made; only of a dataset of one's own, as are file_names.jsonl and file_names.npy: see there
 """
 
 from __future__ import annotations

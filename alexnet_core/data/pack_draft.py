@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet_core.config import DatasetFacts
+from alexnet_core.data.file_names import write_file_names
 from alexnet_core.data.moments import Moments, hash_moments
 from alexnet_core.data.pack import TEST, TRAIN, VALIDATION, Pack, open_pack, require_arrays
 from alexnet_core.data.pack_digest import FORMAT_VERSION, rows_a_chunk, start_digest, update_digest
@@ -84,6 +85,7 @@ class PackDraft:
         split_N: NDArray[np.uint8],
         flip_safe: bool,
         report: dict[str, Any] | None = None,
+        file_names: Iterable[str] | None = None,
     ) -> Pack:
         """Complete the pack and move it into place. The images are read again, for digest and statistics.
 
@@ -94,6 +96,7 @@ class PackDraft:
             split_N: TRAIN, VALIDATION or TEST.
             flip_safe: whether a mirrored image still shows its class.
             report: how the pack was made; kept beside it as `report.json`, no part of the digest.
+            file_names: of the files of the images; kept beside them, no part of the digest.
 
         Raises:
             ValueError: the arrays don't fit the images.
@@ -122,6 +125,8 @@ class PackDraft:
         os.fsync(self._file.fileno())
         _write_array(self._temp / LABELS, labels)
         _write_array(self._temp / SPLIT, split_N)
+        if file_names is not None:
+            write_file_names(self._temp, file_names)
         if report is not None:
             _write_bytes(self._temp / PACK_REPORT, json.dumps(report, indent=2).encode())
         meta = {"format_version": FORMAT_VERSION, **facts.model_dump(mode="json"), **moments.summary()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from alexnet_core.data.file_names import show_name
 from alexnet_core.data.intake.findings import Finding
 from alexnet_core.data.layouts.labelled_files import Rejection
 
@@ -100,7 +101,7 @@ class DatasetReport:
 def _show(value: Any) -> Any:
     """Replace what is no character in all texts within a value."""
     if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+        return show_name(value)
     if isinstance(value, list):
         return [_show(item) for item in value]
     if isinstance(value, dict):

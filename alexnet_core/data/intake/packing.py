@@ -146,6 +146,7 @@ def _pack(
                 split_N=split_N,
                 flip_safe=options.flip_safe,
                 report=intake.report.finish().as_dict(),
+                file_names=(file.path for file in kept.files),
             )
 
 
