@@ -44,6 +44,7 @@ FOLDERS = {
     },
     "alexnet_core.data": set(),
     "alexnet_core.data.archives": {"data"},
+    "alexnet_core.data.inspection": {"data"},
     "alexnet_core.data.layouts": {"data", "data.published"},
     "alexnet_core.data.intake": {"data", "data.archives", "data.layouts"},
     "alexnet_core.data.published": {"data"},
