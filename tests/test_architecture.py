@@ -46,7 +46,7 @@ FOLDERS = {
     "alexnet_core.data.archives": {"data"},
     "alexnet_core.data.inspection": {"data"},
     "alexnet_core.data.layouts": {"data", "data.published"},
-    "alexnet_core.data.intake": {"data", "data.archives", "data.layouts"},
+    "alexnet_core.data.intake": {"data", "data.archives", "data.inspection", "data.layouts"},
     "alexnet_core.data.published": {"data"},
     "alexnet_core.network": {"data"},
     "alexnet_core.evaluation": {"data", "network"},

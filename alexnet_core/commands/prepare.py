@@ -49,6 +49,10 @@ def prepare(
             parser=arguments.count, metavar="N", help="For an archive: how many bytes all members may have together."
         ),
     ] = None,
+    parent_pack: Annotated[
+        Path | None,
+        typer.Option(help="For images: the pack of an earlier version; the report says what differs from it."),
+    ] = None,
     parent_pid: arguments.ParentPid = None,
 ) -> int:
     """Make a dataset's pack and print its pack.json in one line.
@@ -65,6 +69,7 @@ def prepare(
         "validation_fraction": validation_fraction,
         "test_fraction": test_fraction,
         "split_seed": split_seed,
+        "parent_pack": parent_pack,
     }
     limits = {"max_entries": max_entries, "max_unpacked_bytes": max_unpacked_bytes}
     chosen = PrepareOptions(dataset, target, source, _given(values), _given(limits))

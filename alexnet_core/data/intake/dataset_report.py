@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from alexnet_core.data.file_names import show_name
+from alexnet_core.data.inspection.comparison import PackDiff
 from alexnet_core.data.intake.findings import Finding
 from alexnet_core.data.layouts.labelled_files import Rejection
 
@@ -89,6 +90,7 @@ class DatasetReport:
     classes: list[ClassCount] = field(default_factory=list)
     duplicates: Duplicates | None = None
     near_duplicates: NearDuplicateGroups | None = None
+    diff: PackDiff | None = None  #: from the version before; None: none was named
     warnings: list[str] = field(default_factory=list)  #: the findings' messages
     findings: list[Finding] = field(default_factory=list)
 

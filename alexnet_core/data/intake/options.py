@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from alexnet_core.data.archives.members import ArchiveLimits
 from alexnet_core.data.headers import MAX_PIXELS
@@ -34,6 +35,8 @@ class IntakeOptions:
     """The fraction of the rest of each class to test on if the images come without a test split; 0.01 to 0.5."""
     split_seed: int = 0
     """The seed of the choice of validation and test images."""
+    parent_pack: Path | None = None
+    """The pack of an earlier version of the dataset: the report says what differs from it. None: there is none."""
     archive_limits: ArchiveLimits = field(default_factory=ArchiveLimits)
     """The limits on the size of an archive."""
 

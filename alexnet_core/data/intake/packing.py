@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from alexnet_core.data.archives.opening import open_archive
 from alexnet_core.data.image_readers import FileImages, ImageReader, OpenFile
+from alexnet_core.data.inspection.comparison import Contents, compare
 from alexnet_core.data.intake.findings import some
 from alexnet_core.data.intake.near_duplicates import MAX_IMAGES, take_fingerprint
 from alexnet_core.data.intake.options import IntakeOptions
@@ -24,7 +25,7 @@ from alexnet_core.data.intake.ordered_map import map_in_order
 from alexnet_core.data.intake.report import Kept, ReportDraft
 from alexnet_core.data.layouts.labelled_files import LabelledFile, LabelledFiles, Rejection
 from alexnet_core.data.layouts.recognition import recognise
-from alexnet_core.data.pack import SPLITS, TEST, TRAIN, VALIDATION, Pack
+from alexnet_core.data.pack import SPLITS, TEST, TRAIN, VALIDATION, Pack, open_pack
 from alexnet_core.data.pack_draft import PackDraft
 from alexnet_core.data.sources import FolderSource, Source
 from alexnet_core.data.splits import content_key, hold_back
@@ -78,6 +79,7 @@ def pack_source(
 
     Raises:
         DatasetInvalid: they can't be trained on.
+        DatasetUnavailable, DatasetDamaged: see `pack_files`.
         OSError: see `pack_files`.
     """
     recognised = recognise(source)
@@ -110,6 +112,7 @@ def pack_files(
     Raises:
         DatasetInvalid: fewer than two classes, a class without training images, more than 5 % of the files rejected;
             it carries the report.
+        DatasetUnavailable, DatasetDamaged: there is no whole pack at `parent_pack`.
         ValueError: an option is out of range.
         OSError: the disk is full, or a file can't be read for a reason that is not its own.
     """
@@ -120,6 +123,7 @@ def pack_files(
 def _pack(
     layout: LabelledFiles, images: ImageReader, target_dir: Path, options: IntakeOptions, progress: Progress | None
 ) -> Pack:
+    parent = None if options.parent_pack is None else open_pack(options.parent_pack)
     intake = _Intake(layout, images, options, progress or (lambda done, total: None))
     intake.require(
         len(layout.files) > 0, "no_images", "there is no file in a class folder. Make a folder for each class."
@@ -139,6 +143,8 @@ def _pack(
             labels_N = np.array([file.label for file in kept.files], dtype=np.int64)
             split_N = intake.split(kept, labels_N)
             intake.require_trainable(labels_N, split_N)
+            if parent is not None:
+                intake.compare(parent, stored, kept, split_N)
             return draft.commit(
                 name=options.name,
                 class_names=layout.class_names,
@@ -213,6 +219,20 @@ class _Intake:
             split_N[training[held]] = SPLITS[name]
         self.report.describe(kept, self._shapes, labels_N, split_N, made)
         return split_N
+
+    def compare(self, parent: Pack, stored: StoredShape, kept: Kept, split_N: NDArray[np.uint8]) -> None:
+        """Add to the report what differs from the version before."""
+        contents = Contents(
+            name=self._options.name,
+            class_names=self._layout.class_names,
+            image_px=stored.side_px,
+            channels=stored.channels,
+            keys=kept.keys,
+            labels=np.array([file.label for file in kept.files], dtype=np.int64),
+            split=split_N,
+            files=[file.path for file in kept.files],
+        )
+        self.report.note_diff(compare(Contents.of(parent), contents))
 
     def require_trainable(self, labels_N: NDArray[np.int64], split_N: NDArray[np.uint8]) -> None:
         """Refuse a dataset that no run could train on."""

@@ -10,6 +10,7 @@ from statistics import median_low
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet_core.data.inspection.comparison import PackDiff
 from alexnet_core.data.intake.dataset_report import (
     ClassCount,
     DatasetReport,
@@ -104,6 +105,10 @@ class ReportDraft:
     def note_stored(self, stored: StoredShape) -> None:
         """Store the shape of the stored images."""
         self._report = replace(self._report, image_px=stored.side_px, channels=stored.channels)
+
+    def note_diff(self, diff: PackDiff) -> None:
+        """Store what differs from the version before."""
+        self._report = replace(self._report, diff=diff)
 
     def describe(
         self,

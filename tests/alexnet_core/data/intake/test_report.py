@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
+from alexnet_core.__main__ import main
 from alexnet_core.data.intake.findings import FindingCode
 from alexnet_core.data.intake.options import IntakeOptions
 from alexnet_core.data.intake.packing import pack_images
@@ -67,3 +70,37 @@ def test_names_that_may_mean_one_class_are_told(tmp_path: Path) -> None:
     report = report_of(pack_images(folder, tmp_path / "pack", OPTIONS))
     [finding] = [it for it in report["findings"] if it["code"] == FindingCode.CLASS_NAMES_SIMILAR]
     assert finding["message"] == "the names of the classes 'tulip', 'tulips' are similar"
+
+
+def test_a_report_says_what_differs_from_the_version_before(tmp_path: Path) -> None:
+    folder = write_classes(tmp_path / "mine", {"cat": 30, "dog": 30})
+    before = pack_images(folder, tmp_path / "before", replace(OPTIONS, name="first"))
+    assert report_of(before)["diff"] is None
+    (folder / "cat" / "007.png").rename(folder / "dog" / "not-a-cat.png")
+    write_image(folder / "dog" / "new.png", 4711)
+    after = pack_images(folder, tmp_path / "after", replace(OPTIONS, parent_pack=before.path))
+    diff = report_of(after)["diff"]
+    assert (diff["parent"], diff["is_comparable"]) == ("first", True)
+    assert (diff["num_added"], diff["num_removed"], diff["num_relabelled"]) == (1, 0, 1)
+    assert [place["file"] for place in diff["added"]] == ["dog/new.png"]
+    change = diff["relabelled"][0]
+    assert (change["before"]["label"], change["before"]["file"]) == ("cat", "cat/007.png")
+    assert (change["after"]["label"], change["after"]["file"]) == ("dog", "dog/not-a-cat.png")
+    alone = pack_images(folder, tmp_path / "alone", OPTIONS)
+    assert after.digest == alone.digest, "the diff is no part of the dataset"
+
+
+def test_prepare_compares_with_the_pack_that_it_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_classes(tmp_path / "mine", {"cat": 10, "dog": 10})
+    command = ["prepare", "--dataset", str(folder), "--target"]
+    assert main([*command, str(tmp_path / "first")]) == 0
+    (folder / "cat" / "003.png").unlink()
+    capsys.readouterr()
+    assert main([*command, str(tmp_path / "second"), "--parent-pack", str(tmp_path / "first")]) == 0
+    diff = json.loads(capsys.readouterr().out)["report"]["diff"]
+    assert (diff["num_unchanged"] + diff["num_moved"], diff["num_removed"], diff["num_added"]) == (19, 1, 0)
+    assert [place["file"] for place in diff["removed"]] == ["cat/003.png"]
+    assert main([*command, str(tmp_path / "third"), "--parent-pack", str(tmp_path / "nowhere")]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == "dataset_unavailable"
+    assert not (tmp_path / "third").exists()
