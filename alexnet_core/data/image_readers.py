@@ -9,11 +9,12 @@ from typing import IO, Literal, Protocol, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from alexnet_core.data.decoder_process import DecoderProcess
 from alexnet_core.data.headers import MAX_PIXELS
-from alexnet_core.data.images import decode_image
-from alexnet_core.data.squares import ImageShape, read_shape
+from alexnet_core.data.images import decode_square
+from alexnet_core.data.squares import ImageShape, StoredShape, cut_image, cut_middle, read_shape, to_image
 from alexnet_core.data.structure import is_heif_or_avif
 from alexnet_core.errors import ImageTooLarge
 
@@ -33,8 +34,8 @@ class ImageReader(Protocol):
         """
         ...
 
-    def read_pixels(self, path: str) -> NDArray[np.uint8]:
-        """Return the pixels, (H, W, 1) or (H, W, 3), or those of the square in the middle.
+    def read_square(self, path: str, stored: StoredShape) -> Image.Image:
+        """Return the square of an image that a pack stores; see `cut_square`.
 
         Raises:
             ImageError: it can't be used.
@@ -71,13 +72,13 @@ class FileImages:
             bounded = cast(IO[bytes], BoundedFile(opened, self._max_file_bytes))
             return read_shape(bounded, max_pixels=self._max_pixels)
 
-    def read_pixels(self, path: str) -> NDArray[np.uint8]:
+    def read_square(self, path: str, stored: StoredShape) -> Image.Image:
         """See `ImageReader`."""
         with self._open(path) as opened:
             data = BoundedFile(opened, self._max_file_bytes).read()
         if is_heif_or_avif(data):
-            return self._get_process().decode(data)  # the square in the middle, which is all that is stored
-        return decode_image(data, max_pixels=self._max_pixels)
+            return cut_image(to_image(self._get_process().decode(data)), stored)
+        return decode_square(data, stored, max_pixels=self._max_pixels)
 
     def _get_process(self) -> DecoderProcess:
         """Return the decoder process of this thread."""
@@ -103,9 +104,9 @@ class ArrayImages:
         height, width, channels = self._rows[path].shape
         return ImageShape(width, height, cast(Literal[1, 3], channels), mode="L" if channels == 1 else "RGB")
 
-    def read_pixels(self, path: str) -> NDArray[np.uint8]:
+    def read_square(self, path: str, stored: StoredShape) -> Image.Image:
         """See `ImageReader`."""
-        return self._rows[path]
+        return cut_image(to_image(cut_middle(self._rows[path])), stored)
 
 
 class BoundedFile:

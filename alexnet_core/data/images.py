@@ -8,7 +8,8 @@ Of a HEIC file only the main image is used. HEIC and AVIF of more than 8 bits ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from PIL import ExifTags, Image
 
 from alexnet_core.data.decode_memory import MEMORY, need_bytes
 from alexnet_core.data.headers import MAX_PIXELS, open_image
+from alexnet_core.data.squares import StoredShape, cut_image, cut_middle, to_image
 from alexnet_core.data.structure import (
     MAX_SCANS,
     count_scans,
@@ -32,6 +34,7 @@ SMALL_PIXELS = 2_000_000  #: of an image, times the scans that it is stored in
 _PIXELS_AT_ONCE = 1 << 19
 _BITS, _PHOTOMETRIC = 258, 262  # tags of TIFF
 _WHITE_IS_ZERO = 0
+_TURNS = range(2, 9)  # EXIF's orientations but the upright one
 
 Convert = Callable[[Image.Image], NDArray[np.uint8]]
 
@@ -51,6 +54,18 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uin
         require_few_scans(data, image.width * image.height)
         with MEMORY.taken(need_bytes(image)):
             return _decode(image)
+
+
+def decode_square(data: bytes, stored: StoredShape, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Return the square of an image file that a pack stores: `cut_square` of `decode_image`, in less time.
+
+    Raises:
+        ImageError: as `decode_image`.
+    """
+    with _open(data, max_pixels) as image:
+        require_few_scans(data, image.width * image.height)
+        with MEMORY.taken(need_bytes(image)), _damage_told():
+            return _load_square(image, stored)
 
 
 def decode_if_small(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8] | None:
@@ -80,10 +95,32 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _decode(image: Image.Image) -> NDArray[np.uint8]:
+    with _damage_told():
+        return _turn(_to_array(_load(image)), _find_orientation(image))
+
+
+def _load_square(image: Image.Image, stored: StoredShape) -> Image.Image:
+    orientation = _find_orientation(_load(image))
+    if orientation in _TURNS or image.mode not in ("L", "RGB") or image.has_transparency_data:
+        return cut_image(to_image(cut_middle(_turn(_to_array(image), orientation))), stored)
+    square = cut_image(image, stored)  # as it is: `_to_array` would change nothing
+    return square.copy() if square is image else square  # the file of an image that was opened is closed
+
+
+def _load(image: Image.Image) -> Image.Image:
+    image.load()
+    return image
+
+
+def _find_orientation(image: Image.Image) -> object:
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    """Translate what decoders raise."""
     try:
-        image.load()
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        return _turn(_to_array(image), orientation)
+        yield
     except (ImageError, MemoryError):
         raise
     except Exception as exc:  # decoders fail with almost any class on damaged files
@@ -92,7 +129,7 @@ def _decode(image: Image.Image) -> NDArray[np.uint8]:
 
 def _turn(pixels_HWC: NDArray[np.uint8], orientation: object) -> NDArray[np.uint8]:
     """Turn the image upright. 2 to 8 say which of its borders is stored first (EXIF 2.32, orientation)."""
-    if orientation not in range(2, 9):
+    if orientation not in _TURNS:
         return pixels_HWC
     if orientation in (5, 6, 7, 8):
         pixels_HWC = pixels_HWC.transpose(1, 0, 2)

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -86,8 +87,9 @@ class PackDraft:
         flip_safe: bool,
         report: dict[str, Any] | None = None,
         file_names: Iterable[str] | None = None,
+        moments: Moments | None = None,
     ) -> Pack:
-        """Complete the pack and move it into place. The images are read again, for digest and statistics.
+        """Complete the pack and move it into place. The images are read again, for the digest.
 
         Args:
             name: the dataset's.
@@ -97,6 +99,7 @@ class PackDraft:
             flip_safe: whether a mirrored image still shows its class.
             report: how the pack was made; kept beside it as `report.json`, no part of the digest.
             file_names: of the files of the images; kept beside them, no part of the digest.
+            moments: of the training images' colours. None: they are computed.
 
         Raises:
             ValueError: the arrays don't fit the images.
@@ -117,10 +120,11 @@ class PackDraft:
         )
         require_arrays(facts, (self._num_images, *self._row_shape), labels, split_N)
         self._write_header()
-        digest, moments = start_digest(facts), Moments(facts.channels)
+        digest, computed = start_digest(facts), Moments(facts.channels)
         for rows, images in self._read_chunks():
             digest.update(images.data)
-            moments.add(images[split_N[rows] == TRAIN])
+            if moments is None:
+                computed.add(images[split_N[rows] == TRAIN])
         update_digest(digest, labels, split_N)
         os.fsync(self._file.fileno())
         _write_array(self._temp / LABELS, labels)
@@ -129,7 +133,7 @@ class PackDraft:
             write_file_names(self._temp, file_names)
         if report is not None:
             _write_bytes(self._temp / PACK_REPORT, json.dumps(report, indent=2).encode())
-        meta = {"format_version": FORMAT_VERSION, **facts.model_dump(mode="json"), **moments.summary()}
+        meta = {"format_version": FORMAT_VERSION, **facts.model_dump(mode="json"), **(moments or computed).summary()}
         meta |= {"statistics_sha256": hash_moments(meta), "digest": digest.hexdigest()}
         _write_bytes(self._temp / PACK_FACTS, json.dumps(meta, indent=2).encode())
         sync_dir(self._temp)
@@ -144,15 +148,28 @@ class PackDraft:
         self._data_offset = self._file.tell()
 
     def _read_chunks(self) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
-        """Read all images again in chunks, not mapped: mapped pages would count as this process's memory."""
+        """Read all images again in chunks, not mapped: mapped pages would count as this process's memory.
+
+        The next chunk is read while one is worked on.
+        """
         self._file.seek(self._data_offset)
         step = rows_a_chunk(self._row_shape)
-        for start in range(0, self._num_images, step):
-            rows = slice(start, min(start + step, self._num_images))
-            images = np.empty((rows.stop - rows.start, *self._row_shape), dtype=np.uint8)
-            if self._file.readinto(images.data.cast("B")) != images.nbytes:
-                raise OSError(errno.EIO, "images that were written are missing", str(self._temp))
-            yield rows, images
+        starts = range(0, self._num_images, step)
+        with ThreadPoolExecutor(1, thread_name_prefix="pack") as pool:
+            waiting: Future[tuple[slice, NDArray[np.uint8]]] | None = None
+            for start in starts:
+                following = pool.submit(self._read_rows, slice(start, min(start + step, self._num_images)))
+                if waiting is not None:
+                    yield waiting.result()
+                waiting = following
+            if waiting is not None:
+                yield waiting.result()
+
+    def _read_rows(self, rows: slice) -> tuple[slice, NDArray[np.uint8]]:
+        images = np.empty((rows.stop - rows.start, *self._row_shape), dtype=np.uint8)
+        if self._file.readinto(images.data.cast("B")) != images.nbytes:
+            raise OSError(errno.EIO, "images that were written are missing", str(self._temp))
+        return rows, images
 
 
 def write_pack(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from alexnet_core.data.content_keys import KEY_BYTES, Copies, content_key, sort_keys
 
 TENTH = 0.1
 
@@ -27,18 +28,13 @@ def split_validation(
     Returns:
         (N,) True for validation. Every class keeps at least one image to train on.
     """
-    keys = [content_key(images_NHWC[index]) for index in range(len(labels_N))]
+    keys = b"".join(content_key(images_NHWC[index]) for index in range(len(labels_N)))
     return hold_back(labels_N, keys, fraction=fraction, seed=seed)
-
-
-def content_key(image_HWC: NDArray[np.uint8]) -> bytes:
-    """Return 16 bytes that are equal for images with the same bytes, and different for others."""
-    return hashlib.blake2b(np.ascontiguousarray(image_HWC).data, digest_size=16).digest()
 
 
 def hold_back(
     labels_N: NDArray[np.integer[Any]],
-    keys_N: Sequence[bytes],
+    keys: bytes | bytearray,
     *,
     fraction: float = TENTH,
     at_least: int = 0,
@@ -48,7 +44,7 @@ def hold_back(
 
     Args:
         labels_N: from 0.
-        keys_N: the images' `content_key`; images of one key stay on one side.
+        keys: the images' `content_key`, one behind the other; images of one key stay on one side.
         fraction: of each class, rounded.
         at_least: images of each class, where it has more than that.
         seed: another one gives another choice.
@@ -56,19 +52,19 @@ def hold_back(
     Returns:
         (N,) True for what is held back. Every class keeps at least one image.
     """
-    groups: dict[bytes, list[int]] = {}
-    for index, key in enumerate(keys_N):
-        groups.setdefault(key, []).append(index)
+    copies = Copies(keys)
     salt = str(seed).encode()
-    order = sorted(groups, key=lambda key: hashlib.blake2b(key + salt, digest_size=16).digest())
+    of_groups = (bytes(keys[KEY_BYTES * first : KEY_BYTES * (first + 1)]) for first in copies.first.tolist())
+    order = sort_keys(b"".join(hashlib.blake2b(key + salt, digest_size=KEY_BYTES).digest() for key in of_groups))
     counts = np.bincount(labels_N, minlength=1)
     most = np.minimum(np.maximum(np.round(counts * fraction), at_least), np.maximum(counts - 1, 0))
-    wanted, labels = most.astype(int).tolist(), labels_N.tolist()
+    wanted: list[int] = most.astype(int).tolist()
     chosen = np.zeros(len(labels_N), dtype=np.bool_)
-    for key in order:
-        taken = Counter(labels[member] for member in groups[key])
+    for group in order.tolist():
+        members = copies.members(group)
+        taken = Counter(labels_N[members].tolist())
         if all(count <= wanted[label] for label, count in taken.items()):
             for label, count in taken.items():
                 wanted[label] -= count
-            chosen[groups[key]] = True
+            chosen[members] = True
     return chosen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO, Literal
 
@@ -54,7 +54,7 @@ def read_shape(file: IO[bytes], *, max_pixels: int = MAX_PIXELS) -> ImageShape:
         return ImageShape(image.width, image.height, 1 if is_grey else 3, image.mode, image.format or "")
 
 
-def choose_shape(shapes: Sequence[ImageShape], side_px: int | None = None) -> StoredShape:
+def choose_shape(shapes: Iterable[ImageShape], side_px: int | None = None) -> StoredShape:
     """Choose the stored shape: grey if all images are; as large as the largest, but at most 256 px.
 
     So if all images are squares of one size of up to 256 px, they keep their pixels.
@@ -66,11 +66,14 @@ def choose_shape(shapes: Sequence[ImageShape], side_px: int | None = None) -> St
     Raises:
         ValueError: the side is outside that range.
     """
+    largest_px, channels = MIN_SIDE_PX, 1
+    for shape in shapes:
+        largest_px, channels = max(largest_px, shape.shorter_px), max(channels, shape.channels)
     if side_px is None:
-        side_px = max(MIN_SIDE_PX, min(MAX_SIDE_PX, max(shape.shorter_px for shape in shapes)))
+        side_px = min(MAX_SIDE_PX, largest_px)
     if not MIN_SIDE_PX <= side_px <= MAX_SIDE_PX:
         raise ValueError(f"the side is {side_px} px: use {MIN_SIDE_PX} to {MAX_SIDE_PX}")
-    return StoredShape(side_px, 1 if all(shape.channels == 1 for shape in shapes) else 3)
+    return StoredShape(side_px, 1 if channels == 1 else 3)
 
 
 def cut_middle(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -98,16 +101,38 @@ def cut_square(pixels_HWC: NDArray[np.uint8], stored: StoredShape) -> NDArray[np
     Raises:
         ValueError: another number of channels.
     """
-    pixels_HWC = cut_middle(pixels_HWC)
-    shorter, _, channels = pixels_HWC.shape
+    return to_pixels(cut_image(to_image(cut_middle(pixels_HWC)), stored))
+
+
+def cut_image(image: Image.Image, stored: StoredShape) -> Image.Image:
+    """Do what `cut_square` does with an image of Pillow's, grey (`L`) or `RGB`. Each conversion to an array costs time.
+
+    Returns:
+        Another image, or the same where nothing has to change.
+    """
+    side = min(image.size)
+    if image.width != image.height:
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    if stored.channels == 1:
+        image = image if image.mode == "L" else image.convert("L")
+    if side != stored.side_px:
+        image = image.resize((stored.side_px, stored.side_px), Image.Resampling.BILINEAR)
+    return image if stored.channels == 1 or image.mode == "RGB" else image.convert("RGB")
+
+
+def to_image(pixels_HWC: NDArray[np.uint8]) -> Image.Image:
+    """Return pixels as an image of Pillow's.
+
+    Raises:
+        ValueError: they have neither 1 nor 3 channels.
+    """
+    channels = pixels_HWC.shape[2]
     if channels not in (1, 3):
         raise ValueError(f"the image has {channels} channels: give 1 (grey) or 3 (red, green, blue), without alpha")
-    side = stored.side_px
-    if shorter != side or channels > stored.channels:
-        image = Image.fromarray(np.ascontiguousarray(pixels_HWC[..., 0] if channels == 1 else pixels_HWC))
-        image = image.convert("L") if channels > stored.channels else image
-        resized = image.resize((side, side), Image.Resampling.BILINEAR)
-        pixels_HWC = np.asarray(resized).reshape(side, side, -1)
-    if pixels_HWC.shape[2] < stored.channels:
-        pixels_HWC = np.repeat(pixels_HWC, stored.channels, axis=2)
-    return np.ascontiguousarray(pixels_HWC)
+    return Image.fromarray(np.ascontiguousarray(pixels_HWC[..., 0] if channels == 1 else pixels_HWC))
+
+
+def to_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels of a grey or RGB image, (H, W, 1) or (H, W, 3)."""
+    return np.asarray(image).reshape(image.height, image.width, -1)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet_core.data.content_keys import content_key
 from alexnet_core.data.file_names import open_file_names
 from alexnet_core.data.inspection.selection import ImagePlace, locate
 from alexnet_core.data.pack import SPLITS, Pack
-from alexnet_core.data.splits import content_key
 
 MAX_LISTED = 1000  #: images of each kind
 

@@ -11,23 +11,20 @@ are compared that share a part. The memory is bounded, and so is the number of c
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import imagehash
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-MAX_IMAGES = 200_000  #: of more, none is compared; a fingerprint has 264 bytes
+from alexnet_core.data.intake.fingerprints import Fingerprints
+
+MAX_IMAGES = 200_000  #: of more, none is compared
 MAX_BITS = 6
 MIN_CORRELATION = 0.99
 MAX_COMPARISONS = 4_000_000_000  #: of hashes
 MAX_CANDIDATES = 20_000_000  #: pairs of near hashes, whose thumbnails are compared
 _NUM_PARTS = MAX_BITS + 1
-_HASH_BYTES, _SIDE = 8, 16
-_REDUCED_PX = 64
-_MIN_DEVIATION = 2  # of a thumbnail: flatter pictures have no hash that means anything
 _MAX_PICTURES_OF_A_HASH = 8  # that are told apart
 _BLOCK = 2048  # hashes on each side that are compared at once
 _PAIRS_AT_ONCE = 8192
@@ -41,69 +38,65 @@ class NearDuplicates:
     is_complete: bool
 
 
-def take_fingerprint(pixels_HWC: NDArray[np.uint8]) -> bytes:
-    """Return the perceptual hash of an image and its thumbnail; nothing for an image of nearly one colour."""
-    image = Image.fromarray(pixels_HWC[..., 0] if pixels_HWC.shape[2] == 1 else pixels_HWC)
-    image = image.reduce(max(1, min(image.size) // _REDUCED_PX)).convert("L")  # the hash looks at 32x32
-    thumbnail = np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR))
-    if thumbnail.std() < _MIN_DEVIATION:
-        return b""
-    return np.packbits(imagehash.phash(image).hash).tobytes() + thumbnail.tobytes()
-
-
-def find_near_duplicates(fingerprints: Sequence[bytes]) -> NearDuplicates:
+def find_near_duplicates(fingerprints: Fingerprints, images: NDArray[np.int64]) -> NearDuplicates:
     """Find the groups of near duplicates. A group also has images that are near to only one other of the group.
 
     Args:
-        fingerprints: of different images; those without any are in no group.
+        fingerprints: of images; those without any are in no group.
+        images: those to compare, which are all different.
     """
-    if len(fingerprints) > MAX_IMAGES:
+    if len(images) > MAX_IMAGES:
         return NearDuplicates([], is_complete=False)
-    places = [place for place, fingerprint in enumerate(fingerprints) if fingerprint]
-    if not places:
-        return NearDuplicates([], is_complete=True)
-    table = np.frombuffer(b"".join(fingerprints[place] for place in places), np.uint8).reshape(len(places), -1)
-    hashes_N, thumbnails_ND = np.ascontiguousarray(table[:, :_HASH_BYTES]).view(np.uint64)[:, 0], table[:, _HASH_BYTES:]
-    groups = _Groups(len(places))
-    pictures = _choose_pictures(hashes_N, thumbnails_ND, groups)
+    places = np.flatnonzero(fingerprints.rows[images] >= 0)
+    rows = fingerprints.rows[images][places]
+    hashes_N, thumbnails = fingerprints.hashes[rows], _Thumbnails(fingerprints.map_thumbnails(), rows)
+    groups = _Groups()
+    pictures = _choose_pictures(hashes_N, thumbnails, groups)
     hashes, candidates = _Budget(MAX_COMPARISONS), _Budget(MAX_CANDIDATES)
     for pairs_P2 in _find_near_hashes(hashes_N[pictures], hashes):
         if not candidates.spend(len(pairs_P2)):
             break
         for start in range(0, len(pairs_P2), _PAIRS_AT_ONCE):
             one_P, other_P = pictures[pairs_P2[start : start + _PAIRS_AT_ONCE]].T
-            near_P = _correlate(thumbnails_ND[one_P], thumbnails_ND[other_P]) > MIN_CORRELATION
+            near_P = _correlate(thumbnails[one_P], thumbnails[other_P]) > MIN_CORRELATION
             for one, other in zip(one_P[near_P].tolist(), other_P[near_P].tolist(), strict=True):
                 groups.join(one, other)
     is_complete = not hashes.is_spent and not candidates.is_spent
-    return NearDuplicates([[places[it] for it in group] for group in groups.list_all()], is_complete)
+    return NearDuplicates([places[group].tolist() for group in groups.list_all()], is_complete)
 
 
-def _choose_pictures(
-    hashes_N: NDArray[np.uint64], thumbnails_ND: NDArray[np.uint8], groups: _Groups
-) -> NDArray[np.intp]:
+def _choose_pictures(hashes_N: NDArray[np.uint64], thumbnails: _Thumbnails, groups: _Groups) -> NDArray[np.intp]:
     """Choose the images to compare: a few that look different for each hash. Others join one of these."""
-    chosen: dict[int, list[int]] = defaultdict(list)
-    for place, key in enumerate(hashes_N.tolist()):
-        known = chosen[key]
-        if known:
-            near = np.flatnonzero(_correlate(thumbnails_ND[known], thumbnails_ND[[place]]) > MIN_CORRELATION)
+    is_chosen = np.ones(len(hashes_N), dtype=np.bool_)
+    for bucket in _list_buckets(hashes_N):
+        known: list[int] = []
+        for place in bucket.tolist():
+            near = np.flatnonzero(_correlate(thumbnails[known], thumbnails[[place]]) > MIN_CORRELATION)
             if len(near):
                 groups.join(known[near[0]], place)
-                continue
-        if len(known) < _MAX_PICTURES_OF_A_HASH:
-            known.append(place)
-    return np.array([place for known in chosen.values() for place in known], dtype=np.intp)
+            elif len(known) < _MAX_PICTURES_OF_A_HASH:
+                known.append(place)
+        is_chosen[bucket] = False
+        is_chosen[known] = True
+    return np.flatnonzero(is_chosen)
+
+
+def _list_buckets(keys_N: NDArray[np.uint64]) -> Iterator[NDArray[np.intp]]:
+    """Yield the places of each key that is there several times."""
+    order = np.argsort(keys_N, kind="stable")
+    sorted_N = keys_N[order]
+    starts = np.flatnonzero(np.append(True, sorted_N[1:] != sorted_N[:-1]))
+    ends = np.append(starts[1:], len(order))
+    for at in np.flatnonzero(ends - starts > 1):
+        yield order[starts[at] : ends[at]]
 
 
 def _find_near_hashes(hashes_N: NDArray[np.uint64], budget: _Budget) -> Iterator[NDArray[np.intp]]:
     """Yield the pairs of hashes that differ in a few bits, (P, 2), each pair once."""
     masks = [np.uint64(sum(1 << bit for bit in range(part, 64, _NUM_PARTS))) for part in range(_NUM_PARTS)]
     for part, mask in enumerate(masks):
-        keys = hashes_N & mask
-        order = np.argsort(keys, kind="stable")
-        for bucket in np.split(order, np.flatnonzero(np.diff(keys[order])) + 1):
-            for pairs_P2 in _compare(hashes_N, bucket, budget) if len(bucket) > 1 else ():
+        for bucket in _list_buckets(hashes_N & mask):
+            for pairs_P2 in _compare(hashes_N, bucket, budget):
                 different_P = hashes_N[pairs_P2[:, 0]] ^ hashes_N[pairs_P2[:, 1]]
                 is_new_P = np.ones(len(pairs_P2), dtype=np.bool_)
                 for earlier in masks[:part]:  # they were found in an earlier part
@@ -147,11 +140,22 @@ class _Budget:
         return not self.is_spent
 
 
-class _Groups:
-    """Groups of connected items (union by the lower item, with path halving)."""
+class _Thumbnails:
+    """The thumbnails of the images that are compared, by their places among those."""
 
-    def __init__(self, num_items: int) -> None:
-        self._above = list(range(num_items))
+    def __init__(self, mapped_RD: NDArray[np.uint8], rows: NDArray[np.int32]) -> None:
+        self._mapped_RD, self._rows = mapped_RD, rows
+
+    def __getitem__(self, places: NDArray[np.intp] | list[int]) -> NDArray[np.uint8]:
+        """Return some of them, (places, 256)."""
+        return np.asarray(self._mapped_RD[self._rows[places]])
+
+
+class _Groups:
+    """Groups of connected items (union by the lower item, with path halving). Others take no memory."""
+
+    def __init__(self) -> None:
+        self._above: dict[int, int] = {}
 
     def join(self, one: int, other: int) -> None:
         """Put the groups of two items together."""
@@ -161,12 +165,14 @@ class _Groups:
     def list_all(self) -> list[list[int]]:
         """List the groups of two and more, in order."""
         members: dict[int, list[int]] = defaultdict(list)
-        for item in range(len(self._above)):
+        for item in sorted(self._above):
             members[self._find(item)].append(item)
-        return [group for group in members.values() if len(group) > 1]
+        return [members[first] for first in sorted(members)]
 
     def _find(self, item: int) -> int:
-        while self._above[item] != item:
-            self._above[item] = self._above[self._above[item]]
-            item = self._above[item]
+        above = self._above
+        above.setdefault(item, item)
+        while above[item] != item:
+            above[item] = above[above[item]]
+            item = above[item]
         return item

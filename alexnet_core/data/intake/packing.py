@@ -16,20 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet_core.data.archives.opening import open_archive
+from alexnet_core.data.content_keys import choose_keys
 from alexnet_core.data.image_readers import FileImages, ImageReader, OpenFile
 from alexnet_core.data.inspection.comparison import Contents, compare
 from alexnet_core.data.intake.findings import some
-from alexnet_core.data.intake.near_duplicates import MAX_IMAGES, take_fingerprint
+from alexnet_core.data.intake.image_table import KeptImages, ShapeTable, Taken, describe_image
+from alexnet_core.data.intake.near_duplicates import MAX_IMAGES
 from alexnet_core.data.intake.options import IntakeOptions
 from alexnet_core.data.intake.ordered_map import map_in_order
-from alexnet_core.data.intake.report import Kept, ReportDraft
+from alexnet_core.data.intake.report import ReportDraft
 from alexnet_core.data.layouts.labelled_files import LabelledFile, LabelledFiles, Rejection
 from alexnet_core.data.layouts.recognition import recognise
 from alexnet_core.data.pack import SPLITS, TEST, TRAIN, VALIDATION, Pack, open_pack
 from alexnet_core.data.pack_draft import PackDraft
 from alexnet_core.data.sources import FolderSource, Source
-from alexnet_core.data.splits import content_key, hold_back
-from alexnet_core.data.squares import ImageShape, StoredShape, choose_shape, cut_square
+from alexnet_core.data.splits import hold_back
+from alexnet_core.data.squares import StoredShape, choose_shape, to_pixels
 from alexnet_core.errors import DatasetInvalid, DatasetUnavailable, ImageError, ImageUnreadable
 
 MAX_REJECTED = 0.05  # of the files
@@ -136,11 +138,12 @@ def _pack(
     intake.read_headers()
     while True:
         stored = intake.settle_shape()
-        with PackDraft(target_dir, image_px=stored.side_px, channels=stored.channels) as draft:
-            kept = intake.decode(stored, draft)
+        shape = {"image_px": stored.side_px, "channels": stored.channels}
+        with PackDraft(target_dir, **shape) as draft, KeptImages(target_dir.parent, **shape) as kept:
+            intake.decode(stored, draft, kept)
             if intake.settle_shape() != stored:
                 continue  # a file that turned out to be damaged had decided it
-            labels_N = np.array([file.label for file in kept.files], dtype=np.int64)
+            labels_N = np.fromiter((layout.files[it].label for it in kept.positions), np.int64)
             split_N = intake.split(kept, labels_N)
             intake.require_trainable(labels_N, split_N)
             if parent is not None:
@@ -152,7 +155,8 @@ def _pack(
                 split_N=split_N,
                 flip_safe=options.flip_safe,
                 report=intake.report.finish().as_dict(),
-                file_names=(file.path for file in kept.files),
+                file_names=(layout.files[it].path for it in kept.positions),
+                moments=kept.compute_moments(split_N == TRAIN),
             )
 
 
@@ -162,7 +166,8 @@ class _Intake:
     def __init__(self, layout: LabelledFiles, images: ImageReader, options: IntakeOptions, progress: Progress) -> None:
         self._layout, self._images, self._options, self._progress = layout, images, options, progress
         self._rejected: list[Rejection] = list(layout.rejected)
-        self._shapes: dict[str, ImageShape] = {}  #: by path
+        self._shapes = ShapeTable(len(layout.files))
+        self._with_fingerprints = len(layout.files) <= MAX_IMAGES
         self._num_done = 0
         self.report = ReportDraft(layout)
 
@@ -175,43 +180,37 @@ class _Intake:
 
     def read_headers(self) -> None:
         """Read the header of every file, and reject files without a usable one."""
-        read = self._work(lambda file: self._images.read_shape(file.path), self._layout.files)
-        self._shapes = {file.path: shape for file, shape in read}
+        positions = range(len(self._layout.files))
+        for position, shape in self._work(lambda file: self._images.read_shape(file.path), positions, at_once=16):
+            self._shapes.set(position, shape)
         self._require_few_rejected()
 
     def settle_shape(self) -> StoredShape:
         """Choose the stored shape from the files that have not been rejected."""
-        rejected = {rejection.file for rejection in self._rejected}
-        shapes = [shape for path, shape in self._shapes.items() if path not in rejected]
-        stored = choose_shape(shapes, self._options.image_px)
+        stored = choose_shape(self._shapes, self._options.image_px)
         self.report.note_stored(stored)
         return stored
 
-    def decode(self, stored: StoredShape, draft: PackDraft) -> Kept:
+    def decode(self, stored: StoredShape, draft: PackDraft, kept: KeptImages) -> None:
         """Decode every file that has not been rejected, and append it to the draft."""
-        rejected = {rejection.file for rejection in self._rejected}
-        left = [file for file in self._layout.files if file.path not in rejected]
+        left = self._shapes.list_positions()
         self._num_done = 2 * len(self._layout.files) - len(left)
-        kept = Kept([], [], [])
-        for file, (pixels, key, fingerprint) in self._work(lambda file: self._decode(file, stored), left):
-            draft.append(pixels[None])
-            kept.files.append(file)
-            kept.keys.append(key)
-            kept.fingerprints.append(fingerprint)
+        for position, taken in self._work(lambda file: self._decode(file, stored), left, at_once=2):
+            draft.append(taken.pixels[None])
+            kept.append(position, taken)
         self._require_few_rejected()
         self.report.note_rejected(self._rejected)
-        return kept
 
-    def split(self, kept: Kept, labels_N: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def split(self, kept: KeptImages, labels_N: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the given splits, and make those that are missing. The report is completed."""
-        options = self._options
-        split_N = np.array([file.split or TRAIN for file in kept.files], dtype=np.uint8)
+        options, files = self._options, self._layout.files
+        split_N = np.fromiter((files[it].split or TRAIN for it in kept.positions), np.uint8)
         made = [name for name, value in (("validation", VALIDATION), ("test", TEST)) if not (split_N == value).any()]
         for number, name in enumerate(made):  # validation first: without it nothing can be chosen
             training = np.flatnonzero(split_N == TRAIN)
             held = hold_back(
                 labels_N[training],
-                [kept.keys[index] for index in training],
+                choose_keys(kept.keys, training),
                 fraction=options.validation_fraction if name == "validation" else options.test_fraction,
                 at_least=1,
                 seed=len(SPLITS) * options.split_seed + number,
@@ -220,17 +219,18 @@ class _Intake:
         self.report.describe(kept, self._shapes, labels_N, split_N, made)
         return split_N
 
-    def compare(self, parent: Pack, stored: StoredShape, kept: Kept, split_N: NDArray[np.uint8]) -> None:
+    def compare(self, parent: Pack, stored: StoredShape, kept: KeptImages, split_N: NDArray[np.uint8]) -> None:
         """Add to the report what differs from the version before."""
+        files = [self._layout.files[position] for position in kept.positions]
         contents = Contents(
             name=self._options.name,
             class_names=self._layout.class_names,
             image_px=stored.side_px,
             channels=stored.channels,
-            keys=kept.keys,
-            labels=np.array([file.label for file in kept.files], dtype=np.int64),
+            keys=kept.list_keys(),
+            labels=np.array([file.label for file in files], dtype=np.int64),
             split=split_N,
-            files=[file.path for file in kept.files],
+            files=[file.path for file in files],
         )
         self.report.note_diff(compare(Contents.of(parent), contents))
 
@@ -260,11 +260,12 @@ class _Intake:
         )
 
     def _work(
-        self, function: Callable[[LabelledFile], R], files: Sequence[LabelledFile]
-    ) -> Iterator[tuple[LabelledFile, R]]:
-        """Apply a function to each file and yield its results in order, without those of rejected files."""
+        self, function: Callable[[LabelledFile], R], positions: Sequence[int], *, at_once: int
+    ) -> Iterator[tuple[int, R]]:
+        """Apply a function to some files and yield its results in order, without those of rejected files."""
 
-        def attempt(file: LabelledFile) -> R | Rejection:
+        def attempt(position: int) -> R | Rejection:
+            file = self._layout.files[position]
             try:
                 return function(file)
             except ImageError as exc:
@@ -273,16 +274,17 @@ class _Intake:
                 return Rejection(file.path, ImageUnreadable.code, f"It can't be opened: {exc.strerror}.")
 
         threads = self._options.threads or min(16, os.cpu_count() or 1)
-        for file, result in zip(files, map_in_order(attempt, files, threads), strict=True):
+        results = map_in_order(attempt, positions, threads, at_once=at_once)
+        for position, result in zip(positions, results, strict=True):
             self._num_done += 1
             self._progress(self._num_done, 2 * len(self._layout.files))
             if isinstance(result, Rejection):
                 self._rejected.append(result)
+                self._shapes.remove(position)
             else:
-                yield file, result
+                yield position, result
 
-    def _decode(self, file: LabelledFile, stored: StoredShape) -> tuple[NDArray[np.uint8], bytes, bytes]:
-        """Return the pixels to store, their key and their fingerprint."""
-        pixels = cut_square(self._images.read_pixels(file.path), stored)
-        is_compared = len(self._layout.files) <= MAX_IMAGES
-        return pixels, content_key(pixels), take_fingerprint(pixels) if is_compared else b""
+    def _decode(self, file: LabelledFile, stored: StoredShape) -> Taken:
+        """Return the pixels to store, and what is known of them."""
+        pixels_HWC = to_pixels(self._images.read_square(file.path, stored))
+        return describe_image(pixels_HWC, with_fingerprint=self._with_fingerprints)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import median_low
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet_core.data.content_keys import Copies
 from alexnet_core.data.inspection.comparison import PackDiff
 from alexnet_core.data.intake.dataset_report import (
     ClassCount,
@@ -21,11 +20,12 @@ from alexnet_core.data.intake.dataset_report import (
     Spread,
 )
 from alexnet_core.data.intake.findings import Finding, FindingCode, some
+from alexnet_core.data.intake.image_table import KeptImages, ShapeTable
 from alexnet_core.data.intake.near_duplicates import find_near_duplicates
 from alexnet_core.data.layouts.class_names import find_similar
-from alexnet_core.data.layouts.labelled_files import LabelledFile, LabelledFiles, Rejection
+from alexnet_core.data.layouts.labelled_files import LabelledFiles, Rejection
 from alexnet_core.data.pack import SPLITS, TRAIN
-from alexnet_core.data.squares import ImageShape, StoredShape
+from alexnet_core.data.squares import StoredShape
 
 FEW_IMAGES = 20  # to train a class on: fewer is worth a warning
 MAX_IMBALANCE = 100  # between the largest and the smallest class: more is worth a warning
@@ -34,19 +34,10 @@ _MAX_OF_A_GROUP = 20  # files of a group of near duplicates
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The files whose images are in the draft, in order."""
-
-    files: list[LabelledFile]
-    keys: list[bytes]  #: of their stored pixels
-    fingerprints: list[bytes]  #: see `near_duplicates`
-
-
-@dataclass(frozen=True)
 class _Places:
     """The class and split of each image, for groups of images that should be in one."""
 
-    labels: list[int]
+    labels: NDArray[np.int64]
     splits: NDArray[np.uint8]
 
     def across_splits(self, groups: list[list[int]]) -> list[list[int]]:
@@ -55,7 +46,7 @@ class _Places:
 
     def across_classes(self, groups: list[list[int]]) -> list[list[int]]:
         """Return the groups that are in more than one class."""
-        return [group for group in groups if len({self.labels[index] for index in group}) > 1]
+        return [group for group in groups if len(set(self.labels[group])) > 1]
 
 
 class ReportDraft:
@@ -112,8 +103,8 @@ class ReportDraft:
 
     def describe(
         self,
-        kept: Kept,
-        shapes: Mapping[str, ImageShape],
+        kept: KeptImages,
+        shapes: ShapeTable,
         labels_N: NDArray[np.int64],
         split_N: NDArray[np.uint8],
         made_splits: Sequence[str],
@@ -122,13 +113,13 @@ class ReportDraft:
 
         Args:
             kept: the images.
-            shapes: of the files, by path.
+            shapes: of their files.
             labels_N: the images' classes.
             split_N: their splits.
             made_splits: the splits that were not given.
         """
-        self._report = replace(self._report, made_splits=list(made_splits), num_images=len(kept.files))
-        self._describe_shapes([shapes[file.path] for file in kept.files])
+        self._report = replace(self._report, made_splits=list(made_splits), num_images=len(kept.positions))
+        self._describe_shapes(shapes)
         self._describe_classes(labels_N, split_N)
         if num_rejected := len(self._report.rejected):
             self._find(
@@ -136,24 +127,18 @@ class ReportDraft:
                 f"{num_rejected} files are no usable images and are left out",
                 "Look at `rejected` for the reason of each, and save them again or remove them.",
             )
-        places = _Places([file.label for file in kept.files], split_N)
-        copies: dict[bytes, list[int]] = defaultdict(list)
-        for index, key in enumerate(kept.keys):
-            copies[key].append(index)
-        self._describe_duplicates(kept, list(copies.values()), places)
-        self._describe_near_duplicates(kept, list(copies.values()), places)
+        places, copies = _Places(labels_N, split_N), Copies(kept.keys)
+        self._describe_duplicates(kept, copies, places)
+        self._describe_near_duplicates(kept, copies, places)
 
-    def _describe_shapes(self, shapes: Sequence[ImageShape]) -> None:
-        sizes = Sizes(_spread([shape.width for shape in shapes]), _spread([shape.height for shape in shapes]))
-        self._report = replace(
-            self._report,
-            sizes=sizes,
-            colour_modes=dict(Counter(shape.mode for shape in shapes).most_common()),
-            formats=dict(Counter(shape.format for shape in shapes if shape.format).most_common()),
-        )
+    def _describe_shapes(self, shapes: ShapeTable) -> None:
+        sizes_N2 = shapes.sizes()
+        modes, formats = shapes.count_kinds()
+        sizes = Sizes(_spread(sizes_N2[:, 0]), _spread(sizes_N2[:, 1]))
+        self._report = replace(self._report, sizes=sizes, colour_modes=modes, formats=formats)
         side_px = self._report.image_px
         assert side_px is not None
-        if num_smaller := sum(shape.shorter_px < side_px for shape in shapes):
+        if num_smaller := int((sizes_N2.min(axis=1) < side_px).sum()):
             self._find(
                 FindingCode.ENLARGED_IMAGES,
                 f"{num_smaller} images are smaller than {side_px} px and were enlarged",
@@ -186,16 +171,16 @@ class ReportDraft:
                 "naming large ones.",
             )
 
-    def _describe_duplicates(self, kept: Kept, copies: list[list[int]], places: _Places) -> None:
-        groups = [group for group in copies if len(group) > 1]
+    def _describe_duplicates(self, kept: KeptImages, copies: Copies, places: _Places) -> None:
+        groups = [copies.members(group) for group in copies.list_repeated()]
         across_splits, across_classes = places.across_splits(groups), places.across_classes(groups)
         num_copies = sum(len(group) - 1 for group in groups)
         duplicates = Duplicates(
             num_copies=num_copies,
             num_across_splits=len(across_splits),
             num_across_classes=len(across_classes),
-            across_splits=[[kept.files[it].path for it in group] for group in across_splits[:_MAX_LISTED]],
-            across_classes=[[kept.files[it].path for it in group] for group in across_classes[:_MAX_LISTED]],
+            across_splits=[self._list_files(kept, group) for group in across_splits[:_MAX_LISTED]],
+            across_classes=[self._list_files(kept, group) for group in across_classes[:_MAX_LISTED]],
         )
         self._report = replace(self._report, duplicates=duplicates)
         if num_copies:
@@ -217,9 +202,9 @@ class ReportDraft:
                 "Leave each in the class that is right; `duplicates` lists them.",
             )
 
-    def _describe_near_duplicates(self, kept: Kept, copies: list[list[int]], places: _Places) -> None:
-        found = find_near_duplicates([kept.fingerprints[group[0]] for group in copies])
-        groups = [[index for place in group for index in copies[place]] for group in found.groups]
+    def _describe_near_duplicates(self, kept: KeptImages, copies: Copies, places: _Places) -> None:
+        found = find_near_duplicates(kept.fingerprints, copies.first)
+        groups = [[index for place in group for index in copies.members(place)] for group in found.groups]
         across_splits, across_classes = places.across_splits(groups), places.across_classes(groups)
         across = {id(group) for group in [*across_splits, *across_classes]}
         within = [group for group in groups if id(group) not in across]
@@ -228,9 +213,9 @@ class ReportDraft:
             num_groups=len(groups),
             num_across_splits=len(across_splits),
             num_across_classes=len(across_classes),
-            across_splits=_list_files(kept, across_splits),
-            across_classes=_list_files(kept, across_classes),
-            within=_list_files(kept, within),
+            across_splits=self._list_some_files(kept, across_splits),
+            across_classes=self._list_some_files(kept, across_classes),
+            within=self._list_some_files(kept, within),
         )
         self._report = replace(self._report, near_duplicates=near)
         look = "`near_duplicates` lists them; look at some, for a program can't tell for sure."
@@ -253,6 +238,13 @@ class ReportDraft:
                 f"Leave out those that show nothing new; {look}",
             )
 
+    def _list_files(self, kept: KeptImages, group: Sequence[int]) -> list[str]:
+        return [self._layout.files[kept.positions[index]].path for index in group]
+
+    def _list_some_files(self, kept: KeptImages, groups: Sequence[Sequence[int]]) -> list[list[str]]:
+        """List the files of the first groups, and of each group the first ones."""
+        return [self._list_files(kept, group[:_MAX_OF_A_GROUP]) for group in groups[:_MAX_LISTED]]
+
     def _find(self, code: FindingCode, message: str, advice: str) -> None:
         self._findings.append(Finding(code, message, advice))
 
@@ -261,10 +253,6 @@ def _tell_of_junk(num_files: int) -> list[str]:
     return [f"{num_files} hidden files and files of the operating system were ignored"] if num_files else []
 
 
-def _list_files(kept: Kept, groups: Sequence[Sequence[int]]) -> list[list[str]]:
-    """List the files of the first groups, and of each group the first ones."""
-    return [[kept.files[it].path for it in group[:_MAX_OF_A_GROUP]] for group in groups[:_MAX_LISTED]]
-
-
-def _spread(values: Sequence[int]) -> Spread:
-    return Spread(min(values), median_low(values), max(values))
+def _spread(values: NDArray[np.uint32]) -> Spread:
+    middle = (len(values) - 1) // 2
+    return Spread(int(values.min()), int(np.partition(values, middle)[middle]), int(values.max()))

@@ -19,7 +19,7 @@ from PIL import Image
 from alexnet_core.data.decoder_process import DecoderProcess
 from alexnet_core.data.image_readers import FileImages
 from alexnet_core.data.images import decode_if_small, decode_image
-from alexnet_core.data.squares import StoredShape, cut_middle, cut_square, read_shape
+from alexnet_core.data.squares import StoredShape, cut_middle, cut_square, read_shape, to_pixels
 from alexnet_core.errors import ImageError, ImageTooLarge, ImageUnreadable
 from tests import heic_images
 from tests.hostile_images import chunk, encode
@@ -132,8 +132,8 @@ def test_intake_and_both_ways_of_prediction_see_the_pixels_of_the_same_picture_a
     make, expected = GOLDEN[name]
     data, plain = make(), encode(image(expected), "PNG")
     stored = StoredShape(12, 3)
-    taken = cut_square(FileImages(lambda path: io.BytesIO({"a": data, "b": plain}[path])).read_pixels("a"), stored)
-    assert np.array_equal(taken, cut_square(decode_image(plain), stored))
+    taken = FileImages(lambda path: io.BytesIO({"a": data, "b": plain}[path])).read_square("a", stored)
+    assert np.array_equal(to_pixels(taken), cut_square(decode_image(plain), stored))
     small = decode_if_small(data)
     assert small is None or np.array_equal(small, decode_image(plain))
     assert (small is None) == name.startswith("tiff")
@@ -229,11 +229,13 @@ def test_heic_and_avif_are_decoded_in_a_process_and_cut_ones_are_refused(data: b
     assert decode_if_small(data) is None
     files = {"whole": data, "cut": data[: len(data) * 3 // 4]}
     with FileImages(lambda path: io.BytesIO(files[path])) as images:
-        assert np.array_equal(images.read_pixels("whole"), cut_middle(decode_image(data)))
+        middle_HWC = cut_middle(decode_image(data))
+        whole = images.read_square("whole", StoredShape(len(middle_HWC), 3))
+        assert np.array_equal(to_pixels(whole), middle_HWC)
         [process] = images._processes
         assert process.pid is not None
         with pytest.raises(ImageError):
-            images.read_pixels("cut")
+            images.read_square("cut", StoredShape(12, 3))
     assert process.pid is None
     for end in range(0, len(data), 7):
         with pytest.raises(ImageError):

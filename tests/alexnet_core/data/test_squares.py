@@ -10,10 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
-from alexnet_core.data.images import decode_image
-from alexnet_core.data.squares import ImageShape, StoredShape, choose_shape, cut_square, read_shape
+from alexnet_core.data.images import decode_image, decode_square
+from alexnet_core.data.squares import ImageShape, StoredShape, choose_shape, cut_square, read_shape, to_pixels
 from alexnet_core.errors import ImageError, ImageTooLarge
 from alexnet_core.network.preprocess import Preprocessing
 
@@ -104,3 +104,22 @@ def test_other_channels_than_one_or_three_are_refused_in_words(channels: int) ->
     for side in (8, 12):
         with pytest.raises(ValueError, match=f"has {channels} channels: give 1 .grey. or 3"):
             cut_square(np.zeros((8, side, channels), np.uint8), StoredShape(8, 3))
+
+
+@pytest.mark.parametrize("stored", [StoredShape(64, 3), StoredShape(64, 1), StoredShape(75, 3), StoredShape(75, 1)])
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6, 7, 9])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+@pytest.mark.parametrize("size", [(100, 75), (75, 101), (75, 75), (9, 64)])
+def test_the_fast_way_from_file_to_square_gives_the_same_pixels(
+    size: tuple[int, int], mode: str, orientation: int | None, stored: StoredShape
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+    image = Image.fromarray(noise)
+    image = Image.fromarray(noise[..., 0].astype(np.uint16) * 257) if mode == "I;16" else image.convert(mode)
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[ExifTags.Base.Orientation] = orientation
+    buffer = io.BytesIO()
+    image.save(buffer, "TIFF" if mode == "CMYK" else "PNG", exif=exif)
+    square = decode_square(buffer.getvalue(), stored)
+    assert np.array_equal(to_pixels(square), cut_square(decode_image(buffer.getvalue()), stored))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -16,10 +17,22 @@ from sklearn.datasets import load_sample_images
 
 from alexnet_core.data.intake import near_duplicates
 from alexnet_core.data.intake.findings import FindingCode
-from alexnet_core.data.intake.near_duplicates import find_near_duplicates, take_fingerprint
+from alexnet_core.data.intake.fingerprints import Fingerprints, take_fingerprint
+from alexnet_core.data.intake.near_duplicates import NearDuplicates, find_near_duplicates
 from alexnet_core.data.intake.packing import pack_images
 from alexnet_core.data.published.builtin import prepare
 from tests.alexnet_core.data.intake.test_packing import OPTIONS, report_of, write_classes
+
+
+def find(fingerprints: Sequence[bytes]) -> NearDuplicates:
+    """As intake does, for different images."""
+    with TemporaryDirectory() as folder:
+        kept = Fingerprints(Path(folder))
+        for fingerprint in fingerprints:
+            kept.append(fingerprint)
+        found = find_near_duplicates(kept, np.arange(len(fingerprints)))
+        kept.close()
+    return found
 
 
 def photographs(count: int) -> list[Image.Image]:
@@ -58,17 +71,17 @@ def fingerprint(image: Image.Image) -> bytes:
 def test_a_changed_photograph_is_found_beside_the_original(change: str) -> None:
     images = photographs(60)
     both = [fingerprint(image) for image in images] + [fingerprint(CHANGES[change](image)) for image in images]
-    found = find_near_duplicates(both)
+    found = find(both)
     assert found.is_complete
     pairs = {pair for group in found.groups for pair in combinations(group, 2)}
     assert sum((number, number + 60) in pairs for number in range(60)) >= 57
-    assert len(find_near_duplicates(both[:60]).groups) == 0, "different photographs are not near"
+    assert len(find(both[:60]).groups) == 0, "different photographs are not near"
 
 
 def test_few_pictures_of_digits_are_taken_for_another_one(tmp_path: Path) -> None:
     """They are 8x8: the hash alone calls 462 of 1.6 million pairs near."""
     pack = prepare("digits", source_dir=None, target_dir=tmp_path / "digits")
-    found = find_near_duplicates([take_fingerprint(image) for image in pack.images])
+    found = find([take_fingerprint(image) for image in pack.images])
     assert found.is_complete
     assert sum(len(group) - 1 for group in found.groups) <= 3
 
@@ -76,8 +89,8 @@ def test_few_pictures_of_digits_are_taken_for_another_one(tmp_path: Path) -> Non
 def test_pictures_of_one_colour_are_near_to_none() -> None:
     flat = [take_fingerprint(np.full((20, 20, 3), value, np.uint8)) for value in range(50)]
     assert set(flat) == {b""}
-    assert find_near_duplicates(flat).groups == []
-    assert find_near_duplicates([]).groups == []
+    assert find(flat).groups == []
+    assert find([]).groups == []
 
 
 def random_fingerprints(hashes: NDArray[np.uint64], seed: int = 0) -> list[bytes]:
@@ -99,7 +112,7 @@ def test_every_pair_of_hashes_within_six_bits_is_found_and_no_other() -> None:
             low, high = sorted((above[one], above[other]))
             above = [low if it == high else it for it in above]
     expected = [[i for i, it in enumerate(above) if it == top] for top in sorted(set(above))]
-    found = find_near_duplicates(random_fingerprints(hashes))
+    found = find(random_fingerprints(hashes))
     assert sorted(found.groups) == [group for group in expected if len(group) > 1]
 
 
@@ -109,16 +122,16 @@ def test_many_images_take_little_memory_and_an_end_is_put_to_very_many_pairs(mon
     fingerprints = [value.tobytes() + generator.integers(0, 256, 256).astype(np.uint8).tobytes() for value in few_bits]
     monkeypatch.setattr(near_duplicates, "MAX_CANDIDATES", 200_000)
     tracemalloc.start()
-    found = find_near_duplicates(fingerprints)
+    found = find(fingerprints)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert not found.is_complete
     assert peak < 250_000_000, "20,000 x 20,000 comparisons would take 3 GB"
     monkeypatch.setattr(near_duplicates, "MAX_CANDIDATES", 10**9)
     monkeypatch.setattr(near_duplicates, "MAX_COMPARISONS", 1_000)
-    assert not find_near_duplicates(fingerprints[:1000]).is_complete
+    assert not find(fingerprints[:1000]).is_complete
     monkeypatch.setattr(near_duplicates, "MAX_IMAGES", 999)
-    assert find_near_duplicates(fingerprints[:1000]).groups == []
+    assert find(fingerprints[:1000]).groups == []
 
 
 def test_near_duplicates_are_reported_by_split_and_class(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from alexnet_core.__main__ import main
 from alexnet_core.commands.datasets import open_dataset
 from alexnet_core.data import image_readers
 from alexnet_core.data.image_readers import BoundedFile
-from alexnet_core.data.images import decode_image
+from alexnet_core.data.images import decode_square
 from alexnet_core.data.intake.options import IntakeOptions
 from alexnet_core.data.intake.packing import pack_files, pack_images
 from alexnet_core.data.layouts.folders import read_layout
@@ -336,7 +336,7 @@ def test_fractions_and_seed_choose_what_is_held_back(tmp_path: Path) -> None:
 def test_few_images_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the writer is."""
     alive, most, lock = 0, 0, threading.Lock()
-    decode, append = decode_image, PackDraft.append
+    decode, append = decode_square, PackDraft.append
 
     def count_decode(*arguments: Any, **options: Any) -> Any:
         nonlocal alive, most
@@ -351,7 +351,7 @@ def test_few_images_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.
         with lock:
             alive -= 1
 
-    monkeypatch.setattr(image_readers, "decode_image", count_decode)
+    monkeypatch.setattr(image_readers, "decode_square", count_decode)
     monkeypatch.setattr(PackDraft, "append", count_append)
     pack_images(write_classes(tmp_path / "mine", {"a": 40, "b": 40}), tmp_path / "pack", OPTIONS)
     assert alive == 0

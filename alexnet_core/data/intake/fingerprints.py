@@ -1,0 +1,82 @@
+"""Takes the fingerprints of images, by which near duplicates are found, and keeps those of many. Torch-free.
+
+A fingerprint is a perceptual hash (imagehash's `phash`, 64 bits) and a grey thumbnail of 16x16.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from array import array
+from pathlib import Path
+
+import imagehash
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from alexnet_core.data.squares import to_image
+from alexnet_core.layout import TEMPORARY_PREFIX
+
+HASH_BYTES, SIDE = 8, 16
+_REDUCED_PX = 64
+_MIN_DEVIATION = 2  # of a thumbnail: flatter pictures have no hash that means anything
+
+
+def take_fingerprint(pixels_HWC: NDArray[np.uint8]) -> bytes:
+    """Return the perceptual hash of an image and its thumbnail; nothing for an image of nearly one colour."""
+    image = to_image(pixels_HWC)
+    image = image.reduce(max(1, min(image.size) // _REDUCED_PX)).convert("L")  # the hash looks at 32x32
+    thumbnail = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+    if thumbnail.std() < _MIN_DEVIATION:
+        return b""
+    return np.packbits(imagehash.phash(image).hash).tobytes() + thumbnail.tobytes()
+
+
+class Fingerprints:
+    """The fingerprints of many images: hashes in memory, thumbnails in a temporary file without a name.
+
+    Args:
+        spool_dir: the folder for that file.
+    """
+
+    def __init__(self, spool_dir: Path) -> None:
+        self._file = tempfile.TemporaryFile(dir=spool_dir, prefix=TEMPORARY_PREFIX)  # noqa: SIM115  # see close
+        self._hashes, self._rows = array("Q"), array("i")
+        self._num_rows = 0
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._rows)
+
+    def append(self, fingerprint: bytes) -> None:
+        """Keep one more; b"" stands for an image that has none.
+
+        Raises:
+            OSError: as from any file that is written.
+        """
+        if fingerprint:
+            self._hashes.frombytes(fingerprint[:HASH_BYTES])
+            self._file.write(fingerprint[HASH_BYTES:])
+            self._num_rows += 1
+        self._rows.append(self._num_rows - 1 if fingerprint else -1)
+
+    @property
+    def hashes(self) -> NDArray[np.uint64]:
+        """The hash of each row; a row is an image that has a fingerprint."""
+        return np.frombuffer(self._hashes, dtype=np.uint64)
+
+    @property
+    def rows(self) -> NDArray[np.int32]:
+        """The row of each image. -1: it has no fingerprint."""
+        return np.frombuffer(self._rows, dtype=np.int32)
+
+    def map_thumbnails(self) -> NDArray[np.uint8]:
+        """Map the thumbnails, (rows, 256). Those that are looked at are in memory."""
+        self._file.flush()
+        if not self._num_rows:
+            return np.empty((0, SIDE * SIDE), np.uint8)
+        return np.memmap(self._file, dtype=np.uint8, mode="r", shape=(self._num_rows, SIDE * SIDE))
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._file.close()

@@ -1,0 +1,146 @@
+"""Keeps what is known of each image of a dataset while its pack is made, in few bytes an image. Torch-free."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alexnet_core.data.content_keys import KEY_BYTES, content_key
+from alexnet_core.data.intake.fingerprints import Fingerprints, take_fingerprint
+from alexnet_core.data.moments import Moments, count_sums, sum_colours
+from alexnet_core.data.squares import ImageShape
+
+
+class ShapeTable:
+    """The shapes of the files of a dataset, by position. A file that was rejected has none.
+
+    Args:
+        num_files: of the dataset.
+    """
+
+    def __init__(self, num_files: int) -> None:
+        self._sizes_N2 = np.zeros((num_files, 2), dtype=np.uint32)
+        self._kinds_N = np.zeros(num_files, dtype=np.uint16)
+        self._kinds: list[ImageShape] = [ImageShape(0, 0, 1)]  # one of each kind; the first stands for none
+        self._numbers: dict[ImageShape, int] = {}
+
+    def set(self, position: int, shape: ImageShape) -> None:
+        """Store the shape of a file."""
+        kind = ImageShape(0, 0, shape.channels, shape.mode, shape.format)
+        if kind not in self._numbers:
+            self._numbers[kind] = len(self._kinds)
+            self._kinds.append(kind)
+        self._sizes_N2[position] = shape.width, shape.height
+        self._kinds_N[position] = self._numbers[kind]
+
+    def remove(self, position: int) -> None:
+        """Forget a file that was rejected."""
+        self._kinds_N[position] = 0
+
+    def list_positions(self) -> Sequence[int]:
+        """List the files that have a shape."""
+        return array("q", np.flatnonzero(self._kinds_N).astype(np.int64).tobytes())
+
+    def __iter__(self) -> Iterator[ImageShape]:
+        """Give the shapes in the order of the files."""
+        for position in self.list_positions():
+            kind, (width, height) = self._kinds[self._kinds_N[position]], self._sizes_N2[position].tolist()
+            yield ImageShape(width, height, kind.channels, kind.mode, kind.format)
+
+    def sizes(self) -> NDArray[np.uint32]:
+        """Return width and height of each file that has a shape, (N, 2)."""
+        return self._sizes_N2[self._kinds_N > 0]
+
+    def count_kinds(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Count the files by colour mode and by format; the most frequent ones first."""
+        modes: Counter[str] = Counter()
+        formats: Counter[str] = Counter()
+        numbers, counts = np.unique(self._kinds_N, return_counts=True)
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+            if number:
+                modes[self._kinds[number].mode] += count
+                formats[self._kinds[number].format] += count
+        del formats[""]
+        return dict(modes.most_common()), dict(formats.most_common())
+
+
+class Taken(NamedTuple):
+    """What is known of one image that was decoded."""
+
+    pixels: NDArray[np.uint8]  #: that are stored, HWC
+    key: bytes  #: of its content
+    sums: NDArray[np.uint32]  #: of its colours; see `moments.sum_colours`
+    fingerprint: bytes
+
+
+class KeptImages:
+    """The images that are in the draft of a pack, in order; a context manager.
+
+    Args:
+        spool_dir: the folder for the temporary file of the fingerprints.
+        image_px: side of the images, at most 256.
+        channels: of the images.
+    """
+
+    def __init__(self, spool_dir: Path, *, image_px: int, channels: int) -> None:
+        self._num_pixels, self._channels = image_px**2, channels
+        self._positions = array("q")
+        self._sums = bytearray()
+        self.keys = bytearray()  #: of their content, one behind the other
+        self.fingerprints = Fingerprints(spool_dir)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.fingerprints.close()
+
+    @property
+    def positions(self) -> Sequence[int]:
+        """The position of each image's file among all files."""
+        return self._positions
+
+    def append(self, position: int, taken: Taken) -> None:
+        """Store what is known of one more image.
+
+        Args:
+            position: of its file.
+            taken: from `describe_image`.
+        """
+        self._positions.append(position)
+        self._sums += taken.sums.tobytes()
+        self.keys += taken.key
+        self.fingerprints.append(taken.fingerprint)
+
+    def list_keys(self) -> list[bytes]:
+        """List the keys of the images' content."""
+        return [bytes(self.keys[start : start + KEY_BYTES]) for start in range(0, len(self.keys), KEY_BYTES)]
+
+    def compute_moments(self, chosen_N: NDArray[np.bool_]) -> Moments:
+        """Return the moments of the colours of some images.
+
+        Args:
+            chosen_N: which ones.
+        """
+        sums_NK = np.frombuffer(self._sums, dtype=np.uint32).reshape(-1, count_sums(self._channels))
+        moments = Moments(self._channels)
+        moments.add_sums(sums_NK[chosen_N].sum(axis=0, dtype=np.int64), int(chosen_N.sum()) * self._num_pixels)
+        return moments
+
+
+def describe_image(pixels_HWC: NDArray[np.uint8], *, with_fingerprint: bool) -> Taken:
+    """Compute what `KeptImages` stores of an image.
+
+    Args:
+        pixels_HWC: as they are stored; a side of at most 256, or the sums don't fit.
+        with_fingerprint: whether near duplicates are looked for.
+    """
+    sums = sum_colours(pixels_HWC.reshape(-1, pixels_HWC.shape[2])).astype(np.uint32)
+    fingerprint = take_fingerprint(pixels_HWC) if with_fingerprint else b""
+    return Taken(pixels_HWC, content_key(pixels_HWC), sums, fingerprint)

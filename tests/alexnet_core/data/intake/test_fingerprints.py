@@ -1,0 +1,31 @@
+"""Fingerprints are kept in a file without a name, and found again by image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from alexnet_core.data.intake.fingerprints import HASH_BYTES, SIDE, Fingerprints, take_fingerprint
+
+
+def test_each_image_has_its_fingerprint_or_none(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3)).astype(np.uint8)
+    taken = [take_fingerprint(noise[0]), b"", take_fingerprint(noise[1]), take_fingerprint(noise[2, ..., :1])]
+    assert [len(fingerprint) for fingerprint in taken] == [HASH_BYTES + SIDE * SIDE, 0, 264, 264]
+    kept = Fingerprints(tmp_path)
+    for fingerprint in taken:
+        kept.append(fingerprint)
+    assert list(tmp_path.iterdir()) == [], "the file has no name"
+    assert (len(kept), kept.rows.tolist()) == (4, [0, -1, 1, 2])
+    thumbnails = kept.map_thumbnails()
+    for fingerprint, row in zip(taken, kept.rows.tolist(), strict=True):
+        if fingerprint:
+            assert kept.hashes[row].tobytes() + thumbnails[row].tobytes() == fingerprint
+    kept.close()
+
+
+def test_none_at_all_are_no_error(tmp_path: Path) -> None:
+    kept = Fingerprints(tmp_path)
+    assert (len(kept), len(kept.hashes), kept.map_thumbnails().shape) == (0, 0, (0, 256))
+    kept.close()
