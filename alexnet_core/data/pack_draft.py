@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from math import prod
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -32,6 +33,8 @@ from alexnet_core.layout import (
     TEMPORARY_PREFIX,
     temporary_name,
 )
+
+_READ_BYTES = 1 << 20  # of images at a time; three such chunks are in memory
 
 
 class PackDraft:
@@ -153,7 +156,7 @@ class PackDraft:
         The next chunk is read while one is worked on.
         """
         self._file.seek(self._data_offset)
-        step = rows_a_chunk(self._row_shape)
+        step = max(1, _READ_BYTES // prod(self._row_shape))
         starts = range(0, self._num_images, step)
         with ThreadPoolExecutor(1, thread_name_prefix="pack") as pool:
             waiting: Future[tuple[slice, NDArray[np.uint8]]] | None = None

@@ -54,13 +54,15 @@ def hold_back(
     """
     copies = Copies(keys)
     salt = str(seed).encode()
-    of_groups = (bytes(keys[KEY_BYTES * first : KEY_BYTES * (first + 1)]) for first in copies.first.tolist())
-    order = sort_keys(b"".join(hashlib.blake2b(key + salt, digest_size=KEY_BYTES).digest() for key in of_groups))
+    digests = bytearray()
+    for first in copies.first:
+        key = bytes(keys[KEY_BYTES * first : KEY_BYTES * (first + 1)])
+        digests += hashlib.blake2b(key + salt, digest_size=KEY_BYTES).digest()
     counts = np.bincount(labels_N, minlength=1)
     most = np.minimum(np.maximum(np.round(counts * fraction), at_least), np.maximum(counts - 1, 0))
     wanted: list[int] = most.astype(int).tolist()
     chosen = np.zeros(len(labels_N), dtype=np.bool_)
-    for group in order.tolist():
+    for group in sort_keys(digests):
         members = copies.members(group)
         taken = Counter(labels_N[members].tolist())
         if all(count <= wanted[label] for label, count in taken.items()):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from alexnet_core.data.archives.member_names import clean_path
 from alexnet_core.data.archives.refusals import refused
@@ -12,8 +12,6 @@ from alexnet_core.errors import ImageUnreadable
 _ARCHIVE_ENDINGS = (
     ".zip", ".tar", ".tgz", ".tar.gz", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".7z", ".rar",
 )  # fmt: skip
-
-Place = TypeVar("Place")
 
 
 @dataclass(frozen=True)
@@ -65,18 +63,28 @@ class ArchiveLimits:
             )
 
 
-class Members(Generic[Place]):
-    """The members of an archive, each with its place. A member that can't be read has a reason instead of a place."""
+class Members:
+    """The members of an archive, each with its place. A member that can't be read has a reason instead of a place.
 
-    def __init__(self, limits: ArchiveLimits) -> None:
+    A place is some numbers, which together take much less memory than an object for each member.
+
+    Args:
+        limits: on the archive.
+        num_numbers: how many numbers a place is.
+    """
+
+    def __init__(self, limits: ArchiveLimits, num_numbers: int) -> None:
         self._limits = limits
-        self._places: dict[str, Place | str] = {}  #: by path; a text is the reason why a member can't be read
+        self._width = num_numbers
+        self._numbers = array("Q")
+        self._rows: dict[str, int] = {}  #: by path
+        self._reasons: dict[str, str] = {}  #: by path
         self._num_entries = 0
 
     @property
     def paths(self) -> list[str]:
         """Every path; those of folders end in `/`."""
-        return list(self._places)
+        return list(self._rows)
 
     def check(self, name: str, *, is_folder: bool = False) -> str:
         """Count a member, and return its path; "" for the top folder of the archive.
@@ -96,7 +104,7 @@ class Members(Generic[Place]):
             )
         return f"{path}/" if is_folder else path
 
-    def add(self, path: str, place: Place | str) -> None:
+    def add(self, path: str, place: tuple[int, ...] | str) -> None:
         """Store the place of a member, or the reason why it can't be read.
 
         Of two members with the same path neither can be read, because one can't be told from the other.
@@ -105,18 +113,24 @@ class Members(Generic[Place]):
             path: as `check` returned it.
             place: a text is the reason.
         """
-        if path in self._places and not path.endswith("/"):
-            place = "The archive has two files of this name."
-        if path:
-            self._places[path] = place
+        if not path:
+            return
+        if path in self._rows:
+            if not path.endswith("/"):
+                self._reasons[path] = "The archive has two files of this name."
+            return
+        self._rows[path] = len(self._rows)
+        if isinstance(place, str):
+            self._reasons[path], place = place, (0,) * self._width
+        self._numbers.extend(place)
 
-    def find(self, path: str) -> Place:
+    def find(self, path: str) -> tuple[int, ...]:
         """Return the place of a member.
 
         Raises:
             ImageUnreadable: it can't be read.
         """
-        place = self._places[path]
-        if isinstance(place, str):
-            raise ImageUnreadable(place)
-        return place
+        if path in self._reasons:
+            raise ImageUnreadable(self._reasons[path])
+        row = self._width * self._rows[path]
+        return tuple(self._numbers[row : row + self._width])

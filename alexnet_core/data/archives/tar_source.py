@@ -11,7 +11,6 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self, TypeVar, cast
 
@@ -29,12 +28,6 @@ _END = bytes(tarfile.BLOCKSIZE)
 
 R = TypeVar("R")
 OnRead = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    start: int
-    size: int
 
 
 class TarSource:
@@ -64,7 +57,7 @@ class TarSource:
             DatasetInvalid: it is refused.
             OSError: as from any file that is read or written.
         """
-        self._members: Members[_Content] = Members(limits)
+        self._members = Members(limits, 2)  # where the content begins, and its size
         is_compressed = not is_tar(magic)
         with ExitStack() as files:
             self._file = files.enter_context(file)
@@ -84,8 +77,8 @@ class TarSource:
 
     def open(self, path: str) -> IO[bytes]:
         """See `Source`."""
-        content = self._members.find(path)
-        return open_slice(self._contents.fileno(), content.start, content.size)
+        start, size = self._members.find(path)
+        return open_slice(self._contents.fileno(), start, size)
 
     def __enter__(self) -> Self:
         return self
@@ -100,11 +93,11 @@ class TarSource:
             if not member.isreg() or member.issparse():
                 self._members.add(path, _say_what_it_is(member, path))
             elif spool is None:
-                self._members.add(path, _Content(stream.tell(), member.size))
+                self._members.add(path, (stream.tell(), member.size))
                 stream.seek(stream.tell() + member.size)  # now, so that a missing end is noticed
             else:
                 stream.copy(member.size, spool, tell)
-                self._members.add(path, _Content(spooled, member.size))
+                self._members.add(path, (spooled, member.size))
                 spooled += member.size
             tell()
         if stream.last_block != _END:  # tarfile takes a broken header for the end

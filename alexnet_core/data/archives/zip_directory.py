@@ -1,8 +1,7 @@
-"""Checks the directory of a zip before `zipfile` reads it: its size, and that it is consistent. Torch-free.
+"""Finds the directory of a zip and checks it before it is used: its size, and that it is consistent. Torch-free.
 
-`zipfile` makes an object for every entry in the directory, whatever number of entries the zip claims to have. So the
-entries are counted here first. A directory that two programs could read in two ways is refused, because no program that
-packs images writes one. PKWARE's APPNOTE 6.3.10, section 4.3, has the records.
+The entries are counted, whatever number of them the zip claims to have. A directory that two programs could read in two
+ways is refused, because no program that packs images writes one. PKWARE's APPNOTE 6.3.10, section 4.3, has the records.
 """
 
 from __future__ import annotations
@@ -10,19 +9,16 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from typing import IO
-from zipfile import ZipInfo
 
 from alexnet_core.data.archives.members import ArchiveLimits
 from alexnet_core.data.archives.refusals import cut_off, damaged, refused
+from alexnet_core.data.archives.zip_entries import read_entries
 
 MAX_ENTRY_BYTES = 512  #: of the directory, on average; an entry with a name of 100 bytes takes 170
-_ENTRY = struct.Struct("<4s24x3H12x")  # signature, then the sizes of name, extra field and comment
 _END = struct.Struct("<4s4H2IH")
 _END_64_LOCATOR = struct.Struct("<4sIQI")
 _END_64 = struct.Struct("<4sQ2H2I4Q")
-_LOCAL_HEADER_BYTES = 30
 MAX_END_BYTES = _END.size + 65_535  #: of the record at the end, its comment included
-UTF8 = 0x800  #: in the flags of an entry: its name is UTF-8
 END_OF_ZIP = b"PK\5\6"  #: that record's first bytes
 
 
@@ -35,8 +31,8 @@ class Directory:
     num_entries: int
 
 
-def require_sane_directory(file: IO[bytes], archive_bytes: int, limits: ArchiveLimits) -> None:
-    """Refuse a zip whose directory is missing, is too large or contradicts itself.
+def read_directory(file: IO[bytes], archive_bytes: int, limits: ArchiveLimits) -> tuple[Directory, bytes]:
+    """Return the place of a zip's directory, and its content. Refuse one that is too large or contradicts itself.
 
     Args:
         file: the zip, seekable.
@@ -53,28 +49,9 @@ def require_sane_directory(file: IO[bytes], archive_bytes: int, limits: ArchiveL
             "archive_too_large",
             f"its list of members has {directory.size_bytes:,} bytes. Pack fewer images, with shorter names",
         )
-    _require_entries(file, directory, limits)
-
-
-def require_apart(infos: list[ZipInfo], directory_start: int) -> None:
-    """Refuse a zip whose members overlap, because then a few bytes unpack to very many.
-
-    Args:
-        infos: of all entries.
-        directory_start: where the last member must end.
-
-    Raises:
-        DatasetInvalid: `archive_bomb`.
-    """
-    ordered = sorted(infos, key=lambda info: info.header_offset)
-    ends = [*(info.header_offset for info in ordered), directory_start][1:]
-    for info, end in zip(ordered, ends, strict=True):
-        name_bytes = len(info.orig_filename.encode("utf-8" if info.flag_bits & UTF8 else "cp437"))
-        shortest = info.header_offset + _LOCAL_HEADER_BYTES + name_bytes + info.compress_size
-        if info.header_offset < 0 or shortest > end:
-            raise refused(
-                "archive_bomb", f"the bytes of {info.orig_filename[:120]!a} overlap those of another member. Pack again"
-            )
+    content = _read(file, directory.start, directory.size_bytes)
+    _require_entries(content, directory, limits)
+    return directory, content
 
 
 def _find_directory(file: IO[bytes], archive_bytes: int) -> Directory:
@@ -120,21 +97,13 @@ def _at(start: int, size: int, num_entries: int, end: int) -> Directory:
     return Directory(start, size, num_entries)
 
 
-def _require_entries(file: IO[bytes], directory: Directory, limits: ArchiveLimits) -> None:
+def _require_entries(content: bytes, directory: Directory, limits: ArchiveLimits) -> None:
     """Go through the entries, and require as many as the zip claims to have."""
-    data = _read(file, directory.start, directory.size_bytes)
-    position = num_entries = 0
-    while position < len(data):
-        try:
-            signature, name_bytes, extra_bytes, comment_bytes = _ENTRY.unpack_from(data, position)
-        except struct.error as exc:
-            raise damaged("its list of members is cut off") from exc
-        if signature != b"PK\1\2":
-            raise damaged("its list of members is broken")
-        position += _ENTRY.size + name_bytes + extra_bytes + comment_bytes
+    num_entries = 0
+    for _ in read_entries(content):
         num_entries += 1
         limits.require_few(num_entries)
-    if num_entries != directory.num_entries or position != len(data):
+    if num_entries != directory.num_entries:
         raise damaged(f"it says that it has {directory.num_entries:,} members, and lists {num_entries:,}")
 
 

@@ -1,28 +1,37 @@
-"""Reads the members of a zip in place with `zipfile`, after a check of its directory. Torch-free."""
+"""Reads the members of a zip in place, after a check of its directory. Torch-free.
+
+`zipfile` decompresses them and compares their checksums; the directory is read here, since `zipfile` keeps half a
+kilobyte of every member in memory.
+"""
 
 from __future__ import annotations
 
+import os
 import stat
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO, Self
+from typing import IO, Self, cast
 
+from alexnet_core.data.archives.file_slice import open_slice
+from alexnet_core.data.archives.member_names import clean_path
 from alexnet_core.data.archives.members import ArchiveLimits, Members
-from alexnet_core.data.archives.refusals import damaged, device_among, refused
-from alexnet_core.data.archives.zip_directory import UTF8, require_apart, require_sane_directory
+from alexnet_core.data.archives.refusals import device_among, refused
+from alexnet_core.data.archives.zip_directory import read_directory
+from alexnet_core.data.archives.zip_entries import LOCAL_HEADER, ZipEntry, read_entries, require_apart
 from alexnet_core.errors import CoreError, ImageUnreadable
 
 _ENCRYPTED, _ENCRYPTED_DIRECTORY = 0x1, 0x2000  # bits of a member's flags
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # LZMA lets a file choose how much memory it takes
 _OTHER_METHODS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "xz", 98: "PPMd"}
+_PATCH = 0x20  # likewise: the content is a difference from another file
 _UNIX = 3
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
 class ZipSource:
-    """The members of a zip, as a `Source`. Threads take turns to read, and decompress at the same time."""
+    """The members of a zip, as a `Source`. Threads read and decompress at the same time."""
 
     def __init__(self, file: IO[bytes], archive_bytes: int, limits: ArchiveLimits) -> None:
         """Read the directory of a zip and check it.
@@ -36,20 +45,12 @@ class ZipSource:
             DatasetInvalid: it is refused.
             OSError: as from any file that is read.
         """
-        require_sane_directory(file, archive_bytes, limits)
+        directory, entries = read_directory(file, archive_bytes, limits)
         self._file = file
-        try:
-            self._zip = zipfile.ZipFile(file)
-        except (OSError, MemoryError):
-            raise
-        except Exception as exc:  # zipfile fails with many classes on damaged directories
-            raise damaged(exc) from exc
-        self._members: Members[zipfile.ZipInfo] = Members(limits)
-        infos = self._zip.infolist()
-        require_apart(infos, self._zip.start_dir)
-        limits.require_small(sum(info.file_size for info in infos), archive_bytes)
-        for info in infos:
-            self._add(info)
+        self._members = Members(limits, 6)  # the arguments of `_open`
+        limits.require_small(require_apart(entries, directory.num_entries, directory.start), archive_bytes)
+        for entry in read_entries(entries):
+            self._add(entry)
 
     @property
     def paths(self) -> Sequence[str]:
@@ -60,7 +61,7 @@ class ZipSource:
     def open(self, path: str) -> Iterator[IO[bytes]]:
         """See `Source`."""
         try:
-            with self._zip.open(self._members.find(path)) as file:
+            with self._open(path, *self._members.find(path)) as file:
                 yield file
         except CoreError:
             raise
@@ -71,31 +72,45 @@ class ZipSource:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._zip.close()
         self._file.close()
 
-    def _add(self, info: zipfile.ZipInfo) -> None:
-        kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == _UNIX else 0
-        path = self._members.check(_decode_name(info), is_folder=kind == stat.S_IFDIR)
-        if info.flag_bits & (_ENCRYPTED | _ENCRYPTED_DIRECTORY):
+    def _open(
+        self, path: str, start: int, packed_bytes: int, unpacked_bytes: int, crc: int, method: int, flags: int
+    ) -> IO[bytes]:
+        """Open a member behind its own header.
+
+        Raises:
+            BadZipFile: that header is not the one of this member.
+        """
+        descriptor = self._file.fileno()
+        header = os.pread(descriptor, LOCAL_HEADER.size, start)
+        if len(header) < LOCAL_HEADER.size:
+            raise zipfile.BadZipFile("its header is cut off")
+        signature, name_bytes, extra_bytes = LOCAL_HEADER.unpack(header)
+        name = os.pread(descriptor, name_bytes, start + LOCAL_HEADER.size)
+        entry = ZipEntry(name, 0, flags, method, crc, packed_bytes, unpacked_bytes, 0, start)
+        if signature != b"PK\3\4" or clean_path(entry.shown_name()) != path:
+            raise zipfile.BadZipFile("its header is another one's")
+        info = zipfile.ZipInfo(path)
+        info.compress_type, info.flag_bits, info.CRC = method, flags, crc
+        info.compress_size, info.file_size = packed_bytes, unpacked_bytes
+        content = open_slice(descriptor, start + LOCAL_HEADER.size + name_bytes + extra_bytes, packed_bytes)
+        return cast(IO[bytes], zipfile.ZipExtFile(cast("zipfile._ClosableZipStream", content), "r", info, None, True))
+
+    def _add(self, entry: ZipEntry) -> None:
+        kind = stat.S_IFMT(entry.attributes >> 16) if entry.system == _UNIX else 0
+        path = self._members.check(entry.shown_name(), is_folder=kind == stat.S_IFDIR)
+        if entry.flags & (_ENCRYPTED | _ENCRYPTED_DIRECTORY):
             raise refused("archive_encrypted", "it is protected by a password. Pack the images without one")
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
             raise device_among(path)
         if kind == stat.S_IFLNK:
             self._members.add(path, "It is a link.")
-        elif info.compress_type not in _METHODS and not path.endswith("/"):
-            method = _OTHER_METHODS.get(info.compress_type, f"method {info.compress_type}")
+        elif entry.method not in _METHODS and not path.endswith("/"):
+            method = _OTHER_METHODS.get(entry.method, f"method {entry.method}")
             self._members.add(path, f"It is compressed by {method}. Pack it again, with Deflate or uncompressed.")
+        elif entry.flags & _PATCH:
+            self._members.add(path, "It is a difference from another file. Pack the file itself.")
         else:
-            self._members.add(path, info)
-
-
-def _decode_name(info: zipfile.ZipInfo) -> str:
-    """Return a member's name. Some programs on macOS and Linux write UTF-8 without saying so."""
-    name = info.orig_filename
-    if info.flag_bits & UTF8 or name.isascii():
-        return name
-    try:
-        return name.encode("cp437").decode("utf-8")
-    except UnicodeError:
-        return name
+            place = (entry.start, entry.packed_bytes, entry.unpacked_bytes, entry.crc, entry.method, entry.flags)
+            self._members.add(path, place)

@@ -8,6 +8,7 @@ Junk that systems leave is ignored: hidden files, `__MACOSX/`, `Thumbs.db`, `des
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from alexnet_core.data.layouts.class_names import DistinctNames, look_alike
@@ -20,7 +21,7 @@ _JUNK = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 _WRAPPERS = frozenset({"data", "dataset", "images"})
 
 Parts = tuple[str, ...]
-Files = list[tuple[str, Parts]]
+Files = dict[Parts, list[str]]  # the paths of the files in each folder; a dataset has few folders
 
 
 def read_layout(paths: Iterable[str]) -> LabelledFiles:
@@ -36,18 +37,19 @@ def read_layout(paths: Iterable[str]) -> LabelledFiles:
     wrapper, files = _unwrap(files)
     folders = [parts[len(wrapper) :] for parts in folders if len(parts) > len(wrapper) and _is_in(parts, wrapper)]
     depth = 1 if _has_splits(files) else 0
-    inside = [(path, parts) for path, parts in files if len(parts) > depth + 1]
-    outside = sorted(path for path, parts in files if len(parts) <= depth + 1)
-    names = _clean_names({parts[: depth + 1] for _, parts in inside})
+    inside = {folder: paths_of for folder, paths_of in files.items() if len(folder) > depth}
+    outside = sorted(path for folder, paths_of in files.items() if len(folder) <= depth for path in paths_of)
+    names = _clean_names({folder[: depth + 1] for folder in inside})
     class_names = tuple(sorted(set(names.values())))
     labels = {name: label for label, name in enumerate(class_names)}
     listed = [
-        LabelledFile(path, labels[names[parts[: depth + 1]]], find_split(parts[0]) if depth else None)
-        for path, parts in inside
+        LabelledFile(path, labels[names[folder[: depth + 1]]], find_split(folder[0]) if depth else None)
+        for folder, paths_of in inside.items()
+        for path in paths_of
     ]
     listed.sort(key=lambda file: (file.split or 0, file.label, file.path))
     empty = sorted({"/".join(parts) for parts in folders if len(parts) == depth + 1 and parts not in names})
-    notes = _describe(wrapper, sorted({parts[0] for _, parts in inside}) if depth else [])
+    notes = _describe(wrapper, sorted({folder[0] for folder in inside}) if depth else [])
     return LabelledFiles(class_names, tuple(listed), tuple(outside), tuple(empty), num_junk, notes=notes)
 
 
@@ -57,27 +59,32 @@ def is_junk(parts: Sequence[str]) -> bool:
 
 
 def _without_junk(paths: Iterable[str]) -> tuple[Files, list[Parts], int]:
-    files: Files = []
+    files: Files = defaultdict(list)
     folders: list[Parts] = []
+    known: dict[str, Parts] = {}  # the parts of a folder's path, so that those of its files need no memory
     num_junk = 0
     for path in paths:
-        parts = tuple(part for part in path.split("/") if part not in ("", "."))
-        if is_junk(parts):
-            num_junk += not path.endswith("/")
-        elif not parts:
-            continue
-        elif path.endswith("/"):
-            folders.append(parts)
-        else:
-            files.append((path, parts))
+        within, _, name = path.rpartition("/")
+        folder = known.get(within)
+        if folder is None:
+            folder = known[within] = tuple(part for part in within.split("/") if part not in ("", "."))
+        if is_junk((*folder, name)):
+            num_junk += name != ""
+        elif name:
+            files[folder].append(path)
+        elif folder:
+            folders.append(folder)
     return files, folders, num_junk
 
 
 def _unwrap(files: Files) -> tuple[Parts, Files]:
-    """Return the folders around everything, and the files with their paths inside these folders."""
+    """Return the folders around everything, and the files by their folders inside these."""
     stages: list[tuple[Parts, Files]] = [((), files)]
     while (name := _find_wrapper(files)) is not None:
-        files = [(path, parts[1:] if len(parts) > 1 else parts) for path, parts in files]
+        within: Files = defaultdict(list)
+        for folder, paths in files.items():
+            within[folder[1:]] += paths
+        files = within
         stages.append(((*stages[-1][0], name), files))
     if _holds_splits(files):
         return stages[-1]
@@ -91,13 +98,13 @@ def _unwrap(files: Files) -> tuple[Parts, Files]:
 
 def _find_wrapper(files: Files) -> str | None:
     """Return the single folder that contains everything and is neither a class nor a split. None: there is none."""
-    tops = {parts[0] for _, parts in files if len(parts) > 1}
-    deeper = any(len(parts) > 2 for _, parts in files)
+    tops = {folder[0] for folder in files if folder}
+    deeper = any(len(folder) > 1 for folder in files)
     return next(iter(tops)) if len(tops) == 1 and deeper and find_split(next(iter(tops))) is None else None
 
 
 def _holds_splits(files: Files) -> bool:
-    tops = {parts[0] for _, parts in files if len(parts) > 2}
+    tops = {folder[0] for folder in files if len(folder) > 1}
     return bool(tops) and all(find_split(top) is not None for top in tops)
 
 
@@ -106,9 +113,9 @@ def _is_in(parts: Parts, wrapper: Parts) -> bool:
 
 
 def _has_splits(files: Files) -> bool:
-    tops = {parts[0] for _, parts in files if len(parts) > 1}
+    tops = {folder[0] for folder in files if folder}
     named = {top for top in tops if find_split(top) is not None}
-    holders = {parts[0] for _, parts in files if len(parts) > 2}  # folders with folders in them
+    holders = {folder[0] for folder in files if len(folder) > 1}  # folders with folders in them
     if not named & holders:
         return False  # `train` may be a class: beside `plane` and `car`
     if tops - named:
