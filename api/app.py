@@ -16,6 +16,8 @@ from api.http.middleware import Authentication, BodyLimit, HeadAsGet, LastResort
 from api.http.sites import SiteGuard
 from api.routes import checkpoints as routes_checkpoints
 from api.routes import curves as routes_curves
+from api.routes import dataset_exports as routes_dataset_exports
+from api.routes import dataset_images as routes_dataset_images
 from api.routes import datasets as routes_datasets
 from api.routes import events as routes_events
 from api.routes import health as routes_health
@@ -87,6 +89,8 @@ def create_app(
     app.include_router(routes_predictions.router, dependencies=locked)
     app.include_router(routes_checkpoints.router, dependencies=locked)
     app.include_router(routes_datasets.router, dependencies=locked)
+    app.include_router(routes_dataset_images.router, dependencies=locked)
+    app.include_router(routes_dataset_exports.router, dependencies=locked)
     app.include_router(routes_recipes.router, dependencies=locked)
     app.include_router(routes_workers.router, dependencies=locked)
     return app
@@ -123,6 +127,7 @@ def _lifespan(
             await anyio.to_thread.run_sync(services.engine.stop)
             await anyio.to_thread.run_sync(services.reconciler.stop)
             await anyio.to_thread.run_sync(services.pictures.close)
+            await anyio.to_thread.run_sync(services.pack_views.close)
             await anyio.to_thread.run_sync(storage.close)
             if given is None:
                 database.close()

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.downloads.pictures import Pictures
+from api.downloads.pictures import MAX_DRAWING, Pictures
+from api.downloads.slots import DownloadSlots
 from api.job_reader import JobReader
 from api.serving.engine import Engine
 from api.streams.event_stream import EventHub
@@ -34,6 +35,8 @@ class Services:
     events: EventHub = field(init=False)
     jobs: JobReader = field(init=False)
     pictures: Pictures = field(default_factory=Pictures)
+    pack_views: Pictures = field(default_factory=lambda: Pictures(1024, threads=2, max_drawing=MAX_DRAWING))
+    downloads: DownloadSlots = field(default_factory=DownloadSlots)
 
     store: StoreGuard = field(init=False)
 

@@ -17,7 +17,9 @@ ServiceError 500                        internal_error
 │   ├── RecipeNotFound                  recipe_not_found
 │   ├── CheckpointNotFound              checkpoint_not_found
 │   ├── CheckpointPruned                checkpoint_pruned
-│   └── EventFilesNotFound              event_files_not_found
+│   ├── EventFilesNotFound              event_files_not_found
+│   ├── ImageNotFound                   image_not_found
+│   └── ReportNotFound                  report_not_found
 ├── MethodNotAllowed 405                method_not_allowed
 ├── RequestTimeout 408                  request_timeout
 ├── Conflict 409                        conflict
@@ -25,6 +27,8 @@ ServiceError 500                        internal_error
 │   ├── InUse                           in_use
 │   ├── NoTrainingState                 no_training_state
 │   ├── NoCheckpointOfJob               no_checkpoint
+│   ├── DatasetNotReady                 dataset_not_ready
+│   ├── DatasetRejected                 dataset_rejected
 │   └── CheckpointIncompatible          checkpoint_incompatible
 ├── TooLarge 413                        body_too_large
 │   └── ImageTooLarge                   image_too_large
@@ -38,6 +42,8 @@ ServiceError 500                        internal_error
     ├── ModelLoading                    model_loading
     ├── PredictQueueFull                predict_queue_full
     ├── TooManyStreams                  too_many_streams
+    ├── TooManyPictures                 too_many_pictures
+    ├── TooManyDownloads                too_many_downloads
     ├── StorageUnavailable              storage_unavailable
     │   └── StorageMismatch             storage_mismatch
     ├── TooManyUploads                  too_many_uploads
@@ -174,6 +180,18 @@ class EventFilesNotFound(NotFound):
     code = "event_files_not_found"
 
 
+class ImageNotFound(NotFound):
+    """The dataset has no such image. `GET /datasets/{dataset_id}/histogram` counts its images."""
+
+    code = "image_not_found"
+
+
+class ReportNotFound(NotFound):
+    """The dataset has no report: it is built in, or its validation has not ended."""
+
+    code = "report_not_found"
+
+
 class MethodNotAllowed(ServiceError):
     """This path does not support that method."""
 
@@ -214,6 +232,18 @@ class NoCheckpointOfJob(Conflict):
     """The job has no checkpoint yet. Wait for its first epoch to end."""
 
     code = "no_checkpoint"
+
+
+class DatasetNotReady(Conflict):
+    """The dataset is not ready yet. Wait until `GET /datasets/{dataset_id}` says `ready`."""
+
+    code = "dataset_not_ready"
+
+
+class DatasetRejected(Conflict):
+    """The dataset was rejected. Its `error` and `report` say why; upload a corrected one as a new dataset."""
+
+    code = "dataset_rejected"
 
 
 class CheckpointIncompatible(Conflict):
@@ -295,6 +325,18 @@ class TooManyStreams(Unavailable):
     """Too many event streams are open. Try again in a moment, or read the list of events instead."""
 
     code = "too_many_streams"
+
+
+class TooManyPictures(Unavailable):
+    """Too many pictures of datasets are being drawn. Try again in a second."""
+
+    code = "too_many_pictures"
+
+
+class TooManyDownloads(Unavailable):
+    """As many datasets are being downloaded as may be at a time. Try again when one has ended."""
+
+    code = "too_many_downloads"
 
 
 class StorageUnavailable(Unavailable):

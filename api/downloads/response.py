@@ -10,9 +10,12 @@ from starlette.types import Receive, Scope, Send
 
 
 class Sendable(Protocol):
-    """A tar whose length is known before it is sent."""
+    """A tar that is made or read while it is sent."""
 
-    size_bytes: int
+    @property
+    def size_bytes(self) -> int | None:
+        """The length of the tar. None: it is not known before it is sent."""
+        ...
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the tar's bytes; can be called once."""
@@ -28,7 +31,9 @@ class ArchiveResponse(StreamingResponse):
 
     def __init__(self, archive: Sendable, name: str, headers: dict[str, str] | None = None) -> None:
         self._archive = archive
-        own = {"Content-Length": str(archive.size_bytes), "Content-Disposition": f'attachment; filename="{name}"'}
+        own = {"Content-Disposition": f'attachment; filename="{name}"'}
+        if archive.size_bytes is not None:
+            own["Content-Length"] = str(archive.size_bytes)
         super().__init__(archive.pieces(), headers=own | (headers or {}), media_type="application/x-tar")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

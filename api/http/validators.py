@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from fastapi import Header
 from starlette.responses import Response
 
+LASTING_S = 30 * 24 * 3600
 _TAG = re.compile(r'\*|"[^"]*"')
 
 IfNoneMatch = Annotated[
@@ -47,6 +48,15 @@ def tag_headers(content: bytes) -> dict[str, str]:
     """
     tag = hashlib.blake2b(content, digest_size=16).hexdigest()
     return {"ETag": f'"{tag}"', "Cache-Control": "no-cache, private"}
+
+
+def lasting_headers(content: bytes) -> dict[str, str]:
+    """Build headers that let a client keep a response for a month without asking again.
+
+    Args:
+        content: as for `tag_headers`; at this address the answer is always the same.
+    """
+    return tag_headers(content) | {"Cache-Control": f"private, max-age={LASTING_S}, immutable"}
 
 
 def is_known(headers: Mapping[str, str], known: Iterable[str] | None) -> bool:

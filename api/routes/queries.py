@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Path, Query
+
+Split = Literal["train", "validation", "test"]
 
 LimitQuery = Annotated[int, Query(ge=1, le=100, description="Most entries on the page.")]
 AfterQuery = Annotated[
@@ -13,4 +15,7 @@ AfterQuery = Annotated[
 JobPath = Annotated[str, Path(description="The job's id, such as `job_01m867mjxcwzg9jmycd4rmka44`.")]
 CheckpointPath = Annotated[str, Path(description="The checkpoint's id, such as `ckpt_01m867nfjbcxgh62576cf45x6p`.")]
 DatasetPath = Annotated[str, Path(description="The dataset's id or name, such as `ds_digits` or `digits`.")]
+SplitPath = Annotated[Split, Path(description="The split.")]
+SplitQuery = Annotated[Split | None, Query(description="Only images of this split.")]
+LabelQuery = Annotated[str | None, Query(max_length=200, description="Only images of the class with this name.")]
 RecipePath = Annotated[str, Path(description="The recipe's name, such as `quick`.")]

@@ -46,7 +46,7 @@ Item = TypeVar("Item", bound=BaseModel)
 
 
 class ListRead(BaseModel, Generic[Item]):
-    """One page of a list, newest first. For the next one use `?after=<last_id>`."""
+    """One page of a list, newest first unless its route says otherwise. For the next one use `?after=<last_id>`."""
 
     object: Literal["list"] = "list"
     data: list[Item]

@@ -46,8 +46,15 @@ class DatasetRead(BaseModel):
     @computed_field  # type: ignore[prop-decorator]  # mypy: no decorator above `property`
     @property
     def links(self) -> dict[str, str]:
-        """Paths to related resources."""
-        return {"self": f"/datasets/{self.id}"}
+        """Paths to related resources; those of images once the dataset is ready."""
+        here = f"/datasets/{self.id}"
+        links = {"self": here}
+        if self.report is not None:
+            links |= {name: f"{here}/{name}" for name in ("report", "rejected")}
+        if self.state is DatasetState.READY:
+            views = ("images", "sprite", "preview", "histogram", "download")
+            links |= {name: f"{here}/{name}" for name in views} | {"mean": f"{here}/mean.png"}
+        return links
 
     @classmethod
     def of(cls, row: Dataset) -> Self:

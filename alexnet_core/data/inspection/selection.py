@@ -38,6 +38,18 @@ def select(pack: Pack, *, split: str | None = None, label: int | None = None) ->
     return np.concatenate(parts).astype(np.int64)
 
 
+def skip_until_after(pack: Pack, positions: NDArray[np.int64], last: int) -> NDArray[np.int64]:
+    """Return those of selected positions that come after an image, which need not be among them.
+
+    Args:
+        pack: the pack.
+        positions: as `select` returns them.
+        last: position of the image.
+    """
+    place = pack.split[positions].astype(np.int64) * len(pack.labels) + positions
+    return positions[np.searchsorted(place, int(pack.split[last]) * len(pack.labels) + last, side="right") :]
+
+
 def find_position(pack: Pack, split: str, index: int) -> int | None:
     """Return the position in the pack of the image with an index in a split. None: there is no such image."""
     positions = pack.list_indices(split)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from api.downloads.pictures import Pictures
+from trainyard.errors import TooManyPictures
 
 
 @pytest.fixture
@@ -84,3 +85,35 @@ def test_a_failed_drawing_is_told_and_tried_again(pictures: Pictures) -> None:
         assert await pictures.get("a", lambda: b"a") == b"a"
 
     asyncio.run(want())
+
+
+def test_pictures_are_kept_up_to_their_bytes() -> None:
+    pictures, log = Pictures(kept=100, kept_bytes=10), list[str]()
+
+    async def want() -> None:
+        for name in ("aaaa", "bbbb", "aaaa", "cc", "dd", "aaaa", "bbbb", "x" * 11, "bbbb"):
+            assert await pictures.get(name, drawing(log, name)) == name.encode()
+
+    asyncio.run(want())
+    pictures.close()
+    assert log == ["aaaa", "bbbb", "cc", "dd", "bbbb", "x" * 11, "bbbb"]
+
+
+def test_more_pictures_than_may_wait_are_refused_but_not_those_that_are_there() -> None:
+    pictures, log, gate = Pictures(threads=2, max_drawing=3), list[str](), threading.Event()
+
+    async def want() -> None:
+        await pictures.get("old", drawing(log, "old"))
+        names = ("a", "b", "c", "a")
+        waiting = [asyncio.create_task(pictures.get(name, drawing(log, name, gate))) for name in names]
+        await asyncio.sleep(0)
+        with pytest.raises(TooManyPictures):
+            await pictures.get("d", drawing(log, "d"))
+        assert await pictures.get("old", drawing(log, "old")) == b"old"
+        gate.set()
+        assert await asyncio.gather(*waiting) == [name.encode() for name in names]
+        assert await pictures.get("d", drawing(log, "d")) == b"d"
+
+    asyncio.run(want())
+    pictures.close()
+    assert sorted(log) == ["a", "b", "c", "d", "old"]
