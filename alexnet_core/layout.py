@@ -4,6 +4,7 @@ A data folder contains, by job and dataset:
 
 checkpoints/job_…/epoch-00000042-e3/    a checkpoint: kind, step, and the lease under which it was written
 packs/ds_…/                             a dataset's pack
+uploads/upl_…/content                   the bytes of an upload
 tensorboard/job_…/steps/, epochs/       event files
 logs/jobs/job_….log                     what the trainers of a job wrote
 
@@ -20,7 +21,7 @@ from typing import Self
 
 # --- a data folder ---
 
-CHECKPOINTS, PACKS, TENSORBOARD = "checkpoints", "packs", "tensorboard"
+CHECKPOINTS, PACKS, TENSORBOARD, UPLOADS = "checkpoints", "packs", "tensorboard", "uploads"
 
 
 def checkpoints_key(job_id: str) -> str:
@@ -36,6 +37,11 @@ def checkpoint_key(job_id: str, name: str) -> str:
 def pack_key(dataset_id: str) -> str:
     """Return the key of a dataset's pack."""
     return f"{PACKS}/{dataset_id}"
+
+
+def upload_key(upload_id: str) -> str:
+    """Return the key of an upload, a folder with one file: `UPLOAD_CONTENT`."""
+    return f"{UPLOADS}/{upload_id}"
 
 
 def tensorboard_key(job_id: str) -> str:
@@ -123,6 +129,10 @@ PACK_FACTS = "pack.json"  #: written last
 PACK_FACTS_OF_DAMAGED = "pack.json.damaged"
 PACK_REPORT = "report.json"
 FILE_NAMES, FILE_NAME_STARTS = "file_names.jsonl", "file_names.npy"  #: only of a pack that was made from files
+
+# --- an upload ---
+
+UPLOAD_CONTENT = "content"
 
 # --- a run's event files ---
 

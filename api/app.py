@@ -13,7 +13,9 @@ from starlette.middleware import Middleware
 
 from api.http import documentation, errors
 from api.http.middleware import Authentication, BodyLimit, HeadAsGet, LastResort, RequestId, SecurityHeaders
+from api.http.resumable import Resumable
 from api.http.sites import SiteGuard
+from api.http.streamed_bodies import FORM_BYTES
 from api.routes import checkpoints as routes_checkpoints
 from api.routes import curves as routes_curves
 from api.routes import dataset_exports as routes_dataset_exports
@@ -26,6 +28,7 @@ from api.routes import jobs as routes_jobs
 from api.routes import metrics as routes_metrics
 from api.routes import predictions as routes_predictions
 from api.routes import recipes as routes_recipes
+from api.routes import uploads as routes_uploads
 from api.routes import workers as routes_workers
 from api.services import Services
 from api.serving.engine import Engine
@@ -70,10 +73,16 @@ def create_app(
         middleware=[
             Middleware(RequestId),
             Middleware(SecurityHeaders),
+            Middleware(Resumable),
             Middleware(LastResort),
             Middleware(SiteGuard, settings=settings),
             Middleware(Authentication, key=key),
-            Middleware(BodyLimit, default=settings.max_body_bytes, by_path={"/predict": settings.max_upload_bytes}),
+            Middleware(
+                BodyLimit,
+                default=settings.max_body_bytes,
+                by_path={"/predict": settings.max_upload_bytes},
+                streamed=settings.max_dataset_upload_bytes + FORM_BYTES,
+            ),
             Middleware(HeadAsGet),
         ],
     )
@@ -92,6 +101,7 @@ def create_app(
     app.include_router(routes_dataset_images.router, dependencies=locked)
     app.include_router(routes_dataset_exports.router, dependencies=locked)
     app.include_router(routes_recipes.router, dependencies=locked)
+    app.include_router(routes_uploads.router, dependencies=locked)
     app.include_router(routes_workers.router, dependencies=locked)
     return app
 

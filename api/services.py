@@ -12,6 +12,7 @@ from api.downloads.slots import DownloadSlots
 from api.job_reader import JobReader
 from api.serving.engine import Engine
 from api.streams.event_stream import EventHub
+from api.uploads.reception import Reception
 from trainyard.database.connection import Database
 from trainyard.database.tables import LOCAL_OWNER
 from trainyard.settings import Settings
@@ -34,6 +35,7 @@ class Services:
 
     events: EventHub = field(init=False)
     jobs: JobReader = field(init=False)
+    uploads: Reception = field(init=False)
     pictures: Pictures = field(default_factory=Pictures)
     pack_views: Pictures = field(default_factory=lambda: Pictures(1024, threads=2, max_drawing=MAX_DRAWING))
     downloads: DownloadSlots = field(default_factory=DownloadSlots)
@@ -42,6 +44,7 @@ class Services:
 
     def __post_init__(self) -> None:
         self.store = StoreGuard(self.database, self.storage)
+        self.uploads = Reception(self.settings, self.database, self.storage, lambda: self.draining)
         self.jobs = JobReader(self.database, self.settings)
         self.events = EventHub(self.database, lambda: self.draining, max_streams=self.settings.max_streams)
 

@@ -64,12 +64,13 @@ FOLDERS = {
     "trainyard.upkeep": {"database", "jobs", "scheduling", "artifacts", "storage"},
     "trainyard.launch": {"database", "scheduling", "artifacts", "storage", "upkeep", "client"},
     "trainyard.client": set(),
-    "api.routes": {"downloads", "http", "schemas", "serving", "streams"},
+    "api.routes": {"downloads", "http", "schemas", "serving", "streams", "uploads"},
     "api.downloads": set(),
     "api.http": set(),
     "api.schemas": set(),
     "api.serving": set(),
     "api.streams": {"schemas"},
+    "api.uploads": {"http"},
 }
 #: Modules at the top of a package that are made from its folders, and the folders.
 TOP = {
@@ -77,7 +78,7 @@ TOP = {
     "trainyard.__main__": {"launch"},
     "api.app": {"http", "routes", "serving"},
     "api.__main__": {"http"},
-    "api.services": {"downloads", "serving", "streams"},
+    "api.services": {"downloads", "serving", "streams", "uploads"},
     "api.job_reader": {"schemas"},
     "api.submission": {"schemas"},
 }

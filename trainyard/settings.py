@@ -154,6 +154,30 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(1024 * 1024, ge=1024)
     """Largest body of any other request, in bytes."""
 
+    max_dataset_upload_bytes: int = Field(20 * 2**30, ge=1024)
+    """Largest file of which a dataset can be made: of `POST /datasets` and of an upload, in bytes."""
+
+    max_uploads_at_once: int = Field(16, ge=1)
+    """Files for datasets that an API process receives at the same time. Beyond it the answer is 503."""
+
+    max_open_uploads_per_owner: int = Field(100, ge=1)
+    """Uploads of one owner that no dataset has been made of yet."""
+
+    max_dataset_bytes_per_owner: int | None = Field(None, ge=1)
+    """Most bytes of one owner's datasets and uploads together. Default: no limit."""
+
+    max_datasets_per_owner: int | None = Field(None, ge=1)
+    """Most datasets of one owner; rejected ones do not count. Default: no limit."""
+
+    max_dataset_images_per_owner: int | None = Field(None, ge=1)
+    """Most images of one owner's datasets together. An owner who has them can't send more. Default: no limit."""
+
+    min_free_disk_bytes: int = Field(2**30, ge=0)
+    """Bytes that uploads leave free on the disk of the data folder. Beyond it the answer is 507."""
+
+    upload_expires_s: float = Field(24 * 3600, gt=0)
+    """Seconds without a new byte after which an upload is removed, unless a dataset is being made of it."""
+
     max_upload_bytes_at_once: int = Field(128 * 1024 * 1024, ge=1024)
     """Bytes of bodies over 64 KiB that an API process receives at the same time. Beyond it the answer is 503."""
 

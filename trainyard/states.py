@@ -81,6 +81,13 @@ class DatasetState(StrEnum):
     FAILED = "failed"  #: it can't be used; `report` says why
 
 
+class UploadState(StrEnum):
+    """Whether all bytes of an upload have arrived. One that was cancelled, has expired or was used has no row."""
+
+    OPEN = "open"  #: bytes are still to come, or its file is being stored
+    WHOLE = "whole"  #: its file is complete and in the storage; a dataset can be made of it
+
+
 MOVES: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.PAUSED, JobState.CANCELLED}),
     JobState.RUNNING: frozenset(

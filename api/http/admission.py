@@ -4,7 +4,8 @@ A prediction needs a place; there are as many as images may wait. Of the request
 on at a time. The others wait here, first come, first served: waiting costs the event loop nothing, so it stays free for
 everybody else. A body over 64 KiB needs space: the total of such bodies is limited, and each takes what its headers
 announce, until it is answered. Small bodies need no space, so large ones never keep them out. The length of a body in
-chunks is unknown, so it takes space as it grows.
+chunks is unknown, so it takes space as it grows. A file for a dataset goes straight to the disk, however large it is:
+it needs no space, but one of a few places of its own.
 """
 
 from __future__ import annotations
@@ -12,14 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from api.http.streamed_bodies import Headers, is_streamed
 from trainyard.errors import PredictQueueFull, ServiceError, TooManyUploads
 
 SMALL_BYTES = 64 * 1024
 STEP_BYTES = 1024 * 1024  #: by which a body of unknown length takes room
 MAX_RUNNING = 16  #: see `Admission`; measured: more make `/healthz` wait, and hardly answer more
 PREDICT = ("POST", "/predict")
-
-Headers = list[tuple[bytes, bytes]]
 
 
 class Admission:
@@ -29,7 +29,13 @@ class Admission:
     """
 
     def __init__(
-        self, *, max_predictions: int, max_bytes: int, largest_bytes: int, max_running: int = MAX_RUNNING
+        self,
+        *,
+        max_predictions: int,
+        max_bytes: int,
+        largest_bytes: int,
+        max_streams: int = 16,
+        max_running: int = MAX_RUNNING,
     ) -> None:
         """Make it.
 
@@ -37,11 +43,13 @@ class Admission:
             max_predictions: requests to predict that are under way at once, whether they run or wait.
             max_bytes: of large bodies that are under way.
             largest_bytes: of a body; a larger one is refused by the app, so it needs no room.
+            max_streams: files for datasets that are received at once.
             max_running: requests to predict that the app works at.
         """
         self._free_runs = max_running
         self._waiting: dict[Ticket, Callable[[], None]] = {}  # how to start each, the first come first
         self._free_places, self._largest_bytes = max_predictions, largest_bytes
+        self._free_streams = max_streams
         self._free_bytes = max(max_bytes, largest_bytes)  # else the largest could never be sent
 
     def enter(self, method: str, path: str, headers: Headers) -> Ticket | ServiceError:
@@ -55,12 +63,24 @@ class Admission:
         places = int((method, path) == PREDICT)
         if places > self._free_places:
             return PredictQueueFull()
-        size = self._room_for(announced_bytes(headers))
+        announced = announced_bytes(headers)
+        if is_streamed(method, path, headers):
+            return self._enter_stream(announced)
+        size = self._room_for(announced)
         if size > self._free_bytes:
             return TooManyUploads()
         self._free_places -= places
         self._free_bytes -= size
         return Ticket(self, places, size)
+
+    def _enter_stream(self, announced: int | None) -> Ticket | ServiceError:
+        streams = int(announced is None or announced > SMALL_BYTES)
+        if streams > self._free_streams:
+            return TooManyUploads(
+                "too many files for datasets are being received already: try again in a moment", retry_after_s=5
+            )
+        self._free_streams -= streams
+        return Ticket(self, places=0, room_bytes=0, is_streamed=True, streams=streams)
 
     def _room_for(self, announced: int | None) -> int:
         if announced is None:
@@ -97,7 +117,8 @@ class Admission:
         self._waiting.pop(ticket, None)
         self._free_places += ticket.places
         self._free_bytes += ticket.room_bytes
-        ticket.places = ticket.room_bytes = 0
+        self._free_streams += ticket.streams
+        ticket.places = ticket.room_bytes = ticket.streams = 0
         self.make_way(ticket)
 
     def make_way(self, ticket: Ticket) -> None:
@@ -121,11 +142,15 @@ class Ticket:
     room_bytes: int
     received_bytes: int = 0
     runs: int = 0
+    is_streamed: bool = False  #: its body goes to the disk, so it needs no space
+    streams: int = 0
 
     def take(self, number: int) -> bool:
         """Count bytes of the body. False: there is no space for them."""
         self.received_bytes += number
-        return self.received_bytes <= max(self.room_bytes, SMALL_BYTES) or self.admission.widen(self)
+        return (
+            self.is_streamed or self.received_bytes <= max(self.room_bytes, SMALL_BYTES) or self.admission.widen(self)
+        )
 
 
 def announced_bytes(headers: Headers) -> int | None:

@@ -5,7 +5,8 @@ one common limit, so that no connection costs more than that. A refusal made her
 at once.
 
 head         address and headers arrive        until `head_s` after the first byte, or after the connection was made
-body         the body arrives                  `body_grace_s`, and longer as long as it comes at `body_bytes_per_s`
+body         the body arrives                  `body_grace_s`, and longer as long as it comes at `body_bytes_per_s`;
+                                               a file for a dataset never pauses for `stream_pause_s`
 answer       the app works                     no limit; what the client sends meanwhile waits
 idle         between two requests              uvicorn's keep-alive time
 """
@@ -59,6 +60,7 @@ class Door:
     head_s: float = 10.0
     body_grace_s: float = 20.0
     body_bytes_per_s: float = 20_000.0
+    stream_pause_s: float = 30.0
     idle: dict[Connection, None] = field(default_factory=dict)  #: nothing is being answered; the longest idle first
 
 
@@ -182,6 +184,8 @@ class Connection(HttpToolsProtocol):
         if self._body_began is not None:
             earned_s = self._body_bytes / self._door.body_bytes_per_s
             self._deadline = self._body_began + self._door.body_grace_s + earned_s
+            if self._ticket is not None and self._ticket.is_streamed:
+                self._deadline = min(self._deadline, self._heard_at + self._door.stream_pause_s)
         if self._ticket is not None and not self.cycle.response_complete and not self._ticket.take(len(body)):
             self._fail(TooManyUploads())
         super().on_body(body)

@@ -32,6 +32,7 @@ TAGS = [
     {"name": "predictions", "description": "Images in, classes out."},
     {"name": "checkpoints", "description": "What jobs produce: weights, metrics and checksums."},
     {"name": "datasets", "description": "Labelled images to train on."},
+    {"name": "uploads", "description": "Files for datasets, in as many requests as it takes (tus 1.0)."},
     {"name": "recipes", "description": "Named, complete sets of hyper-parameters, which a job may override."},
     {"name": "workers", "description": "The workers, and the queue of waiting jobs."},
     {"name": "health", "description": "For load balancers and monitoring; needs no key."},

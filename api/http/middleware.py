@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http import documentation
 from api.http.errors import build_response
+from api.http.streamed_bodies import is_streamed
 from trainyard.database.ids import new_id
 from trainyard.errors import ServiceError, TooLarge, Unauthenticated
 from trainyard.logs import request_id
@@ -145,8 +146,16 @@ def _digest(text: str) -> bytes:
 class BodyLimit:
     """Refuses a body that declares itself too large, and one that turns out to be too large."""
 
-    def __init__(self, app: ASGIApp, default: int, by_path: dict[str, int]) -> None:
-        self._app, self._default, self._by_path = app, default, by_path
+    def __init__(self, app: ASGIApp, default: int, by_path: dict[str, int], streamed: int) -> None:
+        """Make it.
+
+        Args:
+            app: what it protects.
+            default: bytes of a body.
+            by_path: of a body to some paths.
+            streamed: of a body that goes straight to the disk.
+        """
+        self._app, self._default, self._by_path, self._streamed = app, default, by_path, streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the class."""
@@ -154,6 +163,8 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         limit = self._by_path.get(scope["path"], self._default)
+        if is_streamed(scope["method"], scope["path"], scope["headers"]):
+            limit = self._streamed
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared[:20]) > limit:
             await self._refuse(limit, scope, receive, send)

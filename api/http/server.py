@@ -106,6 +106,7 @@ def build_door(settings: Settings) -> Door:
         max_predictions=settings.max_queued_predictions,
         max_bytes=settings.max_upload_bytes_at_once,
         largest_bytes=max(settings.max_upload_bytes, settings.max_body_bytes),
+        max_streams=settings.max_uploads_at_once,
     )
     check = KeyCheck(None if settings.admin_key is None else settings.admin_key.get_secret_value())
     return Door(admission, check, max_connections=max(1, min(settings.max_connections, files - RESERVED_FILES)))

@@ -18,4 +18,5 @@ DatasetPath = Annotated[str, Path(description="The dataset's id or name, such as
 SplitPath = Annotated[Split, Path(description="The split.")]
 SplitQuery = Annotated[Split | None, Query(description="Only images of this split.")]
 LabelQuery = Annotated[str | None, Query(max_length=200, description="Only images of the class with this name.")]
+UploadPath = Annotated[str, Path(description="The upload's id, such as `upl_01m867mjxcwzg9jmycd4rmka44`.")]
 RecipePath = Annotated[str, Path(description="The recipe's name, such as `quick`.")]

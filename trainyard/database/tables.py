@@ -34,6 +34,7 @@ from trainyard.states import (
     JobState,
     MetricKind,
     ShownState,
+    UploadState,
     shown_state,
 )
 
@@ -46,7 +47,17 @@ _NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     "pk": "pk_%(table_name)s",
 }
-_STORED = (JobState, Desired, ShownState, EventType, MetricKind, CheckpointKind, CheckpointStatus, DatasetState)
+_STORED = (
+    JobState,
+    Desired,
+    ShownState,
+    EventType,
+    MetricKind,
+    CheckpointKind,
+    CheckpointStatus,
+    DatasetState,
+    UploadState,
+)
 _RowNumber = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up by itself only on INTEGER
 
 
@@ -298,6 +309,26 @@ class IdempotencyKey(Base):
     fingerprint: Mapped[str]  #: sha256 of the request's content
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
     created_at: Mapped[float] = mapped_column(index=True)
+
+
+class Upload(Base):
+    """A file that a client sends, in one request or in several, to make a dataset of it."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    name: Mapped[str | None]  #: what the client calls the file; only text, never a path
+    details: Mapped[dict[str, Any]] = mapped_column("metadata")  #: the client's: key -> value in base64, as it came
+    state: Mapped[UploadState] = mapped_column(default=UploadState.OPEN)
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)  #: of the whole file; None: not announced yet
+    offset_bytes: Mapped[int] = mapped_column(BigInteger, default=0)  #: so many are on disk, and known to the client
+    sha256: Mapped[str | None]  #: of the whole file
+    folder_id: Mapped[str]  #: the folder on a disk where the bytes arrive: `upload_files.UploadFolder`
+    created_at: Mapped[float]
+    expires_at: Mapped[float | None]  #: then it is removed; None: a dataset is being made of it
+
+    __table_args__ = (Index(None, "owner", "created_at", "id"), Index(None, "state", "expires_at"))
 
 
 class Worker(Base):

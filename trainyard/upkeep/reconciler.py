@@ -14,6 +14,7 @@ from sqlalchemy import Select, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from trainyard import failpoints
+from trainyard.artifacts.upload_files import UploadFolder
 from trainyard.database.connection import Database, now, read_clock
 from trainyard.database.tables import Job, Outbox
 from trainyard.errors import DatabaseUnavailable, StorageUnavailable
@@ -23,6 +24,7 @@ from trainyard.settings import Settings
 from trainyard.states import JobState
 from trainyard.storage.interface import Storage
 from trainyard.storage.opening import StoreGuard
+from trainyard.upkeep.abandoned_uploads import AbandonedUploads
 from trainyard.upkeep.garbage import Garbage
 from trainyard.upkeep.leftovers import Leftovers
 
@@ -153,7 +155,7 @@ class Reaper:
 
 
 class Reconciler(threading.Thread):
-    """Runs the relay, the reaper, the garbage and the leftovers, each at its own interval, until `stop`."""
+    """Runs the relay, the reaper and the sweeps of files, each at its own interval, until `stop`."""
 
     def __init__(self, settings: Settings, database: Database, waker: Waker, storage: Storage) -> None:
         super().__init__(name="reconciler", daemon=True)
@@ -170,11 +172,14 @@ class Reconciler(threading.Thread):
         garbage = Garbage(database, storage, grace_s=settings.garbage_grace_s)
         store = StoreGuard(database, storage)
         leftovers = Leftovers(database, storage, stale_s=settings.leftover_s)
+        folder = UploadFolder(settings.data_dir, min_free_bytes=settings.min_free_disk_bytes)
+        abandoned = AbandonedUploads(database, storage, folder, expires_s=settings.upload_expires_s)
         self._reaps: list[Tick] = [(settings.reaper_s, reaper.tick)]
         self._sweeps: list[Tick] = [
             (settings.reaper_s, store.check),  # first: the sweeps believe only the store that it has recognised
             (max(settings.reaper_s, settings.garbage_grace_s / 6), garbage.tick),
             (max(settings.reaper_s, settings.garbage_grace_s), leftovers.tick),
+            (settings.reaper_s, abandoned.tick),
         ]
 
     def wake(self) -> None:

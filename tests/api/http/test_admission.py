@@ -15,10 +15,10 @@ from api.http.admission import (
     SMALL_BYTES,
     STEP_BYTES,
     Admission,
-    Headers,
     Ticket,
     announced_bytes,
 )
+from api.http.streamed_bodies import Headers
 from tests.api.http.test_connections import POST, answer_of, connected
 from tests.api.served import FakeRuntime, Served, error_of, png, wait_until
 from trainyard.errors import PredictQueueFull, TooManyUploads

@@ -14,7 +14,7 @@ from trainyard.states import CheckpointStatus, EventType, JobState
 
 CLOSED = {
     "jobs.state", "jobs.desired", "job_events.type", "job_events.state", "job_metrics.kind", "checkpoints.kind",
-    "checkpoints.status", "datasets.state",
+    "checkpoints.status", "datasets.state", "uploads.state",
 }  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Receives files for datasets: streamed to the disk, never in memory."""
