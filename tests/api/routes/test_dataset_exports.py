@@ -17,12 +17,15 @@ from alexnet_core.data.inspection.comparison import Contents, compare
 from alexnet_core.data.intake.options import IntakeOptions
 from alexnet_core.data.intake.packing import pack_images
 from alexnet_core.data.pack import open_pack
+from alexnet_core.data.pack_draft import write_pack
+from alexnet_core.layout import pack_key
 from api.downloads.slots import MAX_DOWNLOADS
 from tests.alexnet_core.data.inspection.test_thumbnails import read_png
 from tests.alexnet_core.data.intake.test_packing import write_classes
 from tests.api.routes.test_dataset_images import pages
 from tests.api.served import Served, error_of, read_member, wait_until
 from tests.api.stored_datasets import add_classes, add_dataset, add_folder, make_digits_ready
+from trainyard.database.ids import new_id
 from trainyard.states import DatasetState
 
 
@@ -199,3 +202,24 @@ def test_a_download_has_a_place_until_it_ends_or_its_client_leaves(served: Serve
             client.close()
     wait_until(lambda: served.http.head(url).status_code == 200)
     assert [served.http.head(url).status_code for _ in range(MAX_DOWNLOADS + 1)] == [200] * (MAX_DOWNLOADS + 1)
+
+
+def test_an_export_of_odd_class_names_is_a_dataset_that_intake_takes(served: Served, tmp_path: Path) -> None:
+    names = ("..", "nul", "C:\\cat", "T-shirt/top", ".hidden", "test", "\u732b" * 100, "a*b", "a?b")
+    dataset_id = new_id("ds")
+    random = np.random.default_rng(0)
+    pack = write_pack(
+        served.settings.data_dir / pack_key(dataset_id),
+        name="odd",
+        class_names=names,
+        images_NHWC=random.integers(0, 256, (81, 8, 8, 3)).astype(np.uint8),
+        labels_N=np.arange(81) % 9,
+        split_N=(np.arange(81) // 9 % 3).astype(np.uint8),
+        flip_safe=True,
+    )
+    add_dataset(served, pack, dataset_id=dataset_id)
+    (tmp_path / "odd.tar").write_bytes(served.http.get(f"/datasets/{dataset_id}/download?format=images").content)
+    again = pack_images(tmp_path / "odd.tar", tmp_path / "again", IntakeOptions(name="again"))
+    assert len(again.class_names) == 9
+    diff = compare(Contents.of(pack), Contents.of(again))
+    assert (diff.num_added, diff.num_removed, diff.num_unchanged + diff.num_relabelled) == (0, 0, 81)
