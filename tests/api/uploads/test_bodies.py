@@ -1,0 +1,233 @@
+"""A dataset's file as the body of one request: it arrives whole, or nothing of it stays."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request
+from pydantic import SecretStr
+from sqlalchemy import select
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from api.uploads.bodies import receive_body
+from tests.api.http.test_connections import answer_of, connected, send_much
+from tests.api.served import Served, error_of, wait_until
+from tests.api.tus import content_of, files_of
+from tests.api.uploads.test_forms import END, field_part, file_part
+from trainyard.database.tables import Upload
+
+Serve = Callable[..., Served]
+MIB = 1024 * 1024
+ZIP = {"Content-Type": "application/zip"}
+FORM = {"Content-Type": "multipart/form-data; boundary=XX"}
+POST = b"POST /datasets?name=x HTTP/1.1\r\nHost: localhost\r\n"
+
+
+def prepare(app: FastAPI) -> None:
+    """Receives what `POST /datasets` receives, and makes no dataset of it."""
+
+    async def receive(request: Request) -> JSONResponse:
+        received = await receive_body(request, request.state.services.uploads, "local")
+        return JSONResponse({"upload": received.upload_id, "fields": received.fields}, 202)
+
+    app.router.routes.insert(0, Route("/datasets", receive, methods=["POST"]))
+
+
+@pytest.fixture
+def start(serve: Serve) -> Serve:
+    def with_route(**changes: Any) -> Served:
+        return serve(prepare, **changes)
+
+    return with_route
+
+
+@pytest.fixture
+def served(start: Serve) -> Served:
+    return start()
+
+
+def post(served: Served, content: Any, headers: dict[str, str]) -> httpx.Response:
+    return served.http.post("/datasets?name=x", content=content, headers=headers)
+
+
+def assert_nothing_stays(served: Served) -> None:
+    wait_until(lambda: files_of(served) == [])
+    with served.database.reading() as session:
+        assert session.scalars(select(Upload.id)).all() == []
+
+
+def test_a_raw_body_is_the_file(served: Served) -> None:
+    data = bytes(range(256)) * 20_000
+    upload = post(served, data, ZIP).json()["upload"]
+    assert content_of(served, f"/uploads/{upload}") == data
+    found = served.http.get(f"/uploads/{upload}").json()
+    assert (found["state"], found["size_bytes"]) == ("whole", len(data))
+    assert found["sha256"] == hashlib.sha256(data).hexdigest()
+
+
+def test_a_body_in_chunks_is_the_file(served: Served) -> None:
+    upload = post(served, iter([b"12", b"345"]), ZIP).json()["upload"]
+    assert content_of(served, f"/uploads/{upload}") == b"12345"
+
+
+def test_the_file_of_a_form_is_stored_with_its_name_and_fields(served: Served) -> None:
+    data = bytes(range(256)) * 20_000
+    answer = served.http.post("/datasets", files={"file": ("flowers.zip", data)}, data={"image_px": "32"})
+    assert answer.json()["fields"] == {"image_px": "32"}
+    found = served.http.get(f"/uploads/{answer.json()['upload']}").json()
+    assert (found["name"], found["size_bytes"], found["state"]) == ("flowers.zip", len(data), "whole")
+    assert content_of(served, f"/uploads/{found['id']}") == data
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "image/png"])
+def test_another_type_is_refused(served: Served, content_type: str) -> None:
+    error_of(post(served, b"x", {"Content-Type": content_type}), 415, "unsupported_media_type")
+    assert_nothing_stays(served)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"", ZIP),
+        (b"", FORM),
+        (file_part(b"") + END, FORM),
+        (file_part() + file_part() + END, FORM),
+        (field_part("name") + END, FORM),
+        (b"".join(field_part(f"f{n}") for n in range(10_000)) + file_part() + END, FORM),
+        (file_part(b"x" * 3 * MIB)[:-2], FORM),
+        (file_part(b"x" * 3 * MIB) + field_part("name", b"\xff") + END, FORM),
+        (b"--XX\r\nX-Large: " + b"a" * MIB + b"\r\n\r\n" + END, FORM),
+        (b"x", {"Content-Type": "multipart/form-data; boundary=" + "b" * 10_000}),
+        (b"x", {"Content-Type": "multipart/form-data"}),
+    ],
+    ids=[
+        *("empty", "empty-form", "empty-file", "two-files", "no-file", "ten-thousand-parts", "cut-form"),
+        *("bad-field-after-the-file", "megabyte-header", "long-boundary", "no-boundary"),
+    ],
+)
+def test_a_body_that_is_no_file_leaves_nothing(served: Served, body: bytes, headers: dict[str, str]) -> None:
+    began = time.process_time()
+    response = post(served, body, headers)
+    assert response.status_code == 422, response.text
+    assert time.process_time() - began < 2
+    assert_nothing_stays(served)
+
+
+class TestSizes:
+    def test_an_honest_length_is_refused_before_the_body(self, start: Serve) -> None:
+        served = start(max_dataset_upload_bytes=MIB)
+        for size in (4 * MIB, 10**12):
+            with connected(served) as client:
+                head = POST + b"Content-Type: application/zip\r\nContent-Length: %d\r\n\r\n" % size
+                send_much(client, head, b"", len(head))
+                error_of(answer_of(client), 413, "body_too_large")
+        assert_nothing_stays(served)
+
+    @pytest.mark.parametrize("headers", [ZIP, FORM])
+    def test_a_body_in_chunks_is_refused_at_the_limit(self, start: Serve, headers: dict[str, str]) -> None:
+        served = start(max_dataset_upload_bytes=MIB)
+
+        def pieces() -> Iterator[bytes]:
+            if headers is FORM:
+                yield file_part()[:-6]
+            for _ in range(64):
+                yield b"x" * 65536
+
+        error_of(post(served, pieces(), headers), 413, "body_too_large")
+        assert_nothing_stays(served)
+
+    def test_a_length_that_is_too_short_makes_the_rest_no_part_of_the_file(self, served: Served) -> None:
+        """What follows would be the next request, and is none: the connection ends, and with it what was begun."""
+        with connected(served) as client:
+            head = POST + b"Content-Type: application/zip\r\nContent-Length: 10\r\n\r\n"
+            send_much(client, head + b"0123456789" + b"x" * 100, b"", 1)
+            with suppress(ConnectionResetError):
+                assert client.recv(12) in {b"", b"HTTP/1.1 202", b"HTTP/1.1 400"}
+        assert served.http.get("/healthz").status_code == 200
+        for name in files_of(served):
+            assert (served.settings.data_dir / "uploads" / name).read_bytes() == b"0123456789"
+
+    def test_a_length_that_is_too_long_leaves_nothing(self, start: Serve) -> None:
+        served = start(door={"body_grace_s": 0.5, "stream_pause_s": 0.5})
+        with connected(served) as client:
+            client.sendall(POST + b"Content-Type: application/zip\r\nContent-Length: 1000000\r\n\r\n0123456789")
+            error_of(answer_of(client), 408, "request_timeout")
+        assert_nothing_stays(served)
+
+    def test_a_file_larger_than_other_bodies_may_be_is_taken(self, start: Serve) -> None:
+        served = start(max_body_bytes=1024, max_upload_bytes=1024, max_upload_bytes_at_once=1024)
+        assert post(served, b"x" * 3 * MIB, ZIP).status_code == 202
+        assert post(served, (b"x" * MIB for _ in range(3)), ZIP).status_code == 202
+        json = {"Content-Type": "application/json"}
+        error_of(served.http.post("/jobs", content=b"x" * 2048, headers=json), 413, "body_too_large")
+
+    def test_quotas_and_free_space_hold(self, start: Serve) -> None:
+        served = start(max_dataset_bytes_per_owner=MIB)
+        error_of(post(served, b"x" * (MIB + 1), ZIP), 403, "quota_exceeded")
+        error_of(post(served, (b"x" * MIB for _ in range(70)), ZIP), 403, "quota_exceeded")
+        assert_nothing_stays(served)
+        full = start(min_free_disk_bytes=2**60)
+        error_of(post(full, b"x", ZIP), 507, "disk_full")
+        assert_nothing_stays(full)
+
+
+@pytest.mark.parametrize("content_type", [b"application/zip", b"multipart/form-data; boundary=XX"])
+def test_clients_that_leave_in_the_middle_leave_nothing(served: Served, content_type: bytes) -> None:
+    """Twenty times, at any point."""
+    body = file_part(b"x" * 3 * MIB) if b"XX" in content_type else b"x" * 3 * MIB
+    for number in range(20):
+        with connected(served) as client:
+            client.sendall(POST + b"Content-Type: %s\r\nContent-Length: 5000000\r\n\r\n" % content_type)
+            client.sendall(body[: len(body) * number // 20])
+            if number % 2:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset, not an end
+    assert_nothing_stays(served)
+    assert served.http.get("/healthz").status_code == 200
+
+
+def test_without_the_key_no_more_than_64_kb_are_read(start: Serve) -> None:
+    served = start(admin_key=SecretStr("k" * 20))
+    with connected(served) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+        head = POST + b"Content-Type: application/zip\r\nContent-Length: 60000000\r\nExpect: 100-continue\r\n\r\n"
+        client.sendall(head)
+        error_of(answer_of(client), 401, "unauthenticated")  # and no 100 before it
+    with connected(served) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+        sent = send_much(client, head.replace(b"Expect: 100-continue\r\n", b""), b"x" * 65536, 60_000_000)
+    assert sent < 8 * MIB  # what the kernel's buffers took
+    assert files_of(served) == []
+
+
+def test_only_so_many_files_arrive_at_once_and_predictions_keep_their_places(start: Serve) -> None:
+    served = start(max_uploads_at_once=2, max_queued_predictions=1, max_upload_bytes_at_once=MIB)
+    head = POST + b"Content-Type: application/zip\r\nContent-Length: 5000000\r\n\r\n"
+    with connected(served) as first, connected(served) as second, connected(served) as third:
+        for client in (first, second):
+            client.sendall(head + b"x" * 100_000)
+        wait_until(lambda: served.door.admission._free_streams == 0)
+        third.sendall(head)
+        error_of(answer_of(third), 503, "too_many_uploads")
+        response = served.http.post("/predict", content=b"x" * 100_000, headers={"Content-Type": "image/png"})
+        assert response.status_code != 503 or response.json()["error"]["code"] == "no_checkpoint"
+    wait_until(lambda: served.door.admission._free_streams == 2)
+    assert post(served, b"x" * 100_000, ZIP).status_code == 202
+
+
+def test_a_slow_body_within_the_limits_is_taken(start: Serve) -> None:
+    served = start(door={"stream_pause_s": 1.0})
+
+    def slowly() -> Iterator[bytes]:
+        for _ in range(10):
+            time.sleep(0.2)
+            yield b"x" * 10_000
+
+    assert post(served, slowly(), ZIP).status_code == 202
