@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from alexnet_core import parent
 from alexnet_core.failpoints import Failpoints
+from alexnet_core.memory import bound_arenas
 from api.garbage import collect_rarely
-from api.memory import bound_arenas
 from trainyard import failpoints, logs
 from trainyard.private_files import keep_private
 from trainyard.settings import Settings, explain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from alexnet_core.commands import arguments
 from alexnet_core.durable import is_disk_full
 from alexnet_core.errors import CoreError, DatasetInvalid, DatasetUnavailable, DiskFull
 from alexnet_core.layout import PACK_FACTS, PACK_REPORT
+from alexnet_core.memory import bound_arenas
 from alexnet_core.parent import die_with_parent
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ def prepare(
     """
     if parent_pid is not None:
         die_with_parent(parent_pid)
+    bound_arenas(os.environ)  # before threads decode images
     values = {
         "image_px": image_px,
         "flip_safe": False if no_flip else None,

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexnet_core.data.squares import to_image
 from alexnet_core.layout import TEMPORARY_PREFIX
 
 HASH_BYTES, SIDE = 8, 16
@@ -22,9 +21,8 @@ _REDUCED_PX = 64
 _MIN_DEVIATION = 2  # of a thumbnail: flatter pictures have no hash that means anything
 
 
-def take_fingerprint(pixels_HWC: NDArray[np.uint8]) -> bytes:
+def take_fingerprint(image: Image.Image) -> bytes:
     """Return the perceptual hash of an image and its thumbnail; nothing for an image of nearly one colour."""
-    image = to_image(pixels_HWC)
     image = image.reduce(max(1, min(image.size) // _REDUCED_PX)).convert("L")  # the hash looks at 32x32
     thumbnail = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
     if thumbnail.std() < _MIN_DEVIATION:

@@ -10,11 +10,12 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from alexnet_core.data.content_keys import KEY_BYTES, content_key
 from alexnet_core.data.intake.fingerprints import Fingerprints, take_fingerprint
 from alexnet_core.data.moments import Moments, count_sums, sum_colours
-from alexnet_core.data.squares import ImageShape
+from alexnet_core.data.squares import ImageShape, to_pixels
 
 
 class ShapeTable:
@@ -134,13 +135,14 @@ class KeptImages:
         return moments
 
 
-def describe_image(pixels_HWC: NDArray[np.uint8], *, with_fingerprint: bool) -> Taken:
+def describe_image(square: Image.Image, *, with_fingerprint: bool) -> Taken:
     """Compute what `KeptImages` stores of an image.
 
     Args:
-        pixels_HWC: as they are stored; a side of at most 256, or the sums don't fit.
+        square: as it is stored; a side of at most 256, or the sums don't fit.
         with_fingerprint: whether near duplicates are looked for.
     """
+    pixels_HWC = to_pixels(square)
     sums = sum_colours(pixels_HWC.reshape(-1, pixels_HWC.shape[2])).astype(np.uint32)
-    fingerprint = take_fingerprint(pixels_HWC) if with_fingerprint else b""
+    fingerprint = take_fingerprint(square) if with_fingerprint else b""
     return Taken(pixels_HWC, content_key(pixels_HWC), sums, fingerprint)

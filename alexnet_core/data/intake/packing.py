@@ -31,7 +31,7 @@ from alexnet_core.data.pack import SPLITS, TEST, TRAIN, VALIDATION, Pack, open_p
 from alexnet_core.data.pack_draft import PackDraft
 from alexnet_core.data.sources import FolderSource, Source
 from alexnet_core.data.splits import hold_back
-from alexnet_core.data.squares import StoredShape, choose_shape, to_pixels
+from alexnet_core.data.squares import StoredShape, choose_shape
 from alexnet_core.errors import DatasetInvalid, DatasetUnavailable, ImageError, ImageUnreadable
 
 MAX_REJECTED = 0.05  # of the files
@@ -286,5 +286,5 @@ class _Intake:
 
     def _decode(self, file: LabelledFile, stored: StoredShape) -> Taken:
         """Return the pixels to store, and what is known of them."""
-        pixels_HWC = to_pixels(self._images.read_square(file.path, stored))
-        return describe_image(pixels_HWC, with_fingerprint=self._with_fingerprints)
+        square = self._images.read_square(file.path, stored)
+        return describe_image(square, with_fingerprint=self._with_fingerprints)

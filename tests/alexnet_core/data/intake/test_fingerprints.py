@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from alexnet_core.data.intake.fingerprints import HASH_BYTES, SIDE, Fingerprints, take_fingerprint
+from alexnet_core.data.squares import to_image
 
 
 def test_each_image_has_its_fingerprint_or_none(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3)).astype(np.uint8)
-    taken = [take_fingerprint(noise[0]), b"", take_fingerprint(noise[1]), take_fingerprint(noise[2, ..., :1])]
+    first, second, grey = (take_fingerprint(to_image(it)) for it in (noise[0], noise[1], noise[2, ..., :1]))
+    taken = [first, b"", second, grey]
     assert [len(fingerprint) for fingerprint in taken] == [HASH_BYTES + SIDE * SIDE, 0, 264, 264]
     kept = Fingerprints(tmp_path)
     for fingerprint in taken:

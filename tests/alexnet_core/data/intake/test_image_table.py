@@ -10,7 +10,7 @@ import pytest
 
 from alexnet_core.data.intake.image_table import KeptImages, ShapeTable, describe_image
 from alexnet_core.data.moments import Moments
-from alexnet_core.data.squares import ImageShape
+from alexnet_core.data.squares import ImageShape, to_image
 
 GREY, COLOUR = ImageShape(30, 20, 1, "L", "PNG"), ImageShape(500, 375, 3, "RGB", "JPEG")
 
@@ -34,7 +34,7 @@ def test_moments_of_chosen_images_are_those_of_their_pixels(tmp_path: Path, chan
     chosen = np.array([True, False, True, True])
     with KeptImages(tmp_path, image_px=256, channels=channels) as kept:
         for position, image in enumerate(images):
-            kept.append(position, describe_image(image, with_fingerprint=False))
+            kept.append(position, describe_image(to_image(image), with_fingerprint=False))
         found = kept.compute_moments(chosen).summary()
     pixels_PC = np.stack(images)[chosen].reshape(-1, channels).astype(np.int64)
     expected = Moments(channels)
@@ -47,7 +47,7 @@ def test_moments_of_chosen_images_are_those_of_their_pixels(tmp_path: Path, chan
 def test_an_image_takes_few_bytes_of_memory(tmp_path: Path) -> None:
     num_images = 2_000
     images = np.random.default_rng(0).integers(0, 256, (num_images, 8, 8, 3)).astype(np.uint8)
-    described = describe_image(images[0], with_fingerprint=True)  # loads what fingerprints need
+    described = describe_image(to_image(images[0]), with_fingerprint=True)  # loads what fingerprints need
     tracemalloc.start()
     with KeptImages(tmp_path, image_px=8, channels=3) as kept:
         before = tracemalloc.get_traced_memory()[0]

@@ -6,6 +6,7 @@ all they need, and Python's own lock lets hardly more than two allocate at once.
 
 By default glibc also moves its two thresholds with what a program frees. Until large blocks have been freed, each of a
 batch's intermediate results goes back to the system and is mapped again for the next batch, a page fault every 4 kB.
+So does each image while a dataset is packed: without these thresholds a fifth of the CPU time goes there.
 
 Source: mallopt(3) and "Malloc Tunable Parameters" in glibc's manual; the numbers are <malloc.h>'s.
 """

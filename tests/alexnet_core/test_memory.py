@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.memory import bound_arenas
+from alexnet_core.memory import bound_arenas
 from trainyard.launch.queue_server import free_port
 from trainyard.settings import Settings, child_environment
 
@@ -26,7 +26,7 @@ RESERVED = 64 << 20
 NUM_THREADS = 16
 THREADS = f"""
 import os, threading, time
-from api.memory import bound_arenas
+from alexnet_core.memory import bound_arenas
 if {{bound}}:
     assert bound_arenas(os.environ)
 together = threading.Barrier({NUM_THREADS + 1})
@@ -77,7 +77,7 @@ def test_what_the_environment_says_is_left_as_it_is() -> None:
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.memory.ctypes.CDLL", lambda name: object())  # musl has no `mallopt`
+    monkeypatch.setattr("alexnet_core.memory.ctypes.CDLL", lambda name: object())  # musl has no `mallopt`
     assert bound_arenas({}) is False
 
 
