@@ -90,7 +90,7 @@ def list_rejected(
     found, report = _read_report(services, caller, dataset_id)
     rejected: list[dict[str, Any]] = report.get("rejected", [])
     vary = {"Vary": "Accept", "Cache-Control": "no-cache, private"}
-    if format == "csv" or (format is None and "text/csv" in accept.lower()):
+    if format == "csv" or (format is None and _prefers_csv(accept.lower())):
         named = vary | {"Content-Disposition": f'attachment; filename="{found.id}-rejected.csv"'}
         return StreamingResponse(write_csv(rejected), headers=named, media_type="text/csv; charset=utf-8")
     start = 0 if after is None else after + 1
@@ -153,6 +153,12 @@ def write_csv(rejected: Iterable[dict[str, Any]]) -> Iterator[str]:
             buffer.seek(0)
             buffer.truncate()
     yield buffer.getvalue()
+
+
+def _prefers_csv(accept: str) -> bool:
+    """Whether an `Accept` header names CSV, and names JSON later or not at all."""
+    csv_at, json_at = accept.find("text/csv"), accept.find("application/json")
+    return csv_at >= 0 and not 0 <= json_at < csv_at
 
 
 def _disarm(text: str) -> str:

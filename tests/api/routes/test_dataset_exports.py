@@ -14,17 +14,21 @@ import pytest
 
 from alexnet_core.data.inspection.class_folders import list_image_files
 from alexnet_core.data.inspection.comparison import Contents, compare
+from alexnet_core.data.inspection.thumbnails import draw_image
 from alexnet_core.data.intake.options import IntakeOptions
 from alexnet_core.data.intake.packing import pack_images
-from alexnet_core.data.pack import open_pack
+from alexnet_core.data.pack import Pack, open_pack
 from alexnet_core.data.pack_draft import write_pack
 from alexnet_core.layout import pack_key
+from api.downloads import dataset_archives
 from api.downloads.slots import MAX_DOWNLOADS
+from api.downloads.stored_packs import StoredPack
 from tests.alexnet_core.data.inspection.test_thumbnails import read_png
 from tests.alexnet_core.data.intake.test_packing import write_classes
 from tests.api.routes.test_dataset_images import pages
 from tests.api.served import Served, error_of, read_member, wait_until
 from tests.api.stored_datasets import add_classes, add_dataset, add_folder, make_digits_ready
+from trainyard.artifacts import datasets
 from trainyard.database.ids import new_id
 from trainyard.states import DatasetState
 
@@ -88,6 +92,9 @@ def test_the_csv_has_all_of_them_and_nothing_that_a_spreadsheet_would_run(served
     by_header = served.http.get(path, headers={"Accept": "text/csv"})
     assert by_header.content == response.content
     assert "object" in served.http.get(path, headers={"Accept": "text/csv"}, params={"format": "json"}).json()
+    for accept, is_csv in (("application/json, text/csv;q=0.5", False), ("Text/CSV, application/json", True)):
+        found = served.http.get(path, headers={"Accept": accept})
+        assert found.headers["content-type"].startswith("text/csv") == is_csv, accept
 
 
 def test_a_long_csv_is_whole(served: Served) -> None:
@@ -223,3 +230,27 @@ def test_an_export_of_odd_class_names_is_a_dataset_that_intake_takes(served: Ser
     assert len(again.class_names) == 9
     diff = compare(Contents.of(pack), Contents.of(again))
     assert (diff.num_added, diff.num_removed, diff.num_unchanged + diff.num_relabelled) == (0, 0, 81)
+
+
+def test_images_are_drawn_as_they_are_sent(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_classes(tmp_path / "many", {"train/a": 60, "train/b": 60, "val/a": 1}, (64, 64, 3))
+    dataset_id, _ = add_folder(served, folder)
+    drawn: list[int] = []
+
+    def draw(pack: Pack, position: int) -> bytes:
+        drawn.append(position)
+        return draw_image(pack, position)
+
+    monkeypatch.setattr(dataset_archives, "draw_image", draw)
+    services = served.app.state.services
+    with services.database.reading() as session:
+        stored = StoredPack.of(datasets.get_dataset(session, "local", dataset_id))
+    archive = dataset_archives.ImageArchive(services.storage, stored, services.downloads.take())
+    sizes = []
+    for piece in archive.pieces():
+        sizes.append(len(piece))
+        assert len(drawn) <= 25 * len(sizes), "a piece is a quarter of a megabyte, some twenty of these images"
+    archive.close()
+    assert len(drawn) == 121
+    assert max(sizes) < 300_000
+    assert len(sizes) > 4
