@@ -10,6 +10,7 @@ import typer
 
 from alexnet_core.commands.evaluate import evaluate
 from alexnet_core.commands.export import ClassesUpToTheNextOption, export, import_keras
+from alexnet_core.commands.intake import intake
 from alexnet_core.commands.pictures import curves, filters
 from alexnet_core.commands.predict import predict
 from alexnet_core.commands.prepare import prepare
@@ -19,7 +20,7 @@ from alexnet_core.commands.trainer import trainer
 from alexnet_core.errors import CoreError
 
 PROGRAM = "python -m alexnet_core"
-_FOR_WORKERS = {"prepare", "trainer"}  #: what they print is read by a program
+_FOR_WORKERS = {"intake", "prepare", "trainer"}  #: what they print is read by a program
 
 app = typer.Typer(no_args_is_help=False, add_completion=False, rich_markup_mode=None)
 
@@ -41,6 +42,7 @@ app.command("import-keras", cls=ClassesUpToTheNextOption)(import_keras)
 app.command("import-torchvision", cls=ClassesUpToTheNextOption)(import_torchvision)
 app.command("import-caffe", cls=ClassesUpToTheNextOption)(import_caffe)
 app.command()(prepare)
+app.command()(intake)
 app.command()(trainer)
 
 

@@ -56,7 +56,7 @@ NOWHERE = Failpoints()
 
 
 def act(action: str) -> None:
-    """Carry out a failure: `exit`, `kill9`, `abort`, `enospc`, `raise`, or `sleep:` with seconds."""
+    """Carry out a failure: `exit`, `kill9`, `abort`, `enospc`, `raise`, `spin`, `allocate`, or `sleep:SECONDS`."""
     kind, _, argument = action.partition(":")
     if kind == "exit":
         os._exit(86)
@@ -69,6 +69,11 @@ def act(action: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     elif kind == "raise":
         raise RuntimeError("a failpoint")
+    elif kind == "spin":
+        while True:
+            pass
+    elif kind == "allocate":
+        _ = [bytearray(128 << 20) for _ in range(64)]
     elif kind == "sleep":
         time.sleep(float(argument))
     else:

@@ -286,7 +286,7 @@ def parse_command(line: bytes) -> Command:
     Raises:
         MalformedMessage: it is no command.
     """
-    return _parse(_COMMANDS, line)
+    return parse_line(_COMMANDS, line)
 
 
 def parse_report(line: bytes) -> AnyReport:
@@ -295,10 +295,15 @@ def parse_report(line: bytes) -> AnyReport:
     Raises:
         MalformedMessage: it is no report.
     """
-    return _parse(_REPORTS, line)
+    return parse_line(_REPORTS, line)
 
 
-def _parse(kinds: TypeAdapter[T], line: bytes) -> T:
+def parse_line(kinds: TypeAdapter[T], line: bytes) -> T:
+    """Parse a line as a message of some kinds.
+
+    Raises:
+        MalformedMessage: it is none of them.
+    """
     try:
         return kinds.validate_json(line)
     except ValidationError as exc:

@@ -1,6 +1,7 @@
-"""Submits jobs for `POST /jobs` and `POST /jobs/{id}/retry`.
+"""Submits jobs for `POST /jobs` and `POST /jobs/{id}/retry`, and datasets for `POST /datasets`.
 
-A job is checked, and made only once for an Idempotency-Key. The routes only read the request and write the answer.
+What is submitted is checked, and made only once for an Idempotency-Key. The routes only read the request and write the
+answer.
 """
 
 from __future__ import annotations
@@ -14,22 +15,27 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from alexnet_core.config import DatasetFacts, TrainConfig
+from alexnet_core.errors import ConfigError
 from alexnet_core.network.geometry import describe, find_misfits, weight_shapes
-from alexnet_core.recipes import resolve
+from alexnet_core.recipes import get_recipe, list_recipes, resolve
+from api.dataset_reader import describe_datasets
 from api.job_reader import describe_jobs
+from api.schemas.datasets import DatasetRead
 from api.schemas.jobs import JobCreate, JobRead, JobRetry
 from api.services import Services
 from trainyard import failpoints
-from trainyard.artifacts import datasets, retries
+from trainyard.artifacts import dataset_intake, datasets, retries
 from trainyard.artifacts.checkpoints import get_checkpoint
+from trainyard.artifacts.dataset_intake import NewDataset
 from trainyard.database.schema import check_revision
 from trainyard.database.tables import Dataset, Job
-from trainyard.errors import Conflict, InvalidRequest
+from trainyard.errors import Conflict, DatasetNotFound, InvalidRequest
 from trainyard.jobs import idempotency, jobs
 from trainyard.jobs.jobs import NewJob
 
 CREATE_ROUTE = "POST /jobs"
 RETRY_ROUTE = "POST /jobs/{job_id}/retry"
+DATASET_ROUTE = "POST /datasets"
 TRIES = 3  # another request with the same key may be committed between our look and our write
 
 
@@ -56,14 +62,15 @@ def submit_job(services: Services, owner: str, body: JobCreate, key: str | None)
     """
 
     def submit(session: Session) -> Job:
-        dataset = datasets.get_dataset(session, owner, body.dataset)
-        new = _complete(body, datasets.facts_of(dataset), services.settings.max_failures)
+        dataset = datasets.hold_dataset(session, owner, body.dataset)
+        new = _complete(body, dataset, services.settings.max_failures)
         if body.init_from is not None:
             retries.hold_checkpoint(session, owner, body.init_from, param="init_from")
-        check_first_weights(session, owner, dataset, new, param="init_from")
+        if not new.waits_for_dataset:  # the trainer checks it again
+            check_first_weights(session, owner, dataset, new, param="init_from")
         return jobs.submit(session, owner, dataset, new)
 
-    return _submit_once(services, owner, _Request(CREATE_ROUTE, key, body.model_dump(mode="json")), submit)
+    return _submit_job_once(services, owner, _Request(CREATE_ROUTE, key, body.model_dump(mode="json")), submit)
 
 
 def submit_retry(services: Services, owner: str, job_id: str, body: JobRetry, key: str | None) -> Submitted:
@@ -90,13 +97,51 @@ def submit_retry(services: Services, owner: str, job_id: str, body: JobRetry, ke
             overrides=body.overrides,
             max_failures=services.settings.max_failures,
         )
+        datasets.hold_dataset(session, owner, parent.dataset_id)
         facts, config = datasets.facts_of(parent.dataset), TrainConfig.model_validate(new.config)
         describe(config, facts.num_classes, config.channels or facts.channels)  # refuses what can't be built
         check_first_weights(session, owner, parent.dataset, new, param="overrides")
         return jobs.submit(session, owner, parent.dataset, new)
 
     content = body.model_dump(mode="json") | {"job_id": job_id}
-    return _submit_once(services, owner, _Request(RETRY_ROUTE, key, content), submit)
+    return _submit_job_once(services, owner, _Request(RETRY_ROUTE, key, content), submit)
+
+
+@dataclass(frozen=True)
+class SubmittedDataset:
+    """A dataset, and whether this request made it."""
+
+    dataset: DatasetRead
+    is_new: bool
+
+
+def submit_dataset(
+    services: Services, owner: str, new: NewDataset, content: dict[str, Any], key: str | None
+) -> SubmittedDataset:
+    """Submit a dataset, to be validated by a worker.
+
+    Args:
+        services: of this process.
+        owner: whose it is.
+        new: the dataset.
+        content: what was asked for: it identifies the request.
+        key: the Idempotency-Key, if there is one.
+
+    Raises:
+        ServiceError: an id is unknown, or the key belongs to another request.
+    """
+
+    def submit(session: Session) -> str:
+        max_failures = services.settings.max_failures
+        return dataset_intake.submit_dataset(session, owner, new, max_failures=max_failures).work_id
+
+    work_id, is_new = _submit_once(services, owner, _Request(DATASET_ROUTE, key, content), submit)
+    with services.database.reading() as session:
+        work = session.get(Job, work_id)
+        if work is None:
+            raise DatasetNotFound("the dataset was deleted just now")
+        dataset = datasets.get_dataset(session, owner, work.dataset_id)
+        return SubmittedDataset(describe_datasets(session, services.settings, [dataset])[0], is_new)
 
 
 def check_first_weights(session: Session, owner: str, dataset: Dataset, new: NewJob, *, param: str) -> None:
@@ -125,11 +170,23 @@ def check_first_weights(session: Session, owner: str, dataset: Dataset, new: New
         )
 
 
-def _complete(body: JobCreate, facts: DatasetFacts, max_failures: int) -> NewJob:
-    recipe, config = resolve(body.recipe, body.overrides, facts)
+def complete_config(recipe: str | None, overrides: dict[str, Any], facts: DatasetFacts) -> tuple[str, dict[str, Any]]:
+    """Return the name of a job's recipe and its complete config, as they are stored; see `recipes.resolve`."""
+    name, config = resolve(recipe, overrides, facts)
+    return name, config.model_dump(mode="json")
+
+
+def _complete(body: JobCreate, dataset: Dataset, max_failures: int) -> NewJob:
+    is_coming = datasets.is_coming(dataset)
+    if is_coming:
+        _check_roughly(body.recipe, body.overrides)
+        recipe, config = "", {"recipe": body.recipe, "overrides": body.overrides}
+    else:
+        recipe, config = complete_config(body.recipe, body.overrides, datasets.facts_of(dataset))
     return NewJob(
         recipe=recipe,
-        config=config.model_dump(mode="json"),
+        config=config,
+        waits_for_dataset=is_coming,
         seed=secrets.randbits(63) >> 31 if body.seed is None else body.seed,
         max_failures=max_failures,
         name=body.name,
@@ -138,6 +195,20 @@ def _complete(body: JobCreate, facts: DatasetFacts, max_failures: int) -> NewJob
         max_runtime_s=body.max_runtime_s,
         init_from=body.init_from,
     )
+
+
+def _check_roughly(recipe: str | None, overrides: dict[str, Any]) -> None:
+    """Refuse overrides that fit no recipe, before the dataset is known and all else can be checked."""
+    problem: ConfigError | None = None
+    for candidate in list_recipes() if recipe is None else [get_recipe(recipe)]:
+        try:
+            candidate.config.with_overrides(overrides)
+        except ConfigError as exc:
+            problem = exc
+        else:
+            return
+    assert problem is not None
+    raise problem
 
 
 @dataclass(frozen=True)
@@ -160,19 +231,27 @@ class _Request:
             idempotency.remember(session, owner, self.route, self.key, self.content, job_id)
 
 
-def _submit_once(services: Services, owner: str, request: _Request, submit: Callable[[Session], Job]) -> Submitted:
-    job_id, is_new = _find_or_submit(services, owner, request, submit)
-    failpoints.hit("after_commit")
-    services.reconciler.wake()
+def _submit_job_once(services: Services, owner: str, request: _Request, submit: Callable[[Session], Job]) -> Submitted:
+    job_id, is_new = _submit_once(services, owner, request, lambda session: submit(session).id)
     with services.database.reading() as session:
         job = describe_jobs(session, services.settings, [jobs.get_job(session, owner, job_id)])[0]
     return Submitted(job, is_new)
 
 
-def _find_or_submit(
-    services: Services, owner: str, request: _Request, submit: Callable[[Session], Job]
+def _submit_once(
+    services: Services, owner: str, request: _Request, submit: Callable[[Session], str]
 ) -> tuple[str, bool]:
-    """Return the job's id, and whether this request made it. Job and key are written in one transaction."""
+    """Return the id of a row of `jobs`, and whether this request made it; wake who takes it."""
+    made = _find_or_submit(services, owner, request, submit)
+    failpoints.hit("after_commit")
+    services.reconciler.wake()
+    return made
+
+
+def _find_or_submit(
+    services: Services, owner: str, request: _Request, submit: Callable[[Session], str]
+) -> tuple[str, bool]:
+    """Do so. Row and key are written in one transaction."""
     for _ in range(TRIES):
         if request.key:  # a repetition writes nothing, so it waits for no writer
             with services.database.reading() as session:
@@ -185,10 +264,10 @@ def _find_or_submit(
                 known = request.find_job_id(session, owner)
                 if known is not None:
                     return known, False
-                job = submit(session)
-                request.remember(session, owner, job.id)
+                job_id = submit(session)
+                request.remember(session, owner, job_id)
                 failpoints.hit("before_commit")
-                return job.id, True
+                return job_id, True
         except IntegrityError:
             continue
     raise Conflict("requests with this Idempotency-Key are in flight: try again", retry_after_s=1)

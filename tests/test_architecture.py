@@ -64,6 +64,7 @@ FOLDERS = {
     "trainyard.upkeep": {"database", "jobs", "scheduling", "artifacts", "storage"},
     "trainyard.launch": {"database", "scheduling", "artifacts", "storage", "upkeep", "client"},
     "trainyard.client": set(),
+    "worker.datasets": set(),
     "api.routes": {"downloads", "http", "schemas", "serving", "streams", "uploads"},
     "api.downloads": set(),
     "api.http": set(),
@@ -80,7 +81,11 @@ TOP = {
     "api.__main__": {"http"},
     "api.services": {"downloads", "serving", "streams", "uploads"},
     "api.job_reader": {"schemas"},
+    "api.dataset_reader": {"schemas"},
     "api.submission": {"schemas"},
+    "worker.station": {"datasets"},
+    "worker.supervisor": {"datasets"},
+    "worker.trainer_spec": {"datasets"},
 }
 MODULES_IN_A_FOLDER = 16  #: at the most: then it gets a folder within
 READS_ENVIRONMENT = {

@@ -1,7 +1,8 @@
 """For tests only: all points at which a process of the yard can be made to fail on purpose.
 
 `TRAINYARD_FAILPOINTS="after_claim=kill9,step_50=sleep:9999"`, refused without `TRAINYARD_TESTING=1`. The actions are
-`exit`, `kill9`, `abort`, `sleep:SECONDS`, `enospc` and `raise`; `once:kill9` happens once in the life of a data folder.
+`exit`, `kill9`, `abort`, `sleep:SECONDS`, `enospc`, `raise`, `spin` and `allocate`; `once:kill9` happens once in the
+life of a data folder.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Protocol
 
 from trainyard.settings import Settings
 
-API, WORKER, TRAINER = "api", "worker", "trainer"
+API, WORKER, TRAINER, INTAKE = "api", "worker", "trainer", "intake"
 NAMES: dict[str, str] = {  # and the process in which each is
     "before_commit": API,  # `POST /jobs`: the job is written, not committed
     "after_commit": API,  # `POST /jobs`: committed, not answered
@@ -26,6 +27,9 @@ NAMES: dict[str, str] = {  # and the process in which each is
     "after_checkpoint_rename": TRAINER,  # it is in place, the worker was not told
     "checkpoint_byte_N": TRAINER,  # so many bytes of a checkpoint are on disk
     "step_N": TRAINER,  # so many steps are done
+    "intake_checking_N": INTAKE,  # so many headers of a dataset's files are read
+    "intake_packing_N": INTAKE,  # so many of its images are in the pack
+    "before_settling": WORKER,  # a dataset's pack is in the store, and not in the database
 }
 
 
@@ -62,8 +66,8 @@ def arm(settings: Settings, build: Callable[[Mapping[str, str]], Points]) -> Non
     _points = build(_handed)
 
 
-def for_trainer() -> dict[str, str]:
-    """Return the failures that a trainer is given."""
+def for_child() -> dict[str, str]:
+    """Return the failures that a trainer, or a child that takes in a dataset, is given."""
     return dict(_handed)
 
 

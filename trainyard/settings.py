@@ -67,6 +67,25 @@ class Settings(BaseSettings):
     For a dataset without such a folder: Debian's `dataset-fashion-mnist`, else one download.
     """
 
+    dataset_folders: str = ""
+    """Folders of this machine, separated by `:`, below which `POST /datasets` may name a folder or archive by its path.
+    Default: none."""
+
+    max_dataset_files: int = Field(1_000_000, ge=1)
+    """Most members of an archive that is taken in as a dataset."""
+
+    max_unpacked_bytes: int = Field(256 * 2**30, ge=2**20)
+    """Most bytes that all members of such an archive may have together, unpacked."""
+
+    max_pack_bytes: int = Field(256 * 2**30, ge=2**20)
+    """Largest file that is written while a dataset is taken in: its stored images, or an unpacked tar."""
+
+    validation_memory_bytes: int = Field(4 * 2**30, ge=2**28)
+    """Memory that the process which takes in a dataset may allocate."""
+
+    validation_cpu_s: int = Field(6 * 3600, ge=1)
+    """Seconds of CPU time that it may take."""
+
     recovery_every_s: float = Field(60, gt=0)
     """Seconds between two recovery checkpoints of a running job."""
 

@@ -9,6 +9,13 @@ from __future__ import annotations
 from enum import StrEnum
 
 
+class WorkKind(StrEnum):
+    """What a row of `jobs` asks a worker to do. All kinds are claimed, leased, retried and drained by the same code."""
+
+    TRAIN = "train"  #: a job, as users know it
+    VALIDATE = "validate"  #: read an uploaded dataset, check it and make its pack
+
+
 class JobState(StrEnum):
     """The stored state of a job; only `jobs.move` writes it."""
 
@@ -77,8 +84,11 @@ class DatasetState(StrEnum):
     """Whether a dataset is ready."""
 
     REGISTERED = "registered"  #: built in; its pack is made before the first job that needs it
+    UPLOADING = "uploading"  #: it names an upload that is not complete
+    VALIDATING = "validating"  #: a worker reads it, or will
     READY = "ready"  #: its pack is complete and will never change
-    FAILED = "failed"  #: it can't be used; `report` says why
+    REJECTED = "rejected"  #: it can't be used; `error` and `report` say why
+    DELETED = "deleted"  #: removed, but jobs that have ended still name it; nobody sees it
 
 
 class UploadState(StrEnum):
@@ -89,11 +99,11 @@ class UploadState(StrEnum):
 
 
 MOVES: dict[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.PAUSED, JobState.CANCELLED}),
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.PAUSED, JobState.FAILED, JobState.CANCELLED}),
     JobState.RUNNING: frozenset(
         {JobState.QUEUED, JobState.PAUSED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
     ),
-    JobState.PAUSED: frozenset({JobState.QUEUED, JobState.CANCELLED}),
+    JobState.PAUSED: frozenset({JobState.QUEUED, JobState.FAILED, JobState.CANCELLED}),
     JobState.SUCCEEDED: frozenset(),
     JobState.FAILED: frozenset(),
     JobState.CANCELLED: frozenset(),

@@ -10,23 +10,21 @@ import threading
 import time
 
 from alexnet_core.data.published.builtin import BUILTINS
-from trainyard import failpoints
 from trainyard.artifacts.datasets import builtin_id, register_builtins
 from trainyard.build import build_id
-from trainyard.database.connection import Database, read_clock
+from trainyard.database.connection import Database
 from trainyard.database.ids import new_id
-from trainyard.database.schema import Standing, current_revision, describe, standing_of
-from trainyard.database.tables import Dataset, Job
+from trainyard.database.tables import Dataset
 from trainyard.errors import DatabaseUnavailable, StorageUnavailable
-from trainyard.scheduling.claim_message import claim_at_once
-from trainyard.scheduling.claim_order import in_turn
-from trainyard.scheduling.leases import Lease, find_held
 from trainyard.scheduling.workers import WorkerIdentity, mark_seen, mark_stopped
 from trainyard.settings import Settings
+from trainyard.states import WorkKind
 from trainyard.storage.opening import StoreGuard, open_storage
 from worker.attempt import Slot
+from worker.claims import Claims
+from worker.datasets.preparation import PreparationFailed, has_pack, prepare_builtin
+from worker.datasets.validation import Validations
 from worker.devices import list_devices, list_gpus, lock_paths, threads_per_slot
-from worker.preparation import PreparationFailed, has_pack, prepare_builtin
 from worker.supervisor import Supervisor
 from worker.trainer import WarmTrainers
 
@@ -51,8 +49,6 @@ class Station:
         self._free_slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for index in range(len(devices)):
             self._free_slots.put(index)
-        self._told_of_revision: tuple[str | None] | None = None  #: the one that does not fit, once it was logged
-        self._unsure_slots: set[int] = set()  #: it is unknown whether their last claim was written
         self._own_threads: list[threading.Thread] = []
         self._trainers = WarmTrainers(threads)
         self._draining = threading.Event()
@@ -60,7 +56,14 @@ class Station:
         self._closing = threading.Lock()
         self._storage = open_storage(settings)
         self._store = StoreGuard(self._database, self._storage)
-        self._store_trouble = ""
+        self._claims = Claims(settings, self._database, self._store, self.identity.id)
+        self._validations = Validations(
+            settings,
+            self._database,
+            self._storage,
+            Claims(settings, self._database, self._store, self.identity.id, kind=WorkKind.VALIDATE),
+            is_draining=self._draining.is_set,
+        )
         self._supervisor = Supervisor(
             settings, self._database, self._storage, self._trainers, is_draining=self._draining.is_set
         )
@@ -73,6 +76,7 @@ class Station:
         self._sign_life()
         for name, body in (("heartbeats", self._show_life), ("idle-poll", self._look_for_work)):
             threading.Thread(target=body, name=name, daemon=True).start()
+        self._validations.start()
         self._trainers.start()
         self._trainers.want_spare()
         threading.Thread(target=self._prepare_first_dataset, name="first-dataset", daemon=True).start()
@@ -85,9 +89,9 @@ class Station:
         self._draining.set()
 
     def wait_until_idle(self) -> None:
-        """Return when the worker drains and no slot has a job."""
+        """Return when the worker drains, no slot has a job and no dataset is validated."""
         self._draining.wait()
-        while self._free_slots.qsize() < len(self._slots):
+        while self._free_slots.qsize() < len(self._slots) or self._validations.is_alive():
             time.sleep(LOOK_S)
 
     def close(self) -> None:
@@ -101,6 +105,8 @@ class Station:
         self._ended.set()
         for thread in self._own_threads:  # Celery waits for its own, but knows nothing of these
             thread.join()
+        if self._validations.is_alive():
+            self._validations.join()
         self._trainers.close()
         self._storage.close()
         try:
@@ -110,10 +116,11 @@ class Station:
             log.warning("the database does not answer; this worker will count as lost")
 
     def work(self) -> None:
-        """Claim one job after another until none is waiting.
+        """Claim one job after another until none is waiting; let validations look, too.
 
         Called for each wake-up message; returns at once if no slot is free.
         """
+        self._validations.look()
         try:
             index = self._free_slots.get_nowait()
         except queue.Empty:
@@ -131,7 +138,7 @@ class Station:
         while not self._draining.wait(self._settings.idle_poll_s):
             self._own_threads = [thread for thread in self._own_threads if thread.is_alive()]
             try:
-                if not self._free_slots.empty() and self._is_anything_waiting():
+                if not self._free_slots.empty() and self._claims.is_anything_waiting():
                     log.info("found a waiting job without a wake-up message", extra={"worker": self.identity.id})
                     thread = threading.Thread(target=self.work, name="work-unasked")
                     self._own_threads.append(thread)
@@ -141,69 +148,13 @@ class Station:
             except Exception:
                 log.exception("no job was looked for")
 
-    def _is_anything_waiting(self) -> bool:
-        """Whether a job can be claimed, or a claim may have succeeded without this worker being told."""
-        if self._unsure_slots:
-            return True
-        with self._database.reading() as session:
-            turns = in_turn(session, read_clock(session), self._settings.max_running_per_owner)
-            return next(turns, None) is not None
-
     def _run_next(self, index: int) -> bool:
-        if not self._is_anything_waiting():
-            return False
-        if not self._fits_tables():
-            return False
-        if not self._has_its_store():
-            return False
-        claimed = self._claim(index)
+        claimed = self._claims.take(slot=index)
         if claimed is None:
             return False
-        failpoints.hit("after_claim")
         job, lease = claimed
         self._supervisor.run(job, lease, self._slots[index])
         return True
-
-    def _fits_tables(self) -> bool:
-        """Whether this worker can take jobs from these tables. If not, the log says why, once."""
-        revision = current_revision(self._database)
-        if standing_of(revision) is Standing.OK:
-            self._told_of_revision = None
-            return True
-        if self._told_of_revision != (revision,):
-            self._told_of_revision = (revision,)
-            log.error("this worker takes no job: %s", describe(revision), extra={"worker": self.identity.id})
-        return False
-
-    def _has_its_store(self) -> bool:
-        """Whether the store answers and is the yard's own. If not, the log says what is wrong, once."""
-        try:
-            self._store.check()
-        except StorageUnavailable as exc:
-            if str(exc) != self._store_trouble:
-                log.error("this worker takes no job: %s", exc, extra={"worker": self.identity.id})
-            self._store_trouble = str(exc)
-            return False
-        if self._store_trouble:
-            log.info("the store can be used again", extra={"worker": self.identity.id})
-        self._store_trouble = ""
-        return True
-
-    def _claim(self, index: int) -> tuple[Job, Lease] | None:
-        """Claim the next job, or find the one whose claim was committed while the answer was lost."""
-        claimed = None
-        if index in self._unsure_slots:
-            with self._database.reading() as session:
-                claimed = find_held(session, self.identity.id, slot=index)
-        if claimed is None:
-            self._unsure_slots.add(index)
-            claimed = claim_at_once(
-                *(self._database, self.identity.id, self._settings.lease_ttl_s),
-                slot=index,
-                max_running_per_owner=self._settings.max_running_per_owner,
-            )
-        self._unsure_slots.discard(index)
-        return claimed
 
     def _prepare_first_dataset(self) -> None:
         """Make the small dataset's pack now. If that fails, the job that needs it tries again and reports why."""

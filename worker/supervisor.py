@@ -42,7 +42,7 @@ from trainyard.states import Desired
 from trainyard.storage.interface import Storage
 from trainyard.upkeep.leftovers import sweep_jobs
 from worker.attempt import Attempt, Slot
-from worker.preparation import PreparationFailed
+from worker.datasets.preparation import PreparationFailed
 from worker.publisher import Publisher
 from worker.report_writer import write_reports
 from worker.trainer import TrainerProcess, WarmTrainers

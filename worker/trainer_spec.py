@@ -24,7 +24,7 @@ from trainyard.states import Desired, EventType
 from trainyard.storage.interface import Storage, StoredFilesDamaged
 from trainyard.upkeep.leftovers import sweep_jobs
 from worker.attempt import Attempt
-from worker.preparation import PreparationFailed, has_pack, prepare_builtin
+from worker.datasets.preparation import PreparationFailed, has_pack, prepare_builtin
 from worker.waiting import enter_beside
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class TrainerSpecs:
             log_path=log_path,
             lock_path=slot.lock_path,
             tensorboard_dir=tensorboard,
-            failpoints=failpoints.for_trainer(),
+            failpoints=failpoints.for_child(),
         )
 
     def _choose_checkpoints(self, job: Job) -> tuple[Checkpoint | None, Checkpoint | None, Checkpoint | None]:

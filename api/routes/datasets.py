@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
+from api import submission
+from api.dataset_reader import describe_datasets
 from api.http import errors
-from api.routes.queries import AfterQuery, DatasetPath, LimitQuery
+from api.routes.queries import AfterQuery, DatasetPath, KeyHeader, LimitQuery
 from api.schemas.base import ListRead
-from api.schemas.datasets import DatasetRead
+from api.schemas.datasets import DatasetCreate, DatasetRead
 from api.services import CallerDep, ServicesDep
-from trainyard.artifacts import datasets
-from trainyard.errors import DatabaseUnavailable, DatasetNotFound, InvalidRequest
+from trainyard.artifacts import dataset_intake, datasets, deletion
+from trainyard.artifacts.dataset_intake import NewDataset
+from trainyard.artifacts.operator_folders import find_source
+from trainyard.errors import (
+    BodyUnreadable,
+    Conflict,
+    DatabaseFull,
+    DatabaseUnavailable,
+    DatasetNotFound,
+    IdempotencyConflict,
+    InUse,
+    InvalidRequest,
+    JsonInvalid,
+    TooLarge,
+)
 
 router = APIRouter()
 
@@ -27,7 +42,8 @@ def list_datasets(
     """Return a page of the datasets that you may train on, including the built-in ones."""
     with services.database.reading() as session:
         page = datasets.list_datasets(session, caller, limit=limit, after=after)
-        return ListRead[DatasetRead].of([DatasetRead.of(row) for row in page.items], has_more=page.has_more)
+        found = describe_datasets(session, services.settings, page.items)
+        return ListRead[DatasetRead].of(found, has_more=page.has_more)
 
 
 @router.get(
@@ -41,4 +57,57 @@ def get_dataset(dataset_id: DatasetPath, services: ServicesDep, caller: CallerDe
     if "\0" in dataset_id:
         raise DatasetNotFound(param="dataset_id")
     with services.database.reading() as session:
-        return DatasetRead.of(datasets.get_dataset(session, caller, dataset_id, param="dataset_id"))
+        found = datasets.get_dataset(session, caller, dataset_id, param="dataset_id")
+        return describe_datasets(session, services.settings, [found])[0]
+
+
+@router.post(
+    "/datasets",
+    tags=["datasets"],
+    status_code=202,
+    summary="Add a dataset",
+    response_description="It will be validated. `Location` is where to follow it.",
+    responses=errors.responses(
+        *(DatasetNotFound, InvalidRequest, IdempotencyConflict, Conflict),
+        *(JsonInvalid, BodyUnreadable, TooLarge, DatabaseUnavailable, DatabaseFull),
+        success={200: {"model": DatasetRead, "description": "This Idempotency-Key made this dataset before."}},
+    ),
+)
+def create_dataset(
+    body: DatasetCreate,
+    response: Response,
+    services: ServicesDep,
+    caller: CallerDep,
+    idempotency_key: KeyHeader = None,
+) -> DatasetRead:
+    """Add a dataset and answer at once. A worker validates it and makes its pack; follow it at `GET /datasets/{id}`.
+
+    A job may name it at once: it begins when the dataset is ready.
+    """
+    source = {"path": str(find_source(services.settings.dataset_folders, body.path))} if body.path else {}
+    new = NewDataset(body.name, source, body.options, parent_id=body.parent_id)
+    content = body.model_dump(mode="json")
+    submitted = submission.submit_dataset(services, caller, new, content, idempotency_key)
+    if not submitted.is_new:
+        response.status_code = 200
+        response.headers["Idempotent-Replayed"] = "true"
+    response.headers["Location"] = f"/datasets/{submitted.dataset.id}"
+    return submitted.dataset
+
+
+@router.delete(
+    "/datasets/{dataset_id}",
+    tags=["datasets"],
+    status_code=204,
+    summary="Delete a dataset",
+    response_description="It has been removed, with its files.",
+    responses=errors.responses(DatasetNotFound, Conflict, InUse, DatabaseUnavailable),
+)
+def delete_dataset(dataset_id: DatasetPath, services: ServicesDep, caller: CallerDep) -> None:
+    """Remove a dataset of yours that no unfinished job needs. One that is still validated is given up.
+
+    Jobs that have ended keep their checkpoints and still name it.
+    """
+    with services.database.writing() as session:
+        keys = dataset_intake.delete_dataset(session, caller, dataset_id)
+    deletion.remove_files(services.storage, keys)

@@ -1,23 +1,26 @@
-"""`/jobs/{job_id}/events`: what happened to a job, as a list or as a stream."""
+"""`/jobs/{job_id}/events` and `/datasets/{dataset_id}/events`: what happened, as a list or as a stream."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from api.http import errors
-from api.routes.queries import JobPath, LimitQuery
+from api.routes.queries import DatasetPath, JobPath, LimitQuery
 from api.schemas.base import ListRead
-from api.schemas.events import EventRead
-from api.services import CallerDep, ServicesDep
+from api.schemas.events import DatasetEventRead, EventRead
+from api.services import CallerDep, Services, ServicesDep
 from api.streams.event_stream import EventStream
-from trainyard.errors import DatabaseUnavailable, InvalidRequest, JobNotFound, TooManyStreams
+from trainyard.artifacts import datasets
+from trainyard.database.tables import Job
+from trainyard.errors import DatabaseUnavailable, DatasetNotFound, InvalidRequest, JobNotFound, TooManyStreams
 from trainyard.jobs import jobs
 from trainyard.jobs.event_log import Head, list_events
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter()
 
 MAX_SEQ = 2**31 - 1
 AfterEvent = Annotated[int, Query(ge=0, le=MAX_SEQ, description="Number of the last event that you know; 0: none.")]
@@ -34,7 +37,8 @@ _STREAM: dict[str, Any] = {
 
 
 @router.get(
-    "/{job_id}/events",
+    "/jobs/{job_id}/events",
+    tags=["jobs"],
     summary="List or follow a job's events",
     response_model=ListRead[EventRead],
     responses=errors.responses(
@@ -57,22 +61,80 @@ def list_job_events(
     `Last-Event-ID` (or `after`), then each event soon after it happens, and a comment every 15 s, until the job is
     final and its last event was sent. 204 means that there is nothing more to come; browsers then stop reconnecting.
     """
-    live = _wants_stream(request)
-    known, param = (after, "after") if last_event_id is None or not live else (last_event_id, "Last-Event-ID")
     with services.database.reading() as session:
         job = jobs.get_job(session, caller, job_id)
-        if known > job.event_seq:
-            raise InvalidRequest(
-                f"{param} is {known}, but job {job_id} has {job.event_seq} events: take `last_id` of a page",
-                param=param,
-            )
-        if not live:
-            page = list_events(session, job_id, after=known, limit=limit)
+        wanted = _Wanted.of(request, job, f"job {job_id}", after, last_event_id)
+        if not wanted.live:
+            page = list_events(session, job_id, after=wanted.known, limit=limit)
             return ListRead[EventRead].of([EventRead.of(event) for event in page.items], has_more=page.has_more)
-        head = Head.of(job)
-    if head.is_final and known >= head.seq:
-        return Response(status_code=204)
-    return EventStream(services.events, job_id, known, head)
+    return wanted.stream(services)
+
+
+@router.get(
+    "/datasets/{dataset_id}/events",
+    tags=["datasets"],
+    summary="List or follow a dataset's events",
+    response_model=ListRead[DatasetEventRead],
+    responses=errors.responses(
+        *(DatasetNotFound, InvalidRequest, TooManyStreams, DatabaseUnavailable),
+        success={200: _STREAM, 204: {"description": "A stream was asked for, and its last event is known."}},
+    ),
+)
+def list_dataset_events(
+    request: Request,
+    dataset_id: DatasetPath,
+    services: ServicesDep,
+    caller: CallerDep,
+    limit: LimitQuery = 20,
+    after: AfterEvent = 0,
+    last_event_id: LastEventId = None,
+) -> Any:
+    """What happened to a dataset since it was submitted, as a list or a stream; see `/jobs/{job_id}/events`.
+
+    A built-in dataset has no events.
+    """
+    with services.database.reading() as session:
+        dataset = datasets.get_dataset(session, caller, dataset_id, param="dataset_id")
+        work = session.get(Job, dataset.work_id)
+        if work is None:
+            return Response(status_code=204) if _wants_stream(request) else ListRead[EventRead].of([], has_more=False)
+        wanted = _Wanted.of(request, work, f"dataset {dataset_id}", after, last_event_id)
+        if not wanted.live:
+            page = list_events(session, work.id, after=wanted.known, limit=limit)
+            found = [DatasetEventRead.of(event) for event in page.items]
+            return ListRead[DatasetEventRead].of(found, has_more=page.has_more)
+    return wanted.stream(services)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Which part of a log a client wants, and how."""
+
+    log_id: str
+    head: Head
+    live: bool  #: as a stream
+    known: int  #: number of the last event that it knows
+
+    @classmethod
+    def of(cls, request: Request, row: Job, name: str, after: int, last_event_id: int | None) -> Self:
+        """Read it from a request.
+
+        Raises:
+            InvalidRequest: the log has no such event.
+        """
+        live = _wants_stream(request)
+        known, param = (after, "after") if last_event_id is None or not live else (last_event_id, "Last-Event-ID")
+        if known > row.event_seq:
+            raise InvalidRequest(
+                f"{param} is {known}, but {name} has {row.event_seq} events: take `last_id` of a page", param=param
+            )
+        return cls(row.id, Head.of(row), live, known)
+
+    def stream(self, services: Services) -> Response:
+        """Answer with a stream."""
+        if self.head.is_final and self.known >= self.head.seq:
+            return Response(status_code=204)
+        return EventStream(services.events, self.log_id, self.known, self.head)
 
 
 def _wants_stream(request: Request) -> bool:

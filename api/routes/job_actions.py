@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from api import submission
 from api.http import errors
 from api.job_reader import describe_jobs
-from api.routes.jobs import KeyHeader, answer_submitted
-from api.routes.queries import JobPath
+from api.routes.jobs import answer_submitted
+from api.routes.queries import JobPath, KeyHeader
 from api.schemas.jobs import JobRead, JobRetry
 from api.services import CallerDep, Services, ServicesDep
 from trainyard.artifacts import deletion

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Query, Request, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 
 from api import submission
 from api.http import errors
 from api.http.validators import NOT_MODIFIED, IfNoneMatch, answer_json
 from api.job_reader import describe_jobs
 from api.routes.checkpoints import describe_checkpoints
-from api.routes.queries import AfterQuery, JobPath, LimitQuery
+from api.routes.queries import AfterQuery, JobPath, KeyHeader, LimitQuery
 from api.schemas.base import ListRead
 from api.schemas.jobs import MAX_METADATA, CheckpointRead, JobCreate, JobRead
 from api.services import CallerDep, ServicesDep
@@ -25,6 +25,7 @@ from trainyard.errors import (
     DatabaseFull,
     DatabaseUnavailable,
     DatasetNotFound,
+    DatasetRejected,
     IdempotencyConflict,
     InvalidConfig,
     InvalidRequest,
@@ -38,15 +39,6 @@ from trainyard.states import ShownState
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-KeyHeader = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        pattern=r"^[!-~]([ -~]{0,253}[!-~])?$",
-        description="1 to 255 characters of your choice: the same request, sent again with the same key within a day, "
-        "gives the job that it made the first time.",
-    ),
-]
 NewJobBody = Annotated[
     JobCreate,
     Body(
@@ -88,7 +80,7 @@ _METADATA_FILTER: dict[str, Any] = {
     response_description="Queued. `Location` is where to follow it.",
     responses=errors.responses(
         *(DatasetNotFound, CheckpointNotFound, CheckpointPruned, InvalidRequest, UnknownRecipe, InvalidConfig),
-        *(IdempotencyConflict, Conflict),
+        *(DatasetRejected, IdempotencyConflict, Conflict),
         *(JsonInvalid, BodyUnreadable, TooLarge, DatabaseUnavailable, DatabaseFull),
         success={200: {"model": JobRead, "description": "This Idempotency-Key made this job before."}},
     ),

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import Path, Query
+from fastapi import Header, Path, Query
 
 Split = Literal["train", "validation", "test"]
 
 LimitQuery = Annotated[int, Query(ge=1, le=100, description="Most entries on the page.")]
 AfterQuery = Annotated[
     str | None, Query(pattern=r"^[0-9A-Za-z_-]{1,100}$", description="`last_id` of the previous page.")
+]
+KeyHeader = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[!-~]([ -~]{0,253}[!-~])?$",
+        description="1 to 255 characters of your choice: the same request, sent again with the same key within a day, "
+        "gives what it made the first time.",
+    ),
 ]
 JobPath = Annotated[str, Path(description="The job's id, such as `job_01m867mjxcwzg9jmycd4rmka44`.")]
 CheckpointPath = Annotated[str, Path(description="The checkpoint's id, such as `ckpt_01m867nfjbcxgh62576cf45x6p`.")]

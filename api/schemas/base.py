@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from trainyard.json_values import finite
 
@@ -28,6 +29,24 @@ Time = Annotated[datetime, BeforeValidator(to_time)]
 
 FiniteObject = Annotated[dict[str, Any], BeforeValidator(finite)]
 """A JSON object in which NaN and infinities are null."""
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def without_controls(text: str) -> str:
+    """Refuse text that can't be stored or shown.
+
+    Raises:
+        ValueError: it holds a control character.
+    """
+    if _CONTROL.search(text):
+        raise ValueError("control characters are not allowed")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(without_controls)]
+Reference = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(without_controls)]
 
 
 class RowView:

@@ -4,12 +4,65 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, computed_field
+from pydantic import BaseModel, Field, computed_field, model_validator
 
-from api.schemas.base import DESCRIBED, RowView, Time
+from alexnet_core.config import DatasetFacts
+from alexnet_core.data.intake.options import MAX_FRACTION, MIN_FRACTION
+from alexnet_core.data.squares import MAX_SIDE_PX, MIN_SIDE_PX
+from api.schemas.base import DESCRIBED, STRICT, Name, Reference, RowView, Time
 from trainyard.artifacts.datasets import facts_of
-from trainyard.database.tables import Dataset
+from trainyard.database.tables import Dataset, Job
+from trainyard.scheduling.queue_view import WaitsFor
 from trainyard.states import DatasetState
+
+
+class DatasetCreate(BaseModel):
+    """A dataset from an upload, or from files that are already on the yard's machine."""
+
+    model_config = STRICT
+
+    name: Name
+    """A name of your choice; the newest dataset of a name is found by it."""
+    upload: Reference | None = None
+    """Id of an upload of yours (`/uploads`). It need not be complete yet."""
+    path: str | None = Field(None, min_length=1, max_length=4096)
+    """A folder or archive on the yard's machine, below a folder that `TRAINYARD_DATASET_FOLDERS` names."""
+    image_px: int | None = Field(None, ge=MIN_SIDE_PX, le=MAX_SIDE_PX)
+    """Side of the stored squares. Default: by the images' sizes."""
+    flip_safe: bool | None = None
+    """Whether a mirrored image still shows its class. Default: true."""
+    validation_fraction: float | None = Field(None, ge=MIN_FRACTION, le=MAX_FRACTION)
+    """Share of each class to validate on, if the images come without such a split. Default: .1."""
+    test_fraction: float | None = Field(None, ge=MIN_FRACTION, le=MAX_FRACTION)
+    """Share of the rest of each class to test on, if the images come without such a split. Default: .1."""
+    split_seed: int | None = Field(None, ge=0, le=2**31 - 1)
+    """Another seed holds other images back. Default: 0."""
+    parent_id: Reference | None = None
+    """The dataset that this one is a new version of: the report then says what differs."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.upload is None) == (self.path is None):
+            raise ValueError("name either an `upload` or a `path`")
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of intake that were given."""
+        return self.model_dump(mode="json", exclude_none=True, exclude={"name", "upload", "path", "parent_id"})
+
+
+class IntakeProgress(BaseModel):
+    """How far a validation is, as its worker last reported."""
+
+    model_config = DESCRIBED
+
+    phase: str
+    """`reading`: an archive is unpacked; `checking`: headers are read; `packing`: images are decoded and stored;
+    `publishing`: the pack goes to the store."""
+    done: int
+    total: int
+    """Bytes while an archive is read, else files."""
 
 
 class DatasetRead(BaseModel):
@@ -21,18 +74,24 @@ class DatasetRead(BaseModel):
     object: Literal["dataset"] = "dataset"
     name: str
     state: DatasetState
-    """`registered`: its pack is made before the first job; `ready`: its pack exists."""
+    """`registered`: built in, its pack is made before the first job; `uploading` and `validating`: it is coming;
+    `ready`: its pack exists; `rejected`: it can't be used, and `error` and `report` say why."""
+    progress: IntakeProgress | None
+    """How far its validation is; null: it has not begun, or is over."""
+    waiting_for: WaitsFor | None
+    """What its validation waits for right now."""
     builtin: bool
     """Whether it comes with Trainyard."""
     digest: str | None
     """sha256 of its content; null until its pack is made."""
-    num_classes: int
-    class_names: list[str]
-    image_px: int
+    num_classes: int | None
+    """This and what follows is null until the dataset is ready."""
+    class_names: list[str] | None
+    image_px: int | None
     """Side of the stored images."""
-    channels: int
+    channels: int | None
     """1: grey, 3: colour."""
-    flip_safe: bool
+    flip_safe: bool | None
     """Whether a mirrored image still shows its class."""
     num_train: int | None
     num_val: int | None
@@ -40,6 +99,14 @@ class DatasetRead(BaseModel):
     size_bytes: int | None
     report: dict[str, Any] | None
     """What was found when it was checked."""
+    error: dict[str, Any] | None
+    """For a rejected dataset: `type`, `code`, `message`, `retryable`."""
+    options: dict[str, Any] | None
+    """How its images were to be taken in: the options that were given. Null: it is built in."""
+    parent_id: str | None
+    """The dataset that this one is a new version of."""
+    same_as: str | None
+    """An older dataset of yours with the same content: the same `digest`."""
     created_at: Time
     ready_at: Time | None
 
@@ -48,7 +115,7 @@ class DatasetRead(BaseModel):
     def links(self) -> dict[str, str]:
         """Paths to related resources; those of images once the dataset is ready."""
         here = f"/datasets/{self.id}"
-        links = {"self": here}
+        links = {"self": here, "events": f"{here}/events"}
         if self.report is not None:
             links |= {name: f"{here}/{name}" for name in ("report", "rejected")}
         if self.state is DatasetState.READY:
@@ -57,7 +124,17 @@ class DatasetRead(BaseModel):
         return links
 
     @classmethod
-    def of(cls, row: Dataset) -> Self:
-        """Build the dataset as clients see it."""
-        facts = facts_of(row).model_dump(mode="json")
-        return cls.model_validate(RowView(row, builtin=row.owner is None, **facts))
+    def of(cls, row: Dataset, work: Job | None, *, waiting_for: str | None) -> Self:
+        """Build the dataset as clients see it.
+
+        Args:
+            row: the dataset.
+            work: its validation, if that is not over.
+            waiting_for: what the validation waits for.
+        """
+        facts = dict.fromkeys(DatasetFacts.model_fields) | (facts_of(row).model_dump(mode="json") if row.facts else {})
+        progress = None if work is None else work.progress
+        view = RowView(
+            row, **(facts | {"name": row.name}), builtin=row.owner is None, progress=progress, waiting_for=waiting_for
+        )
+        return cls.model_validate(view)

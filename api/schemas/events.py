@@ -1,4 +1,4 @@
-"""A job's events as clients see them."""
+"""Events of jobs and datasets as clients see them."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import Literal, Self
 from pydantic import BaseModel, Field
 
 from api.schemas.base import DESCRIBED, FiniteObject, RowView, Time
+from trainyard.artifacts.dataset_intake import dataset_state_after
 from trainyard.database.tables import JobEvent
-from trainyard.states import EventType, ShownState
+from trainyard.states import DatasetState, EventType, ShownState
+
+VALIDATION = "val_"  # ids of validations begin so
 
 
-class EventRead(BaseModel):
-    """One event in a job's log, which never changes."""
+class LoggedEvent(BaseModel):
+    """One event in a log, which never changes."""
 
     model_config = DESCRIBED
 
     id: str
-    """Its number in the job's log, as text, for `after`; also the `id` of the event in a stream."""
+    """Its number in the log, as text, for `after`; also the `id` of the event in a stream."""
     object: Literal["event"] = "event"
-    job: str = Field(validation_alias="job_id")
     seq: int
     """The same number: 1, 2, 3 … without a gap."""
     at: Time
     type: EventType
     """`state`, `phase`, `started`, `checkpoint` or `warning`."""
-    state: ShownState
-    """The job's state after it."""
     reason: str | None
     """A code for programs: why it happened, or what kind it is."""
     lease_epoch: int
-    """Number of claims of the job so far. An event of a later claim never has a smaller number."""
+    """Number of claims so far. An event of a later claim never has a smaller number."""
     worker: str | None = Field(validation_alias="worker_id")
     """Id of the worker that wrote it; null: written by a request, or by the yard itself."""
     request_id: str | None
@@ -38,7 +38,34 @@ class EventRead(BaseModel):
     data: FiniteObject
     """Details that depend on the type."""
 
+
+class EventRead(LoggedEvent):
+    """One event in a job's log, which never changes."""
+
+    job: str = Field(validation_alias="job_id")
+    state: ShownState
+    """The job's state after it."""
+
     @classmethod
     def of(cls, row: JobEvent) -> Self:
         """Build the event as clients see it."""
         return cls.model_validate(RowView(row, id=str(row.seq)))
+
+
+class DatasetEventRead(LoggedEvent):
+    """One event in a dataset's log, which never changes."""
+
+    dataset: str
+    state: DatasetState
+    """The dataset's state after it."""
+
+    @classmethod
+    def of(cls, row: JobEvent) -> Self:
+        """Build the event of a validation as clients see it."""
+        dataset_id = f"ds_{row.job_id.removeprefix(VALIDATION)}"
+        return cls.model_validate(RowView(row, id=str(row.seq), dataset=dataset_id, state=dataset_state_after(row)))
+
+
+def read_event(row: JobEvent) -> EventRead | DatasetEventRead:
+    """Build an event of either log."""
+    return DatasetEventRead.of(row) if row.job_id.startswith(VALIDATION) else EventRead.of(row)

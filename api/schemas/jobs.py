@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, computed_field
 
 from alexnet_core.layout import CheckpointKind, is_of_state
-from api.schemas.base import DESCRIBED, STRICT, FiniteObject, RowView, Time
+from api.schemas.base import DESCRIBED, STRICT, FiniteObject, Name, Reference, RowView, Time, without_controls
 from trainyard.artifacts.retries import MAX_RUNTIME_S
 from trainyard.database.tables import Checkpoint, Job, JobRow
 from trainyard.jobs.events import StateChange as Change
@@ -17,15 +16,8 @@ from trainyard.json_values import finite
 from trainyard.scheduling.queue_view import Outlook, WaitsFor
 from trainyard.states import ShownState, shown_state
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 MAX_METADATA = 16
 MAX_OVERRIDES_DEPTH = 4
-
-
-def _without_controls(text: str) -> str:
-    if _CONTROL.search(text):
-        raise ValueError("control characters are not allowed")
-    return text
 
 
 def _check_plain(value: Any, depth: int = 0) -> Any:
@@ -33,10 +25,10 @@ def _check_plain(value: Any, depth: int = 0) -> Any:
     if depth > MAX_OVERRIDES_DEPTH:
         raise ValueError(f"nested deeper than {MAX_OVERRIDES_DEPTH} levels")
     if isinstance(value, str):
-        _without_controls(value)
+        without_controls(value)
     elif isinstance(value, dict):
         for key, item in value.items():
-            _without_controls(key)
+            without_controls(key)
             _check_plain(item, depth + 1)
     elif isinstance(value, list):
         for item in value:
@@ -44,10 +36,8 @@ def _check_plain(value: Any, depth: int = 0) -> Any:
     return value
 
 
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_without_controls)]
-Reference = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_without_controls)]
-MetadataKey = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_without_controls)]
-MetadataValue = Annotated[str, Field(max_length=512), AfterValidator(_without_controls)]
+MetadataKey = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(without_controls)]
+MetadataValue = Annotated[str, Field(max_length=512), AfterValidator(without_controls)]
 
 
 class JobCreate(BaseModel):
@@ -134,9 +124,10 @@ class JobRead(BaseModel):
     """Every change of `state`, oldest first."""
     dataset: str = Field(validation_alias="dataset_id")
     """Id of the dataset."""
-    recipe: str
+    recipe: str | None
+    """Null: none was named, and which one fits is known when the dataset is ready."""
     config: dict[str, Any]
-    """The complete training options: the recipe's, with the overrides."""
+    """The complete training options: the recipe's, with the overrides. Until the dataset is ready: the overrides."""
     metadata: dict[str, str] = Field(validation_alias="labels")
     priority: int
     """The highest is claimed first."""
@@ -208,6 +199,7 @@ class JobRead(BaseModel):
         """
         view = RowView(
             job,
+            **wanted_of(job),
             state=shown_state(job.state, job.desired),
             state_history=list(changes),
             waiting_for=outlook.waits_for(job),
@@ -271,6 +263,13 @@ class CheckpointRead(BaseModel):
         return cls.model_validate(RowView(row, is_best=is_best))
 
 
+def wanted_of(job: Job | JobRow) -> dict[str, Any]:
+    """Return the recipe and config of a job; for one that waits for its dataset, what was asked for."""
+    if job.recipe:
+        return {"recipe": job.recipe, "config": job.config}
+    return {"recipe": job.config.get("recipe"), "config": job.config.get("overrides") or {}}
+
+
 def _progress(job: Job | JobRow) -> Progress:
     reported = {name: value for name, value in finite(job.progress or {}).items() if value is not None}
-    return Progress.model_validate({"epochs": job.config.get("epochs")} | reported)
+    return Progress.model_validate({"epochs": wanted_of(job)["config"].get("epochs")} | reported)

@@ -8,7 +8,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, Field, computed_field
 
 from api.schemas.base import DESCRIBED, RowView, Time
-from trainyard.database.tables import Job, Worker
+from api.schemas.jobs import wanted_of
+from trainyard.database.tables import NOT_YET, Job, Worker
 from trainyard.scheduling.queue_view import Waiting, WaitsFor
 from trainyard.scheduling.workers import WorkerState, state_of
 
@@ -78,7 +79,8 @@ class QueuedJobRead(BaseModel):
     """What it waits for right now."""
     name: str | None
     dataset: str = Field(validation_alias="dataset_id")
-    recipe: str
+    recipe: str | None
+    """Null: none was named, and which one fits is known when the dataset is ready."""
     priority: int
     queued_at: Time
     """When it got its place in the queue."""
@@ -95,5 +97,6 @@ class QueuedJobRead(BaseModel):
     def of(cls, entry: Waiting) -> Self:
         """Build the entry as clients see it."""
         job = entry.job
-        due_at = job.not_before or None
-        return cls.model_validate(RowView(job, position=entry.position, waiting_for=entry.waits_for, due_at=due_at))
+        due_at = job.not_before if 0 < job.not_before < NOT_YET else None
+        beside = {"position": entry.position, "waiting_for": entry.waits_for, "due_at": due_at}
+        return cls.model_validate(RowView(job, **beside, recipe=wanted_of(job)["recipe"]))

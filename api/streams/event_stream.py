@@ -18,7 +18,7 @@ import anyio.to_thread
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.types import Message, Receive, Scope, Send
 
-from api.schemas.events import EventRead
+from api.schemas.events import read_event
 from trainyard.database.connection import Database
 from trainyard.database.tables import JobEvent
 from trainyard.errors import DatabaseUnavailable, TooManyStreams
@@ -193,7 +193,7 @@ class EventHub:
 
 
 def _frame_of(event: JobEvent) -> Frame:
-    read = EventRead.of(event)
+    read = read_event(event)
     return event.seq, format_sse_event(data_str=read.model_dump_json(), event=read.type, id=read.id)
 
 

@@ -19,7 +19,7 @@ from trainyard.database.tables import Checkpoint, JobEvent, JobMetric
 from trainyard.jobs import jobs
 from trainyard.states import MetricKind
 from worker import trainer_spec as briefing_module
-from worker.preparation import PreparationFailed
+from worker.datasets.preparation import PreparationFailed
 
 
 @pytest.fixture

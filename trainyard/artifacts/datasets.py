@@ -1,4 +1,4 @@
-"""Datasets in the database: the built-in ones, their packs, and who may use which."""
+"""Datasets in the database: the built-in ones, their packs, and who may use which. `dataset_intake` makes others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alexnet_core.layout import pack_key
 from trainyard.database.connection import Database, now
 from trainyard.database.pages import Page, get_page
 from trainyard.database.tables import Dataset
-from trainyard.errors import DatasetNotFound
+from trainyard.errors import DatasetNotFound, DatasetRejected
 from trainyard.states import DatasetState
 
 
@@ -84,6 +84,29 @@ def get_dataset(session: Session, owner: str, reference: str, *, param: str = "d
     return found
 
 
+def hold_dataset(session: Session, owner: str, reference: str, *, param: str = "dataset") -> Dataset:
+    """Return a dataset that is not deleted, and changes no state, until this transaction has recorded who needs it.
+
+    Raises:
+        DatasetNotFound: see `get_dataset`.
+        DatasetRejected: nobody can use it.
+    """
+    found = get_dataset(session, owner, reference, param=param)
+    held = _visible(owner).where(Dataset.id == found.id).with_for_update(read=True, key_share=True)
+    dataset = session.scalars(held.execution_options(populate_existing=True)).one_or_none()
+    if dataset is None:
+        raise DatasetNotFound(f"dataset {found.id} was deleted just now", param=param)
+    if dataset.state is DatasetState.REJECTED:
+        reason = (dataset.error or {}).get("message") or "see its report"
+        raise DatasetRejected(f"dataset {dataset.id} was rejected: {reason}", param=param)
+    return dataset
+
+
+def is_coming(dataset: Dataset) -> bool:
+    """Whether a dataset is still uploaded or validated, so that nothing is known about its images."""
+    return dataset.state in {DatasetState.UPLOADING, DatasetState.VALIDATING}
+
+
 def list_datasets(session: Session, owner: str, *, limit: int, after: str | None = None) -> Page[Dataset]:
     """Return a page of the datasets that an owner may use, newest first."""
     return get_page(session, _visible(owner), Dataset, limit=limit, after=after)
@@ -95,4 +118,5 @@ def facts_of(dataset: Dataset) -> DatasetFacts:
 
 
 def _visible(owner: str) -> Select[Dataset]:
-    return select(Dataset).where(or_(Dataset.owner == owner, Dataset.owner.is_(None)))
+    mine = or_(Dataset.owner == owner, Dataset.owner.is_(None))
+    return select(Dataset).where(mine, Dataset.state != DatasetState.DELETED)

@@ -1,4 +1,4 @@
-"""Deletes jobs: rows in one transaction, files afterwards, even if that is interrupted several times.
+"""Deletes jobs and datasets: rows in one transaction, files afterwards, even if that is interrupted several times.
 
 The transaction also records which files to remove. So a job exists either completely or not at all. A process that ends
 in between leaves only files that nobody can refer to any more, and the record that they must be removed.
@@ -11,7 +11,7 @@ import logging
 from sqlalchemy import CompoundSelect, and_, delete, select, union_all, update
 from sqlalchemy.orm import Session
 
-from alexnet_core.layout import checkpoints_key, log_key, tensorboard_key
+from alexnet_core.layout import PACKS, checkpoints_key, log_key, tensorboard_key
 from trainyard.artifacts.retries import hold_job
 from trainyard.database.connection import Database, now
 from trainyard.database.tables import (
@@ -102,6 +102,8 @@ def remove_files(storage: Storage, keys: list[str]) -> list[str]:
 
 def _remove(storage: Storage, key: str) -> bool:
     try:
+        if key.startswith(f"{PACKS}/"):
+            return _remove_pack(storage, key)
         for name in storage.list_names(key):  # readers hold the checkpoint that they read, not the folder of them all
             storage.delete(f"{key}/{name}")
         is_gone = not storage.list_names(key) and storage.delete(key)
@@ -110,6 +112,12 @@ def _remove(storage: Storage, key: str) -> bool:
     except (OSError, StorageUnavailable) as exc:
         log.warning("a deleted job's files can't be removed now", extra={"key": key, "detail": str(exc)})
         return False
+
+
+def _remove_pack(storage: Storage, key: str) -> bool:
+    is_gone = storage.delete(key)
+    storage.confirm()
+    return is_gone
 
 
 def finish_removals(database: Database, storage: Storage, *, grace_s: float) -> int:

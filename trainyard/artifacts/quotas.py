@@ -80,7 +80,8 @@ def check_dataset(session: Session, owner: str, quota: Quota) -> None:
     Raises:
         QuotaExceeded: the owner may not.
     """
-    own = (Dataset.owner == owner, Dataset.state != DatasetState.FAILED)
+    gone = (DatasetState.REJECTED, DatasetState.DELETED)
+    own = (Dataset.owner == owner, Dataset.state.not_in(gone))
     if quota.num_datasets is not None:
         found = session.scalar(select(func.count()).select_from(Dataset).where(*own)) or 0
         if found >= quota.num_datasets:
@@ -95,7 +96,9 @@ def check_dataset(session: Session, owner: str, quota: Quota) -> None:
 
 def count_bytes(session: Session, owner: str) -> int:
     """Return what an owner's datasets take, and what the uploads take or have announced."""
-    packs = select(func.coalesce(func.sum(Dataset.size_bytes), 0)).where(Dataset.owner == owner)
+    packs = select(func.coalesce(func.sum(Dataset.size_bytes), 0)).where(
+        Dataset.owner == owner, Dataset.state != DatasetState.DELETED
+    )
     announced = func.coalesce(Upload.size_bytes, Upload.offset_bytes)
     uploads = select(func.coalesce(func.sum(announced), 0)).where(Upload.owner == owner)
     return int(session.scalar(packs) or 0) + int(session.scalar(uploads) or 0)

@@ -104,6 +104,8 @@ def prepare_retry(
     checkpoint = None if origin == START else _hold_state(session, owner, parent, origin)
     if checkpoint is not None:
         _refuse_other_overrides(changes)
+    if not parent.recipe:
+        raise InvalidRequest(f"job {job_id} never had a dataset to train on: queue a new job", param="from")
     config = read_config(parent).with_overrides(changes)
     if checkpoint is not None:
         _refuse_early_end(parent, checkpoint)

@@ -35,10 +35,12 @@ from trainyard.states import (
     MetricKind,
     ShownState,
     UploadState,
+    WorkKind,
     shown_state,
 )
 
 LOCAL_OWNER = "local"
+NOT_YET = math.inf  #: a `not_before`: until something else has happened, not until a moment
 
 _NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -48,15 +50,8 @@ _NAMING = {
     "pk": "pk_%(table_name)s",
 }
 _STORED = (
-    JobState,
-    Desired,
-    ShownState,
-    EventType,
-    MetricKind,
-    CheckpointKind,
-    CheckpointStatus,
-    DatasetState,
-    UploadState,
+    *(WorkKind, JobState, Desired, ShownState, EventType, MetricKind),
+    *(CheckpointKind, CheckpointStatus, DatasetState, UploadState),
 )
 _RowNumber = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up by itself only on INTEGER
 
@@ -88,9 +83,14 @@ class Dataset(Base):
     owner: Mapped[str | None] = mapped_column(index=True)  #: None: built in
     name: Mapped[str]
     state: Mapped[DatasetState]
+    source: Mapped[dict[str, Any] | None]  #: of an uploaded one: `{"upload": …}` or `{"path": …}`
+    options: Mapped[dict[str, Any] | None]  #: of an uploaded one: how its images are taken in
+    parent_id: Mapped[str | None]  #: the dataset that this one is a new version of
+    same_as: Mapped[str | None]  #: an older dataset of its owner with the same content
     digest: Mapped[str | None]  #: sha256 of the pack's content; None until it is prepared
     facts: Mapped[dict[str, Any]]  #: `alexnet_core.config.DatasetFacts`
     report: Mapped[dict[str, Any] | None]  #: what validation found
+    error: Mapped[dict[str, Any] | None]  #: of a rejected one: `{type, code, message, retryable}`
     key: Mapped[str]  #: the pack's folder in the storage
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
     created_at: Mapped[float]
@@ -98,19 +98,25 @@ class Dataset(Base):
 
     __table_args__ = (Index(None, "created_at", "id"),)
 
+    @property
+    def work_id(self) -> str:
+        """Id of its validation, a row of `jobs`. A built-in dataset has none."""
+        return f"val_{self.id.removeprefix('ds_')}"
+
 
 class Job(Base):
-    """One training run, from the request to its final state."""
+    """One piece of leased work, from the request to its final state: a training run, or a dataset's validation."""
 
     __tablename__ = "jobs"
 
     id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[WorkKind] = mapped_column(default=WorkKind.TRAIN)
     owner: Mapped[str]
     name: Mapped[str | None]
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
     dataset_digest: Mapped[str | None]  #: of the pack that its first attempt trained on
-    recipe: Mapped[str]
-    config: Mapped[dict[str, Any]]  #: the complete `TrainConfig`
+    recipe: Mapped[str]  #: empty until its dataset is ready, and for a validation
+    config: Mapped[dict[str, Any]]  #: the complete `TrainConfig`; until its dataset is ready, `{recipe, overrides}`
     seed: Mapped[int] = mapped_column(BigInteger)
     labels: Mapped[dict[str, Any]] = mapped_column("metadata")  #: the client's `metadata`; SQLAlchemy needs that name
     priority: Mapped[int] = mapped_column(default=0)
@@ -122,7 +128,7 @@ class Job(Base):
     state: Mapped[JobState] = mapped_column(default=JobState.QUEUED)
     desired: Mapped[Desired] = mapped_column(default=Desired.RUN)
     state_reason: Mapped[str | None]
-    not_before: Mapped[float]  #: no claim before this moment
+    not_before: Mapped[float]  #: no claim before this moment; `NOT_YET`: its dataset or its upload is not complete
 
     lease_epoch: Mapped[int] = mapped_column(BigInteger, default=0)  #: the fencing token: +1 a claim, never less
     lease_owner: Mapped[str | None]  #: the worker's id
@@ -160,10 +166,10 @@ class Job(Base):
         CheckConstraint(
             "state NOT IN ('succeeded','failed','cancelled') OR finished_at IS NOT NULL", name="final_has_end"
         ),
-        Index(None, "owner", "created_at", "id"),  # a list, newest first; the next two with a filter
-        Index(None, "owner", "state", "created_at", "id"),
-        Index(None, "owner", "dataset_id", "created_at", "id"),
-        Index(None, "owner", "claim_number"),
+        Index(None, "owner", "kind", "created_at", "id"),  # a list, newest first; the next two with a filter
+        Index(None, "owner", "kind", "state", "created_at", "id"),
+        Index(None, "owner", "kind", "dataset_id", "created_at", "id"),
+        Index(None, "owner", "kind", "claim_number"),
         *(  # who begins with a checkpoint, and who repeats a job: few do
             Index(f"ix_jobs_{name}", name, sqlite_where=text(is_set), postgresql_where=text(is_set))
             for name in ("init_from", "resume_from", "parent_id")
@@ -180,7 +186,7 @@ class Job(Base):
 JobRow = Row[Any]  #: a job's columns alone, by the names of `Job`'s attributes: `jobs.read_job`, `jobs.list_jobs`
 
 Index(  # for `waiting.in_turn`, which reads nothing else of most jobs
-    "ix_jobs_turn", Job.state, Job.owner, Job.priority.desc(), Job.queued_at, Job.id, Job.not_before
+    "ix_jobs_turn", Job.state, Job.kind, Job.owner, Job.priority.desc(), Job.queued_at, Job.id, Job.not_before
 )
 
 

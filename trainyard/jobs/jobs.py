@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session, aliased, joinedload
 from trainyard.database.connection import now
 from trainyard.database.ids import has_form, new_id
 from trainyard.database.pages import Page, newest_first, read_cursor
-from trainyard.database.tables import Dataset, Job, JobLabel, JobRow, Outbox
+from trainyard.database.tables import NOT_YET, Dataset, Job, JobLabel, JobRow, Outbox
 from trainyard.errors import IllegalTransition, InvalidRequest, JobNotFound
 from trainyard.jobs.events import append_event, change_and_tell, has_event
 from trainyard.jobs.metadata_index import digest_of, label_rows
-from trainyard.states import MOVES, Desired, EventType, JobState, ShownState, stored_states
+from trainyard.states import MOVES, Desired, EventType, JobState, ShownState, WorkKind, stored_states
 
 RESUMED = "resumed"  # the reason of the move that a resume makes
 
@@ -41,6 +41,7 @@ class NewJob:
     resume_from: str | None = None  #: of a retry: a checkpoint that the caller has locked
     dataset_digest: str | None = None  #: of a retry: of the pack that the checkpoint was trained on
     best: dict[str, Any] | None = None  #: of a retry: the best epoch up to that checkpoint
+    waits_for_dataset: bool = False  #: it must not begin before its dataset is ready
 
 
 def submit(session: Session, owner: str, dataset: Dataset, new: NewJob) -> Job:
@@ -49,8 +50,8 @@ def submit(session: Session, owner: str, dataset: Dataset, new: NewJob) -> Job:
     Raises:
         InvalidRequest: the name or the metadata holds what can't be stored.
     """
-    _check_texts("name", new.name or "")
-    _check_texts("metadata", *new.metadata, *new.metadata.values())
+    check_texts("name", new.name or "")
+    check_texts("metadata", *new.metadata, *new.metadata.values())
     job = Job(
         id=new_id("job"),
         owner=owner,
@@ -68,19 +69,26 @@ def submit(session: Session, owner: str, dataset: Dataset, new: NewJob) -> Job:
         resume_from=new.resume_from,
         best=new.best,
         max_failures=new.max_failures,
-        not_before=0.0,
+        not_before=NOT_YET if new.waits_for_dataset else 0.0,
         created_at=now(),
         queued_at=now(),
     )
     session.add(job)
     session.flush()
     session.add_all(label_rows(job, new.metadata))
-    append_event(session, job.id, EventType.STATE, reason="submitted")
-    request_wake_up(session, job.id)
+    begin(session, job)
     return get_job(session, owner, job.id)
 
 
-def _check_texts(param: str, *texts: str) -> None:
+def begin(session: Session, job: Job, *, data: dict[str, Any] | None = None) -> None:
+    """Write the first event of a row that was just added, and the wake-up message unless it waits for something."""
+    session.flush()
+    append_event(session, job.id, EventType.STATE, reason="submitted", data=data)
+    if job.not_before < NOT_YET:
+        request_wake_up(session, job.id)
+
+
+def check_texts(param: str, *texts: str) -> None:
     """Refuse text that PostgreSQL (a NUL) or both drivers (a lone surrogate) can't store."""
     for text in texts:
         if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text):
@@ -145,9 +153,9 @@ def list_jobs(
     Raises:
         InvalidRequest: no job can match, as a filter holds what can't be stored; or `after` names no job.
     """
-    query, place = _ROWS.where(Job.owner == owner), (Job.created_at, Job.id)
+    query, place = _ROWS.where(Job.owner == owner, Job.kind == WorkKind.TRAIN), (Job.created_at, Job.id)
     for number, (key, value) in enumerate((metadata or {}).items()):
-        _check_texts("metadata", key, value)
+        check_texts("metadata", key, value)
         label = aliased(JobLabel)
         has_pair = (label.owner == owner) & (label.digest == digest_of(key, value))
         if number == 0:  # its index has the order of the list
@@ -161,7 +169,7 @@ def list_jobs(
             query = query.where(Job.desired == desired)
     if dataset_id is not None:
         query = query.where(Job.dataset_id == dataset_id)
-    own = select(Job.created_at, Job.id).where(Job.owner == owner)
+    own = select(Job.created_at, Job.id).where(Job.owner == owner, Job.kind == WorkKind.TRAIN)
     last = None if after is None else read_cursor(session, own, Job.id, after)
     rows = session.connection().execute(newest_first(query, place, last, limit)).all()
     return Page(items=list(rows[:limit]), has_more=len(rows) > limit)
@@ -239,7 +247,8 @@ def resume(session: Session, owner: str, job_id: str) -> Job:
     """
     job = get_job(session, owner, job_id)
     if job.state == JobState.PAUSED:
-        move(session, job.id, JobState.PAUSED, JobState.QUEUED, reason=RESUMED, values={"not_before": 0.0})
+        waits = NOT_YET if job.not_before == NOT_YET else 0.0
+        move(session, job.id, JobState.PAUSED, JobState.QUEUED, reason=RESUMED, values={"not_before": waits})
         job = get_job(session, owner, job_id)
     goes_on = job.shown_state in {ShownState.QUEUED, ShownState.RUNNING}
     if goes_on and has_event(session, job.id, EventType.STATE, RESUMED):

@@ -21,6 +21,7 @@ from sqlalchemy import (
     cast,
     exists,
     func,
+    literal,
     literal_column,
     null,
     select,
@@ -46,7 +47,7 @@ from trainyard.scheduling.leases import (
     is_free,
     resumable_checkpoints,
 )
-from trainyard.states import EventType, JobState
+from trainyard.states import EventType, JobState, WorkKind
 
 TURN_WITHIN_S = 9.0  # the server gives up before its client does: nobody would know of the claim
 _WORKER, _SLOT = literal_column("{worker_id}", String()), literal_column("{slot}", Integer())
@@ -60,7 +61,13 @@ _WAIT = (
 
 
 def claim_at_once(
-    database: Database, worker_id: str, ttl_s: float, *, slot: int = 0, max_running_per_owner: int | None = None
+    database: Database,
+    worker_id: str,
+    ttl_s: float,
+    *,
+    slot: int = 0,
+    max_running_per_owner: int | None = None,
+    kind: WorkKind = WorkKind.TRAIN,
 ) -> tuple[Job, Lease] | None:
     """Claim the job whose turn it is, for a slot that has no job, and commit the claim. Return None if no job waits.
 
@@ -71,36 +78,40 @@ def claim_at_once(
     """
     if database.engine.dialect.name != "postgresql":
         with database.writing() as session:
-            return claim(session, worker_id, ttl_s, slot=slot, max_running_per_owner=max_running_per_owner)
+            return claim(session, worker_id, ttl_s, slot=slot, max_running_per_owner=max_running_per_owner, kind=kind)
     with database.autocommitting() as session:
-        message = _build_message(worker_id, ttl_s, slot, max_running_per_owner)
+        message = _build_message(worker_id, ttl_s, slot, max_running_per_owner, kind)
         session.connection().exec_driver_sql(message, execution_options={"no_parameters": True}).close()
-        held = find_held(session, worker_id, slot=slot)
-        if held is not None or next(in_turn(session, read_clock(session), max_running_per_owner), None) is None:
+        held = find_held(session, worker_id, slot=slot, kind=kind)
+        if held is not None:
             return held
+        if next(in_turn(session, read_clock(session), max_running_per_owner, kind=kind), None) is None:
+            return None
     with database.writing() as session:  # somebody else held the row of the job whose turn it was
-        return claim(session, worker_id, ttl_s, slot=slot, max_running_per_owner=max_running_per_owner)
+        return claim(session, worker_id, ttl_s, slot=slot, max_running_per_owner=max_running_per_owner, kind=kind)
 
 
-def _build_message(worker_id: str, ttl_s: float, slot: int, max_running_per_owner: int | None) -> str:
+def _build_message(worker_id: str, ttl_s: float, slot: int, max_running_per_owner: int | None, kind: WorkKind) -> str:
     """Fill in the message. Its two statements are one transaction, because no other is open.
 
     Each statement sees what was committed before it began, so the second sees the claim that the first waited for.
     """
     values = {"worker_id": worker_id, "slot": slot, "ttl_s": float(ttl_s), "max_running": max_running_per_owner}
     limit = {"turn_within_ms": str(round(1000 * TURN_WITHIN_S))}
-    return _message().format(**values, **limit, request_id=request_id.get()).as_string()
+    return _message(kind).format(**values, **limit, request_id=request_id.get()).as_string()
 
 
 @cache
-def _message() -> sql.SQL:
-    """Build the message, once: to build it takes longer than to run it."""
+def _message(kind: WorkKind) -> sql.SQL:
+    """Build the message, once for each kind: to build it takes longer than to run it."""
     holder = aliased(Job)
-    held = exists().where(holder.state == JobState.RUNNING, holder.lease_owner == _WORKER, holder.slot == _SLOT)
+    of_slot = (holder.lease_owner == _WORKER, holder.slot == _SLOT, holder.kind == kind)
+    held = exists().where(holder.state == JobState.RUNNING, *of_slot)
     moment = select(now()).scalar_subquery()
-    turn = first_in_turn(moment, _MAX_RUNNING).where(~held).scalar_subquery()
+    turn = first_in_turn(moment, _MAX_RUNNING, literal(kind, Job.kind.type)).where(~held).scalar_subquery()
     number = func.nextval(Numbers.CLAIMS.value)
-    columns = columns_of_claim(number, _WORKER, _TTL_S, _SLOT) | {"progress": _progress_of_resumption()}
+    columns = columns_of_claim(number, _WORKER, _TTL_S, _SLOT)
+    columns["progress"] = _progress_of_resumption() if kind is WorkKind.TRAIN else null()
     taking = build_move(JobState.QUEUED, JobState.RUNNING, reason=CLAIMED, guards=(is_free(turn),), values=columns)
     told = {
         "type": EventType.STATE,

@@ -1,4 +1,4 @@
-"""The order in which queued jobs are claimed.
+"""The order in which queued jobs are claimed, among those of one kind.
 
 The highest priority goes first; within a priority the owner with the fewest running jobs, then the owner whose last
 claim is longest ago. Among an owner's jobs the one that took its place first goes first; a job that comes back from a
@@ -19,10 +19,10 @@ from sqlalchemy import ColumnElement, Float, Select, and_, bindparam, func, or_,
 from sqlalchemy.orm import Session, aliased
 
 from trainyard.database.tables import Job
-from trainyard.states import JobState
+from trainyard.states import JobState, WorkKind
 
 FIRST_FETCH = 50  # jobs of an owner read at once; doubled each time, so that a deep page costs no more than its depth
-IS_QUEUED = Job.state == JobState.QUEUED
+_KIND: ColumnElement[WorkKind] = bindparam("kind", type_=Job.kind.type)
 _MOMENT: ColumnElement[float] = bindparam("moment", type_=Float())
 IN_LINE = (Job.priority.desc(), Job.queued_at, Job.id)  # the order of an owner's jobs
 
@@ -42,6 +42,7 @@ class _Line:
     """An owner's jobs that may be claimed. Lines compare by whose turn it is."""
 
     key: tuple[int, int, int, float, str] = field(init=False)
+    kind: WorkKind = field(compare=False)
     head: Turn = field(compare=False)
     running: int = field(compare=False)
     last_claim: int = field(compare=False)
@@ -59,7 +60,7 @@ class _Line:
         """Go on as if the first job was claimed with that number. False: no other job is behind it."""
         self.running, self.last_claim = self.running + 1, claim_number
         if not self.fetched and self.fetch:
-            behind = list_behind(session, moment, self.head, self.fetch)
+            behind = list_behind(session, moment, self.head, self.fetch, self.kind)
             self.fetch = 2 * self.fetch if len(behind) == self.fetch else 0
             self.fetched.extend(behind)
         if not self.fetched:
@@ -69,8 +70,18 @@ class _Line:
         return True
 
 
+def is_queued(kind: WorkKind = WorkKind.TRAIN) -> ColumnElement[bool]:
+    """Build the condition that a row is in the queue of its kind."""
+    return and_(Job.state == JobState.QUEUED, Job.kind == kind)
+
+
 def in_turn(
-    session: Session, moment: float, max_running_per_owner: int | None, *, beyond_limit: bool = False
+    session: Session,
+    moment: float,
+    max_running_per_owner: int | None,
+    *,
+    kind: WorkKind = WorkKind.TRAIN,
+    beyond_limit: bool = False,
 ) -> Iterator[Turn]:
     """Yield the jobs that may be claimed at a moment, in the order of claims, as if no job ended in between.
 
@@ -78,9 +89,10 @@ def in_turn(
         session: any.
         moment: by the database's clock.
         max_running_per_owner: None: no limit.
+        kind: of the jobs; an owner's others don't count.
         beyond_limit: go on with the jobs that their owners' limit holds back.
     """
-    lines, held_back = _list_lines(session, moment), []
+    lines, held_back = _list_lines(session, moment, kind), []
     number = max((line.last_claim for line in lines), default=0)
     for limit in (max_running_per_owner, None) if beyond_limit else (max_running_per_owner,):
         heapq.heapify(lines)
@@ -96,31 +108,33 @@ def in_turn(
         lines, held_back = held_back, []
 
 
-def _list_lines(session: Session, moment: float) -> list[_Line]:
+def _list_lines(session: Session, moment: float, kind: WorkKind) -> list[_Line]:
     """Return a line for each owner with a job that may be claimed. It costs by the number of owners, not of jobs."""
-    rows = session.connection().execute(_standings(_MOMENT), {"moment": moment})
-    return [_Line(Turn(*row[:4]), int(row.running), int(row.last_claim)) for row in rows]
+    rows = session.connection().execute(_standings(_MOMENT, _KIND), {"moment": moment, "kind": kind})
+    return [_Line(kind, Turn(*row[:4]), int(row.running), int(row.last_claim)) for row in rows]
 
 
-def first_in_turn(moment: ColumnElement[float], max_running_per_owner: ColumnElement[int]) -> Select[str]:
+def first_in_turn(
+    moment: ColumnElement[float], max_running_per_owner: ColumnElement[int], kind: ColumnElement[WorkKind]
+) -> Select[str]:
     """Select the id of the job that `in_turn` yields first, for a statement that claims it. A limit of NULL is none."""
-    lines = _standings(moment).subquery()
+    lines = _standings(moment, kind).subquery()
     has_turn = or_(max_running_per_owner.is_(None), lines.c.running < max_running_per_owner)
     order = (lines.c.priority.desc(), lines.c.running, lines.c.last_claim, lines.c.queued_at, lines.c.id)
     return select(lines.c.id).where(has_turn).order_by(*order).limit(1)
 
 
 @cache
-def _standings(moment: ColumnElement[float]) -> Select[Any]:
+def _standings(moment: ColumnElement[float], kind: ColumnElement[WorkKind]) -> Select[Any]:
     """Select each owner with a job that may be claimed: its first one, the number of running jobs and the last claim.
 
     It goes from one owner's first job to the next owner's in the index `ix_jobs_turn`. It is built once, because to
     build it takes longer than to run it.
     """
-    heads = select(_head(moment).scalar_subquery().label("id")).cte("heads", recursive=True)
+    heads = select(_head(moment, kind).scalar_subquery().label("id")).cte("heads", recursive=True)
     here = aliased(Job)
     owner = select(here.owner).where(here.id == heads.c.id).correlate(heads).scalar_subquery()
-    hop = select(_head(moment, after=owner).correlate(heads).scalar_subquery()).where(heads.c.id.is_not(None))
+    hop = select(_head(moment, kind, after=owner).correlate(heads).scalar_subquery()).where(heads.c.id.is_not(None))
     heads = heads.union_all(hop)
     of_head = (
         select(column).where(Job.id == heads.c.id).correlate(heads).scalar_subquery().label(column.key)
@@ -129,26 +143,30 @@ def _standings(moment: ColumnElement[float]) -> Select[Any]:
     lines = select(heads.c.id, *of_head).where(heads.c.id.is_not(None)).cte("lines")
     lines = lines.prefix_with("MATERIALIZED", dialect="postgresql")  # else each owner is looked up three times
     running, past = aliased(Job), aliased(Job)
-    num_running = select(func.count()).where(running.state == JobState.RUNNING, running.owner == lines.c.owner)
-    last_claim = select(func.max(past.claim_number)).where(past.owner == lines.c.owner)
+    runs = (running.owner == lines.c.owner, running.kind == kind, running.state == JobState.RUNNING)
+    num_running = select(func.count()).where(*runs)
+    last_claim = select(func.max(past.claim_number)).where(past.owner == lines.c.owner, past.kind == kind)
     parts = {"running": num_running, "last_claim": last_claim}
     return select(lines, *(part.correlate(lines).scalar_subquery().label(name) for name, part in parts.items()))
 
 
-def _head(moment: ColumnElement[float], *, after: ColumnElement[str] | None = None) -> Select[str]:
+def _head(
+    moment: ColumnElement[float], kind: ColumnElement[WorkKind], *, after: ColumnElement[str] | None = None
+) -> Select[str]:
     """Select the first job of the first owner (after a given one) who has a job that may be claimed."""
     job = aliased(Job)
     owners = () if after is None else (job.owner > after,)
-    due = select(job.id).where(job.state == JobState.QUEUED, job.not_before <= moment, *owners)
+    queued = (job.state == JobState.QUEUED, job.kind == kind)
+    due = select(job.id).where(*queued, job.not_before <= moment, *owners)
     return due.order_by(job.owner, job.priority.desc(), job.queued_at, job.id).limit(1)
 
 
-def list_behind(session: Session, moment: float, turn: Turn, limit: int) -> list[Turn]:
+def list_behind(session: Session, moment: float, turn: Turn, limit: int, kind: WorkKind = WorkKind.TRAIN) -> list[Turn]:
     """Return the jobs of the same owner that come after one: those of its priority, then lower ones.
 
     It needs two searches, each of which begins at its place in the index; a single search would begin at the front.
     """
-    of_owner = select_turns().where(IS_QUEUED, Job.owner == turn.owner, Job.not_before <= moment)
+    of_owner = select_turns().where(is_queued(kind), Job.owner == turn.owner, Job.not_before <= moment)
     found: list[Turn] = []
     for behind in (_is_behind(turn), Job.priority < turn.priority):
         query = of_owner.where(behind).order_by(*IN_LINE).limit(limit - len(found))

@@ -26,13 +26,13 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
 
 from trainyard.database.connection import now, read_clock, update_rows
 from trainyard.database.numbers import Numbers, next_number
-from trainyard.database.tables import Checkpoint, Job, JobRow
+from trainyard.database.tables import NOT_YET, Checkpoint, Job, JobRow
 from trainyard.errors import LeaseLost
 from trainyard.jobs.events import append_event
 from trainyard.jobs.failures import DISK_FULL_WAIT_S, FAILURES, MAX_BACKOFF_S, backoff_s, get_failure
 from trainyard.jobs.jobs import move
 from trainyard.scheduling.claim_order import in_turn
-from trainyard.states import CheckpointStatus, Desired, EventType, JobState
+from trainyard.states import CheckpointStatus, Desired, EventType, JobState, WorkKind
 
 SILENT_CLAIM_S = 1.5
 CLAIMED = "claimed"  # the reason of the move that a claim makes
@@ -86,7 +86,13 @@ class Ending:
 
 
 def claim(
-    session: Session, worker_id: str, ttl_s: float, *, slot: int = 0, max_running_per_owner: int | None = None
+    session: Session,
+    worker_id: str,
+    ttl_s: float,
+    *,
+    slot: int = 0,
+    max_running_per_owner: int | None = None,
+    kind: WorkKind = WorkKind.TRAIN,
 ) -> tuple[Job, Lease] | None:
     """Take the job whose turn it is (see `claim_order`); None if there is none.
 
@@ -95,7 +101,7 @@ def claim(
     """
     moment = _wait_for_turn(session)
     columns = columns_of_claim(next_number(session, Numbers.CLAIMS), worker_id, ttl_s, slot)
-    for turn in in_turn(session, moment, max_running_per_owner):
+    for turn in in_turn(session, moment, max_running_per_owner, kind=kind):
         if move(
             *(session, turn.job_id, JobState.QUEUED, JobState.RUNNING),
             reason=CLAIMED,
@@ -105,7 +111,7 @@ def claim(
         ):
             job = session.scalars(select(Job).where(Job.id == turn.job_id).options(joinedload(Job.dataset))).one()
             if job.progress is not None:  # an earlier attempt's
-                job.progress = _progress_of_resumption(session, job)
+                job.progress = _progress_of_resumption(session, job) if kind is WorkKind.TRAIN else None
                 session.flush()
             return job, Lease(job.id, job.lease_epoch, worker_id)
     return None
@@ -157,9 +163,11 @@ def _wait_for_turn(session: Session) -> float:
     return float(session.connection().execute(_TURN).one().moment)
 
 
-def find_held(session: Session, worker_id: str, *, slot: int) -> tuple[Job, Lease] | None:
+def find_held(
+    session: Session, worker_id: str, *, slot: int, kind: WorkKind = WorkKind.TRAIN
+) -> tuple[Job, Lease] | None:
     """Return the job, with its lease, that a worker's slot has according to the database. None: it has none."""
-    held = (Job.state == JobState.RUNNING, Job.lease_owner == worker_id, Job.slot == slot)
+    held = (Job.state == JobState.RUNNING, Job.lease_owner == worker_id, Job.slot == slot, Job.kind == kind)
     job = session.scalars(select(Job).where(*held).options(joinedload(Job.dataset))).one_or_none()
     return None if job is None else (job, Lease(job.id, job.lease_epoch, worker_id))
 
@@ -319,6 +327,7 @@ def follow_clock_back(session: Session, moment: float, ttl_s: float) -> int:
     waiting = (
         update(Job)
         .where(Job.state == JobState.QUEUED, Job.not_before > moment + max(MAX_BACKOFF_S, DISK_FULL_WAIT_S))
+        .where(Job.not_before < NOT_YET)
         .values(not_before=moment)
     )
     brought_back = sum(

@@ -20,11 +20,11 @@ from sqlalchemy.orm import Session
 from trainyard.database.connection import now
 from trainyard.database.ids import has_form
 from trainyard.database.pages import Page
-from trainyard.database.tables import Job, JobRow
+from trainyard.database.tables import NOT_YET, Job, JobRow
 from trainyard.errors import InvalidRequest
-from trainyard.scheduling.claim_order import FIRST_FETCH, IN_LINE, IS_QUEUED, Turn, in_turn, list_behind, select_turns
+from trainyard.scheduling.claim_order import FIRST_FETCH, IN_LINE, Turn, in_turn, is_queued, list_behind, select_turns
 from trainyard.scheduling.workers import count_of_this_release, count_workers
-from trainyard.states import JobState
+from trainyard.states import JobState, WorkKind
 
 POSITIONS_WITHIN = 1000  # a job further back is not told its position: counting so far would make every look slow
 _ABOVE_ALL = 2**31 - 1  # a priority that no job has
@@ -38,6 +38,8 @@ class WaitsFor(StrEnum):
     RETRY_BACKOFF = "retry_backoff"  #: it failed, and its next try is not due yet
     DISK_FULL = "disk_full"  #: the disk was full; it is tried again soon
     OWNER_LIMIT = "owner_limit"  #: its owner has the allowed number of running jobs
+    DATASET = "dataset"  #: its dataset is still uploaded or validated
+    UPLOAD = "upload"  #: of a dataset's validation: the upload is not complete
     A_FREE_SLOT = "a_free_slot"  #: every slot is taken, or a worker is just about to take it
 
 
@@ -65,12 +67,14 @@ class Outlook:
         """Return what a job waits for right now. None: it is not queued."""
         if job.state != JobState.QUEUED:
             return None
+        if job.not_before == NOT_YET:
+            return WaitsFor.DATASET if job.kind is WorkKind.TRAIN else WaitsFor.UPLOAD
         if self.num_workers == 0:
             return WaitsFor.NO_WORKER_OF_THIS_VERSION if self.num_others else WaitsFor.NO_LIVE_WORKER
         if job.not_before > self.moment:
             return WaitsFor.DISK_FULL if job.state_reason == "disk_full" else WaitsFor.RETRY_BACKOFF
         limit = self.max_running_per_owner
-        if limit is not None and self.running.get(job.owner, 0) >= limit:
+        if job.kind is WorkKind.TRAIN and limit is not None and self.running.get(job.owner, 0) >= limit:
             return WaitsFor.OWNER_LIMIT
         return WaitsFor.A_FREE_SLOT
 
@@ -80,7 +84,9 @@ def get_outlook(session: Session, owners: Collection[str], max_running_per_owner
     moment, num_workers, num_live, first, last = session.connection().execute(_standing()).one()
     counts: dict[str, int] = {}
     if max_running_per_owner is not None:
-        running = select(Job.owner, func.count()).where(Job.state == JobState.RUNNING, Job.owner.in_(owners))
+        running = select(Job.owner, func.count()).where(
+            Job.owner.in_(owners), Job.kind == WorkKind.TRAIN, Job.state == JobState.RUNNING
+        )
         counts = {owner: int(count) for owner, count in session.execute(running.group_by(Job.owner))}
     return Outlook(
         *(moment, num_workers, max_running_per_owner, counts),
@@ -92,7 +98,7 @@ def get_outlook(session: Session, owners: Collection[str], max_running_per_owner
 @cache
 def _standing() -> Select[Any]:
     """Select the database's time, the live workers of this release and of any, and the queue's first and last owner."""
-    ends = (select(end(Job.owner)).where(IS_QUEUED).scalar_subquery() for end in (func.min, func.max))
+    ends = (select(end(Job.owner)).where(is_queued()).scalar_subquery() for end in (func.min, func.max))
     counts = (query.scalar_subquery() for query in (count_of_this_release(), count_workers()))
     return select(now(), *counts, *ends)
 
@@ -107,7 +113,7 @@ def find_positions(session: Session, rows: Sequence[Job | JobRow], outlook: Outl
     if not wanted:
         return {}
     if outlook.sole_owner is not None:
-        line = select(Job.id).where(IS_QUEUED, Job.owner == outlook.sole_owner, Job.not_before <= outlook.moment)
+        line = select(Job.id).where(is_queued(), Job.owner == outlook.sole_owner, Job.not_before <= outlook.moment)
         ids = list(session.connection().execute(line.order_by(*IN_LINE).limit(POSITIONS_WITHIN)).scalars())
         if len(ids) < POSITIONS_WITHIN:
             ids += [turn.job_id for turn in islice(_list_not_due(session, outlook.moment), POSITIONS_WITHIN - len(ids))]
@@ -128,7 +134,7 @@ def walk(session: Session, moment: float, max_running_per_owner: int | None) -> 
 
 
 def _list_not_due(session: Session, moment: float) -> Iterator[Turn]:
-    not_due = select_turns().where(IS_QUEUED, Job.not_before > moment)
+    not_due = select_turns().where(is_queued(), Job.not_before > moment)
     for row in session.execute(not_due.order_by(Job.not_before, *IN_LINE)):
         yield Turn(*row)
 
@@ -217,6 +223,6 @@ def _count_due(session: Session, moment: float, owner: str, *, ahead_of: Job | N
         parts = [Job.priority > ahead_of.priority, and_(Job.priority == ahead_of.priority, before)]
     count = 0
     for part in parts:
-        line = select(func.count()).where(IS_QUEUED, Job.owner == owner, Job.not_before <= moment, part)
+        line = select(func.count()).where(is_queued(), Job.owner == owner, Job.not_before <= moment, part)
         count += session.connection().execute(line).scalar_one()
     return count

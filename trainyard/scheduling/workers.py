@@ -14,7 +14,7 @@ from trainyard.database.connection import now, update_rows
 from trainyard.database.pages import Page, get_page
 from trainyard.database.schema import newest_revision
 from trainyard.database.tables import Job, Worker
-from trainyard.states import JobState
+from trainyard.states import JobState, WorkKind
 
 SEEN_WITHIN_S = 15.0
 LISTED_S = 3600.0  # a worker that is gone is listed for so long, unless it is asked for by its state
@@ -141,7 +141,7 @@ def list_workers(session: Session, *, limit: int, after: str | None, state: Work
 def list_held_jobs(session: Session, worker_ids: Iterable[str]) -> dict[str, list[Job]]:
     """Return the running jobs of several workers."""
     held: dict[str, list[Job]] = {worker_id: [] for worker_id in worker_ids}
-    query = select(Job).where(Job.state == JobState.RUNNING, Job.lease_owner.in_(held))
+    query = select(Job).where(Job.state == JobState.RUNNING, Job.kind == WorkKind.TRAIN, Job.lease_owner.in_(held))
     for job in session.scalars(query):
         held[str(job.lease_owner)].append(job)
     return held

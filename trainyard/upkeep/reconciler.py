@@ -14,6 +14,7 @@ from sqlalchemy import Select, delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from trainyard import failpoints
+from trainyard.artifacts.dataset_intake import settle
 from trainyard.artifacts.upload_files import UploadFolder
 from trainyard.database.connection import Database, now, read_clock
 from trainyard.database.tables import Job, Outbox
@@ -139,6 +140,8 @@ class Reaper:
                 told = {"brought_back": brought_back, "workers": unseen}
                 log.warning("the database's clock was set back: later times were corrected", extra=told)
             reaped = leases.reap(session, moment[1], first_backoff_s=self._first_backoff_s)
+            for job_id in reaped:
+                settle(session, job_id)
         self._last_tick = moment
         for job_id in reaped:
             log.warning("a lease expired; the job was taken back", extra={"job_id": job_id})

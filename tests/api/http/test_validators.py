@@ -25,7 +25,7 @@ from trainyard.scheduling.leases import Ending, Lease
 from trainyard.scheduling.workers import WorkerIdentity
 
 #: Columns that no client sees: written by every heartbeat, or for the order of the claims.
-UNSEEN = {
+UNSEEN = {"kind", 
     "heartbeat_at", "lease_expires_at", "lease_epoch", "slot", "claim_number", "committed_step", "dataset_digest",
     "event_seq", "not_before",
 }  # fmt: skip
@@ -160,7 +160,7 @@ def test_the_tag_is_another_after_a_change_of_any_column_that_is_seen(served: Se
     reader = Reader(served, job_id)
     reader.look()
     changes: dict[str, dict[str, Any]] = {
-        "state": {"state": "failed", "finished_at": 5.0}, "desired": {"desired": "pause"},
+        "state": {"state": "failed", "finished_at": 5.0}, "desired": {"desired": "pause"}, "kind": {"kind": "validate"},
         "parent_id": {"parent_id": job_id}, "metadata": {"labels": {"a": "b"}},
     }  # fmt: skip
     values = changes.get(column, {})

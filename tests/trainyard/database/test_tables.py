@@ -13,8 +13,8 @@ from trainyard.database.tables import Base, Checkpoint, Job, JobEvent
 from trainyard.states import CheckpointStatus, EventType, JobState
 
 CLOSED = {
-    "jobs.state", "jobs.desired", "job_events.type", "job_events.state", "job_metrics.kind", "checkpoints.kind",
-    "checkpoints.status", "datasets.state", "uploads.state",
+    "jobs.kind", "jobs.state", "jobs.desired", "job_events.type", "job_events.state", "job_metrics.kind",
+    "checkpoints.kind", "checkpoints.status", "datasets.state", "uploads.state",
 }  # fmt: skip
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alexnet_core import errors
-from alexnet_core.errors import CoreError
+from alexnet_core.errors import CoreError, ImageError
 from tests.test_architecture import NAMES, ROOT, modules_imported_by
 from trainyard.jobs.failures import FAILURES, backoff_s
 
 #: Where a job's code comes from in the core: its training, and the preparation of its dataset.
-ORIGINS = ("alexnet_core.trainer.child", "alexnet_core.data.published.builtin")
+ORIGINS = ("alexnet_core.trainer.child", "alexnet_core.data.published.builtin", "alexnet_core.commands.intake")
 
 
 def modules_below(*names: str) -> set[str]:
@@ -34,7 +34,12 @@ def made_in(path: Path) -> Iterator[str]:
 
 
 def codes_of_the_core() -> set[str]:
-    kinds = {n: c for n, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, CoreError)}
+    """Those of an image are not among them: a file with an unusable image is left out, and the others are taken."""
+    kinds = {
+        name: kind
+        for name, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, CoreError) and not issubclass(kind, ImageError)
+    }
     made = {name for module in modules_below(*ORIGINS) for name in made_in(NAMES[module])}
     return {kinds[name].code for name in made & set(kinds)}
 

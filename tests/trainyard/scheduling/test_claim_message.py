@@ -21,7 +21,7 @@ from trainyard.errors import DatabaseUnavailable
 from trainyard.logs import request_id
 from trainyard.scheduling import claim_message, leases
 from trainyard.scheduling.claim_message import claim_at_once
-from trainyard.states import EventType, ShownState
+from trainyard.states import EventType, ShownState, WorkKind
 
 ON_POSTGRES = pytest.mark.parametrize("database", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True)
 
@@ -174,7 +174,7 @@ def sent_by_a_frozen_worker(database: Database) -> Iterator[Any]:
     """Inside, a worker has sent its claim and does nothing more: not even take the answer. Yields its connection."""
     with database.engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
-        driver.pgconn.send_query(claim_message._build_message("wrk_frozen", 60, 0, None).encode())
+        driver.pgconn.send_query(claim_message._build_message("wrk_frozen", 60, 0, None, WorkKind.TRAIN).encode())
         yield driver
         connection.invalidate()
 

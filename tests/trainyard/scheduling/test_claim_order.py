@@ -20,6 +20,7 @@ from trainyard.jobs.events import list_state_changes
 from trainyard.scheduling import claim_order, leases, queue_view, workers
 from trainyard.scheduling.leases import Ending, Lease
 from trainyard.scheduling.workers import WorkerIdentity
+from trainyard.states import WorkKind
 
 FAR = 1e10
 BUSY = {"lease_owner": "wrk_z", "lease_expires_at": FAR}
@@ -328,8 +329,8 @@ def test_a_claim_reads_no_more_than_the_first_of_each_owner(database: Database) 
         seen: list[str] = []
         execute = session.connection().exec_driver_sql
         statement = (
-            claim_order._standings(claim_order._MOMENT)
-            .params(moment=5e9)
+            claim_order._standings(claim_order._MOMENT, claim_order._KIND)
+            .params(moment=5e9, kind=WorkKind.TRAIN)
             .compile(session.get_bind(), compile_kwargs={"literal_binds": True})
         )
         plan = execute(f"EXPLAIN {'QUERY PLAN' if sqlite else ''} {statement}".replace("%%", "%"))

@@ -8,7 +8,7 @@ import pytest
 
 from tests.alexnet_core.published import write_mnist
 from trainyard.settings import Settings
-from worker.preparation import PreparationFailed, prepare
+from worker.datasets.preparation import PreparationFailed, prepare
 
 
 def test_a_built_in_dataset_is_read_from_its_sub_folder_of_the_folder_of_sources(tmp_path: Path) -> None:
