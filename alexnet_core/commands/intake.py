@@ -10,11 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alexnet_core.commands import arguments
-from alexnet_core.confinement import confine
-from alexnet_core.durable import is_disk_full
-from alexnet_core.errors import CoreError, DatasetInvalid, DiskFull
-from alexnet_core.failpoints import Failpoints
-from alexnet_core.intake_messages import (
+from alexnet_core.data.intake.child_messages import (
     DATASET_TOO_COSTLY,
     IntakeDone,
     IntakeFailed,
@@ -23,6 +19,10 @@ from alexnet_core.intake_messages import (
     IntakeSpec,
     parse_intake_spec,
 )
+from alexnet_core.data.intake.confinement import confine
+from alexnet_core.durable import is_disk_full
+from alexnet_core.errors import CoreError, DatasetInvalid, DiskFull
+from alexnet_core.failpoints import Failpoints
 from alexnet_core.layout import PACK_FACTS, PACK_REPORT
 from alexnet_core.messages import Message
 from alexnet_core.parent import die_with_parent

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 
-from alexnet_core.intake_messages import (
+from alexnet_core.data.intake.child_messages import (
     DATASET_TOO_COSTLY,
     IntakeDone,
     IntakeFailed,

@@ -18,8 +18,8 @@ from typing import Any
 from sqlalchemy import select
 
 from alexnet_core.config import DatasetFacts
+from alexnet_core.data.intake.child_messages import IntakeDone, IntakeFailed, IntakeProgress, IntakeSpec
 from alexnet_core.durable import is_disk_full
-from alexnet_core.intake_messages import IntakeDone, IntakeFailed, IntakeProgress, IntakeSpec
 from alexnet_core.layout import UPLOAD_CONTENT, upload_key
 from alexnet_core.messages import StopReason, StopRequested
 from alexnet_core.recipes import resolve

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-BEGIN = "from alexnet_core.confinement import confine; confine(memory_bytes=2**28, cpu_s=1, file_bytes=2**20)\n"
+BEGIN = (
+    "from alexnet_core.data.intake.confinement import confine; confine(memory_bytes=2**28, cpu_s=1, file_bytes=2**20)\n"
+)
 
 
 def run(code: str, *args: str) -> subprocess.CompletedProcess[str]:
