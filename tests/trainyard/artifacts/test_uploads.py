@@ -164,7 +164,7 @@ class TestQuota:
 
     def test_datasets_and_images_count(self, database: Database) -> None:
         add_dataset(database, "flowers", num_train=80, num_val=10, num_test=None)
-        add_dataset(database, "bad", state="failed")
+        add_dataset(database, "bad", state="rejected")
         assert begin(database, quota=Quota(num_datasets=2, num_images=91))
         with pytest.raises(QuotaExceeded, match="1 datasets, and 1 are allowed"):
             begin(database, quota=Quota(num_datasets=1))
