@@ -19,17 +19,19 @@ with atheris.instrument_imports(include=["alexnet_core", "PIL", "zipfile", "tarf
     from tests.fuzzing.targets import TARGETS
 
 
-def main(target: str, folder: Path, *options: str) -> None:
+def main(target: str, *arguments: str) -> None:
     """Write the seeds, and fuzz until an option ends it or something fails."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not any(option.startswith("-merge") for option in options):
+    folders = [Path(argument) for argument in arguments if not argument.startswith("-")]
+    if not any(argument.startswith("-merge") for argument in arguments):
         from tests.fuzzing.seeds import SEEDS
 
+        folders[0].mkdir(parents=True, exist_ok=True)
         for content in SEEDS[target]():
-            (folder / hashlib.sha256(content).hexdigest()[:16]).write_bytes(content)
-    atheris.Setup(["fuzzing", *options[:1], str(folder), *options[1:]], TARGETS[target])
+            (folders[0] / hashlib.sha256(content).hexdigest()[:16]).write_bytes(content)
+    command = f"{sys.executable} -m tests.fuzzing {target}"  # libFuzzer starts it again to merge
+    atheris.Setup([command, *arguments], TARGETS[target])
     atheris.Fuzz()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
+    main(*sys.argv[1:])
