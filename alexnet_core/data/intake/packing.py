@@ -246,7 +246,8 @@ class _Intake:
         self.require(
             bool((split_N == VALIDATION).any()),
             "too_few_images",
-            "no class has two different images, so that one could be validated on. Add images.",
+            "no class has an image to spare for validation: it takes two different ones, and copies stay together. Add "
+            "images, or remove copies.",
         )
 
     def _require_few_rejected(self) -> None:

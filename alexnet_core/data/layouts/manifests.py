@@ -91,7 +91,8 @@ class _Reader:
         self._num_left -= 1
         if self._num_left < 0 or len(self._rejected) > len(self._paths) + _MAX_ROWS_MORE:
             raise DatasetInvalid(
-                f"The manifest {manifest!a:.200} has many more rows than there are files. {self.explain_rejected()}",
+                f"The manifest {manifest!a:.200} has many more rows than there are files. Name each file once. "
+                f"{self.explain_rejected()}".rstrip(),
                 problem="manifest_too_long",
             )
         where = f"{manifest} line {row.line}"
