@@ -14,8 +14,10 @@ from trainyard.scheduling.queue_view import get_outlook
 from trainyard.settings import Settings
 
 
-def describe_datasets(session: Session, settings: Settings, rows: Sequence[Dataset]) -> list[DatasetRead]:
-    """Build datasets as clients see them."""
+def describe_datasets(
+    session: Session, settings: Settings, rows: Sequence[Dataset], *, with_reports: bool = True
+) -> list[DatasetRead]:
+    """Build datasets as clients see them, with their shortened reports or without any."""
     coming = [row.work_id for row in rows if is_coming(row)]
     works: dict[str, Job] = {}
     waits: dict[str, str | None] = {}
@@ -23,4 +25,8 @@ def describe_datasets(session: Session, settings: Settings, rows: Sequence[Datas
         works = {work.id: work for work in session.scalars(select(Job).where(Job.id.in_(coming)))}
         outlook = get_outlook(session, {work.owner for work in works.values()}, settings.max_running_per_owner)
         waits = {work.id: outlook.waits_for(work) for work in works.values()}
-    return [DatasetRead.of(row, works.get(row.work_id), waiting_for=waits.get(row.work_id)) for row in rows]
+    described = []
+    for row in rows:
+        report = row.report if with_reports else None
+        described.append(DatasetRead.of(row, works.get(row.work_id), waiting_for=waits.get(row.work_id), report=report))
+    return described

@@ -81,6 +81,7 @@ TESTED_BY: dict[str, str] = {
     "api/routes/job_actions.py": "api/routes/test_jobs.py",
     "api/routes/queries.py": "api/routes/test_jobs.py",
     "api/schemas/dataset_images.py": "api/routes/test_dataset_images.py",
+    "api/schemas/dataset_reports.py": "api/routes/test_dataset_exports.py",
     "api/schemas/datasets.py": "api/routes/test_datasets.py",
     "api/schemas/events.py": "api/routes/test_events.py",
     "api/schemas/predictions.py": "api/routes/test_predictions.py",

@@ -37,7 +37,7 @@ class StoredPack:
             return cls(
                 dataset.id, dataset.name, dataset.key, dataset.digest, dataset.owner is None, dataset.ready_at or 0
             )
-        if dataset.state == "rejected":
+        if dataset.state is DatasetState.REJECTED:
             raise DatasetRejected(
                 f"dataset {dataset.id} was rejected, so there is nothing to look at but its report: "
                 f"`GET /datasets/{dataset.id}/report`",

@@ -17,7 +17,7 @@ from api.http import errors
 from api.http.validators import NOT_MODIFIED, IfNoneMatch, answer_json
 from api.routes.queries import DatasetPath, LimitQuery
 from api.schemas.base import ListRead
-from api.schemas.dataset_images import RejectedFileRead, ReportRead
+from api.schemas.dataset_reports import RejectedFileRead, ReportRead
 from api.services import CallerDep, Services, ServicesDep
 from trainyard.artifacts import datasets
 from trainyard.database.tables import Dataset
@@ -168,7 +168,8 @@ def _disarm(text: str) -> str:
 def _read_report(services: Services, caller: str, reference: str) -> tuple[Dataset, dict[str, Any]]:
     with services.database.reading() as session:
         found = datasets.get_dataset(session, caller, reference, param="dataset_id")
-    if found.report is None:
+        report = found.report
+    if report is None:
         why = "it is built in and was never validated" if found.owner is None else f"it is {found.state}"
         raise ReportNotFound(f"dataset {found.id} has no report: {why}", param="dataset_id")
-    return found, found.report
+    return found, report

@@ -42,7 +42,7 @@ def list_datasets(
     """Return a page of the datasets that you may train on, including the built-in ones."""
     with services.database.reading() as session:
         page = datasets.list_datasets(session, caller, limit=limit, after=after)
-        found = describe_datasets(session, services.settings, page.items)
+        found = describe_datasets(session, services.settings, page.items, with_reports=False)
         return ListRead[DatasetRead].of(found, has_more=page.has_more)
 
 

@@ -1,9 +1,9 @@
-"""The bodies that show what is in a dataset: its images, their counts, and the files that were rejected."""
+"""The bodies that show what is in a dataset: its images and their counts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel
 
@@ -89,34 +89,3 @@ class HistogramRead(BaseModel):
             test=test,
             total=train + validation + test,
         )
-
-
-class ReportRead(BaseModel):
-    """What was found when a dataset was validated."""
-
-    model_config = DESCRIBED
-
-    object: Literal["dataset.report"] = "dataset.report"
-    dataset: str
-    """Its id."""
-    num_rejected: int
-    """Files that are not used. `links.rejected` lists them."""
-    report: dict[str, Any]
-    """The report, without the list of rejected files. Its fields: see `python -m alexnet_core prepare`."""
-    links: dict[str, str]
-    """Paths to related resources."""
-
-
-class RejectedFileRead(BaseModel):
-    """A file that is not used, and why."""
-
-    model_config = DESCRIBED
-
-    id: str
-    """Its place in the list, from 0."""
-    object: Literal["dataset.rejected_file"] = "dataset.rejected_file"
-    file: str
-    """As the folder or archive named it."""
-    code: str
-    """The kind of reason, such as `image_unreadable`."""
-    reason: str

@@ -10,6 +10,7 @@ from alexnet_core.config import DatasetFacts
 from alexnet_core.data.intake.options import MAX_FRACTION, MIN_FRACTION
 from alexnet_core.data.squares import MAX_SIDE_PX, MIN_SIDE_PX
 from api.schemas.base import DESCRIBED, STRICT, Name, Reference, RowView, Time
+from api.schemas.dataset_reports import shorten_report
 from trainyard.artifacts.datasets import facts_of
 from trainyard.database.tables import Dataset, Job
 from trainyard.scheduling.queue_view import WaitsFor
@@ -98,7 +99,8 @@ class DatasetRead(BaseModel):
     num_test: int | None
     size_bytes: int | None
     report: dict[str, Any] | None
-    """What was found when it was checked."""
+    """What was found when it was validated; of each list the first ten entries, `links.report` has all. Only in the
+    answer for a single dataset."""
     error: dict[str, Any] | None
     """For a rejected dataset: `type`, `code`, `message`, `retryable`."""
     options: dict[str, Any] | None
@@ -116,7 +118,7 @@ class DatasetRead(BaseModel):
         """Paths to related resources; those of images once the dataset is ready."""
         here = f"/datasets/{self.id}"
         links = {"self": here, "events": f"{here}/events"}
-        if self.report is not None:
+        if not self.builtin and self.state in {DatasetState.READY, DatasetState.REJECTED}:
             links |= {name: f"{here}/{name}" for name in ("report", "rejected")}
         if self.state is DatasetState.READY:
             views = ("images", "sprite", "preview", "histogram", "download")
@@ -124,17 +126,25 @@ class DatasetRead(BaseModel):
         return links
 
     @classmethod
-    def of(cls, row: Dataset, work: Job | None, *, waiting_for: str | None) -> Self:
+    def of(
+        cls, row: Dataset, work: Job | None, *, waiting_for: str | None, report: dict[str, Any] | None = None
+    ) -> Self:
         """Build the dataset as clients see it.
 
         Args:
             row: the dataset.
             work: its validation, if that is not over.
             waiting_for: what the validation waits for.
+            report: its whole report, to be shortened.
         """
         facts = dict.fromkeys(DatasetFacts.model_fields) | (facts_of(row).model_dump(mode="json") if row.facts else {})
         progress = None if work is None else work.progress
         view = RowView(
-            row, **(facts | {"name": row.name}), builtin=row.owner is None, progress=progress, waiting_for=waiting_for
+            row,
+            **(facts | {"name": row.name}),
+            builtin=row.owner is None,
+            progress=progress,
+            waiting_for=waiting_for,
+            report=None if report is None else shorten_report(report),
         )
         return cls.model_validate(view)

@@ -89,7 +89,9 @@ class Dataset(Base):
     same_as: Mapped[str | None]  #: an older dataset of its owner with the same content
     digest: Mapped[str | None]  #: sha256 of the pack's content; None until it is prepared
     facts: Mapped[dict[str, Any]]  #: `alexnet_core.config.DatasetFacts`
-    report: Mapped[dict[str, Any] | None]  #: what validation found
+    report: Mapped[dict[str, Any] | None] = mapped_column(
+        deferred=True
+    )  #: may have megabytes, so loaded when asked for
     error: Mapped[dict[str, Any] | None]  #: of a rejected one: `{type, code, message, retryable}`
     key: Mapped[str]  #: the pack's folder in the storage
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)

@@ -1,23 +1,25 @@
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import event
 
 from alexnet_core.config import DatasetFacts
 from alexnet_core.recipes import resolve
 from tests.alexnet_core.data.intake.test_packing import write_classes
 from tests.api.served import Served, wait_until
-from tests.api.stored_datasets import add_classes, make_digits_ready
+from tests.api.stored_datasets import add_classes, add_dataset, make_digits_ready
 from trainyard.artifacts import dataset_intake
 from trainyard.artifacts.dataset_intake import MadePack
 from trainyard.scheduling.claim_message import claim_at_once
 from trainyard.scheduling.leases import Ending, Lease, end_attempt, heartbeat
-from trainyard.states import WorkKind
+from trainyard.states import DatasetState, WorkKind
 
 FACTS = DatasetFacts(name="x", num_classes=2, class_names=["a", "b"], image_px=64, channels=3, flip_safe=True)
 MADE = MadePack(FACTS, digest="d" * 64, size_bytes=1000)
@@ -71,6 +73,41 @@ def test_a_ready_dataset_names_what_can_be_looked_at(served: Served, tmp_path: P
     assert set(links) - set(builtin) == {"report", "rejected"}
     for link in builtin.values():
         assert served.http.get(link).status_code == 200, link
+
+
+def test_a_dataset_shows_a_short_report_and_the_list_of_datasets_none(served: Served) -> None:
+    lines = [{"file": f"{n}.png", "code": "image_unreadable", "reason": "It is cut off."} for n in range(5000)]
+    groups = [[f"{n}-{m}.png" for m in range(20)] for n in range(1000)]
+    report = {"num_images": 7, "rejected": lines, "near_duplicates": {"num_groups": 1000, "within": groups}}
+    dataset_id = add_dataset(served, None, state=DatasetState.REJECTED, report=report)
+    found = served.http.get(f"/datasets/{dataset_id}")
+    short = found.json()["report"]
+    assert (short["num_images"], short["num_rejected"], short["rejected"]) == (7, 5000, lines[:10])
+    assert short["near_duplicates"] == {"num_groups": 1000, "within": [group[:10] for group in groups[:10]]}
+    assert len(found.content) < 10_000
+    whole = served.http.get(found.json()["links"]["report"]).json()
+    assert whole["report"]["near_duplicates"] == report["near_duplicates"]
+    with counting(served) as statements:
+        listed = served.http.get("/datasets").json()["data"]
+    assert {row["report"] for row in listed} == {None}
+    reads = [statement for statement in statements if "datasets" in statement]
+    assert reads
+    assert not any("report" in statement for statement in reads), "a page of reports may have hundreds of megabytes"
+
+
+@contextlib.contextmanager
+def counting(served: Served) -> Iterator[list[str]]:
+    """The SQL statements that are sent while the block runs."""
+    statements: list[str] = []
+
+    def note(conn: Any, cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    event.listen(served.database.engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(served.database.engine, "before_cursor_execute", note)
 
 
 def test_a_folder_is_taken_in_and_shown_at_every_stage(folders: Served) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.orm import undefer
 
 from alexnet_core.config import DatasetFacts
 from alexnet_core.errors import ConfigError
@@ -65,7 +66,7 @@ def make_ready(database: Database) -> Dataset:
 
 def look(database: Database, dataset_id: str) -> Dataset:
     with database.reading() as session:
-        return session.scalars(select(Dataset).where(Dataset.id == dataset_id)).one()
+        return session.scalars(select(Dataset).where(Dataset.id == dataset_id).options(undefer(Dataset.report))).one()
 
 
 def wait_with(database: Database, dataset_id: str, **config: Any) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import undefer
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.data.pack import open_pack
@@ -73,7 +74,9 @@ class Yard:
 
     def look(self, dataset_id: str) -> Dataset:
         with self.database.reading() as session:
-            return session.scalars(select(Dataset).where(Dataset.id == dataset_id)).one()
+            return session.scalars(
+                select(Dataset).where(Dataset.id == dataset_id).options(undefer(Dataset.report))
+            ).one()
 
     def work(self, dataset_id: str) -> Job:
         return db_rows.look(self.database, self.look(dataset_id).work_id)
