@@ -41,7 +41,7 @@ def serving_api(
         subprocess.run([sys.executable, "-m", "trainyard", "migrate"], env=environment, check=True)
         api = subprocess.Popen([sys.executable, "-m", "api"], env=environment, stderr=subprocess.DEVNULL)
         try:
-            _wait_until_ready(port)
+            wait_until_ready(port)
             time.sleep(IMPORTS_S)
             yield api, port, Database(database_url or f"sqlite:///{Path(folder) / 'trainyard.db'}")
         finally:
@@ -65,7 +65,7 @@ def predicting_api() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
             stderr=subprocess.DEVNULL,
         )
         try:
-            _wait_until_ready(port)
+            wait_until_ready(port)
             with Client(f"http://127.0.0.1:{port}") as client:
                 job = client.create_job("digits", overrides={"epochs": 1})
                 client.wait(job["id"])
@@ -102,7 +102,7 @@ def settle(database: Database) -> None:
             connection.execute(text("VACUUM ANALYZE"))
 
 
-def _wait_until_ready(port: int) -> None:
+def wait_until_ready(port: int) -> None:
     """Wait for the API's `/readyz`."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:

@@ -132,7 +132,11 @@ class UploadWriter:
                 "the rest"
             )
         uploads.check_size(end, self._place.max_bytes)
-        self._file.append(data)
+        try:
+            self._file.append(data)
+        except ServiceError:
+            self._digest = None  # a part of it may be written: the file is read once more when it is whole
+            raise
         if self._digest is not None:
             self._digest.update(data)
         if self._sum is not None:

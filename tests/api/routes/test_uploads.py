@@ -14,9 +14,11 @@ from sqlalchemy import update
 from tests.api.served import Served, error_of, wait_until
 from tests.api.tus import PATCH, TUS, begin, content_of, encoded, files_of, offset_of, send
 from trainyard.artifacts import uploads
+from trainyard.artifacts.upload_files import UploadFile
 from trainyard.database.connection import now
 from trainyard.database.tables import Upload
 from trainyard.upkeep.abandoned_uploads import AbandonedUploads
+from trainyard.upload_errors import DiskFull
 
 Serve = Callable[..., Served]
 MIB = 1024 * 1024
@@ -244,6 +246,23 @@ class TestQuotas:
         error_of(response, 507, "disk_full")
         assert int(response.headers["retry-after"]) > 0
         assert served.http.get("/uploads").json()["data"] == []
+
+
+def test_what_a_full_disk_took_stays_and_the_sha256_is_right(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, data = begin(served, 300_000), bytes(range(250)) * 1200
+    genuine = UploadFile.append
+
+    def append_half(file: UploadFile, piece: bytes | memoryview) -> None:
+        genuine(file, memoryview(piece)[: len(piece) // 2])
+        raise DiskFull
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UploadFile, "append", append_half)
+        error_of(send(served, path, 0, data), 507, "disk_full")
+    offset = offset_of(served, path)
+    assert 0 < offset < 300_000
+    assert send(served, path, offset, data[offset:]).status_code == 204
+    assert look(served, path)["sha256"] == hashlib.sha256(data).hexdigest()
 
 
 class TestEnd:
