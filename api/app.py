@@ -18,6 +18,7 @@ from api.http.sites import SiteGuard
 from api.http.streamed_bodies import FORM_BYTES
 from api.routes import checkpoints as routes_checkpoints
 from api.routes import curves as routes_curves
+from api.routes import dataset_bodies as routes_dataset_bodies
 from api.routes import dataset_exports as routes_dataset_exports
 from api.routes import dataset_images as routes_dataset_images
 from api.routes import datasets as routes_datasets
@@ -97,6 +98,7 @@ def create_app(
     app.include_router(routes_metrics.router, dependencies=locked)
     app.include_router(routes_predictions.router, dependencies=locked)
     app.include_router(routes_checkpoints.router, dependencies=locked)
+    app.include_router(routes_dataset_bodies.router, dependencies=locked)
     app.include_router(routes_datasets.router, dependencies=locked)
     app.include_router(routes_dataset_images.router, dependencies=locked)
     app.include_router(routes_dataset_exports.router, dependencies=locked)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
@@ -24,9 +24,10 @@ from api.schemas.datasets import DatasetRead
 from api.schemas.jobs import JobCreate, JobRead, JobRetry
 from api.services import Services
 from trainyard import failpoints
-from trainyard.artifacts import dataset_intake, datasets, retries
+from trainyard.artifacts import dataset_intake, datasets, quotas, retries, uploads
 from trainyard.artifacts.checkpoints import get_checkpoint
 from trainyard.artifacts.dataset_intake import NewDataset
+from trainyard.artifacts.quotas import Quota
 from trainyard.database.schema import check_revision
 from trainyard.database.tables import Dataset, Job
 from trainyard.errors import Conflict, DatasetNotFound, InvalidRequest
@@ -132,8 +133,13 @@ def submit_dataset(
     """
 
     def submit(session: Session) -> str:
-        max_failures = services.settings.max_failures
-        return dataset_intake.submit_dataset(session, owner, new, max_failures=max_failures).work_id
+        settings = services.settings
+        quotas.hold_owner(session, owner)
+        quotas.check_dataset(session, owner, Quota.of(settings))
+        upload = new.source.get("upload")
+        is_whole = upload is None or uploads.hold(session, owner, upload)
+        known = replace(new, is_whole=is_whole)
+        return dataset_intake.submit_dataset(session, owner, known, max_failures=settings.max_failures).work_id
 
     work_id, is_new = _submit_once(services, owner, _Request(DATASET_ROUTE, key, content), submit)
     with services.database.reading() as session:

@@ -78,6 +78,7 @@ TESTED_BY: dict[str, str] = {
     "worker/claims.py": "worker/test_station.py",
     "worker/datasets/intake_child.py": "worker/datasets/test_validation.py",
     "api/job_reader.py": "api/http/test_validators.py",
+    "api/routes/dataset_bodies.py": "api/uploads/test_bodies.py",
     "api/routes/job_actions.py": "api/routes/test_jobs.py",
     "api/routes/queries.py": "api/routes/test_jobs.py",
     "api/schemas/dataset_images.py": "api/routes/test_dataset_images.py",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Response
 
 from api import submission
@@ -9,8 +11,9 @@ from api.dataset_reader import describe_datasets
 from api.http import errors
 from api.routes.queries import AfterQuery, DatasetPath, KeyHeader, LimitQuery
 from api.schemas.base import ListRead
-from api.schemas.datasets import DatasetCreate, DatasetRead
+from api.schemas.datasets import DatasetCreate, DatasetOptions, DatasetRead
 from api.services import CallerDep, ServicesDep
+from api.uploads.bodies import FORM, RAW_TYPES
 from trainyard.artifacts import dataset_intake, datasets, deletion
 from trainyard.artifacts.dataset_intake import NewDataset
 from trainyard.artifacts.operator_folders import find_source
@@ -24,10 +27,27 @@ from trainyard.errors import (
     InUse,
     InvalidRequest,
     JsonInvalid,
+    RequestTimeout,
+    StorageUnavailable,
     TooLarge,
+    TooManyUploads,
+    Unavailable,
+    UnsupportedMedia,
 )
+from trainyard.upload_errors import DiskFull, QuotaExceeded, UploadNotFound
 
 router = APIRouter()
+
+_TEXT, _BINARY = {"type": "string"}, {"type": "string", "format": "binary"}
+_FIELDS: dict[str, Any] = dict.fromkeys(DatasetOptions.model_fields, _TEXT) | {"file": _BINARY}
+_OTHER_BODIES: dict[str, Any] = {
+    "requestBody": {
+        "content": {
+            FORM: {"schema": {"type": "object", "required": ["file"], "properties": _FIELDS}},
+            **{kind: {"schema": _BINARY} for kind in sorted(RAW_TYPES)},
+        }
+    }
+}
 
 
 @router.get(
@@ -66,10 +86,12 @@ def get_dataset(dataset_id: DatasetPath, services: ServicesDep, caller: CallerDe
     tags=["datasets"],
     status_code=202,
     summary="Add a dataset",
+    openapi_extra=_OTHER_BODIES,
     response_description="It will be validated. `Location` is where to follow it.",
     responses=errors.responses(
-        *(DatasetNotFound, InvalidRequest, IdempotencyConflict, Conflict),
-        *(JsonInvalid, BodyUnreadable, TooLarge, DatabaseUnavailable, DatabaseFull),
+        *(DatasetNotFound, UploadNotFound, InvalidRequest, IdempotencyConflict, Conflict, QuotaExceeded),
+        *(JsonInvalid, BodyUnreadable, UnsupportedMedia, RequestTimeout, TooLarge, TooManyUploads, DiskFull),
+        *(Unavailable, StorageUnavailable, DatabaseUnavailable, DatabaseFull),
         success={200: {"model": DatasetRead, "description": "This Idempotency-Key made this dataset before."}},
     ),
 )
@@ -82,9 +104,13 @@ def create_dataset(
 ) -> DatasetRead:
     """Add a dataset and answer at once. A worker validates it and makes its pack; follow it at `GET /datasets/{id}`.
 
-    A job may name it at once: it begins when the dataset is ready.
+    A job may name it at once: it begins when the dataset is ready. The body is JSON that names an `upload` or a `path`,
+    or the archive itself: as `file` of a form or as a raw body, with the options as fields of the form or in the query.
     """
-    source = {"path": str(find_source(services.settings.dataset_folders, body.path))} if body.path else {}
+    if body.path is not None:
+        source = {"path": str(find_source(services.settings.dataset_folders, body.path))}
+    else:
+        source = {"upload": str(body.upload)}
     new = NewDataset(body.name, source, body.options, parent_id=body.parent_id)
     content = body.model_dump(mode="json")
     submitted = submission.submit_dataset(services, caller, new, content, idempotency_key)

@@ -17,17 +17,13 @@ from trainyard.scheduling.queue_view import WaitsFor
 from trainyard.states import DatasetState
 
 
-class DatasetCreate(BaseModel):
-    """A dataset from an upload, or from files that are already on the yard's machine."""
+class DatasetOptions(BaseModel):
+    """What is asked of a dataset, wherever its files come from."""
 
     model_config = STRICT
 
     name: Name
     """A name of your choice; the newest dataset of a name is found by it."""
-    upload: Reference | None = None
-    """Id of an upload of yours (`/uploads`). It need not be complete yet."""
-    path: str | None = Field(None, min_length=1, max_length=4096)
-    """A folder or archive on the yard's machine, below a folder that `TRAINYARD_DATASET_FOLDERS` names."""
     image_px: int | None = Field(None, ge=MIN_SIDE_PX, le=MAX_SIDE_PX)
     """Side of the stored squares. Default: by the images' sizes."""
     flip_safe: bool | None = None
@@ -41,16 +37,25 @@ class DatasetCreate(BaseModel):
     parent_id: Reference | None = None
     """The dataset that this one is a new version of: the report then says what differs."""
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of intake that were given."""
+        return self.model_dump(mode="json", exclude_none=True, exclude={"name", "upload", "path", "parent_id"})
+
+
+class DatasetCreate(DatasetOptions):
+    """A dataset from an upload, or from files that are already on the yard's machine."""
+
+    upload: Reference | None = None
+    """Id of an upload of yours (`/uploads`). It need not be complete yet."""
+    path: str | None = Field(None, min_length=1, max_length=4096)
+    """A folder or archive on the yard's machine, below a folder that `TRAINYARD_DATASET_FOLDERS` names."""
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.upload is None) == (self.path is None):
             raise ValueError("name either an `upload` or a `path`")
         return self
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The options of intake that were given."""
-        return self.model_dump(mode="json", exclude_none=True, exclude={"name", "upload", "path", "parent_id"})
 
 
 class IntakeProgress(BaseModel):

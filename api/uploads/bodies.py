@@ -39,15 +39,24 @@ async def receive_body(request: Request, reception: Reception, owner: str) -> Re
     Raises:
         ServiceError: the body has another type, is too large or damaged, or there is no space for it.
     """
-    given = request.headers.get("content-type", "")
-    kind = given.partition(";")[0].strip().lower()
+    kind = check_type(request)
+    form = UploadForm(request.headers["content-type"]) if kind == FORM else None
+    announced = announced_bytes(request.scope["headers"])
+    upload_id = await reception.receive_whole(owner, request.stream(), announced=announced, form=form)
+    return ReceivedFile(upload_id, form.fields if form is not None else {})
+
+
+def check_type(request: Request) -> str:
+    """Return the Content-Type of a body that is a file, without its parameters.
+
+    Raises:
+        UnsupportedMedia: it is none that is taken.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != FORM and kind not in RAW_TYPES:
         raise UnsupportedMedia(
             f"Content-Type is {kind[:100]!r}: send the archive as multipart field `file`, or as the body with "
             "`application/zip`, `application/x-tar`, `application/gzip`, `application/zstd` or "
-            "`application/octet-stream`"
+            "`application/octet-stream`; or name an `upload` or a `path` as `application/json`"
         )
-    form = UploadForm(given) if kind == FORM else None
-    announced = announced_bytes(request.scope["headers"])
-    upload_id = await reception.receive_whole(owner, request.stream(), announced=announced, form=form)
-    return ReceivedFile(upload_id, form.fields if form is not None else {})
+    return kind

@@ -40,7 +40,7 @@ def files_of(served: Served) -> list[str]:
     """What lies in the folder of uploads, but for its mark."""
     root = served.settings.data_dir / "uploads"
     found = [file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file()] if root.is_dir() else []
-    return sorted(name for name in found if name != "folder-id")
+    return sorted(name for name in found if "folder-id" not in name)
 
 
 def encoded(text: str) -> str:

@@ -104,12 +104,18 @@ def submit_dataset(session: Session, owner: str, new: NewDataset, *, max_failure
     return get_dataset(session, owner, dataset_id)
 
 
-def upload_is_whole(session: Session, owner: str, upload_id: str) -> None:
-    """Let the datasets that wait for an upload be validated."""
-    for work, dataset in _hold_waiting(session, owner, upload_id):
+def upload_is_whole(session: Session, owner: str, upload_id: str) -> bool:
+    """Let the datasets that wait for an upload be validated.
+
+    Returns:
+        Whether there are any.
+    """
+    waiting = _hold_waiting(session, owner, upload_id)
+    for work, dataset in waiting:
         work.not_before, dataset.state = 0.0, DatasetState.VALIDATING
         append_event(session, work.id, EventType.PHASE, reason="uploaded")
         request_wake_up(session, work.id)
+    return bool(waiting)
 
 
 def upload_is_gone(session: Session, owner: str, upload_id: str) -> None:

@@ -10,18 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import and_, delete, select, update
+from sqlalchemy import exists as has_row
 from sqlalchemy.orm import Session
 
 from alexnet_core.layout import upload_key
-from trainyard.artifacts import quotas
+from trainyard.artifacts import dataset_intake, quotas
 from trainyard.artifacts.quotas import Quota
 from trainyard.database.connection import now, update_rows
 from trainyard.database.ids import has_form, new_id
 from trainyard.database.pages import Page, get_page
-from trainyard.database.tables import Removal, Upload
+from trainyard.database.tables import Dataset, Removal, Upload
 from trainyard.errors import InUse, TooLarge
-from trainyard.states import UploadState
+from trainyard.states import DatasetState, UploadState
 from trainyard.upload_errors import UploadNotFound, UploadOffsetMismatch
 
 _AT_ONCE = 100
@@ -157,7 +158,7 @@ def end_at(session: Session, upload_id: str, size_bytes: int, name: str | None) 
 
 
 def finish(session: Session, upload_id: str, *, size_bytes: int, sha256: str, expires_s: float) -> bool:
-    """Record that an upload is complete and in the storage.
+    """Record that an upload is complete and in the storage. Datasets that wait for it are validated now.
 
     Returns:
         Whether this made it so. False: it was so before, or it is gone.
@@ -170,16 +171,34 @@ def finish(session: Session, upload_id: str, *, size_bytes: int, sha256: str, ex
         "sha256": sha256,
         "expires_at": now() + expires_s,
     }
-    return update_rows(session, statement.values(values).execution_options(synchronize_session=False)) == 1
+    if update_rows(session, statement.values(values).execution_options(synchronize_session=False)) == 0:
+        return False
+    owner = session.scalars(select(Upload.owner).where(Upload.id == upload_id)).one()
+    if dataset_intake.upload_is_whole(session, owner, upload_id):
+        _change(session, upload_id, expires_at=None)
+    return True
 
 
-def keep(session: Session, upload_id: str) -> None:
-    """Let a whole upload not expire, because a dataset is being made of it."""
+def hold(session: Session, owner: str, upload_id: str, *, param: str = "upload") -> bool:
+    """Keep an upload for a dataset that this transaction makes of it: once it is whole, it does not expire.
+
+    Returns:
+        Whether it is whole. False: `dataset_intake.upload_is_whole` is called when it is.
+
+    Raises:
+        UploadNotFound: there is none.
+    """
+    get_upload(session, owner, upload_id, param=param)
+    locked = select(Upload.state).where(Upload.id == upload_id).with_for_update()
+    state = session.scalar(locked)
+    if state is None:
+        raise UploadNotFound(param=param)
     _change(session, upload_id, Upload.state == UploadState.WHOLE, expires_at=None)
+    return state is UploadState.WHOLE
 
 
 def cancel(session: Session, owner: str, upload_id: str) -> str:
-    """Remove an upload's row at its owner's request.
+    """Remove an upload's row at its owner's request. Datasets that wait for it are rejected.
 
     Returns:
         The key of what is to be removed from the storage once this transaction is committed.
@@ -191,6 +210,8 @@ def cancel(session: Session, owner: str, upload_id: str) -> str:
     upload = get_upload(session, owner, upload_id)
     if upload.expires_at is None:
         raise InUse(f"a dataset is being made of upload {upload_id}: delete the dataset, or wait until it is checked")
+    session.execute(select(Upload.id).where(Upload.id == upload_id).with_for_update())  # before what waits for it
+    dataset_intake.upload_is_gone(session, owner, upload_id)
     return remove(session, upload_id)
 
 
@@ -209,14 +230,22 @@ def remove(session: Session, upload_id: str) -> str:
 
 
 def expire(session: Session) -> list[str]:
-    """Remove the rows of uploads that have expired.
+    """Remove the rows of uploads that have expired, and of those whose datasets are all checked.
 
     Returns:
         The keys of what is to be removed from the storage once this transaction is committed.
     """
-    due = select(Upload.id).where(Upload.expires_at <= now()).order_by(Upload.id).limit(_AT_ONCE)
-    expired = session.scalars(due.with_for_update(skip_locked=True)).all()
-    return [remove(session, upload_id) for upload_id in expired]
+    due = select(Upload.id, Upload.owner).where(Upload.expires_at <= now()).order_by(Upload.id).limit(_AT_ONCE)
+    expired = session.execute(due.with_for_update(skip_locked=True)).all()
+    for upload_id, owner in expired:
+        dataset_intake.upload_is_gone(session, owner, upload_id)
+    unchecked = Dataset.state.in_((DatasetState.UPLOADING, DatasetState.VALIDATING))
+    named = and_(Dataset.owner == Upload.owner, Dataset.source["upload"].as_string() == Upload.id, unchecked)
+    used = select(Upload.id).where(
+        Upload.state == UploadState.WHOLE, Upload.expires_at.is_(None), ~has_row().where(named)
+    )
+    done = session.scalars(used.order_by(Upload.id).limit(_AT_ONCE).with_for_update(skip_locked=True)).all()
+    return [remove(session, upload_id) for upload_id in [*(row.id for row in expired), *done]]
 
 
 def find_unfinished(session: Session, folder_id: str) -> list[str]:

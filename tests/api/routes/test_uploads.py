@@ -13,7 +13,6 @@ from sqlalchemy import update
 
 from tests.api.served import Served, error_of, wait_until
 from tests.api.tus import PATCH, TUS, begin, content_of, encoded, files_of, offset_of, send
-from trainyard.artifacts import uploads
 from trainyard.artifacts.upload_files import UploadFile
 from trainyard.database.connection import now
 from trainyard.database.tables import Upload
@@ -292,12 +291,36 @@ class TestEnd:
     def test_one_that_a_dataset_is_made_of_stays(self, served: Served) -> None:
         path = begin(served, 3)
         send(served, path, 0, b"123")
-        with served.database.writing() as session:
-            uploads.keep(session, path.rpartition("/")[2])
+        body = {"name": "flowers", "upload": path.rpartition("/")[2]}
+        assert served.http.post("/datasets", json=body).json()["state"] == "validating"
         assert look(served, path)["expires_at"] is None
         error_of(served.http.delete(path), 409, "in_use")
         sweep(served)
         assert content_of(served, path) == b"123"
+
+    def test_a_dataset_waits_for_its_upload(self, served: Served) -> None:
+        path = begin(served, 3)
+        body = {"name": "flowers", "upload": path.rpartition("/")[2]}
+        dataset = served.http.post("/datasets", json=body).json()
+        assert dataset["state"] == "uploading"
+        send(served, path, 0, b"123")
+        assert served.http.get(f"/datasets/{dataset['id']}").json()["state"] == "validating"
+        assert look(served, path)["expires_at"] is None
+
+    @pytest.mark.parametrize("end", ["cancelled", "expired"])
+    def test_a_dataset_whose_upload_ends_before_it_is_whole_is_rejected(self, served: Served, end: str) -> None:
+        path = begin(served, 3)
+        body = {"name": "flowers", "upload": path.rpartition("/")[2]}
+        dataset = served.http.post("/datasets", json=body).json()
+        if end == "cancelled":
+            assert served.http.delete(path).status_code == 204
+        else:
+            with served.database.writing() as session:
+                session.execute(update(Upload).values(expires_at=now() - 1))
+            sweep(served)
+        found = served.http.get(f"/datasets/{dataset['id']}").json()
+        assert (found["state"], found["error"]["code"]) == ("rejected", "upload_missing")
+        error_of(served.http.post("/datasets", json=body), 404, "upload_not_found")
 
     def test_bytes_without_a_row_are_swept(self, served: Served) -> None:
         folder = served.settings.data_dir / "uploads" / "upl_0000000000000000000000000a"

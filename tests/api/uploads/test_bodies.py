@@ -11,13 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
 from pydantic import SecretStr
 from sqlalchemy import select
-from starlette.responses import JSONResponse
-from starlette.routing import Route
 
-from api.uploads.bodies import receive_body
 from tests.api.http.test_connections import answer_of, connected, send_much
 from tests.api.served import Served, error_of, wait_until
 from tests.api.tus import content_of, files_of
@@ -31,29 +27,6 @@ FORM = {"Content-Type": "multipart/form-data; boundary=XX"}
 POST = b"POST /datasets?name=x HTTP/1.1\r\nHost: localhost\r\n"
 
 
-def prepare(app: FastAPI) -> None:
-    """Receives what `POST /datasets` receives, and makes no dataset of it."""
-
-    async def receive(request: Request) -> JSONResponse:
-        received = await receive_body(request, request.state.services.uploads, "local")
-        return JSONResponse({"upload": received.upload_id, "fields": received.fields}, 202)
-
-    app.router.routes.insert(0, Route("/datasets", receive, methods=["POST"]))
-
-
-@pytest.fixture
-def start(serve: Serve) -> Serve:
-    def with_route(**changes: Any) -> Served:
-        return serve(prepare, **changes)
-
-    return with_route
-
-
-@pytest.fixture
-def served(start: Serve) -> Served:
-    return start()
-
-
 def post(served: Served, content: Any, headers: dict[str, str]) -> httpx.Response:
     return served.http.post("/datasets?name=x", content=content, headers=headers)
 
@@ -64,27 +37,97 @@ def assert_nothing_stays(served: Served) -> None:
         assert session.scalars(select(Upload.id)).all() == []
 
 
+def only_upload(served: Served) -> dict[str, Any]:
+    [found] = served.http.get("/uploads").json()["data"]
+    assert isinstance(found, dict)
+    return found
+
+
 def test_a_raw_body_is_the_file(served: Served) -> None:
     data = bytes(range(256)) * 20_000
-    upload = post(served, data, ZIP).json()["upload"]
-    assert content_of(served, f"/uploads/{upload}") == data
-    found = served.http.get(f"/uploads/{upload}").json()
-    assert (found["state"], found["size_bytes"]) == ("whole", len(data))
+    answer = served.http.post("/datasets?name=flowers&image_px=32&flip_safe=false", content=data, headers=ZIP)
+    assert (answer.status_code, answer.headers["location"]) == (202, f"/datasets/{answer.json()['id']}")
+    dataset = answer.json()
+    assert (dataset["name"], dataset["state"]) == ("flowers", "validating")
+    assert dataset["options"] == {"image_px": 32, "flip_safe": False}
+    found = only_upload(served)
+    assert (found["state"], found["size_bytes"], found["expires_at"]) == ("whole", len(data), None)
     assert found["sha256"] == hashlib.sha256(data).hexdigest()
+    assert content_of(served, f"/uploads/{found['id']}") == data
 
 
 def test_a_body_in_chunks_is_the_file(served: Served) -> None:
-    upload = post(served, iter([b"12", b"345"]), ZIP).json()["upload"]
-    assert content_of(served, f"/uploads/{upload}") == b"12345"
+    assert post(served, iter([b"12", b"345"]), ZIP).status_code == 202
+    assert content_of(served, f"/uploads/{only_upload(served)['id']}") == b"12345"
 
 
-def test_the_file_of_a_form_is_stored_with_its_name_and_fields(served: Served) -> None:
+@pytest.mark.parametrize("query", ["", "?name=flowers"])
+def test_the_file_of_a_form_is_stored_with_its_name_and_fields(served: Served, query: str) -> None:
     data = bytes(range(256)) * 20_000
-    answer = served.http.post("/datasets", files={"file": ("flowers.zip", data)}, data={"image_px": "32"})
-    assert answer.json()["fields"] == {"image_px": "32"}
-    found = served.http.get(f"/uploads/{answer.json()['upload']}").json()
+    fields = {"image_px": "32"} | ({} if query else {"name": "flowers"})
+    answer = served.http.post(f"/datasets{query}", files={"file": ("flowers.zip", data)}, data=fields)
+    assert answer.status_code == 202, answer.text
+    assert (answer.json()["name"], answer.json()["options"]) == ("flowers", {"image_px": 32})
+    found = only_upload(served)
     assert (found["name"], found["size_bytes"], found["state"]) == ("flowers.zip", len(data), "whole")
     assert content_of(served, f"/uploads/{found['id']}") == data
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("", "name"),
+        ("?name=", "name"),
+        ("?name=x&image_px=7", "image_px"),
+        ("?name=x&image_px=abc", "image_px"),
+        ("?name=x&colour=red", "colour"),
+        ("?name=x&name=y", "name"),
+        ("?name=x&path=/etc", "path"),
+        ("?name=x&parent_id=ds_none", "parent_id"),
+    ],
+)
+def test_wrong_options_are_refused_and_nothing_stays(served: Served, query: str, param: str) -> None:
+    response = served.http.post(f"/datasets{query}", content=b"x", headers=ZIP)
+    assert (response.status_code, response.json()["error"]["param"]) == (404 if "none" in query else 422, param)
+    assert_nothing_stays(served)
+
+
+@pytest.mark.parametrize("fields", [{}, {"name": ""}, {"name": "x", "image_px": "7"}, {"name": "x", "colour": "red"}])
+def test_wrong_fields_are_refused_and_nothing_stays(served: Served, fields: dict[str, str]) -> None:
+    response = served.http.post("/datasets", files={"file": ("a.zip", b"x")}, data=fields)
+    error_of(response, 422, "invalid_request")
+    assert_nothing_stays(served)
+
+
+def test_wrong_options_are_refused_before_the_body(served: Served) -> None:
+    with connected(served) as client:
+        head = b"POST /datasets?image_px=7 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60000000\r\n"
+        client.sendall(head + b"Content-Type: multipart/form-data; boundary=XX\r\nExpect: 100-continue\r\n\r\n")
+        error_of(answer_of(client), 422, "invalid_request")
+
+
+def test_a_repetition_with_the_same_key_and_file_gives_the_first_dataset(served: Served) -> None:
+    key = ZIP | {"Idempotency-Key": "once"}
+    first, second = post(served, b"12345", key), post(served, b"12345", key)
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert second.headers["idempotent-replayed"] == "true"
+    assert first.json()["id"] == second.json()["id"]
+    assert content_of(served, f"/uploads/{only_upload(served)['id']}") == b"12345"  # and no second one
+    error_of(post(served, b"other", key), 422, "idempotency_key_reused")
+    assert len(files_of(served)) == 1
+
+
+def test_json_still_names_an_upload_or_a_path(served: Served) -> None:
+    error_of(served.http.post("/datasets", json={"name": "x"}), 422, "invalid_request")
+    error_of(served.http.post("/datasets", json={"name": "x", "upload": "upl_none"}), 404, "upload_not_found")
+    error_of(served.http.post("/datasets"), 422, "invalid_request")
+
+
+def test_the_number_of_datasets_is_limited(serve: Serve) -> None:
+    served = serve(max_datasets_per_owner=1)
+    assert post(served, b"12345", ZIP).status_code == 202
+    error_of(post(served, b"12345", ZIP), 403, "quota_exceeded")
+    assert len(files_of(served)) == 1
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "image/png"])
@@ -122,8 +165,8 @@ def test_a_body_that_is_no_file_leaves_nothing(served: Served, body: bytes, head
 
 
 class TestSizes:
-    def test_an_honest_length_is_refused_before_the_body(self, start: Serve) -> None:
-        served = start(max_dataset_upload_bytes=MIB)
+    def test_an_honest_length_is_refused_before_the_body(self, serve: Serve) -> None:
+        served = serve(max_dataset_upload_bytes=MIB)
         for size in (4 * MIB, 10**12):
             with connected(served) as client:
                 head = POST + b"Content-Type: application/zip\r\nContent-Length: %d\r\n\r\n" % size
@@ -132,8 +175,8 @@ class TestSizes:
         assert_nothing_stays(served)
 
     @pytest.mark.parametrize("headers", [ZIP, FORM])
-    def test_a_body_in_chunks_is_refused_at_the_limit(self, start: Serve, headers: dict[str, str]) -> None:
-        served = start(max_dataset_upload_bytes=MIB)
+    def test_a_body_in_chunks_is_refused_at_the_limit(self, serve: Serve, headers: dict[str, str]) -> None:
+        served = serve(max_dataset_upload_bytes=MIB)
 
         def pieces() -> Iterator[bytes]:
             if headers is FORM:
@@ -155,26 +198,26 @@ class TestSizes:
         for name in files_of(served):
             assert (served.settings.data_dir / "uploads" / name).read_bytes() == b"0123456789"
 
-    def test_a_length_that_is_too_long_leaves_nothing(self, start: Serve) -> None:
-        served = start(door={"body_grace_s": 0.5, "stream_pause_s": 0.5})
+    def test_a_length_that_is_too_long_leaves_nothing(self, serve: Serve) -> None:
+        served = serve(door={"body_grace_s": 0.5, "stream_pause_s": 0.5})
         with connected(served) as client:
             client.sendall(POST + b"Content-Type: application/zip\r\nContent-Length: 1000000\r\n\r\n0123456789")
             error_of(answer_of(client), 408, "request_timeout")
         assert_nothing_stays(served)
 
-    def test_a_file_larger_than_other_bodies_may_be_is_taken(self, start: Serve) -> None:
-        served = start(max_body_bytes=1024, max_upload_bytes=1024, max_upload_bytes_at_once=1024)
+    def test_a_file_larger_than_other_bodies_may_be_is_taken(self, serve: Serve) -> None:
+        served = serve(max_body_bytes=1024, max_upload_bytes=1024, max_upload_bytes_at_once=1024)
         assert post(served, b"x" * 3 * MIB, ZIP).status_code == 202
         assert post(served, (b"x" * MIB for _ in range(3)), ZIP).status_code == 202
         json = {"Content-Type": "application/json"}
         error_of(served.http.post("/jobs", content=b"x" * 2048, headers=json), 413, "body_too_large")
 
-    def test_quotas_and_free_space_hold(self, start: Serve) -> None:
-        served = start(max_dataset_bytes_per_owner=MIB)
+    def test_quotas_and_free_space_hold(self, serve: Serve) -> None:
+        served = serve(max_dataset_bytes_per_owner=MIB)
         error_of(post(served, b"x" * (MIB + 1), ZIP), 403, "quota_exceeded")
         error_of(post(served, (b"x" * MIB for _ in range(70)), ZIP), 403, "quota_exceeded")
         assert_nothing_stays(served)
-        full = start(min_free_disk_bytes=2**60)
+        full = serve(min_free_disk_bytes=2**60)
         error_of(post(full, b"x", ZIP), 507, "disk_full")
         assert_nothing_stays(full)
 
@@ -193,8 +236,8 @@ def test_clients_that_leave_in_the_middle_leave_nothing(served: Served, content_
     assert served.http.get("/healthz").status_code == 200
 
 
-def test_without_the_key_no_more_than_64_kb_are_read(start: Serve) -> None:
-    served = start(admin_key=SecretStr("k" * 20))
+def test_without_the_key_no_more_than_64_kb_are_read(serve: Serve) -> None:
+    served = serve(admin_key=SecretStr("k" * 20))
     with connected(served) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
         head = POST + b"Content-Type: application/zip\r\nContent-Length: 60000000\r\nExpect: 100-continue\r\n\r\n"
@@ -207,8 +250,8 @@ def test_without_the_key_no_more_than_64_kb_are_read(start: Serve) -> None:
     assert files_of(served) == []
 
 
-def test_only_so_many_files_arrive_at_once_and_predictions_keep_their_places(start: Serve) -> None:
-    served = start(max_uploads_at_once=2, max_queued_predictions=1, max_upload_bytes_at_once=MIB)
+def test_only_so_many_files_arrive_at_once_and_predictions_keep_their_places(serve: Serve) -> None:
+    served = serve(max_uploads_at_once=2, max_queued_predictions=1, max_upload_bytes_at_once=MIB)
     head = POST + b"Content-Type: application/zip\r\nContent-Length: 5000000\r\n\r\n"
     with connected(served) as first, connected(served) as second, connected(served) as third:
         for client in (first, second):
@@ -222,8 +265,8 @@ def test_only_so_many_files_arrive_at_once_and_predictions_keep_their_places(sta
     assert post(served, b"x" * 100_000, ZIP).status_code == 202
 
 
-def test_a_slow_body_within_the_limits_is_taken(start: Serve) -> None:
-    served = start(door={"stream_pause_s": 1.0})
+def test_a_slow_body_within_the_limits_is_taken(serve: Serve) -> None:
+    served = serve(door={"stream_pause_s": 1.0})
 
     def slowly() -> Iterator[bytes]:
         for _ in range(10):

@@ -14,7 +14,7 @@ from trainyard.artifacts.uploads import NewUpload
 from trainyard.database.connection import Database, now
 from trainyard.database.tables import Dataset, Removal, Upload
 from trainyard.errors import InUse, TooLarge
-from trainyard.states import UploadState
+from trainyard.states import DatasetState, UploadState
 from trainyard.upload_errors import QuotaExceeded, UploadNotFound, UploadOffsetMismatch
 
 OWNER, MOST = "local", 10**9
@@ -37,14 +37,30 @@ def read(database: Database, upload: Upload, owner: str = OWNER) -> Upload:
         return uploads.get_upload(session, owner, upload.id)
 
 
-def add_dataset(database: Database, name: str, *, state: str = "ready", **facts: Any) -> None:
+def add_dataset(database: Database, name: str, *, state: str = "ready", upload: str = "", **facts: Any) -> None:
     with database.writing() as session:
         session.add(
             Dataset(
                 id=f"ds_{name}", owner=OWNER, name=name, state=state, facts=facts, key=f"packs/{name}",
-                size_bytes=500 if state == "ready" else None, created_at=now(),
+                size_bytes=500 if state == "ready" else None, source={"upload": upload}, created_at=now(),
             )
         )  # fmt: skip
+
+
+def set_state(database: Database, name: str, state: DatasetState) -> None:
+    with database.writing() as session:
+        session.execute(update(Dataset).where(Dataset.id == f"ds_{name}").values(state=state))
+
+
+def complete(database: Database, upload: Upload) -> None:
+    advance(database, upload, 0, 100)
+    with database.writing() as session:
+        assert uploads.finish(session, upload.id, size_bytes=100, sha256="a" * 64, expires_s=-1)
+
+
+def sweep(database: Database) -> list[str]:
+    with database.writing() as session:
+        return [key.partition("/")[2] for key in uploads.expire(session)]
 
 
 def test_an_offset_moves_only_from_where_it_is(database: Database) -> None:
@@ -104,30 +120,43 @@ def test_another_owner_s_and_an_expired_one_are_not_found(database: Database) ->
 
 
 def test_the_expired_are_removed_with_a_record_of_their_files(database: Database) -> None:
-    stays, expired = begin(database), begin(database, expires_s=-1)
-    kept = begin(database, expires_s=-1)
-    with database.writing() as session:
-        session.execute(update(Upload).where(Upload.id == kept.id).values(state="whole"))
-        uploads.keep(session, kept.id)
-    with database.writing() as session:
-        assert uploads.expire(session) == [f"uploads/{expired.id}"]
+    stays, expired, whole = begin(database), begin(database, expires_s=-1), begin(database)
+    complete(database, whole)
+    assert set(sweep(database)) == {expired.id, whole.id}
     with database.reading() as session:
-        assert set(session.scalars(select(Upload.id))) == {stays.id, kept.id}
-        assert set(session.scalars(select(Removal.key))) == {f"uploads/{expired.id}"}
+        assert set(session.scalars(select(Upload.id))) == {stays.id}
+        assert set(session.scalars(select(Removal.key))) == {f"uploads/{expired.id}", f"uploads/{whole.id}"}
 
 
-def test_one_that_a_dataset_is_made_of_can_t_be_cancelled(database: Database) -> None:
-    upload = begin(database, 0)
+def test_one_that_a_dataset_is_made_of_stays_until_its_last_dataset_is_checked(database: Database) -> None:
+    upload = begin(database)
+    advance(database, upload, 0, 100)
     with database.writing() as session:
-        assert uploads.finish(session, upload.id, size_bytes=0, sha256="", expires_s=60)
-        uploads.keep(session, upload.id)
+        assert uploads.finish(session, upload.id, size_bytes=100, sha256="", expires_s=60)
+        assert uploads.hold(session, OWNER, upload.id)
+    for name in ("one", "two"):
+        add_dataset(database, name, state="validating", upload=upload.id)
+    assert sweep(database) == []
     with database.writing() as session, pytest.raises(InUse):
         uploads.cancel(session, OWNER, upload.id)
-    with database.writing() as session:
-        uploads.remove(session, upload.id)
-        uploads.remove(session, upload.id)  # harmless
+    set_state(database, "one", DatasetState.READY)
+    assert sweep(database) == []
+    set_state(database, "two", DatasetState.REJECTED)
+    assert sweep(database) == [upload.id]
     with pytest.raises(UploadNotFound):
         read(database, upload)
+    with database.writing() as session:
+        uploads.remove(session, upload.id)  # harmless
+
+
+def test_a_dataset_may_name_an_upload_that_is_not_whole(database: Database) -> None:
+    upload = begin(database)
+    with database.writing() as session:
+        assert not uploads.hold(session, OWNER, upload.id)
+    with database.writing() as session, pytest.raises(UploadNotFound) as caught:
+        uploads.hold(session, "another", upload.id)
+    assert caught.value.param == "upload"
+    assert read(database, upload).expires_at is not None
 
 
 def test_a_size_is_set_once(database: Database) -> None:
