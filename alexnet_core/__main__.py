@@ -11,7 +11,7 @@ import typer
 from alexnet_core.commands.evaluate import evaluate
 from alexnet_core.commands.export import ClassesUpToTheNextOption, export, import_keras
 from alexnet_core.commands.intake import intake
-from alexnet_core.commands.pictures import curves, filters
+from alexnet_core.commands.pictures import curves, filters, preview
 from alexnet_core.commands.predict import predict
 from alexnet_core.commands.prepare import prepare
 from alexnet_core.commands.published_weights import import_caffe, import_torchvision
@@ -37,6 +37,7 @@ app.command()(evaluate)
 app.command()(predict)
 app.command()(curves)
 app.command()(filters)
+app.command()(preview)
 app.command()(export)
 app.command("import-keras", cls=ClassesUpToTheNextOption)(import_keras)
 app.command("import-torchvision", cls=ClassesUpToTheNextOption)(import_torchvision)

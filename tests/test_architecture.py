@@ -32,6 +32,7 @@ FOLDERS = {
     "alexnet_core.commands": {
         "data",
         "data.archives",
+        "data.inspection",
         "data.intake",
         "data.layouts",
         "data.published",

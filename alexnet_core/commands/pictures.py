@@ -1,4 +1,4 @@
-"""`python -m alexnet_core curves` and `filters`: draw pictures from a checkpoint."""
+"""`python -m alexnet_core curves`, `filters` and `preview`: draw pictures of a run, a checkpoint and a dataset."""
 
 from __future__ import annotations
 
@@ -45,6 +45,27 @@ def filters(
 
     loaded = load_checkpoint(checkpoint)
     out.write_bytes(draw_filters(loaded.weights[CONV1].float().numpy(), scale, towers=loaded.config.groups))
+    return 0
+
+
+def preview(
+    dataset: arguments.DatasetName,
+    out: arguments.Picture,
+    source: arguments.Source = None,
+    data_dir: arguments.DataDir = arguments.DEFAULT_DATA_DIR,
+    page: Annotated[
+        int, typer.Option(parser=arguments.count, metavar="N", help="Twenty classes are on a page; from 0.")
+    ] = 0,
+) -> int:
+    """Draw ten training images of each class of a dataset, as they are stored."""
+    from alexnet_core.commands.datasets import open_dataset
+    from alexnet_core.data.inspection.preview import PREVIEW_CLASSES, draw_preview
+
+    pack = open_dataset(dataset, data_dir=data_dir, source=source, verify=False)
+    num_pages = math.ceil(len(pack.class_names) / PREVIEW_CLASSES)
+    if page >= num_pages:
+        raise typer.BadParameter(f"--page is {page}: {dataset} has the pages 0 to {num_pages - 1}")
+    out.write_bytes(draw_preview(pack, page * PREVIEW_CLASSES))
     return 0
 
 

@@ -31,6 +31,7 @@ from trainyard.errors import (
     StorageUnavailable,
     TooManyDownloads,
 )
+from trainyard.states import DatasetState
 
 router = APIRouter(prefix="/datasets/{dataset_id}", tags=["datasets"])
 
@@ -170,6 +171,10 @@ def _read_report(services: Services, caller: str, reference: str) -> tuple[Datas
         found = datasets.get_dataset(session, caller, reference, param="dataset_id")
         report = found.report
     if report is None:
-        why = "it is built in and was never validated" if found.owner is None else f"it is {found.state}"
+        why = f"it is {found.state}"
+        if found.owner is None:
+            why = "it is built in and was never validated"
+        elif found.state is DatasetState.REJECTED:
+            why = f"it was rejected before its files were read; its `error` says why: `GET /datasets/{found.id}`"
         raise ReportNotFound(f"dataset {found.id} has no report: {why}", param="dataset_id")
     return found, report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,8 +58,11 @@ def find_position(pack: Pack, split: str, index: int) -> int | None:
 
 
 def find_label(pack: Pack, class_name: str) -> int | None:
-    """Return the label of a class. None: there is no class of this name."""
-    return pack.class_names.index(class_name) if class_name in pack.class_names else None
+    """Return the label of a class, whose name may be composed or decomposed (NFC, NFD). None: there is none."""
+    for name in (class_name, unicodedata.normalize("NFC", class_name)):
+        if name in pack.class_names:
+            return pack.class_names.index(name)
+    return None
 
 
 def describe(pack: Pack, positions: Sequence[int] | NDArray[np.int64]) -> list[ImagePlace]:

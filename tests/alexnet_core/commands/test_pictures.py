@@ -1,4 +1,4 @@
-"""`python -m alexnet_core curves` and `filters`."""
+"""`python -m alexnet_core curves`, `filters` and `preview`."""
 
 import subprocess
 import sys
@@ -9,6 +9,7 @@ from PIL import Image
 
 from alexnet_core.__main__ import main
 from alexnet_core.commands.pictures import read_curves
+from alexnet_core.data.inspection.preview import draw_preview
 from alexnet_core.data.pack import Pack
 from alexnet_core.evaluation.filters import CONV1, draw_filters
 from alexnet_core.messages import Interval
@@ -108,3 +109,15 @@ def test_help_loads_nothing_that_draws() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1].split() == ["LOADED"]
+
+
+def test_a_preview_of_a_dataset_is_drawn(pack: Pack, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "preview.png"
+    command = ["preview", "--dataset", str(pack.path), "--out", str(out)]
+    assert main(command) == 0
+    assert out.read_bytes() == draw_preview(pack)
+    with pytest.raises(SystemExit):
+        main([*command, "--page", "1"])
+    assert "has the pages 0 to 0" in " ".join(capsys.readouterr().err.split())
+    assert main(["preview", "--dataset", str(tmp_path / "nothing"), "--out", str(out)]) == 1
+    assert "there is no dataset" in capsys.readouterr().err

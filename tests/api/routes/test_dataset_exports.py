@@ -108,6 +108,9 @@ def test_a_long_csv_is_whole(served: Served) -> None:
 def test_a_dataset_without_a_report_says_so(served: Served, part: str) -> None:
     error = error_of(served.http.get(f"/datasets/digits/{part}"), 404, "report_not_found")
     assert "built in" in error["message"]
+    unread = add_dataset(served, None, state=DatasetState.REJECTED)
+    error = error_of(served.http.get(f"/datasets/{unread}/{part}"), 404, "report_not_found")
+    assert "its `error` says why" in error["message"]
     foreign = add_dataset(served, None, owner="somebody", state=DatasetState.REGISTERED, report={"rejected": []})
     error_of(served.http.get(f"/datasets/{foreign}/{part}"), 404, "dataset_not_found")
 

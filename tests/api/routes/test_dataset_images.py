@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -180,8 +181,12 @@ def test_a_client_keeps_an_answer_by_id_and_asks_again_by_name(served: Served, t
 def test_what_is_not_ready_says_so(served: Served, view: str) -> None:
     error = error_of(served.http.get(f"/datasets/digits/{view}"), 409, "dataset_not_ready")
     assert "before the first job" in error["message"]
-    coming = add_dataset(served, None, state=DatasetState.REGISTERED)
-    error_of(served.http.get(f"/datasets/{coming}/{view}"), 409, "dataset_not_ready")
+    for state in (DatasetState.UPLOADING, DatasetState.VALIDATING):
+        coming = add_dataset(served, None, state=state)
+        error = error_of(served.http.get(f"/datasets/{coming}/{view}"), 409, "dataset_not_ready")
+        assert f"is {state}" in error["message"]
+    rejected = add_dataset(served, None, state=DatasetState.REJECTED)
+    assert "report" in error_of(served.http.get(f"/datasets/{rejected}/{view}"), 409, "dataset_rejected")["message"]
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -205,13 +210,16 @@ def test_a_pack_that_is_lost_or_damaged_is_no_500(served: Served, tmp_path: Path
 
 
 def test_class_names_of_all_kinds_are_found(served: Served, tmp_path: Path) -> None:
-    names = ["A&B", "a b", "\u732b", "100%", "q?x=1"]
+    names = ["\u00c4&B", "a b", "\u732b", "100%", "q?x=1"]
     folder = write_classes(tmp_path / "odd", {f"train/{name}": 3 for name in names} | {"val/a b": 1})
     dataset_id, _ = add_folder(served, folder, name="odd")
     for name in names:
         rows = pages(served.http, f"/datasets/{dataset_id}/images", split="train", label=name)
         assert rows
         assert {row["label"] for row in rows} == {name}
+    decomposed = unicodedata.normalize("NFD", names[0])
+    assert decomposed != names[0]
+    assert len(pages(served.http, f"/datasets/{dataset_id}/images", label=decomposed)) == 3
 
 
 def test_pictures_are_drawn_beside_the_event_loop_and_once(serve: Serve, tmp_path: Path, monkeypatch: Any) -> None:
