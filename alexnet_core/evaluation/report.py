@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from alexnet_core.data.file_names import open_file_names
 from alexnet_core.evaluation.evaluate import average, batches_of, count_hits, load_batch, score, total_loss
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class HardImage(BaseModel):
 
     position: int
     """Where it is in the pack, from 0."""
+    file: str | None = None
+    """The file that it was read from. None: the pack does not know."""
     loss: float
     """-ln of the true class's probability."""
     true: Guess
@@ -148,7 +151,7 @@ def report_on(
             tally.add(chosen, labels_B, average(scores))
     finally:
         model.train(was_training)
-    return tally.report(split, crops)
+    return _name_files(tally.report(split, crops), pack)
 
 
 def to_table(report: EvaluationReport) -> str:
@@ -170,8 +173,20 @@ def to_table(report: EvaluationReport) -> str:
         ]
         parts.append(_align(header, rows))
     if report.hardest:
-        parts.append(_align(["hardest image", "true", "predicted"], [_tell(image) for image in report.hardest]))
+        header = ["hardest image", "true", "predicted"]
+        if any(image.file for image in report.hardest):
+            header.append("file")
+        parts.append(_align(header, [_tell(image)[: len(header)] for image in report.hardest]))
     return "\n\n".join(parts)
+
+
+def _name_files(report: EvaluationReport, pack: Pack) -> EvaluationReport:
+    names = open_file_names(pack.path, len(pack.labels))
+    if names is None:
+        return report
+    files = names.read(image.position for image in report.hardest)
+    named = [image.model_copy(update={"file": file}) for image, file in zip(report.hardest, files, strict=True)]
+    return report.model_copy(update={"hardest": named})
 
 
 class _Tally:
@@ -251,6 +266,7 @@ def _tell(image: HardImage) -> list[str]:
         str(image.position),
         f"{image.true.label} {image.true.probability:.1%}",
         f"{image.predicted.label} {image.predicted.probability:.1%}",
+        image.file or "-",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import torch
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torch import nn
 
-from alexnet_core.data.pack import Pack
+from alexnet_core.data.file_names import write_file_names
+from alexnet_core.data.pack import Pack, open_pack
 from alexnet_core.evaluation.evaluate import evaluate
 from alexnet_core.evaluation.predictor import Predictor
 from alexnet_core.evaluation.report import EvaluationReport, report_on, to_table
@@ -191,3 +193,16 @@ def test_a_gpu_gives_the_same_report(model: AlexNet, pack: Pack, preprocessing: 
     model.to("cpu")
     assert there.confusion == here.confusion
     assert there.loss == pytest.approx(here.loss, rel=1e-3)
+
+
+def test_the_hardest_images_are_named_by_their_files(
+    model: AlexNet, preprocessing: Preprocessing, pack: Pack, tmp_path: Path
+) -> None:
+    assert {image.file for image in report_on(model, pack, "test", preprocessing).hardest} == {None}
+    shutil.copytree(pack.path, tmp_path / "named")
+    write_file_names(tmp_path / "named", [f"photos/{position}.jpg" for position in range(len(pack.labels))])
+    named = report_on(model, open_pack(tmp_path / "named"), "test", preprocessing, num_hardest=3)
+    assert [image.file for image in named.hardest] == [f"photos/{image.position}.jpg" for image in named.hardest]
+    lines = to_table(named).split("\n\n")[-1].splitlines()
+    assert lines[0].split() == ["hardest", "image", "true", "predicted", "file"]
+    assert [line.split()[-1] for line in lines[1:]] == [image.file for image in named.hardest]
