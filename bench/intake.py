@@ -71,6 +71,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000, help="how many (default 5000)")
     parser.add_argument("--rounds", type=int, default=2, help="of each arm (default 2)")
     parser.add_argument("--hugging-face", metavar="PYTHON", help="one that has the package datasets")
+    parser.add_argument(
+        "--folder", type=Path, help="where the images are kept for another run (default: a temporary one)"
+    )
     parser.add_argument("--memory", type=int, nargs="+", metavar="IMAGES", help="measure only peak memory")
     parser.add_argument("--arm", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -79,29 +82,30 @@ def main() -> None:
     elif given.memory:
         _compare_memory(given.memory)
     else:
-        _compare_speed(given.images, given.rounds, given.hugging_face)
+        with tempfile.TemporaryDirectory() as name:
+            _compare_speed(given.folder or Path(name), given.images, given.rounds, given.hugging_face)
 
 
-def _compare_speed(num_images: int, rounds: int, hugging_face: str | None) -> None:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        num_bytes = _write_photographs(folder, num_images)
-        print(f"{num_images} JPEGs of 500x375, {num_bytes / num_images / 1000:.0f} kB each", flush=True)
-        found: dict[str, list[dict[str, float]]] = {}
-        for _ in range(rounds):
-            for arm in ARMS:
-                found.setdefault(arm, []).append(_run_arm(arm, folder))
-            for how in ("read", "store") if hugging_face else ():
-                command = [
-                    hugging_face or "",
-                    "-c",
-                    HUGGING_FACE,
-                    str(folder / "photographs"),
-                    str(folder / "cache"),
-                    how,
-                ]
-                found.setdefault(f"hugging face, {how}", []).append(_run(command))
-                shutil.rmtree(folder / "cache")
+def _compare_speed(folder: Path, num_images: int, rounds: int, hugging_face: str | None) -> None:
+    if not (folder / "photographs.zip").exists():
+        _write_photographs(folder, num_images)
+    num_bytes = (folder / "photographs.zip").stat().st_size
+    print(f"{num_images} JPEGs of 500x375, {num_bytes / num_images / 1000:.0f} kB each", flush=True)
+    found: dict[str, list[dict[str, float]]] = {}
+    for _ in range(rounds):
+        for arm in ARMS:
+            found.setdefault(arm, []).append(_run_arm(arm, folder))
+        for how in ("read", "store") if hugging_face else ():
+            command = [
+                hugging_face or "",
+                "-c",
+                HUGGING_FACE,
+                str(folder / "photographs"),
+                str(folder / "cache"),
+                how,
+            ]
+            found.setdefault(f"hugging face, {how}", []).append(_run(command))
+            shutil.rmtree(folder / "cache")
     plain = min(it["wall_s"] for it in found["ImageFolder, one process"])
     print(f"{'arm':32} {'wall':>8} {'CPU':>8} {'images/s':>9} {'times ImageFolder':>18} {'peak':>8}")
     for arm, results in found.items():
@@ -123,17 +127,15 @@ def _compare_memory(numbers: list[int]) -> None:
             print(f"{number:8} images: peak {found['peak_mb']:.0f} MB, {found['wall_s']:.1f} s", flush=True)
 
 
-def _write_photographs(folder: Path, num_images: int) -> int:
-    """Write the images as files and into a zip; returns their bytes."""
-    num_bytes = 0
-    with ProcessPoolExecutor(2) as pool, zipfile.ZipFile(folder / "photographs.zip", "w") as archive:
+def _write_photographs(folder: Path, num_images: int) -> None:
+    """Write the images as files and into a zip, which is complete at the end only."""
+    with ProcessPoolExecutor(2) as pool, zipfile.ZipFile(folder / "photographs.part", "w") as archive:
         for index, data in enumerate(pool.map(_make_photograph, range(num_images), chunksize=50)):
             path = folder / "photographs" / f"class_{index % NUM_CLASSES}" / f"{index:05d}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             archive.write(path, path.relative_to(folder / "photographs"))
-            num_bytes += len(data)
-    return num_bytes
+    (folder / "photographs.part").rename(folder / "photographs.zip")
 
 
 def _make_photograph(index: int) -> bytes:

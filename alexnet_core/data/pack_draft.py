@@ -123,13 +123,16 @@ class PackDraft:
         )
         require_arrays(facts, (self._num_images, *self._row_shape), labels, split_N)
         self._write_header()
+        self._file.flush()
         digest, computed = start_digest(facts), Moments(facts.channels)
-        for rows, images in self._read_chunks():
-            digest.update(images.data)
-            if moments is None:
-                computed.add(images[split_N[rows] == TRAIN])
+        with ThreadPoolExecutor(1, thread_name_prefix="pack") as pool:
+            synced = pool.submit(os.fsync, self._file.fileno())  # the disk works while the processor hashes
+            for rows, images in self._read_chunks():
+                digest.update(images.data)
+                if moments is None:
+                    computed.add(images[split_N[rows] == TRAIN])
+            synced.result()
         update_digest(digest, labels, split_N)
-        os.fsync(self._file.fileno())
         _write_array(self._temp / LABELS, labels)
         _write_array(self._temp / SPLIT, split_N)
         if file_names is not None:
