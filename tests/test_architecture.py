@@ -93,6 +93,7 @@ READS_ENVIRONMENT = {
     "alexnet_core/data/decoder_process.py",  # hands a scrubbed environment to the decoder
     "trainyard/settings.py",
     "alexnet_core/cpu_speed.py",  # reads where caches are kept, and what CPU libraries may use
+    "alexnet_core/commands/intake.py",  # reads what it says of the C library's memory
     "alexnet_core/commands/prepare.py",  # reads what it says of the C library's memory
     "alexnet_core/commands/train.py",  # hands torchrun's variables on
     "api/__main__.py",  # sets OMP_WAIT_POLICY for its own process

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ from alexnet_core.durable import is_disk_full
 from alexnet_core.errors import CoreError, DatasetInvalid, DiskFull
 from alexnet_core.failpoints import Failpoints
 from alexnet_core.layout import PACK_FACTS, PACK_REPORT
+from alexnet_core.memory import bound_arenas
 from alexnet_core.messages import Message
 from alexnet_core.parent import die_with_parent
 
@@ -40,6 +42,7 @@ def intake(parent_pid: arguments.ParentPid = None) -> int:
     """
     if parent_pid is not None:
         die_with_parent(parent_pid)
+    bound_arenas(os.environ)  # before threads decode images
     spec = parse_intake_spec(sys.stdin.buffer.readline())
     confine(memory_bytes=spec.memory_bytes, cpu_s=spec.cpu_s, file_bytes=spec.file_bytes)
     answer = _take_in(spec)
