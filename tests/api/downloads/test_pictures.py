@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from api.downloads.pictures import Pictures
+from api.downloads.pictures import NICENESS, Pictures
 from trainyard.errors import TooManyPictures
 
 
@@ -117,3 +119,13 @@ def test_more_pictures_than_may_wait_are_refused_but_not_those_that_are_there() 
     asyncio.run(want())
     pictures.close()
     assert sorted(log) == ["a", "b", "c", "d", "old"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
+def test_pictures_give_way_to_the_other_threads(pictures: Pictures) -> None:
+    def draw() -> bytes:
+        return str(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())).encode()
+
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    assert int(asyncio.run(pictures.get("a", draw))) == max(before, NICENESS)
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
