@@ -99,7 +99,6 @@ TESTED_BY: dict[str, str] = {
     "api/uploads/tus.py": "api/routes/test_uploads.py",
     "api/uploads/writing.py": "api/routes/test_uploads.py",
     "trainyard/artifacts/quotas.py": "trainyard/artifacts/test_uploads.py",
-    "trainyard/artifacts/upload_completion.py": "api/routes/test_uploads.py",
     "trainyard/client/client.py": "api/routes/test_events.py",
     "trainyard/database/connection.py": "trainyard/database/test_outages.py",
     "trainyard/database/ids.py": "trainyard/database/test_flat_reads.py",

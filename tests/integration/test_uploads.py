@@ -26,6 +26,7 @@ from tests.integration.test_full_disk import small_disk
 from trainyard.launch.queue_server import free_port
 from trainyard.settings import Settings, child_environment
 
+pytestmark = pytest.mark.slow  # every test starts API processes
 MIB = 1024 * 1024
 TUS = {"Tus-Resumable": "1.0.0"}
 PATCH = TUS | {"Content-Type": "application/offset+octet-stream"}

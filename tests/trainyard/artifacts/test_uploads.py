@@ -23,7 +23,7 @@ FREE = Quota()
 
 def begin(database: Database, size: int | None = 100, *, owner: str = OWNER, quota: Quota = FREE, **new: Any) -> Upload:
     with database.writing() as session:
-        wanted = NewUpload("store_a", new.pop("expires_s", 60), size, **new)
+        wanted = NewUpload(new.pop("folder_id", "store_a"), new.pop("expires_s", 60), size, **new)
         return uploads.create_upload(session, owner, wanted, quota, max_bytes=MOST)
 
 
