@@ -1,10 +1,11 @@
 """Receives the bytes of uploads: reads bodies in the event loop, and writes them in threads of its own.
 
-A body is never in memory: about a megabyte of it waits for the disk, and the client waits with it.
+A body is never in memory: about two megabytes of it wait for the disk, and the client waits with them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TypeVar
@@ -204,25 +205,37 @@ class Reception:
         return writer.offset
 
     async def _pump(self, writer: UploadWriter, body: AsyncIterator[bytes]) -> None:
-        """Hand the body to the writer in pieces."""
+        """Hand the body to the writer in pieces. One is written while the next one arrives."""
         pieces: list[bytes] = []
-        size, written_at = 0, time.monotonic()
+        size, handed_at = 0, time.monotonic()
+        writing: asyncio.Future[None] | None = None
+
+        async def hand_over() -> asyncio.Future[None]:
+            nonlocal pieces, size, handed_at
+            full, pieces, size, handed_at = pieces, [], 0, time.monotonic()
+            if writing is not None:
+                await asyncio.shield(writing)
+            return asyncio.ensure_future(self._run(writer.write, full))
+
         try:
             async for data in body:
-                if not data:
-                    continue
                 pieces.append(data)
                 size += len(data)
-                if size >= PIECE_BYTES or time.monotonic() - written_at >= PIECE_S:
-                    full, pieces, size = pieces, [], 0
-                    await self._run(writer.write, full)
-                    written_at = time.monotonic()
+                if size >= PIECE_BYTES or time.monotonic() - handed_at >= PIECE_S:
+                    writing = await hand_over()
                     if self._is_draining():
                         raise Unavailable("this API process is stopping: go on in a moment", retry_after_s=2)
+            writing = await hand_over()
+            await asyncio.shield(writing)
         except ClientDisconnect:
-            await self._run(writer.write, pieces)
+            writing = await hand_over()  # what has come is kept
             raise
-        await self._run(writer.write, pieces)
+        finally:
+            if writing is not None and not writing.done():
+                with anyio.CancelScope(shield=True):
+                    await asyncio.wait([writing])
+            if writing is not None and not writing.cancelled():
+                writing.exception()  # it was raised already, or what is raised now goes before it
 
     @staticmethod
     def _end(writer: UploadWriter, form: UploadForm | None, is_whole: bool) -> None:

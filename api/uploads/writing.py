@@ -114,9 +114,10 @@ class UploadWriter:
         Raises:
             ServiceError: it is too large, there is no space for it, or the upload is gone.
         """
-        for piece in pieces:
-            for data in (piece,) if self._unwrap is None else self._unwrap(piece):
-                self._append(data)
+        unwrap = self._unwrap
+        found = pieces if unwrap is None else [data for piece in pieces for data in unwrap(piece)]
+        if found:
+            self._append(found[0] if len(found) == 1 else b"".join(found))
         grown = self._file.size - self._committed
         is_due = grown >= STEP_BYTES or time.monotonic() - self._committed_at >= STEP_S
         if grown and is_due:
