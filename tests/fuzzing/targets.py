@@ -12,6 +12,7 @@ from alexnet_core.data.archives.members import ArchiveLimits
 from alexnet_core.data.archives.opening import open_archive
 from alexnet_core.data.images import decode_image, decode_square
 from alexnet_core.data.layouts.recognition import recognise
+from alexnet_core.data.sources import Source
 from alexnet_core.data.squares import StoredShape, cut_square, read_shape, to_pixels
 from alexnet_core.data.structure import is_heif_or_avif
 from alexnet_core.errors import DatasetInvalid, ImageError
@@ -33,11 +34,19 @@ def read_archive(data: bytes) -> None:
         with open_archive(path, limits=LIMITS, spool_dir=path.parent) as source:
             for name in source.paths:
                 if not name.endswith("/"):
-                    with suppress(ImageError), source.open(name) as file:
-                        file.read(1)
-                        file.seek(0)
-                        file.read()
+                    _read_member(source, name)
             recognise(source)
+
+
+def _read_member(source: Source, name: str) -> None:
+    """Read a member twice. What is wrong with it is told of the member, not of the archive."""
+    try:
+        with suppress(ImageError), source.open(name) as file:
+            file.read(1)
+            file.seek(0)
+            file.read()
+    except DatasetInvalid as exc:
+        raise AssertionError(f"the member {name!a} has the whole archive refused") from exc
 
 
 def read_image(data: bytes) -> None:

@@ -36,18 +36,19 @@ class ZipEntry(NamedTuple):
     attributes: int  #: of the file
     start: int  #: of the member's own header
 
-    def shown_name(self) -> str:
-        """Return the name as text. Some programs on macOS and Linux write UTF-8 without saying so.
 
-        Raises:
-            DatasetInvalid: it is said to be UTF-8, and is not.
-        """
-        try:
-            return self.name.decode()
-        except UnicodeError as exc:
-            if self.flags & UTF8:
-                raise damaged(exc) from exc
-            return self.name.decode("cp437")
+def show_name(name: bytes, flags: int) -> str:
+    """Return a member's name as text. Some programs on macOS and Linux write UTF-8 without saying so.
+
+    Raises:
+        DatasetInvalid: it is said to be UTF-8, and is not.
+    """
+    try:
+        return name.decode()
+    except UnicodeError as exc:
+        if flags & UTF8:
+            raise damaged(exc) from exc
+        return name.decode("cp437")
 
 
 def read_entries(directory: bytes) -> Iterator[ZipEntry]:

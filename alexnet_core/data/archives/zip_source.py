@@ -19,8 +19,8 @@ from alexnet_core.data.archives.member_names import clean_path
 from alexnet_core.data.archives.members import ArchiveLimits, Members
 from alexnet_core.data.archives.refusals import device_among, refused
 from alexnet_core.data.archives.zip_directory import read_directory
-from alexnet_core.data.archives.zip_entries import LOCAL_HEADER, ZipEntry, read_entries, require_apart
-from alexnet_core.errors import CoreError, ImageUnreadable
+from alexnet_core.data.archives.zip_entries import LOCAL_HEADER, ZipEntry, read_entries, require_apart, show_name
+from alexnet_core.errors import CoreError, DatasetInvalid, ImageUnreadable
 
 _ENCRYPTED, _ENCRYPTED_DIRECTORY = 0x1, 0x2000  # bits of a member's flags
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # LZMA lets a file choose how much memory it takes
@@ -88,8 +88,7 @@ class ZipSource:
             raise zipfile.BadZipFile("its header is cut off")
         signature, name_bytes, extra_bytes = LOCAL_HEADER.unpack(header)
         name = os.pread(descriptor, name_bytes, start + LOCAL_HEADER.size)
-        entry = ZipEntry(name, 0, flags, method, crc, packed_bytes, unpacked_bytes, 0, start)
-        if signature != b"PK\3\4" or clean_path(entry.shown_name()) != path:
+        if signature != b"PK\3\4" or not _is_name_of(path, name, flags):
             raise zipfile.BadZipFile("its header is another one's")
         info = zipfile.ZipInfo(path)
         info.compress_type, info.flag_bits, info.CRC = method, flags, crc
@@ -99,7 +98,7 @@ class ZipSource:
 
     def _add(self, entry: ZipEntry) -> None:
         kind = stat.S_IFMT(entry.attributes >> 16) if entry.system == _UNIX else 0
-        path = self._members.check(entry.shown_name(), is_folder=kind == stat.S_IFDIR)
+        path = self._members.check(show_name(entry.name, entry.flags), is_folder=kind == stat.S_IFDIR)
         if entry.flags & (_ENCRYPTED | _ENCRYPTED_DIRECTORY):
             raise refused("archive_encrypted", "it is protected by a password. Pack the images without one")
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
@@ -114,3 +113,11 @@ class ZipSource:
         else:
             place = (entry.start, entry.packed_bytes, entry.unpacked_bytes, entry.crc, entry.method, entry.flags)
             self._members.add(path, place)
+
+
+def _is_name_of(path: str, name: bytes, flags: int) -> bool:
+    """Whether a name in a member's own header is that of the directory."""
+    try:
+        return clean_path(show_name(name, flags)) == path
+    except DatasetInvalid:
+        return False

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_core.data.archives.zip_entries import read_entries, require_apart
+from alexnet_core.data.archives.zip_entries import read_entries, require_apart, show_name
 from alexnet_core.errors import DatasetInvalid, ImageUnreadable
 from tests.alexnet_core.archive_files import Entry, png, raw_zip, read_all, refuse, two_classes, zip_of
 
@@ -28,7 +28,9 @@ def test_entries_say_what_zipfile_reads() -> None:
              it.file_size, it.external_attr, it.header_offset)
             for it in opened.infolist()
         ]  # fmt: skip
-    assert [(entry.shown_name(), *entry[1:]) for entry in read_entries(directory_of(archive))] == expected
+    assert [
+        (show_name(entry.name, entry.flags), *entry[1:]) for entry in read_entries(directory_of(archive))
+    ] == expected
 
 
 def large(extra: bytes, *, unpacked: int = 0xFFFFFFFF, packed: int = 5) -> bytes:
@@ -64,10 +66,11 @@ def test_members_may_touch_but_not_overlap() -> None:
         require_apart(directory, 6, end - 1)
 
 
-def test_a_member_whose_own_header_is_another_ones_is_unreadable(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [b"b/9.png", b"../evil", b"a/1.PNG", b"/tmp/ev"])
+def test_a_member_whose_own_header_is_another_ones_is_unreadable(tmp_path: Path, name: bytes) -> None:
     first, second = Entry(b"a/1.png", png(1)), Entry(b"a/2.png", png(2))
     archive = bytearray(raw_zip([first, second]))
-    archive[30:37] = b"b/9.png"
+    archive[30:37] = name
     (tmp_path / "x.zip").write_bytes(archive)
     with pytest.raises(ImageUnreadable, match="header is another one's"):
         read_all(tmp_path / "x.zip")
