@@ -335,10 +335,15 @@ def _commands() -> dict[str, Any]:
     """Every command by what is typed for it."""
     found: dict[str, Any] = {}
     for program, app in _PROGRAMS.items():
-        command = typer.main.get_command(app)
-        below = getattr(command, "commands", None)
-        found |= {program: command} if below is None else {f"{program} {name}": below[name] for name in below}
+        found |= _commands_below(program, typer.main.get_command(app))
     return found
+
+
+def _commands_below(typed: str, command: Any) -> dict[str, Any]:
+    below = getattr(command, "commands", None)
+    if below is None:
+        return {typed: command}
+    return {full: each for name in below for full, each in _commands_below(f"{typed} {name}", below[name]).items()}
 
 
 def test_every_command_has_its_heading() -> None:

@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     """Port that the API listens on. 0: any free one; the line that says "ready" names it."""
 
+    url: str | None = None
+    """Address of the yard for commands such as `trainyard train`. Default: `http://` with `host` and `port`."""
+
     admin_key: SecretStr | None = None
     """Key that every request must send as `Authorization: Bearer <key>`; at least 16 characters. Default: no key."""
 

@@ -11,31 +11,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 from httpx_sse import connect_sse
 
-from trainyard.states import JobState
+from trainyard.client.errors import check
+from trainyard.client.folder_archive import open_source
+from trainyard.client.uploading import OnSent, upload
+from trainyard.states import DatasetState, JobState
 
 FINAL_STATES = frozenset(state for state in JobState if state.is_final)
+SETTLED = frozenset({DatasetState.REGISTERED, DatasetState.READY, DatasetState.REJECTED})
+
 
 Json = dict[str, Any]
 
 _COME_BACK_S = 0.2  # to a stream that was cut off
-
-
-class ApiError(Exception):
-    """The API refused a request. `code` is for programs; the message says what to do."""
-
-    def __init__(self, status: int, body: Json) -> None:
-        error = body.get("error", {})
-        self.status = status
-        self.code: str = error.get("code", "unknown")
-        self.param: str | None = error.get("param")
-        self.request_id: str | None = error.get("request_id")
-        super().__init__(f"{status} {self.code}: {error.get('message', 'no message')}")
 
 
 class Client:
@@ -106,12 +101,94 @@ class Client:
 
     def delete_job(self, job_id: str) -> None:
         """Remove a job that has ended, with its checkpoints."""
-        self._check(self._http.delete(f"/jobs/{job_id}"))
+        check(self._http.delete(f"/jobs/{job_id}"))
 
     def list_datasets(self) -> list[Json]:
         """Return the newest hundred datasets that jobs can train on, including the built-in ones."""
         page = self._request("GET", "/datasets", params={"limit": 100})
         return list(page["data"])
+
+    def create_dataset(
+        self,
+        source: str | Path,
+        *,
+        name: str | None = None,
+        image_px: int | None = None,
+        flip_safe: bool | None = None,
+        validation_fraction: float | None = None,
+        test_fraction: float | None = None,
+        split_seed: int | None = None,
+        parent_id: str | None = None,
+        on_sent: OnSent | None = None,
+    ) -> Json:
+        """Upload a folder or archive of images and have a dataset made of it; see `POST /datasets` for the options.
+
+        An upload of the same files that was cut, by whatever, goes on where it stopped.
+
+        Args:
+            source: the folder, with a folder for each class, or an archive of one.
+            name: of the dataset; default: that of the folder or archive.
+            image_px: side of the stored squares; default: by the images' sizes.
+            flip_safe: whether a mirrored image still shows its class; default: true.
+            validation_fraction: the share of each class to validate on, if the images come without such a split.
+            test_fraction: the share of the rest to test on, likewise.
+            split_seed: another seed holds other images back.
+            parent_id: the dataset that this one is a new version of.
+            on_sent: called with the bytes that have arrived and those of all.
+
+        Returns:
+            The dataset, which is validated from now on: `wait_for_dataset`.
+
+        Raises:
+            ApiError: the yard refuses it.
+            FileNotFoundError: there is no such folder or archive.
+        """
+        path = Path(source)
+        body = {
+            "name": name or _name_of(path),
+            "upload": upload(self._http, open_source(path), on_sent=on_sent),
+            "image_px": image_px,
+            "flip_safe": flip_safe,
+            "validation_fraction": validation_fraction,
+            "test_fraction": test_fraction,
+            "split_seed": split_seed,
+            "parent_id": parent_id,
+        }
+        return self._request("POST", "/datasets", json={key: it for key, it in body.items() if it is not None})
+
+    def get_dataset(self, dataset: str) -> Json:
+        """Return a dataset by id or name."""
+        return self._request("GET", f"/datasets/{quote(dataset, safe='')}")
+
+    def delete_dataset(self, dataset: str) -> None:
+        """Remove a dataset that no unfinished job needs."""
+        check(self._http.delete(f"/datasets/{quote(dataset, safe='')}"))
+
+    def wait_for_dataset(
+        self,
+        dataset: str,
+        *,
+        timeout_s: float | None = None,
+        poll_s: float = 0.5,
+        on_change: Callable[[Json], None] | None = None,
+    ) -> Json:
+        """Wait until a dataset is ready or rejected, and return it; as `wait` does for a job.
+
+        Raises:
+            TimeoutError: it is neither yet.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        seen: Any = None
+        while True:
+            found = self.get_dataset(dataset)
+            if on_change is not None and (found["state"], found["progress"], found["waiting_for"]) != seen:
+                seen = (found["state"], found["progress"], found["waiting_for"])
+                on_change(found)
+            if found["state"] in SETTLED:
+                return found
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"dataset {dataset} is still {found['state']} after {timeout_s} s")
+            time.sleep(poll_s)
 
     def iter_events(self, job_id: str, *, after: int = 0) -> Iterator[Json]:
         """Yield a job's events after a number as they happen, until the last one of a job that has ended.
@@ -131,7 +208,7 @@ class Client:
                     return
                 if stream.response.status_code >= 400:
                     stream.response.read()
-                    self._check(stream.response)
+                    check(stream.response)
                 for message in stream.iter_sse():
                     event: Json = message.json()
                     after = event["seq"]
@@ -145,7 +222,7 @@ class Client:
     def get_logs(self, job_id: str, *, tail: int = 200) -> str:
         """Return the last lines that the job's trainers wrote."""
         answer = self._http.get(f"/jobs/{job_id}/logs", params={"tail": tail})
-        self._check(answer)
+        check(answer)
         return answer.text
 
     def list_checkpoints(self, job_id: str) -> list[Json]:
@@ -191,7 +268,7 @@ class Client:
         answer = self._http.get(f"/jobs/{job_id}", headers={"If-None-Match": tag} if tag else {})
         if answer.status_code == 304:
             return known, tag
-        self._check(answer)
+        check(answer)
         job: Json = answer.json()
         return job, answer.headers.get("ETag", "")
 
@@ -203,20 +280,22 @@ class Client:
     def download_checkpoint(self, checkpoint_id: str) -> bytes:
         """Download a checkpoint as a tar with weights, config, classes and preprocessing."""
         answer = self._http.get(f"/checkpoints/{checkpoint_id}/download")
-        self._check(answer)
+        check(answer)
         return answer.content
 
     def _request(self, method: str, path: str, **kw: Any) -> Json:
         answer = self._http.request(method, path, **kw)
-        self._check(answer)
+        check(answer)
         body: Json = answer.json()
         return body
 
-    @staticmethod
-    def _check(answer: httpx.Response) -> None:
-        if answer.status_code >= 400:
-            try:
-                body = answer.json()
-            except ValueError:
-                body = {}
-            raise ApiError(answer.status_code, body)
+
+def _name_of(path: Path) -> str:
+    """Return the name of a folder, or of an archive without its endings."""
+    name = path.resolve().name
+    if path.is_dir():
+        return name
+    for ending in (".zip", ".tar", ".tgz", ".tar.gz", ".tar.zst", ".tzst"):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name

@@ -1,0 +1,131 @@
+"""Uploads a file or folder by the tus protocol. After a cut, or in a later process, it goes on where it stopped."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+
+from trainyard.client.errors import ApiError, check
+from trainyard.client.folder_archive import UploadSource
+
+PIECE_BYTES = 64 * 1024 * 1024  # of one request: what a proxy in between may have to hold
+LONGEST_WAIT_S = 30.0
+PATIENCE_S = 600.0  # without a byte more
+_TUS = {"Tus-Resumable": "1.0.0"}
+
+#: Called with the bytes that have arrived and those of all.
+OnSent = Callable[[int, int], None]
+
+
+def upload(
+    http: httpx.Client,
+    source: UploadSource,
+    *,
+    on_sent: OnSent | None = None,
+    patience_s: float = PATIENCE_S,
+    sleep: Callable[[float], None] = time.sleep,
+) -> str:
+    """Upload a source, and return the upload's id.
+
+    An upload of the same files that was begun before, and not completed, is gone on with.
+
+    Args:
+        http: of the yard.
+        source: what to upload.
+        on_sent: told how far it is.
+        patience_s: seconds without a byte more, after which it gives up.
+        sleep: waits.
+
+    Raises:
+        ApiError: the yard refuses it.
+        httpx.TransportError: the yard can't be reached for too long.
+        SourceChanged: a file has changed meanwhile.
+        OSError: a file can't be read.
+    """
+    tell = on_sent or (lambda sent, total: None)
+    upload_id, offset = _find_begun(http, source) or (_begin(http, source), 0)
+    tell(offset, source.size_bytes)
+    waits, moved_at = 1.0, time.monotonic()
+    while offset < source.size_bytes:
+        before = offset
+        try:
+            offset = _send_piece(http, upload_id, source, offset, tell)
+        except (httpx.TransportError, ApiError) as exc:
+            is_over = isinstance(exc, ApiError) and not exc.is_worth_another_try
+            if is_over or time.monotonic() - moved_at > patience_s:
+                raise
+            sleep(waits)
+            waits = min(LONGEST_WAIT_S, 2 * waits)
+            offset = _ask_offset(http, upload_id, offset)
+        if offset > before:
+            waits, moved_at = 1.0, time.monotonic()
+        tell(offset, source.size_bytes)
+    return upload_id
+
+
+def _begin(http: httpx.Client, source: UploadSource) -> str:
+    pairs = {"filename": source.file_name, "fingerprint": source.fingerprint}
+    metadata = ",".join(f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in pairs.items())
+    headers = _TUS | {"Upload-Length": str(source.size_bytes), "Upload-Metadata": metadata}
+    answer = http.post("/uploads", headers=headers)
+    check(answer)
+    return str(answer.json()["id"])
+
+
+def _find_begun(http: httpx.Client, source: UploadSource) -> tuple[str, int] | None:
+    """Return an upload of the same files, and its offset."""
+    answer = http.get("/uploads", params={"limit": 100})
+    check(answer)
+    for row in answer.json()["data"]:
+        if row["size_bytes"] == source.size_bytes and row["name"] == source.file_name and row["expires_at"]:
+            head = http.head(f"/uploads/{row['id']}", headers=_TUS)
+            if (
+                head.status_code < 400
+                and _fingerprint_of(head.headers.get("Upload-Metadata", "")) == source.fingerprint
+            ):
+                return str(row["id"]), int(head.headers["Upload-Offset"])
+    return None
+
+
+def _fingerprint_of(metadata: str) -> str | None:
+    for pair in metadata.split(","):
+        key, _, value = pair.strip().partition(" ")
+        if key == "fingerprint":
+            return base64.b64decode(value).decode(errors="replace")
+    return None
+
+
+def _ask_offset(http: httpx.Client, upload_id: str, known: int) -> int:
+    """Return where the upload goes on. If nobody answers, what is known: the next try shows it."""
+    try:
+        head = http.head(f"/uploads/{upload_id}", headers=_TUS)
+    except httpx.TransportError:
+        return known
+    return int(head.headers["Upload-Offset"]) if head.status_code < 400 else known
+
+
+def _send_piece(http: httpx.Client, upload_id: str, source: UploadSource, offset: int, tell: OnSent) -> int:
+    size = min(PIECE_BYTES, source.size_bytes - offset)
+
+    def body() -> Iterator[bytes]:
+        sent = 0
+        for chunk in source.read_from(offset):
+            part = chunk[: size - sent]
+            yield part
+            sent += len(part)
+            tell(offset + sent, source.size_bytes)
+            if sent == size:
+                return
+
+    headers: dict[str, Any] = _TUS | {
+        "Content-Type": "application/offset+octet-stream",
+        "Content-Length": str(size),
+        "Upload-Offset": str(offset),
+    }
+    answer = http.patch(f"/uploads/{upload_id}", headers=headers, content=body())
+    check(answer)
+    return int(answer.headers["Upload-Offset"])

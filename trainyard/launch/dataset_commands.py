@@ -1,0 +1,123 @@
+"""`trainyard datasets …`: uploads, lists, shows and removes datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from trainyard.client import Client
+from trainyard.launch.connecting import FAILED, AsJson, Url, connected, print_json
+from trainyard.launch.terminal import Json, Terminal
+
+app = typer.Typer(no_args_is_help=True, help="Upload, list, show and remove datasets.")
+
+Name = Annotated[str | None, typer.Option(help="The dataset's name. Default: that of the folder or archive.")]
+ImagePx = Annotated[int | None, typer.Option(help="Side of the stored squares. Default: by the images' sizes.")]
+NoFlip = Annotated[bool, typer.Option("--no-flip", help="Never mirror the images: a mirrored one shows another class.")]
+Reference = Annotated[str, typer.Argument(metavar="DATASET", help="Its id or name.")]
+
+
+@app.command()
+def push(
+    source: Annotated[Path, typer.Argument(help="A folder with a folder for each class, or an archive of one.")],
+    name: Name = None,
+    image_px: ImagePx = None,
+    no_flip: NoFlip = False,
+    validation_fraction: Annotated[
+        float | None, typer.Option(help="Share of each class to validate on, if the images come without such a split.")
+    ] = None,
+    test_fraction: Annotated[
+        float | None, typer.Option(help="Share of the rest to test on, if the images come without such a split.")
+    ] = None,
+    split_seed: Annotated[int | None, typer.Option(help="Another seed holds other images back.")] = None,
+    parent: Annotated[
+        str | None, typer.Option(help="The dataset that this is a new version of; the report says what differs.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Whether to wait until it is checked.")] = True,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Upload a folder or archive as a dataset. An upload that was cut goes on where it stopped."""
+    terminal = Terminal()
+    with connected(url) as client:
+        options = {
+            "validation_fraction": validation_fraction,
+            "test_fraction": test_fraction,
+            "split_seed": split_seed,
+            "parent_id": parent,
+        }
+        dataset = push_source(
+            client, terminal, source, name=name, image_px=image_px, flip_safe=False if no_flip else None, **options
+        )
+        if wait:
+            dataset = wait_for_dataset(client, terminal, dataset)
+    print_json(dataset) if as_json else _describe(terminal, dataset)
+    if dataset["state"] == "rejected":
+        raise typer.Exit(FAILED)
+
+
+def push_source(client: Client, terminal: Terminal, source: Path, **options: Any) -> Json:
+    """Upload a folder or archive, and return the dataset that is made of it."""
+    if not source.exists():
+        raise FileNotFoundError(f"there is no folder and no file {source}")
+    with terminal.uploading(str(source)) as tell:
+        return client.create_dataset(source, on_sent=tell, **options)
+
+
+def wait_for_dataset(client: Client, terminal: Terminal, dataset: Json) -> Json:
+    """Wait until a dataset is ready or rejected, showing how far it is."""
+    with terminal.validating(dataset["name"]) as show:
+        return client.wait_for_dataset(dataset["id"], on_change=show)
+
+
+@app.command("list")
+def list_all(url: Url = None, as_json: AsJson = False) -> None:
+    """List the newest hundred datasets, including the built-in ones."""
+    with connected(url) as client:
+        rows = client.list_datasets()
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("id", "name", "state", "classes", "images", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(row["id"], row["name"], row["state"], _text(row["num_classes"]), _text(_num_images(row)))
+    Terminal().out.print(table)
+
+
+@app.command()
+def show(dataset: Reference, url: Url = None, as_json: AsJson = False) -> None:
+    """Show a dataset: its state, its classes, and what was found in it."""
+    with connected(url) as client:
+        found = client.get_dataset(dataset)
+    print_json(found) if as_json else _describe(Terminal(), found)
+
+
+@app.command()
+def rm(dataset: Reference, url: Url = None) -> None:
+    """Remove a dataset that no unfinished job needs."""
+    with connected(url) as client:
+        client.delete_dataset(dataset)
+    Terminal().tell(f"removed {dataset}")
+
+
+def _describe(terminal: Terminal, dataset: Json) -> None:
+    say = terminal.tell
+    say(f"{dataset['name']} ({dataset['id']}) is {dataset['state']}")
+    if dataset["error"]:
+        say(dataset["error"]["message"])
+    if dataset["num_classes"] is not None:
+        say(f"{dataset['num_classes']} classes, {_text(_num_images(dataset))} images of {dataset['image_px']} px")
+    for finding in (dataset["report"] or {}).get("findings", []):
+        say(f"- {finding['message']} {finding['advice']}")
+
+
+def _num_images(dataset: Json) -> int | None:
+    counts = [dataset[name] for name in ("num_train", "num_val", "num_test")]
+    return None if all(count is None for count in counts) else sum(count or 0 for count in counts)
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)

@@ -1,0 +1,113 @@
+"""`trainyard train` and `trainyard watch`: from a folder of images to a trained network, in one command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from trainyard.client import Client
+from trainyard.launch.connecting import FAILED, USAGE, AsJson, Url, connected, print_json, refusal
+from trainyard.launch.dataset_commands import ImagePx, Name, NoFlip, push_source, wait_for_dataset
+from trainyard.launch.terminal import Json, Terminal
+
+DETACHED = 130
+
+
+def train(
+    source: Annotated[
+        str, typer.Argument(help="A folder with a folder for each class, an archive of one, or a dataset's id or name.")
+    ],
+    recipe: Annotated[str | None, typer.Option(help="A recipe. Default: the one that fits the images.")] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="A training option, such as epochs=5; may be repeated."),
+    ] = None,
+    name: Name = None,
+    image_px: ImagePx = None,
+    no_flip: NoFlip = False,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random in the run.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show the training until it ends.")] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train on a folder or archive of images, or on a dataset that is there. Ctrl-C stops nothing in the yard."""
+    terminal, overrides = Terminal(), _read_options(options or [])
+    with connected(url) as client:
+        job = None
+        try:
+            dataset = _find_or_push(
+                client, terminal, source, name=name, image_px=image_px, flip_safe=False if no_flip else None
+            )
+            fields: dict[str, Any] = {"overrides": overrides, "recipe": recipe, "seed": seed}
+            job = client.create_job(dataset["id"], **{key: it for key, it in fields.items() if it is not None})
+            terminal.say(f"job {job['id']} on {dataset['name']}; `trainyard watch {job['id']}` shows it")
+            if watch:
+                wait_for_dataset(client, terminal, dataset)
+                job = _watch(client, terminal, job["id"])
+        except KeyboardInterrupt:
+            raise _detached(job) from None
+    _tell(terminal, job, as_json=as_json, ended=watch)
+
+
+def watch(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")], url: Url = None, as_json: AsJson = False
+) -> None:
+    """Show a job until it ends. Ctrl-C stops the showing, not the job."""
+    terminal = Terminal()
+    with connected(url) as client:
+        found = client.get_job(job)
+        try:
+            found = _watch(client, terminal, job)
+        except KeyboardInterrupt:
+            raise _detached(found) from None
+    _tell(terminal, found, as_json=as_json, ended=True)
+
+
+def _find_or_push(client: Client, terminal: Terminal, source: str, **options: Any) -> Json:
+    """Return the dataset that is meant: a path that exists is uploaded."""
+    if Path(source).exists():
+        return push_source(client, terminal, Path(source), **options)
+    if {"/", "\\"} & set(source):
+        raise FileNotFoundError(f"there is no folder and no file {source}")
+    if any(value is not None for value in options.values()):
+        raise refusal(f"--name, --image-px and --no-flip are for a folder or archive; {source} is none", USAGE)
+    return client.get_dataset(source)
+
+
+def _watch(client: Client, terminal: Terminal, job_id: str) -> Json:
+    with terminal.training(job_id) as show:
+        return client.wait(job_id, on_change=show)
+
+
+def _detached(job: Json | None) -> typer.Exit:
+    if job is None:
+        return refusal("stopped; the same command goes on with the upload", DETACHED)
+    return refusal(f"job {job['id']} goes on; `trainyard watch {job['id']}` shows it again", DETACHED)
+
+
+def _tell(terminal: Terminal, job: Json, *, as_json: bool, ended: bool) -> None:
+    if as_json:
+        print_json(job)
+    elif ended:
+        terminal.tell_end(job)
+    else:
+        terminal.tell(job["id"])
+    if ended and job["state"] != "succeeded":
+        raise typer.Exit(FAILED)
+
+
+def _read_options(pairs: list[str]) -> dict[str, Any]:
+    """Read options such as `epochs=5`. A value that is not JSON is a text."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        field, equals, text = pair.partition("=")
+        if not field or not equals:
+            raise refusal(f"--set {pair}: write it as FIELD=VALUE, such as epochs=5", USAGE)
+        try:
+            found[field] = json.loads(text)
+        except ValueError:
+            found[field] = text
+    return found
