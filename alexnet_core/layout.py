@@ -65,6 +65,11 @@ def temporary_name(name: str) -> str:
     return f"{TEMPORARY_PREFIX}{name}-{uuid.uuid4().hex[:8]}"
 
 
+def draft_prefix(pack_name: str) -> str:
+    """Return how the names begin under which the pack of that name is written."""
+    return f"{TEMPORARY_PREFIX}pack-{pack_name}-"
+
+
 # --- a checkpoint ---
 
 WEIGHTS = "weights.safetensors"

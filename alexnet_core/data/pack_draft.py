@@ -30,7 +30,7 @@ from alexnet_core.layout import (
     PACK_FACTS_OF_DAMAGED,
     PACK_REPORT,
     SPLIT,
-    TEMPORARY_PREFIX,
+    draft_prefix,
     temporary_name,
 )
 
@@ -55,7 +55,7 @@ class PackDraft:
         self._row_shape = (image_px, image_px, channels)
         self._num_images = 0
         target_dir.parent.mkdir(parents=True, exist_ok=True)
-        self._temp = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY_PREFIX}pack-", dir=target_dir.parent))
+        self._temp = Path(tempfile.mkdtemp(prefix=draft_prefix(target_dir.name), dir=target_dir.parent))
         self._file = (self._temp / IMAGES).open("x+b")
         self._write_header()
 

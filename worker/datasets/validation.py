@@ -7,6 +7,7 @@ progress, under the lease. A pack is in the store before the database says that 
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from sqlalchemy import select
 from alexnet_core.config import DatasetFacts
 from alexnet_core.data.intake.child_messages import IntakeDone, IntakeFailed, IntakeProgress, IntakeSpec
 from alexnet_core.durable import is_disk_full
-from alexnet_core.layout import UPLOAD_CONTENT, upload_key
+from alexnet_core.layout import UPLOAD_CONTENT, draft_prefix, upload_key
 from alexnet_core.messages import StopReason, StopRequested
 from alexnet_core.recipes import resolve
 from trainyard import failpoints
@@ -142,6 +143,7 @@ class Validator:
                 return _Outcome(Ending(failure="upload_missing", message=f"The dataset's files are gone: {exc}"))
             target = self._storage.place(dataset.key, writer)
             target.parent.mkdir(parents=True, exist_ok=True)
+            _remove_drafts(target)
             spec = self._build_spec(dataset, source, target, self._find_parent(dataset, held, beat))
             answer = self._take_in(spec, beat)
             if isinstance(answer, IntakeFailed):
@@ -203,8 +205,7 @@ class Validator:
 
     def _take_in(self, spec: IntakeSpec, beat: _Heartbeats) -> IntakeDone | IntakeFailed:
         """Run the child to its end."""
-        child = IntakeChild(spec, threads=1)
-        due = time.monotonic()
+        child, due = IntakeChild(spec, threads=1), time.monotonic()
         try:
             while True:
                 report = child.wait(max(0.0, due - time.monotonic()))
@@ -217,6 +218,7 @@ class Validator:
                     due = time.monotonic() + self._settings.tick_s
         finally:
             child.end()
+            _remove_drafts(spec.target)
 
     def _publish(self, folder: Path, key: str, beat: _Heartbeats) -> None:
         if self._storage.publishes_at_once:
@@ -296,6 +298,15 @@ class _Heartbeats:
         self._told_phase = None if progress is None else progress["phase"]
         if desired is not Desired.RUN:
             raise StopRequested(StopReason(desired))
+
+
+def _remove_drafts(target: Path) -> None:
+    """Remove what children that were killed have written of a pack.
+
+    A child of a frozen worker, whose lease is over, may still write: it then fails, and is not asked for its answer.
+    """
+    for name in target.parent.glob(f"{draft_prefix(target.name)}*"):
+        shutil.rmtree(name, ignore_errors=True)
 
 
 def _complete(recipe: str | None, overrides: dict[str, Any], facts: DatasetFacts) -> tuple[str, dict[str, Any]]:

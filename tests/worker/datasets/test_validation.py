@@ -179,6 +179,7 @@ def test_a_crash_of_the_reader_never_harms_the_worker(
             yard.validate()
     assert yard.code(dataset_id) == code
     assert yard.work(dataset_id).attempt == attempts
+    assert list(yard.storage.folder("packs").iterdir()) == []
 
 
 def test_a_full_disk_is_waited_for(yard: Yard) -> None:
