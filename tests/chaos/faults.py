@@ -47,6 +47,8 @@ class Faults:
         self._kinds: dict[str, tuple[int, Callable[[], bool]]] = {
             "kill trainer": (4, self._kill_trainer),
             "kill worker": (5, self._kill_worker),
+            "kill worker that validates": (2, self._kill_validating),
+            "kill intake": (2, self._kill_intake),
             "kill api": (2, self._kill_api),
             "kill queue": (2, self._kill_queue),
             "freeze worker past its lease": (1, lambda: self._freeze_worker(with_trainers=False)),
@@ -107,9 +109,11 @@ class Faults:
 
     def _kill_worker(self) -> bool:
         """Kill a worker, half of the time one that has a job."""
+        busy = sorted(name for name, it in self.yard.standing().items() if it.held)
+        return self._kill(self.random.choice(busy) if busy and self.random.random() < 0.5 else self._worker())
+
+    def _kill(self, name: str) -> bool:
         standing = self.yard.standing()
-        busy = sorted(name for name, it in standing.items() if it.held)
-        name = self.random.choice(busy) if busy and self.random.random() < 0.5 else self._worker()
         free = [it.worker_id for other, it in standing.items() if not it.held and other not in {name, *self._frozen}]
         self.yard.kill(name)
         at, died = time.time(), standing[name]
@@ -117,6 +121,19 @@ class Faults:
         self.deaths += [Death(at, job_id, epoch, peers) for job_id, epoch in died.held]
         self._note_harm(name, died.worker_id, at)
         return True
+
+    def _kill_validating(self) -> bool:
+        """Kill a worker that takes in a dataset."""
+        busy = [name for name in self.yard.names if name.startswith("worker") and self.yard.intakes_of(name)]
+        if not busy:
+            return False
+        return self._kill(self.random.choice(busy))
+
+    def _kill_intake(self) -> bool:
+        """Kill a child that takes in a dataset."""
+        pids = self.yard.intakes_of(self._worker())
+        self.yard.signal(pids, signal.SIGKILL)
+        return bool(pids)
 
     def _note_harm(self, name: str, worker_id: str | None, at: float) -> None:
         if worker_id is not None:

@@ -18,11 +18,11 @@ _AT_WORK = frozenset({"running", "pausing", "cancelling"})
 
 #: Shown states that may follow each other in the events. A change of the desired state is an event too.
 NEXT: dict[str, frozenset[str]] = {
-    "queued": frozenset({"running", "paused", "cancelled"}),
+    "queued": frozenset({"running", "paused", "failed", "cancelled"}),
     "running": frozenset({"pausing", "cancelling", "queued", "succeeded", "failed"}),
     "pausing": frozenset({"cancelling", "queued", "paused", "succeeded", "failed"}),
     "cancelling": frozenset({"cancelled"}),
-    "paused": frozenset({"queued", "cancelled"}),
+    "paused": frozenset({"queued", "failed", "cancelled"}),
     "succeeded": frozenset(),
     "failed": frozenset(),
     "cancelled": frozenset(),

@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 
+from tests.chaos.datasets import Datasets
 from tests.chaos.faults import Faults
 from tests.chaos.history import FINAL, Look, Record, find_recovery, judge, percentile, wasted_steps
 from tests.chaos.observer import Observer
@@ -46,8 +47,10 @@ class Storm:
         self.random = random.Random(seed)
         self.http = httpx.Client(base_url=yard.url, timeout=5, trust_env=False)
         self.faults = Faults(yard, self, self.random)
+        self.datasets = Datasets(yard, seed)
         self.looks: dict[str, list[Look]] = defaultdict(list)
         self.jobs: dict[str, str] = {}  # Idempotency-Key -> id
+        self._datasets_of: dict[str, str] = {}  # Idempotency-Key -> dataset
         self.states: dict[str, str] = {}
         self.answers: Counter[int] = Counter()
         self.server_errors: list[str] = []
@@ -57,12 +60,14 @@ class Storm:
     def run(self) -> None:
         """Cause faults until there were enough jobs and faults, or time is over; then wait until all jobs end."""
         self._began = time.monotonic()
+        self.datasets.start()
         next_fault, next_look, next_look_at_all = self._began + FIRST_FAULT_S, self._began, self._began
         while (moment := time.monotonic()) < self._began + self.seconds and not self._is_over():
             self.faults.go_on()
             if moment >= next_look:
                 next_look = moment + LOOK_S
                 self._look(at_all=moment >= next_look_at_all)
+                self.datasets.look()
                 next_look_at_all = max(next_look_at_all, moment + LOOK_AT_ALL_S * (moment >= next_look_at_all))
                 self._submit()
             if moment >= next_fault and self.open_jobs():
@@ -89,6 +94,7 @@ class Storm:
             if not waiting and self.jobs:
                 break
             time.sleep(0.5)
+        self.datasets.finish(SETTLE_S)
         time.sleep(TTL_S)
         self._look(at_all=True)  # what is final stays so
 
@@ -121,7 +127,13 @@ class Storm:
 
     def _body(self, key: str) -> dict[str, Any]:
         seed = int(key.rpartition("-")[2])
-        return {"dataset": "digits", "recipe": "quick", "overrides": self.overrides, "seed": seed}
+        wanted = self._datasets_of.setdefault(key, self._choose_dataset())
+        return {"dataset": wanted, "recipe": "quick", "overrides": self.overrides, "seed": seed}
+
+    def _choose_dataset(self) -> str:
+        """Choose digits, mostly, or a dataset of the storm's own that is ready or still coming."""
+        own = [*self.datasets.ready, *self.datasets.coming]
+        return self.random.choice(own) if own and self.random.random() < 0.3 else "digits"
 
     def _ask(self, method: str, path: str, **options: Any) -> httpx.Response | None:
         try:
@@ -170,12 +182,17 @@ class Storm:
         known = (find_recovery(records, it, self.faults.harmed, RECOVERY_WITHIN_S) for it in self.faults.deaths)
         recoveries = [it for it in known if it is not None]
         with_peer = [it for it in recoveries if it.had_free_peer]
+        own = [event for told in self.yard.read_validations().values() for event in told]
+        validations = Counter(event.reason for event in own if event.type == "state")
         attempts = Counter(event.reason for told in events.values() for event in told if event.type == "state")
         return {
             "jobs": len(self.jobs), "ends": dict(Counter(told[-1].state for told in events.values())),
             "faults": self.faults.done.total(), "by_kind": dict(self.faults.done),
-            "answers": dict(self.answers), "repeated_posts_answered": self.repeats, "doubles": self.doubles,
+            "answers": dict(self.answers), "repeated_posts_answered": self.repeats,
+            "doubles": self.doubles + self.datasets.doubles,
             "server_errors": self.server_errors,
+            "datasets": len(self.datasets.pushed), "datasets_ready": len(self.datasets.ready),
+            "uploads_cut": self.datasets.cuts, "validation_attempts": validations["claimed"],
             "attempts": attempts["claimed"], "leases_lost": attempts["lease_lost"],
             "stale_writers_refused": self.yard.count_in_logs("attempt ends: job_"),
             "late_reapers": self.yard.count_in_logs("the reaper was late"),
@@ -187,7 +204,7 @@ class Storm:
             "claimed_again_with_a_free_peer_s": _spread([it.claimed_s for it in with_peer]),
             "from_lease_taken_to_claim_with_a_free_peer_s": _spread([it.claimed_s - it.taken_s for it in with_peer]),
             "slow": [str(it) for it in recoveries if it.claimed_s > RECOVERY_WITHIN_S],
-            "broken": judge(records.values(), self.jobs.values()),
+            "broken": judge(records.values(), self.jobs.values()) + self.datasets.judge(),
         }  # fmt: skip
 
 

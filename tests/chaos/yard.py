@@ -28,7 +28,7 @@ from trainyard.database.tables import Job, JobEvent, JobMetric, Worker
 from trainyard.errors import DatabaseUnavailable
 from trainyard.launch.queue_server import QueueServer, free_port
 from trainyard.settings import Settings, child_environment
-from trainyard.states import JobState
+from trainyard.states import JobState, WorkKind
 
 TTL_S, REAPER_S = 4.0, 1.0
 RECOVERY_EVERY_S = 0.5
@@ -64,7 +64,8 @@ class ChaosYard:
         self.settings = Settings(
             data_dir=folder, port=free_port(), redis_url=self.queue.url, trainer_threads=1, serving_threads=1,
             lease_ttl_s=TTL_S, reaper_s=REAPER_S, recovery_every_s=RECOVERY_EVERY_S, max_failures=100,
-            garbage_grace_s=5, database_url=postgres and postgres[0], **times,
+            garbage_grace_s=5, database_url=postgres and postgres[0],
+            testing=True, failpoints="intake_packing_8=sleep:0.5", **times,
         )  # fmt: skip
         self.database = Database(self.settings.sqlalchemy_url)
         migrate(self.database)
@@ -106,7 +107,11 @@ class ChaosYard:
 
     def trainers_of(self, name: str) -> list[int]:
         """Return the trainers of a worker, including the spare."""
-        return [pid for pid in children_of(self.processes[name].pid) if _is_trainer(pid)]
+        return [pid for pid in children_of(self.processes[name].pid) if _runs(pid, b"trainer")]
+
+    def intakes_of(self, name: str) -> list[int]:
+        """Return the children of a worker that take in datasets."""
+        return [pid for pid in children_of(self.processes[name].pid) if _runs(pid, b"intake")]
 
     def signal(self, pids: Iterable[int], number: int) -> None:
         for pid in pids:
@@ -161,7 +166,8 @@ class ChaosYard:
         """Return the state of each worker process according to the database."""
         pids = {self.processes[name].pid: name for name in self.names if name != "api"}
         ids = select(Worker.pid, Worker.id).where(Worker.pid.in_(pids)).order_by(Worker.started_at)
-        running = select(Job.lease_owner, Job.id, Job.lease_epoch).where(Job.state == JobState.RUNNING.value)
+        trains = (Job.kind == WorkKind.TRAIN, Job.state == JobState.RUNNING)
+        running = select(Job.lease_owner, Job.id, Job.lease_epoch).where(*trains)
         with self.database.reading() as session:
             known = {pids[pid]: worker_id for pid, worker_id in session.execute(ids)}
             held: dict[str | None, list[tuple[str, int]]] = defaultdict(list)
@@ -170,9 +176,18 @@ class ChaosYard:
         return {name: Standing(known.get(name), held[known.get(name)]) for name in pids.values()}
 
     def read_events(self) -> dict[str, list[Event]]:
+        """Return the events of every job."""
+        return self._read_events("job_")
+
+    def read_validations(self) -> dict[str, list[Event]]:
+        """Return the events of every dataset's validation."""
+        return self._read_events("val_")
+
+    def _read_events(self, prefix: str) -> dict[str, list[Event]]:
         events: dict[str, list[Event]] = defaultdict(list)
+        of_kind = select(JobEvent).where(JobEvent.job_id.startswith(prefix, autoescape=True))
         with self.database.reading() as session:
-            for row in session.scalars(select(JobEvent).order_by(JobEvent.job_id, JobEvent.seq)):
+            for row in session.scalars(of_kind.order_by(JobEvent.job_id, JobEvent.seq)):
                 told = (row.seq, row.at, row.type, row.state, row.reason, row.lease_epoch, row.worker_id, row.data)
                 events[row.job_id].append(Event(*told))
         return events
@@ -209,8 +224,8 @@ class ChaosYard:
         self.database.close()
 
 
-def _is_trainer(pid: int) -> bool:
+def _runs(pid: int, command: bytes) -> bool:
     try:
-        return b"trainer" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return command in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False

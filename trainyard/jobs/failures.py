@@ -56,7 +56,7 @@ _TABLE = [
     Failure("dataset_damaged", "The dataset's pack was damaged on disk; a built-in one is made again.", True),
     Failure("config_invalid", "The config can't be trained on this dataset.", False),
     Failure("checkpoint_incompatible", "The checkpoint does not fit this job.", False),
-    Failure("crash_loop", "The job failed again and again without a new checkpoint in between.", False),
+    Failure("crash_loop", "It failed again and again without getting further.", False),
 ]
 
 FAILURES: dict[str, Failure] = {failure.code: failure for failure in _TABLE}
