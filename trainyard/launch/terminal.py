@@ -79,7 +79,7 @@ class Terminal:
                     total=progress["steps"],
                 )
                 metrics = job["metrics"]
-                if metrics and progress["epoch"] not in told:
+                if metrics and progress["epoch"] and progress["epoch"] not in told:
                     told.add(progress["epoch"])
                     self._plainly(f"epoch {progress['epoch']} of {progress['epochs']}: {_scores(metrics)}")
 
