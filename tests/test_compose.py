@@ -38,7 +38,7 @@ OFFERED = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optiona
 IMAGES = {"redis:7-alpine", "postgres:16", "python:3.11-slim"}
 DOCKERFILES = sorted((ROOT / "deploy").glob("Dockerfile*"))
 API_ONLY = {"TRAINYARD_HOST", "TRAINYARD_PORT", "TRAINYARD_ADMIN_KEY"}
-NOT_OFFERED = {"TRAINYARD_ALLOW_OPEN_NETWORK", "TRAINYARD_TESTING", "TRAINYARD_FAILPOINTS"}
+NOT_OFFERED = {"TRAINYARD_ALLOW_OPEN_NETWORK", "TRAINYARD_TESTING", "TRAINYARD_FAILPOINTS", "TRAINYARD_URL"}
 
 
 @pytest.mark.parametrize("name", SERVICES)
