@@ -119,7 +119,7 @@ class SubmittedDataset:
 def submit_dataset(
     services: Services, owner: str, new: NewDataset, content: dict[str, Any], key: str | None
 ) -> SubmittedDataset:
-    """Submit a dataset, to be validated by a worker.
+    """Submit a dataset, to be validated by a worker; or find the one that the same file already made.
 
     Args:
         services: of this process.
@@ -131,14 +131,20 @@ def submit_dataset(
     Raises:
         ServiceError: an id is unknown, or the key belongs to another request.
     """
+    is_there = False
 
     def submit(session: Session) -> str:
-        settings = services.settings
+        nonlocal is_there
+        settings, upload_id = services.settings, new.source.get("upload")
         quotas.hold_owner(session, owner)
+        known = new if upload_id is None else _with_upload(session, owner, new, upload_id)
+        same = dataset_intake.find_of_same_file(session, owner, known)
+        is_there = same is not None
+        if same is not None:
+            if (same.source or {}).get("upload") != upload_id:
+                uploads.remove(session, str(upload_id))
+            return same.work_id
         quotas.check_dataset(session, owner, Quota.of(settings))
-        upload = new.source.get("upload")
-        is_whole = upload is None or uploads.hold(session, owner, upload)
-        known = replace(new, is_whole=is_whole)
         return dataset_intake.submit_dataset(session, owner, known, max_failures=settings.max_failures).work_id
 
     work_id, is_new = _submit_once(services, owner, _Request(DATASET_ROUTE, key, content), submit)
@@ -147,7 +153,15 @@ def submit_dataset(
         if work is None:
             raise DatasetNotFound("the dataset was deleted just now")
         dataset = datasets.get_dataset(session, owner, work.dataset_id)
-        return SubmittedDataset(describe_datasets(session, services.settings, [dataset])[0], is_new)
+        described = describe_datasets(session, services.settings, [dataset])[0]
+        return SubmittedDataset(described, is_new and not is_there)
+
+
+def _with_upload(session: Session, owner: str, new: NewDataset, upload_id: str) -> NewDataset:
+    """Keep the dataset's upload for it, and note what is known of the file."""
+    is_whole = uploads.hold(session, owner, upload_id)
+    sha256 = uploads.get_upload(session, owner, upload_id, param="upload").sha256
+    return replace(new, is_whole=is_whole, source=new.source | ({"sha256": sha256} if is_whole else {}))
 
 
 def check_first_weights(session: Session, owner: str, dataset: Dataset, new: NewJob, *, param: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ def content_of(served: Served, path: str) -> bytes:
 def files_of(served: Served) -> list[str]:
     """What lies in the folder of uploads, but for its mark."""
     root = served.settings.data_dir / "uploads"
-    found = [file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file()] if root.is_dir() else []
-    return sorted(name for name in found if "folder-id" not in name)
+    found = [Path(place) / name for place, _, names in os.walk(root) for name in names]  # some vanish meanwhile
+    return sorted(file.relative_to(root).as_posix() for file in found if file.name != "folder-id")
 
 
 def encoded(text: str) -> str:

@@ -9,12 +9,16 @@ from typing import Any
 import httpx
 import pytest
 
+from alexnet_core.data.pack import open_pack
+from tests.alexnet_core.data.intake.test_packing import write_classes
 from tests.integration.running import RunningYard, start_yard
 from trainyard.client import Client, Json
 from trainyard.failpoints import NAMES
 
 NUMBERS = {"checkpoint_byte_N": "checkpoint_byte_50000", "step_N": "step_5"}
-EVERY = [NUMBERS.get(name, name) for name in NAMES]
+OF_A_DATASET = ["intake_checking_5", "intake_packing_5", "before_settling"]
+_COUNTED = {name.rstrip("0123456789") for name in OF_A_DATASET}
+EVERY = [NUMBERS.get(name, name) for name in NAMES if name.removesuffix("N") not in _COUNTED]
 FEW = ["after_commit", "after_claim", "before_checkpoint_commit", "checkpoint_byte_50000"]
 SETTINGS = {
     "TRAINYARD_TESTING": "1",
@@ -92,6 +96,54 @@ def _check(yard: RunningYard, names: list[str]) -> None:
 @pytest.mark.slow
 def test_a_job_survives_a_kill_at_a_few_places(tmp_path: Path) -> None:
     survives(tmp_path / "data", FEW, "kill9")
+
+
+@pytest.mark.end_to_end
+@pytest.mark.slow
+def test_a_dataset_survives_a_kill_at_every_place_of_its_validation(tmp_path: Path) -> None:
+    """Its upload, too: the API dies between the commit of the dataset and its answer."""
+    names = [*OF_A_DATASET, "after_commit", "after_claim"]
+    folder = write_classes(tmp_path / "shapes", {"round": 12, "square": 12})
+    points = ",".join(f"{name}=once:kill9" for name in names)
+    yard = start_yard(tmp_path / "data", **SETTINGS, TRAINYARD_FAILPOINTS=points)
+    try:
+        dataset = push_until_it_is_answered(yard.url, folder)
+        dataset = wait_for_dataset_through(yard.url, dataset["id"])
+        assert dataset["state"] == "ready", dataset["error"]
+        assert {path.name for path in (yard.folder / "failpoints").iterdir()} == set(names)
+        open_pack(yard.folder / "packs" / dataset["id"]).verify()
+        deadline = time.monotonic() + 30
+        while list((yard.folder / "uploads").glob("upl_*")) or list((yard.folder / "packs").glob(".*")):
+            assert time.monotonic() < deadline, "something is left"
+            time.sleep(0.2)
+        rows = httpx.get(f"{yard.url}/datasets", trust_env=False).json()["data"]
+        assert [row["id"] for row in rows if not row["builtin"]] == [dataset["id"]], "one request, one dataset"
+    finally:
+        assert yard.stop() == 0
+        assert yard.process.stdout is not None
+        yard.process.stdout.close()
+
+
+def push_until_it_is_answered(url: str, folder: Path) -> Json:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with Client(url, timeout_s=10) as client:
+                return client.create_dataset(folder)
+        except httpx.HTTPError:
+            assert time.monotonic() < deadline, "the API does not come back"
+            time.sleep(0.2)
+
+
+def wait_for_dataset_through(url: str, dataset_id: str) -> Json:
+    deadline = time.monotonic() + 240
+    while True:
+        try:
+            with Client(url, timeout_s=10) as client:
+                return client.wait_for_dataset(dataset_id, timeout_s=deadline - time.monotonic())
+        except httpx.HTTPError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
 
 
 @pytest.mark.chaos

@@ -104,6 +104,21 @@ def submit_dataset(session: Session, owner: str, new: NewDataset, *, max_failure
     return get_dataset(session, owner, dataset_id)
 
 
+def find_of_same_file(session: Session, owner: str, new: NewDataset) -> Dataset | None:
+    """Return the dataset of the same file, name, options and parent that is ready or validated. None: there is none.
+
+    Only a file that is uploaded whole can be told by its content; what stands at a path may change.
+    """
+    sha256 = new.source.get("sha256")
+    if sha256 is None:
+        return None
+    usable = Dataset.state.in_((DatasetState.VALIDATING, DatasetState.READY))
+    of_file = Dataset.source["sha256"].as_string() == sha256
+    query = select(Dataset).where(Dataset.owner == owner, Dataset.name == new.name, usable, of_file)
+    found = session.scalars(query.order_by(Dataset.created_at.desc(), Dataset.id.desc()))
+    return next((it for it in found if (it.options, it.parent_id) == (new.options, new.parent_id)), None)
+
+
 def upload_is_whole(session: Session, owner: str, upload_id: str) -> bool:
     """Let the datasets that wait for an upload be validated.
 

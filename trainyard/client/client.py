@@ -123,7 +123,8 @@ class Client:
     ) -> Json:
         """Upload a folder or archive of images and have a dataset made of it; see `POST /datasets` for the options.
 
-        An upload of the same files that was cut, by whatever, goes on where it stopped.
+        An upload of the same files that was cut, by whatever, goes on where it stopped. Repeating the call is harmless:
+        the same files with the same name and options give the dataset that is there.
 
         Args:
             source: the folder, with a folder for each class, or an archive of one.

@@ -263,3 +263,32 @@ def test_events_of_a_dataset_are_listed_and_streamed_in_its_words(folders: Serve
     known = {"Accept": "text/event-stream", "Last-Event-ID": "3"}
     assert folders.http.get(path, headers=known).status_code == 204
     assert folders.http.get("/datasets/digits/events").json()["data"] == []
+
+
+def send(served: Served, content: bytes, **query: Any) -> httpx.Response:
+    """Send an archive as the whole body."""
+    return served.http.post(
+        "/datasets", params={"name": "shapes"} | query, content=content, headers={"Content-Type": "application/zip"}
+    )
+
+
+def test_the_same_file_with_the_same_options_gives_the_dataset_that_is_there(served: Served) -> None:
+    first, again = send(served, b"some bytes"), send(served, b"some bytes")
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert (again.json()["id"], again.headers["Idempotent-Replayed"]) == (first.json()["id"], "true")
+    others = [
+        send(served, b"other bytes"),
+        send(served, b"some bytes", image_px=32),
+        send(served, b"some bytes", name="x"),
+    ]
+    assert [answer.status_code for answer in others] == [202, 202, 202]
+    assert len({first.json()["id"], *(answer.json()["id"] for answer in others)}) == 4
+    assert len(served.http.get("/uploads").json()["data"]) == 4, "the file that was sent twice is kept once"
+
+
+def test_the_same_file_is_tried_again_after_a_rejection(served: Served) -> None:
+    first = send(served, b"some bytes").json()["id"]
+    end(served, claim(served), Ending(failure="dataset_invalid", message="It is no archive."))
+    again = send(served, b"some bytes")
+    assert again.status_code == 202
+    assert again.json()["id"] != first
