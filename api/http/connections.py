@@ -86,7 +86,7 @@ class Connection(HttpToolsProtocol):
         self._overhead_bytes = 0  # since the last byte of a body, or since the last request
         self._deadline: float | None = None
         self._body_began: float | None = None  # None: no body is arriving
-        self._body_bytes = 0
+        self._body_bytes = self._body_to_come = 0
         self._heard_at = 0.0  # when the last piece of a body came
         self._ticket: Ticket | None = None  # of the request whose body arrives
         self._waits: Ticket | None = None  # of the request that waits to be started
@@ -140,8 +140,10 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
             self._deadline = self.loop.time() + self._door.head_s
-        for start in range(0, len(data), PIECE_BYTES):
-            piece = data[start : start + PIECE_BYTES]
+        start = 0
+        while start < len(data):
+            piece = data[start : start + max(PIECE_BYTES, self._body_to_come)]  # no limit is near within a known body
+            start += len(piece)
             self._overhead_bytes += len(piece)
             try:
                 self.parser.feed_data(piece)
@@ -172,7 +174,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Admit the request if there is a place for it."""
         self._body_began = self._heard_at = self.loop.time()
-        self._body_bytes = 0
+        self._body_bytes, self._body_to_come = 0, announced_bytes(self.headers) or 0
         self._deadline = self._body_began + self._door.body_grace_s
         super().on_headers_complete()
 
@@ -180,6 +182,7 @@ class Connection(HttpToolsProtocol):
         """Count a piece of the body, and refuse it if there is no space for it."""
         self._overhead_bytes = 0
         self._body_bytes += len(body)
+        self._body_to_come -= len(body)
         self._heard_at = self.loop.time()
         if self._body_began is not None:
             earned_s = self._body_bytes / self._door.body_bytes_per_s
@@ -192,7 +195,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """See uvicorn."""
-        self._overhead_bytes = 0
+        self._overhead_bytes = self._body_to_come = 0
         self._deadline = self._body_began = self._ticket = None
         if self.cycle.response_complete:  # the answer did not wait for the body: from now on the connection is idle
             self._deadline = self.loop.time() + self._door.head_s

@@ -237,6 +237,20 @@ def js_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small disk")
+def test_a_full_disk_refuses_a_body_and_nothing_of_it_stays(start: Callable[..., Api], tmp_path: Path) -> None:
+    api = start(tmp_path / "data", min_free_disk_bytes=0)
+    folder = api.settings.data_dir / "uploads"
+    with small_disk(folder, 8):
+        for content in (b"x" * (16 * MIB), iter([b"x" * MIB] * 16)):
+            headers = {"Content-Type": "application/zip"}
+            refused = api.http.post("/datasets?name=x", content=content, headers=headers)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (507, "disk_full")
+            wait_for(lambda: [path.name for path in folder.iterdir() if path.name.startswith("upl_")] == [])
+        taken = api.http.post("/datasets?name=x", content=b"x" * (4 * MIB), headers={"Content-Type": "application/zip"})
+        assert taken.status_code == 202
+
+
 class TestPublicClients:
     """Unchanged, as they come from their registries."""
 

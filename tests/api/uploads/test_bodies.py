@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -274,3 +277,38 @@ def test_a_slow_body_within_the_limits_is_taken(serve: Serve) -> None:
             yield b"x" * 10_000
 
     assert post(served, slowly(), ZIP).status_code == 202
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
+@pytest.mark.parametrize("headers", [ZIP, FORM], ids=["raw", "form"])
+def test_a_large_file_costs_no_memory(tmp_path: Path, headers: dict[str, str]) -> None:
+    def pieces() -> Iterator[bytes]:
+        if headers is FORM:
+            yield file_part()[:-6]
+        for _ in range(300):
+            yield b"x" * MIB
+        if headers is FORM:
+            yield b"\r\n" + END
+
+    command = [sys.executable, "-m", "tests.api.served_alone", str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def read_peak() -> int:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+            return int(process.stdout.readline())
+
+        port = int(process.stdout.readline())
+        read_peak()
+        before = read_peak()
+        url = f"http://127.0.0.1:{port}/datasets?name=large"
+        answer = httpx.post(url, content=pieces(), headers=headers, timeout=120, trust_env=False)
+        assert answer.status_code == 202, answer.text
+        assert read_peak() - before < 30 * MIB
+        process.stdin.close()
+        process.wait(60)
