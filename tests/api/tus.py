@@ -38,10 +38,10 @@ def content_of(served: Served, path: str) -> bytes:
 
 
 def files_of(served: Served) -> list[str]:
-    """What lies in the folder of uploads, but for its mark."""
+    """What lies in the folder of uploads, but for its mark and what becomes one."""
     root = served.settings.data_dir / "uploads"
     found = [Path(place) / name for place, _, names in os.walk(root) for name in names]  # some vanish meanwhile
-    return sorted(file.relative_to(root).as_posix() for file in found if file.name != "folder-id")
+    return sorted(file.relative_to(root).as_posix() for file in found if "folder-id" not in file.name)
 
 
 def encoded(text: str) -> str:
