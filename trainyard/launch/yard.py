@@ -32,7 +32,7 @@ from trainyard.errors import ServiceError
 from trainyard.launch.queue_server import QueueServer, free_port
 from trainyard.scheduling.workers import count_live
 from trainyard.settings import LOOPBACK_HOSTS, Settings, child_environment
-from trainyard.states import JobState
+from trainyard.states import JobState, WorkKind
 
 READY_S = 60.0
 POLL_S = 0.05
@@ -239,7 +239,8 @@ class Yard:
         with contextlib.suppress(ServiceError):
             if self._database is not None:
                 with self._database.reading() as session:
-                    return len(session.scalars(select(Job.id).where(Job.state == JobState.RUNNING)).all())
+                    trains = select(Job.id).where(Job.state == JobState.RUNNING, Job.kind == WorkKind.TRAIN)
+                    return len(session.scalars(trains).all())
         return 0
 
     def _count_signal(self, _number: int, _frame: FrameType | None) -> None:
