@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fastapi import Response
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -38,6 +39,14 @@ CREATE_ROUTE = "POST /jobs"
 RETRY_ROUTE = "POST /jobs/{job_id}/retry"
 DATASET_ROUTE = "POST /datasets"
 TRIES = 3  # another request with the same key may be committed between our look and our write
+
+
+def tell_where(response: Response, path: str, *, is_new: bool) -> None:
+    """Set the headers that say where the result of a request is, and the status if an earlier request made it."""
+    if not is_new:
+        response.status_code = 200
+        response.headers["Idempotent-Replayed"] = "true"
+    response.headers["Location"] = path
 
 
 @dataclass(frozen=True)

@@ -65,9 +65,7 @@ async def create_dataset_of_body(
         raise
     if not submitted.is_new:
         await services.uploads.discard(received.upload_id)  # the first one has its own
-        response.status_code = 200
-        response.headers["Idempotent-Replayed"] = "true"
-    response.headers["Location"] = f"/datasets/{submitted.dataset.id}"
+    submission.tell_where(response, f"/datasets/{submitted.dataset.id}", is_new=submitted.is_new)
     return submitted.dataset
 
 

@@ -114,10 +114,7 @@ def create_dataset(
     new = NewDataset(body.name, source, body.options, parent_id=body.parent_id)
     content = body.model_dump(mode="json")
     submitted = submission.submit_dataset(services, caller, new, content, idempotency_key)
-    if not submitted.is_new:
-        response.status_code = 200
-        response.headers["Idempotent-Replayed"] = "true"
-    response.headers["Location"] = f"/datasets/{submitted.dataset.id}"
+    submission.tell_where(response, f"/datasets/{submitted.dataset.id}", is_new=submitted.is_new)
     return submitted.dataset
 
 

@@ -94,10 +94,7 @@ def create_job(
 
 def answer_submitted(submitted: Submitted, response: Response) -> JobRead:
     """Return the job, and set the status and headers that say where it is and whether it is new."""
-    if not submitted.is_new:
-        response.status_code = 200
-        response.headers["Idempotent-Replayed"] = "true"
-    response.headers["Location"] = f"/jobs/{submitted.job.id}"
+    submission.tell_where(response, f"/jobs/{submitted.job.id}", is_new=submitted.is_new)
     return submitted.job
 
 
