@@ -398,6 +398,27 @@ def test_the_bytes_of_another_process_s_disk_are_not_touched(served: Served) -> 
     assert content_of(served, path) == b"123"
 
 
+def test_what_a_killed_process_wrote_beyond_the_offset_is_cut_off(served: Served) -> None:
+    path = begin(served, 10)
+    send(served, path, 0, b"123")
+    with (served.settings.data_dir / path.strip("/") / "content").open("ab") as file:
+        file.write(b"never named to a client")
+    assert offset_of(served, path) == 3
+    assert send(served, path, 3, b"4567890").status_code == 204
+    assert content_of(served, path) == b"1234567890"
+    assert look(served, path)["sha256"] == hashlib.sha256(b"1234567890").hexdigest()
+
+
+def test_bytes_that_were_on_disk_and_are_not_are_told(served: Served) -> None:
+    path = begin(served, 10)
+    send(served, path, 0, b"12345")
+    with (served.settings.data_dir / path.strip("/") / "content").open("r+b") as file:
+        file.truncate(3)
+    error = error_of(send(served, path, 5, b"67890"), 503, "storage_unavailable")
+    assert "lost bytes" in error["message"]
+    assert served.http.delete(path).status_code == 204
+
+
 def test_two_patches_at_once_never_mix(served: Served) -> None:
     """Both offer a file from its start; at every moment one of them is the only writer."""
     path, start = begin(served, 8 * MIB), threading.Barrier(2)
