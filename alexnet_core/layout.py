@@ -65,9 +65,9 @@ def temporary_name(name: str) -> str:
     return f"{TEMPORARY_PREFIX}{name}-{uuid.uuid4().hex[:8]}"
 
 
-def draft_prefix(pack_name: str) -> str:
-    """Return how the names begin under which the pack of that name is written."""
-    return f"{TEMPORARY_PREFIX}pack-{pack_name}-"
+def draft_prefix(pack_name: str, pid: int | None = None) -> str:
+    """Return how the names begin under which a process, or any, writes the pack of that name."""
+    return f"{TEMPORARY_PREFIX}pack-{pack_name}-" + ("" if pid is None else f"{pid}-")
 
 
 # --- a checkpoint ---

@@ -55,7 +55,7 @@ class PackDraft:
         self._row_shape = (image_px, image_px, channels)
         self._num_images = 0
         target_dir.parent.mkdir(parents=True, exist_ok=True)
-        self._temp = Path(tempfile.mkdtemp(prefix=draft_prefix(target_dir.name), dir=target_dir.parent))
+        self._temp = Path(tempfile.mkdtemp(prefix=draft_prefix(target_dir.name, os.getpid()), dir=target_dir.parent))
         self._file = (self._temp / IMAGES).open("x+b")
         self._write_header()
 

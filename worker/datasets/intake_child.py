@@ -63,6 +63,11 @@ class IntakeChild:
         with contextlib.suppress(OSError), self._process.stdin as pipe:  # its end shows in its answer
             pipe.write(spec.to_line())
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def wait(self, timeout_s: float) -> IntakeReport | None:
         """Return the next report. None: there was none in time. The last one is not progress, and always comes."""
         try:

@@ -218,7 +218,7 @@ class Validator:
                     due = time.monotonic() + self._settings.tick_s
         finally:
             child.end()
-            _remove_drafts(spec.target)
+            _remove_drafts(spec.target, child.pid)
 
     def _publish(self, folder: Path, key: str, beat: _Heartbeats) -> None:
         if self._storage.publishes_at_once:
@@ -300,12 +300,13 @@ class _Heartbeats:
             raise StopRequested(StopReason(desired))
 
 
-def _remove_drafts(target: Path) -> None:
-    """Remove what children that were killed have written of a pack.
+def _remove_drafts(target: Path, pid: int | None = None) -> None:
+    """Remove what children that were killed, or only one of them, have written of a pack.
 
-    A child of a frozen worker, whose lease is over, may still write: it then fails, and is not asked for its answer.
+    An attempt removes all of them before it begins: whoever still writes one has lost its lease, and fails. At its end
+    it removes only its own child's, because it may have lost its lease to another one itself.
     """
-    for name in target.parent.glob(f"{draft_prefix(target.name)}*"):
+    for name in target.parent.glob(f"{draft_prefix(target.name, pid)}*"):
         shutil.rmtree(name, ignore_errors=True)
 
 

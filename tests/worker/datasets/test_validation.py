@@ -289,6 +289,21 @@ def running(yard: Yard) -> Iterator[threading.Thread]:
         thread.join(timeout=20)
 
 
+def test_an_attempt_begins_without_old_drafts_and_leaves_those_of_the_next_one_alone(yard: Yard) -> None:
+    dataset_id = yard.submit_folder()
+    target = yard.storage.folder(yard.look(dataset_id).key)
+    old, of_the_next = (target.parent / f".tmp-pack-{target.name}-{pid}-x" for pid in ("1", "2"))
+    old.mkdir(parents=True)
+    with failing(intake_packing_3="sleep:60"), running(yard) as thread:
+        wait_until(lambda: (yard.work(dataset_id).progress or {}).get("phase") == "packing", timeout_s=30)
+        assert not old.exists()
+        of_the_next.mkdir()
+        db_rows.write(yard.database, yard.work(dataset_id).id, lease_epoch=9, lease_owner="wrk_next")
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+    assert list(target.parent.iterdir()) == [of_the_next]
+
+
 def test_a_job_that_waited_gets_a_config_that_fits_the_dataset(yard: Yard) -> None:
     dataset_id = yard.submit_folder()
     with yard.database.writing() as session:
