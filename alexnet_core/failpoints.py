@@ -16,6 +16,7 @@ from pathlib import Path
 
 BEFORE_RENAME = "before_checkpoint_rename"
 AFTER_RENAME = "after_checkpoint_rename"
+EVALUATION = "in_final_evaluation"
 STEP, BYTE = "step_", "checkpoint_byte_"  # a number follows
 
 

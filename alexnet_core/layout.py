@@ -7,6 +7,7 @@ packs/ds_…/                             a dataset's pack
 uploads/upl_…/content                   the bytes of an upload
 tensorboard/job_…/steps/, epochs/       event files
 logs/jobs/job_….log                     what the trainers of a job wrote
+evaluations/job_….jsonl                 how the job's best checkpoint does, and which labels are likely wrong
 
 A folder is written under a temporary name and renamed when it is complete; it is removed under a third name.
 """
@@ -52,6 +53,11 @@ def tensorboard_key(job_id: str) -> str:
 def log_key(job_id: str) -> str:
     """Return the key of the log that a job's trainers write."""
     return f"logs/jobs/{job_id}.log"
+
+
+def evaluation_key(job_id: str) -> str:
+    """Return the key of the evaluation that a job's trainer writes at its end."""
+    return f"evaluations/{job_id}.jsonl"
 
 
 # --- names while a folder is written or removed ---

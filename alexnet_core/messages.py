@@ -98,6 +98,10 @@ class Spec(Message):
     lock_path: Path | None = None
     """The lock of the slot, which the trainer holds while it computes."""
     tensorboard_dir: Path | None = None
+    evaluation_path: Path | None = None
+    """The file that the evaluation of the best checkpoint is appended to; None: it is not evaluated in detail."""
+    evaluation_was_cut_off: bool = False
+    """An earlier attempt was lost in the middle of that: leave it out."""
     failpoints: dict[str, str] = {}
     """For tests: what is to fail where."""
 
@@ -150,10 +154,10 @@ class Alive(Report):
 
 
 class Phase(Report):
-    """The trainer waits for something."""
+    """The trainer does something other than training for a while."""
 
     type: Literal["phase"] = "phase"
-    reason: Literal["waiting_for_device"]
+    reason: Literal["waiting_for_device", "evaluating"]
 
 
 class Started(Place, Report):

@@ -19,7 +19,8 @@ ServiceError 500                        internal_error
 │   ├── CheckpointPruned                checkpoint_pruned
 │   ├── EventFilesNotFound              event_files_not_found
 │   ├── ImageNotFound                   image_not_found
-│   └── ReportNotFound                  report_not_found
+│   ├── ReportNotFound                  report_not_found
+│   └── EvaluationNotFound              evaluation_not_found
 ├── MethodNotAllowed 405                method_not_allowed
 ├── RequestTimeout 408                  request_timeout
 ├── Conflict 409                        conflict
@@ -190,6 +191,12 @@ class ReportNotFound(NotFound):
     """The dataset has no report: it is built in, or its validation has not ended."""
 
     code = "report_not_found"
+
+
+class EvaluationNotFound(NotFound):
+    """The job has no evaluation: one is made at the end of each job that succeeds."""
+
+    code = "evaluation_not_found"
 
 
 class MethodNotAllowed(ServiceError):

@@ -27,6 +27,7 @@ NAMES: dict[str, str] = {  # and the process in which each is
     "after_checkpoint_rename": TRAINER,  # it is in place, the worker was not told
     "checkpoint_byte_N": TRAINER,  # so many bytes of a checkpoint are on disk
     "step_N": TRAINER,  # so many steps are done
+    "in_final_evaluation": TRAINER,  # the run is tested, and its detailed evaluation has begun
     "intake_checking_N": INTAKE,  # so many headers of a dataset's files are read
     "intake_packing_N": INTAKE,  # so many of its images are in the pack
     "before_settling": WORKER,  # a dataset's pack is in the store, and not in the database

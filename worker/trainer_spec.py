@@ -11,13 +11,15 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from alexnet_core.config import TrainConfig
-from alexnet_core.layout import MANIFEST, STATE, checkpoints_key, log_key, tensorboard_key
+from alexnet_core.evaluation.job_evaluation import MAX_BYTES, was_cut_off
+from alexnet_core.layout import MANIFEST, STATE, checkpoints_key, evaluation_key, log_key, tensorboard_key
 from alexnet_core.messages import Spec, StopReason, StopRequested
 from trainyard import failpoints
 from trainyard.artifacts.checkpoints import find_resumable, find_usable, has_its_manifest
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, Job
 from trainyard.errors import DatabaseUnavailable, StorageUnavailable
+from trainyard.jobs.job_log import read_tail
 from trainyard.scheduling.leases import heartbeat, report_event, write_fenced
 from trainyard.settings import Settings
 from trainyard.states import Desired, EventType
@@ -80,6 +82,7 @@ class TrainerSpecs:
         sweep_jobs(self._database, self._storage, [job.id])
         log_path = self._follow(attempt, log_key(job.id))
         tensorboard = self._follow(attempt, tensorboard_key(job.id))
+        evaluated = read_tail(self._storage, evaluation_key(job.id), lines=1, max_bytes=MAX_BYTES)
         return Spec(
             job_id=job.id,
             lease_epoch=attempt.lease.lease_epoch,
@@ -99,6 +102,8 @@ class TrainerSpecs:
             log_path=log_path,
             lock_path=slot.lock_path,
             tensorboard_dir=tensorboard,
+            evaluation_path=self._follow(attempt, evaluation_key(job.id)),
+            evaluation_was_cut_off=was_cut_off(evaluated),
             failpoints=failpoints.for_child(),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +24,9 @@ def evaluate(
         int, typer.Option(parser=arguments.count, metavar="N", help="How many of the hardest images to name.")
     ] = 10,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write everything as JSON too.")] = None,
+    label_errors: Annotated[
+        bool, typer.Option("--label-errors", help="Name training images whose label is likely wrong.")
+    ] = False,
     device: arguments.Device = "cpu",
     others: arguments.Others = [],  # noqa: B006 - Typer hands over a new list
 ) -> int:
@@ -31,6 +35,7 @@ def evaluate(
     from alexnet_core.environment import require_device
     from alexnet_core.errors import CheckpointIncompatible
     from alexnet_core.evaluation.ensemble import Ensemble
+    from alexnet_core.evaluation.label_errors import find_label_errors, to_text
     from alexnet_core.evaluation.predictor import Predictor
     from alexnet_core.evaluation.report import report_on, to_table
     from alexnet_core.network.checkpoint import load_checkpoint
@@ -61,6 +66,11 @@ def evaluate(
         print(f"\nthe network was also trained on this split (validate_on is {seen[0]}): other images will do worse")
     if any(one.metadata.get("validate_on") == split for one in loaded):
         print(f"\nthe best epoch was chosen on this split ({split}): other images will do worse")
+    written = json.loads(found.model_dump_json())
+    if label_errors:
+        errors = find_label_errors(predictor.model, pack, predictor.preprocessing, device=device)
+        print(f"\n{to_text(errors)}")
+        written["label_errors"] = json.loads(errors.model_dump_json())
     if report is not None:
-        report.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        report.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0

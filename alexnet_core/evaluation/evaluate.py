@@ -52,6 +52,7 @@ def evaluate(
     precision: str = "fp32",
     crops: int = 1,
     should_stop: Callable[[], bool] = lambda: False,
+    watch: Callable[[NDArray[np.int64], Tensor, Tensor], None] | None = None,
 ) -> dict[str, float] | None:
     """Compute mean cross-entropy and top-1/top-5 accuracy over a split, with the model in evaluation mode.
 
@@ -65,6 +66,7 @@ def evaluate(
         precision: `fp32`, `bf16` or `fp16`.
         crops: 1: the centre. 10: centre, corners and their mirror images, whose probabilities are averaged.
         should_stop: asked before every batch.
+        watch: called with the positions in the pack, the labels and the scores of every batch.
 
     Returns:
         `loss`, `top1`, `top5`, `num_images`; top5 counts K guesses where there are fewer than 5 classes.
@@ -83,6 +85,8 @@ def evaluate(
             hits1 += count_hits(scores_BK, labels_B, 1)
             hits5 += count_hits(scores_BK, labels_B, min(5, scores_BK.shape[1]))
             count += len(chosen)
+            if watch is not None:
+                watch(chosen, labels_B, scores_BK)
     finally:
         model.train(was_training)
     images_or_1 = max(1, count)

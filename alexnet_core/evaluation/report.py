@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from alexnet_core.data.file_names import open_file_names
 from alexnet_core.evaluation.evaluate import average, batches_of, count_hits, load_batch, score, total_loss
+from alexnet_core.evaluation.scores import ClassScores, EvaluationReport, Guess, HardImage
 
 if TYPE_CHECKING:
     from alexnet_core.data.pack import Pack
@@ -24,88 +24,6 @@ if TYPE_CHECKING:
 
 _GUESSES = 5  # of a hard image
 _TABLE_CLASSES = 20  # more do not fit a terminal as a matrix
-
-_FROZEN = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class ClassScores(BaseModel):
-    """How well the network recognises one class."""
-
-    model_config = _FROZEN
-
-    label: str
-    """The class's name."""
-    index: int
-    """Its place among the classes."""
-    support: int
-    """Images that are of this class."""
-    predicted: int
-    """Images that were taken for it."""
-    precision: float | None
-    """Share of `predicted` that are of this class. None: nothing was taken for it."""
-    recall: float | None
-    """Share of `support` that were taken for it. None: the split has no image of it."""
-    f1: float | None
-    """Harmonic mean of precision and recall. None: neither of them is known."""
-
-
-class Guess(BaseModel):
-    """A class and the probability that the network gives it."""
-
-    model_config = _FROZEN
-
-    label: str
-    """The class's name."""
-    index: int
-    """Its place among the classes."""
-    probability: float
-    """0 to 1."""
-
-
-class HardImage(BaseModel):
-    """An image whose true class got a low probability."""
-
-    model_config = _FROZEN
-
-    position: int
-    """Where it is in the pack, from 0."""
-    file: str | None = None
-    """The file that it was read from. None: the pack does not know."""
-    loss: float
-    """-ln of the true class's probability."""
-    true: Guess
-    """What it is."""
-    predicted: Guess
-    """The most probable class; the true one where the network is right but unsure."""
-    guesses: list[Guess]
-    """The five most probable classes, best first."""
-
-
-class EvaluationReport(BaseModel):
-    """An evaluation in detail; `model_dump_json` gives its JSON."""
-
-    model_config = _FROZEN
-
-    split: Literal["train", "validation", "test"]
-    """Which images it is about."""
-    crops: Literal[1, 10]
-    """Views of an image whose probabilities are averaged."""
-    num_images: int
-    """Images of the split."""
-    loss: float
-    """Mean cross-entropy."""
-    top1: float
-    """Share of images whose most probable class is the true one."""
-    top5: float
-    """Share of images whose true class is among the five most probable."""
-    class_names: list[str]
-    """In the order of all indices."""
-    classes: list[ClassScores]
-    """One a class."""
-    confusion: list[list[int]]
-    """Images by true class (row) and predicted class (column)."""
-    hardest: list[HardImage]
-    """Those with the highest loss, highest first."""
 
 
 def report_on(
@@ -138,7 +56,7 @@ def report_on(
     Returns:
         `loss`, `top1`, `top5` and `num_images` are what `evaluate` gives for the same arguments.
     """
-    tally = _Tally(pack.class_names, num_hardest)
+    tally = Tally(pack.class_names, num_hardest)
     was_training = model.training
     model.eval()
     try:
@@ -189,8 +107,13 @@ def _name_files(report: EvaluationReport, pack: Pack) -> EvaluationReport:
     return report.model_copy(update={"hardest": named})
 
 
-class _Tally:
-    """Counts the results batch by batch."""
+class Tally:
+    """Counts the results batch by batch, in memory that grows with the classes and not with the images.
+
+    Args:
+        class_names: in the order of the labels.
+        num_hardest: how many images to name.
+    """
 
     def __init__(self, class_names: Sequence[str], num_hardest: int) -> None:
         self._names = list(class_names)
@@ -200,6 +123,7 @@ class _Tally:
         self._hardest: list[tuple[float, int, HardImage]] = []  # a heap, the least hard first
 
     def add(self, positions_B: NDArray[np.int64], labels_B: Tensor, scores_BK: Tensor) -> None:
+        """Count a batch: positions in the pack, labels, and logarithms of probabilities."""
         num_classes = len(self._names)
         self._loss += total_loss(scores_BK, labels_B)
         self._hits1 += count_hits(scores_BK, labels_B, 1)
@@ -229,6 +153,7 @@ class _Tally:
         return HardImage(position=position, loss=loss, true=true, predicted=guesses[0], guesses=guesses)
 
     def report(self, split: Literal["train", "validation", "test"], crops: Literal[1, 10]) -> EvaluationReport:
+        """Return what was counted so far."""
         count = int(self._confusion.sum())
         return EvaluationReport(
             split=split,

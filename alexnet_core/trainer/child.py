@@ -273,6 +273,11 @@ class ReportingHooks(Hooks):
         self._send(report)
 
     @override
+    def on_evaluating(self) -> None:
+        log.info("looking for training images whose label is likely wrong")
+        self._send(Phase(reason="evaluating"))
+
+    @override
     def on_warning(self, code: str, message: str) -> None:
         log.warning("%s: %s", code, message)
         self._send(Warned(code=code, message=message))
@@ -319,7 +324,8 @@ def _train(spec: Spec, commands: Commands, reports: Reports) -> Finished:
         config=spec.config, pack=pack, seed=spec.seed, checkpoint_root=spec.checkpoint_root, job_id=spec.job_id,
         lease_epoch=spec.lease_epoch, device=spec.device, recovery_every_s=spec.recovery_every_s,
         resume_from=spec.resume_from, best_checkpoint=spec.best_checkpoint, init_from=spec.init_from,
-        max_runtime_s=spec.max_runtime_s, failpoints=spec.failpoints,
+        max_runtime_s=spec.max_runtime_s, evaluation_path=spec.evaluation_path,
+        evaluation_was_cut_off=spec.evaluation_was_cut_off, failpoints=spec.failpoints,
     )  # fmt: skip
     reporting = ReportingHooks(commands, reports)
     with beside_event_files(reporting, spec.tensorboard_dir, attempt=run.lease_epoch) as hooks:

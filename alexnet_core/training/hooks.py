@@ -40,6 +40,9 @@ class Hooks:
     def on_checkpoint(self, report: CheckpointSaved) -> None:
         """Called when a checkpoint is complete and in its place."""
 
+    def on_evaluating(self) -> None:
+        """Called at most once, when the detailed evaluation at the end of the run takes longer than a moment."""
+
     def on_warning(self, code: str, message: str) -> None:
         """Called when there is a problem that does not end the run."""
 
@@ -88,6 +91,11 @@ class FanOut(Hooks):
     def on_checkpoint(self, report: CheckpointSaved) -> None:
         for hooks in self._hooks:
             hooks.on_checkpoint(report)
+
+    @override
+    def on_evaluating(self) -> None:
+        for hooks in self._hooks:
+            hooks.on_evaluating()
 
     @override
     def on_warning(self, code: str, message: str) -> None:

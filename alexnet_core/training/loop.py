@@ -27,6 +27,7 @@ from alexnet_core.precision import autocast
 from alexnet_core.training.augment import Augmentation
 from alexnet_core.training.batches import Batches
 from alexnet_core.training.diagnosis import Examination, examining
+from alexnet_core.training.final_evaluation import FinalEvaluation, Tested, TestWatch
 from alexnet_core.training.hooks import Hooks, Muted
 from alexnet_core.training.optimiser import set_learning_rate
 from alexnet_core.training.reporter import Reporter
@@ -71,6 +72,8 @@ class Run:
         heard = hooks if self.world.is_first else Muted(hooks)
         self._reporter = Reporter(heard, spec, self.setting, self.state, clock)
         self._saved_at = clock()
+        self._tested: Tested | None = None
+        self._watch = None if spec.evaluation_path is None else TestWatch(spec.pack)
 
     def train(self) -> RunResult:
         """Train to the end, or until told to stop.
@@ -97,7 +100,10 @@ class Run:
                 return self._stop("max_runtime")
         self.state.gather()
         test = self.world.first(self._test)
-        return self._stop("stopped") if test is None and Due.STOP in self._agree() else self._result("succeeded", test)
+        if test is None and Due.STOP in self._agree():
+            return self._stop("stopped")
+        is_evaluated = self.world.first(lambda: self._evaluate(test))
+        return self._result("succeeded", test) if is_evaluated else self._stop("stopped")
 
     def take_step(self) -> Examination | None:
         """Make one step: load a batch, change its images at random, forward pass, backward pass, update.
@@ -202,22 +208,35 @@ class Run:
     def _test(self) -> dict[str, Any] | None:
         """Compute the accuracy on the test split, in fp32, of the best checkpoint as it is on disk."""
         config, pack, setting = self.spec.config, self.spec.pack, self.setting
+        self._tested = tested = self._load_best()
         if not pack.facts.num_test:
             return None
+        found = evaluate(
+            tested.model, pack, "test", setting.preprocessing,
+            device=setting.device, crops=config.test_crops, should_stop=self._reporter.should_stop,
+            watch=self._watch,
+        )  # fmt: skip
+        return None if found is None else found | {"chosen_on": setting.validate_on}
+
+    def _load_best(self) -> Tested:
+        config, pack, setting = self.spec.config, self.spec.pack, self.setting
         path = self.state.find_best()
         model = build_model(config, pack.facts.num_classes, setting.channels).to(setting.device)
         try:
             if path is None:
                 raise CheckpointCorrupt("the best epoch's checkpoint no longer exists")
-            model.load_state_dict(load_checkpoint(path).weights)
+            checkpoint = load_checkpoint(path)
+            model.load_state_dict(checkpoint.weights)
         except (CheckpointCorrupt, CheckpointIncompatible) as exc:
             self._reporter.warn(exc.code, f"{exc}; the last weights are tested instead")
-            model = self.state.model
-        found = evaluate(
-            model, pack, "test", setting.preprocessing,
-            device=setting.device, crops=config.test_crops, should_stop=self._reporter.should_stop,
-        )  # fmt: skip
-        return None if found is None else found | {"chosen_on": setting.validate_on}
+            return Tested(self.state.model, epoch=self.state.counts.epoch)
+        return Tested(model, epoch=checkpoint.metadata.get("epoch"))
+
+    def _evaluate(self, test: dict[str, Any] | None) -> bool:
+        """Evaluate the tested weights in detail. False: it was told to stop."""
+        if self._tested is None or self._watch is None:
+            return True
+        return FinalEvaluation(self.spec, self.setting, self._reporter).write(self._tested, test, self._watch)
 
     def _stop(self, outcome: str) -> RunResult:
         last = self.state.last_checkpoint

@@ -105,6 +105,10 @@ class Reporter:
             )
         )  # fmt: skip
 
+    def tell_evaluating(self) -> None:
+        """Report that the detailed evaluation takes longer than a moment."""
+        self._hooks.on_evaluating()
+
     def warn(self, code: str, message: str) -> None:
         """Report a problem; the run goes on."""
         self._hooks.on_warning(code, message)

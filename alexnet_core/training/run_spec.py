@@ -39,6 +39,8 @@ class RunSpec:
     best_checkpoint: Path | None = None
     init_from: Path | None = None  #: a checkpoint whose weights a new run starts with
     max_runtime_s: float | None = None  #: of training, over all attempts
+    evaluation_path: Path | None = None  #: the file that the evaluation of the best checkpoint is appended to
+    evaluation_was_cut_off: bool = False  #: an earlier attempt was lost in the middle of it
     failpoints: Mapping[str, str] = field(default_factory=dict)
 
 

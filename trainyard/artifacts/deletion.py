@@ -11,7 +11,7 @@ import logging
 from sqlalchemy import CompoundSelect, and_, delete, select, union_all, update
 from sqlalchemy.orm import Session
 
-from alexnet_core.layout import PACKS, checkpoints_key, log_key, tensorboard_key
+from alexnet_core.layout import PACKS, checkpoints_key, evaluation_key, log_key, tensorboard_key
 from trainyard.artifacts.retries import hold_job
 from trainyard.database.connection import Database, now
 from trainyard.database.tables import (
@@ -60,7 +60,7 @@ def delete_job(session: Session, owner: str, job_id: str) -> list[str]:
         session.execute(delete(table).where(table.job_id == job_id))
     session.expunge_all()
     session.execute(delete(Job).where(Job.id == job_id))
-    keys = [checkpoints_key(job_id), tensorboard_key(job_id), log_key(job_id)]
+    keys = [checkpoints_key(job_id), tensorboard_key(job_id), log_key(job_id), evaluation_key(job_id)]
     session.add_all(Removal(key=key, created_at=now()) for key in keys)
     session.flush()
     return keys

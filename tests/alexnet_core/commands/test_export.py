@@ -12,7 +12,7 @@ import pytest
 
 from alexnet_core.__main__ import main
 from alexnet_core.data.published.builtin import prepare
-from alexnet_core.evaluation.report import EvaluationReport
+from alexnet_core.evaluation.scores import EvaluationReport
 from alexnet_core.network.checkpoint import load_checkpoint, save_checkpoint
 from tests.alexnet_core.killing import ROOT
 from tests.alexnet_core.networks import NARROW, make_checkpoint

@@ -17,7 +17,8 @@ from alexnet_core.errors import CheckpointIncompatible
 from alexnet_core.evaluation.ensemble import Ensemble
 from alexnet_core.evaluation.evaluate import average, score
 from alexnet_core.evaluation.predictor import Predictor
-from alexnet_core.evaluation.report import EvaluationReport, report_on
+from alexnet_core.evaluation.report import report_on
+from alexnet_core.evaluation.scores import EvaluationReport
 from alexnet_core.network.checkpoint import save_checkpoint
 from alexnet_core.network.model import build_model
 from tests.alexnet_core.networks import CLASSES, NARROW, make_checkpoint

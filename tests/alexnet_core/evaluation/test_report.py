@@ -17,7 +17,8 @@ from alexnet_core.data.file_names import write_file_names
 from alexnet_core.data.pack import Pack, open_pack
 from alexnet_core.evaluation.evaluate import evaluate
 from alexnet_core.evaluation.predictor import Predictor
-from alexnet_core.evaluation.report import EvaluationReport, report_on, to_table
+from alexnet_core.evaluation.report import report_on, to_table
+from alexnet_core.evaluation.scores import EvaluationReport
 from alexnet_core.network.model import AlexNet, build_model
 from alexnet_core.network.preprocess import Preprocessing
 from tests.alexnet_core.networks import layer_of
