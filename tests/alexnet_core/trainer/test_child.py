@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from alexnet_core.data import pack as pack_module
+from alexnet_core.data import pack_digest
 from alexnet_core.data.pack import Pack
 from alexnet_core.messages import (
     PARENT_IS_GONE,
@@ -118,7 +118,7 @@ def test_reading_a_large_pack_gives_heartbeats_and_ends_when_told_to_stop(
     receive, send = os.pipe()
     monkeypatch.setattr(Commands, "_read", lambda self: None)
     commands, reports = Commands(), Reports(send)
-    monkeypatch.setattr(pack_module, "_CHUNK_BYTES", 1000)
+    monkeypatch.setattr(pack_digest, "_CHUNK_BYTES", 1000)
     chunks = []
 
     def stop_after_ten(**told: Any) -> None:

@@ -19,6 +19,7 @@ def leave_files(storage: LocalStorage, job_id: str) -> list[Path]:
         storage.folder(f"checkpoints/{job_id}/epoch-00000010-e1/weights.safetensors"),
         storage.folder(f"checkpoints/{job_id}/.tmp-epoch-00000020-e1/weights.safetensors"),
         storage.folder(f"tensorboard/{job_id}/epochs/events"),
+        storage.folder(f"evaluations/{job_id}.jsonl"),
         storage.folder(f"logs/jobs/{job_id}.log"),
     ]
     for file in files:
@@ -50,7 +51,7 @@ def test_a_removal_that_a_crash_cut_off_is_finished_by_the_garbage(database: Dat
     delete(database, job_id)
     garbage = Garbage(database, storage, grace_s=60)
     garbage.tick()
-    assert words(database) == 3, "a worker that does not know yet may still write"
+    assert words(database) == 4, "a worker that does not know yet may still write"
     with database.writing() as session:
         session.execute(update(Removal).values(created_at=1.0))
     garbage.tick()
@@ -68,9 +69,9 @@ def test_what_lies_on_a_disk_that_is_away_is_removed_when_it_is_back(database: D
     delete(database, job_id)
     root.rename(elsewhere)
     assert finish_removals(database, storage, grace_s=0) == 0
-    assert words(database) == 3
+    assert words(database) == 4
     elsewhere.rename(root)
-    assert finish_removals(database, storage, grace_s=0) == 3
+    assert finish_removals(database, storage, grace_s=0) == 4
     assert not any(file.exists() for file in files)
 
 
@@ -82,7 +83,7 @@ def test_a_checkpoint_in_a_readers_hands_stays_until_it_lets_go(database: Databa
     with storage.materialise(f"checkpoints/{job_id}/epoch-00000010-e1"):
         assert remove_files(storage, keys) == keys[1:]
         assert files[0].exists()
-        assert finish_removals(database, storage, grace_s=0) == 2
+        assert finish_removals(database, storage, grace_s=0) == 3
         assert words(database) == 1
     assert finish_removals(database, storage, grace_s=0) == 1
     assert not files[0].exists()
@@ -94,7 +95,7 @@ def test_what_a_late_worker_wrote_again_is_removed_too(database: Database, tmp_p
     leave_files(storage, job_id)
     remove_files(storage, delete(database, job_id))
     leave_files(storage, job_id)
-    assert finish_removals(database, storage, grace_s=0) == 3
+    assert finish_removals(database, storage, grace_s=0) == 4
     assert not list(tmp_path.rglob(f"*{job_id}*"))
 
 
