@@ -151,7 +151,7 @@ def submit_dataset(
         is_there = same is not None
         if same is not None:
             if (same.source or {}).get("upload") != upload_id:
-                uploads.remove(session, str(upload_id))
+                uploads.release(session, str(upload_id))  # another dataset may be made of it
             return same.work_id
         quotas.check_dataset(session, owner, Quota.of(settings))
         return dataset_intake.submit_dataset(session, owner, known, max_failures=settings.max_failures).work_id

@@ -237,13 +237,12 @@ class Reception:
             if writing is not None and not writing.cancelled():
                 writing.exception()  # it was raised already, or what is raised now goes before it
 
-    @staticmethod
-    def _end(writer: UploadWriter, form: UploadForm | None, is_whole: bool) -> None:
+    def _end(self, writer: UploadWriter, form: UploadForm | None, is_whole: bool) -> None:
         if form is not None:
             form.finish()
         writer.check()
         if is_whole:
-            writer.end_here(None if form is None else form.file_name)
+            writer.end_here(None if form is None else form.file_name, expires_s=self._expires_s)
         else:
             writer.commit()
         if writer.is_complete:

@@ -155,8 +155,8 @@ class UploadWriter:
             uploads.advance(session, self._upload, self._committed, end, self._place.quota, expires_s=self._expires_s)
         self._committed, self._committed_at = end, time.monotonic()
 
-    def end_here(self, name: str | None) -> None:
-        """Say that what was written is all of the file, whose size was not announced.
+    def end_here(self, name: str | None, *, expires_s: float) -> None:
+        """Say that what was written is all of the file, whose size was not announced. Now it is stored.
 
         Raises:
             InvalidRequest: it is empty.
@@ -166,7 +166,7 @@ class UploadWriter:
             raise InvalidRequest("the file is empty: send an archive of images", param="file")
         self.commit()
         with self._place.database.writing() as session:
-            uploads.end_at(session, self._upload.id, self._committed, name)
+            uploads.end_at(session, self._upload.id, self._committed, name, expires_s=expires_s)
         self._upload.size_bytes = self._committed
 
     def check(self) -> None:

@@ -61,8 +61,10 @@ def compute_sha256(file: UploadFile) -> str:
 
 
 def discard_upload(database: Database, storage: Storage, folder: UploadFolder, upload_id: str) -> None:
-    """Remove an upload with its files. What can't be removed now, the reconciler removes later."""
+    """Remove an upload with its files, unless a dataset is being made of it. What can't be removed now goes later."""
     with database.writing() as session:
-        key = uploads.remove(session, upload_id)
+        key = uploads.release(session, upload_id)
+    if key is None:
+        return
     remove_files(storage, [key])
     folder.remove(upload_id)

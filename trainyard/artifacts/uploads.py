@@ -26,6 +26,7 @@ from trainyard.states import DatasetState, UploadState
 from trainyard.upload_errors import UploadNotFound, UploadOffsetMismatch
 
 _AT_ONCE = 100
+_UNCHECKED = Dataset.state.in_((DatasetState.UPLOADING, DatasetState.VALIDATING))
 
 
 @dataclass(frozen=True)
@@ -150,9 +151,13 @@ def advance(session: Session, upload: Upload, start: int, end: int, quota: Quota
         raise UploadOffsetMismatch(f"the upload {upload.id} goes on at {found.offset_bytes}, not at {start}")
 
 
-def end_at(session: Session, upload_id: str, size_bytes: int, name: str | None) -> None:
-    """Set the size of an upload to what has come, and its name if it was not known before."""
-    _change(session, upload_id, Upload.offset_bytes == size_bytes, size_bytes=size_bytes)
+def end_at(session: Session, upload_id: str, size_bytes: int, name: str | None, *, expires_s: float) -> None:
+    """Set the size of an upload to what has come, and its name if it was not known before.
+
+    It is stored next, which may take longer than the pauses between the bytes: it does not expire for `expires_s`.
+    """
+    is_all = Upload.offset_bytes == size_bytes
+    _change(session, upload_id, is_all, size_bytes=size_bytes, expires_at=now() + expires_s)
     if name is not None:
         _change(session, upload_id, name=name)
 
@@ -207,11 +212,28 @@ def cancel(session: Session, owner: str, upload_id: str) -> str:
         UploadNotFound: there is none.
         InUse: a dataset is being made of it.
     """
-    upload = get_upload(session, owner, upload_id)
-    if upload.expires_at is None:
+    get_upload(session, owner, upload_id)
+    locked = select(Upload.expires_at).where(Upload.id == upload_id).with_for_update()  # before what waits for it
+    row = session.execute(locked).one_or_none()
+    if row is not None and row.expires_at is None:
         raise InUse(f"a dataset is being made of upload {upload_id}: delete the dataset, or wait until it is checked")
-    session.execute(select(Upload.id).where(Upload.id == upload_id).with_for_update())  # before what waits for it
     dataset_intake.upload_is_gone(session, owner, upload_id)
+    return remove(session, upload_id)
+
+
+def release(session: Session, upload_id: str) -> str | None:
+    """Remove an upload's row, unless a dataset that is not checked yet is made of it: `expire` removes it after that.
+
+    Returns:
+        The key of what is to be removed from the storage once this transaction is committed. None: it stays.
+    """
+    locked = select(Upload.owner).where(Upload.id == upload_id).with_for_update()
+    owner = session.scalar(locked)
+    needed = select(Dataset.id).where(
+        Dataset.owner == owner, Dataset.source["upload"].as_string() == upload_id, _UNCHECKED
+    )
+    if owner is not None and session.scalar(needed.limit(1)) is not None:
+        return None
     return remove(session, upload_id)
 
 
@@ -239,8 +261,7 @@ def expire(session: Session) -> list[str]:
     expired = session.execute(due.with_for_update(skip_locked=True)).all()
     for upload_id, owner in expired:
         dataset_intake.upload_is_gone(session, owner, upload_id)
-    unchecked = Dataset.state.in_((DatasetState.UPLOADING, DatasetState.VALIDATING))
-    named = and_(Dataset.owner == Upload.owner, Dataset.source["upload"].as_string() == Upload.id, unchecked)
+    named = and_(Dataset.owner == Upload.owner, Dataset.source["upload"].as_string() == Upload.id, _UNCHECKED)
     used = select(Upload.id).where(
         Upload.state == UploadState.WHOLE, Upload.expires_at.is_(None), ~has_row().where(named)
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Update, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Update, bindparam, case, func, select, update
 from sqlalchemy.orm import Session, aliased, joinedload
 
 from trainyard.database.connection import now
@@ -247,7 +247,7 @@ def resume(session: Session, owner: str, job_id: str) -> Job:
     """
     job = get_job(session, owner, job_id)
     if job.state == JobState.PAUSED:
-        waits = NOT_YET if job.not_before == NOT_YET else 0.0
+        waits = case((Job.not_before == NOT_YET, NOT_YET), else_=0.0)  # not what was read: it may be ready meanwhile
         move(session, job.id, JobState.PAUSED, JobState.QUEUED, reason=RESUMED, values={"not_before": waits})
         job = get_job(session, owner, job_id)
     goes_on = job.shown_state in {ShownState.QUEUED, ShownState.RUNNING}

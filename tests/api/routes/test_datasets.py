@@ -2,21 +2,26 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 
 from alexnet_core.config import DatasetFacts
 from alexnet_core.recipes import resolve
+from api import submission
+from api.uploads import reception
 from tests.alexnet_core.data.intake.test_packing import write_classes
 from tests.api.served import Served, wait_until
 from tests.api.stored_datasets import add_classes, add_dataset, make_digits_ready
-from trainyard.artifacts import dataset_intake
+from trainyard.artifacts import dataset_intake, uploads
 from trainyard.artifacts.dataset_intake import MadePack
+from trainyard.database.tables import Dataset
+from trainyard.errors import DatabaseUnavailable
 from trainyard.scheduling.claim_message import claim_at_once
 from trainyard.scheduling.leases import Ending, Lease, end_attempt, heartbeat
 from trainyard.states import DatasetState, WorkKind
@@ -292,3 +297,42 @@ def test_the_same_file_is_tried_again_after_a_rejection(served: Served) -> None:
     again = send(served, b"some bytes")
     assert again.status_code == 202
     assert again.json()["id"] != first
+
+
+def test_a_file_that_is_there_already_is_kept_for_another_dataset_that_needs_it(served: Served) -> None:
+    send(served, b"some bytes")
+    other = send(served, b"some bytes", name="other").json()["id"]
+    with served.database.reading() as session:
+        upload = session.scalars(select(Dataset.source["upload"].as_string()).where(Dataset.id == other)).one()
+    again = served.http.post("/datasets", json={"name": "shapes", "upload": upload})
+    assert again.status_code == 200
+    assert served.http.get(f"/uploads/{upload}").status_code == 200, "`other` is still to be validated"
+
+
+def test_a_file_stays_whose_dataset_is_committed_when_the_answer_fails(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise DatabaseUnavailable
+
+    with monkeypatch.context() as patched:
+        patched.setattr(submission, "describe_datasets", fail)
+        assert send(served, b"some bytes").status_code == 503
+    dataset = served.http.get("/datasets/shapes").json()
+    assert dataset["state"] == "validating"
+    assert len(served.http.get("/uploads").json()["data"]) == 1, "a worker needs the file"
+
+
+def test_a_file_does_not_expire_while_it_is_stored(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reception, "BODY_EXPIRES_S", 2.0)
+    storage = served.app.state.services.storage
+    publish = storage.publish
+
+    def take_long(*given: Any) -> None:
+        time.sleep(2.5)
+        with served.database.writing() as session:
+            uploads.expire(session)  # as the reconciler of some process does
+        publish(*given)
+
+    monkeypatch.setattr(storage, "publish", take_long)
+    assert send(served, b"some bytes").status_code == 202

@@ -4,8 +4,8 @@ import threading
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
-from sqlalchemy.orm import undefer
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session, undefer
 
 from alexnet_core.config import DatasetFacts
 from alexnet_core.errors import ConfigError
@@ -30,6 +30,7 @@ OWNER = db_rows.OWNER
 FACTS = DatasetFacts(
     name="flowers", num_classes=3, class_names=["a", "b", "c"], image_px=64, channels=3, flip_safe=True
 )
+UNSEEN = {"synchronize_session": False}  # the session's objects stay as they were read
 MADE = MadePack(FACTS, digest="d" * 64, size_bytes=1000)
 
 
@@ -195,6 +196,23 @@ def test_a_job_waits_for_its_dataset_and_gets_its_config_when_that_is_ready(data
     assert (failed.state, (failed.error or {})["code"]) == (JobState.FAILED, "config_invalid")
     assert failed.finished_at is not None
     assert db_rows.try_claim(database) == waits
+
+
+def test_a_job_is_not_lost_whose_dataset_gets_ready_during_its_resume(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = wait_with(database, submit(database).id)
+    db_rows.act(database, jobs.pause, waits)
+    look = jobs.get_job
+
+    def look_then_settle(session: Session, *given: Any) -> Job:
+        found = look(session, *given)
+        if found.state is JobState.PAUSED:  # on PostgreSQL `settle` may be committed here
+            session.execute(update(Job).where(Job.id == waits).values(not_before=0.0), execution_options=UNSEEN)
+        return found
+
+    monkeypatch.setattr(jobs, "get_job", look_then_settle)
+    assert db_rows.act(database, jobs.resume, waits).not_before == 0.0
 
 
 def test_a_paused_job_goes_on_waiting_after_its_resume(database: Database) -> None:

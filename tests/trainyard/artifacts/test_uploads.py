@@ -52,10 +52,10 @@ def set_state(database: Database, name: str, state: DatasetState) -> None:
         session.execute(update(Dataset).where(Dataset.id == f"ds_{name}").values(state=state))
 
 
-def complete(database: Database, upload: Upload) -> None:
+def complete(database: Database, upload: Upload, *, expires_s: float = -1) -> None:
     advance(database, upload, 0, 100)
     with database.writing() as session:
-        assert uploads.finish(session, upload.id, size_bytes=100, sha256="a" * 64, expires_s=-1)
+        assert uploads.finish(session, upload.id, size_bytes=100, sha256="a" * 64, expires_s=expires_s)
 
 
 def sweep(database: Database) -> list[str]:
@@ -220,3 +220,29 @@ class TestQuota:
         assert sorted(outcomes) == ["begun"] * 2 + ["refused"] * 4
         with database.reading() as session:
             assert quotas.count_bytes(session, OWNER) == 800
+
+
+def test_one_that_was_just_kept_for_a_dataset_is_not_cancelled(database: Database) -> None:
+    upload = begin(database)
+    complete(database, upload, expires_s=60)
+    with database.writing() as session:
+        seen = uploads.get_upload(session, OWNER, upload.id)
+        assert seen.expires_at is not None
+        uploads.hold(session, OWNER, upload.id)  # after the look, before the removal
+        with pytest.raises(InUse):
+            uploads.cancel(session, OWNER, upload.id)
+
+
+def test_one_that_a_dataset_needs_is_not_released(database: Database) -> None:
+    upload = begin(database)
+    complete(database, upload, expires_s=60)
+    with database.writing() as session:
+        uploads.hold(session, OWNER, upload.id)
+    add_dataset(database, "one", state="validating", upload=upload.id)
+    with database.writing() as session:
+        assert uploads.release(session, upload.id) is None
+    set_state(database, "one", DatasetState.READY)
+    with database.writing() as session:
+        assert uploads.release(session, upload.id) == f"uploads/{upload.id}"
+    with database.writing() as session:
+        assert uploads.release(session, upload.id) == f"uploads/{upload.id}", "harmless if it is gone"
