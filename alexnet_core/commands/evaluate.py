@@ -34,6 +34,7 @@ def evaluate(
     from alexnet_core.commands.datasets import open_dataset
     from alexnet_core.environment import require_device
     from alexnet_core.errors import CheckpointIncompatible
+    from alexnet_core.evaluation.confident_learning import NothingToCheck
     from alexnet_core.evaluation.ensemble import Ensemble
     from alexnet_core.evaluation.label_errors import find_label_errors, to_text
     from alexnet_core.evaluation.predictor import Predictor
@@ -68,9 +69,13 @@ def evaluate(
         print(f"\nthe best epoch was chosen on this split ({split}): other images will do worse")
     written = json.loads(found.model_dump_json())
     if label_errors:
-        errors = find_label_errors(predictor.model, pack, predictor.preprocessing, device=device)
-        print(f"\n{to_text(errors)}")
-        written["label_errors"] = json.loads(errors.model_dump_json())
+        try:
+            errors = find_label_errors(predictor.model, pack, predictor.preprocessing, device=device)
+            print(f"\n{to_text(errors)}")
+            written["label_errors"] = json.loads(errors.model_dump_json())
+        except NothingToCheck as exc:
+            print(f"\nthe labels can't be checked: {exc}")
+            written["label_errors"] = None
     if report is not None:
         report.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0

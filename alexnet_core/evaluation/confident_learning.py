@@ -18,6 +18,10 @@ from numpy.typing import NDArray
 _ROUNDING = 1e-6  # of a mean of equal probabilities, which must reach itself
 
 
+class NothingToCheck(ValueError):
+    """The labels can't be checked; the message says why."""
+
+
 @dataclass(frozen=True)
 class Suspects:
     """Images whose label is likely wrong, the most certain first."""

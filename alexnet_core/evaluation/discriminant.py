@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alexnet_core.errors import DataError
+from alexnet_core.evaluation.confident_learning import NothingToCheck
 
 FOLDS = 5
 SHRINKAGE = 0.1  # towards a covariance without correlations
@@ -45,11 +45,11 @@ def judge_out_of_sample(
         check: called between blocks of images; what it raises ends the work.
 
     Raises:
-        DataError: the features tell nothing: they are the same for all images, or not finite.
+        NothingToCheck: the features tell nothing: they are the same for all images, or not finite.
     """
     features_ND = _standardise(features_ND, check)
     if not features_ND.shape[1] or not bool(torch.isfinite(features_ND).all()):
-        raise DataError("the network's features are the same for all images, or not finite")
+        raise NothingToCheck("the network's features are the same for all images, or not finite")
     labels = torch.from_numpy(labels_N)
     folds_N = torch.from_numpy(assign_folds(labels_N, seed))
     moments = [_Moments.of(features_ND, labels, num_classes, folds_N == fold, check) for fold in range(FOLDS)]
@@ -139,10 +139,10 @@ class _Moments:
 def _standardise(features_ND: Tensor, check: Callable[[], None]) -> Tensor:
     """Return features with mean 0 and deviation 1, without those that are the same for all images."""
     check()
-    deviations_D, means_D = torch.std_mean(features_ND.double(), dim=0, correction=0)
+    deviations_D, means_D = torch.std_mean(features_ND, dim=0, correction=0)
     check()
     telling_D = deviations_D > _CONSTANT
-    return ((features_ND[:, telling_D] - means_D[telling_D]) / deviations_D[telling_D]).float()
+    return features_ND[:, telling_D].sub_(means_D[telling_D]).div_(deviations_D[telling_D])
 
 
 def _blocks(chosen_N: Tensor) -> Iterator[Tensor]:

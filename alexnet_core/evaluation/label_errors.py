@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet_core.data.inspection.selection import describe
-from alexnet_core.errors import DataError
-from alexnet_core.evaluation.confident_learning import Suspects, find_suspects
+from alexnet_core.evaluation.confident_learning import NothingToCheck, Suspects, find_suspects
 from alexnet_core.evaluation.discriminant import FOLDS, judge_out_of_sample
 from alexnet_core.evaluation.evaluate import load_batch
 from alexnet_core.evaluation.job_evaluation import ClassLabels, LabelErrors, WrongLabel
@@ -45,7 +44,7 @@ class Bounds:
     """What the search may cost."""
 
     images: int = 100_000
-    values: int = 48_000_000  #: float32 in memory at once: features, or probabilities
+    values: int = 32_000_000  #: float32 of all images: features, or probabilities; up to three times as many in memory
     seconds: float = 180.0  #: of computing features
 
 
@@ -71,7 +70,7 @@ def find_label_errors(
         clock: seconds.
 
     Raises:
-        DataError: there are too few images of too few classes, or the network's features tell nothing.
+        NothingToCheck: there are too few images of too few classes, or the network's features tell nothing.
     """
     began_at = clock()
     training = pack.list_indices("train")
@@ -91,7 +90,7 @@ def find_label_errors(
     chosen = chosen[: len(features_ND)]
     kept_N, classes = _keep_large_classes(np.asarray(pack.labels)[chosen])
     if len(classes) < 2:
-        raise DataError(f"fewer than two classes have {_MIN_SUPPORT} training images that could be compared")
+        raise NothingToCheck(f"fewer than two classes have {_MIN_SUPPORT} training images that could be compared")
     rows = np.flatnonzero(kept_N)
     rows = rows[np.argsort(chosen[rows], kind="stable")]
     positions = chosen[rows]
@@ -152,11 +151,12 @@ def _compute_features(
     is_over: Callable[[], bool],
 ) -> Tensor:
     """Return features_ND of the chosen images, or of those at the beginning for which there was time."""
-    parts: list[Tensor] = []
-    directions = _draw_directions(_count_features(model))
+    width, done = _count_features(model), 0
+    directions = _draw_directions(width)
+    features_ND = torch.empty(len(chosen), min(_WIDTH, width))
     for start in range(0, len(chosen), _BATCH):
         check()
-        if parts and is_over():
+        if done and is_over():
             break
         batch = chosen[start : start + _BATCH]
         order = np.argsort(batch)  # a pack is read in its order
@@ -165,8 +165,9 @@ def _compute_features(
         features_BD = model.features(x_BCHW).flatten(1).float().cpu()
         if directions is not None:
             features_BD = features_BD @ directions
-        parts.append(features_BD[torch.from_numpy(np.argsort(order))])
-    return torch.cat(parts) if parts else torch.empty(0, 1)
+        done = start + len(batch)
+        features_ND[start + torch.from_numpy(order)] = features_BD
+    return features_ND[:done]
 
 
 def _keep_large_classes(labels_N: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

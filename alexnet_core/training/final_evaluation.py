@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet_core.data.inspection.selection import describe
-from alexnet_core.errors import DataError
+from alexnet_core.evaluation.confident_learning import NothingToCheck
 from alexnet_core.evaluation.job_evaluation import (
     MAX_MATRIX_CLASSES,
     ClassResult,
@@ -172,7 +172,7 @@ class FinalEvaluation:
                 model, self._spec.pack, self._setting.preprocessing,
                 device=self._setting.device, bounds=self._bounds, check=self._check, clock=self._clock,
             )  # fmt: skip
-        except DataError as exc:
+        except NothingToCheck as exc:
             return None, str(exc)
         return found, None
 

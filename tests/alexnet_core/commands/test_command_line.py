@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -175,6 +176,17 @@ def test_evaluate_of_the_best_epoch_agrees_with_what_training_said(home: Path) -
     assert accuracy
     assert found
     assert float(found[1]) * (1 if found[2] else 100) == pytest.approx(float(accuracy[1]), abs=0.006)
+
+
+def test_evaluate_names_wrong_labels_and_writes_them(home: Path) -> None:
+    checkpoint = max((home / "whole").glob("epoch-*"))
+    options = ["--label-errors", "--report", home / "errors.json"]
+    output = run("evaluate", checkpoint, "--dataset", "digits", *options, cwd=home)
+    errors = json.loads((home / "errors.json").read_text())["label_errors"]
+    assert errors["num_checked"] == 1295
+    assert f"{errors['num_found']} of 1295 labels are likely wrong, the most certain first" in output
+    for image in errors["images"]:
+        assert f"{image['position']}  {image['label']}, more likely {image['suggested']}" in output
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from alexnet_core.errors import DataError
+from alexnet_core.evaluation.confident_learning import NothingToCheck
 from alexnet_core.evaluation.discriminant import FOLDS, SHRINKAGE, assign_folds, fit_sharpness, judge_out_of_sample
 
 NUM = 600
@@ -89,7 +89,7 @@ def test_the_sharpness_of_scores_that_are_right_is_1() -> None:
 def test_features_that_tell_nothing_are_refused() -> None:
     labels = np.arange(30, dtype=np.int64) % 3
     for features in (torch.ones(30, 4), torch.full((30, 4), torch.nan)):
-        with pytest.raises(DataError, match="features are the same"):
+        with pytest.raises(NothingToCheck, match="features are the same"):
             judge_out_of_sample(features, labels, 3)
 
 

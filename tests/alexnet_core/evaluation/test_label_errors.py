@@ -13,7 +13,7 @@ from alexnet_core.data.file_names import write_file_names
 from alexnet_core.data.pack import TEST, TRAIN, Pack
 from alexnet_core.data.pack_draft import write_pack
 from alexnet_core.data.published.builtin import prepare
-from alexnet_core.errors import DataError
+from alexnet_core.evaluation.confident_learning import NothingToCheck
 from alexnet_core.evaluation.job_evaluation import LabelErrors
 from alexnet_core.evaluation.label_errors import Bounds, find_label_errors
 from alexnet_core.network.checkpoint import load_checkpoint, weights_sha256
@@ -120,6 +120,21 @@ def test_the_time_is_bounded_and_what_was_done_in_it_counts(
     assert "no time" in found.left_out
 
 
+def test_many_features_are_projected_onto_fewer(flipped: Pack, clean: Pack) -> None:
+    """2,304 features of an untrained network: even these tell digits apart."""
+    _, config = resolve("quick", {"widths": [32, 64, 96, 96, 256], "precision": "fp32"}, flipped.facts)
+    torch.manual_seed(0)
+    model = build_model(config, 10, 1).eval()
+    assert model.features(torch.zeros(1, 1, 24, 24)).numel() == 2304
+    bounds = Bounds(values=768 * 600)
+    found = find_label_errors(model, flipped, Preprocessing.of(config, flipped), bounds=bounds)
+    assert found.num_checked == 600
+    right = flipped.labels != clean.labels
+    assert right[positions_of(found)].mean() > 0.5
+    again = find_label_errors(model, flipped, Preprocessing.of(config, flipped), bounds=bounds)
+    assert again.images == found.images
+
+
 def test_small_classes_are_left_out_and_too_few_classes_refused(
     flipped: Pack, trained: tuple[AlexNet, Preprocessing], tmp_path: Path
 ) -> None:
@@ -137,5 +152,5 @@ def test_small_classes_are_left_out_and_too_few_classes_refused(
     found = find_label_errors(model, write("small", labels), preprocessing)
     assert found.num_checked == 40
     assert found.left_out == "16 images are of classes with fewer than 10 images to compare"
-    with pytest.raises(DataError, match="fewer than two classes"):
+    with pytest.raises(NothingToCheck, match="fewer than two classes"):
         find_label_errors(model, write("few", np.arange(10, dtype=np.int64)), preprocessing)

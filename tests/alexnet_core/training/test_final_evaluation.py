@@ -147,6 +147,20 @@ def test_a_run_that_is_stopped_in_it_goes_on_and_ends_with_the_same_weights(
     assert read(path).label_errors is not None
 
 
+def test_one_that_takes_long_is_told_once(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Told(QuietHooks):
+        count = 0
+
+        def on_evaluating(self) -> None:
+            self.count += 1
+
+    quick, slow = Told(), Told()
+    train(pack, tmp_path / "quick", quick, evaluation_path=tmp_path / "quick.jsonl")
+    monkeypatch.setattr(final_evaluation, "_TOLD_AFTER_S", -1.0)
+    train(pack, tmp_path / "slow", slow, evaluation_path=tmp_path / "slow.jsonl")
+    assert (quick.count, slow.count) == (0, 1)
+
+
 def test_an_attempt_that_was_lost_in_it_is_not_repeated(pack: Pack, tmp_path: Path) -> None:
     hooks, path = QuietHooks(), tmp_path / "job_1.jsonl"
     result = train(pack, tmp_path / "run", hooks, evaluation_path=path, evaluation_was_cut_off=True)
