@@ -17,7 +17,7 @@ from api.http import errors
 from api.http.validators import NOT_MODIFIED, IfNoneMatch, answer_json
 from api.routes.queries import DatasetPath, LimitQuery
 from api.schemas.base import ListRead
-from api.schemas.dataset_reports import RejectedFileRead, ReportRead
+from api.schemas.dataset_reports import RejectedFileRead, ReportRead, count_rejected
 from api.services import CallerDep, Services, ServicesDep
 from trainyard.artifacts import datasets
 from trainyard.database.tables import Dataset
@@ -54,8 +54,8 @@ def get_report(
     here = f"/datasets/{found.id}"
     described = ReportRead(
         dataset=found.id,
-        num_rejected=len(report.get("rejected", [])),
-        report={name: value for name, value in report.items() if name != "rejected"},
+        num_rejected=count_rejected(report),
+        report={name: value for name, value in report.items() if name not in {"rejected", "num_rejected"}},
         links={"self": f"{here}/report", "dataset": here, "rejected": f"{here}/rejected"},
     )
     return answer_json(described.model_dump_json().encode(), if_none_match)

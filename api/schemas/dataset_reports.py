@@ -17,7 +17,12 @@ def shorten_report(report: dict[str, Any]) -> dict[str, Any]:
     A report names thousands of files; a client that asks for a dataset's state should not have to read them each time.
     """
     short: dict[str, Any] = _shorten(report)
-    return short | {"num_rejected": len(report.get("rejected", []))}
+    return short | {"num_rejected": count_rejected(report)}
+
+
+def count_rejected(report: dict[str, Any]) -> int:
+    """Return the number of rejected files, of which a report lists the first ten thousand."""
+    return int(report.get("num_rejected", len(report.get("rejected", []))))
 
 
 def _shorten(value: Any) -> Any:
@@ -37,7 +42,7 @@ class ReportRead(BaseModel):
     dataset: str
     """Its id."""
     num_rejected: int
-    """Files that are not used. `links.rejected` lists them."""
+    """Files that are not used. `links.rejected` lists them, of more than ten thousand the first ones."""
     report: dict[str, Any]
     """The report, without the list of rejected files. Its fields: see `python -m alexnet_core prepare`."""
     links: dict[str, str]

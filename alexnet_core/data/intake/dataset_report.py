@@ -77,9 +77,10 @@ class DatasetReport:
     num_files: int
     num_junk: int  #: files that were ignored
     layout: LayoutFound
-    outside_classes: list[str]  #: files without a class
-    empty_classes: list[str]  #: folders
-    rejected: list[Rejection]
+    outside_classes: list[str]  #: the first thousand files without a class
+    empty_classes: list[str]  #: the first thousand folders
+    rejected: list[Rejection]  #: the first ten thousand
+    num_rejected: int = 0  #: all of them
     image_px: int | None = None  #: side of the stored squares
     channels: int | None = None  #: of the stored images
     made_splits: list[str] = field(default_factory=list)  #: that were not given

@@ -29,7 +29,8 @@ from alexnet_core.data.squares import StoredShape
 
 FEW_IMAGES = 20  # to train a class on: fewer is worth a warning
 MAX_IMBALANCE = 100  # between the largest and the smallest class: more is worth a warning
-_MAX_LISTED = 1000  # groups of duplicates in a report
+MAX_REJECTED_LISTED = 10_000  # files: an archive may have a million, and a report is read in one piece
+_MAX_LISTED = 1000  # groups of duplicates, and files or folders without a class, in a report
 _MAX_OF_A_GROUP = 20  # files of a group of near duplicates
 
 
@@ -59,8 +60,8 @@ class ReportDraft:
             num_files=len(layout.files) + len(layout.rejected),
             num_junk=layout.num_junk,
             layout=LayoutFound(layout.kind, [*layout.notes, *_tell_of_junk(layout.num_junk)]),
-            outside_classes=list(layout.outside),
-            empty_classes=list(layout.empty),
+            outside_classes=list(layout.outside[:_MAX_LISTED]),
+            empty_classes=list(layout.empty[:_MAX_LISTED]),
             rejected=[],
         )
         if layout.empty:
@@ -77,7 +78,7 @@ class ReportDraft:
                 f"{len(layout.outside)} files are {where} and are left out: {some(layout.outside)}",
                 "Name them in the manifest, with their class." if of_manifest else "Move images to their class folder.",
             )
-        for group in find_similar(layout.class_names):
+        for group in find_similar(layout.class_names)[:_MAX_LISTED]:
             self._find(
                 FindingCode.CLASS_NAMES_SIMILAR,
                 f"the names of the classes {some(group)} are similar",
@@ -90,8 +91,9 @@ class ReportDraft:
         return replace(self._report, warnings=warnings, findings=list(self._findings))
 
     def note_rejected(self, rejected: Sequence[Rejection]) -> None:
-        """Store the files that are not used."""
-        self._report = replace(self._report, rejected=list(rejected))
+        """Store the files that are not used, of very many the first ones."""
+        listed = list(rejected[:MAX_REJECTED_LISTED])
+        self._report = replace(self._report, num_rejected=len(rejected), rejected=listed)
 
     def note_stored(self, stored: StoredShape) -> None:
         """Store the shape of the stored images."""
@@ -121,7 +123,7 @@ class ReportDraft:
         self._report = replace(self._report, made_splits=list(made_splits), num_images=len(kept.positions))
         self._describe_shapes(shapes)
         self._describe_classes(labels_N, split_N)
-        if num_rejected := len(self._report.rejected):
+        if num_rejected := self._report.num_rejected:
             self._find(
                 FindingCode.REJECTED_FILES,
                 f"{num_rejected} files are no usable images and are left out",

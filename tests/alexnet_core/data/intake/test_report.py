@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from alexnet_core.__main__ import main
+from alexnet_core.data.intake import report as intake_report
 from alexnet_core.data.intake.findings import FindingCode
 from alexnet_core.data.intake.options import IntakeOptions
 from alexnet_core.data.intake.packing import pack_images
@@ -63,6 +64,29 @@ def test_names_of_files_that_are_no_utf8_are_shown_with_their_bytes(tmp_path: Pa
     report = report_of(pack_images(folder, tmp_path / "pack", OPTIONS))
     assert [item["file"] for item in report["rejected"]] == ["a/caf\\udce9.png"]
     assert json.dumps(report, ensure_ascii=False).encode()
+
+
+def test_a_report_lists_the_first_of_very_many_files_and_counts_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API process reads a report in one piece, and an archive may have a million files."""
+    monkeypatch.setattr(intake_report, "MAX_REJECTED_LISTED", 2)
+    monkeypatch.setattr(intake_report, "_MAX_LISTED", 2)
+    folder = write_classes(tmp_path / "mine", {"a": 45, "b": 45})
+    for number in range(4):
+        (folder / "a" / f"bad-{number}.png").write_bytes(b"nothing")
+        (folder / f"outside-{number}.png").touch()
+        (folder / f"empty-{number}").mkdir()
+    report = report_of(pack_images(folder, tmp_path / "pack", OPTIONS))
+    assert [item["file"] for item in report["rejected"]] == ["a/bad-0.png", "a/bad-1.png"]
+    assert report["num_rejected"] == 4
+    assert (report["outside_classes"], report["empty_classes"]) == (
+        ["outside-0.png", "outside-1.png"],
+        ["empty-0", "empty-1"],
+    )
+    told = " ".join(report["warnings"])
+    assert "4 files are no usable images" in told
+    assert "4 files are in no class folder" in told
 
 
 def test_names_that_may_mean_one_class_are_told(tmp_path: Path) -> None:
