@@ -198,8 +198,15 @@ def _read_file(path: Path, facts: _Facts, offset: int) -> Iterator[bytes]:
         file.seek(offset)
         while left > 0 and (chunk := file.read(min(_CHUNK, left))):
             left -= len(chunk)
+            if left == 0:
+                _require_unchanged(path, facts)  # before the last bytes: who has them asks for no more
             yield chunk
-    if left > 0 or _look(path) != facts:
+    if left > 0 or facts.size == 0:
+        _require_unchanged(path, facts)
+
+
+def _require_unchanged(path: Path, facts: _Facts) -> None:
+    if _look(path) != facts:
         raise SourceChanged(f"{path} has changed while it was uploaded: start again")
 
 

@@ -74,7 +74,7 @@ class ObjectStorage:
         self._cache = Cache(self._local / "copies", max_bytes=cache_bytes)
         self._lock = threading.Lock()
         self._work: tuple[Path, int] | None = None
-        self._uploads: dict[str, tuple[str, set[str]]] = {}
+        self._uploads: dict[str, tuple[str, dict[str, FileFacts]]] = {}
         self._known: dict[str, Index] = {}
         self._followers: list[streams.Follower] = []
         self._expected_id: str | None = None
@@ -92,11 +92,11 @@ class ObjectStorage:
         with contextlib.suppress(FileNotFoundError):
             if self._read_index(key)["files"] == described:
                 return
-        upload, sent = self._uploads.setdefault(key, (uuid.uuid4().hex[:12], set()))
+        upload, sent = self._uploads.setdefault(key, (uuid.uuid4().hex[:12], {}))
         for name, path in found.items():
-            if name not in sent:
+            if sent.get(name) != described[name]:  # the next call may come with other content: a folder has changed
                 self._files.upload(path, f"{key}/{upload}/{name}")
-                sent.add(name)
+                sent[name] = described[name]
         index: Index = {"upload": upload, "files": described}
         self._files.write(f"{key}/{INDEX}", json.dumps(index, indent=1).encode())
         self._uploads.pop(key, None)

@@ -69,6 +69,17 @@ def test_a_file_that_changes_meanwhile_is_noticed(folder: Path, content: bytes) 
         read_all(source)
 
 
+def test_an_archive_that_changes_meanwhile_is_noticed_before_its_last_bytes_are_sent(tmp_path: Path) -> None:
+    """An upload that has all bytes is complete: nobody asks the source for more."""
+    path = tmp_path / "flowers.zip"
+    path.write_bytes(b"a" * 5000)
+    source = open_source(path)
+    path.write_bytes(b"b" * 5000)
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(SourceChanged, match=r"flowers\.zip has changed"):
+        next(source.read_from(0))
+
+
 def test_an_archive_is_sent_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "flowers.zip"
     path.write_bytes(bytes(range(256)) * 10)

@@ -85,6 +85,27 @@ def test_a_copy_is_fetched_once_and_serves_while_the_store_is_away(
     assert filesystem.calls == []
 
 
+def test_a_publication_that_goes_on_with_other_content_sends_it(
+    open_one: Callable[..., ObjectStorage], filesystem: FaultyFilesystem
+) -> None:
+    """A dataset's folder may have changed before its validation is tried again."""
+    writer, reader = open_one(), open_one()
+
+    def refuse_the_index(name: str, _: tuple[Any, ...]) -> None:
+        if name == "pipe_file":
+            raise ConnectionResetError(104, "reset")
+
+    filesystem.before = refuse_the_index
+    with pytest.raises(StorageUnavailable):
+        writer.publish(make(writer), KEY)
+    filesystem.before = lambda *_: None
+    changed = CONTENT | {"state/state.json": b"other"}
+    writer._files._failed_at = -1000.0  # the store is back
+    writer.publish(make(writer, content=changed), KEY)
+    with reader.materialise(KEY) as copy:
+        assert content_of(copy) == changed
+
+
 def test_a_publication_that_is_cut_off_anywhere_is_not_there_and_goes_on_later(
     open_one: Callable[..., ObjectStorage], filesystem: FaultyFilesystem
 ) -> None:
