@@ -226,6 +226,10 @@ class Client:
         check(answer)
         return answer.text
 
+    def get_evaluation(self, job_id: str) -> Json:
+        """Return how a job's best checkpoint does, and in `label_errors` the images whose label is likely wrong."""
+        return self._request("GET", f"/jobs/{job_id}/evaluation")
+
     def list_checkpoints(self, job_id: str) -> list[Json]:
         """Return the newest checkpoints of a job."""
         page = self._request("GET", f"/jobs/{job_id}/checkpoints", params={"limit": 100})

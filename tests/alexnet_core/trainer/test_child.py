@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from alexnet_core.data import pack_digest
 from alexnet_core.data.pack import Pack
+from alexnet_core.evaluation.job_evaluation import parse_last_record
 from alexnet_core.messages import (
     PARENT_IS_GONE,
     Alive,
@@ -181,3 +184,36 @@ def test_a_command_of_no_known_type_does_not_end_an_attempt(pack: Pack, tmp_path
         assert isinstance(last, Finished)
         assert last.outcome is Outcome.SUCCEEDED
         assert child.end() == 0
+
+
+def test_a_child_that_evaluates_in_detail_stops_when_told_and_does_it_all_at_the_next_attempt(
+    pack: Pack, tmp_path: Path
+) -> None:
+    path = tmp_path / "evaluations" / "job_1.jsonl"
+    spec = describe_attempt(
+        pack, tmp_path / "run", epochs=2, evaluation_path=path, failpoints={"in_final_evaluation": "sleep:1"}
+    )
+    with Child() as child:
+        assert child.read() == Ready()
+        child.send(spec)
+        saved: list[CheckpointSaved] = []
+        last: AnyReport | None = None
+        for report in child.read_attempt():
+            if isinstance(report, CheckpointSaved):
+                saved.append(report)
+            if len(saved) == 2 and isinstance(report, CheckpointSaved):
+                while not path.exists():
+                    time.sleep(0.01)
+                child.send(Stop(reason=StopReason.PAUSE))
+            last = report
+        assert isinstance(last, Finished)
+        assert (last.outcome, last.reason, last.stays, last.test) == ("stopped", "pause", True, None)
+        assert [json.loads(line)["state"] for line in path.read_bytes().splitlines()] == ["begun", "stopped"]
+        again = run(child, describe_attempt(
+            pack, tmp_path / "run", epochs=2, evaluation_path=path, resume_from=saved[-1].path, lease_epoch=2
+        ))  # fmt: skip
+        assert (again[-1].outcome, again[-1].weights_sha256) == ("succeeded", last.weights_sha256)
+    record = parse_last_record(path.read_bytes())
+    assert record is not None
+    assert record.evaluation is not None
+    assert (record.lease_epoch, record.evaluation.num_images) == (2, 30)

@@ -8,6 +8,7 @@ from alexnet_core.evaluation.job_evaluation import Record, append_record
 from alexnet_core.layout import evaluation_key
 from tests.alexnet_core.evaluation.test_job_evaluation import evaluation
 from tests.api.served import Served, error_of
+from trainyard.client import Client
 from trainyard.database.ids import new_id
 from trainyard.scheduling import leases
 from trainyard.scheduling.leases import Ending, Lease
@@ -42,6 +43,14 @@ def test_it_tells_which_labels_are_likely_wrong_and_where_to_look_at_them(served
         "split": "train", "index": 4, "position": 7, "file": "cats/ä.png", "label": "cats", "suggested": "dogs",
         "confidence": 0.75, "url": "/datasets/ds_digits/images/train/4",
     }  # fmt: skip
+
+
+def test_the_client_returns_it_too(served: Served) -> None:
+    job_id = served.add_job()
+    write(served, job_id, "begun", "done")
+    end(served, job_id)
+    with Client(served.url) as client:
+        assert client.get_evaluation(job_id)["label_errors"]["num_found"] == 1
 
 
 def test_it_is_sent_once(served: Served) -> None:

@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 
+from alexnet_core.evaluation.job_evaluation import MAX_BYTES, Record, append_record, parse_last_record, was_cut_off
+from alexnet_core.layout import evaluation_key
+from tests.alexnet_core.evaluation.test_job_evaluation import evaluation
 from tests.object_store import FaultyFilesystem
 from trainyard.errors import StorageMismatch, StorageUnavailable
+from trainyard.jobs.job_log import read_tail
 from trainyard.storage.interface import StoredFilesDamaged
 from trainyard.storage.objects import INDEX, ObjectStorage
 from trainyard.storage.remote import RemoteFiles
@@ -266,6 +270,26 @@ def test_a_log_reaches_readers_while_it_grows_and_segments_come_in_their_order(
         wait_until(lambda: not path.exists())  # noqa: B023
     assert reader.read_stream(key, 1_000_000, 1_200_000) == expected[1_000_000:1_200_000]
     assert [stream.key for stream in reader.list_streams("logs")] == [key]
+
+
+def test_an_evaluation_of_a_second_attempt_is_read_behind_what_the_first_one_left(
+    open_one: Callable[..., ObjectStorage],
+) -> None:
+    reader, key = open_one(), evaluation_key("job_1")
+    left = [Record(state="begun", lease_epoch=1), Record(state="begun", lease_epoch=2)]
+    done = Record(state="done", lease_epoch=2, evaluation=evaluation(1000))
+    for attempt, records in enumerate((left[:1], [left[1], done]), 1):
+        storage = open_one()
+        path = storage.place(key, f"job_1-e{attempt}")
+        with storage.following(path, key, attempt):
+            for record in records:
+                append_record(path, record)
+        wait_until(lambda: not path.exists())  # noqa: B023
+        tail = read_tail(reader, key, lines=1, max_bytes=MAX_BYTES)
+        assert parse_last_record(tail) == records[-1]
+        assert was_cut_off(tail) is (attempt == 1)
+    assert reader.delete(key)
+    assert read_tail(reader, key, lines=1) == b""
 
 
 def test_what_is_appended_while_the_store_is_away_comes_later(
