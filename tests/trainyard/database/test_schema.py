@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -14,16 +15,20 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.runtime.migration import HeadMaintainer, RevisionStep, StampStep
-from sqlalchemy import Connection, event, inspect, select
+from sqlalchemy import Connection, event, inspect, select, update
 
+from alexnet_core.config import DatasetFacts
 from tests.postgres import create_database
-from tests.trainyard.rows import revision_of_tables
+from tests.trainyard.rows import OWNER, add_dataset, revision_of_tables
 from trainyard.database import schema
 from trainyard.database.connection import Database, now
 from trainyard.database.numbers import Numbers, draw_number
 from trainyard.database.schema import Standing
-from trainyard.database.tables import Base
+from trainyard.database.tables import Base, Dataset
 from trainyard.errors import DatabaseUnavailable
+from trainyard.jobs import jobs
+from trainyard.jobs.jobs import NewJob
+from trainyard.states import DatasetState, JobState
 
 
 def test_the_migrations_make_the_tables_of_the_code_and_take_them_away(empty_url: str) -> None:
@@ -40,6 +45,27 @@ def test_the_migrations_make_the_tables_of_the_code_and_take_them_away(empty_url
         command.downgrade(config, "base")
     assert set(inspect(database.engine).get_table_names()) <= {"alembic_version"}
     database.close()
+
+
+def test_a_downgrade_and_an_upgrade_again_leave_datasets_and_jobs_that_can_be_read(database: Database) -> None:
+    for name, state in (("bad", DatasetState.REJECTED), ("coming", DatasetState.VALIDATING)):
+        add_dataset(database, f"ds_{name}", OWNER)
+        with database.writing() as session:
+            session.execute(update(Dataset).where(Dataset.id == f"ds_{name}").values(state=state))
+    with database.writing() as session:
+        dataset = session.get_one(Dataset, "ds_coming")
+        waiting = NewJob(recipe="", config={}, seed=1, max_failures=3, waits_for_dataset=True)
+        job_id = jobs.submit(session, OWNER, dataset, waiting).id
+    with database.engine.connect().execution_options(trainyard_write=True) as connection, connection.begin():
+        config = schema._config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0007")
+        [facts] = connection.exec_driver_sql("SELECT facts FROM datasets").scalars()
+        DatasetFacts.model_validate(json.loads(facts) if isinstance(facts, str) else facts)  # as that release does
+    schema.migrate(database)
+    with database.reading() as session:
+        assert set(session.scalars(select(Dataset.state))) == {DatasetState.REJECTED}
+        assert jobs.get_job(session, OWNER, job_id).state is JobState.CANCELLED, "nobody would ever train it"
 
 
 def test_processes_that_start_together_migrate_once(empty_url: str) -> None:

@@ -1,5 +1,8 @@
 """Datasets of users: their validation is leased work beside the jobs."""
 
+import json
+import time
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -10,6 +13,9 @@ depends_on = None
 
 _TEXTS, _OBJECTS = ("parent_id", "same_as"), ("source", "options", "error")
 _LISTS = (("created_at", "id"), ("state", "created_at", "id"), ("dataset_id", "created_at", "id"), ("claim_number",))
+_NO_FACTS = {  # the release before knows facts of every dataset, also of those that can't be used
+    "name": "unknown", "num_classes": 2, "class_names": ["-", "--"], "image_px": 64, "channels": 3, "flip_safe": False
+}  # fmt: skip
 _TURN = ("owner", "priority DESC", "queued_at", "id", "not_before")
 
 
@@ -24,6 +30,7 @@ def upgrade() -> None:
         op.add_column("datasets", sa.Column(name, sa.String(255), nullable=True))
     for name in _OBJECTS:
         op.add_column("datasets", sa.Column(name, sa.JSON(none_as_null=True), nullable=True))
+    op.execute("UPDATE datasets SET state = 'rejected', facts = '{}' WHERE state = 'failed'")  # a downgrade left them
 
 
 def downgrade() -> None:
@@ -31,7 +38,12 @@ def downgrade() -> None:
     for table in ("job_events", "idempotency_keys", "outbox"):
         op.execute(f"DELETE FROM {table} WHERE job_id IN (SELECT id FROM jobs WHERE kind <> 'train')")
     op.execute("DELETE FROM jobs WHERE kind <> 'train'")
-    op.execute("UPDATE datasets SET state = 'failed' WHERE state IN ('uploading', 'validating', 'rejected', 'deleted')")
+    waits = "recipe = '' AND state IN ('queued', 'paused')"  # for a dataset that nobody validates any more
+    end = "state = 'cancelled', desired = 'cancel', state_reason = 'cancelled', not_before = 0"
+    op.execute(f"UPDATE jobs SET {end}, finished_at = {time.time()} WHERE {waits}")
+    not_ready = "state IN ('uploading', 'validating', 'rejected', 'deleted')"
+    op.execute(f"DELETE FROM datasets WHERE {not_ready} AND id NOT IN (SELECT dataset_id FROM jobs)")
+    op.execute(f"UPDATE datasets SET state = 'failed', facts = '{json.dumps(_NO_FACTS)}' WHERE {not_ready}")
     for name in (*_TEXTS, *_OBJECTS):
         op.drop_column("datasets", name)
     _index_turns("state")
