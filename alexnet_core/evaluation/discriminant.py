@@ -47,19 +47,20 @@ def judge_out_of_sample(
     Raises:
         NothingToCheck: the features tell nothing: they are the same for all images, or not finite.
     """
-    features_ND = _standardise(features_ND, check)
-    if not features_ND.shape[1] or not bool(torch.isfinite(features_ND).all()):
+    check()
+    scale = _Scale(features_ND)
+    if not scale.width or not scale.is_finite:
         raise NothingToCheck("the network's features are the same for all images, or not finite")
     labels = torch.from_numpy(labels_N)
     folds_N = torch.from_numpy(assign_folds(labels_N, seed))
-    moments = [_Moments.of(features_ND, labels, num_classes, folds_N == fold, check) for fold in range(FOLDS)]
+    moments = [_Moments.of(features_ND, labels, num_classes, folds_N == fold, scale, check) for fold in range(FOLDS)]
     scores_NK = torch.empty(len(labels_N), num_classes)
     for fold in range(FOLDS):
         others = _Moments.total([part for number, part in enumerate(moments) if number != fold])
         weights_DK, biases_K = others.fit()
         for rows in _blocks(folds_N == fold):
             check()
-            scores_NK[rows] = (features_ND[rows].double() @ weights_DK + biases_K).log_softmax(dim=1).float()
+            scores_NK[rows] = (scale(features_ND[rows]) @ weights_DK + biases_K).log_softmax(dim=1).float()
     sharpness = fit_sharpness(scores_NK, labels, check)
     for start in range(0, len(scores_NK), _BLOCK):
         check()
@@ -104,14 +105,20 @@ class _Moments:
 
     @classmethod
     def of(
-        cls, features_ND: Tensor, labels_N: Tensor, num_classes: int, chosen_N: Tensor, check: Callable[[], None]
+        cls,
+        features_ND: Tensor,
+        labels_N: Tensor,
+        num_classes: int,
+        chosen_N: Tensor,
+        scale: _Scale,
+        check: Callable[[], None],
     ) -> _Moments:
-        width = features_ND.shape[1]
+        width = scale.width
         sums_KD = torch.zeros(num_classes, width, dtype=torch.float64)
         squares_DD = torch.zeros(width, width, dtype=torch.float64)
         for rows in _blocks(chosen_N):
             check()
-            block = features_ND[rows].double()
+            block = scale(features_ND[rows])
             sums_KD.index_add_(0, labels_N[rows], block)
             squares_DD += block.T @ block
         return cls(torch.bincount(labels_N[chosen_N], minlength=num_classes).double(), sums_KD, squares_DD)
@@ -136,13 +143,19 @@ class _Moments:
         return weights_DK, biases_K
 
 
-def _standardise(features_ND: Tensor, check: Callable[[], None]) -> Tensor:
-    """Return features with mean 0 and deviation 1, without those that are the same for all images."""
-    check()
-    deviations_D, means_D = torch.std_mean(features_ND, dim=0, correction=0)
-    check()
-    telling_D = deviations_D > _CONSTANT
-    return features_ND[:, telling_D].sub_(means_D[telling_D]).div_(deviations_D[telling_D])
+class _Scale:
+    """Gives blocks of features mean 0 and deviation 1, without those features that are the same for all images."""
+
+    def __init__(self, features_ND: Tensor) -> None:
+        deviations_D, means_D = torch.std_mean(features_ND, dim=0, correction=0)
+        self.is_finite = bool(torch.isfinite(deviations_D).all())
+        self._telling_D = deviations_D > _CONSTANT
+        self._means_D = means_D[self._telling_D].double()
+        self._deviations_D = deviations_D[self._telling_D].double()
+        self.width = len(self._means_D)
+
+    def __call__(self, block_ND: Tensor) -> Tensor:
+        return (block_ND[:, self._telling_D].double() - self._means_D) / self._deviations_D
 
 
 def _blocks(chosen_N: Tensor) -> Iterator[Tensor]:

@@ -44,7 +44,7 @@ class Bounds:
     """What the search may cost."""
 
     images: int = 100_000
-    values: int = 32_000_000  #: float32 of all images: features, or probabilities; up to three times as many in memory
+    values: int = 32_000_000  #: float32 of all images: features, or probabilities; up to twice as many in memory
     seconds: float = 180.0  #: of computing features
 
 
@@ -95,7 +95,8 @@ def find_label_errors(
     rows = rows[np.argsort(chosen[rows], kind="stable")]
     positions = chosen[rows]
     labels_N = np.searchsorted(classes, np.asarray(pack.labels)[positions]).astype(np.int64)
-    probabilities_NK = judge_out_of_sample(features_ND[torch.from_numpy(rows)], labels_N, len(classes), check=check)
+    features_ND = features_ND[torch.from_numpy(rows)]
+    probabilities_NK = judge_out_of_sample(features_ND, labels_N, len(classes), check=check)
     suspects = find_suspects(probabilities_NK, labels_N)
     return LabelErrors(
         method=METHOD,
