@@ -34,6 +34,7 @@ from alexnet_core.data.splits import hold_back
 from alexnet_core.data.squares import StoredShape, choose_shape
 from alexnet_core.errors import DatasetInvalid, DatasetUnavailable, ImageError, ImageUnreadable
 
+MAX_CLASSES = 30_000  # whoever shows a dataset reads all their names; ImageNet has 21,841
 MAX_REJECTED = 0.05  # of the files
 
 R = TypeVar("R")
@@ -134,6 +135,12 @@ def _pack(
         len(layout.class_names) > 1,
         "too_few_classes",
         f"there is only one class, {', '.join(layout.class_names)!r}. Make a folder for each of two or more classes.",
+    )
+    intake.require(
+        len(layout.class_names) <= MAX_CLASSES,
+        "too_many_classes",
+        f"there are {len(layout.class_names):,} classes, and at most {MAX_CLASSES:,} are allowed. Make a folder for "
+        "each class, not for each image.",
     )
     intake.read_headers()
     while True:

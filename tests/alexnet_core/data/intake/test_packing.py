@@ -27,6 +27,7 @@ from alexnet_core.commands.datasets import open_dataset
 from alexnet_core.data import image_readers
 from alexnet_core.data.image_readers import BoundedFile
 from alexnet_core.data.images import decode_square
+from alexnet_core.data.intake import packing
 from alexnet_core.data.intake.options import IntakeOptions
 from alexnet_core.data.intake.packing import pack_files, pack_images
 from alexnet_core.data.layouts.folders import read_layout
@@ -191,6 +192,15 @@ def test_a_dataset_of_one_image_many_times_is_refused(tmp_path: Path) -> None:
     for index in range(40):
         write_image(tmp_path / "mine" / "ab"[index % 2] / f"{index}.png", 7)
     assert refuse(tmp_path / "mine", tmp_path / "packs" / "pack").problem == "too_few_images"
+
+
+def test_too_many_classes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_classes(tmp_path / "mine", {"a": 20, "b": 20, "c": 20})
+    monkeypatch.setattr(packing, "MAX_CLASSES", 3)
+    pack_images(folder, tmp_path / "packs" / "pack", OPTIONS)
+    monkeypatch.setattr(packing, "MAX_CLASSES", 2)
+    error = refuse(folder, tmp_path / "packs" / "other")
+    assert (error.problem, "there are 3 classes, and at most 2" in str(error)) == ("too_many_classes", True)
 
 
 @pytest.mark.parametrize("where", ["header", "pixels"])
