@@ -84,6 +84,7 @@ TESTED_BY: dict[str, str] = {
     "api/schemas/dataset_images.py": "api/routes/test_dataset_images.py",
     "api/schemas/dataset_reports.py": "api/routes/test_dataset_exports.py",
     "api/schemas/datasets.py": "api/routes/test_datasets.py",
+    "api/schemas/evaluations.py": "api/routes/test_job_evaluation.py",
     "api/schemas/events.py": "api/routes/test_events.py",
     "api/schemas/predictions.py": "api/routes/test_predictions.py",
     "api/schemas/recipes.py": "api/routes/test_recipes.py",

@@ -22,7 +22,7 @@ from alexnet_core.data.intake.child_messages import (
 )
 from alexnet_core.data.intake.confinement import confine
 from alexnet_core.durable import is_disk_full
-from alexnet_core.errors import CoreError, DatasetInvalid, DiskFull
+from alexnet_core.errors import CoreError, DatasetChanged, DatasetInvalid, DiskFull
 from alexnet_core.failpoints import Failpoints
 from alexnet_core.layout import PACK_FACTS, PACK_REPORT
 from alexnet_core.memory import bound_arenas
@@ -56,6 +56,9 @@ def _take_in(spec: IntakeSpec) -> IntakeDone | IntakeFailed:
         return IntakeDone(pack=_read(pack.path / PACK_FACTS), report=_read(pack.path / PACK_REPORT))
     except DatasetInvalid as exc:
         return IntakeFailed(code=exc.code, message=str(exc), problem=exc.problem, report=exc.report)
+    except DatasetChanged as exc:
+        text = "The files changed between two tries to read them: submit the dataset again."
+        return IntakeFailed(code=exc.code, message=text)
     except CoreError as exc:
         return IntakeFailed(code=exc.code, message=str(exc))
     except MemoryError:
@@ -66,7 +69,7 @@ def _take_in(spec: IntakeSpec) -> IntakeDone | IntakeFailed:
             text = f"The dataset's pack would be larger than the {spec.file_bytes:,} bytes that are allowed."
             return IntakeFailed(code=DATASET_TOO_COSTLY, message=text)
         code = DiskFull.code if is_disk_full(exc) else "internal_error"
-        return IntakeFailed(code=code, message=f"The pack can't be made: {exc}.")
+        return IntakeFailed(code=code, message=f"The pack can't be made: {exc.strerror}.")
 
 
 def _make_pack(spec: IntakeSpec) -> Pack:

@@ -23,7 +23,7 @@ class SlowStore:
     def __init__(self) -> None:
         self.may_go, self.taken, self.refusals = threading.Event(), list[str](), 0
 
-    def publish(self, folder: Path, key: str) -> None:
+    def publish(self, folder: Path, key: str, **_: object) -> None:
         assert self.may_go.wait(20)
         if self.refusals:
             self.refusals -= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Select, or_, select, update
+from sqlalchemy import Select, case, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -70,13 +70,14 @@ def mark_ready(session: Session, dataset_id: str, *, digest: str, facts: dict[st
 
 
 def get_dataset(session: Session, owner: str, reference: str, *, param: str = "dataset") -> Dataset:
-    """Return a dataset by id or by name, either the owner's own or a built-in one.
+    """Return a dataset by id or, if none has it, the newest of that name: the owner's own or a built-in one.
 
     Raises:
         DatasetNotFound: there is none, or it is another owner's.
     """
     query = _visible(owner).where(or_(Dataset.id == reference, Dataset.name == reference))
-    newest = query.order_by(Dataset.created_at.desc(), Dataset.id.desc()).limit(1)
+    is_id = case((Dataset.id == reference, 1), else_=0)
+    newest = query.order_by(is_id.desc(), Dataset.created_at.desc(), Dataset.id.desc()).limit(1)
     # PostgreSQL refuses a text with a NUL in it, both drivers a lone surrogate
     found = session.scalars(newest).one_or_none() if reference.isprintable() else None
     if found is None:

@@ -17,6 +17,7 @@ from trainyard.database.connection import Database, now
 from trainyard.database.tables import (
     Alias,
     Checkpoint,
+    Dataset,
     IdempotencyKey,
     Job,
     JobEvent,
@@ -26,7 +27,7 @@ from trainyard.database.tables import (
     Removal,
 )
 from trainyard.errors import IllegalTransition, InUse, StorageUnavailable
-from trainyard.states import JobState
+from trainyard.states import DatasetState, JobState, WorkKind
 from trainyard.storage.interface import Storage
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,9 @@ def delete_job(session: Session, owner: str, job_id: str) -> list[str]:
         session.execute(delete(table).where(table.job_id == job_id))
     session.expunge_all()
     session.execute(delete(Job).where(Job.id == job_id))
+    named = select(Job.id).where(Job.owner == owner, Job.kind == WorkKind.TRAIN, Job.dataset_id == job.dataset_id)
+    unseen = (Dataset.id == job.dataset_id, Dataset.state == DatasetState.DELETED)
+    session.execute(delete(Dataset).where(*unseen, ~named.exists()).execution_options(synchronize_session=False))
     keys = [checkpoints_key(job_id), tensorboard_key(job_id), log_key(job_id), evaluation_key(job_id)]
     session.add_all(Removal(key=key, created_at=now()) for key in keys)
     session.flush()

@@ -6,7 +6,7 @@ changes until it is removed. A *stream* (a job's log, a TensorBoard event file) 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,6 +24,11 @@ class StreamFacts:
     key: str
     size_bytes: int
     modified_at: float  #: seconds since 1970
+
+
+def ALWAYS() -> bool:  # noqa: N802 - it stands for a value
+    """Say yes."""
+    return True
 
 
 class Storage(Protocol):
@@ -47,10 +52,15 @@ class Storage(Protocol):
         """
         ...
 
-    def publish(self, folder: Path, key: str) -> None:
+    def publish(self, folder: Path, key: str, *, is_wanted: Callable[[], bool] = ALWAYS) -> None:
         """Make a local folder visible under a key, all of it or nothing. Publishing it again changes nothing.
 
         Until `clear`, this process can still read the files where they are.
+
+        Args:
+            folder: what to publish.
+            key: where.
+            is_wanted: asked at the end, where publishing takes long: if not, nothing becomes visible.
         """
         ...
 

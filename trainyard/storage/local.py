@@ -8,12 +8,12 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from alexnet_core.layout import GONE_PREFIX, TEMPORARY_PREFIX
 from trainyard.errors import StorageMismatch, StorageUnavailable
-from trainyard.storage.interface import StreamFacts, parts_of
+from trainyard.storage.interface import ALWAYS, StreamFacts, parts_of
 
 MARK = "store-id"  # the file that tells one data folder from another
 
@@ -35,7 +35,7 @@ class LocalStorage:
         """See `Storage`. It is next to the final place, so that publishing is only a rename."""
         return self.folder(key)
 
-    def publish(self, folder: Path, key: str) -> None:
+    def publish(self, folder: Path, key: str, *, is_wanted: Callable[[], bool] = ALWAYS) -> None:
         """See `Storage`."""
         target = self.folder(key)
         if folder.absolute() != target:

@@ -21,14 +21,14 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypedDict
 
 from trainyard.errors import StorageMismatch, StorageUnavailable
 from trainyard.storage import streams
 from trainyard.storage.cache import Cache, name_of
-from trainyard.storage.interface import StoredFilesDamaged, StreamFacts, parts_of
+from trainyard.storage.interface import ALWAYS, StoredFilesDamaged, StreamFacts, parts_of
 from trainyard.storage.remote import RemoteFiles
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class ObjectStorage:
         """See `Storage`."""
         return self._own_work() / writer / Path(*parts_of(key))
 
-    def publish(self, folder: Path, key: str) -> None:
+    def publish(self, folder: Path, key: str, *, is_wanted: Callable[[], bool] = ALWAYS) -> None:
         """See `Storage`. If a publication fails half-way, the next call continues it."""
         self.confirm_recently()
         found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -97,6 +97,8 @@ class ObjectStorage:
             if sent.get(name) != described[name]:  # the next call may come with other content: a folder has changed
                 self._files.upload(path, f"{key}/{upload}/{name}")
                 sent[name] = described[name]
+        if not is_wanted():
+            return
         index: Index = {"upload": upload, "files": described}
         self._files.write(f"{key}/{INDEX}", json.dumps(index, indent=1).encode())
         self._uploads.pop(key, None)

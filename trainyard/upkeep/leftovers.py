@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from sqlalchemy import select
 
-from alexnet_core.layout import CHECKPOINTS, GONE_PREFIX, PACKS, CheckpointName, checkpoints_key
+from alexnet_core.layout import CHECKPOINTS, GONE_PREFIX, PACKS, CheckpointName, checkpoints_key, pack_key
 from trainyard.database.connection import Database
-from trainyard.database.tables import Checkpoint, Job
+from trainyard.database.ids import has_form
+from trainyard.database.tables import Checkpoint, Dataset, Job
 from trainyard.errors import StorageUnavailable
-from trainyard.states import CheckpointStatus, JobState
+from trainyard.states import CheckpointStatus, DatasetState, JobState
 from trainyard.storage.interface import Storage
 
 log = logging.getLogger(__name__)
@@ -50,12 +51,26 @@ class Leftovers:
             if name.startswith(GONE_PREFIX):
                 _remove(self._storage, f"{PACKS}/{name}")
         seen = {}
-        for key, look in self._storage.list_unfinished(PACKS):
+        for key, look in [*self._storage.list_unfinished(PACKS), *self._find_unused_packs()]:
             before, since = self._unchanged_since.get(key, (None, 0.0))
             seen[key] = (look, since if look == before else self._clock())
             if self._clock() - seen[key][1] >= self._stale_s:
                 _remove(self._storage, key)
         self._unchanged_since = seen
+
+    def _find_unused_packs(self) -> Iterator[tuple[str, object]]:
+        """Yield the packs that nobody can use: their dataset was rejected or deleted, and a worker wrote them late."""
+        names = [name for name in self._storage.list_names(PACKS) if has_form(name, "ds")]
+        for start in range(0, len(names), _AT_ONCE):
+            some = names[start : start + _AT_ONCE]
+            with self._database.reading() as session:
+                states = {
+                    row.id: row.state
+                    for row in session.execute(select(Dataset.id, Dataset.state).where(Dataset.id.in_(some)))
+                }
+            for name in some:
+                if states.get(name) in {None, DatasetState.REJECTED, DatasetState.DELETED}:
+                    yield pack_key(name), ("unused", states.get(name))
 
 
 def sweep_jobs(database: Database, storage: Storage, job_ids: Iterable[str]) -> None:

@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 
 PUBLISHING = "publishing"
+_HUNG = "The process that reads the dataset did nothing for {:g} seconds and was killed."
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ class Validator:
             except Exception as exc:
                 log.exception("a validation ended with an error of the worker", extra=facts)
                 code = "disk_full" if is_disk_full(exc) else "internal_error"
-                outcome = _Outcome(Ending(failure=code, message=f"The worker: {type(exc).__name__}: {exc}"))
+                told = exc.strerror if isinstance(exc, OSError) else exc  # no path of this machine
+                outcome = _Outcome(Ending(failure=code, message=f"The worker: {type(exc).__name__}: {told}"))
             failpoints.hit("before_settling")
             self._settle(lease, outcome)
         except LeaseLost as exc:
@@ -204,8 +206,9 @@ class Validator:
         )
 
     def _take_in(self, spec: IntakeSpec, beat: _Heartbeats) -> IntakeDone | IntakeFailed:
-        """Run the child to its end."""
+        """Run the child to its end. One that makes no progress and takes no CPU time for `hang_s` is killed."""
         child, due = IntakeChild(spec, threads=1), time.monotonic()
+        used_s, moved_at = 0.0, due
         try:
             while True:
                 report = child.wait(max(0.0, due - time.monotonic()))
@@ -213,6 +216,11 @@ class Validator:
                     return report
                 if report is not None:
                     beat.note(report)
+                    moved_at = time.monotonic()
+                if time.monotonic() - moved_at > self._settings.hang_s:
+                    before_s, used_s, moved_at = used_s, child.cpu_s(), time.monotonic()
+                    if used_s <= before_s:
+                        return IntakeFailed(code="validation_killed", message=_HUNG.format(self._settings.hang_s))
                 if time.monotonic() >= due:
                     beat()
                     due = time.monotonic() + self._settings.tick_s
@@ -225,8 +233,13 @@ class Validator:
             self._storage.publish(folder, key)
             return
         beat.note_phase(PUBLISHING)
-        publish = lambda: self._storage.publish(folder, key)  # noqa: E731
-        run_beside(publish, while_waiting=beat, tick_s=self._settings.tick_s)
+        abandoned = threading.Event()
+        publish = lambda: self._storage.publish(folder, key, is_wanted=lambda: not abandoned.is_set())  # noqa: E731
+        try:
+            run_beside(publish, while_waiting=beat, tick_s=self._settings.tick_s)
+        except BaseException:
+            abandoned.set()  # the thread goes on, and another worker may publish the pack meanwhile
+            raise
 
     def _settle(self, lease: Lease, outcome: _Outcome) -> None:
         """Write the validation's end, however long it takes the database to answer.

@@ -285,8 +285,10 @@ def test_a_dataset_that_jobs_need_is_not_deleted_and_the_refusal_names_them(data
     with pytest.raises(DatasetNotFound), database.reading() as session:
         datasets.get_dataset(session, OWNER, dataset.id)
     assert db_rows.look(database, job_id).dataset_id == dataset.id, "a job that has ended still says what it was for"
+    assert _count(database, Dataset) == 1
     with database.writing() as session:
         deletion.delete_job(session, OWNER, job_id)
+    assert _count(database, Dataset) == 0, "nobody names it any more"
 
 
 def test_a_dataset_is_deleted_while_a_worker_validates_it(database: Database) -> None:
@@ -327,6 +329,16 @@ def test_a_job_that_is_submitted_while_its_dataset_is_deleted_finds_it_or_keeps_
     thread.join(timeout=20)
     assert len(outcome) == 1
     assert isinstance(outcome[0], DatasetNotFound)
+
+
+def test_a_name_that_looks_like_an_id_hides_no_dataset(database: Database) -> None:
+    first = make_ready(database)
+    new = NewDataset(first.id, {"upload": "upl_2"}, {})
+    with database.writing() as session:
+        second = dataset_intake.submit_dataset(session, OWNER, new, max_failures=2)
+    with database.reading() as session:
+        assert datasets.get_dataset(session, OWNER, first.id).id == first.id
+        assert datasets.get_dataset(session, OWNER, second.id).id == second.id
 
 
 def test_a_parent_must_be_the_owners(database: Database) -> None:

@@ -198,13 +198,14 @@ class TestDelete:
         other, kept = ended_job(database, 10)
         job_id, _ = ended_job(database, 10, 20)
         assert delete(database, job_id) == [
-            f"checkpoints/{job_id}", f"tensorboard/{job_id}", f"logs/jobs/{job_id}.log"
+            f"checkpoints/{job_id}", f"tensorboard/{job_id}", f"logs/jobs/{job_id}.log",
+            f"evaluations/{job_id}.jsonl",
         ]  # fmt: skip
         with database.reading() as session:
             assert list(session.scalars(select(Job.id))) == [other]
             assert list(session.scalars(select(Checkpoint.id))) == kept
             assert session.scalar(select(func.count()).where(JobEvent.job_id == job_id)) == 0
-            assert session.scalar(select(func.count()).select_from(Removal)) == 3
+            assert session.scalar(select(func.count()).select_from(Removal)) == 4
         with pytest.raises(JobNotFound):
             delete(database, job_id)
 

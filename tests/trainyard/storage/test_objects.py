@@ -110,6 +110,18 @@ def test_a_publication_that_goes_on_with_other_content_sends_it(
         assert content_of(copy) == changed
 
 
+def test_a_publication_that_is_no_longer_wanted_becomes_visible_to_nobody(
+    open_one: Callable[..., ObjectStorage],
+) -> None:
+    """A worker that lost its lease while it published: another one may have published other content meanwhile."""
+    late, other, reader = open_one(), open_one(), open_one()
+    changed = CONTENT | {"state/state.json": b"other"}
+    other.publish(make(other, content=changed), KEY)
+    late.publish(make(late), KEY, is_wanted=lambda: False)
+    with reader.materialise(KEY) as copy:
+        assert content_of(copy) == changed
+
+
 def test_a_publication_that_is_cut_off_anywhere_is_not_there_and_goes_on_later(
     open_one: Callable[..., ObjectStorage], filesystem: FaultyFilesystem
 ) -> None:

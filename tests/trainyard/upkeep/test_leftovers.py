@@ -12,9 +12,10 @@ from sqlalchemy import update
 from alexnet_core.layout import CheckpointKind
 from tests.trainyard import rows as db_rows
 from trainyard.database.connection import Database
-from trainyard.database.tables import Checkpoint
+from trainyard.database.tables import Checkpoint, Dataset
 from trainyard.errors import LeaseLost
 from trainyard.scheduling import leases
+from trainyard.states import DatasetState
 from trainyard.storage.local import LocalStorage
 from trainyard.upkeep.leftovers import Leftovers, sweep_jobs
 
@@ -177,6 +178,7 @@ def test_removals_that_were_cut_off_are_finished(database: Database, storage: Lo
 def test_a_half_written_pack_goes_once_it_has_not_changed_for_long(database: Database, storage: LocalStorage) -> None:
     clock = Clock()
     leftovers = build(database, storage, clock)
+    db_rows.add_dataset(database, "ds_1")
     whole, dead, alive = (make(storage, f"packs/{name}") for name in ("ds_1", ".tmp-pack-dead", ".tmp-pack-alive"))
     for number in range(3):
         (alive / "weights.safetensors").write_bytes(b"x" * number)
@@ -185,6 +187,23 @@ def test_a_half_written_pack_goes_once_it_has_not_changed_for_long(database: Dat
         clock.at += 49
     leftovers.tick()
     assert (whole.exists(), dead.exists(), alive.exists()) == (True, False, True)
+
+
+def test_a_pack_whose_dataset_nobody_can_use_goes_after_a_while(database: Database, storage: LocalStorage) -> None:
+    clock = Clock()
+    leftovers = build(database, storage, clock)
+    for name in ("ds_good", "ds_rejected", "ds_deleted"):
+        db_rows.add_dataset(database, name, "local")
+    states = {"ds_rejected": DatasetState.REJECTED, "ds_deleted": DatasetState.DELETED}
+    with database.writing() as session:
+        for name, state in states.items():
+            session.execute(update(Dataset).where(Dataset.id == name).values(state=state))
+    folders = {name: make(storage, f"packs/{name}") for name in ("ds_good", "ds_unknown", *states)}
+    leftovers.tick()
+    assert all(folder.exists() for folder in folders.values()), "its dataset may be committed just now"
+    clock.at += 101
+    leftovers.tick()
+    assert {name for name, folder in folders.items() if folder.exists()} == {"ds_good"}
 
 
 def test_what_is_being_read_or_cant_be_removed_stays_and_keeps_nothing_else(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import undefer
 
 from alexnet_core.config import TrainConfig
@@ -287,6 +287,34 @@ def running(yard: Yard) -> Iterator[threading.Thread]:
     finally:
         yard.draining = True
         thread.join(timeout=20)
+
+
+def test_a_child_that_does_nothing_is_killed_and_tried_again(database: Database, tmp_path: Path) -> None:
+    yard = Yard(database, tmp_path, hang_s=0.5)
+    dataset_id = yard.submit_folder()
+    with failing(intake_packing_3="sleep:60"):
+        yard.validate()
+    work = yard.work(dataset_id)
+    assert (work.state, work.state_reason, work.failures) == (JobState.QUEUED, "validation_killed", 1)
+    with failing(intake_packing_3="sleep:0.2"):
+        db_rows.write(yard.database, work.id, not_before=0.0)
+        yard.validate()
+    assert yard.look(dataset_id).state is DatasetState.READY
+
+
+def test_files_that_change_between_two_tries_are_told_without_a_path(yard: Yard) -> None:
+    dataset_id = yard.submit_folder()
+    yard.validate()
+    with yard.database.writing() as session:
+        session.execute(update(Dataset).where(Dataset.id == dataset_id).values(state=DatasetState.VALIDATING))
+    db_rows.write(yard.database, yard.work(dataset_id).id, state=JobState.QUEUED, finished_at=None)
+    write_classes(yard.pictures / "shapes" / "round" / "more", {"x": 3})
+    write_classes(yard.pictures / "shapes", {"third": 6})
+    yard.validate()
+    assert yard.code(dataset_id) == "dataset_changed"
+    message = (yard.look(dataset_id).error or {})["message"]
+    assert "submit the dataset again" in message
+    assert str(yard.pictures) not in message
 
 
 def test_an_attempt_begins_without_old_drafts_and_leaves_those_of_the_next_one_alone(yard: Yard) -> None:
