@@ -323,9 +323,13 @@ class TestEnd:
         error_of(served.http.post("/datasets", json=body), 404, "upload_not_found")
 
     def test_bytes_without_a_row_are_swept(self, served: Served) -> None:
-        folder = served.settings.data_dir / "uploads" / "upl_0000000000000000000000000a"
-        folder.mkdir(parents=True)
-        (folder / "content").write_bytes(b"x")
+        made, folder = (
+            served.settings.data_dir / place for place in ("made", "uploads/upl_0000000000000000000000000a")
+        )
+        made.mkdir()
+        (made / "content").write_bytes(b"x")
+        folder.parent.mkdir(exist_ok=True)
+        made.rename(folder)  # the API sweeps, too
         sweep(served)
         assert not folder.exists()
 
