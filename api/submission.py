@@ -15,10 +15,10 @@ from fastapi import Response
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from alexnet_core.config import DatasetFacts, TrainConfig
+from alexnet_core.config import TrainConfig
 from alexnet_core.errors import ConfigError
 from alexnet_core.network.geometry import describe, find_misfits, weight_shapes
-from alexnet_core.recipes import get_recipe, list_recipes, resolve
+from alexnet_core.recipes import get_recipe, list_recipes, resolve_to_json
 from api.dataset_reader import describe_datasets
 from api.job_reader import describe_jobs
 from api.schemas.datasets import DatasetRead
@@ -199,19 +199,13 @@ def check_first_weights(session: Session, owner: str, dataset: Dataset, new: New
         )
 
 
-def complete_config(recipe: str | None, overrides: dict[str, Any], facts: DatasetFacts) -> tuple[str, dict[str, Any]]:
-    """Return the name of a job's recipe and its complete config, as they are stored; see `recipes.resolve`."""
-    name, config = resolve(recipe, overrides, facts)
-    return name, config.model_dump(mode="json")
-
-
 def _complete(body: JobCreate, dataset: Dataset, max_failures: int) -> NewJob:
     is_coming = datasets.is_coming(dataset)
     if is_coming:
         _check_roughly(body.recipe, body.overrides)
         recipe, config = "", {"recipe": body.recipe, "overrides": body.overrides}
     else:
-        recipe, config = complete_config(body.recipe, body.overrides, datasets.facts_of(dataset))
+        recipe, config = resolve_to_json(body.recipe, body.overrides, datasets.facts_of(dataset))
     return NewJob(
         recipe=recipe,
         config=config,

@@ -20,7 +20,7 @@ _ALL = (NOTES_CIFAR10, PAPER_2012, PAPER_2012_RUN, CAFFE, TORCHVISION, SMALL_IMA
 _RECIPES = {recipe.name: recipe for recipe in _ALL}
 _QUICK_UP_TO_PX = 32
 
-__all__ = ["Recipe", "default_recipe", "get_recipe", "list_recipes", "resolve"]
+__all__ = ["Recipe", "default_recipe", "get_recipe", "list_recipes", "resolve", "resolve_to_json"]
 
 
 def list_recipes() -> list[Recipe]:
@@ -69,3 +69,11 @@ def resolve(recipe_name: str | None, overrides: Mapping[str, Any], facts: Datase
         )
     describe(config, facts.num_classes, config.channels or facts.channels)
     return recipe.name, config
+
+
+def resolve_to_json(
+    recipe_name: str | None, overrides: Mapping[str, Any], facts: DatasetFacts
+) -> tuple[str, dict[str, Any]]:
+    """Return what `resolve` does, with the config as it is stored."""
+    name, config = resolve(recipe_name, overrides, facts)
+    return name, config.model_dump(mode="json")

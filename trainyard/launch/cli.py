@@ -1,4 +1,4 @@
-"""The command line: `trainyard up`, and commands for each process of a yard on several machines."""
+"""The command line: run a yard, train on your pictures, and run each process of a yard on several machines."""
 
 from __future__ import annotations
 

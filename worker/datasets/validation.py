@@ -23,7 +23,7 @@ from alexnet_core.data.intake.child_messages import IntakeDone, IntakeFailed, In
 from alexnet_core.durable import is_disk_full
 from alexnet_core.layout import UPLOAD_CONTENT, draft_prefix, upload_key
 from alexnet_core.messages import StopReason, StopRequested
-from alexnet_core.recipes import resolve
+from alexnet_core.recipes import resolve_to_json
 from trainyard import failpoints
 from trainyard.artifacts.dataset_intake import MadePack, settle
 from trainyard.artifacts.operator_folders import find_source
@@ -39,7 +39,6 @@ from worker.datasets.intake_child import IntakeChild
 from worker.waiting import enter_beside, run_beside
 
 log = logging.getLogger(__name__)
-
 
 PUBLISHING = "publishing"
 _HUNG = "The process that reads the dataset did nothing for {:g} seconds and was killed."
@@ -142,7 +141,8 @@ class Validator:
             try:
                 source = self._find_source(dataset, held, beat)
             except (FileNotFoundError, InvalidRequest) as exc:
-                return _Outcome(Ending(failure="upload_missing", message=f"The dataset's files are gone: {exc}"))
+                log.warning("a dataset's files are gone: %s", exc, extra={"dataset": dataset.id})
+                return _Outcome(Ending(failure="upload_missing"))  # no path of this machine
             target = self._storage.place(dataset.key, writer)
             target.parent.mkdir(parents=True, exist_ok=True)
             _remove_drafts(target)
@@ -255,7 +255,7 @@ class Validator:
                         *(session, lease.job_id),
                         made=outcome.made,
                         report=outcome.report,
-                        complete=_complete,
+                        complete=resolve_to_json,
                     )
                 return
             except DatabaseUnavailable:
@@ -321,11 +321,6 @@ def _remove_drafts(target: Path, pid: int | None = None) -> None:
     """
     for name in target.parent.glob(f"{draft_prefix(target.name, pid)}*"):
         shutil.rmtree(name, ignore_errors=True)
-
-
-def _complete(recipe: str | None, overrides: dict[str, Any], facts: DatasetFacts) -> tuple[str, dict[str, Any]]:
-    name, config = resolve(recipe, overrides, facts)
-    return name, config.model_dump(mode="json")
 
 
 def _with_problem(answer: IntakeFailed) -> dict[str, Any] | None:

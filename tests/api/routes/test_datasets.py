@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event, select
 
 from alexnet_core.config import DatasetFacts
-from alexnet_core.recipes import resolve
+from alexnet_core.recipes import resolve_to_json
 from api import submission
 from api.uploads import reception
 from tests.alexnet_core.data.intake.test_packing import write_classes
@@ -49,13 +49,9 @@ def claim(served: Served) -> Lease:
 
 
 def end(served: Served, lease: Lease, ending: Ending, **kw: Any) -> None:
-    def complete(recipe: str | None, overrides: dict[str, Any], facts: DatasetFacts) -> tuple[str, dict[str, Any]]:
-        name, config = resolve(recipe, overrides, facts)
-        return name, config.model_dump(mode="json")
-
     with served.database.writing() as session:
         end_attempt(session, lease, ending, first_backoff_s=0)
-        dataset_intake.settle(session, lease.job_id, complete=complete, **kw)
+        dataset_intake.settle(session, lease.job_id, complete=resolve_to_json, **kw)
 
 
 def test_a_dataset_is_found_by_id_and_by_name(http: httpx.Client) -> None:

@@ -158,6 +158,7 @@ def test_a_missing_upload_and_a_folder_outside_are_refused(yard: Yard, tmp_path:
     yard.validate()
     yard.validate()
     assert {yard.code(gone), yard.code(outside)} == {"upload_missing"}
+    assert not any(str(tmp_path) in str(yard.look(each).error) for each in (gone, outside))
 
 
 @pytest.mark.parametrize(
