@@ -10,9 +10,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from alexnet_core.parent import die_with_parent
 from trainyard.launch.queue_server import free_port
@@ -24,6 +27,21 @@ AWS = {
     "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
     "AWS_DEFAULT_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "test-access", "AWS_SECRET_ACCESS_KEY": "test-secret",
 }  # fmt: skip
+
+
+@contextmanager
+def serving() -> Iterator[ObjectServer]:
+    """Inside, a server with an empty bucket runs, and this process may use it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in AWS.items():
+            patch.setenv(name, value)
+        server = ObjectServer()
+        server.start()
+        try:
+            server.make_bucket()
+            yield server
+        finally:
+            server.stop()
 
 
 class ObjectServer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,27 +33,15 @@ SETTINGS = {
 JOB: dict[str, Any] = {"overrides": {"epochs": 3}, "seed": 7}
 
 
-def post_until_it_is_answered(url: str) -> Json:
-    """What a careful client does: the same request with the same key, until there is an answer."""
-    deadline = time.monotonic() + 120
+def through_outages(url: str, ask: Callable[[Client, float], Json], within_s: float) -> Json:
+    """What a careful client does: ask again until there is an answer, although the API may go away."""
+    deadline = time.monotonic() + within_s
     while True:
         try:
             with Client(url, timeout_s=10) as client:
-                return client.create_job("digits", idempotency_key="the-one", **JOB)
+                return ask(client, deadline - time.monotonic())
         except httpx.HTTPError:
             assert time.monotonic() < deadline, "the API does not come back"
-            time.sleep(0.2)
-
-
-def wait_through(url: str, job_id: str) -> Json:
-    """Wait for a job's end although the API may go away."""
-    deadline = time.monotonic() + 240
-    while True:
-        try:
-            with Client(url, timeout_s=10) as client:
-                return client.wait(job_id, timeout_s=deadline - time.monotonic())
-        except httpx.HTTPError:
-            assert time.monotonic() < deadline
             time.sleep(0.2)
 
 
@@ -74,7 +63,8 @@ def survives(folder: Path, names: list[str], action: str) -> None:
 
 
 def _check(yard: RunningYard, names: list[str]) -> None:
-    job = wait_through(yard.url, post_until_it_is_answered(yard.url)["id"])
+    posted = through_outages(yard.url, lambda it, _: it.create_job("digits", idempotency_key="the-one", **JOB), 120)
+    job = through_outages(yard.url, lambda it, left_s: it.wait(posted["id"], timeout_s=left_s), 240)
     assert job["state"] == "succeeded", job["error"]
     hit = {path.name for path in (yard.folder / "failpoints").iterdir()}
     assert hit == set(names), f"not hit: {set(names) - hit}"
@@ -107,8 +97,8 @@ def test_a_dataset_survives_a_kill_at_every_place_of_its_validation(tmp_path: Pa
     points = ",".join(f"{name}=once:kill9" for name in names)
     yard = start_yard(tmp_path / "data", **SETTINGS, TRAINYARD_FAILPOINTS=points)
     try:
-        dataset = push_until_it_is_answered(yard.url, folder)
-        dataset = wait_for_dataset_through(yard.url, dataset["id"])
+        pushed = through_outages(yard.url, lambda it, _: it.create_dataset(folder), 120)
+        dataset = through_outages(yard.url, lambda it, left_s: it.wait_for_dataset(pushed["id"], timeout_s=left_s), 240)
         assert dataset["state"] == "ready", dataset["error"]
         assert {path.name for path in (yard.folder / "failpoints").iterdir()} == set(names)
         open_pack(yard.folder / "packs" / dataset["id"]).verify()
@@ -122,28 +112,6 @@ def test_a_dataset_survives_a_kill_at_every_place_of_its_validation(tmp_path: Pa
         assert yard.stop() == 0
         assert yard.process.stdout is not None
         yard.process.stdout.close()
-
-
-def push_until_it_is_answered(url: str, folder: Path) -> Json:
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            with Client(url, timeout_s=10) as client:
-                return client.create_dataset(folder)
-        except httpx.HTTPError:
-            assert time.monotonic() < deadline, "the API does not come back"
-            time.sleep(0.2)
-
-
-def wait_for_dataset_through(url: str, dataset_id: str) -> Json:
-    deadline = time.monotonic() + 240
-    while True:
-        try:
-            with Client(url, timeout_s=10) as client:
-                return client.wait_for_dataset(dataset_id, timeout_s=deadline - time.monotonic())
-        except httpx.HTTPError:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
 
 
 @pytest.mark.chaos

@@ -42,14 +42,9 @@ class Machines(Fleet):
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectServer]:
-    for name, value in object_store.AWS.items():
-        monkeypatch.setenv(name, value)
-    server = ObjectServer()
-    server.start()
-    server.make_bucket()
-    yield server
-    server.stop()
+def server() -> Iterator[ObjectServer]:
+    with object_store.serving() as running:
+        yield running
 
 
 @pytest.fixture

@@ -24,14 +24,8 @@ VIEWS = ["images?limit=100", "images/test/4?px=32", "sprite", "preview", "mean.p
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ObjectServer]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in object_store.AWS.items():
-            patch.setenv(name, value)
-        server = ObjectServer()
-        server.start()
-        server.make_bucket()
-        yield server
-        server.stop()
+    with object_store.serving() as running:
+        yield running
 
 
 def publish(served: Served, dataset_id: str) -> None:

@@ -13,14 +13,8 @@ from trainyard.storage.remote import RemoteFiles
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ObjectServer]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in object_store.AWS.items():
-            patch.setenv(name, value)
-        server = ObjectServer()
-        server.start()
-        server.make_bucket()
-        yield server
-        server.stop()
+    with object_store.serving() as running:
+        yield running
 
 
 @pytest.fixture
