@@ -51,6 +51,7 @@ FOLDERS = {
     "alexnet_core.data.published": {"data"},
     "alexnet_core.network": {"data"},
     "alexnet_core.evaluation": {"data", "data.inspection", "network"},
+    "alexnet_core.insight": {"data", "network", "evaluation"},
     "alexnet_core.training": {"data", "data.inspection", "network", "evaluation"},
     "alexnet_core.trainer": {"data", "training"},
     "alexnet_core.recipes": {"network"},
