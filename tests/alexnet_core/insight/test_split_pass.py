@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from alexnet_core.network.model import build_model
 from alexnet_core.network.preprocess import Preprocessing
 from tests.alexnet_core.toy import CONFIG, write_toy_pack
 
+SplitName = Literal["train", "validation", "test"]
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -35,12 +38,12 @@ def predictor(pack: Pack) -> Predictor:
     return Predictor(build_model(CONFIG, 3, 1), Preprocessing.of(CONFIG, pack), pack.class_names, {})
 
 
-def run(kind: PassKind, predictor: Predictor, pack: Pack, split: str, draft: Path, seconds: float = 60) -> int:
+def run(kind: PassKind, predictor: Predictor, pack: Pack, split: SplitName, draft: Path, seconds: float = 60) -> int:
     """A new object for each step, as another process would make; returns the steps."""
     draft.mkdir(exist_ok=True)
     done, steps = 0, 0
     while True:
-        one = SplitPass(kind, predictor, pack, split, draft)  # type: ignore[arg-type]
+        one = SplitPass(kind, predictor, pack, split, draft)
         done = one.go_on(done, seconds)
         steps += 1
         if done == one.total:
@@ -96,7 +99,7 @@ def test_a_calibration_is_that_of_the_logits(pack: Pack, predictor: Predictor, t
 def test_in_steps_it_has_the_result_of_one_go(
     kind: PassKind, pack: Pack, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    split = {PassKind.INDEX: "train", PassKind.CALIBRATION: "validation", PassKind.ANSWERS: "train"}[kind]
+    split: SplitName = "validation" if kind is PassKind.CALIBRATION else "train"
     monkeypatch.setattr(split_pass, "_BATCH", 8)
     assert run(kind, predictor, pack, split, tmp_path / "a") == 1
     assert run(kind, predictor, pack, split, tmp_path / "b", seconds=-1) == -(-len(pack.list_indices(split)) // 8)
