@@ -12,10 +12,23 @@ from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 
 from api.http import documentation, errors
-from api.http.middleware import Authentication, BodyLimit, HeadAsGet, LastResort, RequestId, SecurityHeaders
+from api.http.middleware import (
+    Authentication,
+    BodyLimit,
+    HeadAsGet,
+    KeyCheck,
+    LastResort,
+    RequestId,
+    SecurityHeaders,
+)
 from api.http.resumable import Resumable
 from api.http.sites import SiteGuard
 from api.http.streamed_bodies import FORM_BYTES
+from api.observability.exposition import Exposition
+from api.observability.metrics import Metrics
+from api.observability.process_files import ProcessRole, announce
+from api.observability.requests import CountRequests
+from api.observability.yard_collector import YardCollector
 from api.routes import checkpoints as routes_checkpoints
 from api.routes import curves as routes_curves
 from api.routes import dataset_bodies as routes_dataset_bodies
@@ -59,25 +72,26 @@ def create_app(
         waker: None: Celery's if there is a queue, else one that wakes nobody.
         runtime: what runs models; None: torch.
     """
-    key = None if settings.admin_key is None else settings.admin_key.get_secret_value()
+    metrics = Metrics()
     app = documentation.DocumentedApp(
         title="Trainyard",
         summary="Training-as-a-service for AlexNet",
         description=documentation.DESCRIPTION,
         openapi_tags=documentation.TAGS,
         version=__version__,
-        lifespan=_lifespan(settings, database, waker, runtime),
+        lifespan=_lifespan(settings, metrics, database, waker, runtime),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
         middleware=[
+            Middleware(CountRequests, metrics=metrics),
             Middleware(RequestId),
             Middleware(SecurityHeaders),
             Middleware(Resumable),
             Middleware(LastResort),
             Middleware(SiteGuard, settings=settings),
-            Middleware(Authentication, key=key),
+            Middleware(Authentication, check=KeyCheck(settings)),
             Middleware(
                 BodyLimit,
                 default=settings.max_body_bytes,
@@ -90,7 +104,8 @@ def create_app(
     errors.install(app)
     app.include_router(routes_health.router)
     app.include_router(documentation.router)
-    locked = [] if key is None else [Depends(documentation.bearer)]
+    locked = [] if settings.admin_key is None else [Depends(documentation.bearer)]
+    app.include_router(routes_health.metrics_router, dependencies=[] if settings.open_metrics else locked)
     app.include_router(routes_jobs.router, dependencies=locked)
     app.include_router(routes_job_actions.router, dependencies=locked)
     app.include_router(routes_curves.router, dependencies=locked)
@@ -113,7 +128,7 @@ def _operation_id(route: APIRoute) -> str:
 
 
 def _lifespan(
-    settings: Settings, given: Database | None, waker: Waker | None, runtime: Runtime | None
+    settings: Settings, metrics: Metrics, given: Database | None, waker: Waker | None, runtime: Runtime | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
@@ -124,12 +139,15 @@ def _lifespan(
             settings=settings,
             database=database,
             storage=storage,
-            reconciler=Reconciler(settings, database, waker or _build_waker(settings), storage),
+            reconciler=Reconciler(settings, database, waker or _build_waker(settings), storage, metrics),
             engine=Engine(settings, database, storage, runtime or TorchRuntime(settings.serving_threads)),
+            metrics=metrics,
+            exposition=Exposition(metrics, YardCollector(settings, database)),
         )
         app.state.services = services  # for the server, which marks it as draining
         await anyio.to_thread.run_sync(routes_health.look_at_tables, services)
         await anyio.to_thread.run_sync(routes_health.look_at_store, services)
+        announce(ProcessRole.WEB)
         services.reconciler.start()
         services.engine.start()
         try:

@@ -10,6 +10,8 @@ from fastapi import Depends, Request
 from api.downloads.pictures import MAX_DRAWING, Pictures
 from api.downloads.slots import DownloadSlots
 from api.job_reader import JobReader
+from api.observability.exposition import Exposition
+from api.observability.metrics import Metrics
 from api.serving.engine import Engine
 from api.streams.event_stream import EventHub
 from api.uploads.reception import Reception
@@ -30,6 +32,8 @@ class Services:
     storage: Storage
     reconciler: Reconciler
     engine: Engine
+    metrics: Metrics
+    exposition: Exposition
     draining: bool = False
     builtins_known: bool = False  #: whether the built-in datasets are in the database
 

@@ -69,7 +69,8 @@ FOLDERS = {
     "worker.datasets": set(),
     "api.routes": {"downloads", "http", "schemas", "serving", "streams", "uploads"},
     "api.downloads": set(),
-    "api.http": set(),
+    "api.http": {"observability"},
+    "api.observability": set(),
     "api.schemas": set(),
     "api.serving": set(),
     "api.streams": {"schemas"},
@@ -79,9 +80,9 @@ FOLDERS = {
 TOP = {
     "alexnet_core.__main__": {"commands"},
     "trainyard.__main__": {"launch"},
-    "api.app": {"http", "routes", "serving"},
+    "api.app": {"http", "observability", "routes", "serving"},
     "api.__main__": {"http"},
-    "api.services": {"downloads", "serving", "streams", "uploads"},
+    "api.services": {"downloads", "observability", "serving", "streams", "uploads"},
     "api.job_reader": {"schemas"},
     "api.dataset_reader": {"schemas"},
     "api.submission": {"schemas"},
@@ -98,6 +99,7 @@ READS_ENVIRONMENT = {
     "alexnet_core/commands/prepare.py",  # reads what it says of the C library's memory
     "alexnet_core/commands/train.py",  # hands torchrun's variables on
     "api/__main__.py",  # sets OMP_WAIT_POLICY for its own process
+    "api/observability/process_files.py",  # reads where prometheus-client keeps the counts of several processes
     "worker/devices.py",  # reads which GPUs it may see
     "worker/children.py",  # hands a scrubbed environment to the trainer
 }

@@ -37,7 +37,10 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OFFERED = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optional-dependencies"]["s3"]]
 IMAGES = {"redis:7-alpine", "postgres:16", "python:3.11-slim"}
 DOCKERFILES = sorted((ROOT / "deploy").glob("Dockerfile*"))
-API_ONLY = {"TRAINYARD_HOST", "TRAINYARD_PORT", "TRAINYARD_ADMIN_KEY"}
+API_ONLY = {
+    *("TRAINYARD_HOST", "TRAINYARD_PORT", "TRAINYARD_ADMIN_KEY"),
+    *("TRAINYARD_METRICS_KEY", "TRAINYARD_OPEN_METRICS"),
+}
 NOT_OFFERED = {"TRAINYARD_ALLOW_OPEN_NETWORK", "TRAINYARD_TESTING", "TRAINYARD_FAILPOINTS", "TRAINYARD_URL"}
 
 

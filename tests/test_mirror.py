@@ -92,6 +92,8 @@ TESTED_BY: dict[str, str] = {
     "api/schemas/workers.py": "api/routes/test_workers.py",
     "api/services.py": "api/routes/test_predictions.py",
     "api/serving/engine.py": "api/routes/test_predictions.py",
+    "api/observability/exposition.py": "api/observability/test_process_files.py",
+    "api/observability/serving_observer.py": "api/observability/test_metrics.py",
     "api/serving/loading.py": "api/routes/test_predictions.py",
     "api/streams/event_stream.py": "api/routes/test_events.py",
     "api/uploads/file_names.py": "api/uploads/test_forms.py",

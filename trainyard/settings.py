@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -45,6 +45,12 @@ class Settings(BaseSettings):
 
     admin_key: SecretStr | None = None
     """Key that every request must send as `Authorization: Bearer <key>`; at least 16 characters. Default: no key."""
+
+    metrics_key: SecretStr | None = None
+    """Key for Prometheus, which opens only `GET /metrics`; at least 16 characters. `admin_key` opens that too."""
+
+    open_metrics: bool = False
+    """Answer `GET /metrics` without a key, even where there is one."""
 
     allow_open_network: bool = False
     """Allow an address other than loopback without a key. Use it only behind a proxy that authenticates."""
@@ -271,12 +277,12 @@ class Settings(BaseSettings):
             raise ValueError("storage_access_key and storage_secret_key belong together: set both, or neither")
         return self
 
-    @field_validator("admin_key")
+    @field_validator("admin_key", "metrics_key")
     @classmethod
-    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+    def _long_enough(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if key is not None and len(key.get_secret_value()) < MIN_KEY_LENGTH:
             raise ValueError(
-                f"admin_key is shorter than {MIN_KEY_LENGTH} characters: "
+                f"{info.field_name} is shorter than {MIN_KEY_LENGTH} characters: "
                 "use a random one, for example from `openssl rand -hex 24`"
             )
         return key

@@ -18,8 +18,10 @@ from sqlalchemy.exc import TimeoutError as PoolExhausted
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from alexnet_core import errors as core
+from api.observability.requests import CODE, note
 from trainyard.errors import (
     BodyUnreadable,
     CheckpointIncompatible,
@@ -115,7 +117,20 @@ def build_response(error: ServiceError, headers: dict[str, str] | None = None) -
         sent["Retry-After"] = str(error.retry_after_s)
     if error.status == 401:
         sent["WWW-Authenticate"] = 'Bearer realm="trainyard"'
-    return Response(encode(error), error.status, sent, "application/json")
+    return _ErrorResponse(error, sent)
+
+
+class _ErrorResponse(Response):
+    """Sends an error, and leaves its code in the request's notes."""
+
+    def __init__(self, error: ServiceError, headers: dict[str, str]) -> None:
+        self._code = error.code
+        super().__init__(encode(error), error.status, headers, "application/json")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See Starlette."""
+        note(scope, CODE, self._code)
+        await super().__call__(scope, receive, send)
 
 
 def encode(error: ServiceError) -> bytes:

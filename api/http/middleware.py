@@ -12,6 +12,7 @@ import hmac
 import logging
 import re
 
+from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,13 +20,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.http import documentation
 from api.http.errors import build_response
 from api.http.streamed_bodies import is_streamed
+from api.observability.requests import ROUTE, note
 from trainyard.database.ids import new_id
 from trainyard.errors import ServiceError, TooLarge, Unauthenticated
 from trainyard.logs import request_id
+from trainyard.settings import Settings
 
 log = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json"}) | documentation.PATHS
+METRICS_PATH = "/metrics"  #: may have a key of its own, or none
 _SANE_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 _CLOSE = {"Connection": "close"}  # the rest of the body is not read
 
@@ -113,8 +117,8 @@ class LastResort:
 class Authentication:
     """Requires the key, if there is one, before the body is read."""
 
-    def __init__(self, app: ASGIApp, key: str | None) -> None:
-        self._app, self._check = app, KeyCheck(key)
+    def __init__(self, app: ASGIApp, check: KeyCheck) -> None:
+        self._app, self._check = app, check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the class."""
@@ -127,16 +131,25 @@ class Authentication:
 class KeyCheck:
     """Decides from a request's headers whether it may pass: it has the key, or needs none."""
 
-    def __init__(self, key: str | None) -> None:
-        self._digest = None if key is None else _digest(key)
+    def __init__(self, settings: Settings) -> None:
+        admin = _digests(settings.admin_key)
+        self._keys = {METRICS_PATH: admin + _digests(settings.metrics_key)}
+        if settings.open_metrics:
+            self._keys[METRICS_PATH] = []
+        self._other_keys = admin
 
     def passes(self, scope: Scope) -> bool:
         """Whether a request with these headers may pass."""
-        if self._digest is None or scope["path"] in OPEN_PATHS:
+        keys = self._keys.get(scope["path"], self._other_keys)
+        if not keys or scope["path"] in OPEN_PATHS:
             return True
         scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-        matches = hmac.compare_digest(_digest(token.strip()), self._digest)
-        return scheme.lower() == "bearer" and matches
+        given = _digest(token.strip())
+        return scheme.lower() == "bearer" and any(hmac.compare_digest(given, key) for key in keys)
+
+
+def _digests(key: SecretStr | None) -> list[bytes]:
+    return [] if key is None else [_digest(key.get_secret_value())]
 
 
 def _digest(text: str) -> bytes:
@@ -210,15 +223,17 @@ class HeadAsGet:
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return
-        answered = False
+        answered, as_get = False, {**scope, "method": "GET"}
 
         async def send_head(message: Message) -> None:
             nonlocal answered
             if answered:
                 return
+            if (route := as_get.get("route")) is not None:
+                note(scope, ROUTE, route.path)
             await send(message)
             if message["type"] == "http.response.start":
                 answered = True  # an event stream would go on for hours
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-        await self._app({**scope, "method": "GET"}, receive, send_head)
+        await self._app(as_get, receive, send_head)

@@ -108,8 +108,9 @@ def build_door(settings: Settings) -> Door:
         largest_bytes=max(settings.max_upload_bytes, settings.max_body_bytes),
         max_streams=settings.max_uploads_at_once,
     )
-    check = KeyCheck(None if settings.admin_key is None else settings.admin_key.get_secret_value())
-    return Door(admission, check, max_connections=max(1, min(settings.max_connections, files - RESERVED_FILES)))
+    return Door(
+        admission, KeyCheck(settings), max_connections=max(1, min(settings.max_connections, files - RESERVED_FILES))
+    )
 
 
 def raise_file_limit() -> None:

@@ -1,4 +1,7 @@
-"""`/healthz`: the process is alive. `/readyz`: it can do its work. Neither asks for a key or reveals details."""
+"""For load balancers and monitoring: `/healthz`, `/readyz` and `/metrics`.
+
+`/healthz`: the process is alive. `/readyz`: it can do its work. Neither asks for a key or reveals details.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ import tempfile
 from dataclasses import dataclass
 from typing import Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 from starlette.responses import RedirectResponse
 
 from alexnet_core.data.published.builtin import BUILTINS
+from api.http import errors
 from api.schemas.base import DESCRIBED
 from api.services import Services, ServicesDep
 from trainyard.artifacts.datasets import register_builtins
@@ -24,6 +28,7 @@ log = logging.getLogger(__name__)
 StoreState = Literal["ok", "degraded", "failed"]
 
 router = APIRouter(tags=["health"])
+metrics_router = APIRouter(tags=["health"])  #: may ask for a key
 
 
 class Health(BaseModel):
@@ -81,6 +86,22 @@ def get_readiness(response: Response, services: ServicesDep) -> Readiness:
         response.status_code = 503
         response.headers["Retry-After"] = "1"
     return readiness
+
+
+@metrics_router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    response_description="Prometheus' text format, or OpenMetrics if `Accept` asks for it.",
+    responses=errors.responses(success={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}),
+)
+def get_prometheus_metrics(request: Request, services: ServicesDep) -> Response:
+    """Return what this API counted, and the figures of the whole yard.
+
+    It needs no key if there is none, or if the setting `open_metrics` says so; the key may be `metrics_key`.
+    """
+    body, content_type = services.exposition.render(request.headers.get("accept", ""))
+    return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
 
 def _look(services: Services) -> Readiness:

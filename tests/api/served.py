@@ -22,6 +22,7 @@ from PIL import Image
 from alexnet_core.errors import CheckpointCorrupt
 from alexnet_core.layout import CheckpointKind
 from api.http.server import TAKEN_WITHIN_S, Server, build_door
+from api.observability.metrics import Metrics
 from trainyard.artifacts import checkpoints, datasets
 from trainyard.artifacts.checkpoints import NewCheckpoint
 from trainyard.database.connection import Database
@@ -113,6 +114,12 @@ class Served:
     def connections(self) -> list[Any]:
         """The server's side of what is connected."""
         return list(self._server.server_state.connections)
+
+    @property
+    def metrics(self) -> Metrics:
+        """What the app counts with."""
+        metrics: Metrics = self.app.state.services.metrics
+        return metrics
 
     @property
     def has_stopped(self) -> bool:

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from sqlalchemy import Select, delete, func, or_, select
 from sqlalchemy.orm import Session
@@ -39,13 +40,32 @@ SWEEP_STOP_S = 10.0  # a slow disk can hold it; what it did not remove it finds 
 Tick = tuple[float, Callable[[], object]]  # every so many seconds; what
 
 
+class UpkeepObserver(Protocol):
+    """Is told what a reconciler finds. Its threads call; an implementation returns at once and never raises."""
+
+    def leases_lost(self, count: int) -> None:
+        """Tell how many pieces of work were just taken back from workers that no longer answer."""
+        ...
+
+    def queue_answers(self, up: bool) -> None:
+        """Tell whether the queue took the last wake-up message. Called when that changes."""
+        ...
+
+
 class Relay:
     """Sends wake-up messages from the outbox to the queue, and sends another for jobs that nobody has claimed."""
 
     def __init__(
-        self, database: Database, waker: Waker, *, wake_again_s: float, clock: Callable[[], float] = time.monotonic
+        self,
+        database: Database,
+        waker: Waker,
+        *,
+        wake_again_s: float,
+        observer: UpkeepObserver | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database, self._waker, self._wake_again_s, self._clock = database, waker, wake_again_s, clock
+        self._observer = observer
         self._last_wake_again = clock()
         self._silent_until = 0.0
         self.queue_is_up = True
@@ -91,6 +111,8 @@ class Relay:
     def _report(self, *, up: bool, detail: str = "") -> None:
         if up != self.queue_is_up:
             log.log(logging.INFO if up else logging.WARNING, "the queue answers again" if up else detail)
+            if self._observer is not None:
+                self._observer.queue_answers(up)
         self.queue_is_up = up
 
 
@@ -110,9 +132,10 @@ class Reaper:
         interval_s: float,
         lease_ttl_s: float,
         first_backoff_s: float,
+        observer: UpkeepObserver | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._database, self._clock = database, clock
+        self._database, self._clock, self._observer = database, clock, observer
         self._interval_s, self._lease_ttl_s, self._first_backoff_s = interval_s, lease_ttl_s, first_backoff_s
         self._began = clock()
         self._last_tick: tuple[float, float] | None = None
@@ -143,6 +166,8 @@ class Reaper:
             for job_id in reaped:
                 settle(session, job_id)
         self._last_tick = moment
+        if reaped and self._observer is not None:
+            self._observer.leases_lost(len(reaped))
         for job_id in reaped:
             log.warning("a lease expired; the job was taken back", extra={"job_id": job_id})
         return reaped
@@ -160,17 +185,25 @@ class Reaper:
 class Reconciler(threading.Thread):
     """Runs the relay, the reaper and the sweeps of files, each at its own interval, until `stop`."""
 
-    def __init__(self, settings: Settings, database: Database, waker: Waker, storage: Storage) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        waker: Waker,
+        storage: Storage,
+        observer: UpkeepObserver | None = None,
+    ) -> None:
         super().__init__(name="reconciler", daemon=True)
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._relay_s = settings.relay_s
-        self.relay = Relay(database, waker, wake_again_s=settings.wake_again_s)
+        self.relay = Relay(database, waker, wake_again_s=settings.wake_again_s, observer=observer)
         reaper = Reaper(
             database,
             interval_s=settings.reaper_s,
             lease_ttl_s=settings.lease_ttl_s,
             first_backoff_s=settings.backoff_s,
+            observer=observer,
         )
         garbage = Garbage(database, storage, grace_s=settings.garbage_grace_s)
         store = StoreGuard(database, storage)

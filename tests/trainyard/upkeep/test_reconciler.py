@@ -203,6 +203,36 @@ def test_the_end_does_not_wait_for_a_frozen_queue(database: Database, tmp_path: 
     assert took_s < 10, "it waited for the queue"
 
 
+class Told:
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.leases, self.queue = 0, list[bool]()
+
+    def leases_lost(self, count: int) -> None:
+        self.leases += count
+
+    def queue_answers(self, up: bool) -> None:
+        self.queue.append(up)
+
+
+def test_an_observer_is_told_of_lost_leases_and_of_the_queue(database: Database) -> None:
+    told, waker, clock = Told(), SilentWaker(), Clock()
+    for _ in range(2):
+        db_rows.submit(database)
+        db_rows.claim(database, ttl_s=-1)
+    reaper = Reaper(database, interval_s=10, lease_ttl_s=60, first_backoff_s=0, observer=told, clock=clock)
+    reaper.tick()
+    reaper.tick()
+    assert told.leases == 2
+    relay = Relay(database, waker, wake_again_s=15, observer=told, clock=clock)
+    for broken in (True, True, False, False):
+        waker.broken = broken
+        clock.at += 3
+        relay.tick()
+    assert told.queue == [False, True]
+
+
 def test_several_reapers_at_once_take_a_job_back_once(database: Database) -> None:
     made = [db_rows.submit(database) for _ in range(6)]
     for _ in made:

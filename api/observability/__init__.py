@@ -1,0 +1,1 @@
+"""Figures about this API and its yard, for monitoring."""

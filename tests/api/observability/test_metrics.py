@@ -1,0 +1,79 @@
+"""The names and labels are Prometheus' own, as its own tools judge."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+from pydantic import SecretStr
+
+from api.observability.serving_observer import LoadOutcome
+from tests.api.conftest import Serve
+from tests.api.observability.test_requests import metrics_of
+from tests.api.served import Served, error_of
+
+KEY, METRICS_KEY = "k" * 20, "m" * 20
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
+def test_what_is_told_keeps_the_conventions(served: Served) -> None:
+    served.metrics.decoded(0.01, large=False)
+    served.metrics.loaded(0.5, LoadOutcome.DAMAGED)
+    text = served.http.get("/metrics").text
+    judged = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
+    assert (judged.returncode, judged.stdout + judged.stderr) == (0, "")
+
+
+def test_the_engines_work_is_told(served: Served) -> None:
+    metrics = served.metrics
+    metrics.decoded(0.003, large=False)
+    metrics.decoded(1.5, large=True)
+    metrics.queued(5)
+    metrics.computed(3, 0.02, [0.001, 0.002, 0.003])
+    metrics.loaded(0.5, LoadOutcome.LOADED)
+    metrics.loaded(0.1, LoadOutcome.DAMAGED)
+    metrics.holds(2, 1000)
+    metrics.serves(17)
+    metrics.leases_lost(2)
+    metrics.queue_answers(up=False)
+    told = metrics_of(served)
+    assert told['trainyard_predict_decode_seconds_count{image="small"}'] == 1
+    assert told['trainyard_predict_decode_seconds_sum{image="large"}'] == 1.5
+    assert told["trainyard_predict_queued_images"] == 5
+    assert told["trainyard_predict_batch_images_sum"] == 3
+    assert told["trainyard_predict_compute_seconds_count"] == 1
+    assert told["trainyard_predict_queue_seconds_count"] == 3
+    assert told['trainyard_model_loads_total{outcome="loaded"}'] == 1
+    assert told['trainyard_model_loads_total{outcome="damaged"}'] == 1
+    assert told['trainyard_model_loads_total{outcome="failed"}'] == 0
+    assert (told["trainyard_models_loaded"], told["trainyard_models_loaded_bytes"]) == (2, 1000)
+    assert told["trainyard_served_publication_number"] == 17
+    assert told["trainyard_leases_lost_total"] == 2
+    assert told["trainyard_queue_up"] == 0
+
+
+def test_it_asks_for_a_key_unless_the_settings_say_otherwise(serve: Serve) -> None:
+    locked = serve(admin_key=SecretStr(KEY), metrics_key=SecretStr(METRICS_KEY))
+    error_of(locked.http.get("/metrics"), 401, "unauthenticated")
+    for key in (KEY, METRICS_KEY):
+        assert locked.http.get("/metrics", headers={"Authorization": f"Bearer {key}"}).status_code == 200
+    with_metrics_key = {"Authorization": f"Bearer {METRICS_KEY}"}
+    error_of(locked.http.get("/jobs", headers=with_metrics_key), 401, "unauthenticated")
+    error_of(locked.http.post("/predict", headers=with_metrics_key), 401, "unauthenticated")
+
+    opened = serve(admin_key=SecretStr(KEY), open_metrics=True)
+    assert opened.http.get("/metrics").status_code == 200
+    error_of(opened.http.get("/jobs"), 401, "unauthenticated")
+
+    of_its_own = serve(metrics_key=SecretStr(METRICS_KEY))
+    error_of(of_its_own.http.get("/metrics"), 401, "unauthenticated")
+    assert of_its_own.http.get("/jobs").status_code == 200
+
+
+def test_openmetrics_is_spoken_to_those_who_ask(served: Served) -> None:
+    plain = served.http.get("/metrics")
+    assert plain.headers["content-type"].startswith("text/plain; version=")
+    asked = served.http.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert asked.headers["content-type"].startswith("application/openmetrics-text")
+    assert asked.text.endswith("# EOF\n")
