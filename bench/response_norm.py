@@ -17,7 +17,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from alexnet_core.network.normalisation import FORMS, LocalResponseNorm
+from alexnet_core.network.normalisation import LocalResponseNorm
+from alexnet_core.network.response_forms import FORMS
 
 PLACES = {"after conv1": (96, 55), "after conv2": (256, 27)}
 

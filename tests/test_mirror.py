@@ -12,6 +12,11 @@ NOT_MIRRORED = {"__init__", "__main__", "env"}  #: assembled from the others, or
 
 #: What is tested by what uses it, and where: a test of its own would repeat that.
 TESTED_BY: dict[str, str] = {
+    "alexnet_core/inference/averages.py": "alexnet_core/export/test_onnx.py",
+    "alexnet_core/inference/layers.py": "alexnet_core/inference/test_graph.py",
+    "alexnet_core/network/checkpoint_files.py": "alexnet_core/network/test_bit_rot.py",
+    "alexnet_core/network/input_transform.py": "alexnet_core/inference/test_pixels.py",
+    "alexnet_core/network/response_forms.py": "alexnet_core/network/test_normalisation.py",
     "alexnet_core/commands/arguments.py": "alexnet_core/commands/test_command_line.py",
     "alexnet_core/commands/datasets.py": "alexnet_core/data/intake/test_packing.py",
     "alexnet_core/commands/evaluate.py": "alexnet_core/commands/test_command_line.py",

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from alexnet_core.errors import CheckpointIncompatible
+from alexnet_core.inference.pixels import to_input
 from alexnet_core.network.checkpoint import Checkpoint, load_checkpoint
 from alexnet_core.network.model import AlexNet, build_model
 from alexnet_core.network.preprocess import Preprocessing
@@ -73,7 +74,7 @@ class Predictor:
 
     def preprocess(self, image: npt.NDArray[np.uint8]) -> Tensor:
         """Return the input tensor CHW, float32, of one decoded image, uint8 HWC with 1 or 3 channels."""
-        return self.preprocessing.to_input(torch.from_numpy(np.require(image, np.uint8, ["C", "W"]))[None])[0]
+        return torch.from_numpy(to_input(self.preprocessing, image))
 
     @torch.inference_mode()
     def logits(self, batch_BCHW: Tensor) -> Tensor:

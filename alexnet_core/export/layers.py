@@ -15,7 +15,8 @@ from alexnet_core.errors import ExportUnsupported
 from alexnet_core.network import layers
 from alexnet_core.network.layers import Dropout2012, PaddedConv2d, SameMaxPool2d, ceil_padding, same_padding
 from alexnet_core.network.model import AlexNet
-from alexnet_core.network.normalisation import LocalResponseNorm, MapResponseNorm, ResponseForm
+from alexnet_core.network.normalisation import LocalResponseNorm, MapResponseNorm
+from alexnet_core.network.response_forms import ResponseForm
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ from alexnet_core.export.layers import (
     Scale,
     list_layers,
 )
+from alexnet_core.inference.averages import average_shares
 from alexnet_core.network.checkpoint import Checkpoint
-from alexnet_core.network.normalisation import ResponseForm
+from alexnet_core.network.response_forms import ResponseForm
 
 if TYPE_CHECKING:
     import onnx
@@ -191,15 +192,6 @@ class _Graph:
 
         self.weights.append(onnx.numpy_helper.from_array(values, name))
         return name
-
-
-def average_shares(size: int, out: int) -> NDArray[np.float32]:
-    """Return the matrix (out, size) that averages a row of values over PyTorch's adaptive windows."""
-    shares = np.zeros((out, size), dtype=np.float32)
-    for place in range(out):
-        start, end = place * size // out, -(-(place + 1) * size // out)
-        shares[place, start:end] = 1 / (end - start)
-    return shares
 
 
 def _window(kernel: int, stride: int, padding: Padding) -> dict[str, Any]:

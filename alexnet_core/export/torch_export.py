@@ -34,7 +34,7 @@ from alexnet_core.export.layers import (
 )
 from alexnet_core.layout import CLASSES, PREPROCESSING
 from alexnet_core.network.checkpoint import Checkpoint
-from alexnet_core.network.normalisation import ResponseForm
+from alexnet_core.network.response_forms import ResponseForm
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 

@@ -43,10 +43,9 @@ from alexnet_core.layout import (
     is_of_state,
     temporary_name,
 )
+from alexnet_core.network.checkpoint_files import FORMAT_VERSION, json_bytes, read_verified
 from alexnet_core.network.preprocess import Preprocessing
-from alexnet_core.regular_files import read_regular
 
-FORMAT_VERSION = 1
 _CHUNK_BYTES = 1 << 20
 _TYPES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64", torch.int64: "I64"}
 
@@ -130,16 +129,6 @@ def save_checkpoint(checkpoint: Checkpoint, *, failpoints: Failpoints = NOWHERE)
     return SavedCheckpoint(target, entries, size, checkpoint.metadata["weights_sha256"], of_manifest["sha256"])
 
 
-def verify_checkpoint(path: Path, *, state: bool) -> None:
-    """Check size and sha256 of every file; with `state` also of the files that are needed to resume.
-
-    Raises:
-        CheckpointCorrupt: a file is missing or differs from the manifest.
-        CheckpointIncompatible: another version of this program wrote it.
-    """
-    _read_verified(path, state=state)
-
-
 def load_checkpoint(path: Path, *, state: bool = False) -> Checkpoint:
     """Read a checkpoint onto the CPU, from exactly the bytes that were verified.
 
@@ -147,7 +136,7 @@ def load_checkpoint(path: Path, *, state: bool = False) -> Checkpoint:
         CheckpointCorrupt: a file is missing, damaged or unreadable.
         CheckpointIncompatible: another version of this program wrote it.
     """
-    data = _read_verified(path, state=state)
+    data = read_verified(path, state=state)
     try:
         return Checkpoint(
             path=path,
@@ -163,44 +152,6 @@ def load_checkpoint(path: Path, *, state: bool = False) -> Checkpoint:
         raise CheckpointIncompatible(f"checkpoint {path} can't be understood by this version: {exc}") from exc
     except (ValueError, SafetensorError) as exc:
         raise CheckpointCorrupt(f"checkpoint {path} is damaged: {exc}") from exc
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """Read where a checkpoint comes from. Only this one of its files is verified.
-
-    Raises:
-        CheckpointCorrupt: a file is missing or damaged.
-        CheckpointIncompatible: another version of this program wrote it.
-    """
-    entry = read_manifest(path)["files"].get(METADATA)
-    if entry is None:
-        raise CheckpointCorrupt(f"the {MANIFEST} of {path} names no {METADATA}")
-    metadata: dict[str, Any] = json.loads(_read_file(path, METADATA, entry))
-    return metadata
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Read the manifest of a checkpoint, without checking its files.
-
-    Raises:
-        CheckpointCorrupt: there is none, or it can't be read.
-        CheckpointIncompatible: another version of this program wrote it.
-    """
-    try:
-        data = read_regular(path, MANIFEST)
-        manifest: dict[str, Any] = json.loads(data)
-        version, files, state_files = manifest["format_version"], manifest["files"], manifest["state_files"]
-        names = {*files, *state_files}
-    except (FileNotFoundError, ValueError, KeyError, TypeError) as exc:
-        raise CheckpointCorrupt(f"{path} is not a complete checkpoint: its {MANIFEST} can't be read ({exc})") from exc
-    if version != FORMAT_VERSION:
-        raise CheckpointIncompatible(f"checkpoint {path} has format {version!r}; this version reads {FORMAT_VERSION}")
-    are_described = all({*entry} == {"sha256", "size"} for entry in [*files.values(), *state_files.values()])
-    if not are_described or b"".join(_json_content(manifest).parts) != data:
-        raise CheckpointCorrupt(f"the {MANIFEST} of {path} is not as it was written")
-    if any(name.startswith("/") or ".." in Path(name).parts for name in names):
-        raise CheckpointCorrupt(f"the manifest of {path} lists files outside its folder")
-    return manifest
 
 
 @dataclass(frozen=True)
@@ -244,7 +195,8 @@ def _tensor_content(tensors: Mapping[str, Tensor]) -> _Content:
 
 
 def _json_content(value: Any) -> _Content:
-    return _text_content(json.dumps(value, indent=1, sort_keys=True))
+    data = json_bytes(value)
+    return _Content(len(data), [data])
 
 
 def _text_content(text: str) -> _Content:
@@ -301,21 +253,3 @@ def _check_free_space(parent: Path, size_bytes: int) -> None:
             f"and a checkpoint needs {2 * size_bytes // 1_000_000} MB "
             "(twice its size): free some space and resume"
         )
-
-
-def _read_verified(path: Path, *, state: bool) -> dict[str, bytes]:
-    manifest = read_manifest(path)
-    data: dict[str, bytes] = {}
-    for name, entry in (manifest["files"] | (manifest["state_files"] if state else {})).items():
-        data[name] = _read_file(path, name, entry)
-    return data
-
-
-def _read_file(path: Path, name: str, entry: Mapping[str, Any]) -> bytes:
-    try:
-        data = read_regular(path, name)
-    except FileNotFoundError as exc:
-        raise CheckpointCorrupt(f"checkpoint {path} lacks {name}: {exc.strerror}") from exc
-    if len(data) != entry["size"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise CheckpointCorrupt(f"{name} of checkpoint {path} differs from its manifest: use an older checkpoint")
-    return data

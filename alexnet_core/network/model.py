@@ -17,13 +17,8 @@ from alexnet_core.network.geometry import LAST_LAYER, POOL_KERNELS, POOLED_CONVS
 from alexnet_core.network.initialisation import initialise
 from alexnet_core.network.layers import Dropout, Dropout2012, PaddedConv2d, SameMaxPool2d
 from alexnet_core.network.linear import WideLinear
-from alexnet_core.network.normalisation import (
-    FORMS,
-    LocalResponseNorm,
-    MapResponseNorm,
-    ResponseForm,
-    response_form,
-)
+from alexnet_core.network.normalisation import LocalResponseNorm, MapResponseNorm
+from alexnet_core.network.response_forms import FORMS, ResponseForm, response_form
 
 _NORMALISED_CONVS = (1, 2)  # by local response; Krizhevsky 2012, section 3.5
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

@@ -7,40 +7,22 @@ from __future__ import annotations
 
 import base64
 from functools import cached_property
-from typing import Literal, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.data.pack import TRAIN, Pack
+from alexnet_core.network.input_transform import LUMA, InputTransform
 
 _AVERAGED_AT_ONCE = 256  # images
 _PIXELS_AT_ONCE = 1 << 20  # of a large image
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-class Preprocessing(BaseModel):
-    """The input transform of a network, which is stored with the weights."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @model_validator(mode="after")
-    def _check_mean_image(self) -> Self:
-        side = self.resize_px or self.image_px
-        if self.mean_image is not None and len(base64.b64decode(self.mean_image)) != 4 * self.channels * side * side:
-            raise ValueError(f"mean_image is none of {self.channels} channels and {side} px")
-        return self
-
-    image_px: int  #: side of the square input
-    resize_px: int | None = None  #: side that the middle square is resized to before; None: image_px
-    channels: Literal[1, 3]
-    mean: tuple[float, ...]  #: by channel, 0..255
-    std: tuple[float, ...]  #: by channel, 0..255
-    mean_image: str | None = None  #: subtracted from the resized image before `mean`: float32 CHW in base64
+class Preprocessing(InputTransform):
+    """The input transform of a network, which is stored with the weights, with what torch computes of it."""
 
     @classmethod
     def of(cls, config: TrainConfig, pack: Pack) -> Preprocessing:
@@ -72,9 +54,7 @@ class Preprocessing(BaseModel):
 
     @cached_property
     def _mean_image(self) -> Tensor:
-        side = self.resize_px or self.image_px
-        values = np.frombuffer(base64.b64decode(self.mean_image or ""), dtype="<f4")
-        return torch.from_numpy(values.astype(np.float32).reshape(self.channels, side, side))
+        return torch.from_numpy(self.mean_image_CHW)
 
     def to_input(self, images_BHWC: Tensor) -> Tensor:
         """Return standardised input_BCHW, float32 on the images' device.
@@ -169,7 +149,7 @@ def _convert_channels(x_BCHW: Tensor, channels: int) -> Tensor:
     if channels == 3:
         return x_BCHW.expand(-1, 3, -1, -1).contiguous()
     red, green, blue = x_BCHW[:, 0:1], x_BCHW[:, 1:2], x_BCHW[:, 2:3]
-    return red * _LUMA[0] + green * _LUMA[1] + blue * _LUMA[2]
+    return red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]
 
 
 def _without_zeros(std: tuple[float, ...]) -> tuple[float, ...]:
@@ -186,4 +166,4 @@ def _match_channels(values: tuple[float, ...], channels: int) -> tuple[float, ..
         return values
     if channels == 3:
         return (values[0],) * 3
-    return (sum(share * value for share, value in zip(_LUMA, values, strict=True)),)
+    return (sum(share * value for share, value in zip(LUMA, values, strict=True)),)

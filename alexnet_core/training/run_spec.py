@@ -11,7 +11,7 @@ import torch
 
 from alexnet_core.environment import describe_environment
 from alexnet_core.errors import ConfigError
-from alexnet_core.network.checkpoint import read_metadata
+from alexnet_core.network.checkpoint_files import read_metadata
 from alexnet_core.network.preprocess import Preprocessing
 from alexnet_core.precision import Precision, choose_precision
 from alexnet_core.training.diagnosis import Trouble

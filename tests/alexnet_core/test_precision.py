@@ -11,7 +11,7 @@ from alexnet_core import precision
 from alexnet_core.cpu_speed import CpuSpeed
 from alexnet_core.errors import ConfigError
 from alexnet_core.messages import Started
-from alexnet_core.network.checkpoint import read_metadata
+from alexnet_core.network.checkpoint_files import read_metadata
 from alexnet_core.precision import choose_precision
 from alexnet_core.training.loop import Run
 from alexnet_core.training.run_spec import RunSpec

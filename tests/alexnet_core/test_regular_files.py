@@ -17,7 +17,8 @@ from alexnet_core.data.pack import open_whole
 from alexnet_core.data.published.builtin import prepare
 from alexnet_core.errors import CoreError
 from alexnet_core.layout import MANIFEST
-from alexnet_core.network.checkpoint import load_checkpoint, save_checkpoint, verify_checkpoint
+from alexnet_core.network.checkpoint import load_checkpoint, save_checkpoint
+from alexnet_core.network.checkpoint_files import verify_checkpoint
 from alexnet_core.regular_files import NotRegular, open_regular, read_regular
 from tests.alexnet_core.networks import NARROW, make_checkpoint
 

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from alexnet_core.errors import ExportUnsupported
 from alexnet_core.evaluation.predictor import Predictor
 from alexnet_core.export.layers import list_layers
-from alexnet_core.export.onnx import average_shares, build_onnx, write_onnx
+from alexnet_core.export.onnx import build_onnx, write_onnx
+from alexnet_core.inference.averages import average_shares
 from alexnet_core.network.checkpoint import Checkpoint
-from alexnet_core.network.normalisation import FORMS
+from alexnet_core.network.response_forms import FORMS
 from alexnet_core.recipes import list_recipes
 from tests.alexnet_core.networks import (
     CLASSES,

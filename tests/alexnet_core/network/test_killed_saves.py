@@ -11,7 +11,8 @@ import torch
 
 from alexnet_core.data.pack import Pack
 from alexnet_core.errors import CheckpointCorrupt
-from alexnet_core.network.checkpoint import load_checkpoint, verify_checkpoint
+from alexnet_core.network.checkpoint import load_checkpoint
+from alexnet_core.network.checkpoint_files import verify_checkpoint
 from alexnet_core.training.loop import Run
 from alexnet_core.training.run_spec import RunResult, RunSpec
 from tests.alexnet_core.killing import SURVIVED, kill_everywhere

@@ -16,7 +16,8 @@ from alexnet_core.errors import CheckpointIncompatible, ConfigError
 from alexnet_core.network import geometry
 from alexnet_core.network.layers import Dropout2012
 from alexnet_core.network.model import AlexNet, build_model, copy_weights, count_parameters
-from alexnet_core.network.normalisation import LocalResponseNorm, MapResponseNorm, ResponseForm
+from alexnet_core.network.normalisation import LocalResponseNorm, MapResponseNorm
+from alexnet_core.network.response_forms import ResponseForm
 from alexnet_core.recipes import get_recipe, list_recipes
 from tests.alexnet_core.networks import layer_of
 

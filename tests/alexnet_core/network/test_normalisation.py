@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from alexnet_core.network import normalisation
-from alexnet_core.network.normalisation import FORMS, LocalResponseNorm, MapResponseNorm, ResponseForm, response_form
+from alexnet_core.network.normalisation import LocalResponseNorm, MapResponseNorm
+from alexnet_core.network.response_forms import FORMS, ResponseForm, response_form
 
 FORM_NAMES = list(FORMS)
 

@@ -16,7 +16,8 @@ from alexnet_core.evaluation.evaluate import evaluate
 from alexnet_core.evaluation.predictor import Predictor
 from alexnet_core.layout import CheckpointKind
 from alexnet_core.messages import PARENT_IS_GONE, WORKER_WAS_SILENT, EpochEnd, Ready, Stop, StopReason
-from alexnet_core.network.checkpoint import load_checkpoint, save_checkpoint, verify_checkpoint
+from alexnet_core.network.checkpoint import load_checkpoint, save_checkpoint
+from alexnet_core.network.checkpoint_files import verify_checkpoint
 from alexnet_core.training.loop import Run
 from alexnet_core.training.run_spec import RunResult, RunSpec
 from tests.alexnet_core.child import Child, describe_attempt

@@ -15,7 +15,8 @@ import torch
 from alexnet_core.data.pack import Pack
 from alexnet_core.errors import DiskFull
 from alexnet_core.messages import CheckpointSaved
-from alexnet_core.network.checkpoint import load_checkpoint, verify_checkpoint
+from alexnet_core.network.checkpoint import load_checkpoint
+from alexnet_core.network.checkpoint_files import verify_checkpoint
 from alexnet_core.trainer import child as trainer
 from alexnet_core.training.loop import Run
 from alexnet_core.training.run_spec import RunResult, RunSpec

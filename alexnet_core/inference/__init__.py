@@ -1,0 +1,1 @@
+"""Inference without torch: reads checkpoints, prepares pixels, and computes networks with OpenVINO."""

@@ -1,0 +1,129 @@
+"""Computes a network with OpenVINO, in the precision that is fastest where it runs.
+
+B batch, C channels, H height, W width, K classes
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+
+from alexnet_core.inference.graph import build_graph
+from alexnet_core.inference.layers import list_layers
+from alexnet_core.inference.pixels import to_input
+from alexnet_core.inference.stored_network import StoredNetwork, read_network
+
+PRECISIONS = ("fp32", "bf16")
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_WORTH = 1.1  # times the speed of fp32, below which fp32's digits are worth more
+_ROUNDS = 3
+_MEASURED_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The precision that a network computes in, and why."""
+
+    name: str  #: `fp32` or `bf16`
+    speed: Mapping[str, float]  #: measured images/s in each, if it was measured
+
+
+class CompiledNetwork:
+    """A network that is ready to compute. Its methods may be called in any thread, `logits` in one at a time."""
+
+    def __init__(self, stored: StoredNetwork, precision: Precision, compiled: ov.CompiledModel) -> None:
+        self.class_names, self.transform, self.metadata = stored.class_names, stored.transform, stored.metadata
+        self.precision = precision
+        self.num_values = sum(values.size for values in stored.weights.values())
+        self._request = compiled.create_infer_request()
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory its weights take."""
+        return self.num_values * (2 if self.precision.name == "bf16" else 4)
+
+    def preprocess(self, image_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the input_CHW of one decoded image: see `pixels.to_input`."""
+        return to_input(self.transform, image_HWC)
+
+    def logits(self, batch_BCHW: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compute logits_BK."""
+        logits_BK: NDArray[np.float32] = np.array(next(iter(self._request.infer([batch_BCHW]).values())))
+        return logits_BK
+
+    def warm(self, batch_sizes: Iterable[int]) -> None:
+        """Compute batches of these sizes, so that no caller waits for what is done at first use."""
+        side, channels = self.transform.image_px, self.transform.channels
+        for size in batch_sizes:
+            self.logits(np.zeros((size, channels, side, side), dtype=np.float32))
+
+
+class Compiler:
+    """Compiles networks for this machine, and remembers which precision is faster for each kind of network.
+
+    Args:
+        threads: that compute a batch.
+        precision: `auto` measures; `fp32` or `bf16` is taken as it is.
+    """
+
+    def __init__(self, threads: int, precision: str = "auto") -> None:
+        self._core, self._threads, self._wanted = ov.Core(), threads, precision
+        self._chosen: dict[object, Precision] = {}  #: by layers and shapes
+        self._lock = Lock()
+
+    def load(self, folder: Path, *, precision: str | None = None) -> CompiledNetwork:
+        """Verify a checkpoint's folder and compile its network.
+
+        Raises:
+            CheckpointCorrupt: a file is missing, damaged or unreadable.
+            CheckpointIncompatible: another version of this program wrote it, or its weights don't fit its config.
+            ExportUnsupported: OpenVINO can't compute a layer of it.
+        """
+        return self.compile(read_network(folder), precision=precision)
+
+    def compile(self, stored: StoredNetwork, *, precision: str | None = None) -> CompiledNetwork:
+        """Compile a network, in this precision or in the one that this machine computes it fastest in."""
+        wanted = precision or self._wanted
+        if wanted != "auto":
+            return self._compile(stored, Precision(wanted, {}))
+        shapes = tuple(sorted((name, values.shape) for name, values in stored.weights.items()))
+        kind = (tuple(list_layers(stored.config)), shapes)
+        with self._lock:
+            if (chosen := self._chosen.get(kind)) is not None:
+                return self._compile(stored, chosen)
+            networks = {name: self._compile(stored, Precision(name, {})) for name in PRECISIONS}
+            speed = _measure(networks)
+            name = "bf16" if speed["bf16"] >= _WORTH * speed["fp32"] else "fp32"
+            networks[name].precision = self._chosen[kind] = Precision(name, speed)
+            return networks[name]
+
+    def _compile(self, stored: StoredNetwork, precision: Precision) -> CompiledNetwork:
+        options = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision.name],
+            "INFERENCE_NUM_THREADS": self._threads,
+            "NUM_STREAMS": 1,
+        }
+        compiled = self._core.compile_model(build_graph(stored), "CPU", options)
+        network = CompiledNetwork(stored, precision, compiled)
+        network.warm([1])  # which puts the weights in the order that the products want
+        return network
+
+
+def _measure(networks: Mapping[str, CompiledNetwork]) -> dict[str, float]:
+    """Measure images/s of networks in turns; the fastest batch of each counts."""
+    best = dict.fromkeys(networks, float("inf"))
+    for network in networks.values():
+        network.warm([_MEASURED_BATCH])
+    for _ in range(_ROUNDS):
+        for name, network in networks.items():
+            began = time.perf_counter()
+            network.warm([_MEASURED_BATCH])
+            best[name] = min(best[name], time.perf_counter() - began)
+    return {name: _MEASURED_BATCH / seconds for name, seconds in best.items()}

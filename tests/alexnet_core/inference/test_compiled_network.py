@@ -1,0 +1,50 @@
+"""The precision is measured once for each kind of network, and the process stays without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alexnet_core.inference import compiled_network
+from alexnet_core.inference.compiled_network import Compiler
+from tests.alexnet_core.inference.test_graph import store
+from tests.alexnet_core.networks import NARROW, make_checkpoint
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(2.0, "bf16"), (1.05, "fp32"), (0.3, "fp32")])
+def test_the_faster_precision_is_taken_if_it_is_worth_it(
+    monkeypatch: pytest.MonkeyPatch, ratio: float, expected: str
+) -> None:
+    monkeypatch.setattr(compiled_network, "_measure", lambda networks: {"fp32": 1.0, "bf16": ratio})
+    network = Compiler(threads=1).compile(store(make_checkpoint("quick", **NARROW)))
+    assert network.precision.name == expected
+    assert network.precision.speed == {"fp32": 1.0, "bf16": ratio}
+
+
+def test_a_second_checkpoint_of_the_same_kind_is_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+
+    def measure(networks: object) -> dict[str, float]:
+        measured.append(1)
+        return {"fp32": 1.0, "bf16": 0.5}
+
+    monkeypatch.setattr(compiled_network, "_measure", measure)
+    compiler = Compiler(threads=1)
+    for _ in range(2):
+        compiler.compile(store(make_checkpoint("quick", **NARROW)))
+    compiler.compile(store(make_checkpoint("quick", width_multiplier=0.2)))
+    assert len(measured) == 2
+
+
+def test_what_was_measured_is_images_a_second() -> None:
+    network = Compiler(threads=1).compile(store(make_checkpoint("quick", **NARROW)))
+    assert set(network.precision.speed) == {"fp32", "bf16"}
+    assert all(10 < speed < 1e6 for speed in network.precision.speed.values())
+
+
+def test_torch_is_not_imported() -> None:
+    code = "import sys, alexnet_core.inference.compiled_network; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])

@@ -1,0 +1,47 @@
+"""A checkpoint is read without torch exactly as with it, and refused for the same reasons."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible
+from alexnet_core.inference.stored_network import read_network
+from alexnet_core.network.checkpoint import load_checkpoint, save_checkpoint
+from tests.alexnet_core.networks import NARROW, make_checkpoint
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    checkpoint = make_checkpoint("quick", **NARROW)
+    return save_checkpoint(replace(checkpoint, path=tmp_path / "epoch-00000001-e0")).path
+
+
+def test_it_holds_what_the_checkpoint_holds(folder: Path) -> None:
+    stored, loaded = read_network(folder), load_checkpoint(folder)
+    assert (stored.config, stored.class_names, stored.metadata) == (loaded.config, loaded.class_names, loaded.metadata)
+    assert stored.transform.model_dump() == loaded.preprocessing.model_dump()
+    assert stored.weights_sha256 == loaded.metadata["weights_sha256"]
+    assert stored.weights.keys() == loaded.weights.keys()
+    for name, values in stored.weights.items():
+        assert np.array_equal(values, loaded.weights[name].numpy()), name
+
+
+def test_one_changed_bit_is_noticed(folder: Path) -> None:
+    weights = folder / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-5] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(CheckpointCorrupt, match=r"weights\.safetensors"):
+        read_network(folder)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint("quick", **NARROW)
+    other = make_checkpoint("quick", width_multiplier=0.2)
+    folder = save_checkpoint(replace(checkpoint, path=tmp_path / "epoch-00000001-e0", weights=other.weights)).path
+    with pytest.raises(CheckpointIncompatible, match="don't fit its config"):
+        read_network(folder)
