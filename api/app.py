@@ -46,7 +46,7 @@ from api.routes import uploads as routes_uploads
 from api.routes import workers as routes_workers
 from api.services import Services
 from api.serving.engine import Engine
-from api.serving.runtime import Runtime, TorchRuntime
+from api.serving.runtime import OpenVinoRuntime, Runtime
 from trainyard import __version__
 from trainyard.database.connection import Database
 from trainyard.scheduling.queue import CeleryWaker, SilentWaker, Waker
@@ -140,7 +140,12 @@ def _lifespan(
             database=database,
             storage=storage,
             reconciler=Reconciler(settings, database, waker or _build_waker(settings), storage, metrics),
-            engine=Engine(settings, database, storage, runtime or TorchRuntime(settings.serving_threads)),
+            engine=Engine(
+                settings,
+                database,
+                storage,
+                runtime or OpenVinoRuntime(settings.serving_threads, settings.serving_precision),
+            ),
             metrics=metrics,
             exposition=Exposition(metrics, YardCollector(settings, database)),
         )

@@ -9,17 +9,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
+import numpy as np
+from numpy.typing import NDArray
+
 from api.serving.turns import FairQueue, Turn
 
 log = logging.getLogger(__name__)
 
-BATCH_S = 0.25
+BATCH_S = 0.06
 
 
 class Model(Protocol):
@@ -34,8 +37,8 @@ class Model(Protocol):
         """Turn a decoded image into the network's input; may run in any thread."""
         ...
 
-    def compute(self, inputs: list[Any]) -> list[list[float]]:
-        """Return class probabilities of preprocessed images; runs only in the inference thread."""
+    def compute(self, inputs: list[Any]) -> Sequence[Sequence[float]] | NDArray[np.float64]:
+        """Return class probabilities of preprocessed images, a row for each; runs only in the inference thread."""
         ...
 
 
@@ -43,7 +46,7 @@ class Model(Protocol):
 class Computed:
     """The result for one image."""
 
-    probabilities: list[float]
+    probabilities: Sequence[float] | NDArray[np.float64]
     queue_ms: float  #: between the image being ready and the start of its batch
     inference_ms: float  #: of the whole batch that it was in
     batch_size: int
@@ -60,9 +63,9 @@ class _Item:
 class Batcher(threading.Thread):
     """The inference thread. The engine limits how many images may wait."""
 
-    def __init__(self, max_batch: int, prepare_thread: Callable[[], None]) -> None:
+    def __init__(self, max_batch: int) -> None:
         super().__init__(name="inference", daemon=True)
-        self._max_batch, self._prepare_thread = max_batch, prepare_thread
+        self._max_batch = max_batch
         self._waiting: FairQueue[_Item] = FairQueue()
         self._image_s: WeakKeyDictionary[Model, float] = WeakKeyDictionary()  #: an image's share of the fastest batch
         self._changed = threading.Condition()
@@ -95,11 +98,7 @@ class Batcher(threading.Thread):
 
     def run(self) -> None:
         """The thread's body."""
-        prepared = False
         while batch := self._take():
-            if not prepared:  # a model is loaded by now, and torch with it
-                self._prepare_thread()
-                prepared = True
             self._compute(batch)
 
     def _take(self) -> list[_Item]:

@@ -11,10 +11,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from api.serving.batching import Batcher, Computed
 from api.serving.decoding import Decoding
@@ -35,7 +38,7 @@ MAX_LOOKUPS = 10  # of one request: every one but the last found a checkpoint th
 class Answer:
     """The answer for one image."""
 
-    probabilities: list[float]
+    probabilities: Sequence[float] | NDArray[np.float64]
     class_names: tuple[str, ...]
     preprocess_ms: float
     queue_ms: float
@@ -43,8 +46,12 @@ class Answer:
 
     def top(self, k: int) -> list[tuple[str, int, float]]:
         """Return the `k` most probable classes (all, if there are fewer): name, index, probability."""
-        ranked = sorted(range(len(self.probabilities)), key=lambda index: (-self.probabilities[index], index))
-        return [(self.class_names[index], index, self.probabilities[index]) for index in ranked[:k]]
+        values = np.asarray(self.probabilities)
+        best = np.argsort(-values, kind="stable")[:k]
+        return [
+            (self.class_names[index], index, value)
+            for index, value in zip(best.tolist(), values[best].tolist(), strict=True)
+        ]
 
 
 class Engine:
@@ -53,7 +60,7 @@ class Engine:
     def __init__(self, settings: Settings, database: Database, storage: Storage, runtime: Runtime) -> None:
         self._settings, self._database = settings, database
         self._loader = Loader(database, storage, runtime, max_loaded=settings.max_loaded_models)
-        self._batcher = Batcher(settings.max_batch, runtime.prepare_thread)
+        self._batcher = Batcher(settings.max_batch)
         self._decoding = Decoding(settings.max_image_pixels)
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookup")
         self._lock = threading.Lock()

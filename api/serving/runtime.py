@@ -1,15 +1,23 @@
-"""The only use of torch in the API: loads a checkpoint's folder as a model that the engine can use."""
+"""What computes networks: OpenVINO on CPUs, and torch for what OpenVINO can't compute."""
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from alexnet_core.errors import ExportUnsupported
 from api.garbage import keep_what_is_there
 from api.serving.batching import Model
+
+if TYPE_CHECKING:
+    from alexnet_core.inference.compiled_network import CompiledNetwork, Compiler
+
+log = logging.getLogger(__name__)
 
 
 class Runtime(Protocol):
@@ -17,10 +25,6 @@ class Runtime(Protocol):
 
     def start(self) -> None:
         """Load once what takes long, in the loading thread."""
-        ...
-
-    def prepare_thread(self) -> None:
-        """Set up the thread that computes."""
         ...
 
     def load(self, folder: Path) -> Model:
@@ -32,36 +36,83 @@ class Runtime(Protocol):
         ...
 
 
+def choose_threads(wanted: int | None) -> int:
+    """Return how many threads compute a batch: what was asked for, or half of the cores, at least one."""
+    return wanted or max(1, (os.cpu_count() or 2) // 2)
+
+
+class OpenVinoRuntime:
+    """Computes on the CPU without torch. A network that OpenVINO can't compute is left to torch."""
+
+    def __init__(self, threads: int | None, precision: str = "auto") -> None:
+        self._threads, self._precision = choose_threads(threads), precision
+        self._compiler: Compiler | None = None
+        self._torch: TorchRuntime | None = None
+
+    def start(self) -> None:
+        """See `Runtime`."""
+        from alexnet_core.inference.compiled_network import Compiler
+
+        self._compiler = Compiler(self._threads, self._precision)
+        keep_what_is_there()
+
+    def load(self, folder: Path) -> Model:
+        """See `Runtime`."""
+        assert self._compiler is not None, "not started"
+        try:
+            return OpenVinoModel(self._compiler.load(folder))
+        except ExportUnsupported as exc:
+            log.warning("a network is computed by torch", extra={"detail": str(exc)})
+        if self._torch is None:
+            self._torch = TorchRuntime(self._threads)
+            self._torch.start()
+        return self._torch.load(folder)
+
+
+class OpenVinoModel:
+    """A loaded checkpoint that OpenVINO computes."""
+
+    def __init__(self, network: CompiledNetwork) -> None:
+        self.network = network
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """See `Model`."""
+        return self.network.class_names
+
+    def preprocess(self, image_HWC: Any) -> Any:
+        """See `Model`."""
+        return self.network.preprocess(image_HWC)
+
+    def compute(self, inputs: list[Any]) -> NDArray[np.float64]:
+        """See `Model`."""
+        return softmax(self.network.logits(np.stack(_fill(inputs)))[: len(inputs)])
+
+
 class TorchRuntime:
     """Runs `alexnet_core.evaluation.predictor` on the CPU; imports torch at `start`, not before."""
 
     def __init__(self, threads: int | None) -> None:
-        self._threads = threads or max(1, (os.cpu_count() or 2) // 2)
+        self._threads = choose_threads(threads)
 
     def start(self) -> None:
         """See `Runtime`."""
-        self.prepare_thread()
         import alexnet_core.evaluation.predictor  # noqa: F401 - so that the first load finds it loaded
 
         keep_what_is_there()
 
-    def prepare_thread(self) -> None:
-        """See `Runtime`. Torch keeps the number of threads separately for each calling thread."""
-        import torch
-
-        torch.set_num_threads(self._threads)
-
     def load(self, folder: Path) -> Model:
         """See `Runtime`."""
-        return TorchModel(folder)
+        return TorchModel(folder, self._threads)
 
 
 class TorchModel:
-    """A loaded checkpoint, ready to predict."""
+    """A loaded checkpoint that torch computes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, threads: int) -> None:
         from alexnet_core.evaluation.predictor import Predictor
 
+        self._threads = threads
         self._predictor = Predictor.load(folder, device="cpu")
         self._predictor.warm((1,))
 
@@ -72,23 +123,35 @@ class TorchModel:
 
     def preprocess(self, image_HWC: Any) -> Any:
         """See `Model`."""
-        return self._predictor.preprocess(np.require(image_HWC, requirements=["C", "W"]))  # torch wants it writable
+        return self._predictor.preprocess(image_HWC)
 
-    def compute(self, inputs: list[Any]) -> list[list[float]]:
+    def compute(self, inputs: list[Any]) -> NDArray[np.float64]:
         """See `Model`."""
         import torch
 
-        filling = inputs[:1] * (round_batch_up(len(inputs)) - len(inputs))
-        logits_BK = self._predictor.logits(torch.stack([*inputs, *filling]))[: len(inputs)]
-        rows: list[list[float]] = torch.softmax(logits_BK.double(), dim=1).tolist()
-        return rows
+        if torch.get_num_threads() != self._threads:  # torch keeps the number separately for each calling thread
+            torch.set_num_threads(self._threads)
+        return softmax(self._predictor.logits(torch.stack(_fill(inputs)))[: len(inputs)].numpy())
+
+
+def softmax(logits_BK: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return the probabilities of each row."""
+    powers_BK = np.exp(logits_BK.astype(np.float64) - logits_BK.max(axis=1, keepdims=True))
+    probabilities_BK: NDArray[np.float64] = powers_BK / powers_BK.sum(axis=1, keepdims=True)
+    return probabilities_BK
+
+
+def _fill(inputs: list[Any]) -> list[Any]:
+    """Fill a batch up to the size that it is computed in."""
+    return [*inputs, *inputs[:1] * (round_batch_up(len(inputs)) - len(inputs))]
 
 
 def round_batch_up(images: int) -> int:
     """The size that a batch of so many images is computed in: exact up to 8, then four steps to each doubling.
 
-    oneDNN keeps compiled kernels for each size that it has seen, and what they keep in memory lies between the memory
-    of the batches, which then can't be given back. Of 64 sizes 20 are left, and no batch computes a quarter more.
+    oneDNN, which both engines compute with, keeps compiled kernels for each size that it has seen, and what they keep
+    in memory lies between the memory of the batches, which then can't be given back. Of 64 sizes 20 are left, and no
+    batch computes a quarter more.
     """
     step: int = 1 << max(0, (images - 1).bit_length() - 3)
     return -(-images // step) * step

@@ -66,9 +66,6 @@ class FakeRuntime:
     def start(self) -> None:
         pass
 
-    def prepare_thread(self) -> None:
-        pass
-
     def load(self, folder: Path) -> FakeModel:
         self.loads.append(folder.name)
         if self.load_gate is not None:

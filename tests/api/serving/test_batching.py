@@ -29,7 +29,7 @@ class Doubler:
 
 @pytest.fixture
 def batcher() -> Iterator[Batcher]:
-    batcher = Batcher(max_batch=3, prepare_thread=lambda: None)
+    batcher = Batcher(max_batch=3)
     yield batcher
     batcher.stop()
 
@@ -92,7 +92,7 @@ def test_a_batch_that_would_take_long_is_made_smaller(monkeypatch: pytest.Monkey
             return super().compute(inputs)
 
     monkeypatch.setattr(batching, "BATCH_S", 0.05)
-    batcher, slow, quick = Batcher(max_batch=64, prepare_thread=lambda: None), Slow(), Doubler()
+    batcher, slow, quick = Batcher(max_batch=64), Slow(), Doubler()
     slow.gate.set()
     quick.gate.set()
     batcher.start()

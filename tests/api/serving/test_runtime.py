@@ -8,16 +8,19 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from alexnet_core.data.images import decode_image
 from alexnet_core.data.published.builtin import BUILTINS
+from alexnet_core.errors import ExportUnsupported
 from alexnet_core.evaluation.predictor import Predictor
+from alexnet_core.inference.compiled_network import CompiledNetwork, Compiler
 from alexnet_core.network.checkpoint import Checkpoint, save_checkpoint, weights_sha256
 from alexnet_core.network.model import build_model
 from alexnet_core.network.preprocess import Preprocessing
 from alexnet_core.recipes import resolve
 from api.app import create_app
-from api.serving.runtime import TorchModel, round_batch_up
+from api.serving.runtime import OpenVinoModel, OpenVinoRuntime, TorchModel, round_batch_up
 from tests.api.served import Served, error_of, png
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
@@ -29,7 +32,7 @@ PNG = {"Content-Type": "image/png"}
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Path, str]]:
-    settings = Settings(data_dir=tmp_path_factory.mktemp("yard"), model_wait_s=60)
+    settings = Settings(data_dir=tmp_path_factory.mktemp("yard"), model_wait_s=60, serving_precision="fp32")
     database = Database(settings.sqlalchemy_url)
     migrate(database)
     served = Served(create_app(settings, database=database, waker=SilentWaker()), database, settings)
@@ -93,7 +96,7 @@ def test_batches_of_any_size_are_computed_in_few_sizes(
         return compute(self, batch_BCHW)
 
     monkeypatch.setattr(Predictor, "logits", record)
-    model = TorchModel(folder)
+    model = TorchModel(folder, threads=1)
     images = [model.preprocess(np.full((8, 8, 1), 4 * value, np.uint8)) for value in range(64)]
     alone = np.array([model.compute([image])[0] for image in images])
     for size in range(1, 65):
@@ -119,3 +122,42 @@ def test_flipped_bits_are_found_before_they_serve(real: tuple[Served, Path, str]
     weights.write_bytes(data)
     response: httpx.Response = served.http.post(f"/predict?model={broken.id}", content=png(), headers=PNG)
     error_of(response, 404, "checkpoint_not_found")
+
+
+def test_openvino_computes_the_same_sizes_of_batches(
+    real: tuple[Served, Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder, _ = real
+    computed: set[int] = set()
+    compute = CompiledNetwork.logits
+
+    def record(self: CompiledNetwork, batch_BCHW: NDArray[np.float32]) -> NDArray[np.float32]:
+        computed.add(len(batch_BCHW))
+        return compute(self, batch_BCHW)
+
+    monkeypatch.setattr(CompiledNetwork, "logits", record)
+    model = OpenVinoModel(Compiler(threads=1, precision="fp32").load(folder))
+    images = [model.preprocess(np.full((8, 8, 1), 4 * value, np.uint8)) for value in range(64)]
+    alone = np.concatenate([model.compute([image]) for image in images])
+    for size in (3, 9, 33, 64):
+        np.testing.assert_allclose(model.compute(images[:size]), alone[:size], atol=1e-5)
+    assert computed == {1, 3, 10, 40, 64}
+
+
+def test_what_openvino_cannot_compute_is_left_to_torch(
+    real: tuple[Served, Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder, _ = real
+
+    def refuse(self: Compiler, folder: Path) -> CompiledNetwork:
+        raise ExportUnsupported("a layer of tomorrow")
+
+    runtime = OpenVinoRuntime(threads=1, precision="fp32")
+    runtime.start()
+    by_openvino = runtime.load(folder)
+    monkeypatch.setattr(Compiler, "load", refuse)
+    by_torch = runtime.load(folder)
+    assert isinstance(by_torch, TorchModel)
+    image = np.full((8, 8, 1), 99, np.uint8)
+    found, expected = (np.array(model.compute([model.preprocess(image)])) for model in (by_openvino, by_torch))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
