@@ -44,6 +44,10 @@ from api.routes import predictions as routes_predictions
 from api.routes import recipes as routes_recipes
 from api.routes import uploads as routes_uploads
 from api.routes import workers as routes_workers
+from api.routes.insight import checkpoint_insight as routes_checkpoint_insight
+from api.routes.insight import evaluations as routes_evaluations
+from api.routes.insight import explanations as routes_explanations
+from api.routes.insight import similar_images as routes_similar_images
 from api.services import Services
 from api.serving.engine import Engine
 from api.serving.runtime import OpenVinoRuntime, Runtime
@@ -95,7 +99,7 @@ def create_app(
             Middleware(
                 BodyLimit,
                 default=settings.max_body_bytes,
-                by_path={"/predict": settings.max_upload_bytes},
+                by_path=dict.fromkeys(("/predict", "/explain", "/activations", "/similar"), settings.max_upload_bytes),
                 streamed=settings.max_dataset_upload_bytes + FORM_BYTES,
             ),
             Middleware(HeadAsGet),
@@ -113,6 +117,10 @@ def create_app(
     app.include_router(routes_metrics.router, dependencies=locked)
     app.include_router(routes_predictions.router, dependencies=locked)
     app.include_router(routes_checkpoints.router, dependencies=locked)
+    app.include_router(routes_checkpoint_insight.router, dependencies=locked)
+    app.include_router(routes_evaluations.router, dependencies=locked)
+    app.include_router(routes_explanations.router, dependencies=locked)
+    app.include_router(routes_similar_images.router, dependencies=locked)
     app.include_router(routes_dataset_bodies.router, dependencies=locked)
     app.include_router(routes_datasets.router, dependencies=locked)
     app.include_router(routes_dataset_images.router, dependencies=locked)
@@ -155,10 +163,12 @@ def _lifespan(
         announce(ProcessRole.WEB)
         services.reconciler.start()
         services.engine.start()
+        services.insight.start()
         try:
             yield {"services": services}
         finally:
             services.draining = True
+            await anyio.to_thread.run_sync(services.insight.close)
             await anyio.to_thread.run_sync(services.engine.stop)
             await anyio.to_thread.run_sync(services.reconciler.stop)
             await anyio.to_thread.run_sync(services.pictures.close)

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from api.downloads.pictures import MAX_DRAWING, Pictures
 from api.downloads.slots import DownloadSlots
+from api.insight.insight import Insight
 from api.job_reader import JobReader
 from api.observability.exposition import Exposition
 from api.observability.metrics import Metrics
@@ -40,6 +41,7 @@ class Services:
     events: EventHub = field(init=False)
     jobs: JobReader = field(init=False)
     uploads: Reception = field(init=False)
+    insight: Insight = field(init=False)
     pictures: Pictures = field(default_factory=Pictures)
     pack_views: Pictures = field(default_factory=lambda: Pictures(1024, threads=2, max_drawing=MAX_DRAWING))
     downloads: DownloadSlots = field(default_factory=DownloadSlots)
@@ -49,6 +51,7 @@ class Services:
     def __post_init__(self) -> None:
         self.store = StoreGuard(self.database, self.storage)
         self.uploads = Reception(self.settings, self.database, self.storage, lambda: self.draining)
+        self.insight = Insight(self.settings, self.database, self.storage)
         self.jobs = JobReader(self.database, self.settings)
         self.events = EventHub(self.database, lambda: self.draining, max_streams=self.settings.max_streams)
 

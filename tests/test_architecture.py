@@ -51,7 +51,7 @@ FOLDERS = {
     "alexnet_core.data.published": {"data"},
     "alexnet_core.network": {"data"},
     "alexnet_core.evaluation": {"data", "data.inspection", "network", "inference"},
-    "alexnet_core.insight": {"data", "network", "evaluation"},
+    "alexnet_core.insight": {"data", "data.inspection", "data.intake", "network", "evaluation"},
     "alexnet_core.training": {"data", "data.inspection", "network", "evaluation"},
     "alexnet_core.trainer": {"data", "training"},
     "alexnet_core.recipes": {"network"},
@@ -69,10 +69,12 @@ FOLDERS = {
     "trainyard.client": set(),
     "worker.datasets": set(),
     "api.routes": {"downloads", "http", "schemas", "serving", "streams", "uploads"},
+    "api.routes.insight": {"downloads", "http", "routes", "schemas"},
     "api.downloads": set(),
     "api.http": {"observability"},
     "api.observability": set(),
     "api.schemas": set(),
+    "api.insight": {"downloads"},
     "api.serving": set(),
     "api.streams": {"schemas"},
     "api.uploads": {"http"},
@@ -81,9 +83,9 @@ FOLDERS = {
 TOP = {
     "alexnet_core.__main__": {"commands"},
     "trainyard.__main__": {"launch"},
-    "api.app": {"http", "observability", "routes", "serving"},
+    "api.app": {"http", "observability", "routes", "routes.insight", "serving"},
     "api.__main__": {"http"},
-    "api.services": {"downloads", "observability", "serving", "streams", "uploads"},
+    "api.services": {"downloads", "insight", "observability", "serving", "streams", "uploads"},
     "api.job_reader": {"schemas"},
     "api.dataset_reader": {"schemas"},
     "api.submission": {"schemas"},
@@ -99,6 +101,7 @@ READS_ENVIRONMENT = {
     "alexnet_core/commands/intake.py",  # reads what it says of the C library's memory
     "alexnet_core/commands/prepare.py",  # reads what it says of the C library's memory
     "alexnet_core/commands/train.py",  # hands torchrun's variables on
+    "api/insight/child_process.py",  # hands a scrubbed environment to the child
     "api/__main__.py",  # sets OMP_WAIT_POLICY for its own process
     "api/observability/process_files.py",  # reads where prometheus-client keeps the counts of several processes
     "worker/devices.py",  # reads which GPUs it may see

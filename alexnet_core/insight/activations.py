@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexnet_core.evaluation.filters import Scale, draw_filters
+from alexnet_core.evaluation.filters import draw_filters
+from alexnet_core.insight.methods import Scale
 
 UNIT_PX = 8  #: side of a unit of a fully connected layer
 

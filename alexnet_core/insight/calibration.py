@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from alexnet_core.insight.serving_facts import ServingFacts, find_threshold, score_unfamiliarity
 
+CALIBRATION = "calibration.json"  #: the file that a pass writes
 BINS = 15  #: as in the paper
 MIN_IMAGES = 20  #: fewer say nothing about probabilities
 MAX_VALUES = 20_000_000  #: logits that are looked at: with more images or classes, of fewer images
@@ -88,6 +89,16 @@ class Calibration(BaseModel):
 
 class NotCalibrated(ValueError):
     """The probabilities can't be judged; the message says why."""
+
+
+def choose_held_out(validate_on: str, num_validation: int) -> Literal["validation", "test"]:
+    """Return the split whose images a network was not trained on.
+
+    Args:
+        validate_on: the split that chose its epoch, or `none`: without `validation`, those images are trained on, too.
+        num_validation: images of that split.
+    """
+    return "validation" if validate_on == "validation" and num_validation else "test"
 
 
 def calibrate(

@@ -6,7 +6,6 @@ C channels, H height, W width, K classes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alexnet_core.evaluation.predictor import Predictor
+from alexnet_core.insight.methods import Method
 from alexnet_core.insight.named_layers import find_last_maps
 
 STEPS = 48  #: of integrated gradients
@@ -22,16 +22,6 @@ _AT_ONCE = 8  # images of one batch: they are computed forwards and backwards
 _OCCLUDED_AT_ONCE = 16
 _WINDOWS_A_SIDE = 6  # the window that hides a part is a sixth of the image's side, and moves by half of that
 _CLIPPED_SHARE = 0.01  # of the pixels, those with the strongest values, which are shown like the next strongest
-
-
-class Method(StrEnum):
-    """How an answer is explained."""
-
-    GRAD_CAM = "grad_cam"  #: gradients at the last maps (Selvaraju et al., ICCV 2017): coarse, only what speaks for it
-    INTEGRATED_GRADIENTS = "integrated_gradients"  #: from the mean image (Sundararajan et al., ICML 2017): by pixel
-    OCCLUSION = (
-        "occlusion"  #: parts are replaced by the mean image (Zeiler and Fergus, ECCV 2014): slowest, most literal
-    )
 
 
 @dataclass(frozen=True)

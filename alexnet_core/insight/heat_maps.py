@@ -7,24 +7,18 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from alexnet_core.insight.methods import View
 
 MAX_PX = 1024  #: longest side of a picture
 MIN_PX = 16
 _FOR, _AGAINST = (213, 94, 0), (0, 114, 178)  # vermilion and blue, which the colour-blind tell apart (Okabe and Ito)
 _OPACITY = 0.8  # of the strongest values
 _GREY_SHARE = 0.5  # of the image's own colours that are taken out below a heat map
-
-
-class View(StrEnum):
-    """What of an explanation is drawn."""
-
-    HEAT = "heat"  #: the heat map alone, RGBA, to be laid over the image
-    OVERLAY = "overlay"  #: the heat map over the image, RGB
 
 
 @dataclass(frozen=True)

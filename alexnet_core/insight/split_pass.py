@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -27,21 +26,13 @@ from alexnet_core.data.pack import Pack
 from alexnet_core.evaluation.evaluate import load_batch
 from alexnet_core.evaluation.predictor import Predictor
 from alexnet_core.insight import similar_images
-from alexnet_core.insight.calibration import MAX_VALUES, NotCalibrated, calibrate
+from alexnet_core.insight.calibration import CALIBRATION, MAX_VALUES, NotCalibrated, calibrate
+from alexnet_core.insight.methods import PassKind, Split
 from alexnet_core.insight.named_layers import count_hidden_units, last_hidden_layer
 from alexnet_core.insight.split_answers import ANSWERS, GUESSES, SplitAnswers
 
-CALIBRATION = "calibration.json"
 _ROWS = "rows.npy"
 _BATCH = 64
-
-
-class PassKind(StrEnum):
-    """What is computed."""
-
-    ANSWERS = "answers"  #: how the network answers each image
-    CALIBRATION = "calibration"  #: how far its probabilities can be trusted
-    INDEX = "index"  #: what similar images are found by
 
 
 class SplitPass:
@@ -52,7 +43,7 @@ class SplitPass:
         kind: PassKind,
         predictor: Predictor,
         pack: Pack,
-        split: Literal["train", "validation", "test"],
+        split: Split,
         draft: Path,
     ) -> None:
         """Begin it, or go on with it.

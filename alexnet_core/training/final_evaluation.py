@@ -20,10 +20,9 @@ from torch import Tensor
 
 from alexnet_core.data.inspection.selection import describe
 from alexnet_core.evaluation.confident_learning import NothingToCheck
+from alexnet_core.evaluation.confusion import list_confused, rate_classes
 from alexnet_core.evaluation.job_evaluation import (
     MAX_MATRIX_CLASSES,
-    ClassResult,
-    ConfusedPair,
     HardestImage,
     JobEvaluation,
     LabelErrors,
@@ -46,7 +45,6 @@ log = logging.getLogger(__name__)
 
 FAILED, CUT_OFF = "evaluation_failed", "evaluation_cut_off"
 _MAX_TALLIED_CLASSES = 1000  # the counts of pairs take 8 MB then
-_MAX_PAIRS = 100
 _TOLD_AFTER_S = 2.0
 
 
@@ -157,9 +155,9 @@ class FinalEvaluation:
             loss=None if test is None else float(test["loss"]),
             top1=None if test is None else float(test["top1"]),
             top5=None if test is None else float(test["top5"]),
-            classes=[] if found is None else list_classes(found),
+            classes=[] if found is None else rate_classes(found.class_names, _count_pairs(found)),
             confusion=found.confusion if found and len(found.class_names) <= MAX_MATRIX_CLASSES else None,
-            confused=[] if found is None else list_confused(found),
+            confused=[] if found is None else list_confused(found.class_names, _count_pairs(found)),
             hardest=() if found is None else _place_hardest(found, pack),
             label_errors=errors,
             label_errors_missing=missing,
@@ -201,33 +199,13 @@ class FinalEvaluation:
             log.warning("the evaluation can't be written: %s", exc)
 
 
-def list_classes(found: EvaluationReport) -> list[ClassResult]:
-    """List how well each class is recognised."""
-    return [
-        ClassResult(
-            label=one.label, count=one.support, predicted=one.predicted, precision=one.precision, recall=one.recall,
-            f1=one.f1,
-        )
-        for one in found.classes
-    ]  # fmt: skip
-
-
-def list_confused(found: EvaluationReport) -> list[ConfusedPair]:
-    """List the pairs of classes that were confused most often, at most 100."""
-    counts = np.array(found.confusion, dtype=np.int64).reshape(len(found.class_names), -1)
-    np.fill_diagonal(counts, 0)
-    order = np.argsort(-counts, axis=None, kind="stable")[:_MAX_PAIRS]
-    rows, columns = np.unravel_index(order, counts.shape)
-    return [
-        ConfusedPair(true=found.class_names[row], predicted=found.class_names[column], count=int(counts[row, column]))
-        for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
-        if counts[row, column]
-    ]
-
-
 def describe_error(exc: BaseException) -> str:
     """Return an error's first line, with its type where it is none of ours."""
     return f"{type(exc).__name__}: {(str(exc).splitlines() or [''])[0]}"
+
+
+def _count_pairs(found: EvaluationReport) -> NDArray[np.int64]:
+    return np.array(found.confusion, dtype=np.int64).reshape(len(found.class_names), -1)
 
 
 def _place_hardest(found: EvaluationReport, pack: Pack) -> tuple[HardestImage, ...]:

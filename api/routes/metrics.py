@@ -1,7 +1,6 @@
 """What a job's trainers measured and wrote.
 
-`/jobs/{job_id}/metrics`: the series of a run. `/evaluation`: how its best checkpoint does, and which labels are likely
-wrong. `/logs`: the log of its trainers.
+`/jobs/{job_id}/metrics`: the series of a run. `/logs`: the log of its trainers.
 """
 
 from __future__ import annotations
@@ -12,28 +11,20 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from starlette.responses import PlainTextResponse, Response
 
-from alexnet_core.evaluation.job_evaluation import MAX_BYTES, JobEvaluation, parse_last_record
-from alexnet_core.layout import evaluation_key, log_key
+from alexnet_core.layout import log_key
 from api.http import errors
-from api.http.validators import NOT_MODIFIED, IfNoneMatch, answer_json
 from api.routes.queries import JobPath
 from api.schemas.base import DESCRIBED
-from api.schemas.evaluations import EvaluationRead
 from api.services import CallerDep, ServicesDep
-from trainyard.database.tables import Job
-from trainyard.errors import DatabaseUnavailable, EvaluationNotFound, InvalidRequest, JobNotFound, StorageUnavailable
+from trainyard.errors import DatabaseUnavailable, InvalidRequest, JobNotFound, StorageUnavailable
 from trainyard.jobs import job_log, jobs
 from trainyard.jobs.metrics import MIN_POINTS, read_thinned
 from trainyard.json_values import finite
-from trainyard.states import JobState, MetricKind
-from trainyard.storage.interface import Storage
+from trainyard.states import MetricKind
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 MAX_STEP = 2**62
-_BY_HAND = (
-    "download its best checkpoint and use `python -m alexnet_core evaluate CHECKPOINT --dataset DATASET --label-errors`"
-)
 
 
 class MetricsRead(BaseModel):
@@ -113,39 +104,3 @@ def get_job_log(
         job = jobs.get_job(session, caller, job_id)
     text = job_log.read_tail(services.storage, log_key(job.id), lines=tail)
     return PlainTextResponse(text.decode("utf-8", "replace"), headers={"Cache-Control": "no-cache"})
-
-
-@router.get(
-    "/{job_id}/evaluation",
-    summary="Evaluate a job, and find wrong labels",
-    response_model=EvaluationRead,
-    responses=errors.responses(
-        *(JobNotFound, EvaluationNotFound, DatabaseUnavailable, StorageUnavailable), success=NOT_MODIFIED
-    ),
-)
-def get_evaluation(
-    job_id: JobPath, services: ServicesDep, caller: CallerDep, if_none_match: IfNoneMatch = None
-) -> Response:
-    """Return how the best checkpoint does on the test images, and the training images whose label is likely wrong.
-
-    It is made once, at the end of a job that succeeds. With an object store it may appear a few seconds after that.
-    """
-    with services.database.reading() as session:
-        job = jobs.get_job(session, caller, job_id)
-    found = _read_evaluation(services.storage, job)
-    return answer_json(EvaluationRead.of(job.id, job.dataset_id, found).model_dump_json().encode(), if_none_match)
-
-
-def _read_evaluation(storage: Storage, job: Job) -> JobEvaluation:
-    if job.state is not JobState.SUCCEEDED:
-        then = "only a job that succeeds has one" if job.state.is_final else "it is made at the end of the job"
-        raise EvaluationNotFound(f"job {job.id} is {job.shown_state}, so it has no evaluation: {then}", param="job_id")
-    record = parse_last_record(job_log.read_tail(storage, evaluation_key(job.id), lines=1, max_bytes=MAX_BYTES))
-    if record is None or record.evaluation is None:
-        raise EvaluationNotFound(
-            f"job {job.id} has no evaluation: an earlier version trained it, or its evaluation failed (a warning in "
-            f"`GET /jobs/{job.id}/events` says so), or the store does not have it yet. Look again in a moment, or "
-            f"{_BY_HAND}",
-            param="job_id",
-        )
-    return record.evaluation

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from api.app import create_app
 from api.http.server import TAKEN_WITHIN_S
 from tests.api.served import FakeRuntime, Served
+from tests.api.trained_toy import TrainedToy, add_trained_toy
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
 from trainyard.scheduling.queue import SilentWaker
@@ -69,3 +70,19 @@ def served(serve: Serve) -> Served:
 @pytest.fixture
 def http(served: Served) -> httpx.Client:
     return served.http
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainedToy]:
+    """One yard with one child process for all tests of insight: the child takes seconds to start."""
+    folder = tmp_path_factory.mktemp("insight")
+    settings = Settings(data_dir=folder / "data", model_wait_s=5)
+    settings.data_dir.mkdir()
+    database = Database(settings.sqlalchemy_url)
+    migrate(database)
+    app = create_app(settings, database=database, waker=SilentWaker(), runtime=FakeRuntime())
+    served = Served(app, database, settings)
+    served.http.timeout = 60
+    yield add_trained_toy(served, folder / "made")
+    served.stop()
+    database.close()

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from alexnet_core.evaluation.predictor import Predictor
-from alexnet_core.insight.explanations import Method, explain, scale
+from alexnet_core.insight.explanations import explain, scale
+from alexnet_core.insight.methods import Method
 from alexnet_core.insight.named_layers import compute_layer
 from tests.alexnet_core.networks import layer_of, make_checkpoint
 

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from alexnet_core.insight.heat_maps import MAX_PX, Seen, View, draw_heat
+from alexnet_core.insight.heat_maps import MAX_PX, Seen, draw_heat
+from alexnet_core.insight.methods import View
 from alexnet_core.network.preprocess import Preprocessing
 
 

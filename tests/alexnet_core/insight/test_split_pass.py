@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -13,16 +12,15 @@ from alexnet_core.data.pack import Pack
 from alexnet_core.evaluation.evaluate import evaluate
 from alexnet_core.evaluation.predictor import Predictor
 from alexnet_core.insight import split_pass
-from alexnet_core.insight.calibration import Calibration, NotCalibrated, calibrate
+from alexnet_core.insight.calibration import CALIBRATION, Calibration, NotCalibrated, calibrate
+from alexnet_core.insight.methods import PassKind, Split
 from alexnet_core.insight.named_layers import last_hidden_layer
 from alexnet_core.insight.similar_images import SimilarityIndex
 from alexnet_core.insight.split_answers import ANSWERS, SplitAnswers
-from alexnet_core.insight.split_pass import CALIBRATION, PassKind, SplitPass
+from alexnet_core.insight.split_pass import SplitPass
 from alexnet_core.network.model import build_model
 from alexnet_core.network.preprocess import Preprocessing
 from tests.alexnet_core.toy import CONFIG, write_toy_pack
-
-SplitName = Literal["train", "validation", "test"]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,7 +36,7 @@ def predictor(pack: Pack) -> Predictor:
     return Predictor(build_model(CONFIG, 3, 1), Preprocessing.of(CONFIG, pack), pack.class_names, {})
 
 
-def run(kind: PassKind, predictor: Predictor, pack: Pack, split: SplitName, draft: Path, seconds: float = 60) -> int:
+def run(kind: PassKind, predictor: Predictor, pack: Pack, split: Split, draft: Path, seconds: float = 60) -> int:
     """A new object for each step, as another process would make; returns the steps."""
     draft.mkdir(exist_ok=True)
     done, steps = 0, 0
@@ -99,7 +97,7 @@ def test_a_calibration_is_that_of_the_logits(pack: Pack, predictor: Predictor, t
 def test_in_steps_it_has_the_result_of_one_go(
     kind: PassKind, pack: Pack, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    split: SplitName = "validation" if kind is PassKind.CALIBRATION else "train"
+    split: Split = "validation" if kind is PassKind.CALIBRATION else "train"
     monkeypatch.setattr(split_pass, "_BATCH", 8)
     assert run(kind, predictor, pack, split, tmp_path / "a") == 1
     assert run(kind, predictor, pack, split, tmp_path / "b", seconds=-1) == -(-len(pack.list_indices(split)) // 8)

@@ -1,0 +1,1 @@
+"""The routes that tell why a network answers as it does, what it has learned, and how far it can be trusted."""
