@@ -62,7 +62,6 @@ class InsightProcess:
             process.kill()
 
         timer = threading.Timer(limit_s, end)
-        timer.name = "insight-limit"
         timer.start()
         try:
             write_message(process.stdin, request, blob)
