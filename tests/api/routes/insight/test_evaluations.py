@@ -10,7 +10,6 @@ import pytest
 from alexnet_core.evaluation.evaluate import evaluate
 from tests.api.served import error_of
 from tests.api.trained_toy import TrainedToy
-from trainyard.database.ids import new_id
 
 
 def get(toy: TrainedToy, path: str, **params: Any) -> Any:
@@ -76,7 +75,7 @@ def test_pages_follow_each_other(toy: TrainedToy, order: str) -> None:
         ("/evaluation/images?order=size", 422, "invalid_request", "order"),
         ("/evaluation/images?after=train-1", 422, "invalid_request", "after"),
         ("/evaluation/images?after=test-999", 422, "invalid_request", "after"),
-        (f"/evaluation?checkpoint={new_id('ckpt')}", 404, "checkpoint_not_found", None),
+        ("/evaluation?checkpoint=ckpt_01m867nfjbcxgh62576cf45x6p", 404, "checkpoint_not_found", None),
         ("/evaluation?split=all", 422, "invalid_request", "split"),
     ],
 )
