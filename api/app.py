@@ -48,6 +48,7 @@ from api.routes.insight import checkpoint_insight as routes_checkpoint_insight
 from api.routes.insight import evaluations as routes_evaluations
 from api.routes.insight import explanations as routes_explanations
 from api.routes.insight import similar_images as routes_similar_images
+from api.routes.models import aliases as routes_aliases
 from api.services import Services
 from api.serving.engine import Engine
 from api.serving.runtime import OpenVinoRuntime, Runtime
@@ -116,6 +117,7 @@ def create_app(
     app.include_router(routes_events.router, dependencies=locked)
     app.include_router(routes_metrics.router, dependencies=locked)
     app.include_router(routes_predictions.router, dependencies=locked)
+    app.include_router(routes_aliases.router, dependencies=locked)
     app.include_router(routes_checkpoints.router, dependencies=locked)
     app.include_router(routes_checkpoint_insight.router, dependencies=locked)
     app.include_router(routes_evaluations.router, dependencies=locked)

@@ -70,6 +70,7 @@ FOLDERS = {
     "worker.datasets": set(),
     "api.routes": {"downloads", "http", "schemas", "serving", "streams", "uploads"},
     "api.routes.insight": {"downloads", "http", "routes", "schemas"},
+    "api.routes.models": {"http", "routes", "schemas"},
     "api.downloads": set(),
     "api.http": {"observability"},
     "api.observability": set(),
@@ -83,7 +84,7 @@ FOLDERS = {
 TOP = {
     "alexnet_core.__main__": {"commands"},
     "trainyard.__main__": {"launch"},
-    "api.app": {"http", "observability", "routes", "routes.insight", "serving"},
+    "api.app": {"http", "observability", "routes", "routes.insight", "routes.models", "serving"},
     "api.__main__": {"http"},
     "api.services": {"downloads", "insight", "observability", "serving", "streams", "uploads"},
     "api.job_reader": {"schemas"},

@@ -98,6 +98,22 @@ class UploadState(StrEnum):
     WHOLE = "whole"  #: its file is complete and in the storage; a dataset can be made of it
 
 
+class Side(StrEnum):
+    """The part that a checkpoint plays for an alias."""
+
+    STABLE = "stable"  #: answers all requests, but for the canary's share
+    CANARY = "canary"  #: answers a share of the requests
+    SHADOW = "shadow"  #: computes what the others have answered, and its answers are only compared
+
+
+class AliasAction(StrEnum):
+    """What somebody did to an alias."""
+
+    MOVE = "move"  #: made it, or named another checkpoint, canary or shadow
+    ROLLBACK = "rollback"  #: went back to a checkpoint that it named before
+    DELETE = "delete"
+
+
 MOVES: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.PAUSED, JobState.FAILED, JobState.CANCELLED}),
     JobState.RUNNING: frozenset(

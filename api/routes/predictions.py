@@ -7,7 +7,7 @@ import time
 from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.datastructures import UploadFile
 
 from alexnet_core.errors import ImageError
@@ -16,6 +16,7 @@ from api.schemas.predictions import FileResult, LabelRead, ModelRead, PredictMan
 from api.services import CallerDep, ServicesDep
 from api.serving.engine import Answer, Engine
 from api.serving.loading import Loaded
+from api.serving.resolution import Choice
 from api.serving.turns import Turn
 from trainyard.artifacts.checkpoints import LATEST
 from trainyard.errors import (
@@ -37,12 +38,23 @@ from trainyard.errors import (
     UnsupportedImageFormat,
     UnsupportedMedia,
 )
+from trainyard.serving_errors import AliasNotFound
 
 router = APIRouter(tags=["predictions"])
 
 T = TypeVar("T")
 
 MAX_FIELDS = 16
+StickyHeader = Annotated[
+    str | None,
+    Header(
+        alias="X-Trainyard-Sticky",
+        min_length=1,
+        max_length=200,
+        description="For an alias with a canary: requests with the same text, such as a user's id, are answered by the "
+        "same side. Without it chance decides.",
+    ),
+]
 CLIENT_GONE = 499  # nobody reads it
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _REQUEST_BODY: dict[str, Any] = {
@@ -70,7 +82,15 @@ _REQUEST_BODY: dict[str, Any] = {
     response_description="The classes, most probable first. `X-Trainyard-Checkpoint` names the checkpoint.",
     openapi_extra=_REQUEST_BODY,
     responses=errors.responses(
-        *(JobNotFound, CheckpointNotFound, CheckpointPruned, NoCheckpointOfJob, NoCheckpoint, ModelLoading),
+        *(
+            JobNotFound,
+            AliasNotFound,
+            CheckpointNotFound,
+            CheckpointPruned,
+            NoCheckpointOfJob,
+            NoCheckpoint,
+            ModelLoading,
+        ),
         *(
             PredictQueueFull,
             TooManyUploads,
@@ -93,10 +113,11 @@ async def predict(
         str,
         Query(
             max_length=200,
-            description="`latest`, `job_…` (its best), `job_…@latest`, `job_…@epoch-3` or `ckpt_…`.",
+            description="`latest`, an alias, `job_…` (its best), `job_…@latest`, `job_…@epoch-3` or `ckpt_…`.",
         ),
     ] = LATEST,
     top_k: Annotated[int, Query(ge=1, le=1000, description="How many classes to name, if there are so many.")] = 5,
+    sticky: StickyHeader = None,
 ) -> PredictRead | PredictManyRead | Response:
     """Classify one image (multipart `file` or the raw body) or several (`file` repeated).
 
@@ -106,15 +127,15 @@ async def predict(
     started = time.perf_counter()
     engine = services.engine
     images = await _read_images(request, services.settings.max_queued_predictions)
-    answered = await _unless_gone(request, _predict_all(engine, caller, model, [data for _, data in images]))
+    answered = await _unless_gone(request, _predict_all(engine, caller, model, sticky, [data for _, data in images]))
     if answered is None:
         return Response(status_code=CLIENT_GONE)
-    loaded, outcomes = answered
+    choice, outcomes = answered
     answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
     if not answers:
         raise next(outcome for outcome in outcomes if isinstance(outcome, ServiceError))
-    response.headers["X-Trainyard-Checkpoint"] = loaded.checkpoint_id
-    named = _describe_model(loaded, model)
+    response.headers["X-Trainyard-Checkpoint"] = choice.loaded.checkpoint_id
+    named = _describe_model(choice)
     timing = _timing(answers, started)
     if len(images) == 1:
         return PredictRead(model=named, predictions=_labels(answers[0], top_k), timing=timing)
@@ -163,14 +184,20 @@ async def _wait_until_gone(request: Request) -> None:
 
 
 async def _predict_all(
-    engine: Engine, caller: str, reference: str, images: list[bytes]
-) -> tuple[Loaded, list[Answer | ServiceError]]:
+    engine: Engine, caller: str, reference: str, sticky: str | None, images: list[bytes]
+) -> tuple[Choice, list[Answer | ServiceError]]:
     engine.admit(len(images))
     try:
-        loaded, turn = await engine.find_model(caller, reference), Turn()
-        return loaded, await asyncio.gather(*(_predict_one(engine, loaded, data, turn) for data in images))
+        choice, turn = await engine.find_model(caller, reference, sticky), Turn()
+        working = (_predict_one(engine, choice.loaded, data, turn) for data in images)
+        outcomes = await asyncio.gather(*working, return_exceptions=True)
     finally:
         engine.release(len(images))
+    engine.note(choice, images, outcomes)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException) and not isinstance(outcome, ServiceError):
+            raise outcome
+    return choice, [outcome for outcome in outcomes if isinstance(outcome, Answer | ServiceError)]
 
 
 async def _predict_one(engine: Engine, loaded: Loaded, data: bytes, turn: Turn) -> Answer | ServiceError:
@@ -182,12 +209,16 @@ async def _predict_one(engine: Engine, loaded: Loaded, data: bytes, turn: Turn) 
         return exc
 
 
-def _describe_model(loaded: Loaded, reference: str) -> ModelRead:
+def _describe_model(choice: Choice) -> ModelRead:
+    loaded = choice.loaded
     return ModelRead(
         checkpoint=loaded.checkpoint_id,
         job=loaded.job_id,
         epoch=loaded.epoch,
-        alias=LATEST if reference == LATEST else None,
+        weights_sha256=loaded.weights_sha256,
+        alias=choice.alias,
+        version=choice.version,
+        side=choice.told_side,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from api.schemas.base import DESCRIBED
+from trainyard.states import Side
 
 
 class ModelRead(BaseModel):
@@ -20,8 +21,14 @@ class ModelRead(BaseModel):
     """Id of the job that made it."""
     epoch: int
     """Number of complete epochs."""
+    weights_sha256: str
+    """Hash of its weights."""
     alias: str | None
-    """`latest` if that was asked for, else null."""
+    """`latest` or the alias that was asked for, else null."""
+    version: int | None
+    """Number of the alias's last move, for `latest` the publication number. For one name it never goes back."""
+    side: Side | None
+    """For an alias with a canary: `stable` or `canary`, whichever answered."""
 
 
 class LabelRead(BaseModel):

@@ -71,6 +71,12 @@ class Batcher(threading.Thread):
         self._changed = threading.Condition()
         self._stopped = False
 
+    @property
+    def num_waiting(self) -> int:
+        """How many images wait to be computed."""
+        with self._changed:
+            return len(self._waiting)
+
     def put(self, model: Model, model_input: Any, turn: Turn | None = None) -> Future[Computed]:
         """Queue one preprocessed image. Cancelling the future removes it again.
 

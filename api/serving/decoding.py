@@ -40,10 +40,18 @@ class Decoding:
             ImageError: it can't be read, or is too large.
             PredictQueueFull: no process can be started for it just now.
         """
-        small = await asyncio.wrap_future(self._small.submit(turn, self._try_small, model, data))
+        small = await self.to_small_input(turn, model, data)
         if small is not None:
             return small
         return await asyncio.wrap_future(self._large.submit(turn, self._decode_large, model, data))
+
+    async def to_small_input(self, turn: Turn, model: Model, data: bytes) -> Any | None:
+        """Return the input of one image. None: it is a large one, which takes a process.
+
+        Raises:
+            ImageError: it can't be read, or is too large.
+        """
+        return await asyncio.wrap_future(self._small.submit(turn, self._try_small, model, data))
 
     def stop(self) -> None:
         """End the threads and processes."""

@@ -9,6 +9,7 @@ never goes backwards.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,19 +20,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from api.serving.alias_table import AliasUpkeep
+from api.serving.alias_traffic import AliasTraffic
 from api.serving.batching import Batcher, Computed
 from api.serving.decoding import Decoding
 from api.serving.loading import Loaded, Loader
+from api.serving.resolution import Choice, Resolution
 from api.serving.runtime import Runtime
+from api.serving.shadows import Shadows
 from api.serving.turns import Turn
-from trainyard.artifacts.checkpoints import LATEST, get_latest, resolve_model
 from trainyard.database.connection import Database
-from trainyard.database.tables import Checkpoint
-from trainyard.errors import CheckpointNotFound, CheckpointPruned, ModelLoading, PredictQueueFull, TooLarge
+from trainyard.errors import (
+    PredictQueueFull,
+    ServiceError,
+    TooLarge,
+    Unavailable,
+)
+from trainyard.serving_errors import CheckpointUnusable
 from trainyard.settings import Settings
 from trainyard.storage.interface import Storage
 
-MAX_LOOKUPS = 10  # of one request: every one but the last found a checkpoint that was gone when it was to be loaded
+FOLLOW_EVERY_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -58,11 +67,16 @@ class Engine:
     """Does all that is between a request's bytes and its predictions. Made once in a process; `start` before use."""
 
     def __init__(self, settings: Settings, database: Database, storage: Storage, runtime: Runtime) -> None:
-        self._settings, self._database = settings, database
+        self._settings = settings
         self._loader = Loader(database, storage, runtime, max_loaded=settings.max_loaded_models)
         self._batcher = Batcher(settings.max_batch)
         self._decoding = Decoding(settings.max_image_pixels)
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookup")
+        self._traffic = AliasTraffic(database)
+        wait_s = settings.model_wait_s
+        self._resolution = Resolution(database, self._loader, self._lookups, self._traffic, wait_s=wait_s)
+        self._shadows = Shadows(self._loader, self._resolution, self._decoding, self._batcher, self._traffic)
+        self._upkeep = AliasUpkeep(self._resolution.aliases, self._traffic.write)
         self._lock = threading.Lock()
         self._admitted = 0
 
@@ -70,6 +84,7 @@ class Engine:
         """Start to load torch and the newest checkpoint in the background."""
         self._batcher.start()
         self._loader.start()
+        self._upkeep.start()
 
     def stop(self) -> None:
         """End all threads; images that wait are still computed."""
@@ -77,50 +92,85 @@ class Engine:
         self._lookups.shutdown(wait=True, cancel_futures=True)
         self._batcher.stop()
         self._loader.stop()
+        self._upkeep.stop()
 
     @property
     def model_state(self) -> str:
         """Return `ok` if `latest` can answer, `loading` if it is being loaded, `none` if there is nothing to load."""
         return self._loader.state
 
-    async def find_model(self, owner: str, reference: str) -> Loaded:
-        """Return the loaded model that a reference names. Waits for it if no older one can answer.
+    async def find_model(self, owner: str, reference: str, sticky: str | None = None) -> Choice:
+        """Choose the model that answers a request, see `Resolution.choose`."""
+        return await self._resolution.choose(owner, reference, sticky)
+
+    def note(self, choice: Choice, images: list[bytes], outcomes: Sequence[Answer | object]) -> None:
+        """Count for an alias what came of a request, and let its shadow compute the same images afterwards.
+
+        Args:
+            choice: what answered.
+            images: the files.
+            outcomes: an answer, or why there is none, for each of them.
+        """
+        if choice.entry is None:
+            return
+        for data, outcome in zip(images, outcomes, strict=True):
+            if isinstance(outcome, Answer):
+                took_ms = outcome.preprocess_ms + outcome.queue_ms + outcome.inference_ms
+                self._traffic.answered(choice.entry, choice.side, took_ms)
+                self._shadows.offer(choice, data, outcome.top(1)[0][0])
+            elif not isinstance(outcome, ServiceError) or outcome.status == 500:  # else the image was refused
+                self._traffic.failed(choice.entry, choice.side)
+
+    async def warm(self, owner: str, checkpoint_ids: dict[str, str]) -> None:
+        """Load checkpoints and compute an image with each, so that whatever names them from now on answers at once.
+
+        Args:
+            owner: whose.
+            checkpoint_ids: by the field of the request that names each.
 
         Raises:
-            ModelLoading: it takes longer than `model_wait_s`.
-            ServiceError: what `checkpoints.resolve_model` raises.
+            CheckpointUnusable: one is damaged, gone, or gives no numbers.
+            Unavailable: one can't be read now, or is still being loaded: try again.
         """
-        if reference == LATEST and (latest := self._loader.latest) is not None and latest.owner == owner:
-            return latest
-        deadline = time.monotonic() + self._settings.model_wait_s
-        for _ in range(MAX_LOOKUPS):
-            checkpoint = await self._in_pool(self._lookups, self._look_up, owner, reference)
+        for param, checkpoint_id in checkpoint_ids.items():
             try:
-                return await self._wait_for(checkpoint, deadline)
-            except (CheckpointNotFound, CheckpointPruned):  # damaged, or pruned before it was read: what is it now?
-                if reference == checkpoint.id:
-                    raise
-            except Exception:
-                if reference != LATEST or checkpoint.id not in self._loader.unusable:
-                    raise
-        raise ModelLoading(
-            f"the checkpoints of {reference} are changing too fast: try again in a moment", retry_after_s=1
-        )
+                loaded = await self._resolution.load(owner, checkpoint_id)
+                await self._try_out(loaded)
+                self._resolution.aliases.note_loaded(checkpoint_id)
+            except (Unavailable, CheckpointUnusable) as exc:
+                exc.param = param
+                raise
+            except Exception as exc:
+                reason = exc.message if isinstance(exc, ServiceError) else f"{type(exc).__name__}: {exc}"
+                raise CheckpointUnusable(f"checkpoint {checkpoint_id} can't be used: {reason}", param=param) from exc
 
-    async def _wait_for(self, checkpoint: Checkpoint, deadline: float) -> Loaded:
-        waiting = asyncio.wrap_future(self._loader.want(checkpoint))
-        try:
-            return await asyncio.wait_for(asyncio.shield(waiting), max(0.001, deadline - time.monotonic()))
-        except TimeoutError:
-            raise ModelLoading(
-                f"checkpoint {checkpoint.id} is still being loaded: try again in a moment", retry_after_s=2
-            ) from None
+    async def _try_out(self, loaded: Loaded) -> None:
+        """Compute a grey image.
 
-    def _look_up(self, owner: str, reference: str) -> Checkpoint:
-        with self._database.reading() as session:
-            if reference == LATEST:
-                return get_latest(session, owner, skip=self._loader.unusable)
-            return resolve_model(session, owner, reference)
+        Raises:
+            CheckpointUnusable: what comes out are no probabilities.
+        """
+        grey_HWC = np.full((64, 64, 3), 128, np.uint8)
+        model_input = await self._in_pool(self._lookups, loaded.model.preprocess, grey_HWC)
+        done = await asyncio.wrap_future(self._batcher.put(loaded.model, model_input))
+        if not all(math.isfinite(value) for value in done.probabilities):
+            raise CheckpointUnusable(f"checkpoint {loaded.checkpoint_id} gives probabilities that are no numbers")
+
+    async def follow_alias(self, owner: str, name: str, version: int | None) -> None:
+        """Return when this process answers for an alias by this version or a newer one, at most after `model_wait_s`.
+
+        Args:
+            owner: whose.
+            name: of the alias.
+            version: None: the alias was deleted.
+        """
+        deadline = time.monotonic() + self._settings.model_wait_s
+        while time.monotonic() < deadline:
+            await self._in_pool(self._lookups, self._resolution.aliases.refresh)
+            entry = self._resolution.aliases.find(owner, name)
+            if version is None or (entry is not None and entry.version >= version):
+                return
+            await asyncio.sleep(FOLLOW_EVERY_S)
 
     def forget(self, job_id: str) -> None:
         """Unload the models of a deleted job."""

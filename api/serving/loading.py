@@ -44,6 +44,7 @@ class Loaded:
     job_id: str
     epoch: int
     publication: int | None
+    weights_sha256: str
     model: Model
 
 
@@ -58,6 +59,7 @@ class Loader(threading.Thread):
         self._changed = threading.Condition()
         self._stopped = False
         self._newer_is_known = False
+        self.preferred: frozenset[str] = frozenset()  #: checkpoints that aliases name: unloaded after all others
         self.latest: Loaded | None = None
         self.unusable: frozenset[str] = (
             frozenset()
@@ -69,6 +71,19 @@ class Loader(threading.Thread):
         if self.latest is not None:
             return "ok"
         return "loading" if self._newer_is_known else "none"
+
+    @property
+    def room(self) -> int:
+        """How many more models can be loaded before one is unloaded."""
+        with self._changed:
+            return max(0, self._max_loaded - len(self._loaded) - len(self._wanted))
+
+    def find(self, checkpoint_id: str) -> Loaded | None:
+        """Return the model of a checkpoint. None: it is not loaded."""
+        with self._changed:
+            if (loaded := self._loaded.get(checkpoint_id)) is not None:
+                self._loaded.move_to_end(checkpoint_id)
+            return loaded
 
     def want(self, checkpoint: Checkpoint) -> Future[Loaded]:
         """Return the model of a checkpoint, now or when it is loaded. One load serves all who want it."""
@@ -191,8 +206,9 @@ class Loader(threading.Thread):
             self.unusable |= {checkpoint.id}
             raise
         loaded = Loaded(
-            checkpoint.id, checkpoint.owner, checkpoint.job_id, checkpoint.epoch, checkpoint.publication, model
-        )
+            checkpoint.id, checkpoint.owner, checkpoint.job_id, checkpoint.epoch, checkpoint.publication,
+            checkpoint.weights_sha256, model,
+        )  # fmt: skip
         self._keep(loaded)
         return loaded
 
@@ -244,7 +260,8 @@ class Loader(threading.Thread):
             if becomes_latest:
                 self.latest = loaded
             pinned = {loaded.checkpoint_id, self.latest.checkpoint_id if self.latest else ""}
-            for old in [key for key in self._loaded if key not in pinned]:
+            removable = [key for key in self._loaded if key not in pinned]
+            for old in sorted(removable, key=lambda key: key in self.preferred):  # of each kind the oldest first
                 if len(self._loaded) <= self._max_loaded:
                     break
                 del self._loaded[old]

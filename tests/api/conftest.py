@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.http.server import TAKEN_WITHIN_S
+from tests.api.aliased import Three
 from tests.api.served import FakeRuntime, Served
 from tests.api.trained_toy import TrainedToy, add_trained_toy
 from trainyard.database.connection import Database
@@ -86,3 +87,12 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainedToy]:
     yield add_trained_toy(served, folder / "made")
     served.stop()
     database.close()
+
+
+@pytest.fixture
+def three(served: Served) -> Three:
+    """A yard with a job and three checkpoints of it, of which the last answers the opposite."""
+    job_id = served.add_job()
+    ids = [served.add_checkpoint(job_id, epoch, keep_latest=9).id for epoch in (1, 2)]
+    ids.append(served.add_checkpoint(job_id, 3, nature="inverted", keep_latest=9).id)
+    return served, job_id, ids

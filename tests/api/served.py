@@ -36,12 +36,12 @@ FILES = ("weights.safetensors", "config.json", "classes.json", "preprocessing.js
 
 
 class FakeModel:
-    """Has three classes; the brighter the image, the more probable the first."""
+    """Has three classes; the brighter the image, the more probable the first, unless its manifest says otherwise."""
 
     class_names = ("bright", "dark", "never")
 
-    def __init__(self, runtime: FakeRuntime) -> None:
-        self._runtime = runtime
+    def __init__(self, runtime: FakeRuntime, manifest: str) -> None:
+        self._runtime, self._manifest = runtime, manifest
 
     def preprocess(self, image_HWC: Any) -> float:
         return float(image_HWC.mean()) / 255
@@ -50,6 +50,12 @@ class FakeModel:
         self._runtime.batches.append(len(inputs))
         if self._runtime.gate is not None:
             assert self._runtime.gate.wait(10)
+        if "failing" in self._manifest:
+            raise RuntimeError("it can't compute")
+        if "numberless" in self._manifest:
+            return [[float("nan")] * 3 for _ in inputs]
+        if "inverted" in self._manifest:
+            inputs = [1 - value for value in inputs]
         return [[value, 1 - value, 0.0] for value in inputs]
 
 
@@ -72,9 +78,10 @@ class FakeRuntime:
             assert self.load_gate.wait(10)
         if self.trouble is not None:
             raise self.trouble
-        if "damaged" in (folder / "manifest.json").read_text():
+        manifest = (folder / "manifest.json").read_text()
+        if "damaged" in manifest:
             raise CheckpointCorrupt("weights.safetensors does not match its sha256")
-        return FakeModel(self)
+        return FakeModel(self, manifest)
 
 
 def read_member(archive: tarfile.TarFile, name: str) -> bytes:
@@ -150,8 +157,10 @@ class Served:
         damaged: bool = False,
         files: dict[str, bytes] | None = None,
         manifest: bytes | None = None,
+        nature: str = "plain",
+        keep_latest: int = 2,
     ) -> Checkpoint:
-        """An epoch checkpoint, in the storage and in the database."""
+        """An epoch checkpoint, in the storage and in the database; its nature is what `FakeModel` makes of it."""
         key = f"checkpoints/{job_id}/epoch-{epoch:08d}-e1"
         folder = self.settings.data_dir / key
         folder.mkdir(parents=True)
@@ -161,7 +170,9 @@ class Served:
         }
         manifest = (
             manifest
-            or json.dumps({"format_version": 1, "files": listed, "damaged" if damaged else "state_files": {}}).encode()
+            or json.dumps(
+                {"format_version": 1, "files": listed, "damaged" if damaged else "state_files": {}, "nature": nature}
+            ).encode()
         )
         for name, data in (content | {"manifest.json": manifest}).items():
             (folder / name).write_bytes(data)
@@ -181,7 +192,7 @@ class Served:
         )
         with self.database.writing() as session:
             lease = leases.Lease(job_id, 1, "wrk_test")
-            return checkpoints.commit_checkpoint(session, lease, new, keep_latest=2)
+            return checkpoints.commit_checkpoint(session, lease, new, keep_latest=keep_latest)
 
 
 def sha256(data: bytes) -> str:

@@ -17,6 +17,8 @@ from sqlalchemy.orm import Session
 
 from alexnet_core.layout import MANIFEST, CheckpointKind
 from alexnet_core.regular_files import read_regular
+from trainyard.artifacts.aliases import LATEST as LATEST
+from trainyard.artifacts.aliases import get_alias, is_alias_name
 from trainyard.database.connection import now
 from trainyard.database.ids import has_form, new_id
 from trainyard.database.numbers import Numbers, next_number
@@ -28,7 +30,6 @@ from trainyard.jobs.jobs import get_job
 from trainyard.scheduling.leases import Lease, read_fenced, resumable_checkpoints
 from trainyard.states import CheckpointStatus, EventType, JobState
 
-LATEST = "latest"
 _FINAL_STATES = [state for state in JobState if state.is_final]
 _OF_JOB = re.compile(r"(?P<job>job_[0-9a-z]+)(@(?P<which>latest|epoch-(?P<epoch>[0-9]{1,6})))?")
 
@@ -178,9 +179,10 @@ def _build_needed() -> Select[str, bool]:
 
 
 def is_in_use() -> ColumnElement[bool]:
-    """Whether an alias names a checkpoint, or a job that has not ended begins with it."""
+    """Whether an alias names a checkpoint or may be rolled back to it, or a job that has not ended begins with it."""
     begins = exists().where(Job.init_from == Checkpoint.id, Job.state.not_in(_FINAL_STATES))
-    return or_(exists().where(Alias.checkpoint_id == Checkpoint.id), begins, is_resumed_from())
+    columns = (Alias.checkpoint_id, Alias.canary_id, Alias.shadow_id, Alias.previous_id)
+    return or_(*(exists().where(column == Checkpoint.id) for column in columns), begins, is_resumed_from())
 
 
 def is_resumed_from() -> ColumnElement[bool]:
@@ -268,12 +270,12 @@ def list_checkpoints(
 def resolve_model(session: Session, owner: str, reference: str) -> Checkpoint:
     """Return the checkpoint for `?model=`.
 
-    It is `latest`, `job_…` (its best), `job_…@latest`, `job_…@epoch-3` or `ckpt_…`.
+    It is `latest`, an alias (its stable checkpoint), `job_…` (its best), `job_…@latest`, `job_…@epoch-3` or `ckpt_…`.
 
     Raises:
         NoCheckpoint: `latest`, and the owner has none.
         NoCheckpointOfJob: the job has none yet.
-        JobNotFound, CheckpointNotFound, CheckpointPruned: see there.
+        JobNotFound, CheckpointNotFound, CheckpointPruned, AliasNotFound: see there.
         InvalidRequest: the reference has none of these forms.
     """
     if reference == LATEST:
@@ -283,8 +285,10 @@ def resolve_model(session: Session, owner: str, reference: str) -> Checkpoint:
     if (of_job := _OF_JOB.fullmatch(reference)) is not None:
         epoch = of_job["epoch"]
         return _resolve_of_job(session, owner, of_job["job"], of_job["which"], None if epoch is None else int(epoch))
+    if is_alias_name(reference):
+        return get_checkpoint(session, owner, get_alias(session, owner, reference, param="model").checkpoint_id)
     raise InvalidRequest(
-        f"model is {reference[:100]!r}: use `latest`, `job_…`, `job_…@latest`, `job_…@epoch-3` or `ckpt_…`",
+        f"model is {reference[:100]!r}: use `latest`, an alias, `job_…`, `job_…@latest`, `job_…@epoch-3` or `ckpt_…`",
         param="model",
     )
 

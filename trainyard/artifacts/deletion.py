@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 
-from sqlalchemy import CompoundSelect, and_, delete, select, union_all, update
+from sqlalchemy import CompoundSelect, and_, delete, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
 from alexnet_core.layout import PACKS, checkpoints_key, evaluation_key, log_key, tensorboard_key
+from trainyard.artifacts.alias_moves import release_previous
 from trainyard.artifacts.retries import hold_job
 from trainyard.database.connection import Database, now
 from trainyard.database.tables import (
@@ -56,6 +57,7 @@ def delete_job(session: Session, owner: str, job_id: str) -> list[str]:
     held = select(Checkpoint.id).where(Checkpoint.job_id == job_id).order_by(Checkpoint.id).with_for_update()
     checkpoint_ids = list(session.scalars(held))
     _refuse_if_in_use(session, job, checkpoint_ids)
+    release_previous(session, checkpoint_ids)
     session.execute(update(Job).where(Job.parent_id == job_id).values(parent_id=None))
     for table in (JobMetric, JobEvent, JobLabel, IdempotencyKey, Outbox, Checkpoint):
         session.execute(delete(table).where(table.job_id == job_id))
@@ -71,7 +73,9 @@ def delete_job(session: Session, owner: str, job_id: str) -> list[str]:
 
 
 def _refuse_if_in_use(session: Session, job: Job, checkpoint_ids: list[str]) -> None:
-    alias = session.scalar(select(Alias.name).where(Alias.checkpoint_id.in_(checkpoint_ids)).limit(1))
+    columns = (Alias.checkpoint_id, Alias.canary_id, Alias.shadow_id)
+    named = select(Alias.name).where(or_(*(column.in_(checkpoint_ids) for column in columns)))
+    alias = session.scalar(named.order_by(Alias.name).limit(1))
     if alias is not None:
         raise InUse(f"the alias {alias!r} names a checkpoint of job {job.id}: move or delete it first")
     user = session.execute(users_of(job, checkpoint_ids).limit(1)).one_or_none()

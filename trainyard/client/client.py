@@ -277,10 +277,64 @@ class Client:
         job: Json = answer.json()
         return job, answer.headers.get("ETag", "")
 
-    def predict(self, image: bytes, *, model: str = "latest", top_k: int = 5) -> Json:
-        """Classify one image file."""
+    def predict(self, image: bytes, *, model: str = "latest", top_k: int = 5, sticky: str | None = None) -> Json:
+        """Classify one image file.
+
+        Args:
+            image: its bytes.
+            model: `latest`, an alias, or the id of a job or checkpoint.
+            top_k: how many classes to name.
+            sticky: for an alias with a canary, a text (such as a user's id) whose requests one side answers.
+        """
         files = {"file": ("image", image, "application/octet-stream")}
-        return self._request("POST", "/predict", params={"model": model, "top_k": top_k}, files=files)
+        headers = {} if sticky is None else {"X-Trainyard-Sticky": sticky}
+        return self._request("POST", "/predict", params={"model": model, "top_k": top_k}, files=files, headers=headers)
+
+    def put_alias(
+        self,
+        name: str,
+        checkpoint: str,
+        *,
+        canary: str | None = None,
+        share: float | None = None,
+        shadow: str | None = None,
+    ) -> Json:
+        """Make or move an alias, and return it once it is answered so.
+
+        Args:
+            name: such as `production`.
+            checkpoint: the one that answers: its id, or whatever else `predict` takes as its model.
+            canary: a second one, which answers a share of the requests.
+            share: that share, over 0 and under 1.
+            shadow: one that is only compared.
+
+        Raises:
+            ApiError: it can't be moved there; nothing was changed.
+        """
+        body: Json = {"checkpoint": checkpoint, "shadow": shadow}
+        if canary is not None:
+            body["canary"] = {"checkpoint": canary, "share": share}
+        return self._request("PUT", f"/aliases/{name}", json=body)
+
+    def get_alias(self, name: str) -> Json:
+        """Return what an alias names, and what each of its sides did since its last move."""
+        return self._request("GET", f"/aliases/{name}")
+
+    def list_aliases(self) -> list[Json]:
+        """Return your first hundred aliases, which are all."""
+        return list(self._request("GET", "/aliases", params={"limit": 100})["data"])
+
+    def list_alias_moves(self, name: str) -> list[Json]:
+        """Return the newest hundred moves of an alias."""
+        return list(self._request("GET", f"/aliases/{name}/history", params={"limit": 100})["data"])
+
+    def roll_back_alias(self, name: str, *, version: int | None = None) -> Json:
+        """Undo the last change of an alias, or go back to the checkpoint of one of its moves, and return it."""
+        return self._request("POST", f"/aliases/{name}/rollback", json={"version": version})
+
+    def delete_alias(self, name: str) -> None:
+        """Remove an alias."""
+        check(self._http.delete(f"/aliases/{name}"))
 
     def download_checkpoint(self, checkpoint_id: str) -> bytes:
         """Download a checkpoint as a tar with weights, config, classes and preprocessing."""

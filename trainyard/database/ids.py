@@ -25,3 +25,8 @@ def new_id(prefix: str) -> str:
 def has_form(text: str, prefix: str) -> bool:
     """Whether a text has the form of an id with this prefix; the thing need not exist."""
     return text.startswith(prefix + "_") and _ID.fullmatch(text) is not None
+
+
+def is_like_an_id(text: str) -> bool:
+    """Whether a text has the form of an id with any prefix."""
+    return _ID.fullmatch(text) is not None

@@ -5,27 +5,27 @@ belongs to somebody and is `local` where there are no keys.
 from __future__ import annotations
 
 import math
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     CheckConstraint,
-    Enum,
-    Float,
     ForeignKey,
     Index,
-    Integer,
-    MetaData,
     Row,
     String,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship, synonym
+from sqlalchemy.orm import Mapped, mapped_column, relationship, synonym
 
 from alexnet_core.layout import CheckpointKind
+from trainyard.database.alias_tables import Alias as Alias
+from trainyard.database.alias_tables import AliasCount as AliasCount
+from trainyard.database.alias_tables import AliasMove as AliasMove
+from trainyard.database.base import LOCAL_OWNER as LOCAL_OWNER
+from trainyard.database.base import ROW_NUMBER
+from trainyard.database.base import Base as Base
 from trainyard.states import (
     CheckpointStatus,
     DatasetState,
@@ -39,39 +39,7 @@ from trainyard.states import (
     shown_state,
 )
 
-LOCAL_OWNER = "local"
 NOT_YET = math.inf  #: a `not_before`: until something else has happened, not until a moment
-
-_NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-    "pk": "pk_%(table_name)s",
-}
-_STORED = (
-    *(WorkKind, JobState, Desired, ShownState, EventType, MetricKind),
-    *(CheckpointKind, CheckpointStatus, DatasetState, UploadState),
-)
-_RowNumber = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up by itself only on INTEGER
-
-
-def _as_text(members: type[StrEnum]) -> Enum:
-    """A text column for an enum's values, which refuses any other value when it is written or read."""
-    values = [member.value for member in members]
-    return Enum(members, values_callable=lambda _: values, native_enum=False, length=255)
-
-
-class Base(DeclarativeBase):
-    """The base of all tables."""
-
-    metadata = MetaData(naming_convention=_NAMING)
-    type_annotation_map = {
-        dict[str, Any]: JSON(none_as_null=True),
-        list[Any]: JSON(none_as_null=True),
-        str: String(255),
-        float: Float(53),
-    } | {members: _as_text(members) for members in _STORED}
 
 
 class Dataset(Base):
@@ -276,23 +244,12 @@ class Checkpoint(Base):
     )
 
 
-class Alias(Base):
-    """A name for a checkpoint that can be moved. `latest` is not stored: it is the owner's newest publication."""
-
-    __tablename__ = "aliases"
-
-    owner: Mapped[str] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(primary_key=True)
-    checkpoint_id: Mapped[str] = mapped_column(ForeignKey("checkpoints.id"), index=True)
-    updated_at: Mapped[float]
-
-
 class Outbox(Base):
     """A wake-up message that is still to be sent. It is written with the change, and removed by the relay."""
 
     __tablename__ = "outbox"
 
-    id: Mapped[int] = mapped_column(_RowNumber, primary_key=True)
+    id: Mapped[int] = mapped_column(ROW_NUMBER, primary_key=True)
     job_id: Mapped[str]
     created_at: Mapped[float]
 

@@ -38,13 +38,22 @@ from trainyard.errors import (
     UnsupportedMedia,
 )
 from trainyard.insight_errors import InsightFailed, InsightQueueFull
+from trainyard.serving_errors import AliasNotFound
 
 router = APIRouter(tags=["insight"])
 
 _PNG = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
 #: What every request with a model and an image may be refused with.
 REFUSALS = (
-    *(JobNotFound, CheckpointNotFound, CheckpointPruned, NoCheckpointOfJob, NoCheckpoint, CheckpointIncompatible),
+    *(
+        JobNotFound,
+        AliasNotFound,
+        CheckpointNotFound,
+        CheckpointPruned,
+        NoCheckpointOfJob,
+        NoCheckpoint,
+        CheckpointIncompatible,
+    ),
     *(InvalidRequest, InvalidImage, ImageTooLarge, UnsupportedImageFormat, UnsupportedMedia, BodyUnreadable, TooLarge),
     *(TooManyUploads, InsightQueueFull, InsightFailed, DatabaseUnavailable, StorageUnavailable),
 )

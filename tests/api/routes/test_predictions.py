@@ -26,7 +26,8 @@ def test_one_image_as_a_multipart_file(trained: tuple[Served, str, str]) -> None
     assert response.status_code == 200
     body = response.json()
     assert sorted(body) == ["model", "predictions", "timing"]
-    assert body["model"] == {"checkpoint": checkpoint_id, "job": job_id, "epoch": 1, "alias": "latest"}
+    named = {"checkpoint": checkpoint_id, "job": job_id, "epoch": 1, "alias": "latest"}
+    assert body["model"] == named | {"weights_sha256": "a" * 64, "version": 1, "side": None}
     assert response.headers["x-trainyard-checkpoint"] == checkpoint_id
     assert body["predictions"] == [
         {"label": "bright", "index": 0, "probability": 1.0},
@@ -126,7 +127,8 @@ def test_bad_requests_are_refused(trained: tuple[Served, str, str]) -> None:
     for query, status, code in [
         ("top_k=0", 422, "invalid_request"),
         ("top_k=1001", 422, "invalid_request"),
-        ("model=nope", 422, "invalid_request"),
+        ("model=Nope!", 422, "invalid_request"),
+        ("model=nope", 404, "alias_not_found"),
         ("model=%00", 422, "invalid_request"),
         ("model=job_0", 404, "job_not_found"),
         ("model=ckpt_0", 404, "checkpoint_not_found"),

@@ -14,7 +14,8 @@ from trainyard.states import CheckpointStatus, EventType, JobState
 
 CLOSED = {
     "jobs.kind", "jobs.state", "jobs.desired", "job_events.type", "job_events.state", "job_metrics.kind",
-    "checkpoints.kind", "checkpoints.status", "datasets.state", "uploads.state",
+    "checkpoints.kind", "checkpoints.status", "datasets.state", "uploads.state", "alias_moves.action",
+    "alias_counts.side",
 }  # fmt: skip
 
 

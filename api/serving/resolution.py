@@ -1,0 +1,156 @@
+"""Chooses the model that answers a request: from its reference, and for an alias with a canary by share."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from api.serving.alias_table import AliasTable, Entry
+from api.serving.alias_traffic import AliasTraffic
+from api.serving.loading import Loaded, Loader
+from trainyard.artifacts.aliases import LATEST, is_alias_name
+from trainyard.artifacts.checkpoints import get_checkpoint, get_latest, resolve_model
+from trainyard.database.connection import Database
+from trainyard.database.tables import Checkpoint
+from trainyard.errors import CheckpointNotFound, CheckpointPruned, ModelLoading, ServiceError
+from trainyard.states import Side
+
+MAX_LOOKUPS = 10  # of one request: every one but the last found a checkpoint that was gone when it was to be loaded
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The model that answers a request, and how it was chosen."""
+
+    loaded: Loaded
+    alias: str | None = None  #: `latest`, or the alias that the request named
+    version: int | None = None  #: of the alias: its last move; of `latest`: the publication. It never goes back
+    side: Side = Side.STABLE
+    entry: Entry | None = None  #: of an alias
+
+    @property
+    def told_side(self) -> Side | None:
+        """The side that answers, for the client. None: there is no canary to tell it from."""
+        return self.side if self.entry is not None and self.entry.canary_id is not None else None
+
+
+def choose_side(entry: Entry, sticky: str | None) -> Side:
+    """Return the side of an alias that is to answer a request.
+
+    Args:
+        entry: what the alias names.
+        sticky: a text of the client's: the same text is answered by the same side for as long as the canary is the same
+            and its share does not fall below what it was. None: by chance.
+    """
+    if entry.canary_id is None:
+        return Side.STABLE
+    return Side.CANARY if _draw(entry, sticky) < entry.canary_share else Side.STABLE
+
+
+def _draw(entry: Entry, sticky: str | None) -> float:
+    if sticky is None:
+        return random.random()
+    digest = hashlib.sha256(f"{entry.name}\n{entry.canary_id}\n{sticky}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:7]) / 2**56
+
+
+class Resolution:
+    """Finds loaded models. Its database work is done in a pool of threads."""
+
+    def __init__(
+        self, database: Database, loader: Loader, pool: ThreadPoolExecutor, traffic: AliasTraffic, *, wait_s: float
+    ) -> None:
+        self._database, self._loader, self._pool, self._traffic = database, loader, pool, traffic
+        self._wait_s = wait_s
+        self.aliases = AliasTable(database, loader)
+
+    async def choose(self, owner: str, reference: str, sticky: str | None = None) -> Choice:
+        """Return the loaded model that a reference names. Waits for it if no older one can answer.
+
+        Raises:
+            ModelLoading: it takes longer than `model_wait_s`.
+            ServiceError: what `checkpoints.resolve_model` raises.
+        """
+        if reference == LATEST:
+            latest = self._loader.latest
+            if latest is None or latest.owner != owner:
+                latest = await self._load(owner, LATEST)
+            return Choice(latest, LATEST, latest.publication)
+        if is_alias_name(reference):
+            return await self._choose_for_alias(owner, reference, sticky)
+        return Choice(await self._load(owner, reference))
+
+    async def _choose_for_alias(self, owner: str, name: str, sticky: str | None) -> Choice:
+        if (entry := self.aliases.find(owner, name)) is None:
+            entry = await self._in_pool(lambda: self.aliases.get(owner, name))
+        if choose_side(entry, sticky) is Side.CANARY and entry.canary_id is not None:
+            if (canary := self._loader.find(entry.canary_id)) is not None:
+                return Choice(canary, name, entry.version, Side.CANARY, entry)
+            await self.load_later(owner, entry.canary_id)
+            self._traffic.failed(entry, Side.CANARY)  # the stable one answers in its place
+        stable = self._loader.find(entry.checkpoint_id) or await self._load(owner, entry.checkpoint_id)
+        return Choice(stable, name, entry.version, Side.STABLE, entry)
+
+    async def load(self, owner: str, checkpoint_id: str) -> Loaded:
+        """Return the model of a checkpoint. Waits until it is loaded.
+
+        Raises:
+            ModelLoading: it takes longer than `model_wait_s`.
+            ServiceError: it can't be used.
+        """
+        return self._loader.find(checkpoint_id) or await self._load(owner, checkpoint_id)
+
+    async def load_later(self, owner: str, checkpoint_id: str) -> None:
+        """Have a model loaded in the background, if it can be used."""
+
+        def ask() -> None:
+            try:
+                self.aliases.ask_for(owner, checkpoint_id)
+            except ServiceError:
+                return
+
+        await self._in_pool(ask)
+
+    async def _load(self, owner: str, reference: str) -> Loaded:
+        deadline = time.monotonic() + self._wait_s
+        for _ in range(MAX_LOOKUPS):
+            checkpoint = await self._in_pool(lambda: self._look_up(owner, reference))
+            try:
+                return await self._wait_for(checkpoint, deadline)
+            except (CheckpointNotFound, CheckpointPruned):  # damaged, or pruned before it was read: what is it now?
+                if reference == checkpoint.id:
+                    raise
+            except Exception:
+                if reference != LATEST or checkpoint.id not in self._loader.unusable:
+                    raise
+        raise ModelLoading(
+            f"the checkpoints of {reference} are changing too fast: try again in a moment", retry_after_s=1
+        )
+
+    async def _wait_for(self, checkpoint: Checkpoint, deadline: float) -> Loaded:
+        waiting = asyncio.wrap_future(self._loader.want(checkpoint))
+        try:
+            return await asyncio.wait_for(asyncio.shield(waiting), max(0.001, deadline - time.monotonic()))
+        except TimeoutError:
+            raise ModelLoading(
+                f"checkpoint {checkpoint.id} is still being loaded: try again in a moment", retry_after_s=2
+            ) from None
+
+    def _look_up(self, owner: str, reference: str) -> Checkpoint:
+        with self._database.reading() as session:
+            if reference == LATEST:
+                return get_latest(session, owner, skip=self._loader.unusable)
+            if reference.startswith("ckpt_"):
+                return get_checkpoint(session, owner, reference)
+            return resolve_model(session, owner, reference)
+
+    async def _in_pool(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
