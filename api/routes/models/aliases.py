@@ -66,6 +66,7 @@ PutBody = Annotated[
         }
     ),
 ]
+_UNDO = AliasRollback(version=None)
 _NOT_LOADED = (CheckpointNotFound, CheckpointPruned, CheckpointUnusable, ModelLoading, StorageUnavailable)
 _BODY = (InvalidRequest, JsonInvalid, BodyUnreadable, TooLarge)
 
@@ -176,14 +177,14 @@ def list_moves(
     ),
 )
 async def roll_back_alias(
-    name: NamePath, services: ServicesDep, caller: CallerDep, body: AliasRollback | None = None
+    name: NamePath, services: ServicesDep, caller: CallerDep, body: AliasRollback = _UNDO
 ) -> AliasRead:
     """End the canary and the shadow; an alias without them goes back to the checkpoint that it named before.
 
     It is a move like any other: the checkpoint is loaded, verified and tried out first. A second rollback goes further
     back. With `version`, the checkpoint of that move answers again.
     """
-    mover, version = Mover(caller, request_id.get()), None if body is None else body.version
+    mover, version = Mover(caller, request_id.get()), body.version
     target, move = await _reading(services, lambda session: alias_moves.find_rollback(session, caller, name, version))
     await services.engine.warm(caller, target.by_field)
     moved = await _writing(services, lambda session: alias_moves.roll_back(session, mover, name, target, move))

@@ -71,7 +71,7 @@ def test_predictions_are_counted_by_how_the_model_was_named(served: Served) -> N
         'code="ok",model="latest"': 1,
         'code="ok",model="checkpoint"': 1,
         'code="ok",model="job"': 2,
-        'code="invalid_request",model="alias"': 1,
+        'code="alias_not_found",model="alias"': 1,
         'code="image_format_unsupported",model="latest"': 1,
     }
 
