@@ -8,6 +8,7 @@ uploads/upl_…/content                   the bytes of an upload
 tensorboard/job_…/steps/, epochs/       event files
 logs/jobs/job_….log                     what the trainers of a job wrote
 evaluations/job_….jsonl                 how the job's best checkpoint does, and which labels are likely wrong
+exports/ckpt_….onnx.…/                  a checkpoint in another format, made when it was first downloaded
 
 A folder is written under a temporary name and renamed when it is complete; it is removed under a third name.
 """
@@ -23,6 +24,7 @@ from typing import Self
 # --- a data folder ---
 
 CHECKPOINTS, PACKS, TENSORBOARD, UPLOADS = "checkpoints", "packs", "tensorboard", "uploads"
+EXPORTS = "exports"  #: on each machine with an API, also where the rest is in an object store
 
 
 def checkpoints_key(job_id: str) -> str:

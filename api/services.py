@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.downloads.exports import Exports
 from api.downloads.pictures import MAX_DRAWING, Pictures
 from api.downloads.slots import DownloadSlots
 from api.insight.insight import Insight
@@ -45,11 +46,13 @@ class Services:
     pictures: Pictures = field(default_factory=Pictures)
     pack_views: Pictures = field(default_factory=lambda: Pictures(1024, threads=2, max_drawing=MAX_DRAWING))
     downloads: DownloadSlots = field(default_factory=DownloadSlots)
+    exports: Exports = field(init=False)
 
     store: StoreGuard = field(init=False)
 
     def __post_init__(self) -> None:
         self.store = StoreGuard(self.database, self.storage)
+        self.exports = Exports(self.settings)
         self.uploads = Reception(self.settings, self.database, self.storage, lambda: self.draining)
         self.insight = Insight(self.settings, self.database, self.storage)
         self.jobs = JobReader(self.database, self.settings)

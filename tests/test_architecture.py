@@ -104,6 +104,7 @@ READS_ENVIRONMENT = {
     "alexnet_core/commands/train.py",  # hands torchrun's variables on
     "api/insight/child_process.py",  # hands a scrubbed environment to the child
     "api/__main__.py",  # sets OMP_WAIT_POLICY for its own process
+    "api/downloads/exports.py",  # hands a scrubbed environment to the child that converts
     "api/observability/process_files.py",  # reads where prometheus-client keeps the counts of several processes
     "worker/devices.py",  # reads which GPUs it may see
     "worker/children.py",  # hands a scrubbed environment to the trainer

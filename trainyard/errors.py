@@ -54,6 +54,7 @@ ServiceError 500                        internal_error
 
 A class without a status has its parent's. One code has one status, but for `no_checkpoint`, to which the contract gives
 two: 409 where the job that was named has none yet, 503 where none was named and nothing is trained.
+`upload_errors` and `export_errors` have the errors of uploads and of converted downloads.
 LeaseLost stands apart: a worker's write was refused because its lease is over. It never reaches a client.
 """
 
@@ -341,7 +342,7 @@ class TooManyPictures(Unavailable):
 
 
 class TooManyDownloads(Unavailable):
-    """As many datasets are being downloaded as may be at a time. Try again when one has ended."""
+    """As many downloads are being made as may be at a time. Try again when one has ended."""
 
     code = "too_many_downloads"
 

@@ -241,6 +241,9 @@ class Settings(BaseSettings):
     insight_cache_bytes: int = Field(10 * 2**30, ge=0)
     """Bytes in the data folder that indexes of similar images and evaluations on request may take."""
 
+    export_cache_bytes: int = Field(4 * 2**30, ge=2**20)
+    """Bytes that checkpoints in other formats may take in the data folder. Those longest unused are removed first."""
+
     max_streams: int = Field(500, ge=1)
     """Most event streams that an API process keeps open. Beyond it the answer is 503 with `Retry-After`."""
 

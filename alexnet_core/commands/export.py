@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -10,7 +11,9 @@ import typer
 from typer.core import TyperCommand
 
 from alexnet_core.commands import arguments
+from alexnet_core.parent import die_with_parent
 
+NICENESS = 10  #: of a service's child, which gives way to predictions and to training
 Format = Literal["onnx", "keras", "torch_export"]
 FORMAT_NAMES: tuple[str, ...] = get_args(Format)
 
@@ -20,8 +23,12 @@ def export(
     form: Annotated[Format, typer.Option("--format", help="The format to write.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to make.")],
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    parent_pid: arguments.ParentPid = None,
 ) -> int:
     """Write a checkpoint's network in another format."""
+    if parent_pid is not None:
+        die_with_parent(parent_pid)
+        os.nice(NICENESS)
     from alexnet_core.export.file import export_checkpoint
     from alexnet_core.network.checkpoint import load_checkpoint
 

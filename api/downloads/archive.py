@@ -1,4 +1,4 @@
-"""A checkpoint as one tar stream: verified first, then sent in pieces, with a length that is known in advance."""
+"""Files of a checkpoint as one tar stream: verified first, then sent in pieces, with a length that is known before."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from alexnet_core.layout import CHECKPOINT_FILES, MANIFEST
 from alexnet_core.regular_files import open_regular
 from trainyard.database.tables import Checkpoint
 
@@ -36,24 +35,43 @@ class _Member:
 class Archive:
     """The open, verified files of a checkpoint. They stay readable even if it is pruned while they are sent."""
 
-    def __init__(self, checkpoint: Checkpoint, folder: Path) -> None:
-        """Open and verify the files.
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._members: list[_Member] = []
+
+    @property
+    def size_bytes(self) -> int:
+        """The length of the tar."""
+        return sum(_BLOCK_BYTES + member.size + member.padding for member in self._members) + 2 * _BLOCK_BYTES
+
+    def add_file(self, path: Path, sha256: str | None) -> None:
+        """Open and verify a file, under its own name.
 
         Raises:
-            Damaged: see there.
+            Damaged: see there; all files are closed.
         """
-        expected = {name: checkpoint.files.get(name, {}).get("sha256") for name in CHECKPOINT_FILES}
-        expected[MANIFEST] = checkpoint.manifest_sha256
-        self._members: list[_Member] = []
         try:
-            for name, sha256 in expected.items():
-                self._members.append(_open_member(checkpoint, folder / name, sha256))
-        except BaseException:
+            file = open_regular(path.parent, path.name)
+        except FileNotFoundError as exc:
             self.close()
-            raise
-        self.size_bytes = (
-            sum(_BLOCK_BYTES + member.size + member.padding for member in self._members) + 2 * _BLOCK_BYTES
-        )
+            raise Damaged(f"{path.name} is not there") from exc
+        digest = hashlib.sha256()
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+        self._add(path.name, file, file.seek(0, io.SEEK_CUR))
+        if digest.hexdigest() != sha256:
+            self.close()
+            raise Damaged(f"{path.name} does not match its sha256")
+
+    def add_bytes(self, name: str, data: bytes) -> None:
+        """Add a file that exists only here."""
+        self._add(name, io.BytesIO(data), len(data))
+
+    def _add(self, name: str, file: BinaryIO, size: int) -> None:
+        file.seek(0)
+        info = tarfile.TarInfo(f"{self._checkpoint.id}/{name}")
+        info.size, info.mtime, info.mode = size, int(self._checkpoint.created_at), 0o644
+        self._members.append(_Member(info.tobuf(tarfile.USTAR_FORMAT), file, size))
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the tar's bytes, and close the files at the end."""
@@ -76,21 +94,3 @@ class Archive:
         """Close the files."""
         for member in self._members:
             member.file.close()
-
-
-def _open_member(checkpoint: Checkpoint, path: Path, sha256: str | None) -> _Member:
-    try:
-        file = open_regular(path.parent, path.name)
-    except FileNotFoundError as exc:
-        raise Damaged(f"{path.name} is not there") from exc
-    digest = hashlib.sha256()
-    while piece := file.read(_PIECE_BYTES):
-        digest.update(piece)
-    size = file.seek(0, io.SEEK_CUR)
-    if digest.hexdigest() != sha256:
-        file.close()
-        raise Damaged(f"{path.name} does not match its sha256")
-    file.seek(0)
-    info = tarfile.TarInfo(f"{checkpoint.id}/{path.name}")
-    info.size, info.mtime, info.mode = size, int(checkpoint.created_at), 0o644
-    return _Member(info.tobuf(tarfile.USTAR_FORMAT), file, size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
@@ -9,9 +10,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import StreamingResponse
 
+from alexnet_core.errors import CheckpointCorrupt
 from alexnet_core.layout import STATE, tensorboard_key
-from api.downloads.archive import Archive, Damaged
+from api.downloads.archive import Damaged
 from api.downloads.event_files import EventFileArchive
+from api.downloads.packing import SAFETENSORS, pack_checkpoint, read_card_facts
 from api.downloads.response import ArchiveResponse
 from api.http import errors
 from api.routes.queries import AfterQuery, CheckpointPath, LimitQuery
@@ -22,14 +25,18 @@ from trainyard.artifacts import checkpoints
 from trainyard.artifacts.examination import Condition, set_aside_unless_whole
 from trainyard.database.tables import Checkpoint, Job
 from trainyard.errors import (
+    CheckpointIncompatible,
     CheckpointNotFound,
     CheckpointPruned,
     DatabaseUnavailable,
     EventFilesNotFound,
     InvalidRequest,
     StorageUnavailable,
+    TooManyDownloads,
 )
+from trainyard.export_errors import ExportFailed, ExportUnsupported
 from trainyard.storage.interface import StoredFilesDamaged
+from trainyard.upload_errors import DiskFull
 
 router = APIRouter(prefix="/checkpoints", tags=["checkpoints"])
 
@@ -68,6 +75,11 @@ def get_checkpoint(checkpoint_id: CheckpointPath, services: ServicesDep, caller:
         InvalidRequest,
         DatabaseUnavailable,
         StorageUnavailable,
+        CheckpointIncompatible,
+        ExportUnsupported,
+        ExportFailed,
+        TooManyDownloads,
+        DiskFull,
         success={200: {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}}},
     ),
 )
@@ -75,21 +87,34 @@ def download_checkpoint(
     checkpoint_id: CheckpointPath,
     services: ServicesDep,
     caller: CallerDep,
-    format: Annotated[Literal["safetensors"], Query(description="So far only `safetensors`.")] = "safetensors",
+    format: Annotated[
+        Literal["safetensors", "onnx", "keras", "torch_export"],
+        Query(
+            description="Of the weights. Another than `safetensors` is made at the first download, which takes seconds."
+        ),
+    ] = "safetensors",
     what: Annotated[
         Literal["checkpoint", "tensorboard"],
         Query(description="`tensorboard`: instead, the event files of the whole job, for `tensorboard --logdir`."),
     ] = "checkpoint",
 ) -> StreamingResponse:
-    """Download a tar with weights, config, class names, preprocessing and metadata, verified before it is sent."""
+    """Download a tar with weights, config, class names, preprocessing, metadata and a model card.
+
+    Its files are verified before they are sent.
+    """
     with services.database.reading() as session:
         row = checkpoints.get_checkpoint(session, caller, checkpoint_id)
     if what == "tensorboard":
         return _send_event_files(services, row)
+    with services.database.reading() as session:
+        facts = read_card_facts(session, services.storage, row)
     try:
-        with services.storage.materialise(row.key, without=STATE) as folder:
-            archive = Archive(row, folder)
-    except (Damaged, StoredFilesDamaged, FileNotFoundError) as exc:
+        with contextlib.ExitStack() as held:
+            if format != SAFETENSORS:
+                held.enter_context(contextlib.closing(services.downloads.take()))
+            folder = held.enter_context(services.storage.materialise(row.key, without=STATE))
+            archive = pack_checkpoint(facts, folder, format, services.exports)
+    except (Damaged, CheckpointCorrupt, StoredFilesDamaged, FileNotFoundError) as exc:
         with services.database.reading() as session:
             checkpoints.get_checkpoint(session, caller, checkpoint_id)  # it may have been pruned just now
         condition = set_aside_unless_whole(services.database, services.storage, row, str(exc))

@@ -27,6 +27,7 @@ from trainyard.states import JobState
 from trainyard.storage.interface import Storage
 from trainyard.storage.opening import StoreGuard
 from trainyard.upkeep.abandoned_uploads import AbandonedUploads
+from trainyard.upkeep.exports import Exports
 from trainyard.upkeep.garbage import Garbage
 from trainyard.upkeep.leftovers import Leftovers
 
@@ -210,12 +211,14 @@ class Reconciler(threading.Thread):
         leftovers = Leftovers(database, storage, stale_s=settings.leftover_s)
         folder = UploadFolder(settings.data_dir, min_free_bytes=settings.min_free_disk_bytes)
         abandoned = AbandonedUploads(database, storage, folder, expires_s=settings.upload_expires_s)
+        exports = Exports(database, settings.data_dir, max_bytes=settings.export_cache_bytes)
         self._reaps: list[Tick] = [(settings.reaper_s, reaper.tick)]
         self._sweeps: list[Tick] = [
             (settings.reaper_s, store.check),  # first: the sweeps believe only the store that it has recognised
             (max(settings.reaper_s, settings.garbage_grace_s / 6), garbage.tick),
             (max(settings.reaper_s, settings.garbage_grace_s), leftovers.tick),
             (settings.reaper_s, abandoned.tick),
+            (max(settings.reaper_s, settings.garbage_grace_s), exports.tick),
         ]
 
     def wake(self) -> None:

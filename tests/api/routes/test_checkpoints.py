@@ -30,7 +30,7 @@ def test_a_download_is_a_whole_tar(served: Served) -> None:
     assert int(response.headers["content-length"]) == len(response.content)
     with tarfile.open(fileobj=io.BytesIO(response.content)) as tar:
         names = tar.getnames()
-        assert names == [f"{checkpoint.id}/{name}" for name in (*FILES, "manifest.json")]
+        assert names == [f"{checkpoint.id}/{name}" for name in (*FILES, "manifest.json", "MODEL_CARD.md")]
         weights = tar.extractfile(names[0])
         assert weights is not None
         assert sha256(weights.read()) == checkpoint.files[FILES[0]]["sha256"]
@@ -73,9 +73,9 @@ def test_logs_and_event_files_are_files(served: Served, impostor: Impostor) -> N
     error_of(response, 404, "event_files_not_found")
 
 
-def test_other_formats_are_refused(served: Served) -> None:
+def test_a_format_that_does_not_exist_is_refused(served: Served) -> None:
     checkpoint = served.add_checkpoint(served.add_job(), 1)
-    response = served.http.get(f"/checkpoints/{checkpoint.id}/download?format=onnx")
+    response = served.http.get(f"/checkpoints/{checkpoint.id}/download?format=pickle")
     assert error_of(response, 422, "invalid_request")["param"] == "format"
 
 
