@@ -155,6 +155,7 @@ def _lifespan(
                 database,
                 storage,
                 runtime or OpenVinoRuntime(settings.serving_threads, settings.serving_precision),
+                metrics,
             ),
             metrics=metrics,
             exposition=Exposition(metrics, YardCollector(settings, database)),

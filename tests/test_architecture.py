@@ -76,7 +76,7 @@ FOLDERS = {
     "api.observability": set(),
     "api.schemas": set(),
     "api.insight": {"downloads"},
-    "api.serving": set(),
+    "api.serving": {"observability"},
     "api.streams": {"schemas"},
     "api.uploads": {"http"},
 }

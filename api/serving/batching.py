@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from api.observability.serving_observer import ServingObserver, SilentObserver
 from api.serving.turns import FairQueue, Turn
 
 log = logging.getLogger(__name__)
@@ -63,9 +64,9 @@ class _Item:
 class Batcher(threading.Thread):
     """The inference thread. The engine limits how many images may wait."""
 
-    def __init__(self, max_batch: int) -> None:
+    def __init__(self, max_batch: int, observer: ServingObserver | None = None) -> None:
         super().__init__(name="inference", daemon=True)
-        self._max_batch = max_batch
+        self._max_batch, self._observer = max_batch, observer or SilentObserver()
         self._waiting: FairQueue[_Item] = FairQueue()
         self._image_s: WeakKeyDictionary[Model, float] = WeakKeyDictionary()  #: an image's share of the fastest batch
         self._changed = threading.Condition()
@@ -143,5 +144,6 @@ class Batcher(threading.Thread):
         model = batch[0].model
         self._image_s[model] = min(took_s / len(batch), self._image_s.get(model, took_s))
         inference_ms = 1000 * took_s
+        self._observer.computed(len(batch), took_s, [started - item.ready_at for item in batch])
         for item, row in zip(batch, rows, strict=True):
             item.future.set_result(Computed(row, 1000 * (started - item.ready_at), inference_ms, len(batch)))

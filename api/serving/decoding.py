@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from queue import SimpleQueue
 from typing import Any
 
 from alexnet_core.data.decoder_process import DecoderProcess
 from alexnet_core.data.images import decode_if_small
+from api.observability.serving_observer import ServingObserver, SilentObserver
 from api.serving.batching import Model
 from api.serving.turns import FairPool, Turn
 from trainyard.errors import PredictQueueFull
@@ -24,8 +26,8 @@ PROCESSES = 2  #: started when the first large image comes; one request gets one
 class Decoding:
     """Threads that decode and preprocess; requests take turns."""
 
-    def __init__(self, max_pixels: int) -> None:
-        self._max_pixels = max_pixels
+    def __init__(self, max_pixels: int, observer: ServingObserver | None = None) -> None:
+        self._max_pixels, self._observer = max_pixels, observer or SilentObserver()
         self._small = FairPool(max(2, min(MAX_THREADS, os.cpu_count() or 2)), "decode")
         self._large = FairPool(PROCESSES, "decode-large")
         self._idle: SimpleQueue[DecoderProcess] = SimpleQueue()
@@ -61,15 +63,23 @@ class Decoding:
             process.close()
 
     def _try_small(self, model: Model, data: bytes) -> Any | None:
+        began = time.perf_counter()
         pixels_HWC = decode_if_small(data, max_pixels=self._max_pixels)
-        return None if pixels_HWC is None else model.preprocess(pixels_HWC)
+        if pixels_HWC is None:
+            return None
+        model_input = model.preprocess(pixels_HWC)
+        self._observer.decoded(time.perf_counter() - began, large=False)
+        return model_input
 
     def _decode_large(self, model: Model, data: bytes) -> Any:
         process = self._idle.get()
+        began = time.perf_counter()
         try:
             pixels_HWC = process.decode(data)
         except OSError as exc:
             raise PredictQueueFull(retry_after_s=1) from exc
         finally:
             self._idle.put(process)
-        return model.preprocess(pixels_HWC)
+        model_input = model.preprocess(pixels_HWC)
+        self._observer.decoded(time.perf_counter() - began, large=True)
+        return model_input

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from api.observability.serving_observer import ServingObserver, SilentObserver
 from api.serving.alias_table import AliasUpkeep
 from api.serving.alias_traffic import AliasTraffic
 from api.serving.batching import Batcher, Computed
@@ -66,11 +67,19 @@ class Answer:
 class Engine:
     """Does all that is between a request's bytes and its predictions. Made once in a process; `start` before use."""
 
-    def __init__(self, settings: Settings, database: Database, storage: Storage, runtime: Runtime) -> None:
-        self._settings = settings
-        self._loader = Loader(database, storage, runtime, max_loaded=settings.max_loaded_models)
-        self._batcher = Batcher(settings.max_batch)
-        self._decoding = Decoding(settings.max_image_pixels)
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        storage: Storage,
+        runtime: Runtime,
+        observer: ServingObserver | None = None,
+    ) -> None:
+        self._settings, self._observer = settings, observer or SilentObserver()
+        most = settings.max_loaded_models
+        self._loader = Loader(database, storage, runtime, max_loaded=most, observer=observer)
+        self._batcher = Batcher(settings.max_batch, observer)
+        self._decoding = Decoding(settings.max_image_pixels, observer)
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookup")
         self._traffic = AliasTraffic(database)
         wait_s = settings.model_wait_s
@@ -190,11 +199,13 @@ class Engine:
             if self._admitted + images > room:
                 raise PredictQueueFull(retry_after_s=1)
             self._admitted += images
+            self._observer.queued(self._admitted)
 
     def release(self, images: int) -> None:
         """The opposite of `admit`."""
         with self._lock:
             self._admitted -= images
+            self._observer.queued(self._admitted)
 
     async def predict(self, model: Loaded, data: bytes, turn: Turn) -> Answer:
         """Decode, preprocess and compute one image that was admitted. Cancelling removes it from the queue.

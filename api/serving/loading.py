@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from alexnet_core.errors import CheckpointCorrupt
-from alexnet_core.layout import MANIFEST, STATE
+from alexnet_core.layout import MANIFEST, STATE, WEIGHTS
+from api.observability.serving_observer import LoadOutcome, ServingObserver, SilentObserver
 from api.serving.batching import Model
 from api.serving.runtime import Runtime
 from trainyard.artifacts.checkpoints import get_checkpoint, get_latest, has_its_manifest
@@ -46,13 +48,23 @@ class Loaded:
     publication: int | None
     weights_sha256: str
     model: Model
+    weights_bytes: int = 0  #: of its file of weights
 
 
 class Loader(threading.Thread):
     """Keeps the models that were used last, and always `latest`."""
 
-    def __init__(self, database: Database, storage: Storage, runtime: Runtime, *, max_loaded: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        runtime: Runtime,
+        *,
+        max_loaded: int,
+        observer: ServingObserver | None = None,
+    ) -> None:
         super().__init__(name="loader", daemon=True)
+        self._observer = observer or SilentObserver()
         self._database, self._storage, self._runtime, self._max_loaded = database, storage, runtime, max_loaded
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._wanted: OrderedDict[str, tuple[Checkpoint, Future[Loaded]]] = OrderedDict()
@@ -107,6 +119,7 @@ class Loader(threading.Thread):
                 del self._loaded[key]
             if self.latest is not None and self.latest.job_id == job_id:
                 self.latest = None
+            self._tell_what_is_held()
             self._changed.notify()
 
     def stop(self) -> None:
@@ -191,24 +204,29 @@ class Loader(threading.Thread):
         with self._changed:
             if (known := self._loaded.get(checkpoint.id)) is not None:
                 return known
+        began = time.monotonic()
         try:
             model = self._read(checkpoint)
         except (CheckpointCorrupt, StoredFilesDamaged, FileNotFoundError) as exc:
+            self._observer.loaded(time.monotonic() - began, LoadOutcome.DAMAGED)
             raise self._put_aside(checkpoint, exc) from exc
         except (
             OSError,
             StorageUnavailable,
         ) as exc:  # too many open files, say: the checkpoint may be whole, so the next try may succeed
             log.warning("a checkpoint can't be read now", extra={"checkpoint": checkpoint.id, "detail": str(exc)})
+            self._observer.loaded(time.monotonic() - began, LoadOutcome.FAILED)
             raise ModelLoading from exc
         except Exception:
+            self._observer.loaded(time.monotonic() - began, LoadOutcome.FAILED)
             log.exception("a checkpoint can't be loaded", extra={"checkpoint": checkpoint.id})
             self.unusable |= {checkpoint.id}
             raise
         loaded = Loaded(
             checkpoint.id, checkpoint.owner, checkpoint.job_id, checkpoint.epoch, checkpoint.publication,
-            checkpoint.weights_sha256, model,
+            checkpoint.weights_sha256, model, int(checkpoint.files.get(WEIGHTS, {}).get("size", 0)),
         )  # fmt: skip
+        self._observer.loaded(time.monotonic() - began, LoadOutcome.LOADED)
         self._keep(loaded)
         return loaded
 
@@ -265,6 +283,12 @@ class Loader(threading.Thread):
                 if len(self._loaded) <= self._max_loaded:
                     break
                 del self._loaded[old]
+            self._tell_what_is_held()
+
+    def _tell_what_is_held(self) -> None:
+        sizes = [loaded.weights_bytes for loaded in self._loaded.values()]
+        self._observer.holds(len(sizes), sum(sizes))
+        self._observer.serves(self.latest.publication or 0 if self.latest is not None else 0)
 
     def _is_newest(self, loaded: Loaded) -> bool:
         """Whether a checkpoint may become `latest`: an older one that was asked for by name must not."""

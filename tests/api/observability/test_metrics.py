@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pydantic import SecretStr
@@ -11,7 +13,7 @@ from pydantic import SecretStr
 from api.observability.serving_observer import LoadOutcome
 from tests.api.conftest import Serve
 from tests.api.observability.test_requests import metrics_of
-from tests.api.served import Served, error_of
+from tests.api.served import FakeRuntime, Served, error_of, png, wait_until
 
 KEY, METRICS_KEY = "k" * 20, "m" * 20
 
@@ -23,6 +25,44 @@ def test_what_is_told_keeps_the_conventions(served: Served) -> None:
     text = served.http.get("/metrics").text
     judged = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
     assert (judged.returncode, judged.stdout + judged.stderr) == (0, "")
+
+
+def test_predictions_are_told_as_they_happen(served: Served, runtime: FakeRuntime) -> None:
+    job_id = served.add_job()
+    served.add_checkpoint(job_id, 1)
+    newest = served.add_checkpoint(job_id, 2)
+    served.add_checkpoint(job_id, 3, damaged=True)
+    wait_until(lambda: metrics_of(served)["trainyard_served_publication_number"] == newest.publication)
+    wait_until(lambda: metrics_of(served)['trainyard_model_loads_total{outcome="damaged"}'] == 1)
+    runtime.gate = threading.Event()
+    files = [("file", (f"{number}.png", png(), "image/png")) for number in range(3)]
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(served.http.post, "/predict", files=files)
+        wait_until(lambda: metrics_of(served)["trainyard_predict_queued_images"] == 3)
+        runtime.gate.set()
+        assert answer.result().status_code == 200
+    told = metrics_of(served)
+    assert told["trainyard_predict_queued_images"] == 0
+    assert told['trainyard_predict_decode_seconds_count{image="small"}'] == 3
+    assert told["trainyard_predict_batch_images_sum"] == 3
+    assert told["trainyard_predict_queue_seconds_count"] == 3
+    assert told["trainyard_predict_compute_seconds_count"] == told["trainyard_predict_batch_images_count"] >= 1
+    assert told['trainyard_model_loads_total{outcome="loaded"}'] == 1
+    assert told["trainyard_models_loaded"] == 1
+    assert told["trainyard_models_loaded_bytes"] == newest.files["weights.safetensors"]["size"]
+    wait_until(lambda: metrics_of(served)["trainyard_newest_publication_number"] == newest.publication)
+
+    runtime.trouble = OSError("too many open files")
+    served.http.post(f"/predict?model={job_id}@epoch-1", content=png(), headers={"Content-Type": "image/png"})
+    assert metrics_of(served)['trainyard_model_loads_total{outcome="failed"}'] == 1
+
+
+def test_a_large_image_is_told_as_one(served: Served) -> None:
+    served.add_checkpoint(served.add_job(), 1)
+    wait_until(lambda: served.http.get("/readyz").json()["model"] == "ok")
+    answer = served.http.post("/predict", content=png(size=2100), headers={"Content-Type": "image/png"})
+    assert answer.status_code == 200
+    assert metrics_of(served)['trainyard_predict_decode_seconds_count{image="large"}'] == 1
 
 
 def test_the_engines_work_is_told(served: Served) -> None:
