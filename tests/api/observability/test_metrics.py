@@ -53,8 +53,9 @@ def test_predictions_are_told_as_they_happen(served: Served, runtime: FakeRuntim
     wait_until(lambda: metrics_of(served)["trainyard_newest_publication_number"] == newest.publication)
 
     runtime.trouble = OSError("too many open files")
-    served.http.post(f"/predict?model={job_id}@epoch-1", content=png(), headers={"Content-Type": "image/png"})
-    assert metrics_of(served)['trainyard_model_loads_total{outcome="failed"}'] == 1
+    served.add_checkpoint(job_id, 4)
+    wait_until(lambda: metrics_of(served)['trainyard_model_loads_total{outcome="failed"}'] >= 1)
+    assert metrics_of(served)["trainyard_served_publication_number"] == newest.publication
 
 
 def test_a_large_image_is_told_as_one(served: Served) -> None:
