@@ -14,6 +14,7 @@ from alexnet_core.insight.calibration import NotCalibrated, calibrate
 from alexnet_core.insight.held_out_logits import calibrate_network
 from alexnet_core.network.model import AlexNet, build_model
 from alexnet_core.network.preprocess import Preprocessing
+from tests.alexnet_core.networks import layer_of
 from tests.alexnet_core.toy import CONFIG, write_toy_pack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -30,9 +31,7 @@ def model() -> AlexNet:
     return build_model(CONFIG, 3, 1)
 
 
-@pytest.mark.parametrize(
-    ("chosen_on", "split"), [("validation", "validation"), ("test", "test"), ("none", "test")]
-)
+@pytest.mark.parametrize(("chosen_on", "split"), [("validation", "validation"), ("test", "test"), ("none", "test")])
 def test_the_images_are_those_that_it_was_not_trained_on(
     pack: Pack, model: AlexNet, chosen_on: str, split: str
 ) -> None:
@@ -49,9 +48,7 @@ def test_the_images_are_those_that_it_was_not_trained_on(
     assert found.after.nll == pytest.approx(expected.after.nll, rel=1e-4)
 
 
-def test_where_time_is_short_a_sample_is_looked_at(
-    pack: Pack, model: AlexNet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_time_is_short_a_sample_is_looked_at(pack: Pack, model: AlexNet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_out_logits, "_BATCH", 20)
     clock = iter(range(0, 10_000, 61))
     how = Preprocessing.of(CONFIG, pack)
@@ -72,6 +69,6 @@ def test_it_ends_when_the_caller_says_so_and_the_mode_is_as_before(pack: Pack, m
 def test_answers_that_are_not_finite_are_refused(pack: Pack, tmp_path: Path) -> None:
     broken = build_model(CONFIG, 3, 1)
     with torch.no_grad():
-        broken.classifier.get_submodule("fc8").weight.fill_(float("nan"))
+        layer_of(broken, "classifier.fc8", torch.nn.Linear).weight.fill_(float("nan"))
     with pytest.raises(NotCalibrated, match="not finite"):
         calibrate_network(broken, pack, Preprocessing.of(CONFIG, pack), chosen_on="validation")

@@ -23,7 +23,9 @@ def test_it_is_written_to_the_jobs_checkpoints_with_these_weights(database: Data
     db_rows.submit(database)
     db_rows.submit(database)
     lease, other = db_rows.claim(database), db_rows.claim(database, "wrk_b")
-    first, second, foreign = (db_rows.commit(database, it, step) for it, step in ((lease, 10), (lease, 20), (other, 10)))
+    first, second, foreign = (
+        db_rows.commit(database, it, step) for it, step in ((lease, 10), (lease, 20), (other, 10))
+    )
     with database.writing() as session:
         session.execute(update(Checkpoint).where(Checkpoint.id == second).values(weights_sha256="b" * 64))
         keep_of_weights(session, lease.job_id, "0" * 64, FOUND)
