@@ -51,6 +51,7 @@ from api.routes.insight import similar_images as routes_similar_images
 from api.routes.models import aliases as routes_aliases
 from api.services import Services
 from api.serving.engine import Engine
+from api.serving.interface import ServingEngine
 from api.serving.runtime import OpenVinoRuntime, Runtime
 from trainyard import __version__
 from trainyard.database.connection import Database
@@ -67,7 +68,12 @@ class State(TypedDict):
 
 
 def create_app(
-    settings: Settings, *, database: Database | None = None, waker: Waker | None = None, runtime: Runtime | None = None
+    settings: Settings,
+    *,
+    database: Database | None = None,
+    waker: Waker | None = None,
+    runtime: Runtime | None = None,
+    engine: ServingEngine | None = None,
 ) -> FastAPI:
     """Build the app on a yard's database.
 
@@ -75,7 +81,8 @@ def create_app(
         settings: where everything is.
         database: already open; None: the one that the settings name, closed at the end.
         waker: None: Celery's if there is a queue, else one that wakes nobody.
-        runtime: what runs models; None: torch.
+        runtime: what runs models in this process; None: OpenVINO.
+        engine: what answers predictions, in another process; None: one in this process.
     """
     metrics = Metrics()
     app = documentation.DocumentedApp(
@@ -84,7 +91,7 @@ def create_app(
         description=documentation.DESCRIPTION,
         openapi_tags=documentation.TAGS,
         version=__version__,
-        lifespan=_lifespan(settings, metrics, database, waker, runtime),
+        lifespan=_lifespan(settings, metrics, database, waker, runtime, engine),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -138,7 +145,12 @@ def _operation_id(route: APIRoute) -> str:
 
 
 def _lifespan(
-    settings: Settings, metrics: Metrics, given: Database | None, waker: Waker | None, runtime: Runtime | None
+    settings: Settings,
+    metrics: Metrics,
+    given: Database | None,
+    waker: Waker | None,
+    runtime: Runtime | None,
+    engine: ServingEngine | None,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
@@ -150,13 +162,7 @@ def _lifespan(
             database=database,
             storage=storage,
             reconciler=Reconciler(settings, database, waker or _build_waker(settings), storage, metrics),
-            engine=Engine(
-                settings,
-                database,
-                storage,
-                runtime or OpenVinoRuntime(settings.serving_threads, settings.serving_precision),
-                metrics,
-            ),
+            engine=engine or Engine(settings, database, storage, runtime or _build_runtime(settings), metrics),
             metrics=metrics,
             exposition=Exposition(metrics, YardCollector(settings, database)),
         )
@@ -172,7 +178,7 @@ def _lifespan(
         finally:
             services.draining = True
             await anyio.to_thread.run_sync(services.insight.close)
-            await anyio.to_thread.run_sync(services.engine.stop)
+            await services.engine.stop()
             await anyio.to_thread.run_sync(services.reconciler.stop)
             await anyio.to_thread.run_sync(services.pictures.close)
             await anyio.to_thread.run_sync(services.pack_views.close)
@@ -181,6 +187,10 @@ def _lifespan(
                 database.close()
 
     return lifespan
+
+
+def _build_runtime(settings: Settings) -> Runtime:
+    return OpenVinoRuntime(settings.serving_threads, settings.serving_precision)
 
 
 def _build_waker(settings: Settings) -> Waker:

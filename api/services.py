@@ -14,7 +14,7 @@ from api.insight.insight import Insight
 from api.job_reader import JobReader
 from api.observability.exposition import Exposition
 from api.observability.metrics import Metrics
-from api.serving.engine import Engine
+from api.serving.interface import ServingEngine
 from api.streams.event_stream import EventHub
 from api.uploads.reception import Reception
 from trainyard.database.connection import Database
@@ -33,7 +33,7 @@ class Services:
     database: Database
     storage: Storage
     reconciler: Reconciler
-    engine: Engine
+    engine: ServingEngine
     metrics: Metrics
     exposition: Exposition
     draining: bool = False

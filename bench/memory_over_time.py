@@ -24,6 +24,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
+from bench.serving import find_child
 from trainyard.client import Client
 from trainyard.launch.yard import Yard
 from trainyard.settings import Settings
@@ -108,22 +109,23 @@ def main() -> None:
             assert client.wait(job["id"])["state"] == "succeeded"
             process = next(child.process for child in yard.children if child.name == "api")
             assert process is not None
+            engine = find_child(process.pid, "api.engine_process")
             time.sleep(REST_S)
-            print(f"at rest: {read_memory(process.pid)}", flush=True)
+            print(f"at rest: {read_memory(engine)}", flush=True)
             load = Load(yard.url, job["id"], arguments.pause_ms / 1000)
             threads = [threading.Thread(target=load.run, args=(seed,)) for seed in range(arguments.clients)]
             for thread in threads:
                 thread.start()
             began = time.monotonic()
             while (minutes := (time.monotonic() - began) / 60) < arguments.minutes:
-                num_threads = len(list(Path(f"/proc/{process.pid}/task").iterdir()))
-                print(f"{minutes:5.1f} {read_memory(process.pid)} {num_threads} threads {load.answers}", flush=True)
+                num_threads = len(list(Path(f"/proc/{engine}/task").iterdir()))
+                print(f"{minutes:5.1f} {read_memory(engine)} {num_threads} threads {load.answers}", flush=True)
                 time.sleep(arguments.every_s)
             load.end()
             for thread in threads:
                 thread.join()
             time.sleep(REST_S)
-            print(f"at rest again: {read_memory(process.pid)}; answers by status: {load.statuses}", flush=True)
+            print(f"at rest again: {read_memory(engine)}; answers by status: {load.statuses}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import statistics
@@ -112,3 +113,17 @@ def wait_until_ready(port: int) -> None:
         except OSError:
             time.sleep(0.2)
     raise TimeoutError("the API does not get ready")
+
+
+def find_child(parent: int, module: str) -> int:
+    """Return the process that a process has started to run a module.
+
+    Raises:
+        LookupError: there is none.
+    """
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            is_child = int(stat.read_text().rpartition(")")[2].split()[1]) == parent
+            if is_child and module in (stat.parent / "cmdline").read_text().split("\0"):
+                return int(stat.parent.name)
+    raise LookupError(f"process {parent} runs no {module}")

@@ -24,7 +24,7 @@ from typing import Any
 from sqlalchemy import update
 
 from alexnet_core.recipes import get_recipe
-from bench.serving import serving_api
+from bench.serving import find_child, serving_api
 from trainyard.artifacts import datasets
 from trainyard.database.connection import Database, now
 from trainyard.database.tables import Job
@@ -115,7 +115,7 @@ def main() -> None:
     given = parser.parse_args()
     print(f"{'watchers':32} {'number':>6} {'CPU s/s':>8} {'received/s':>10} {'304':>5} {'p50 ms':>7} {'p99 ms':>7}")
     with serving_api() as (api, port, database):
-        asyncio.run(_measure_all(api.pid, port, database, given.clients, given.seconds))
+        asyncio.run(_measure_all(find_child(api.pid, "api.web_process"), port, database, given.clients, given.seconds))
 
 
 async def _measure_all(pid: int, port: int, database: Database, clients: int, seconds: float) -> None:

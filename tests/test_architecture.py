@@ -52,7 +52,7 @@ FOLDERS = {
     "alexnet_core.network": {"data"},
     "alexnet_core.evaluation": {"data", "data.inspection", "network", "inference"},
     "alexnet_core.insight": {"data", "data.inspection", "data.intake", "network", "evaluation"},
-    "alexnet_core.training": {"data", "data.inspection", "network", "evaluation", "insight"},
+    "alexnet_core.training": {"data", "data.inspection", "network", "evaluation"},
     "alexnet_core.trainer": {"data", "training"},
     "alexnet_core.recipes": {"network"},
     "alexnet_core.inference": {"data", "network"},
@@ -69,13 +69,14 @@ FOLDERS = {
     "trainyard.client": set(),
     "worker.datasets": set(),
     "api.routes": {"downloads", "http", "schemas", "serving", "streams", "uploads"},
-    "api.routes.insight": {"downloads", "http", "insight", "routes", "schemas"},
+    "api.routes.insight": {"downloads", "http", "routes", "schemas"},
     "api.routes.models": {"http", "routes", "schemas"},
     "api.downloads": set(),
     "api.http": {"observability"},
     "api.observability": set(),
     "api.schemas": set(),
     "api.insight": {"downloads"},
+    "api.remote": {"serving"},
     "api.serving": {"observability"},
     "api.streams": {"schemas"},
     "api.uploads": {"http"},
@@ -85,7 +86,9 @@ TOP = {
     "alexnet_core.__main__": {"commands"},
     "trainyard.__main__": {"launch"},
     "api.app": {"http", "observability", "routes", "routes.insight", "routes.models", "serving"},
-    "api.__main__": {"http"},
+    "api.engine_process": {"observability", "remote", "serving"},
+    "api.supervisor": {"observability"},
+    "api.web_process": {"http", "remote"},
     "api.services": {"downloads", "insight", "observability", "serving", "streams", "uploads"},
     "api.job_reader": {"schemas"},
     "api.dataset_reader": {"schemas"},
@@ -103,7 +106,8 @@ READS_ENVIRONMENT = {
     "alexnet_core/commands/prepare.py",  # reads what it says of the C library's memory
     "alexnet_core/commands/train.py",  # hands torchrun's variables on
     "api/insight/child_process.py",  # hands a scrubbed environment to the child
-    "api/__main__.py",  # sets OMP_WAIT_POLICY for its own process
+    "api/bootstrap.py",  # sets OMP_WAIT_POLICY for its own process
+    "api/supervisor.py",  # hands its own environment on
     "api/downloads/exports.py",  # hands a scrubbed environment to the child that converts
     "api/observability/process_files.py",  # reads where prometheus-client keeps the counts of several processes
     "worker/devices.py",  # reads which GPUs it may see

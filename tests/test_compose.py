@@ -205,7 +205,13 @@ def test_every_package_is_copied_and_nothing_else_goes_to_the_builder() -> None:
 
 #: What runs in an image, and the modules that it never gets to: they are for a yard on one machine, and for the hand.
 ENTRIES = {
-    "api": {"api.__main__", "trainyard.__main__", "alexnet_core.insight.child"},
+    "api": {
+        "api.__main__",
+        "api.web_process",
+        "api.engine_process",
+        "trainyard.__main__",
+        "alexnet_core.insight.child",
+    },
     "worker": {"worker.__main__", "alexnet_core.__main__"},
 }
 _ON_ONE_MACHINE = {"trainyard.launch.yard", "trainyard.launch.demo"}

@@ -12,6 +12,15 @@ NOT_MIRRORED = {"__init__", "__main__", "env"}  #: assembled from the others, or
 
 #: What is tested by what uses it, and where: a test of its own would repeat that.
 TESTED_BY: dict[str, str] = {
+    "api/bootstrap.py": "api/test_supervisor.py",
+    "api/engine_process.py": "api/test_supervisor.py",
+    "api/web_process.py": "api/test_supervisor.py",
+    "api/remote/calls.py": "api/remote/test_engine_client.py",
+    "api/remote/engine_server.py": "api/remote/test_engine_client.py",
+    "api/serving/interface.py": "api/remote/test_engine_client.py",
+    "api/serving/refusals.py": "api/remote/test_engine_client.py",
+    "trainyard/image_refusals.py": "api/routes/test_predictions.py",
+    "trainyard/launch/children.py": "trainyard/launch/test_yard.py",
     "alexnet_core/inference/averages.py": "alexnet_core/export/test_onnx.py",
     "alexnet_core/inference/layers.py": "alexnet_core/inference/test_graph.py",
     "alexnet_core/network/checkpoint_files.py": "alexnet_core/network/test_bit_rot.py",
@@ -56,9 +65,6 @@ TESTED_BY: dict[str, str] = {
     "alexnet_core/export/keras_reader.py": "alexnet_core/export/test_keras.py",
     "alexnet_core/export/layers.py": "alexnet_core/export/test_onnx.py",
     "alexnet_core/failpoints.py": "integration/test_failpoints.py",
-    "alexnet_core/reliability.py": "alexnet_core/insight/test_calibration.py",
-    "api/insight/calibrations.py": "api/routes/insight/test_checkpoint_insight.py",
-    "api/insight/training_data.py": "api/routes/insight/test_similar_images.py",
     "alexnet_core/insight/methods.py": "alexnet_core/insight/test_child.py",
     "api/routes/insight/subjects.py": "api/routes/insight/test_explanations.py",
     "api/schemas/insight.py": "api/routes/insight/test_explanations.py",

@@ -70,6 +70,12 @@ class Settings(BaseSettings):
     serving_threads: int | None = Field(None, ge=1, le=1024)
     """CPU threads of the API's inference. Default: half of the cores, at least one."""
 
+    web_processes: int | None = Field(None, ge=1, le=64)
+    """Processes of one API that answer requests on its port. Default: a quarter of the cores, 1 to 4.
+
+    One more process, the engine, computes the predictions for all of them.
+    """
+
     serving_precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision in which the API computes predictions on a CPU.
 
@@ -308,6 +314,11 @@ class Settings(BaseSettings):
         if self.failpoints and not self.testing:
             raise ValueError("failpoints break jobs on purpose: they need TRAINYARD_TESTING=1")
         return self
+
+    @property
+    def num_web_processes(self) -> int:
+        """How many processes of an API answer requests."""
+        return self.web_processes or max(1, min(4, (os.cpu_count() or 1) // 4))
 
     @property
     def sqlalchemy_url(self) -> str:

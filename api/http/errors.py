@@ -26,9 +26,7 @@ from trainyard.errors import (
     BodyUnreadable,
     CheckpointIncompatible,
     DatabaseUnavailable,
-    ImageTooLarge,
     InvalidConfig,
-    InvalidImage,
     InvalidRequest,
     JsonInvalid,
     MethodNotAllowed,
@@ -37,9 +35,9 @@ from trainyard.errors import (
     TooLarge,
     Unauthenticated,
     UnknownRecipe,
-    UnsupportedImageFormat,
     UnsupportedMedia,
 )
+from trainyard.image_refusals import refuse_image
 from trainyard.logs import request_id
 
 log = logging.getLogger(__name__)
@@ -170,14 +168,10 @@ def _from_core(exc: core.CoreError) -> ServiceError:
         return UnknownRecipe(message, param=param or "recipe")
     if isinstance(exc, core.ConfigError):
         return InvalidConfig(message, param=param)
-    if isinstance(exc, core.ImageTooLarge):
-        return ImageTooLarge(message, param="file")
-    if isinstance(exc, core.ImageFormatUnsupported):
-        return UnsupportedImageFormat(message, param="file")
+    if isinstance(exc, core.ImageError):
+        return refuse_image(exc)
     if isinstance(exc, core.CheckpointIncompatible):
         return CheckpointIncompatible(param="model")
-    if isinstance(exc, core.ImageUnreadable):
-        return InvalidImage(message, param="file")
     return ServiceError()
 
 

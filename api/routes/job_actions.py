@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated
 
+import anyio.from_thread
 from fastapi import APIRouter, Body, Response
 from sqlalchemy.orm import Session
 
@@ -32,6 +34,7 @@ from trainyard.errors import (
     JsonInvalid,
     NoCheckpointOfJob,
     NoTrainingState,
+    ServiceError,
     TooLarge,
 )
 from trainyard.jobs import jobs
@@ -134,7 +137,8 @@ def delete_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> Non
     """
     with services.database.writing() as session:
         keys = deletion.delete_job(session, caller, job_id)
-    services.engine.forget(job_id)
+    with suppress(ServiceError):  # an engine that is being started again has forgotten everything
+        anyio.from_thread.run(services.engine.forget, job_id)
     deletion.remove_files(services.storage, keys)
 
 

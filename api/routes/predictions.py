@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.datastructures import UploadFile
 
-from alexnet_core.errors import ImageError
 from api.http import errors
 from api.schemas.predictions import FileResult, LabelRead, ModelRead, PredictManyRead, PredictRead, TimingRead
 from api.services import CallerDep, ServicesDep
-from api.serving.engine import Answer, Engine
-from api.serving.loading import Loaded
-from api.serving.resolution import Choice
-from api.serving.turns import Turn
+from api.serving.interface import ModelInfo, Outcome
 from trainyard.artifacts.checkpoints import LATEST
 from trainyard.errors import (
     BodyUnreadable,
@@ -32,7 +29,6 @@ from trainyard.errors import (
     NoCheckpoint,
     NoCheckpointOfJob,
     PredictQueueFull,
-    ServiceError,
     TooLarge,
     TooManyUploads,
     UnsupportedImageFormat,
@@ -125,25 +121,24 @@ async def predict(
     error. The request fails only if none of the images could be classified.
     """
     started = time.perf_counter()
-    engine = services.engine
     images = await _read_images(request, services.settings.max_queued_predictions)
-    answered = await _unless_gone(request, _predict_all(engine, caller, model, sticky, [data for _, data in images]))
-    if answered is None:
+    working = services.engine.classify(caller, model, [data for _, data in images], top_k, sticky)
+    classified = await _unless_gone(request, working)
+    if classified is None:
         return Response(status_code=CLIENT_GONE)
-    choice, outcomes = answered
-    answers = [outcome for outcome in outcomes if isinstance(outcome, Answer)]
-    if not answers:
-        raise next(outcome for outcome in outcomes if isinstance(outcome, ServiceError))
-    response.headers["X-Trainyard-Checkpoint"] = choice.loaded.checkpoint_id
-    named = _describe_model(choice)
-    timing = _timing(answers, started)
+    answered = [outcome for outcome in classified.outcomes if outcome.refusal is None]
+    if not answered:
+        raise next(outcome.refusal.to_error() for outcome in classified.outcomes if outcome.refusal is not None)
+    response.headers["X-Trainyard-Checkpoint"] = classified.model.checkpoint
+    named = _describe_model(classified.model)
+    timing = _timing(answered, started)
     if len(images) == 1:
-        return PredictRead(model=named, predictions=_labels(answers[0], top_k), timing=timing)
+        return PredictRead(model=named, predictions=_labels(answered[0]), timing=timing)
     results = [
-        FileResult(filename=name, predictions=_labels(outcome, top_k))
-        if isinstance(outcome, Answer)
-        else FileResult(filename=name, error=errors.describe(outcome))
-        for (name, _), outcome in zip(images, outcomes, strict=True)
+        FileResult(filename=name, predictions=_labels(outcome))
+        if outcome.refusal is None
+        else FileResult(filename=name, error=errors.describe(outcome.refusal.to_error()))
+        for (name, _), outcome in zip(images, classified.outcomes, strict=True)
     ]
     return PredictManyRead(model=named, results=results, timing=timing)
 
@@ -183,56 +178,20 @@ async def _wait_until_gone(request: Request) -> None:
         pass
 
 
-async def _predict_all(
-    engine: Engine, caller: str, reference: str, sticky: str | None, images: list[bytes]
-) -> tuple[Choice, list[Answer | ServiceError]]:
-    engine.admit(len(images))
-    try:
-        choice, turn = await engine.find_model(caller, reference, sticky), Turn()
-        working = (_predict_one(engine, choice.loaded, data, turn) for data in images)
-        outcomes = await asyncio.gather(*working, return_exceptions=True)
-    finally:
-        engine.release(len(images))
-    engine.note(choice, images, outcomes)
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException) and not isinstance(outcome, ServiceError):
-            raise outcome
-    return choice, [outcome for outcome in outcomes if isinstance(outcome, Answer | ServiceError)]
+def _describe_model(model: ModelInfo) -> ModelRead:
+    return ModelRead(**asdict(model))
 
 
-async def _predict_one(engine: Engine, loaded: Loaded, data: bytes, turn: Turn) -> Answer | ServiceError:
-    try:
-        return await engine.predict(loaded, data, turn)
-    except ImageError as exc:
-        return errors.translate(exc)
-    except PredictQueueFull as exc:
-        return exc
-
-
-def _describe_model(choice: Choice) -> ModelRead:
-    loaded = choice.loaded
-    return ModelRead(
-        checkpoint=loaded.checkpoint_id,
-        job=loaded.job_id,
-        epoch=loaded.epoch,
-        weights_sha256=loaded.weights_sha256,
-        alias=choice.alias,
-        version=choice.version,
-        side=choice.told_side,
-    )
-
-
-def _labels(prediction: Answer, top_k: int) -> list[LabelRead]:
+def _labels(outcome: Outcome) -> list[LabelRead]:
     return [
-        LabelRead(label=label, index=index, probability=probability)
-        for label, index, probability in prediction.top(top_k)
+        LabelRead(label=label, index=index, probability=probability) for label, index, probability in outcome.labels
     ]
 
 
-def _timing(answers: list[Answer], started: float) -> TimingRead:
+def _timing(outcomes: list[Outcome], started: float) -> TimingRead:
     return TimingRead(
-        preprocess_ms=round(max(answer.preprocess_ms for answer in answers), 3),
-        queue_ms=round(max(answer.queue_ms for answer in answers), 3),
-        inference_ms=round(max(answer.inference_ms for answer in answers), 3),
+        preprocess_ms=round(max(outcome.preprocess_ms for outcome in outcomes), 3),
+        queue_ms=round(max(outcome.queue_ms for outcome in outcomes), 3),
+        inference_ms=round(max(outcome.inference_ms for outcome in outcomes), 3),
         total_ms=round(1000 * (time.perf_counter() - started), 3),
     )

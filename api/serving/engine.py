@@ -20,12 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet_core.errors import ImageError
 from api.observability.serving_observer import ServingObserver, SilentObserver
 from api.serving.alias_table import AliasUpkeep
 from api.serving.alias_traffic import AliasTraffic
 from api.serving.batching import Batcher, Computed
 from api.serving.decoding import Decoding
+from api.serving.interface import Classified, ModelInfo, ModelState, Outcome
 from api.serving.loading import Loaded, Loader
+from api.serving.refusals import Refusal
 from api.serving.resolution import Choice, Resolution
 from api.serving.runtime import Runtime
 from api.serving.shadows import Shadows
@@ -37,6 +40,7 @@ from trainyard.errors import (
     TooLarge,
     Unavailable,
 )
+from trainyard.image_refusals import refuse_image
 from trainyard.serving_errors import CheckpointUnusable
 from trainyard.settings import Settings
 from trainyard.storage.interface import Storage
@@ -95,7 +99,11 @@ class Engine:
         self._loader.start()
         self._upkeep.start()
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
+        """See `ServingEngine`."""
+        await asyncio.get_running_loop().run_in_executor(None, self._stop)
+
+    def _stop(self) -> None:
         """End all threads; images that wait are still computed."""
         self._decoding.stop()
         self._lookups.shutdown(wait=True, cancel_futures=True)
@@ -104,8 +112,8 @@ class Engine:
         self._upkeep.stop()
 
     @property
-    def model_state(self) -> str:
-        """Return `ok` if `latest` can answer, `loading` if it is being loaded, `none` if there is nothing to load."""
+    def model_state(self) -> ModelState:
+        """See `ServingEngine`."""
         return self._loader.state
 
     async def find_model(self, owner: str, reference: str, sticky: str | None = None) -> Choice:
@@ -181,8 +189,8 @@ class Engine:
                 return
             await asyncio.sleep(FOLLOW_EVERY_S)
 
-    def forget(self, job_id: str) -> None:
-        """Unload the models of a deleted job."""
+    async def forget(self, job_id: str) -> None:
+        """See `ServingEngine`."""
         self._loader.forget(job_id)
 
     def admit(self, images: int) -> None:
@@ -207,6 +215,26 @@ class Engine:
             self._admitted -= images
             self._observer.queued(self._admitted)
 
+    async def classify(
+        self, owner: str, reference: str, images: list[bytes], top_k: int, sticky: str | None = None
+    ) -> Classified:
+        """See `ServingEngine`."""
+        self.admit(len(images))
+        try:
+            choice, turn = await self.find_model(owner, reference, sticky), Turn()
+            working = (self._answer(choice.loaded, data, turn) for data in images)
+            outcomes = await asyncio.gather(*working, return_exceptions=True)
+        finally:
+            self.release(len(images))
+        self.note(choice, images, outcomes)
+        return Classified(_describe(choice), [_to_outcome(outcome, top_k) for outcome in outcomes])
+
+    async def _answer(self, loaded: Loaded, data: bytes, turn: Turn) -> Answer:
+        try:
+            return await self.predict(loaded, data, turn)
+        except ImageError as exc:
+            raise refuse_image(exc) from exc
+
     async def predict(self, model: Loaded, data: bytes, turn: Turn) -> Answer:
         """Decode, preprocess and compute one image that was admitted. Cancelling removes it from the queue.
 
@@ -229,3 +257,25 @@ class Engine:
     @staticmethod
     async def _in_pool(pool: ThreadPoolExecutor, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(pool, function, *args)
+
+
+def _describe(choice: Choice) -> ModelInfo:
+    loaded = choice.loaded
+    return ModelInfo(
+        checkpoint=loaded.checkpoint_id,
+        job=loaded.job_id,
+        epoch=loaded.epoch,
+        weights_sha256=loaded.weights_sha256,
+        alias=choice.alias,
+        version=choice.version,
+        side=choice.told_side,
+    )
+
+
+def _to_outcome(outcome: Answer | BaseException, top_k: int) -> Outcome:
+    """Return what came of an image. An error that is no refusal is raised."""
+    if isinstance(outcome, Answer):
+        return Outcome(outcome.top(top_k), outcome.preprocess_ms, outcome.queue_ms, outcome.inference_ms)
+    if isinstance(outcome, ServiceError) and type(outcome) is not ServiceError:
+        return Outcome([], 0, 0, 0, Refusal.of(outcome))
+    raise outcome

@@ -15,6 +15,7 @@ from alexnet_core.errors import CheckpointCorrupt
 from alexnet_core.layout import MANIFEST, STATE, WEIGHTS
 from api.observability.serving_observer import LoadOutcome, ServingObserver, SilentObserver
 from api.serving.batching import Model
+from api.serving.interface import ModelState
 from api.serving.runtime import Runtime
 from trainyard.artifacts.checkpoints import get_checkpoint, get_latest, has_its_manifest
 from trainyard.artifacts.examination import Condition, set_aside_unless_whole
@@ -78,7 +79,7 @@ class Loader(threading.Thread):
         )  # passed over: this process can't load them, or can't write down that they are damaged
 
     @property
-    def state(self) -> str:
+    def state(self) -> ModelState:
         """See `Engine.model_state`."""
         if self.latest is not None:
             return "ok"

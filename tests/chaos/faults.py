@@ -15,6 +15,7 @@ import httpx
 
 from tests.chaos.history import Death
 from tests.chaos.yard import REAPER_S, TTL_S, ChaosYard
+from tests.processes import children_of
 from trainyard.errors import DatabaseUnavailable
 
 FREEZE_S = TTL_S + 3 * REAPER_S  # a worker that is frozen for so long loses its lease
@@ -53,7 +54,7 @@ class Faults:
             "kill queue": (2, self._kill_queue),
             "freeze worker past its lease": (1, lambda: self._freeze_worker(with_trainers=False)),
             "freeze worker and trainer past the lease": (1, lambda: self._freeze_worker(with_trainers=True)),
-            "freeze api": (1, lambda: self._freeze("api", 3)),
+            "freeze api": (1, lambda: self._freeze("api", 3, children_of(self.yard.pid_of("api")))),
             "freeze queue": (1, lambda: self._freeze("queue", 3)),
             "empty queue": (2, self._empty_queue),
             "freeze database": (1, self._freeze_database),

@@ -29,16 +29,13 @@ from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
 from trainyard.database.tables import Job
 from trainyard.errors import ServiceError
+from trainyard.launch.children import POLL_S, Child
 from trainyard.launch.queue_server import QueueServer, free_port
 from trainyard.scheduling.workers import count_live
 from trainyard.settings import LOOPBACK_HOSTS, Settings, child_environment
 from trainyard.states import JobState, WorkKind
 
 READY_S = 60.0
-POLL_S = 0.05
-FIRST_BACKOFF_S = 0.5
-MAX_BACKOFF_S = 30.0
-STEADY_S = 20.0  # a child that lived this long died by accident: no back-off
 CHILD_GRACE_S = 10.0
 
 
@@ -48,38 +45,6 @@ class YardError(Exception):
 
 def _say(line: str) -> None:
     print(line, flush=True)  # also where the output is no terminal
-
-
-@dataclass
-class Child:
-    """A supervised process, and how often it has died in a row."""
-
-    name: str
-    start: Callable[[], subprocess.Popen[bytes]]
-    process: subprocess.Popen[bytes] | None = None
-    started_at: float = 0.0
-    deaths: int = 0
-    not_before: float = 0.0
-
-    def run(self) -> None:
-        """Start the process."""
-        self.process, self.started_at = self.start(), time.monotonic()
-
-    def is_alive(self) -> bool:
-        """Whether the process is running."""
-        return self.process is not None and self.process.poll() is None
-
-    def stop(self, grace_s: float, give_up: Callable[[], bool]) -> None:
-        """Send SIGTERM, then SIGKILL when the time is over or `give_up` says so."""
-        if self.process is None or self.process.poll() is not None:
-            return
-        self.process.terminate()
-        deadline = time.monotonic() + grace_s
-        while self.process.poll() is None and time.monotonic() < deadline and not give_up():
-            time.sleep(POLL_S)
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
 
 
 @dataclass
@@ -129,18 +94,8 @@ class Yard:
     def tick(self) -> None:
         """Start the processes that have died, with increasing waits."""
         for child in self.children:
-            if child.is_alive():
-                continue
-            moment = time.monotonic()
-            if child.process is not None:
-                steady = moment - child.started_at > STEADY_S
-                child.deaths = 1 if steady else child.deaths + 1
-                wait_s = 0.0 if steady else min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (child.deaths - 1))
-                status = child.process.returncode
-                self.say(f"{child.name} ended with status {status}: starting it again in {wait_s:.1f} s")
-                child.process, child.not_before = None, moment + wait_s
-            if moment >= child.not_before:
-                child.run()
+            if (ended := child.revive()) is not None:
+                self.say(f"{child.name} ended with status {ended.status}: starting it again in {ended.wait_s:.1f} s")
 
     def stop(self) -> None:
         """Stop every child: the worker drains first, the queue stops last."""

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from trainyard.launch import yard
-from trainyard.launch.yard import Child, Yard
+from trainyard.launch.children import Child
+from trainyard.launch.yard import Yard
 from trainyard.settings import Settings
 
 DEAF = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); signal.pause()"

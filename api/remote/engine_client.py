@@ -1,0 +1,162 @@
+"""The engine as a web process sees it: every call is sent to the engine's process, and waits for its answer.
+
+If the engine's process ends, it is started again by the supervisor. What it has not answered is then asked once more:
+a prediction changes nothing, so no client notices more than a delay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from api.remote.calls import get_call
+from api.remote.messages import MessageProtocol
+from api.serving.interface import Classified, ModelState
+from api.serving.refusals import Refusal
+from trainyard.errors import ModelLoading
+
+log = logging.getLogger(__name__)
+
+RECONNECT_S = 0.05
+MAX_TRIES = 3  #: of a call: one during which the engine's process ends again and again may be the reason
+
+
+@dataclass(eq=False)
+class _Pending:
+    """A call that is not answered yet."""
+
+    content: dict[str, Any]
+    parts: Sequence[bytes]
+    answer: asyncio.Future[Any]
+    tries: int = 0
+
+
+class RemoteEngine:
+    """Implements `ServingEngine`. Used in one event loop; `start` must be called in it."""
+
+    def __init__(self, socket_path: Path, *, wait_s: float) -> None:
+        """Make it.
+
+        Args:
+            socket_path: where the engine's process listens.
+            wait_s: how long a call may wait for the engine to be there.
+        """
+        self._path, self._wait_s = socket_path, wait_s
+        self._numbers = itertools.count(1)
+        self._pending: dict[int, _Pending] = {}
+        self._link: MessageProtocol | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._stopped = False
+        self._state: ModelState = "loading"
+
+    # --- ServingEngine ---
+
+    def start(self) -> None:
+        """Connect in the background, again whenever the connection is lost."""
+        self._connecting = asyncio.get_running_loop().create_task(self._connect())
+
+    async def stop(self) -> None:
+        """Close the connection."""
+        self._stopped = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._link is not None:
+            self._link.close()
+
+    @property
+    def model_state(self) -> ModelState:
+        """See `ServingEngine`; as the engine last told it."""
+        return self._state
+
+    async def classify(
+        self, owner: str, reference: str, images: list[bytes], top_k: int, sticky: str | None = None
+    ) -> Classified:
+        """See `ServingEngine`."""
+        classified: Classified = await self._call(
+            "classify", owner=owner, reference=reference, images=images, top_k=top_k, sticky=sticky
+        )
+        return classified
+
+    async def warm(self, owner: str, checkpoint_ids: dict[str, str]) -> None:
+        """See `ServingEngine`."""
+        await self._call("warm", owner=owner, checkpoint_ids=checkpoint_ids)
+
+    async def follow_alias(self, owner: str, name: str, version: int | None) -> None:
+        """See `ServingEngine`."""
+        await self._call("follow_alias", owner=owner, name=name, version=version)
+
+    async def forget(self, job_id: str) -> None:
+        """See `ServingEngine`."""
+        await self._call("forget", job_id=job_id)
+
+    # --- the connection ---
+
+    async def _call(self, name: str, /, **arguments: Any) -> Any:
+        call = get_call(name)
+        values, parts = call.pack(arguments)
+        number = next(self._numbers)
+        content = {"number": number, "call": name, "arguments": values}
+        pending = _Pending(content, parts, asyncio.get_running_loop().create_future())
+        self._pending[number] = pending
+        try:
+            self._send(pending)
+            if self._link is None:
+                return call.unpack_result(await asyncio.wait_for(pending.answer, self._wait_s))
+            return call.unpack_result(await pending.answer)
+        except TimeoutError:
+            raise ModelLoading("the engine is being started: try again in a moment", retry_after_s=2) from None
+        finally:
+            del self._pending[number]
+            if not pending.answer.done() or pending.answer.cancelled():
+                self._tell_cancelled(number)
+
+    def _send(self, pending: _Pending) -> None:
+        if self._link is not None and self._link.send(pending.content, pending.parts):
+            pending.tries += 1
+
+    def _tell_cancelled(self, number: int) -> None:
+        if self._link is not None:
+            self._link.send({"cancel": number})
+
+    def _take(self, content: dict[str, Any], parts: list[bytes]) -> None:
+        """Take a message of the engine's: its state, or the answer to a call."""
+        if "state" in content:
+            self._state = content["state"]
+            return
+        pending = self._pending.get(content["number"])
+        if pending is None or pending.answer.done():
+            return  # nobody waits for it any more
+        if "refusal" in content:
+            pending.answer.set_exception(Refusal(**content["refusal"]).to_error())
+        else:
+            pending.answer.set_result(content["result"])
+
+    async def _connect(self) -> None:
+        """Connect, and ask again what is not answered."""
+        loop = asyncio.get_running_loop()
+        while not self._stopped:
+            lost = asyncio.Event()
+            with contextlib.suppress(OSError):
+                link = MessageProtocol(self._take, lost.set)
+                await loop.create_unix_connection(lambda: link, str(self._path))  # noqa: B023 - of this round
+                self._link = link
+                for pending in [*self._pending.values()]:
+                    self._ask_again(pending)
+                await lost.wait()
+                self._link, self._state = None, "loading"
+            await asyncio.sleep(RECONNECT_S)
+
+    def _ask_again(self, pending: _Pending) -> None:
+        if pending.tries >= MAX_TRIES and not pending.answer.done():
+            log.error(
+                "the engine's process ended during a call, again and again", extra={"call": pending.content["call"]}
+            )
+            pending.answer.set_exception(ModelLoading("the engine could not answer this: it ended each time"))
+            return
+        self._send(pending)

@@ -1,0 +1,115 @@
+"""The engine's side of the socket: does what web processes ask for, and tells them whether `latest` can answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from api.remote.calls import get_call
+from api.remote.messages import MessageProtocol
+from api.serving.interface import ServingEngine
+from api.serving.refusals import Refusal
+from trainyard.errors import ServiceError
+
+log = logging.getLogger(__name__)
+
+STATE_EVERY_S = 0.1
+
+
+class EngineServer:
+    """Serves an engine on a socket in the file system."""
+
+    def __init__(self, engine: ServingEngine, path: Path) -> None:
+        self._engine, self._path = engine, path
+        self._clients: set[_Client] = set()
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def run(self, until: asyncio.Event) -> None:
+        """Serve until the event; what was asked for by then is still answered."""
+        loop = asyncio.get_running_loop()
+        self._path.unlink(missing_ok=True)  # of the process before this one
+        server = await loop.create_unix_server(self._accept, str(self._path))
+        telling = loop.create_task(self._tell_state())
+        try:
+            await until.wait()
+        finally:
+            server.close()
+            telling.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+        self.drop_clients()
+
+    def drop_clients(self) -> None:
+        """Close the connections of all web processes."""
+        for client in [*self._clients]:
+            client.close()
+
+    def _accept(self) -> _Client:
+        client = _Client(self)
+        self._clients.add(client)
+        return client
+
+    async def _tell_state(self) -> None:
+        told = None
+        while True:
+            if (state := self._engine.model_state) != told:
+                told = state
+                for client in self._clients:
+                    client.send({"state": state})
+            await asyncio.sleep(STATE_EVERY_S)
+
+    def greet(self, client: _Client) -> None:
+        """Tell a web process that has just connected what state the engine is in."""
+        client.send({"state": self._engine.model_state})
+
+    def forget(self, client: _Client) -> None:
+        """Forget a web process whose connection is gone."""
+        self._clients.discard(client)
+
+    def start(self, client: _Client, content: dict[str, Any], parts: list[bytes]) -> asyncio.Task[None]:
+        """Do what a message asks for."""
+        task = asyncio.get_running_loop().create_task(self._answer(client, content, parts))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def _answer(self, client: _Client, content: dict[str, Any], parts: list[bytes]) -> None:
+        number = content["number"]
+        try:
+            call = get_call(content["call"])
+            result = await getattr(self._engine, call.name)(**call.unpack(content["arguments"], parts))
+            client.send({"number": number, "result": call.pack_result(result)})
+        except ServiceError as exc:
+            client.send({"number": number, "refusal": asdict(Refusal.of(exc))})
+        except Exception:
+            log.exception("a call of the engine failed", extra={"call": content.get("call")})
+            client.send({"number": number, "refusal": asdict(Refusal.of(ServiceError()))})
+
+
+class _Client(MessageProtocol):
+    """The connection of one web process. What it asked for is given up when it is gone."""
+
+    def __init__(self, server: EngineServer) -> None:
+        super().__init__(self._take, self._give_up)
+        self._server = server
+        self._calls: dict[int, asyncio.Task[None]] = {}
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._server.greet(self)
+
+    def _take(self, content: dict[str, Any], parts: list[bytes]) -> None:
+        if (number := content.get("cancel")) is not None:
+            if (task := self._calls.get(number)) is not None:
+                task.cancel()
+            return
+        task = self._calls[content["number"]] = self._server.start(self, content, parts)
+        task.add_done_callback(lambda _: self._calls.pop(content["number"], None))
+
+    def _give_up(self) -> None:
+        self._server.forget(self)
+        for task in [*self._calls.values()]:
+            task.cancel()

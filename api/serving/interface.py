@@ -1,0 +1,105 @@
+"""What web processes ask of the engine. It runs in a process of its own (see `api.remote`), in tests in theirs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from api.serving.refusals import Refusal
+from trainyard.states import Side
+
+ModelState = Literal["none", "loading", "ok"]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """The model that answered."""
+
+    checkpoint: str
+    job: str
+    epoch: int
+    weights_sha256: str
+    alias: str | None  #: that the request named, or `latest`
+    version: int | None  #: of the alias: its last move; of `latest`: the publication. It never goes back
+    side: Side | None  #: of an alias with a canary
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one image: its most probable classes, or why there are none."""
+
+    labels: list[tuple[str, int, float]]  #: name, index, probability; the most probable first
+    preprocess_ms: float
+    queue_ms: float
+    inference_ms: float
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What came of a request."""
+
+    model: ModelInfo
+    outcomes: list[Outcome]  #: one for each image, in their order
+
+
+class ServingEngine(Protocol):
+    """Classifies images. Every async method may also be called from another process: see `api.remote.calls`."""
+
+    def start(self) -> None:
+        """Start to work in the background."""
+        ...
+
+    async def stop(self) -> None:
+        """End all work; what has been accepted is still answered."""
+        ...
+
+    @property
+    def model_state(self) -> ModelState:
+        """Return `ok` if `latest` can answer, `loading` if it is being loaded, `none` if there is nothing to load."""
+        ...
+
+    async def classify(
+        self, owner: str, reference: str, images: list[bytes], top_k: int, sticky: str | None = None
+    ) -> Classified:
+        """Classify the images of one request. Cancelling removes what has not been computed yet.
+
+        Args:
+            owner: whose models.
+            reference: of the model, as in `?model=`.
+            images: files.
+            top_k: classes to name for each.
+            sticky: for an alias with a canary: the same text is answered by the same side.
+
+        Raises:
+            ServiceError: no model can answer, or there is no room now. What is wrong with a single image stands in its
+                outcome.
+        """
+        ...
+
+    async def warm(self, owner: str, checkpoint_ids: dict[str, str]) -> None:
+        """Load checkpoints and compute an image with each, so that whatever names them from now on answers at once.
+
+        Args:
+            owner: whose.
+            checkpoint_ids: by the field of the request that names each.
+
+        Raises:
+            CheckpointUnusable: one is damaged, gone, or gives no numbers.
+            Unavailable: one can't be read now, or is still being loaded: try again.
+        """
+        ...
+
+    async def follow_alias(self, owner: str, name: str, version: int | None) -> None:
+        """Return when the engine answers for an alias by this version or a newer one, at most after `model_wait_s`.
+
+        Args:
+            owner: whose.
+            name: of the alias.
+            version: None: the alias was deleted.
+        """
+        ...
+
+    async def forget(self, job_id: str) -> None:
+        """Unload the models of a deleted job."""
+        ...

@@ -1,0 +1,155 @@
+"""The API's parent process: opens the port, starts the engine and the web processes, and starts again what ends.
+
+SIGTERM and SIGINT are handed on to the web processes, which answer what they have begun; then the engine ends. The
+engine listens to no signal: it ends when its standard input is closed. If this process is killed, the kernel kills the
+others.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+from api.bootstrap import refuse
+from api.observability.process_files import MetricsFolder
+from trainyard import logs
+from trainyard.launch.children import POLL_S, Child
+from trainyard.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BIND_S = 5.0  # the processes of an API that was just killed may hold the port for a moment
+BACKLOG = 2048
+WEB_GRACE_S = 30.0  # more than a web process takes to end: `web_process.GRACEFUL_S`
+ENGINE_GRACE_S = 10.0
+
+
+class Supervisor:
+    """Runs one API; `run` returns when it has ended."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._signals: list[int] = []
+        self._held = ExitStack()
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT.
+
+        Returns:
+            0; or 2 if the port can't be opened; or the status of a process that can't start.
+        """
+        logs.configure(self._settings.log_level)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note_signal)
+        with self._held:
+            try:
+                listener = self._held.enter_context(open_port(self._settings.host, self._settings.port))
+            except OSError as exc:
+                refuse(f"port {self._settings.port} of {self._settings.host} can't be opened: {exc.strerror or exc}")
+                return 2
+            status = self._supervise(listener)
+        if self._signals:  # end as whoever sent it expects
+            signal.signal(self._signals[0], signal.SIG_DFL)
+            os.kill(os.getpid(), self._signals[0])
+        return status
+
+    def _supervise(self, listener: socket.socket) -> int:
+        folder = Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="trainyard-api-")))
+        metrics = MetricsFolder()
+        self._held.callback(metrics.close)
+        environment = os.environ | metrics.environment
+        place = folder / "engine.sock"
+        engine = Child("engine", lambda: _start("api.engine_process", environment, [str(place)]))
+        web = [
+            Child(
+                f"web-{number}",
+                lambda: _start("api.web_process", environment, [str(place), str(listener.fileno())], [listener]),
+            )
+            for number in range(self._settings.num_web_processes)
+        ]
+        children = [engine, *web]
+        for child in children:
+            child.run()
+        status = 0
+        while not self._signals and not status:
+            for child in children:
+                if (ended := child.revive()) is None:
+                    continue
+                metrics.process_ended(ended.pid)
+                if ended.status > 0 and not ended.was_steady:
+                    status = ended.status  # it said why on standard error
+                    break
+                log.error(
+                    "%s ended with status %d: starting it again in %.1f s", child.name, ended.status, ended.wait_s
+                )
+            time.sleep(POLL_S)
+        listener.close()
+        self._stop(engine, web)
+        return status
+
+    def _stop(self, engine: Child, web: list[Child]) -> None:
+        told = 0
+        deadline = time.monotonic() + WEB_GRACE_S
+        while any(child.is_alive() for child in web) and time.monotonic() < deadline:
+            signals = self._signals or [signal.SIGTERM]
+            for number in signals[told:]:
+                for child in web:
+                    if child.process is not None and child.is_alive():
+                        child.process.send_signal(number)
+            told = len(signals)
+            time.sleep(POLL_S)
+        for child in web:
+            child.stop(0, lambda: True)
+        if engine.process is not None and engine.process.stdin is not None:
+            engine.process.stdin.close()
+            deadline = time.monotonic() + ENGINE_GRACE_S
+            while engine.is_alive() and time.monotonic() < deadline:
+                time.sleep(POLL_S)
+        engine.stop(0, lambda: True)
+
+    def _note_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._signals.append(number)
+
+
+def open_port(host: str, port: int) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        OSError: the address is not there, or something else has listened on it for some seconds.
+    """
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    deadline = time.monotonic() + BIND_S
+    while True:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_S)
+            continue
+        listener.setblocking(False)
+        return listener
+
+
+def _start(
+    module: str, environment: dict[str, str], arguments: list[str], sockets: list[socket.socket] | None = None
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", module, str(os.getpid()), *arguments],
+        stdin=subprocess.PIPE,
+        env=environment,
+        pass_fds=[one.fileno() for one in sockets or []],
+    )

@@ -1,0 +1,53 @@
+"""Messages arrive whole, in whatever pieces the socket delivers them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from api.remote.messages import MessageProtocol
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+def test_messages_arrive_whole_in_pieces_of_any_size(size: int) -> None:
+    sent: list[tuple[dict[str, Any], list[bytes]]] = [
+        ({"number": 1, "text": "ä"}, [b"", b"\x00" * 300, b"png"]),
+        ({"cancel": 1}, []),
+        ({"number": 2}, [b"x"]),
+    ]
+    wire, received = Wire(), list[tuple[dict[str, Any], list[bytes]]]()
+    sender = MessageProtocol(lambda content, parts: None)
+    sender.connection_made(wire)
+    for content, parts in sent:
+        assert sender.send(content, parts)
+    receiver = MessageProtocol(lambda content, parts: received.append((content, parts)))
+    for start in range(0, len(wire.written), size):
+        receiver.data_received(wire.written[start : start + size])
+    assert received == sent
+
+
+def test_nothing_is_sent_over_a_connection_that_is_gone() -> None:
+    lost = list[bool]()
+    protocol = MessageProtocol(lambda content, parts: None, lambda: lost.append(True))
+    assert not protocol.send({})
+    protocol.connection_made(Wire())
+    assert protocol.send({})
+    protocol.connection_lost(None)
+    assert lost == [True]
+    assert not protocol.send({})
