@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.layout import CheckpointKind
+from alexnet_core.reliability import Calibration
 
 #: Exit statuses of a trainer that has sent no last report.
 PARENT_IS_GONE, WORKER_WAS_SILENT = 3, 4
@@ -236,6 +237,15 @@ class CheckpointSaved(Report):
     is_best: bool
 
 
+class Calibrated(Report):
+    """The best epoch's probabilities were compared with how often they are right."""
+
+    type: Literal["calibrated"] = "calibrated"
+    weights_sha256: str
+    """Of the weights that are meant."""
+    calibration: Calibration
+
+
 class Warned(Report):
     """Something is wrong that does not end the run."""
 
@@ -277,8 +287,8 @@ class Failed(Report):
 
 Command = Spec | Stop | Heartbeat
 AnyReport = (
-    Ready | Alive | Phase | Started | FirstStep | Progress | Interval | EpochEnd | CheckpointSaved | Warned
-    | Finished | Failed
+    Ready | Alive | Phase | Started | FirstStep | Progress | Interval | EpochEnd | CheckpointSaved | Calibrated
+    | Warned | Finished | Failed
 )  # fmt: skip
 _COMMANDS: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="type")])
 _REPORTS: TypeAdapter[AnyReport] = TypeAdapter(Annotated[AnyReport, Field(discriminator="type")])

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from alexnet_core.layout import checkpoint_key
 from alexnet_core.messages import (
     AnyReport,
+    Calibrated,
     CheckpointSaved,
     EpochEnd,
     Finished,
@@ -23,6 +24,7 @@ from alexnet_core.messages import (
     Started,
     Warned,
 )
+from trainyard.artifacts.calibrations import keep_of_weights
 from trainyard.artifacts.checkpoints import NewCheckpoint, commit_checkpoint
 from trainyard.database.connection import now
 from trainyard.database.tables import JobMetric
@@ -64,6 +66,8 @@ def write_reports(session: Session, lease: Lease, reports: Iterable[AnyReport], 
                 commit_checkpoint(session, lease, _read_checkpoint(lease, report), keep_latest=keep_latest)
             case Finished(outcome=Outcome.SUCCEEDED):
                 columns["progress"] = _complete(columns.get("progress"), report)
+            case Calibrated():
+                keep_of_weights(session, lease.job_id, report.weights_sha256, report.calibration.model_dump())
             case Warned():
                 report_event(session, lease, EventType.WARNING, reason=report.code, data={"message": report.message})
     return columns

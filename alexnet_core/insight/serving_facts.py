@@ -7,11 +7,13 @@ N images, K classes
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
+
+from alexnet_core.reliability import Calibration
 
 FAMILIAR_SHARE = 0.95  #: of the held-out images are below the threshold
 
@@ -23,6 +25,11 @@ class ServingFacts(BaseModel):
 
     temperature: float  #: logits are divided by it
     unfamiliarity_threshold: float  #: images above it are likely of a kind that the network was not trained on
+
+    @classmethod
+    def of(cls, calibration: Calibration) -> Self:
+        """Return the part of a calibration that predictions need."""
+        return cls(temperature=calibration.temperature, unfamiliarity_threshold=calibration.unfamiliarity_threshold)
 
     def correct(self, logits_NK: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Return calibrated probabilities_NK. The order of the classes is that of the logits."""

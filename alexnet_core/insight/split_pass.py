@@ -26,7 +26,7 @@ from alexnet_core.data.pack import Pack
 from alexnet_core.evaluation.evaluate import load_batch
 from alexnet_core.evaluation.predictor import Predictor
 from alexnet_core.insight import similar_images
-from alexnet_core.insight.calibration import CALIBRATION, MAX_VALUES, NotCalibrated, calibrate
+from alexnet_core.insight.calibration import CALIBRATION, NotCalibrated, calibrate, count_looked_at
 from alexnet_core.insight.methods import PassKind, Split
 from alexnet_core.insight.named_layers import count_hidden_units, last_hidden_layer
 from alexnet_core.insight.split_answers import ANSWERS, GUESSES, SplitAnswers
@@ -99,7 +99,7 @@ class SplitPass:
         if self._kind is PassKind.INDEX:
             return similar_images.choose_indexed(positions)
         if self._kind is PassKind.CALIBRATION:
-            return similar_images.choose_indexed(positions, max(1, MAX_VALUES // len(self._predictor.class_names)))
+            return similar_images.choose_indexed(positions, count_looked_at(len(self._predictor.class_names)))
         return positions
 
     def _count_columns(self) -> int:

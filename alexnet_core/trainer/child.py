@@ -30,6 +30,7 @@ from alexnet_core.messages import (
     PROTOCOL_ERROR,
     WORKER_WAS_SILENT,
     Alive,
+    Calibrated,
     CheckpointSaved,
     EpochEnd,
     Failed,
@@ -276,6 +277,15 @@ class ReportingHooks(Hooks):
     def on_evaluating(self) -> None:
         log.info("looking for training images whose label is likely wrong")
         self._send(Phase(reason="evaluating"))
+
+    @override
+    def on_calibrated(self, report: Calibrated) -> None:
+        found = report.calibration
+        log.info(
+            "temperature %.3f; expected calibration error %.4f without it, %.4f with it, on %d images (%s)",
+            *(found.temperature, found.before.ece, found.after.ece, found.num_images, found.split),
+        )
+        self._send(report)
 
     @override
     def on_warning(self, code: str, message: str) -> None:

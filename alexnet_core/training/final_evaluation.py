@@ -1,4 +1,4 @@
-"""Evaluates a run's best checkpoint in detail at its end, and looks for training images whose label is likely wrong.
+"""Evaluates a run's best checkpoint in detail at its end: its answers, its probabilities, and labels likely wrong.
 
 The run's result is known before and does not depend on it: whatever goes wrong here becomes a warning, and nothing is
 drawn from the run's random streams. It is begun once: if an attempt was lost in the middle of it (killed for its
@@ -33,6 +33,8 @@ from alexnet_core.evaluation.label_errors import Bounds, find_label_errors
 from alexnet_core.evaluation.report import Tally
 from alexnet_core.evaluation.scores import EvaluationReport
 from alexnet_core.failpoints import EVALUATION, Failpoints
+from alexnet_core.insight.calibration import NotCalibrated
+from alexnet_core.insight.held_out_logits import calibrate_network
 from alexnet_core.network.checkpoint import weights_sha256
 
 if TYPE_CHECKING:
@@ -133,7 +135,9 @@ class FinalEvaluation:
         try:
             self._append(path, "begun")
             Failpoints(self._spec.failpoints).hit(EVALUATION)
-            self._append(path, "done", self._evaluate(tested, test, watch))
+            evaluation = self._evaluate(tested, test, watch)
+            self._calibrate(tested.model, evaluation.weights_sha256)
+            self._append(path, "done", evaluation)
         except Stopped:
             self._end(path)
             return False
@@ -162,6 +166,19 @@ class FinalEvaluation:
             label_errors=errors,
             label_errors_missing=missing,
         )
+
+    def _calibrate(self, model: AlexNet, sha256: str) -> None:
+        """Report how far the network's probabilities can be trusted, if there are images to tell it by."""
+        setting = self._setting
+        try:
+            found = calibrate_network(
+                model, self._spec.pack, setting.preprocessing,
+                chosen_on=setting.validate_on, device=setting.device, check=self._check, clock=self._clock,
+            )  # fmt: skip
+        except NotCalibrated as exc:
+            log.info("the network is not calibrated: %s", exc)
+            return
+        self._reporter.tell_calibration(sha256, found)
 
     def _look_for_errors(self, model: AlexNet) -> tuple[LabelErrors | None, str | None]:
         """Return the errors, or why there are none to be told."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
-from alexnet_core.messages import CheckpointSaved, EpochEnd, Interval, Progress, Started
+from alexnet_core.messages import Calibrated, CheckpointSaved, EpochEnd, Interval, Progress, Started
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +42,9 @@ class Hooks:
 
     def on_evaluating(self) -> None:
         """Called at most once, when the detailed evaluation at the end of the run takes longer than a moment."""
+
+    def on_calibrated(self, report: Calibrated) -> None:
+        """Called at the end of a run whose best checkpoint was calibrated."""
 
     def on_warning(self, code: str, message: str) -> None:
         """Called when there is a problem that does not end the run."""
@@ -96,6 +99,11 @@ class FanOut(Hooks):
     def on_evaluating(self) -> None:
         for hooks in self._hooks:
             hooks.on_evaluating()
+
+    @override
+    def on_calibrated(self, report: Calibrated) -> None:
+        for hooks in self._hooks:
+            hooks.on_calibrated(report)
 
     @override
     def on_warning(self, code: str, message: str) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from alexnet_core.layout import CheckpointKind
-from alexnet_core.messages import CheckpointSaved, EpochEnd, Interval, Progress, Started, StoredFile
+from alexnet_core.messages import Calibrated, CheckpointSaved, EpochEnd, Interval, Progress, Started, StoredFile
 from alexnet_core.network.checkpoint import SavedCheckpoint
+from alexnet_core.reliability import Calibration
 from alexnet_core.training.diagnosis import Answers, Examination, Trouble, can_judge, find_trouble, list_remedies
 from alexnet_core.training.hooks import Hooks
 from alexnet_core.training.run_spec import RunSpec, Setting
@@ -108,6 +109,10 @@ class Reporter:
     def tell_evaluating(self) -> None:
         """Report that the detailed evaluation takes longer than a moment."""
         self._hooks.on_evaluating()
+
+    def tell_calibration(self, weights_sha256: str, calibration: Calibration) -> None:
+        """Report how far the probabilities of some weights can be trusted."""
+        self._hooks.on_calibrated(Calibrated(weights_sha256=weights_sha256, calibration=calibration))
 
     def warn(self, code: str, message: str) -> None:
         """Report a problem; the run goes on."""

@@ -55,25 +55,16 @@ class InsightProcess:
         process = self._process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
-        out_of_time = threading.Event()
-
-        def end() -> None:
-            out_of_time.set()
-            process.kill()
-
-        timer = threading.Timer(limit_s, end)
-        timer.start()
+        limit = _TimeLimit(process, limit_s)
         try:
             write_message(process.stdin, request, blob)
             return read_answer(process.stdout)
         except (OSError, EOFError, ProtocolError) as exc:
             self.close()
-            log.warning(
-                "the process that computes insight ended", extra={"status": process.returncode, "detail": repr(exc)}
-            )
-            raise ChildEnded(too_slow=out_of_time.is_set()) from exc
+            log.warning("the process that computes insight ended with %s (%r)", process.returncode, exc)
+            raise ChildEnded(too_slow=limit.is_over) from exc
         finally:
-            timer.cancel()
+            limit.cancel()
 
     def interrupt(self) -> None:
         """Kill the child, from any thread: a request that it is at ends with `ChildEnded`."""
@@ -102,3 +93,24 @@ class InsightProcess:
             bufsize=0,
             start_new_session=True,  # a Ctrl-C is for the parent
         )
+
+
+class _TimeLimit:
+    """Kills a process when its time is over, and never after that was called off."""
+
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        self._process, self._lock, self._is_off = process, threading.Lock(), False
+        self.is_over = False
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.start()
+
+    def cancel(self) -> None:
+        with self._lock:  # the timer may be about to fire: the process goes on with the next request
+            self._is_off = True
+        self._timer.cancel()
+
+    def _end(self) -> None:
+        with self._lock:
+            if not self._is_off:
+                self.is_over = True
+                self._process.kill()

@@ -7,9 +7,9 @@ from typing import Literal, Self
 from pydantic import BaseModel
 
 from alexnet_core.evaluation.job_evaluation import HardestImage
-from alexnet_core.insight.calibration import Calibration
 from alexnet_core.insight.methods import Method, Split
 from alexnet_core.insight.protocol import Similar
+from alexnet_core.reliability import Calibration
 from api.schemas.base import DESCRIBED
 from api.schemas.predictions import LabelRead
 

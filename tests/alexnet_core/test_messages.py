@@ -7,11 +7,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from alexnet_core.insight.calibration import calibrate
 from alexnet_core.layout import CheckpointKind
 from alexnet_core.messages import (
     Alive,
+    Calibrated,
     CheckpointSaved,
     EpochEnd,
     Failed,
@@ -60,6 +63,10 @@ REPORTS: list[Message] = [
         kind=CheckpointKind.EPOCH, path=Path("/c/epoch-00000007-e1"), epoch=1, step=7, metrics=None,
         files={"config.json": StoredFile(sha256="a" * 64, size=9)}, size_bytes=9, weights_sha256="b" * 64,
         manifest_sha256="c" * 64, is_best=True,
+    ),
+    Calibrated(
+        weights_sha256="b" * 64,
+        calibration=calibrate(np.eye(20), np.arange(20), "validation"),
     ),
     Warned(code="disk_full", message="a line\nand “another”"),
     Finished(

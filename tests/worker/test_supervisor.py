@@ -8,12 +8,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import select
 
-from alexnet_core.messages import Alive, AnyReport, EpochEnd, Failed, Interval, Phase, Progress, Ready, Stop, StopReason
+from alexnet_core.insight.calibration import calibrate
+from alexnet_core.messages import (
+    Alive,
+    AnyReport,
+    Calibrated,
+    EpochEnd,
+    Failed,
+    Interval,
+    Phase,
+    Progress,
+    Ready,
+    Stop,
+    StopReason,
+)
+from alexnet_core.reliability import Calibration
 from tests.trainyard import rows as db_rows
 from tests.worker.acting import FINISHED, STARTED, WEIGHTS, Act, Stage, changed, checkpoint_report, stopped
+from trainyard.artifacts.calibrations import read_calibration
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, JobEvent, JobMetric
 from trainyard.jobs import jobs
@@ -92,6 +108,22 @@ def test_a_job_that_has_had_its_time_fails_with_its_last_step_saved(stage: Stage
     assert (job.error["code"], job.error["retryable"]) == ("max_runtime", False)
     assert "90 s" in job.error["message"]
     assert job.latest_checkpoint_id is not None
+
+
+def test_the_calibration_of_the_best_checkpoint_is_kept_with_it(stage: Stage) -> None:
+    job_id = db_rows.submit(stage.database)
+    logits, labels = np.tile([2.0, 0.0], (40, 1)), np.array([0] * 30 + [1] * 10)
+    found = calibrate(logits, labels, "validation")
+    saved = checkpoint_report(stage, job_id, 40)
+    report = Calibrated(job_id=job_id, lease_epoch=1, weights_sha256=saved.weights_sha256, calibration=found)
+    stage.run(STARTED, saved, report, FINISHED)
+    job = db_rows.look(stage.database, job_id)
+    assert job.state == "succeeded"
+    assert job.latest_checkpoint_id is not None
+    with stage.database.reading() as session:
+        kept = read_calibration(session, job.latest_checkpoint_id)
+    assert kept is not None
+    assert Calibration.model_validate(kept) == found
 
 
 def test_a_job_begins_with_the_weights_of_another_ones_checkpoint(stage: Stage) -> None:

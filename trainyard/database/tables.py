@@ -236,6 +236,7 @@ class Checkpoint(Base):
     created_at: Mapped[float]
     pruned_at: Mapped[float | None]  #: when it was given up; its files go some time later
     state_pruned_at: Mapped[float | None]  #: the same for its training state alone
+    calibration: Mapped[dict[str, Any] | None]  #: `alexnet_core.reliability.Calibration`; None: not made yet
 
     __table_args__ = (
         UniqueConstraint("job_id", "lease_epoch", "kind", "step"),

@@ -6,13 +6,12 @@ import anyio.to_thread
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from alexnet_core.insight.calibration import CALIBRATION, Calibration
-from alexnet_core.insight.methods import PassKind
 from alexnet_core.insight.protocol import DrawFilters
 from api.http import errors
 from api.http.validators import NOT_MODIFIED, IfNoneMatch, answer_json, is_known, lasting_headers
+from api.insight import calibrations
 from api.routes.insight.explanations import ScaleQuery
-from api.routes.insight.subjects import find_checkpoint, find_dataset
+from api.routes.insight.subjects import find_checkpoint
 from api.routes.queries import CheckpointPath
 from api.schemas.insight import CalibrationRead
 from api.services import CallerDep, ServicesDep
@@ -89,9 +88,6 @@ async def get_calibration(
     They are of images that the network was not trained on: those that it was validated on, or else the test images.
     """
     checkpoint = await anyio.to_thread.run_sync(find_checkpoint, services, caller, checkpoint_id)
-    pack, split = await anyio.to_thread.run_sync(find_dataset, services, caller, checkpoint)
-    folder = await services.insight.need(checkpoint, pack, PassKind.CALIBRATION, split)
-    text = await anyio.to_thread.run_sync((folder / CALIBRATION).read_text)
-    found = Calibration.model_validate_json(text)
+    found = await calibrations.get_calibration(services.database, services.insight, checkpoint)
     body = CalibrationRead(**found.model_dump(), checkpoint=checkpoint.id, job=checkpoint.job_id)
     return answer_json(body.model_dump_json().encode(), if_none_match)

@@ -24,7 +24,7 @@ from alexnet_core.layout import evaluation_key
 from api.downloads.stored_packs import StoredPack
 from api.http import errors
 from api.http.validators import NOT_MODIFIED, IfNoneMatch, answer_json
-from api.routes.insight.subjects import find_dataset
+from api.insight.training_data import find_training_data
 from api.routes.queries import JobPath, LimitQuery
 from api.schemas.base import ListRead
 from api.schemas.evaluations import EvaluationRead
@@ -188,7 +188,7 @@ class _Asked:
                 raise InvalidRequest(
                     f"checkpoint {row.id} belongs to job {row.job_id}, not to {job.id}", param="checkpoint"
                 )
-            pack, _ = find_dataset(services, caller, row)
+            pack, _ = find_training_data(services.database, row)
             return cls(services, row, pack, split, chosen_on)
 
         return await anyio.to_thread.run_sync(look)

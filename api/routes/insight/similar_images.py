@@ -10,12 +10,12 @@ from fastapi import APIRouter, Query, Request, Response
 from alexnet_core.insight.methods import PassKind
 from alexnet_core.insight.protocol import FindSimilar
 from api.http import errors
+from api.insight.training_data import find_training_data
 from api.routes.insight.explanations import REFUSALS
 from api.routes.insight.subjects import (
     IMAGE_BODY,
     ModelQuery,
     describe_subject,
-    find_dataset,
     find_model,
     read_image,
 )
@@ -52,7 +52,7 @@ async def find_similar(
     """
     image = await read_image(request)
     checkpoint = await anyio.to_thread.run_sync(find_model, services, caller, model)
-    pack, _ = await anyio.to_thread.run_sync(find_dataset, services, caller, checkpoint)
+    pack, _ = await anyio.to_thread.run_sync(find_training_data, services.database, checkpoint)
     index = await services.insight.need(checkpoint, pack, PassKind.INDEX, "train")
     answer, _ = await services.insight.ask(
         checkpoint, lambda opened: FindSimilar(**vars(opened), index=index, k=k), image, pack=pack

@@ -1,4 +1,4 @@
-"""What requests for insight are about: a checkpoint, its dataset, and an image. With the parameters that they share."""
+"""What requests for insight are about: a checkpoint and an image. With the parameters that they share."""
 
 from __future__ import annotations
 
@@ -7,17 +7,12 @@ from typing import Annotated, Any
 from fastapi import Query, Request
 from starlette.datastructures import UploadFile
 
-from alexnet_core.insight.calibration import choose_held_out
-from alexnet_core.insight.methods import Split
-from api.downloads.stored_packs import StoredPack
 from api.schemas.insight import SubjectRead
 from api.services import Services
-from trainyard.artifacts import checkpoints, datasets
+from trainyard.artifacts import checkpoints
 from trainyard.artifacts.checkpoints import LATEST
 from trainyard.database.tables import Checkpoint
 from trainyard.errors import InvalidRequest, UnsupportedMedia
-from trainyard.insight_errors import DatasetDiffers
-from trainyard.jobs import jobs
 
 ModelQuery = Annotated[
     str,
@@ -71,26 +66,6 @@ def describe_subject(checkpoint: Checkpoint) -> SubjectRead:
         epoch=checkpoint.epoch,
         weights_sha256=checkpoint.weights_sha256,
     )
-
-
-def find_dataset(services: Services, caller: str, checkpoint: Checkpoint) -> tuple[StoredPack, Split]:
-    """Return the dataset that a checkpoint was trained on, and the split that it was not trained on.
-
-    Raises:
-        DatasetNotFound, DatasetNotReady, DatasetRejected: it is not there any more.
-        DatasetDiffers: another one has its place.
-    """
-    with services.database.reading() as session:
-        job = jobs.get_job(session, caller, checkpoint.job_id)
-        dataset = datasets.get_dataset(session, caller, job.dataset_id, param="model")
-        stored = StoredPack.of(dataset)
-        if job.dataset_digest is not None and job.dataset_digest != stored.digest:
-            raise DatasetDiffers(
-                f"dataset {stored.dataset_id} has changed since job {job.id} was trained on it: train a new job",
-                param="model",
-            )
-        num_validation = (dataset.facts or {}).get("num_val", 0)
-        return stored, choose_held_out(str(job.config.get("validate_on", "")), num_validation)
 
 
 async def read_image(request: Request) -> bytes:

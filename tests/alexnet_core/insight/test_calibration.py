@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from alexnet_core.insight.calibration import (
     BINS,
-    Calibration,
     NotCalibrated,
     calibrate,
     fit_temperature,
     measure_reliability,
 )
+from alexnet_core.insight.serving_facts import ServingFacts
+from alexnet_core.reliability import Calibration
 
 
 def draw(num: int = 8000, classes: int = 6, spread: float = 2.0) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -72,7 +73,7 @@ def test_the_error_and_the_bins_are_those_of_a_small_example() -> None:
 def test_the_classes_keep_their_order() -> None:
     logits, labels = draw(num=300)
     found = calibrate(4 * logits, labels, "validation")
-    assert (found.facts.correct(4 * logits).argmax(axis=1) == logits.argmax(axis=1)).all()
+    assert (ServingFacts.of(found).correct(4 * logits).argmax(axis=1) == logits.argmax(axis=1)).all()
     assert found.before.accuracy == found.after.accuracy
     assert found.after.nll < found.before.nll
 
@@ -80,7 +81,7 @@ def test_the_classes_keep_their_order() -> None:
 def test_a_network_that_is_right_on_all_of_few_images_does_not_become_certain() -> None:
     logits = np.tile([3.0, 0.0, 0.0], (30, 1))
     labels = np.zeros(30, np.int64)
-    sure = calibrate(logits, labels, "validation").facts.correct(logits)[0, 0]
+    sure = ServingFacts.of(calibrate(logits, labels, "validation")).correct(logits)[0, 0]
     assert 0.95 < sure < 0.98, "31 of 32"
 
 

@@ -12,7 +12,7 @@ from alexnet_core.data.pack import Pack
 from alexnet_core.evaluation.evaluate import evaluate
 from alexnet_core.evaluation.predictor import Predictor
 from alexnet_core.insight import split_pass
-from alexnet_core.insight.calibration import CALIBRATION, Calibration, NotCalibrated, calibrate
+from alexnet_core.insight.calibration import CALIBRATION, NotCalibrated, calibrate
 from alexnet_core.insight.methods import PassKind, Split
 from alexnet_core.insight.named_layers import last_hidden_layer
 from alexnet_core.insight.similar_images import SimilarityIndex
@@ -20,6 +20,7 @@ from alexnet_core.insight.split_answers import ANSWERS, SplitAnswers
 from alexnet_core.insight.split_pass import SplitPass
 from alexnet_core.network.model import build_model
 from alexnet_core.network.preprocess import Preprocessing
+from alexnet_core.reliability import Calibration
 from tests.alexnet_core.toy import CONFIG, write_toy_pack
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from alexnet_core.data.pack import Pack
 from alexnet_core.data.pack_draft import write_pack
 from alexnet_core.evaluation.evaluate import evaluate
 from alexnet_core.evaluation.job_evaluation import JobEvaluation, parse_last_record, was_cut_off
+from alexnet_core.evaluation.predictor import Predictor
+from alexnet_core.insight.calibration import calibrate
+from alexnet_core.messages import Calibrated
 from alexnet_core.network.checkpoint import load_checkpoint
 from alexnet_core.network.model import build_model
 from alexnet_core.network.preprocess import Preprocessing
@@ -179,3 +183,47 @@ def test_a_dataset_without_test_images_is_checked_all_the_same(pack: Pack, tmp_p
     assert (found.num_images, found.top1, found.confusion, found.classes) == (0, None, None, [])
     assert found.label_errors is not None
     assert found.label_errors.num_checked == 130
+
+
+class Listening(QuietHooks):
+    """Remembers the calibration that it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calibrated: list[Calibrated] = []
+
+    def on_calibrated(self, report: Calibrated) -> None:
+        self.calibrated.append(report)
+
+
+def test_the_best_checkpoint_is_calibrated_on_images_that_it_was_not_trained_on(pack: Pack, tmp_path: Path) -> None:
+    hooks = Listening()
+    train(pack, tmp_path / "run", hooks, evaluation_path=tmp_path / "job_1.jsonl")
+    (report,) = hooks.calibrated
+    best = next(
+        loaded
+        for it in (tmp_path / "run").glob("epoch-*")
+        if (loaded := load_checkpoint(it)).metadata["weights_sha256"] == report.weights_sha256
+    )
+    predictor = Predictor.of(best)
+    images = torch.from_numpy(np.ascontiguousarray(pack.images[pack.list_indices("validation")]))
+    logits = predictor.logits(predictor.preprocessing.to_input(images)).numpy()
+    expected = calibrate(logits, np.asarray(pack.labels[pack.list_indices("validation")]), "validation")
+    assert report.calibration.temperature == pytest.approx(expected.temperature, rel=1e-4)
+    assert report.calibration.before.ece == pytest.approx(expected.before.ece, abs=1e-4)
+    assert (report.calibration.split, report.calibration.num_images) == ("validation", 30)
+
+
+def test_without_images_to_tell_by_nothing_is_calibrated_and_the_evaluation_is_there(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    split = np.array([0] * 120 + [1] * 10 + [2] * 10, dtype=np.uint8)
+    images = generator.integers(0, 255, (140, 12, 12, 1)).astype(np.uint8)
+    few = write_pack(
+        tmp_path / "few", name="few", class_names=("a", "b", "c"), images_NHWC=images,
+        labels_N=generator.integers(0, 3, 140), split_N=split, flip_safe=False,
+    )  # fmt: skip
+    hooks, path = Listening(), tmp_path / "job_1.jsonl"
+    train(few, tmp_path / "run", hooks, evaluation_path=path)
+    assert hooks.calibrated == []
+    assert hooks.warnings == []
+    assert read(path).num_images == 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_core.insight.protocol import DrawFilters
+from api.insight import child_process
 from api.insight.child_process import ChildEnded, InsightProcess
 from tests.api.served import wait_until
 
@@ -53,11 +55,34 @@ def test_it_gives_way_to_everything_else_and_knows_no_secret(
 
 def test_one_that_takes_too_long_is_killed_and_the_next_request_gets_another(process: InsightProcess) -> None:
     process.ask(REQUEST, limit_s=60)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGSTOP)
     with pytest.raises(ChildEnded) as ended:
-        process.ask(REQUEST, limit_s=0)
+        process.ask(REQUEST, limit_s=0.2)
     assert ended.value.too_slow
     assert process.pid is None
     assert process.ask(REQUEST, limit_s=60)[0].code == "checkpoint_corrupt"
+
+
+def test_a_limit_that_is_over_with_the_answer_does_not_end_the_next_request(
+    process: InsightProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The timer fires between the answer and its own cancellation."""
+    process.ask(REQUEST, limit_s=60)
+    pid = process.pid
+    late: list[child_process._TimeLimit] = []
+    cancel = child_process._TimeLimit.cancel
+
+    def fire_late(limit: child_process._TimeLimit) -> None:
+        late.append(limit)
+        cancel(limit)
+        limit._end()
+
+    monkeypatch.setattr(child_process._TimeLimit, "cancel", fire_late)
+    for _ in range(2):
+        process.ask(REQUEST, limit_s=60)
+    assert process.pid == pid
+    assert len(late) == 2
 
 
 def test_one_that_is_killed_is_noticed(process: InsightProcess) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from alexnet_core.evaluation.filters import CONV1, draw_filters
 from alexnet_core.insight.calibration import calibrate
 from tests.api.served import error_of
 from tests.api.trained_toy import TrainedToy
+from trainyard.artifacts.calibrations import read_calibration
 from trainyard.database.ids import new_id
 
 
@@ -35,6 +38,18 @@ def test_the_calibration_is_that_of_the_validation_images(toy: TrainedToy) -> No
     assert body["before"]["ece"] == pytest.approx(expected.before.ece, abs=1e-3)
     assert body["unfamiliarity_threshold"] == pytest.approx(expected.unfamiliarity_threshold, abs=1e-3)
     assert len(body["before"]["bins"]) == 15
+
+
+def test_a_calibration_is_computed_once_and_then_read(toy: TrainedToy) -> None:
+    url = f"/checkpoints/{toy.checkpoint_id}/calibration"
+    first = toy.served.http.get(url)
+    with toy.served.database.reading() as session:
+        kept = read_calibration(session, toy.checkpoint_id)
+    assert kept is not None
+    assert kept["temperature"] == first.json()["temperature"]
+    shutil.rmtree(toy.served.settings.data_dir / "insight" / toy.checkpoint_id)
+    assert toy.served.http.get(url).json() == first.json()
+    assert not (toy.served.settings.data_dir / "insight" / toy.checkpoint_id).exists()
 
 
 @pytest.mark.parametrize("what", ["filters.png", "calibration"])
