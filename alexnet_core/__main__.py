@@ -13,6 +13,7 @@ from alexnet_core.commands.export import ClassesUpToTheNextOption, export, impor
 from alexnet_core.commands.intake import intake
 from alexnet_core.commands.pictures import curves, filters, preview
 from alexnet_core.commands.predict import predict
+from alexnet_core.commands.predict_many import predict_many
 from alexnet_core.commands.prepare import prepare
 from alexnet_core.commands.published_weights import import_caffe, import_torchvision
 from alexnet_core.commands.train import train
@@ -20,7 +21,7 @@ from alexnet_core.commands.trainer import trainer
 from alexnet_core.errors import CoreError
 
 PROGRAM = "python -m alexnet_core"
-_FOR_WORKERS = {"intake", "prepare", "trainer"}  #: what they print is read by a program
+_FOR_WORKERS = {"intake", "predict-many", "prepare", "trainer"}  #: what they print is read by a program
 
 app = typer.Typer(no_args_is_help=False, add_completion=False, rich_markup_mode=None)
 
@@ -44,6 +45,7 @@ app.command("import-torchvision", cls=ClassesUpToTheNextOption)(import_torchvisi
 app.command("import-caffe", cls=ClassesUpToTheNextOption)(import_caffe)
 app.command()(prepare)
 app.command()(intake)
+app.command("predict-many")(predict_many)
 app.command()(trainer)
 
 

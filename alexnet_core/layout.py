@@ -9,6 +9,7 @@ tensorboard/job_…/steps/, epochs/       event files
 logs/jobs/job_….log                     what the trainers of a job wrote
 evaluations/job_….jsonl                 how the job's best checkpoint does, and which labels are likely wrong
 exports/ckpt_….onnx.…/                  a checkpoint in another format, made when it was first downloaded
+predictions/pred_…/rows-00010000-e3/    results of a prediction from that row on, and the lease of their worker
 
 A folder is written under a temporary name and renamed when it is complete; it is removed under a third name.
 """
@@ -25,6 +26,7 @@ from typing import Self
 
 CHECKPOINTS, PACKS, TENSORBOARD, UPLOADS = "checkpoints", "packs", "tensorboard", "uploads"
 EXPORTS = "exports"  #: on each machine with an API, also where the rest is in an object store
+PREDICTIONS = "predictions"
 
 
 def checkpoints_key(job_id: str) -> str:
@@ -60,6 +62,16 @@ def log_key(job_id: str) -> str:
 def evaluation_key(job_id: str) -> str:
     """Return the key of the evaluation that a job's trainer writes at its end."""
     return f"evaluations/{job_id}.jsonl"
+
+
+def predictions_key(prediction_id: str) -> str:
+    """Return the key of a prediction's results."""
+    return f"{PREDICTIONS}/{prediction_id}"
+
+
+def segment_key(prediction_id: str, name: str) -> str:
+    """Return the key of the segment of a prediction's results with this name."""
+    return f"{predictions_key(prediction_id)}/{name}"
 
 
 # --- names while a folder is written or removed ---
@@ -130,6 +142,11 @@ _CHECKPOINT = re.compile(r"(?P<kind>[a-z]+)-(?P<step>[0-9]{8,})-e(?P<lease_epoch
 _TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}(?P<name>.+)-[0-9a-f]+")
 
 
+def segment_name(first_row: int, lease_epoch: int) -> str:
+    """Return the name of a segment of results. It has the form of a checkpoint's, so that it tells its lease, too."""
+    return str(CheckpointName("rows", first_row, lease_epoch))
+
+
 def is_of_state(name: str) -> bool:
     """Whether a file of a checkpoint is part of its training state."""
     return name.startswith(f"{STATE}/")
@@ -142,6 +159,10 @@ PACK_FACTS = "pack.json"  #: written last
 PACK_FACTS_OF_DAMAGED = "pack.json.damaged"
 PACK_REPORT = "report.json"
 FILE_NAMES, FILE_NAME_STARTS = "file_names.jsonl", "file_names.npy"  #: only of a pack that was made from files
+
+# --- a segment of results ---
+
+SEGMENT_ROWS = "rows.ndjson"
 
 # --- an upload ---
 

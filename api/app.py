@@ -44,6 +44,7 @@ from api.routes import predictions as routes_predictions
 from api.routes import recipes as routes_recipes
 from api.routes import uploads as routes_uploads
 from api.routes import workers as routes_workers
+from api.routes.bulk import predictions_of_many as routes_predictions_of_many
 from api.routes.insight import checkpoint_insight as routes_checkpoint_insight
 from api.routes.insight import evaluations as routes_evaluations
 from api.routes.insight import explanations as routes_explanations
@@ -125,6 +126,7 @@ def create_app(
     app.include_router(routes_metrics.router, dependencies=locked)
     app.include_router(routes_predictions.router, dependencies=locked)
     app.include_router(routes_aliases.router, dependencies=locked)
+    app.include_router(routes_predictions_of_many.router, dependencies=locked)
     app.include_router(routes_checkpoints.router, dependencies=locked)
     app.include_router(routes_checkpoint_insight.router, dependencies=locked)
     app.include_router(routes_evaluations.router, dependencies=locked)

@@ -80,7 +80,7 @@ def submit_job(services: Services, owner: str, body: JobCreate, key: str | None)
             check_first_weights(session, owner, dataset, new, param="init_from")
         return jobs.submit(session, owner, dataset, new)
 
-    return _submit_job_once(services, owner, _Request(CREATE_ROUTE, key, body.model_dump(mode="json")), submit)
+    return _submit_job_once(services, owner, Request(CREATE_ROUTE, key, body.model_dump(mode="json")), submit)
 
 
 def submit_retry(services: Services, owner: str, job_id: str, body: JobRetry, key: str | None) -> Submitted:
@@ -107,14 +107,14 @@ def submit_retry(services: Services, owner: str, job_id: str, body: JobRetry, ke
             overrides=body.overrides,
             max_failures=services.settings.max_failures,
         )
-        datasets.hold_dataset(session, owner, parent.dataset_id)
-        facts, config = datasets.facts_of(parent.dataset), TrainConfig.model_validate(new.config)
+        datasets.hold_dataset(session, owner, parent.its_dataset.id)
+        facts, config = datasets.facts_of(parent.its_dataset), TrainConfig.model_validate(new.config)
         describe(config, facts.num_classes, config.channels or facts.channels)  # refuses what can't be built
-        check_first_weights(session, owner, parent.dataset, new, param="overrides")
-        return jobs.submit(session, owner, parent.dataset, new)
+        check_first_weights(session, owner, parent.its_dataset, new, param="overrides")
+        return jobs.submit(session, owner, parent.its_dataset, new)
 
     content = body.model_dump(mode="json") | {"job_id": job_id}
-    return _submit_job_once(services, owner, _Request(RETRY_ROUTE, key, content), submit)
+    return _submit_job_once(services, owner, Request(RETRY_ROUTE, key, content), submit)
 
 
 @dataclass(frozen=True)
@@ -156,10 +156,10 @@ def submit_dataset(
         quotas.check_dataset(session, owner, Quota.of(settings))
         return dataset_intake.submit_dataset(session, owner, known, max_failures=settings.max_failures).work_id
 
-    work_id, is_new = _submit_once(services, owner, _Request(DATASET_ROUTE, key, content), submit)
+    work_id, is_new = submit_once(services, owner, Request(DATASET_ROUTE, key, content), submit)
     with services.database.reading() as session:
         work = session.get(Job, work_id)
-        if work is None:
+        if work is None or work.dataset_id is None:
             raise DatasetNotFound("the dataset was deleted just now")
         dataset = datasets.get_dataset(session, owner, work.dataset_id)
         described = describe_datasets(session, services.settings, [dataset])[0]
@@ -190,7 +190,7 @@ def check_first_weights(session: Session, owner: str, dataset: Dataset, new: New
         return
     maker = jobs.get_job(session, owner, get_checkpoint(session, owner, new.init_from).job_id)
     own = _shapes(TrainConfig.model_validate(new.config), dataset)
-    others = _shapes(retries.read_config(maker), maker.dataset)
+    others = _shapes(retries.read_config(maker), maker.its_dataset)
     for name in find_misfits(own, others)[:1]:
         raise InvalidRequest(
             f"checkpoint {new.init_from} is of another network: its {name} is {_size(others.get(name))}, the job's "
@@ -235,7 +235,7 @@ def _check_roughly(recipe: str | None, overrides: dict[str, Any]) -> None:
 
 
 @dataclass(frozen=True)
-class _Request:
+class Request:
     """What identifies a request, so that its repetition is recognised."""
 
     route: str
@@ -254,16 +254,14 @@ class _Request:
             idempotency.remember(session, owner, self.route, self.key, self.content, job_id)
 
 
-def _submit_job_once(services: Services, owner: str, request: _Request, submit: Callable[[Session], Job]) -> Submitted:
-    job_id, is_new = _submit_once(services, owner, request, lambda session: submit(session).id)
+def _submit_job_once(services: Services, owner: str, request: Request, submit: Callable[[Session], Job]) -> Submitted:
+    job_id, is_new = submit_once(services, owner, request, lambda session: submit(session).id)
     with services.database.reading() as session:
         job = describe_jobs(session, services.settings, [jobs.get_job(session, owner, job_id)])[0]
     return Submitted(job, is_new)
 
 
-def _submit_once(
-    services: Services, owner: str, request: _Request, submit: Callable[[Session], str]
-) -> tuple[str, bool]:
+def submit_once(services: Services, owner: str, request: Request, submit: Callable[[Session], str]) -> tuple[str, bool]:
     """Return the id of a row of `jobs`, and whether this request made it; wake who takes it."""
     made = _find_or_submit(services, owner, request, submit)
     failpoints.hit("after_commit")
@@ -272,7 +270,7 @@ def _submit_once(
 
 
 def _find_or_submit(
-    services: Services, owner: str, request: _Request, submit: Callable[[Session], str]
+    services: Services, owner: str, request: Request, submit: Callable[[Session], str]
 ) -> tuple[str, bool]:
     """Do so. Row and key are written in one transaction."""
     for _ in range(TRIES):

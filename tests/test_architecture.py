@@ -42,6 +42,7 @@ FOLDERS = {
         "evaluation",
         "recipes",
         "export",
+        "predictions",
     },
     "alexnet_core.data": set(),
     "alexnet_core.data.archives": {"data"},
@@ -53,6 +54,7 @@ FOLDERS = {
     "alexnet_core.evaluation": {"data", "data.inspection", "network", "inference"},
     "alexnet_core.insight": {"data", "data.inspection", "data.intake", "network", "evaluation"},
     "alexnet_core.training": {"data", "data.inspection", "network", "evaluation", "insight"},
+    "alexnet_core.predictions": {"data", "data.intake", "data.layouts", "evaluation"},
     "alexnet_core.trainer": {"data", "training"},
     "alexnet_core.recipes": {"network"},
     "alexnet_core.inference": {"data", "network"},
@@ -67,10 +69,13 @@ FOLDERS = {
     "trainyard.upkeep": {"database", "jobs", "scheduling", "artifacts", "storage"},
     "trainyard.launch": {"database", "scheduling", "artifacts", "storage", "upkeep", "client"},
     "trainyard.client": set(),
-    "worker.datasets": set(),
+    "worker.beside": set(),
+    "worker.datasets": {"beside"},
+    "worker.predictions": {"beside", "datasets"},
     "api.routes": {"downloads", "http", "schemas", "serving", "streams", "uploads"},
     "api.routes.insight": {"downloads", "http", "insight", "routes", "schemas"},
     "api.routes.models": {"http", "routes", "schemas"},
+    "api.routes.bulk": {"downloads", "http", "routes", "schemas", "streams"},
     "api.downloads": set(),
     "api.http": {"observability"},
     "api.observability": set(),
@@ -78,14 +83,14 @@ FOLDERS = {
     "api.insight": {"downloads"},
     "api.remote": {"serving"},
     "api.serving": {"observability"},
-    "api.streams": {"schemas"},
+    "api.streams": {"downloads", "schemas"},
     "api.uploads": {"http"},
 }
 #: Modules at the top of a package that are made from its folders, and the folders.
 TOP = {
     "alexnet_core.__main__": {"commands"},
     "trainyard.__main__": {"launch"},
-    "api.app": {"http", "observability", "routes", "routes.insight", "routes.models", "serving"},
+    "api.app": {"http", "observability", "routes", "routes.bulk", "routes.insight", "routes.models", "serving"},
     "api.engine_process": {"observability", "remote", "serving"},
     "api.supervisor": {"observability"},
     "api.web_process": {"http", "remote"},
@@ -93,7 +98,8 @@ TOP = {
     "api.job_reader": {"schemas"},
     "api.dataset_reader": {"schemas"},
     "api.submission": {"schemas"},
-    "worker.station": {"datasets"},
+    "api.bulk_submission": {"schemas"},
+    "worker.station": {"beside", "datasets", "predictions"},
     "worker.supervisor": {"datasets"},
     "worker.trainer_spec": {"datasets"},
 }
@@ -103,6 +109,8 @@ READS_ENVIRONMENT = {
     "trainyard/settings.py",
     "alexnet_core/cpu_speed.py",  # reads where caches are kept, and what CPU libraries may use
     "alexnet_core/commands/intake.py",  # reads what it says of the C library's memory
+    "alexnet_core/commands/predict_many.py",  # reads what it says of the C library's memory
+    "alexnet_core/predictions/table_process.py",  # hands a scrubbed environment to the child
     "alexnet_core/commands/prepare.py",  # reads what it says of the C library's memory
     "alexnet_core/commands/train.py",  # hands torchrun's variables on
     "api/insight/child_process.py",  # hands a scrubbed environment to the child

@@ -298,6 +298,7 @@ _STARTED = (
     r'Thread\([^#]*?name=f?"([a-z-]+)',  # a thread of its own function
     r'super\(\).__init__\(name="([a-z-]+)"',  # a class that is a thread
     r'thread_name_prefix="([a-z-]+)"',
+    r'_open_lane\("([a-z-]+)"',  # a worker's work beside its slots
     r'FairPool\(.*, "([a-z-]+)"\)',
     r'\("([a-z-]+)", self\._\w+\)',  # the worker's own, started in a loop
 )

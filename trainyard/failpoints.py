@@ -13,7 +13,7 @@ from typing import Protocol
 
 from trainyard.settings import Settings
 
-API, WORKER, TRAINER, INTAKE = "api", "worker", "trainer", "intake"
+API, WORKER, TRAINER, INTAKE, PREDICTION = "api", "worker", "trainer", "intake", "prediction"
 NAMES: dict[str, str] = {  # and the process in which each is
     "before_commit": API,  # `POST /jobs`: the job is written, not committed
     "after_commit": API,  # `POST /jobs`: committed, not answered
@@ -30,6 +30,9 @@ NAMES: dict[str, str] = {  # and the process in which each is
     "in_final_evaluation": TRAINER,  # the run is tested, and its detailed evaluation has begun
     "intake_checking_N": INTAKE,  # so many headers of a dataset's files are read
     "intake_packing_N": INTAKE,  # so many of its images are in the pack
+    "predict_row_N": PREDICTION,  # so many rows of a prediction are computed
+    "predict_segment_N": PREDICTION,  # the segment that begins with this row is on the disk, under a temporary name
+    "before_recording_N": WORKER,  # the segment that begins with this row is in the store, and not in the database
     "before_settling": WORKER,  # a dataset's pack is in the store, and not in the database
 }
 
@@ -68,7 +71,7 @@ def arm(settings: Settings, build: Callable[[Mapping[str, str]], Points]) -> Non
 
 
 def for_child() -> dict[str, str]:
-    """Return the failures that a trainer, or a child that takes in a dataset, is given."""
+    """Return the failures that a worker's child is given: a trainer, or one that takes in a dataset or predicts."""
     return dict(_handed)
 
 

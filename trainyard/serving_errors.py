@@ -1,12 +1,14 @@
-"""The errors of aliases and of the models that they name: another part of the tree of `trainyard.errors`.
+"""The errors of aliases, of the models that they name, and of predictions: another part of `trainyard.errors`' tree.
 
 ServiceError
 ├── NotFound
-│   └── AliasNotFound                   alias_not_found
+│   ├── AliasNotFound                   alias_not_found
+│   └── PredictionNotFound              prediction_not_found
 └── Conflict
     ├── CheckpointUnusable              checkpoint_unusable
     ├── AliasMoved                      alias_moved
-    └── NothingToRollBackTo             nothing_to_roll_back_to
+    ├── NothingToRollBackTo             nothing_to_roll_back_to
+    └── PredictionNotEnded              prediction_not_ended
 """
 
 from __future__ import annotations
@@ -36,3 +38,15 @@ class NothingToRollBackTo(Conflict):
     """The alias has named no other checkpoint before. Move it with `PUT /aliases/{name}`."""
 
     code = "nothing_to_roll_back_to"
+
+
+class PredictionNotFound(NotFound):
+    """There is no such prediction. `GET /predictions` lists yours."""
+
+    code = "prediction_not_found"
+
+
+class PredictionNotEnded(Conflict):
+    """The prediction has not ended. Wait for its end, or follow its results as NDJSON."""
+
+    code = "prediction_not_ended"

@@ -108,6 +108,15 @@ class Settings(BaseSettings):
     validation_cpu_s: int = Field(6 * 3600, ge=1)
     """Seconds of CPU time that it may take."""
 
+    prediction_memory_bytes: int = Field(4 * 2**30, ge=2**30)
+    """Memory that the process which predicts many images may allocate."""
+
+    prediction_segment_rows: int = Field(10_000, ge=1, le=1_000_000)
+    """Rows of a prediction's results that are stored at once. A worker that dies loses what it computed since."""
+
+    prediction_keep_s: float = Field(30 * 24 * 3600, gt=0)
+    """Seconds after its end at which a prediction is removed, with its results."""
+
     recovery_every_s: float = Field(60, gt=0)
     """Seconds between two recovery checkpoints of a running job."""
 
@@ -204,8 +213,11 @@ class Settings(BaseSettings):
     max_open_uploads_per_owner: int = Field(100, ge=1)
     """Uploads of one owner that no dataset has been made of yet."""
 
+    max_open_predictions_per_owner: int = Field(100, ge=1)
+    """Predictions of one owner over many images that have not ended."""
+
     max_dataset_bytes_per_owner: int | None = Field(None, ge=1)
-    """Most bytes of one owner's datasets and uploads together. Default: no limit."""
+    """Most bytes of one owner's datasets, uploads and results of predictions together. Default: no limit."""
 
     max_datasets_per_owner: int | None = Field(None, ge=1)
     """Most datasets of one owner; rejected ones do not count. Default: no limit."""

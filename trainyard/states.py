@@ -14,6 +14,7 @@ class WorkKind(StrEnum):
 
     TRAIN = "train"  #: a job, as users know it
     VALIDATE = "validate"  #: read an uploaded dataset, check it and make its pack
+    PREDICT = "predict"  #: predict all images of a dataset or an archive
 
 
 class JobState(StrEnum):
@@ -61,6 +62,7 @@ class EventType(StrEnum):
     STARTED = "started"  #: a trainer is about to make its first step
     CHECKPOINT = "checkpoint"  #: a checkpoint was committed
     WARNING = "warning"  #: something that the user should know; the job goes on
+    RESULTS = "results"  #: more rows of a prediction's results can be read
 
 
 class MetricKind(StrEnum):

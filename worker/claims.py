@@ -18,6 +18,12 @@ from trainyard.storage.opening import StoreGuard
 
 log = logging.getLogger(__name__)
 
+_REFUSALS = {
+    WorkKind.TRAIN: "takes no job",
+    WorkKind.VALIDATE: "validates no dataset",
+    WorkKind.PREDICT: "predicts nothing",
+}
+
 
 class Claims:
     """Takes work of one kind from the queue."""
@@ -34,7 +40,7 @@ class Claims:
         self._settings, self._database, self._store = settings, database, store
         self._worker_id, self._kind = worker_id, kind
         self._max_running = settings.max_running_per_owner if kind is WorkKind.TRAIN else None
-        self._refusal = "takes no job" if kind is WorkKind.TRAIN else "validates no dataset"
+        self._refusal = _REFUSALS[kind]
         self._told_of_revision: tuple[str | None] | None = None  #: the one that does not fit, once it was logged
         self._unsure_slots: set[int] = set()  #: it is unknown whether their last claim was written
         self._store_trouble = ""

@@ -21,10 +21,12 @@ from trainyard.settings import Settings
 from trainyard.states import WorkKind
 from trainyard.storage.opening import StoreGuard, open_storage
 from worker.attempt import Slot
+from worker.beside.lane import Lane, Runner
 from worker.claims import Claims
 from worker.datasets.preparation import PreparationFailed, has_pack, prepare_builtin
-from worker.datasets.validation import Validations
+from worker.datasets.validation import Validator
 from worker.devices import list_devices, list_gpus, lock_paths, threads_per_slot
+from worker.predictions.bulk_prediction import BulkPredictor
 from worker.supervisor import Supervisor
 from worker.trainer import WarmTrainers
 
@@ -57,16 +59,18 @@ class Station:
         self._storage = open_storage(settings)
         self._store = StoreGuard(self._database, self._storage)
         self._claims = Claims(settings, self._database, self._store, self.identity.id)
-        self._validations = Validations(
-            settings,
-            self._database,
-            self._storage,
-            Claims(settings, self._database, self._store, self.identity.id, kind=WorkKind.VALIDATE),
-            is_draining=self._draining.is_set,
-        )
+        around = (settings, self._database, self._storage)
+        self._lanes = [
+            self._open_lane("validations", WorkKind.VALIDATE, Validator(*around, is_draining=self._draining.is_set)),
+            self._open_lane("predictions", WorkKind.PREDICT, BulkPredictor(*around, is_draining=self._draining.is_set)),
+        ]
         self._supervisor = Supervisor(
             settings, self._database, self._storage, self._trainers, is_draining=self._draining.is_set
         )
+
+    def _open_lane(self, name: str, kind: WorkKind, runner: Runner) -> Lane:
+        claims = Claims(self._settings, self._database, self._store, self.identity.id, kind=kind)
+        return Lane(name, runner, claims, tick_s=self._settings.tick_s, is_draining=self._draining.is_set)
 
     def open(self) -> None:
         """Register in the database, now or when it answers; send heartbeats from now on, and keep a trainer warm.
@@ -76,7 +80,8 @@ class Station:
         self._sign_life()
         for name, body in (("heartbeats", self._show_life), ("idle-poll", self._look_for_work)):
             threading.Thread(target=body, name=name, daemon=True).start()
-        self._validations.start()
+        for lane in self._lanes:
+            lane.start()
         self._trainers.start()
         self._trainers.want_spare()
         threading.Thread(target=self._prepare_first_dataset, name="first-dataset", daemon=True).start()
@@ -89,9 +94,9 @@ class Station:
         self._draining.set()
 
     def wait_until_idle(self) -> None:
-        """Return when the worker drains, no slot has a job and no dataset is validated."""
+        """Return when the worker drains, no slot has a job and nothing is done beside them."""
         self._draining.wait()
-        while self._free_slots.qsize() < len(self._slots) or self._validations.is_alive():
+        while self._free_slots.qsize() < len(self._slots) or any(lane.is_alive() for lane in self._lanes):
             time.sleep(LOOK_S)
 
     def close(self) -> None:
@@ -105,8 +110,9 @@ class Station:
         self._ended.set()
         for thread in self._own_threads:  # Celery waits for its own, but knows nothing of these
             thread.join()
-        if self._validations.is_alive():
-            self._validations.join()
+        for lane in self._lanes:
+            if lane.is_alive():
+                lane.join()
         self._trainers.close()
         self._storage.close()
         try:
@@ -116,11 +122,12 @@ class Station:
             log.warning("the database does not answer; this worker will count as lost")
 
     def work(self) -> None:
-        """Claim one job after another until none is waiting; let validations look, too.
+        """Claim one job after another until none is waiting; let those look, too, that work beside the slots.
 
         Called for each wake-up message; returns at once if no slot is free.
         """
-        self._validations.look()
+        for lane in self._lanes:
+            lane.look()
         try:
             index = self._free_slots.get_nowait()
         except queue.Empty:

@@ -164,7 +164,7 @@ class TrainerSpecs:
 
     def _ready_pack(self, attempt: Attempt) -> Path:
         """Return the folder of the job's pack. A built-in one is made first if it is missing."""
-        dataset, job = attempt.job.dataset, attempt.job
+        dataset, job = attempt.job.its_dataset, attempt.job
         if not has_pack(self._storage, dataset):
             with self._database.writing() as session:
                 data = {"phase": "preparing_dataset", "dataset": dataset.id}

@@ -13,7 +13,7 @@ from PIL import Image
 
 from alexnet_core.data.decoder_process import DecoderProcess
 from alexnet_core.data.headers import MAX_PIXELS
-from alexnet_core.data.images import decode_square
+from alexnet_core.data.images import decode_image, decode_square
 from alexnet_core.data.squares import ImageShape, StoredShape, cut_image, cut_middle, read_shape, to_image
 from alexnet_core.data.structure import is_heif_or_avif
 from alexnet_core.errors import ImageTooLarge
@@ -36,6 +36,14 @@ class ImageReader(Protocol):
 
     def read_square(self, path: str, stored: StoredShape) -> Image.Image:
         """Return the square of an image that a pack stores; see `cut_square`.
+
+        Raises:
+            ImageError: it can't be used.
+        """
+        ...
+
+    def read_image(self, path: str) -> NDArray[np.uint8]:
+        """Return the pixels of an image, (H, W, C), or at least the square in its middle, for a prediction.
 
         Raises:
             ImageError: it can't be used.
@@ -74,11 +82,21 @@ class FileImages:
 
     def read_square(self, path: str, stored: StoredShape) -> Image.Image:
         """See `ImageReader`."""
-        with self._open(path) as opened:
-            data = BoundedFile(opened, self._max_file_bytes).read()
+        data = self._read(path)
         if is_heif_or_avif(data):
             return cut_image(to_image(self._get_process().decode(data)), stored)
         return decode_square(data, stored, max_pixels=self._max_pixels)
+
+    def read_image(self, path: str) -> NDArray[np.uint8]:
+        """See `ImageReader`."""
+        data = self._read(path)
+        if is_heif_or_avif(data):
+            return self._get_process().decode(data)
+        return decode_image(data, max_pixels=self._max_pixels)
+
+    def _read(self, path: str) -> bytes:
+        with self._open(path) as opened:
+            return BoundedFile(opened, self._max_file_bytes).read()
 
     def _get_process(self) -> DecoderProcess:
         """Return the decoder process of this thread."""
@@ -107,6 +125,10 @@ class ArrayImages:
     def read_square(self, path: str, stored: StoredShape) -> Image.Image:
         """See `ImageReader`."""
         return cut_image(to_image(cut_middle(self._rows[path])), stored)
+
+    def read_image(self, path: str) -> NDArray[np.uint8]:
+        """See `ImageReader`."""
+        return self._rows[path]
 
 
 class BoundedFile:

@@ -10,15 +10,15 @@ from starlette.types import Receive, Scope, Send
 
 
 class Sendable(Protocol):
-    """A tar that is made or read while it is sent."""
+    """A file, mostly a tar, that is made or read while it is sent."""
 
     @property
     def size_bytes(self) -> int | None:
-        """The length of the tar. None: it is not known before it is sent."""
+        """The length of the file. None: it is not known before it is sent."""
         ...
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the tar's bytes; can be called once."""
+        """Yield the file's bytes; can be called once."""
         ...
 
     def close(self) -> None:
@@ -29,12 +29,19 @@ class Sendable(Protocol):
 class ArchiveResponse(StreamingResponse):
     """Sends an archive. Its files are closed even if the client leaves, or wants only the headers (HEAD)."""
 
-    def __init__(self, archive: Sendable, name: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        archive: Sendable,
+        name: str,
+        headers: dict[str, str] | None = None,
+        *,
+        media_type: str = "application/x-tar",
+    ) -> None:
         self._archive = archive
         own = {"Content-Disposition": f'attachment; filename="{name}"'}
         if archive.size_bytes is not None:
             own["Content-Length"] = str(archive.size_bytes)
-        super().__init__(archive.pieces(), headers=own | (headers or {}), media_type="application/x-tar")
+        super().__init__(archive.pieces(), headers=own | (headers or {}), media_type=media_type)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See Starlette."""

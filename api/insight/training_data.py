@@ -21,7 +21,7 @@ def find_training_data(database: Database, checkpoint: Checkpoint) -> tuple[Stor
     """
     with database.reading() as session:
         job = jobs.get_job(session, checkpoint.owner, checkpoint.job_id)
-        dataset = datasets.get_dataset(session, checkpoint.owner, job.dataset_id, param="model")
+        dataset = datasets.get_dataset(session, checkpoint.owner, job.its_dataset.id, param="model")
         stored = StoredPack.of(dataset)
         if job.dataset_digest is not None and job.dataset_digest != stored.digest:
             raise DatasetDiffers(

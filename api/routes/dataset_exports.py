@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response, StreamingResponse
 
+from alexnet_core.predictions.spreadsheet_cells import disarm
 from api.downloads.dataset_archives import ImageArchive, PackArchive
 from api.downloads.response import ArchiveResponse
 from api.downloads.stored_packs import StoredPack
@@ -36,7 +37,6 @@ from trainyard.states import DatasetState
 router = APIRouter(prefix="/datasets/{dataset_id}", tags=["datasets"])
 
 _COLUMNS = ("file", "code", "reason")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last are full-width
 _ROWS_A_PIECE = 1000
 
 
@@ -148,7 +148,7 @@ def write_csv(rejected: Iterable[dict[str, Any]]) -> Iterator[str]:
     writer = csv.writer(buffer, quoting=csv.QUOTE_ALL)
     writer.writerow(_COLUMNS)
     for number, entry in enumerate(rejected, 1):
-        writer.writerow(_disarm(str(entry[name])) for name in _COLUMNS)
+        writer.writerow(disarm(str(entry[name])) for name in _COLUMNS)
         if number % _ROWS_A_PIECE == 0:
             yield buffer.getvalue()
             buffer.seek(0)
@@ -160,10 +160,6 @@ def _prefers_csv(accept: str) -> bool:
     """Whether an `Accept` header names CSV, and names JSON later or not at all."""
     csv_at, json_at = accept.find("text/csv"), accept.find("application/json")
     return csv_at >= 0 and not 0 <= json_at < csv_at
-
-
-def _disarm(text: str) -> str:
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA) else text
 
 
 def _read_report(services: Services, caller: str, reference: str) -> tuple[Dataset, dict[str, Any]]:

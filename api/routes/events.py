@@ -1,4 +1,4 @@
-"""`/jobs/{job_id}/events` and `/datasets/{dataset_id}/events`: what happened, as a list or as a stream."""
+"""`/jobs/{job_id}/events`, and those of datasets and predictions: what happened, as a list or as a stream."""
 
 from __future__ import annotations
 
@@ -9,16 +9,23 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from api.http import errors
-from api.routes.queries import DatasetPath, JobPath, LimitQuery
+from api.routes.queries import DatasetPath, JobPath, LimitQuery, PredictionPath
 from api.schemas.base import ListRead
-from api.schemas.events import DatasetEventRead, EventRead
+from api.schemas.events import DatasetEventRead, EventRead, PredictionEventRead
 from api.services import CallerDep, Services, ServicesDep
 from api.streams.event_stream import EventStream
-from trainyard.artifacts import datasets
+from trainyard.artifacts import datasets, predictions
 from trainyard.database.tables import Job
-from trainyard.errors import DatabaseUnavailable, DatasetNotFound, InvalidRequest, JobNotFound, TooManyStreams
+from trainyard.errors import (
+    DatabaseUnavailable,
+    DatasetNotFound,
+    InvalidRequest,
+    JobNotFound,
+    TooManyStreams,
+)
 from trainyard.jobs import jobs
 from trainyard.jobs.event_log import Head, list_events
+from trainyard.serving_errors import PredictionNotFound
 
 router = APIRouter()
 
@@ -103,6 +110,39 @@ def list_dataset_events(
             page = list_events(session, work.id, after=wanted.known, limit=limit)
             found = [DatasetEventRead.of(event) for event in page.items]
             return ListRead[DatasetEventRead].of(found, has_more=page.has_more)
+    return wanted.stream(services)
+
+
+@router.get(
+    "/predictions/{prediction_id}/events",
+    tags=["predictions"],
+    summary="List or follow a prediction's events",
+    response_model=ListRead[PredictionEventRead],
+    responses=errors.responses(
+        *(PredictionNotFound, InvalidRequest, TooManyStreams, DatabaseUnavailable),
+        success={200: _STREAM, 204: {"description": "A stream was asked for, and its last event is known."}},
+    ),
+)
+def list_prediction_events(
+    request: Request,
+    prediction_id: PredictionPath,
+    services: ServicesDep,
+    caller: CallerDep,
+    limit: LimitQuery = 20,
+    after: AfterEvent = 0,
+    last_event_id: LastEventId = None,
+) -> Any:
+    """What happened to a prediction over many images, as a list or a stream; see `/jobs/{job_id}/events`.
+
+    An event of the type `results` says how many rows can be read by now.
+    """
+    with services.database.reading() as session:
+        work = predictions.get_prediction(session, caller, prediction_id)
+        wanted = _Wanted.of(request, work, f"prediction {prediction_id}", after, last_event_id)
+        if not wanted.live:
+            page = list_events(session, work.id, after=wanted.known, limit=limit)
+            found = [PredictionEventRead.of(event) for event in page.items]
+            return ListRead[PredictionEventRead].of(found, has_more=page.has_more)
     return wanted.stream(services)
 
 

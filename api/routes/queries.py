@@ -22,6 +22,7 @@ KeyHeader = Annotated[
     ),
 ]
 JobPath = Annotated[str, Path(description="The job's id, such as `job_01m867mjxcwzg9jmycd4rmka44`.")]
+PredictionPath = Annotated[str, Path(description="The prediction's id, such as `pred_01m867mjxcwzg9jmycd4rmka44`.")]
 CheckpointPath = Annotated[str, Path(description="The checkpoint's id, such as `ckpt_01m867nfjbcxgh62576cf45x6p`.")]
 DatasetPath = Annotated[str, Path(description="The dataset's id or name, such as `ds_digits` or `digits`.")]
 SplitPath = Annotated[Split, Path(description="The split.")]

@@ -1,4 +1,4 @@
-"""Events of jobs and datasets as clients see them."""
+"""Events of jobs, datasets and predictions as clients see them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainyard.artifacts.dataset_intake import dataset_state_after
 from trainyard.database.tables import JobEvent
 from trainyard.states import DatasetState, EventType, ShownState
 
-VALIDATION = "val_"  # ids of validations begin so
+VALIDATION, PREDICTION = "val_", "pred_"  # ids of validations, and of predictions, begin so
 
 
 class LoggedEvent(BaseModel):
@@ -26,7 +26,7 @@ class LoggedEvent(BaseModel):
     """The same number: 1, 2, 3 … without a gap."""
     at: Time
     type: EventType
-    """`state`, `phase`, `started`, `checkpoint` or `warning`."""
+    """`state`, `phase`, `started`, `checkpoint`, `warning` or `results`."""
     reason: str | None
     """A code for programs: why it happened, or what kind it is."""
     lease_epoch: int
@@ -66,6 +66,21 @@ class DatasetEventRead(LoggedEvent):
         return cls.model_validate(RowView(row, id=str(row.seq), dataset=dataset_id, state=dataset_state_after(row)))
 
 
-def read_event(row: JobEvent) -> EventRead | DatasetEventRead:
-    """Build an event of either log."""
+class PredictionEventRead(LoggedEvent):
+    """One event in a prediction's log, which never changes."""
+
+    prediction: str = Field(validation_alias="job_id")
+    state: ShownState
+    """The prediction's state after it."""
+
+    @classmethod
+    def of(cls, row: JobEvent) -> Self:
+        """Build the event as clients see it."""
+        return cls.model_validate(RowView(row, id=str(row.seq)))
+
+
+def read_event(row: JobEvent) -> EventRead | DatasetEventRead | PredictionEventRead:
+    """Build an event of any log."""
+    if row.job_id.startswith(PREDICTION):
+        return PredictionEventRead.of(row)
     return DatasetEventRead.of(row) if row.job_id.startswith(VALIDATION) else EventRead.of(row)

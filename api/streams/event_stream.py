@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -102,7 +102,7 @@ class EventHub:
         finally:
             self._num_streams -= 1
 
-    async def follow(self, job_id: str, after: int, head: Head) -> AsyncIterator[bytes]:
+    async def follow(self, job_id: str, after: int, head: Head) -> AsyncGenerator[bytes, None]:
         """Yield a job's events after a number as server-sent events.
 
         It ends after the last event, when the job is removed, or when this process drains.

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, exists, select
 from sqlalchemy.orm import Session
 
 from alexnet_core.config import DatasetFacts
 from alexnet_core.errors import CoreError
 from alexnet_core.layout import pack_key
-from trainyard.artifacts.datasets import get_dataset
+from trainyard.artifacts.datasets import get_dataset, is_named
 from trainyard.database.connection import now
 from trainyard.database.ids import new_id
 from trainyard.database.tables import NOT_YET, Dataset, IdempotencyKey, Job, JobEvent, Outbox, Removal
@@ -117,6 +117,12 @@ def find_of_same_file(session: Session, owner: str, new: NewDataset) -> Dataset 
     query = select(Dataset).where(Dataset.owner == owner, Dataset.name == new.name, usable, of_file)
     found = session.scalars(query.order_by(Dataset.created_at.desc(), Dataset.id.desc()))
     return next((it for it in found if (it.options, it.parent_id) == (new.options, new.parent_id)), None)
+
+
+def needs_upload(owner: Any, upload_id: Any) -> ColumnElement[bool]:
+    """Build the condition that a dataset which is not checked yet is made of an upload; values, or expressions."""
+    unchecked = Dataset.state.in_((DatasetState.UPLOADING, DatasetState.VALIDATING))
+    return exists().where(Dataset.owner == owner, unchecked, Dataset.source["upload"].as_string() == upload_id)
 
 
 def upload_is_whole(session: Session, owner: str, upload_id: str) -> bool:
@@ -268,8 +274,7 @@ def delete_dataset(session: Session, owner: str, reference: str) -> list[str]:
     for table in (JobEvent, IdempotencyKey, Outbox):
         session.execute(delete(table).where(table.job_id == dataset.work_id))
     session.execute(delete(Job).where(work).execution_options(synchronize_session=False))
-    named = select(Job.id).where(Job.owner == owner, Job.kind == WorkKind.TRAIN, Job.dataset_id == dataset.id)
-    if session.scalar(named.limit(1)) is None:
+    if not session.scalar(select(is_named(owner, dataset.id))):
         session.delete(dataset)
     else:
         dataset.state, dataset.report = DatasetState.DELETED, None
@@ -279,7 +284,8 @@ def delete_dataset(session: Session, owner: str, reference: str) -> list[str]:
 
 
 def _refuse_if_in_use(session: Session, dataset: Dataset) -> None:
-    of_dataset = (Job.owner == dataset.owner, Job.kind == WorkKind.TRAIN, Job.dataset_id == dataset.id)
+    kinds = (WorkKind.TRAIN, WorkKind.PREDICT)
+    of_dataset = (Job.owner == dataset.owner, Job.kind.in_(kinds), Job.dataset_id == dataset.id)
     lives = Job.state.in_([state for state in JobState if not state.is_final])
     users = list(session.scalars(select(Job.id).where(*of_dataset, lives).order_by(Job.id).limit(_NAMED_USERS + 1)))
     if users:

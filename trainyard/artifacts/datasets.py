@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Select, case, or_, select, update
+from sqlalchemy import ColumnElement, Select, case, delete, exists, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -13,9 +13,11 @@ from alexnet_core.config import DatasetFacts
 from alexnet_core.layout import pack_key
 from trainyard.database.connection import Database, now
 from trainyard.database.pages import Page, get_page
-from trainyard.database.tables import Dataset
+from trainyard.database.tables import Dataset, Job
 from trainyard.errors import DatasetNotFound, DatasetRejected
-from trainyard.states import DatasetState
+from trainyard.states import DatasetState, WorkKind
+
+_NAMING_KINDS = (WorkKind.TRAIN, WorkKind.PREDICT)
 
 
 def register_builtins(database: Database, builtins: Mapping[str, DatasetFacts]) -> None:
@@ -111,6 +113,17 @@ def is_coming(dataset: Dataset) -> bool:
 def list_datasets(session: Session, owner: str, *, limit: int, after: str | None = None) -> Page[Dataset]:
     """Return a page of the datasets that an owner may use, newest first."""
     return get_page(session, _visible(owner), Dataset, limit=limit, after=after)
+
+
+def is_named(owner: str, dataset_id: str) -> ColumnElement[bool]:
+    """Build the condition that a job or a prediction, ended or not, names a dataset."""
+    return exists().where(Job.owner == owner, Job.kind.in_(_NAMING_KINDS), Job.dataset_id == dataset_id)
+
+
+def forget_unseen(session: Session, owner: str, dataset_id: str) -> None:
+    """Remove the row of a deleted dataset if nothing names it any more."""
+    unseen = (Dataset.id == dataset_id, Dataset.state == DatasetState.DELETED, ~is_named(owner, dataset_id))
+    session.execute(delete(Dataset).where(*unseen).execution_options(synchronize_session=False))
 
 
 def facts_of(dataset: Dataset) -> DatasetFacts:

@@ -12,13 +12,14 @@ from sqlalchemy import CompoundSelect, and_, delete, or_, select, union_all, upd
 from sqlalchemy.orm import Session
 
 from alexnet_core.layout import PACKS, checkpoints_key, evaluation_key, log_key, tensorboard_key
+from trainyard.artifacts import datasets
 from trainyard.artifacts.alias_moves import release_previous
 from trainyard.artifacts.retries import hold_job
 from trainyard.database.connection import Database, now
+from trainyard.database.ids import has_form
 from trainyard.database.tables import (
     Alias,
     Checkpoint,
-    Dataset,
     IdempotencyKey,
     Job,
     JobEvent,
@@ -28,7 +29,8 @@ from trainyard.database.tables import (
     Removal,
 )
 from trainyard.errors import IllegalTransition, InUse, StorageUnavailable
-from trainyard.states import DatasetState, JobState, WorkKind
+from trainyard.jobs.jobs import ID_PREFIXES
+from trainyard.states import JobState, WorkKind
 from trainyard.storage.interface import Storage
 
 log = logging.getLogger(__name__)
@@ -58,14 +60,13 @@ def delete_job(session: Session, owner: str, job_id: str) -> list[str]:
     checkpoint_ids = list(session.scalars(held))
     _refuse_if_in_use(session, job, checkpoint_ids)
     release_previous(session, checkpoint_ids)
+    dataset_id = job.its_dataset.id
     session.execute(update(Job).where(Job.parent_id == job_id).values(parent_id=None))
     for table in (JobMetric, JobEvent, JobLabel, IdempotencyKey, Outbox, Checkpoint):
         session.execute(delete(table).where(table.job_id == job_id))
     session.expunge_all()
     session.execute(delete(Job).where(Job.id == job_id))
-    named = select(Job.id).where(Job.owner == owner, Job.kind == WorkKind.TRAIN, Job.dataset_id == job.dataset_id)
-    unseen = (Dataset.id == job.dataset_id, Dataset.state == DatasetState.DELETED)
-    session.execute(delete(Dataset).where(*unseen, ~named.exists()).execution_options(synchronize_session=False))
+    datasets.forget_unseen(session, owner, dataset_id)
     keys = [checkpoints_key(job_id), tensorboard_key(job_id), log_key(job_id), evaluation_key(job_id)]
     session.add_all(Removal(key=key, created_at=now()) for key in keys)
     session.flush()
@@ -80,7 +81,8 @@ def _refuse_if_in_use(session: Session, job: Job, checkpoint_ids: list[str]) -> 
         raise InUse(f"the alias {alias!r} names a checkpoint of job {job.id}: move or delete it first")
     user = session.execute(users_of(job, checkpoint_ids).limit(1)).one_or_none()
     if user is not None:
-        raise InUse(f"job {user.id} ({user.state}) began with job {job.id}: cancel it or wait for its end")
+        used = "predicts with" if has_form(user.id, ID_PREFIXES[WorkKind.PREDICT]) else "began with"
+        raise InUse(f"{user.id} ({user.state}) {used} job {job.id}: cancel it or wait for its end")
 
 
 def users_of(job: Job, checkpoint_ids: list[str]) -> CompoundSelect[str, JobState]:

@@ -8,9 +8,10 @@ from typing import Self
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from trainyard.database.tables import Dataset, Upload
+from trainyard.database.prediction_tables import PredictionSegment
+from trainyard.database.tables import Dataset, Job, Upload
 from trainyard.settings import Settings
-from trainyard.states import DatasetState
+from trainyard.states import DatasetState, JobState, WorkKind
 from trainyard.upload_errors import QuotaExceeded
 
 _SPLITS = ("num_train", "num_val", "num_test")
@@ -24,6 +25,7 @@ class Quota:
     num_datasets: int | None = None  #: rejected ones do not count
     num_images: int | None = None  #: of ready datasets; an owner who has them can't begin anything new
     num_uploads: int = 100  #: that no dataset was made of yet
+    num_predictions: int = 100  #: that have not ended
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -33,6 +35,7 @@ class Quota:
             num_datasets=settings.max_datasets_per_owner,
             num_images=settings.max_dataset_images_per_owner,
             num_uploads=settings.max_open_uploads_per_owner,
+            num_predictions=settings.max_open_predictions_per_owner,
         )
 
 
@@ -94,14 +97,33 @@ def check_dataset(session: Session, owner: str, quota: Quota) -> None:
             )
 
 
+def check_prediction(session: Session, owner: str, quota: Quota) -> None:
+    """Check that an owner may begin one more prediction of many images. Call `hold_owner` before.
+
+    Raises:
+        QuotaExceeded: the owner may not.
+    """
+    lives = Job.state.in_([state for state in JobState if not state.is_final])
+    open_ones = select(func.count()).select_from(Job).where(Job.owner == owner, Job.kind == WorkKind.PREDICT, lives)
+    found = session.scalar(open_ones) or 0
+    if found >= quota.num_predictions:
+        raise QuotaExceeded(
+            f"{found} of your predictions have not ended, and {quota.num_predictions} are allowed: wait for one, or "
+            "cancel one with `POST /predictions/{prediction_id}/cancel`"
+        )
+    check_bytes(session, owner, quota, 0)
+
+
 def count_bytes(session: Session, owner: str) -> int:
-    """Return what an owner's datasets take, and what the uploads take or have announced."""
+    """Return what an owner's datasets and results take, and what the uploads take or have announced."""
     packs = select(func.coalesce(func.sum(Dataset.size_bytes), 0)).where(
         Dataset.owner == owner, Dataset.state != DatasetState.DELETED
     )
     announced = func.coalesce(Upload.size_bytes, Upload.offset_bytes)
     uploads = select(func.coalesce(func.sum(announced), 0)).where(Upload.owner == owner)
-    return int(session.scalar(packs) or 0) + int(session.scalar(uploads) or 0)
+    segments = select(func.coalesce(func.sum(PredictionSegment.size_bytes), 0))
+    results = segments.join(Job, Job.id == PredictionSegment.job_id).where(Job.owner == owner)
+    return sum(int(session.scalar(query) or 0) for query in (packs, uploads, results))
 
 
 def count_images(session: Session, owner: str) -> int:

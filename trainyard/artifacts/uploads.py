@@ -10,23 +10,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import and_, delete, select, update
-from sqlalchemy import exists as has_row
+from sqlalchemy import ColumnElement, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from alexnet_core.layout import upload_key
-from trainyard.artifacts import dataset_intake, quotas
+from trainyard.artifacts import dataset_intake, predictions, quotas
 from trainyard.artifacts.quotas import Quota
 from trainyard.database.connection import now, update_rows
 from trainyard.database.ids import has_form, new_id
 from trainyard.database.pages import Page, get_page
-from trainyard.database.tables import Dataset, Removal, Upload
+from trainyard.database.tables import Removal, Upload
 from trainyard.errors import InUse, TooLarge
-from trainyard.states import DatasetState, UploadState
+from trainyard.states import UploadState
 from trainyard.upload_errors import UploadNotFound, UploadOffsetMismatch
 
 _AT_ONCE = 100
-_UNCHECKED = Dataset.state.in_((DatasetState.UPLOADING, DatasetState.VALIDATING))
+_USERS = (dataset_intake, predictions)  # what is made of an upload, in the order in which rows are locked
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def end_at(session: Session, upload_id: str, size_bytes: int, name: str | None, 
 
 
 def finish(session: Session, upload_id: str, *, size_bytes: int, sha256: str, expires_s: float) -> bool:
-    """Record that an upload is complete and in the storage. Datasets that wait for it are validated now.
+    """Record that an upload is complete and in the storage. What waits for it begins now.
 
     Returns:
         Whether this made it so. False: it was so before, or it is gone.
@@ -179,16 +178,17 @@ def finish(session: Session, upload_id: str, *, size_bytes: int, sha256: str, ex
     if update_rows(session, statement.values(values).execution_options(synchronize_session=False)) == 0:
         return False
     owner = session.scalars(select(Upload.owner).where(Upload.id == upload_id)).one()
-    if dataset_intake.upload_is_whole(session, owner, upload_id):
+    are_waiting = [user.upload_is_whole(session, owner, upload_id) for user in _USERS]  # each of them is told
+    if any(are_waiting):
         _change(session, upload_id, expires_at=None)
     return True
 
 
 def hold(session: Session, owner: str, upload_id: str, *, param: str = "upload") -> bool:
-    """Keep an upload for a dataset that this transaction makes of it: once it is whole, it does not expire.
+    """Keep an upload for what this transaction makes of it: once it is whole, it does not expire.
 
     Returns:
-        Whether it is whole. False: `dataset_intake.upload_is_whole` is called when it is.
+        Whether it is whole. False: `upload_is_whole` of that module is called when it is.
 
     Raises:
         UploadNotFound: there is none.
@@ -203,36 +203,36 @@ def hold(session: Session, owner: str, upload_id: str, *, param: str = "upload")
 
 
 def cancel(session: Session, owner: str, upload_id: str) -> str:
-    """Remove an upload's row at its owner's request. Datasets that wait for it are rejected.
+    """Remove an upload's row at its owner's request. Datasets that wait for it are rejected, predictions fail.
 
     Returns:
         The key of what is to be removed from the storage once this transaction is committed.
 
     Raises:
         UploadNotFound: there is none.
-        InUse: a dataset is being made of it.
+        InUse: a dataset is being made of it, or its images are predicted.
     """
     get_upload(session, owner, upload_id)
     locked = select(Upload.expires_at).where(Upload.id == upload_id).with_for_update()  # before what waits for it
     row = session.execute(locked).one_or_none()
     if row is not None and row.expires_at is None:
-        raise InUse(f"a dataset is being made of upload {upload_id}: delete the dataset, or wait until it is checked")
-    dataset_intake.upload_is_gone(session, owner, upload_id)
+        raise InUse(
+            f"a dataset is being made of upload {upload_id}, or its images are predicted: delete the dataset, cancel "
+            "the prediction, or wait for its end"
+        )
+    _tell_that_it_is_gone(session, owner, upload_id)
     return remove(session, upload_id)
 
 
 def release(session: Session, upload_id: str) -> str | None:
-    """Remove an upload's row, unless a dataset that is not checked yet is made of it: `expire` removes it after that.
+    """Remove an upload's row, unless a dataset or a prediction still needs it: `expire` removes it after that.
 
     Returns:
         The key of what is to be removed from the storage once this transaction is committed. None: it stays.
     """
     locked = select(Upload.owner).where(Upload.id == upload_id).with_for_update()
     owner = session.scalar(locked)
-    needed = select(Dataset.id).where(
-        Dataset.owner == owner, Dataset.source["upload"].as_string() == upload_id, _UNCHECKED
-    )
-    if owner is not None and session.scalar(needed.limit(1)) is not None:
+    if owner is not None and session.scalar(select(_is_needed(owner, upload_id))):
         return None
     return remove(session, upload_id)
 
@@ -252,7 +252,7 @@ def remove(session: Session, upload_id: str) -> str:
 
 
 def expire(session: Session) -> list[str]:
-    """Remove the rows of uploads that have expired, and of those whose datasets are all checked.
+    """Remove the rows of uploads that have expired, and of those that no dataset and no prediction needs any more.
 
     Returns:
         The keys of what is to be removed from the storage once this transaction is committed.
@@ -260,11 +260,9 @@ def expire(session: Session) -> list[str]:
     due = select(Upload.id, Upload.owner).where(Upload.expires_at <= now()).order_by(Upload.id).limit(_AT_ONCE)
     expired = session.execute(due.with_for_update(skip_locked=True)).all()
     for upload_id, owner in expired:
-        dataset_intake.upload_is_gone(session, owner, upload_id)
-    named = and_(Dataset.owner == Upload.owner, Dataset.source["upload"].as_string() == Upload.id, _UNCHECKED)
-    used = select(Upload.id).where(
-        Upload.state == UploadState.WHOLE, Upload.expires_at.is_(None), ~has_row().where(named)
-    )
+        _tell_that_it_is_gone(session, owner, upload_id)
+    was_used = (Upload.state == UploadState.WHOLE, Upload.expires_at.is_(None))
+    used = select(Upload.id).where(*was_used, ~_is_needed(Upload.owner, Upload.id))
     done = session.scalars(used.order_by(Upload.id).limit(_AT_ONCE).with_for_update(skip_locked=True)).all()
     return [remove(session, upload_id) for upload_id in [*(row.id for row in expired), *done]]
 
@@ -293,6 +291,15 @@ def find_needed(session: Session, upload_ids: list[str], *, is_in_place: bool) -
 def size_of(session: Session, upload_id: str) -> int | None:
     """Return the size of an upload that is open. None: it has none yet, or there is no such upload."""
     return session.scalar(select(Upload.size_bytes).where(Upload.id == upload_id, Upload.state == UploadState.OPEN))
+
+
+def _is_needed(owner: Any, upload_id: Any) -> ColumnElement[bool]:
+    return or_(*(user.needs_upload(owner, upload_id) for user in _USERS))
+
+
+def _tell_that_it_is_gone(session: Session, owner: str, upload_id: str) -> None:
+    for user in _USERS:
+        user.upload_is_gone(session, owner, upload_id)
 
 
 def _change(session: Session, upload_id: str, *conditions: Any, **values: Any) -> None:

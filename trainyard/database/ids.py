@@ -8,14 +8,15 @@ import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
 _TAIL_LENGTH = 26
-_ID = re.compile(r"(job|val|ds|upl|ckpt|wrk|req)_[0-9a-z_-]{1,64}")
+_ID = re.compile(r"(job|val|pred|ds|upl|ckpt|wrk|req)_[0-9a-z_-]{1,64}")
 
 
 def new_id(prefix: str) -> str:
     """Return a new id. Ids of later milliseconds sort after it.
 
     Args:
-        prefix: `job`, `val` (a validation), `ds`, `upl` (an upload), `ckpt`, `wrk`, `req` or `store`.
+        prefix: `job`, `val` (a validation), `pred` (a prediction), `ds`, `upl` (an upload), `ckpt`, `wrk`, `req` or
+            `store`.
     """
     number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
     tail = "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * (_TAIL_LENGTH - 1), -1, -5))

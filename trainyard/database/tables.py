@@ -75,7 +75,7 @@ class Dataset(Base):
 
 
 class Job(Base):
-    """One piece of leased work, from the request to its final state: a training run, or a dataset's validation."""
+    """One piece of leased work, from the request to its final state: a training run, a validation or a prediction."""
 
     __tablename__ = "jobs"
 
@@ -83,16 +83,16 @@ class Job(Base):
     kind: Mapped[WorkKind] = mapped_column(default=WorkKind.TRAIN)
     owner: Mapped[str]
     name: Mapped[str | None]
-    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
+    dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"))  #: None: a prediction of an upload
     dataset_digest: Mapped[str | None]  #: of the pack that its first attempt trained on
-    recipe: Mapped[str]  #: empty until its dataset is ready, and for a validation
+    recipe: Mapped[str]  #: empty until its dataset is ready, and for what is no training run
     config: Mapped[dict[str, Any]]  #: the complete `TrainConfig`; until its dataset is ready, `{recipe, overrides}`
     seed: Mapped[int] = mapped_column(BigInteger)
     labels: Mapped[dict[str, Any]] = mapped_column("metadata")  #: the client's `metadata`; SQLAlchemy needs that name
     priority: Mapped[int] = mapped_column(default=0)
     max_runtime_s: Mapped[float | None]
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
-    init_from: Mapped[str | None]  #: a checkpoint whose weights it begins with
+    init_from: Mapped[str | None]  #: a checkpoint whose weights it begins with, or predicts with
     resume_from: Mapped[str | None]  #: a checkpoint whose full training state it begins with
 
     state: Mapped[JobState] = mapped_column(default=JobState.QUEUED)
@@ -115,7 +115,9 @@ class Job(Base):
     metrics: Mapped[dict[str, Any] | None]  #: of the last epoch
     best: Mapped[dict[str, Any] | None]  #: `{epoch, checkpoint, val_top1, …}`
     latest_checkpoint_id: Mapped[str | None]
-    test: Mapped[dict[str, Any] | None]  #: the test split, evaluated once on the best checkpoint
+    test: Mapped[
+        dict[str, Any] | None
+    ]  #: the test split, evaluated once on the best checkpoint; a prediction's summary
     weights_sha256: Mapped[str | None]
     error: Mapped[dict[str, Any] | None]
     event_seq: Mapped[int] = mapped_column(default=0)  #: number of its newest event
@@ -125,7 +127,7 @@ class Job(Base):
     started_at: Mapped[float | None]
     finished_at: Mapped[float | None]
 
-    dataset: Mapped[Dataset] = relationship(lazy="raise")
+    dataset: Mapped[Dataset | None] = relationship(lazy="raise")
 
     __table_args__ = (
         CheckConstraint("state IN ('queued','running','paused','succeeded','failed','cancelled')", name="state"),
@@ -146,6 +148,12 @@ class Job(Base):
             for is_set in [f"{name} IS NOT NULL"]
         ),
     )
+
+    @property
+    def its_dataset(self) -> Dataset:
+        """The dataset of a row that has one: of every row but a prediction of an upload."""
+        assert self.dataset is not None
+        return self.dataset
 
     @property
     def shown_state(self) -> ShownState:

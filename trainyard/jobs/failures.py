@@ -50,7 +50,12 @@ _TABLE = [
     Failure("dataset_too_costly", "To read the dataset takes more memory, time or disk than is allowed.", False),
     Failure("parser_crash", "The process that reads the dataset crashed on one of its files.", False),
     Failure("validation_killed", "The process that reads the dataset was killed; the next try may succeed.", True),
-    Failure("upload_missing", "The dataset's upload is gone: upload it again.", False),
+    Failure("upload_missing", "The upload is gone: upload the file again.", False),
+    Failure(
+        "prediction_failed",
+        "The process that predicts was killed or ended with an error; the next try may succeed.",
+        True,
+    ),
     Failure("dataset_rejected", "The dataset was rejected: its report says why.", False),
     Failure("dataset_changed", "The dataset is not the one that this job began with.", False),
     Failure("dataset_damaged", "The dataset's pack was damaged on disk; a built-in one is made again.", True),

@@ -16,9 +16,12 @@ from trainyard.database.tables import NOT_YET, Dataset, Job, JobLabel, JobRow, O
 from trainyard.errors import IllegalTransition, InvalidRequest, JobNotFound
 from trainyard.jobs.events import append_event, change_and_tell, has_event
 from trainyard.jobs.metadata_index import digest_of, label_rows
+from trainyard.serving_errors import PredictionNotFound
 from trainyard.states import MOVES, Desired, EventType, JobState, ShownState, WorkKind, stored_states
 
 RESUMED = "resumed"  # the reason of the move that a resume makes
+ID_PREFIXES = {WorkKind.TRAIN: "job", WorkKind.VALIDATE: "val", WorkKind.PREDICT: "pred"}
+_WORDS = {WorkKind.TRAIN: "job", WorkKind.VALIDATE: "validation", WorkKind.PREDICT: "prediction"}
 
 _ROWS = select(*(column.label("labels") if column.name == "metadata" else column for column in Job.__table__.c))
 _SOME_ROWS = _ROWS.where(Job.id.in_(bindparam("job_ids", expanding=True)), Job.owner == bindparam("owner"))
@@ -97,18 +100,18 @@ def check_texts(param: str, *texts: str) -> None:
             )
 
 
-def get_job(session: Session, owner: str, job_id: str) -> Job:
-    """Return a job with its dataset.
+def get_job(session: Session, owner: str, job_id: str, *, kind: WorkKind = WorkKind.TRAIN) -> Job:
+    """Return a job, or another kind of work, with its dataset.
 
     Raises:
-        JobNotFound: there is none of this id, or it is another owner's.
+        JobNotFound, PredictionNotFound: there is none of this id, or it is another owner's.
     """
     query = select(Job).where(Job.id == job_id, Job.owner == owner).options(joinedload(Job.dataset))
     job = None
-    if has_form(job_id, "job"):
+    if has_form(job_id, ID_PREFIXES[kind]):
         job = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
     if job is None:
-        raise no_such_job(job_id)
+        raise no_such_prediction(job_id) if kind is WorkKind.PREDICT else no_such_job(job_id)
     return job
 
 
@@ -135,12 +138,20 @@ def no_such_job(job_id: str) -> JobNotFound:
     return JobNotFound(f"there is no job {job_id!r}: `GET /jobs` lists yours", param="job_id")
 
 
+def no_such_prediction(prediction_id: str) -> PredictionNotFound:
+    """Return the error for a prediction that does not exist."""
+    return PredictionNotFound(
+        f"there is no prediction {prediction_id!r}: `GET /predictions` lists yours", param="prediction_id"
+    )
+
+
 def list_jobs(
     session: Session,
     owner: str,
     *,
     limit: int,
     after: str | None = None,
+    kind: WorkKind = WorkKind.TRAIN,
     state: ShownState | None = None,
     dataset_id: str | None = None,
     metadata: dict[str, str] | None = None,
@@ -153,7 +164,7 @@ def list_jobs(
     Raises:
         InvalidRequest: no job can match, as a filter holds what can't be stored; or `after` names no job.
     """
-    query, place = _ROWS.where(Job.owner == owner, Job.kind == WorkKind.TRAIN), (Job.created_at, Job.id)
+    query, place = _ROWS.where(Job.owner == owner, Job.kind == kind), (Job.created_at, Job.id)
     for number, (key, value) in enumerate((metadata or {}).items()):
         check_texts("metadata", key, value)
         label = aliased(JobLabel)
@@ -169,17 +180,17 @@ def list_jobs(
             query = query.where(Job.desired == desired)
     if dataset_id is not None:
         query = query.where(Job.dataset_id == dataset_id)
-    own = select(Job.created_at, Job.id).where(Job.owner == owner, Job.kind == WorkKind.TRAIN)
+    own = select(Job.created_at, Job.id).where(Job.owner == owner, Job.kind == kind)
     last = None if after is None else read_cursor(session, own, Job.id, after)
     rows = session.connection().execute(newest_first(query, place, last, limit)).all()
     return Page(items=list(rows[:limit]), has_more=len(rows) > limit)
 
 
-def cancel(session: Session, owner: str, job_id: str) -> Job:
+def cancel(session: Session, owner: str, job_id: str, *, kind: WorkKind = WorkKind.TRAIN) -> Job:
     """Ask for the end of a job: at once if no worker has it, else after its current step. Repeating it is harmless.
 
     Raises:
-        JobNotFound: see `get_job`.
+        JobNotFound, PredictionNotFound: see `get_job`.
         IllegalTransition: the job ended in another way before.
     """
 
@@ -188,12 +199,12 @@ def cancel(session: Session, owner: str, job_id: str) -> Job:
         if state is JobState.CANCELLED:
             return True
         if state.is_final:
-            raise IllegalTransition(f"job {job_id} is {job.state} already: a final state never changes")
+            raise IllegalTransition(f"{_WORDS[kind]} {job_id} is {job.state} already: a final state never changes")
         if state is JobState.RUNNING:
             return _ask_running_job(session, job, Desired.CANCEL)
         return move(session, job.id, state, JobState.CANCELLED, reason="cancelled", values={"desired": "cancel"})
 
-    return _win(session, owner, job_id, act)
+    return _win(session, owner, job_id, act, kind)
 
 
 def pause(session: Session, owner: str, job_id: str) -> Job:
@@ -217,7 +228,7 @@ def pause(session: Session, owner: str, job_id: str) -> Job:
     return _win(session, owner, job_id, act)
 
 
-def _win(session: Session, owner: str, job_id: str, act: Callable[[Job], bool]) -> Job:
+def _win(session: Session, owner: str, job_id: str, act: Callable[[Job], bool], kind: WorkKind = WorkKind.TRAIN) -> Job:
     """Act on a job, and try again if a worker claimed or released it between our reading and our writing.
 
     Args:
@@ -225,17 +236,18 @@ def _win(session: Session, owner: str, job_id: str, act: Callable[[Job], bool]) 
         owner: whose.
         job_id: which job.
         act: writes, given what was just seen; False: the job was another by then, and nothing was written.
+        kind: of work.
 
     Returns:
         The job after it.
     """
-    job = get_job(session, owner, job_id)
+    job = get_job(session, owner, job_id, kind=kind)
     for _ in range(3):
         done = act(job)
-        job = get_job(session, owner, job_id)
+        job = get_job(session, owner, job_id, kind=kind)
         if done:
             return job
-    raise IllegalTransition(f"job {job_id} is changing too fast right now ({job.shown_state}): try again")
+    raise IllegalTransition(f"{_WORDS[kind]} {job_id} is changing too fast right now ({job.shown_state}): try again")
 
 
 def resume(session: Session, owner: str, job_id: str) -> Job:

@@ -1,16 +1,18 @@
-"""Removes what is no longer needed: files of checkpoints that were given up, and old idempotency keys."""
+"""Removes what is no longer needed: files of checkpoints that were given up, old predictions and idempotency keys."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 
 from sqlalchemy import Select, select, update
 
 from alexnet_core.layout import STATE
 from trainyard.artifacts.checkpoints import is_in_use, is_resumed_from
-from trainyard.artifacts.deletion import finish_removals
+from trainyard.artifacts.deletion import finish_removals, remove_files
 from trainyard.artifacts.examination import Condition, examine
+from trainyard.artifacts.predictions import expire
 from trainyard.database.connection import Database, now, update_rows
 from trainyard.database.tables import Checkpoint, Job
 from trainyard.errors import StorageUnavailable
@@ -26,10 +28,13 @@ _AT_ONCE = 100
 
 
 class Garbage:
-    """Removes the files of checkpoints some time after they were given up, and old idempotency keys."""
+    """Removes the files of checkpoints some time after they were given up, old predictions and idempotency keys."""
 
-    def __init__(self, database: Database, storage: Storage, *, grace_s: float) -> None:
+    def __init__(
+        self, database: Database, storage: Storage, *, grace_s: float, keep_predictions_s: float = math.inf
+    ) -> None:
         self._database, self._storage, self._grace_s = database, storage, grace_s
+        self._keep_predictions_s = keep_predictions_s
 
     def tick(self) -> None:
         """Remove what was given up long enough ago. Files go before rows, so that a crash repeats the removal.
@@ -41,11 +46,13 @@ class Garbage:
         with self._database.writing() as session:
             forget_expired(session)
             forget_gone(session)
+            expired = [] if self._keep_predictions_s == math.inf else expire(session, keep_s=self._keep_predictions_s)
         try:
             self._storage.confirm()
         except StorageUnavailable as exc:
             log.warning("the store can't be used, so no file is removed", extra={"detail": str(exc)})
             return
+        remove_files(self._storage, expired)  # what can't be removed now has its record
         old = Checkpoint.pruned_at <= now() - self._grace_s
         gone = {"status": CheckpointStatus.DELETED, "has_state": False}
         self._remove(self._with_status(CheckpointStatus.PRUNED).where(old), gone)

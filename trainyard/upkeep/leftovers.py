@@ -1,8 +1,9 @@
 """Removes files that no row refers to: those that killed writers left behind, and those of interrupted removals.
 
-A checkpoint's folder has the fencing token of its lease in its name (`epoch-00000042-e3`). Once that lease has ended
-nothing can commit the folder any more, so if it is not in the database by then, it never will be. Dataset packs are
-written without a lease: a half-written one is left alone until it has not changed for a long time.
+A folder of a checkpoint, or of a prediction's results, has the fencing token of its lease in its name
+(`epoch-00000042-e3`, `rows-00010000-e3`). Once that lease has ended nothing can commit the folder any more, so if it is
+not in the database by then, it never will be. Dataset packs are written without a lease: a half-written one is left
+alone until it has not changed for a long time.
 """
 
 from __future__ import annotations
@@ -11,11 +12,22 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
+from sqlalchemy.orm import InstrumentedAttribute
 
-from alexnet_core.layout import CHECKPOINTS, GONE_PREFIX, PACKS, CheckpointName, checkpoints_key, pack_key
+from alexnet_core.layout import (
+    CHECKPOINTS,
+    GONE_PREFIX,
+    PACKS,
+    PREDICTIONS,
+    CheckpointName,
+    checkpoints_key,
+    pack_key,
+    predictions_key,
+)
 from trainyard.database.connection import Database
 from trainyard.database.ids import has_form
+from trainyard.database.prediction_tables import PredictionSegment
 from trainyard.database.tables import Checkpoint, Dataset, Job
 from trainyard.errors import StorageUnavailable
 from trainyard.states import CheckpointStatus, DatasetState, JobState
@@ -41,9 +53,10 @@ class Leftovers:
     def tick(self) -> None:
         """Remove all present leftovers; nothing while the store does not answer or is not the yard's own."""
         self._storage.confirm()
-        job_ids = self._storage.list_names(CHECKPOINTS)
-        for start in range(0, len(job_ids), _AT_ONCE):
-            sweep_jobs(self._database, self._storage, job_ids[start : start + _AT_ONCE])
+        for place, sweep in ((CHECKPOINTS, sweep_jobs), (PREDICTIONS, sweep_predictions)):
+            job_ids = self._storage.list_names(place)
+            for start in range(0, len(job_ids), _AT_ONCE):
+                sweep(self._database, self._storage, job_ids[start : start + _AT_ONCE])
         self._sweep_packs()
 
     def _sweep_packs(self) -> None:
@@ -74,24 +87,46 @@ class Leftovers:
 
 
 def sweep_jobs(database: Database, storage: Storage, job_ids: Iterable[str]) -> None:
-    """Remove leftovers among some jobs' checkpoints. Jobs that are not in the database are left alone.
+    """Remove leftovers among some jobs' checkpoints. Jobs that are not in the database are left alone."""
+    kept = select(Checkpoint.key).where(Checkpoint.status != CheckpointStatus.DELETED)
+    _sweep(database, storage, {job_id: checkpoints_key(job_id) for job_id in job_ids}, Checkpoint.job_id, kept)
 
-    The order of reading makes it safe: first the folders, then the leases, then the database's checkpoints. If a
-    folder's lease has ended when we look, the folder was committed before that, or never will be.
+
+def sweep_predictions(database: Database, storage: Storage, prediction_ids: Iterable[str]) -> None:
+    """Remove leftovers among the results of some predictions, as `sweep_jobs` does."""
+    kept, places = select(PredictionSegment.key), {each: predictions_key(each) for each in prediction_ids}
+    _sweep(database, storage, places, PredictionSegment.job_id, kept)
+
+
+def _sweep(
+    database: Database,
+    storage: Storage,
+    places: dict[str, str],
+    owner: InstrumentedAttribute[str],
+    kept: Select[str],
+) -> None:
+    """Remove leftovers among folders whose names tell the lease under which they were written.
+
+    The order of reading makes it safe: first the folders, then the leases, then the database's rows. If a folder's
+    lease has ended when we look, the folder was committed before that, or never will be.
+
+    Args:
+        database: of the yard.
+        storage: where the folders are.
+        places: by the id of a row of `jobs`, the key of the folder that its folders stand in.
+        owner: the column with that id in the table of what was committed.
+        kept: selects the keys of what was committed.
     """
-    folders = {job_id: storage.list_names(checkpoints_key(job_id)) for job_id in job_ids}
+    folders = {job_id: storage.list_names(place) for job_id, place in places.items()}
     if not any(folders.values()):
         return
     with database.reading() as session:
         jobs = select(Job.id, Job.state, Job.lease_epoch).where(Job.id.in_(folders))
         leases = {row.id: (row.lease_epoch, row.state == JobState.RUNNING) for row in session.execute(jobs)}
-        keys = select(Checkpoint.key).where(
-            Checkpoint.job_id.in_(folders), Checkpoint.status != CheckpointStatus.DELETED
-        )
-        known = set(session.scalars(keys))
+        known = set(session.scalars(kept.where(owner.in_(folders))))
     for job_id, names in folders.items():
         for name in names:
-            key = f"{checkpoints_key(job_id)}/{name}"
+            key = f"{places[job_id]}/{name}"
             if name.startswith(GONE_PREFIX):
                 _remove(storage, key)
             elif key in known:

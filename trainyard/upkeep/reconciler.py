@@ -206,7 +206,9 @@ class Reconciler(threading.Thread):
             first_backoff_s=settings.backoff_s,
             observer=observer,
         )
-        garbage = Garbage(database, storage, grace_s=settings.garbage_grace_s)
+        garbage = Garbage(
+            database, storage, grace_s=settings.garbage_grace_s, keep_predictions_s=settings.prediction_keep_s
+        )
         store = StoreGuard(database, storage)
         leftovers = Leftovers(database, storage, stale_s=settings.leftover_s)
         folder = UploadFolder(settings.data_dir, min_free_bytes=settings.min_free_disk_bytes)

@@ -12,7 +12,7 @@ _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _LAST_SECONDS = 30  # between the signal at the limit of CPU time and the end
 
 
-def confine(*, memory_bytes: int, cpu_s: int, file_bytes: int) -> None:
+def confine(*, memory_bytes: int, cpu_s: int | None, file_bytes: int) -> None:
     """Limit this process and what it starts. Call it while it has only one thread.
 
     Beyond the memory an allocation raises MemoryError; beyond the CPU time the kernel sends SIGXCPU; a file that would
@@ -20,7 +20,7 @@ def confine(*, memory_bytes: int, cpu_s: int, file_bytes: int) -> None:
 
     Args:
         memory_bytes: of private memory (Linux); files that are mapped come on top, up to `file_bytes`.
-        cpu_s: seconds of CPU time from now on.
+        cpu_s: seconds of CPU time from now on; None: as many as it takes.
         file_bytes: of one file.
     """
     _leave_network()
@@ -28,6 +28,8 @@ def confine(*, memory_bytes: int, cpu_s: int, file_bytes: int) -> None:
     _limit(resource.RLIMIT_DATA, memory_bytes)
     _limit(resource.RLIMIT_AS, memory_bytes + file_bytes)
     _limit(resource.RLIMIT_FSIZE, file_bytes)
+    if cpu_s is None:
+        return
     used = round(sum(os.times()[:2]) + 0.5)
     _limit(resource.RLIMIT_CPU, used + cpu_s, hard=used + cpu_s + _LAST_SECONDS)
 

@@ -237,7 +237,7 @@ def _read_stored(services: Services, caller: str, job_id: str) -> bytes:
     found = _read_evaluation(services.storage, job)
     best = job.best or {}
     checkpoint_id = best.get("checkpoint") if best.get("epoch") == found.epoch else None
-    return EvaluationRead.of(job.id, job.dataset_id, found, checkpoint_id=checkpoint_id).model_dump_json().encode()
+    return EvaluationRead.of(job.id, job.its_dataset.id, found, checkpoint_id=checkpoint_id).model_dump_json().encode()
 
 
 def _read_evaluation(storage: Storage, job: Job) -> JobEvaluation:

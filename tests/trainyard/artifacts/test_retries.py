@@ -49,7 +49,7 @@ def retry(database: Database, job_id: str, origin: str, **overrides: Any) -> Job
         parent, new = retries.prepare_retry(
             session, db_rows.OWNER, job_id, origin=origin, overrides=overrides, max_failures=3
         )
-        return jobs.submit(session, db_rows.OWNER, parent.dataset, new)
+        return jobs.submit(session, db_rows.OWNER, parent.its_dataset, new)
 
 
 def delete(database: Database, job_id: str) -> list[str]:
@@ -242,6 +242,7 @@ class TestDelete:
     def test_every_table_that_names_a_job_or_a_checkpoint_is_known(self) -> None:
         """A new one must be added to the deletion, or the database refuses it once there is a row."""
         known = {"job_events", "job_metrics", "checkpoints", "idempotency_keys", "job_labels", "jobs", "aliases"}
+        known |= {"prediction_segments"}  # of predictions: `predictions.delete_prediction`
         naming = {
             table.name
             for table in Base.metadata.sorted_tables
@@ -292,7 +293,7 @@ class TestDelete:
             held, new = retries.prepare_retry(
                 session, db_rows.OWNER, child, origin="latest", overrides={}, max_failures=3
             )  # fmt: skip
-            jobs.submit(session, db_rows.OWNER, held.dataset, new)
+            jobs.submit(session, db_rows.OWNER, held.its_dataset, new)
         deleting.join()
         assert (refused, list(db_rows.statuses(database))) == (["in_use"], made)
 

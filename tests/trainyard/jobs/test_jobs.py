@@ -21,7 +21,7 @@ def test_a_submitted_job_has_its_event_and_its_wake_up(database: Database) -> No
     job_id = db_rows.submit(database, name="mine")
     with database.reading() as session:
         job = jobs.get_job(session, "local", job_id)
-        assert (job.state, job.name, job.dataset.id) == ("queued", "mine", "ds_digits")
+        assert (job.state, job.name, job.its_dataset.id) == ("queued", "mine", "ds_digits")
         assert [event.reason for event in list_state_changes(session, [job_id])[job_id]] == ["submitted"]
         assert list(session.scalars(select(Outbox.job_id))) == [job_id]
 

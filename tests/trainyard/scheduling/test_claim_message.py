@@ -64,7 +64,7 @@ def test_a_claim_writes_what_the_other_way_writes(database: Database) -> None:
     rows, columns = [], {column.name for column in Job.__table__.columns}
     for job, lease in (slowly, at_once):
         assert (lease.job_id, lease.worker_id, lease.lease_epoch) == (job.id, "wrk_a", 1)
-        assert job.dataset.name == "digits"
+        assert job.its_dataset.name == "digits"
         stored = db_rows.look(database, job.id)
         assert (stored.heartbeat_at or 0) + 60 == pytest.approx(stored.lease_expires_at, abs=0.1)
         assert stored.started_at == pytest.approx(stored.heartbeat_at, abs=0.1)

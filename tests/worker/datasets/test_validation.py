@@ -35,8 +35,9 @@ from trainyard.scheduling.leases import Lease
 from trainyard.settings import Settings
 from trainyard.states import DatasetState, JobState, WorkKind
 from trainyard.storage.local import LocalStorage
+from worker.beside.lane import Lane
 from worker.claims import Claims
-from worker.datasets.validation import Validations, Validator
+from worker.datasets.validation import Validator
 
 OWNER = db_rows.OWNER
 
@@ -361,7 +362,7 @@ def test_the_lane_takes_what_waits_beside_the_slots_and_ends_with_the_drain(yard
     dataset_id = yard.submit_folder()
     guard = type("Store", (), {"check": lambda self: None})()
     claims = Claims(yard.settings, yard.database, guard, "wrk_a", kind=WorkKind.VALIDATE)
-    lane = Validations(yard.settings, yard.database, yard.storage, claims, is_draining=lambda: yard.draining)
+    lane = Lane("validations", yard.validator, claims, tick_s=0.05, is_draining=lambda: yard.draining)
     lane.start()
     try:
         wait_until(lambda: yard.look(dataset_id).state is DatasetState.READY, timeout_s=30)

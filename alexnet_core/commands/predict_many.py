@@ -1,0 +1,177 @@
+"""`python -m alexnet_core predict-many`: what a worker starts to predict all images of a pack or an archive."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from alexnet_core.commands import arguments
+from alexnet_core.data.intake.child_messages import DATASET_TOO_COSTLY
+from alexnet_core.data.intake.confinement import confine
+from alexnet_core.durable import is_disk_full
+from alexnet_core.errors import CoreError, DiskFull
+from alexnet_core.failpoints import Failpoints
+from alexnet_core.memory import bound_arenas
+from alexnet_core.messages import Message
+from alexnet_core.parent import die_with_parent
+from alexnet_core.predictions.prediction_messages import (
+    PredictDone,
+    PredictFailed,
+    PredictPhase,
+    PredictProgress,
+    PredictSpec,
+    SegmentWritten,
+    parse_predict_spec,
+)
+
+if TYPE_CHECKING:
+    from alexnet_core.evaluation.predictor import Predictor
+    from alexnet_core.predictions.image_lists import ImageList
+
+REPORT_EVERY_S = 0.25
+
+
+def predict_many(parent_pid: arguments.ParentPid = None) -> int:
+    """Predict the images of a worker's prediction; not meant to be run by hand.
+
+    The specification comes on standard input, then a line for each segment that is stored. Reports go to standard
+    output.
+    """
+    if parent_pid is not None:
+        die_with_parent(parent_pid)
+    bound_arenas(os.environ)  # before threads decode images
+    spec = parse_predict_spec(sys.stdin.buffer.readline())
+    confine(memory_bytes=spec.memory_bytes, cpu_s=None, file_bytes=spec.file_bytes)
+    answer = _predict(spec)
+    _say(answer)
+    return 0 if isinstance(answer, PredictDone) else 1
+
+
+def _predict(spec: PredictSpec) -> PredictDone | PredictFailed:
+    too_costly = f"To predict the images takes more than the {spec.memory_bytes:,} bytes of memory that are allowed."
+    try:
+        return PredictDone(num_rows=_predict_all(spec))
+    except CoreError as exc:
+        return PredictFailed(code=exc.code, message=str(exc))
+    except MemoryError:
+        return PredictFailed(code=DATASET_TOO_COSTLY, message=too_costly)
+    except RuntimeError as exc:
+        from alexnet_core.environment import explain_memory  # and torch, which is there by now
+
+        if explain_memory(exc) is None:
+            raise
+        return PredictFailed(code=DATASET_TOO_COSTLY, message=too_costly)
+    except OSError as exc:
+        if exc.errno == errno.EFBIG:
+            text = f"The archive unpacks to more than the {spec.file_bytes:,} bytes that are allowed."
+            return PredictFailed(code=DATASET_TOO_COSTLY, message=text)
+        code = DiskFull.code if is_disk_full(exc) else "internal_error"
+        return PredictFailed(code=code, message=f"The images can't be predicted: {exc.strerror}.")
+
+
+def _predict_all(spec: PredictSpec) -> int:
+    """Write the segments that are missing, and return the number of images."""
+    import torch
+
+    from alexnet_core.evaluation.predictor import Predictor
+    from alexnet_core.predictions.bulk import predict_rows
+    from alexnet_core.predictions.segments import SegmentLimits, SegmentWriter
+
+    torch.set_num_threads(spec.threads)
+    failpoints, progress = Failpoints(spec.failpoints), _Progress()
+    predictor = Predictor.load(spec.checkpoint)
+    limits = SegmentLimits(rows=spec.segment_rows, seconds=spec.segment_s)
+    with ExitStack() as held:
+        images = _open_images(spec, predictor, progress, held)
+        writer = SegmentWriter(
+            *(spec.target, spec.first_row, spec.lease_epoch, limits, _Teller().tell),
+            before_rename=lambda row: failpoints.hit(f"predict_segment_{row}"),
+        )
+        held.callback(writer.close)
+        progress.report(PredictPhase.PREDICTING, spec.first_row, len(images))
+        rows = predict_rows(
+            predictor,
+            images,
+            first_row=spec.first_row,
+            top_k=spec.top_k,
+            temperature=spec.temperature,
+            threads=spec.threads,
+            on_progress=lambda done: progress.report(PredictPhase.PREDICTING, done, len(images)),
+        )
+        for number, row in enumerate(rows, spec.first_row):
+            if failpoints:
+                failpoints.hit(f"predict_row_{number}")
+            writer.write(row.line, row.counts)
+        writer.flush()
+        return len(images)
+
+
+def _open_images(spec: PredictSpec, predictor: Predictor, progress: _Progress, held: ExitStack) -> ImageList:
+    from alexnet_core.data.archives.members import ArchiveLimits
+    from alexnet_core.data.archives.opening import open_archive
+    from alexnet_core.data.image_readers import FileImages
+    from alexnet_core.data.pack import open_whole
+    from alexnet_core.errors import DatasetChanged
+    from alexnet_core.predictions.image_lists import ArchiveImages, PackImages
+
+    if spec.pack is not None:
+        progress.report(PredictPhase.CHECKING, 0, 1)
+        pack = open_whole(spec.pack, lambda: progress.report(PredictPhase.CHECKING, 0, 1))
+        if spec.pack_digest not in (None, pack.digest):
+            raise DatasetChanged(f"The dataset's content is {pack.digest}, and was {spec.pack_digest}.")
+        return PackImages(pack, spec.split)
+    assert spec.archive is not None
+    spec.target.mkdir(parents=True, exist_ok=True)
+    archive_limits = ArchiveLimits(max_entries=spec.max_entries, max_unpacked_bytes=spec.max_unpacked_bytes)
+    source = held.enter_context(
+        open_archive(
+            spec.archive,
+            limits=archive_limits,
+            spool_dir=spec.target,
+            on_read=lambda done, total: progress.report(PredictPhase.READING, done, total),
+        )
+    )
+    files = held.enter_context(FileImages(source.open, max_pixels=spec.max_pixels))
+    return ArchiveImages(source, files, predictor.class_names)
+
+
+class _Teller:
+    """Reports segments, each once the one before is in the store: so only few wait on the disk."""
+
+    def __init__(self) -> None:
+        self._awaits_word = False
+
+    def tell(self, segment: SegmentWritten) -> None:
+        """Report a segment.
+
+        Raises:
+            SystemExit: the worker is gone.
+        """
+        if self._awaits_word and not sys.stdin.buffer.readline():
+            sys.exit(1)
+        self._awaits_word = True
+        _say(segment)
+
+
+class _Progress:
+    """Reports progress, a few times a second and at the beginning and the end of each phase."""
+
+    def __init__(self) -> None:
+        self._said: tuple[PredictPhase, float] | None = None
+
+    def report(self, phase: PredictPhase, done: int, total: int) -> None:
+        """Report how far a phase is, if it is time."""
+        now = time.monotonic()
+        is_due = self._said is None or self._said[0] != phase or now - self._said[1] >= REPORT_EVERY_S
+        if is_due or done == total:
+            self._said = (phase, now)
+            _say(PredictProgress(phase=phase, done=done, total=total))
+
+
+def _say(message: Message) -> None:
+    sys.stdout.buffer.write(message.to_line())
+    sys.stdout.buffer.flush()

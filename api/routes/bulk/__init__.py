@@ -1,0 +1,1 @@
+"""`/predictions`: many images at once, as leased work."""

@@ -1,0 +1,1 @@
+"""What kinds of leased work beside training have in common: their thread, their heartbeats, their child process."""
