@@ -21,6 +21,7 @@ from httpx_sse import connect_sse
 
 from trainyard.client.errors import check
 from trainyard.client.folder_archive import open_source
+from trainyard.client.insight import InsightMethods
 from trainyard.client.uploading import OnSent, upload
 from trainyard.states import DatasetState, JobState
 
@@ -33,7 +34,7 @@ Json = dict[str, Any]
 _COME_BACK_S = 0.2  # to a stream that was cut off
 
 
-class Client:
+class Client(InsightMethods):
     """One connection to a yard. Not safe to share between threads."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60) -> None:
@@ -225,10 +226,6 @@ class Client:
         answer = self._http.get(f"/jobs/{job_id}/logs", params={"tail": tail})
         check(answer)
         return answer.text
-
-    def get_evaluation(self, job_id: str) -> Json:
-        """Return how a job's best checkpoint does, and in `label_errors` the images whose label is likely wrong."""
-        return self._request("GET", f"/jobs/{job_id}/evaluation")
 
     def list_checkpoints(self, job_id: str) -> list[Json]:
         """Return the newest checkpoints of a job."""
