@@ -72,7 +72,7 @@ FOLDERS = {
     "worker.beside": set(),
     "worker.datasets": {"beside"},
     "worker.predictions": {"beside", "datasets"},
-    "api.routes": {"downloads", "http", "schemas", "serving", "streams", "uploads"},
+    "api.routes": {"downloads", "http", "insight", "schemas", "serving", "streams", "uploads"},
     "api.routes.insight": {"downloads", "http", "insight", "routes", "schemas"},
     "api.routes.models": {"http", "routes", "schemas"},
     "api.routes.bulk": {"downloads", "http", "routes", "schemas", "streams"},

@@ -7,6 +7,7 @@ N images, K classes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -31,12 +32,17 @@ class ServingFacts(BaseModel):
         """Return the part of a calibration that predictions need."""
         return cls(temperature=calibration.temperature, unfamiliarity_threshold=calibration.unfamiliarity_threshold)
 
-    def correct(self, logits_NK: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Return calibrated probabilities_NK. The order of the classes is that of the logits."""
-        scaled = np.asarray(logits_NK, np.float64) / self.temperature
-        weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-        probabilities_NK: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
-        return probabilities_NK
+    def calibrate(self, probabilities: NDArray[np.floating[Any]] | Sequence[float]) -> NDArray[np.float64]:
+        """Return calibrated probabilities of an image, or of each row, in the order of the classes.
+
+        They are those that the logits have after they were divided by the temperature: probabilities differ from
+        exponentials of the logits by a factor alone.
+        """
+        with np.errstate(divide="ignore"):
+            logs = np.log(np.asarray(probabilities, np.float64)) / self.temperature
+        weights = np.exp(logs - logs.max(axis=-1, keepdims=True))
+        calibrated: NDArray[np.float64] = weights / weights.sum(axis=-1, keepdims=True)
+        return calibrated
 
 
 def score_unfamiliarity(logits_NK: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

@@ -75,12 +75,17 @@ class RemoteEngine:
         return self._state
 
     async def classify(
-        self, owner: str, reference: str, images: list[bytes], top_k: int, sticky: str | None = None
+        self,
+        owner: str,
+        reference: str,
+        images: list[bytes],
+        top_k: int,
+        sticky: str | None = None,
+        calibrated: bool = False,
     ) -> Classified:
         """See `ServingEngine`."""
-        classified: Classified = await self._call(
-            "classify", owner=owner, reference=reference, images=images, top_k=top_k, sticky=sticky
-        )
+        given = {"owner": owner, "reference": reference, "top_k": top_k, "sticky": sticky, "calibrated": calibrated}
+        classified: Classified = await self._call("classify", images=images, **given)
         return classified
 
     async def warm(self, owner: str, checkpoint_ids: dict[str, str]) -> None:

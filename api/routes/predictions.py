@@ -8,19 +8,36 @@ from collections.abc import Coroutine
 from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
+import anyio.to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.datastructures import UploadFile
 
+from alexnet_core.insight.serving_facts import ServingFacts
 from api.http import errors
-from api.schemas.predictions import FileResult, LabelRead, ModelRead, PredictManyRead, PredictRead, TimingRead
-from api.services import CallerDep, ServicesDep
-from api.serving.interface import ModelInfo, Outcome
+from api.insight.calibrations import get_calibration
+from api.schemas.predictions import (
+    FileResult,
+    LabelRead,
+    ModelRead,
+    PredictManyRead,
+    PredictRead,
+    TimingRead,
+    UnfamiliarityRead,
+)
+from api.services import CallerDep, Services, ServicesDep
+from api.serving.interface import Classified, ModelInfo, Outcome
+from trainyard.artifacts import checkpoints
 from trainyard.artifacts.checkpoints import LATEST
+from trainyard.database.tables import Checkpoint
 from trainyard.errors import (
     BodyUnreadable,
+    CheckpointIncompatible,
     CheckpointNotFound,
     CheckpointPruned,
     DatabaseUnavailable,
+    DatasetNotFound,
+    DatasetNotReady,
+    DatasetRejected,
     ImageTooLarge,
     InvalidImage,
     InvalidRequest,
@@ -29,10 +46,18 @@ from trainyard.errors import (
     NoCheckpoint,
     NoCheckpointOfJob,
     PredictQueueFull,
+    StorageUnavailable,
     TooLarge,
     TooManyUploads,
     UnsupportedImageFormat,
     UnsupportedMedia,
+)
+from trainyard.insight_errors import (
+    CalibrationNotFound,
+    DatasetDiffers,
+    InsightFailed,
+    InsightInProgress,
+    InsightQueueFull,
 )
 from trainyard.serving_errors import AliasNotFound
 
@@ -74,6 +99,7 @@ _REQUEST_BODY: dict[str, Any] = {
 @router.post(
     "/predict",
     response_model=PredictRead | PredictManyRead,
+    response_model_exclude_unset=True,  # unfamiliarity is told only to who asks for it
     summary="Classify images",
     response_description="The classes, most probable first. `X-Trainyard-Checkpoint` names the checkpoint.",
     openapi_extra=_REQUEST_BODY,
@@ -97,7 +123,9 @@ _REQUEST_BODY: dict[str, Any] = {
             BodyUnreadable,
             UnsupportedMedia,
         ),
-        *(UnsupportedImageFormat, DatabaseUnavailable),
+        *(UnsupportedImageFormat, DatabaseUnavailable, StorageUnavailable),
+        *(CalibrationNotFound, DatasetNotFound, DatasetNotReady, DatasetRejected, DatasetDiffers),
+        *(CheckpointIncompatible, InsightInProgress, InsightQueueFull, InsightFailed),
     ),
 )
 async def predict(
@@ -114,6 +142,10 @@ async def predict(
     ] = LATEST,
     top_k: Annotated[int, Query(ge=1, le=1000, description="How many classes to name, if there are so many.")] = 5,
     sticky: StickyHeader = None,
+    calibrated: Annotated[
+        bool,
+        Query(description="Correct the probabilities by the checkpoint's calibration, and tell unfamiliar images."),
+    ] = False,
 ) -> PredictRead | PredictManyRead | Response:
     """Classify one image (multipart `file` or the raw body) or several (`file` repeated).
 
@@ -122,7 +154,7 @@ async def predict(
     """
     started = time.perf_counter()
     images = await _read_images(request, services.settings.max_queued_predictions)
-    working = services.engine.classify(caller, model, [data for _, data in images], top_k, sticky)
+    working = _classify(services, caller, model, [data for _, data in images], top_k, sticky, calibrated)
     classified = await _unless_gone(request, working)
     if classified is None:
         return Response(status_code=CLIENT_GONE)
@@ -133,14 +165,36 @@ async def predict(
     named = _describe_model(classified.model)
     timing = _timing(answered, started)
     if len(images) == 1:
-        return PredictRead(model=named, predictions=_labels(answered[0]), timing=timing)
+        found = _unfamiliarity(answered[0], classified.facts)
+        return PredictRead(model=named, predictions=_labels(answered[0]), timing=timing, **found)
     results = [
-        FileResult(filename=name, predictions=_labels(outcome))
+        FileResult(filename=name, predictions=_labels(outcome), error=None, **_unfamiliarity(outcome, classified.facts))
         if outcome.refusal is None
-        else FileResult(filename=name, error=errors.describe(outcome.refusal.to_error()))
+        else FileResult(filename=name, predictions=None, error=errors.describe(outcome.refusal.to_error()))
         for (name, _), outcome in zip(images, classified.outcomes, strict=True)
     ]
     return PredictManyRead(model=named, results=results, timing=timing)
+
+
+async def _classify(
+    services: Services, caller: str, model: str, images: list[bytes], top_k: int, sticky: str | None, calibrated: bool
+) -> Classified:
+    """Classify images, with calibrated probabilities if that is asked for: a calibration is made at first use."""
+    classify = services.engine.classify
+    classified = await classify(caller, model, images, top_k, sticky, calibrated)
+    if not calibrated or classified.facts is not None:
+        return classified
+    checkpoint = await anyio.to_thread.run_sync(_find_checkpoint, services, caller, classified.model.checkpoint)
+    await get_calibration(services.database, services.insight, checkpoint)
+    classified = await classify(caller, model, images, top_k, sticky, calibrated)
+    if classified.facts is None:
+        raise InsightInProgress("another checkpoint has just become the model: ask again", retry_after_s=1)
+    return classified
+
+
+def _find_checkpoint(services: Services, caller: str, checkpoint_id: str) -> Checkpoint:
+    with services.database.reading() as session:
+        return checkpoints.get_checkpoint(session, caller, checkpoint_id)
 
 
 async def _read_images(request: Request, max_files: int) -> list[tuple[str, bytes]]:
@@ -186,6 +240,15 @@ def _labels(outcome: Outcome) -> list[LabelRead]:
     return [
         LabelRead(label=label, index=index, probability=probability) for label, index, probability in outcome.labels
     ]
+
+
+def _unfamiliarity(outcome: Outcome, facts: ServingFacts | None) -> dict[str, UnfamiliarityRead]:
+    """Return the field of an answer; none where it was not asked for."""
+    if facts is None or outcome.unfamiliarity is None:
+        return {}
+    score, threshold = outcome.unfamiliarity, facts.unfamiliarity_threshold
+    found = UnfamiliarityRead(score=score, threshold=threshold, is_unfamiliar=score > threshold)
+    return {"unfamiliarity": found}
 
 
 def _timing(outcomes: list[Outcome], started: float) -> TimingRead:

@@ -58,20 +58,41 @@ class TimingRead(BaseModel):
     """Time from the request's headers to the answer."""
 
 
+class UnfamiliarityRead(BaseModel):
+    """Whether an image is likely of a kind that the network was not trained on."""
+
+    model_config = DESCRIBED
+
+    score: float
+    """The higher, the less the image is like those that the network was trained on."""
+    threshold: float
+    """95 of 100 images of the dataset that it was not trained on have at most this score."""
+    is_unfamiliar: bool
+    """Whether the score is above the threshold."""
+
+
 class FileResult(BaseModel):
     """The result for one of several images: predictions, or an error."""
+
+    model_config = DESCRIBED
 
     filename: str
     predictions: list[LabelRead] | None = None
     error: dict[str, Any] | None = None
+    unfamiliarity: UnfamiliarityRead | None = None
+    """Only with `calibrated`."""
 
 
 class PredictRead(BaseModel):
     """The answer for one image."""
 
+    model_config = DESCRIBED
+
     model: ModelRead
     predictions: list[LabelRead]
     timing: TimingRead
+    unfamiliarity: UnfamiliarityRead | None = None
+    """Only with `calibrated`."""
 
 
 class PredictManyRead(BaseModel):

@@ -26,6 +26,14 @@ log = logging.getLogger(__name__)
 BATCH_S = 0.06
 
 
+@dataclass(frozen=True)
+class Rows:
+    """What a model computes for a batch, a row for each image."""
+
+    probabilities: Sequence[Sequence[float]] | NDArray[np.float64]
+    log_sums: Sequence[float]  #: logarithm of the summed exponentials of the image's logits
+
+
 class Model(Protocol):
     """A network with its preprocessing and class names, ready to predict."""
 
@@ -38,8 +46,8 @@ class Model(Protocol):
         """Turn a decoded image into the network's input; may run in any thread."""
         ...
 
-    def compute(self, inputs: list[Any]) -> Sequence[Sequence[float]] | NDArray[np.float64]:
-        """Return class probabilities of preprocessed images, a row for each; runs only in the inference thread."""
+    def compute(self, inputs: list[Any]) -> Rows:
+        """Compute preprocessed images; runs only in the inference thread."""
         ...
 
 
@@ -48,6 +56,7 @@ class Computed:
     """The result for one image."""
 
     probabilities: Sequence[float] | NDArray[np.float64]
+    log_sum: float  #: see `Rows`
     queue_ms: float  #: between the image being ready and the start of its batch
     inference_ms: float  #: of the whole batch that it was in
     batch_size: int
@@ -145,5 +154,6 @@ class Batcher(threading.Thread):
         self._image_s[model] = min(took_s / len(batch), self._image_s.get(model, took_s))
         inference_ms = 1000 * took_s
         self._observer.computed(len(batch), took_s, [started - item.ready_at for item in batch])
-        for item, row in zip(batch, rows, strict=True):
-            item.future.set_result(Computed(row, 1000 * (started - item.ready_at), inference_ms, len(batch)))
+        for item, row, log_sum in zip(batch, rows.probabilities, rows.log_sums, strict=True):
+            waited_ms = 1000 * (started - item.ready_at)
+            item.future.set_result(Computed(row, log_sum, waited_ms, inference_ms, len(batch)))

@@ -14,13 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alexnet_core.errors import ImageError
+from alexnet_core.insight.serving_facts import ServingFacts
 from api.observability.serving_observer import ServingObserver, SilentObserver
 from api.serving.alias_table import AliasUpkeep
 from api.serving.alias_traffic import AliasTraffic
@@ -33,6 +34,7 @@ from api.serving.resolution import Choice, Resolution
 from api.serving.runtime import Runtime
 from api.serving.shadows import Shadows
 from api.serving.turns import Turn
+from trainyard.artifacts.calibrations import read_calibration
 from trainyard.database.connection import Database
 from trainyard.errors import (
     PredictQueueFull,
@@ -46,6 +48,7 @@ from trainyard.settings import Settings
 from trainyard.storage.interface import Storage
 
 FOLLOW_EVERY_S = 0.02
+MAX_FACTS = 1000  # checkpoints whose calibration is remembered
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Answer:
     preprocess_ms: float
     queue_ms: float
     inference_ms: float
+    log_sum: float = 0.0  #: see `Rows`
 
     def top(self, k: int) -> list[tuple[str, int, float]]:
         """Return the `k` most probable classes (all, if there are fewer): name, index, probability."""
@@ -90,6 +94,8 @@ class Engine:
         self._resolution = Resolution(database, self._loader, self._lookups, self._traffic, wait_s=wait_s)
         self._shadows = Shadows(self._loader, self._resolution, self._decoding, self._batcher, self._traffic)
         self._upkeep = AliasUpkeep(self._resolution.aliases, self._traffic.write)
+        self._database = database
+        self._facts: dict[str, ServingFacts] = {}
         self._lock = threading.Lock()
         self._admitted = 0
 
@@ -216,7 +222,13 @@ class Engine:
             self._observer.queued(self._admitted)
 
     async def classify(
-        self, owner: str, reference: str, images: list[bytes], top_k: int, sticky: str | None = None
+        self,
+        owner: str,
+        reference: str,
+        images: list[bytes],
+        top_k: int,
+        sticky: str | None = None,
+        calibrated: bool = False,
     ) -> Classified:
         """See `ServingEngine`."""
         self.admit(len(images))
@@ -227,7 +239,24 @@ class Engine:
         finally:
             self.release(len(images))
         self.note(choice, images, outcomes)
-        return Classified(_describe(choice), [_to_outcome(outcome, top_k) for outcome in outcomes])
+        facts = await self._find_facts(choice.loaded.checkpoint_id) if calibrated else None
+        return Classified(_describe(choice), [_to_outcome(outcome, top_k, facts) for outcome in outcomes], facts)
+
+    async def _find_facts(self, checkpoint_id: str) -> ServingFacts | None:
+        """Return what a checkpoint's calibration says for predictions. None: it has none yet."""
+        if (known := self._facts.get(checkpoint_id)) is not None:
+            return known
+        facts: ServingFacts | None = await self._in_pool(self._lookups, self._read_facts, checkpoint_id)
+        if facts is not None:
+            if len(self._facts) >= MAX_FACTS:
+                self._facts.clear()
+            self._facts[checkpoint_id] = facts
+        return facts
+
+    def _read_facts(self, checkpoint_id: str) -> ServingFacts | None:
+        with self._database.reading() as session:
+            found = read_calibration(session, checkpoint_id)
+        return None if found is None else ServingFacts.model_validate(found)
 
     async def _answer(self, loaded: Loaded, data: bytes, turn: Turn) -> Answer:
         try:
@@ -252,7 +281,8 @@ class Engine:
         preprocess_ms = 1000 * (time.perf_counter() - started)
         pending: Future[Computed] = self._batcher.put(model.model, model_input, turn)
         done = await asyncio.wrap_future(pending)
-        return Answer(done.probabilities, model.model.class_names, preprocess_ms, done.queue_ms, done.inference_ms)
+        times_ms = (preprocess_ms, done.queue_ms, done.inference_ms)
+        return Answer(done.probabilities, model.model.class_names, *times_ms, done.log_sum)
 
     @staticmethod
     async def _in_pool(pool: ThreadPoolExecutor, function: Callable[..., Any], *args: Any) -> Any:
@@ -272,10 +302,14 @@ def _describe(choice: Choice) -> ModelInfo:
     )
 
 
-def _to_outcome(outcome: Answer | BaseException, top_k: int) -> Outcome:
+def _to_outcome(outcome: Answer | BaseException, top_k: int, facts: ServingFacts | None) -> Outcome:
     """Return what came of an image. An error that is no refusal is raised."""
     if isinstance(outcome, Answer):
-        return Outcome(outcome.top(top_k), outcome.preprocess_ms, outcome.queue_ms, outcome.inference_ms)
+        times_ms = (outcome.preprocess_ms, outcome.queue_ms, outcome.inference_ms)
+        if facts is None:
+            return Outcome(outcome.top(top_k), *times_ms)
+        calibrated = replace(outcome, probabilities=facts.calibrate(outcome.probabilities))
+        return Outcome(calibrated.top(top_k), *times_ms, unfamiliarity=-outcome.log_sum)
     if isinstance(outcome, ServiceError) and type(outcome) is not ServiceError:
         return Outcome([], 0, 0, 0, Refusal.of(outcome))
     raise outcome

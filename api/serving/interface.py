@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from alexnet_core.insight.serving_facts import ServingFacts
 from api.serving.refusals import Refusal
 from trainyard.states import Side
 
@@ -33,6 +34,7 @@ class Outcome:
     queue_ms: float
     inference_ms: float
     refusal: Refusal | None = None
+    unfamiliarity: float | None = None  #: of an answer with calibrated probabilities: see `score_unfamiliarity`
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Classified:
 
     model: ModelInfo
     outcomes: list[Outcome]  #: one for each image, in their order
+    facts: ServingFacts | None = None  #: by which the probabilities are calibrated; None: they are the network's own
 
 
 class ServingEngine(Protocol):
@@ -60,7 +63,13 @@ class ServingEngine(Protocol):
         ...
 
     async def classify(
-        self, owner: str, reference: str, images: list[bytes], top_k: int, sticky: str | None = None
+        self,
+        owner: str,
+        reference: str,
+        images: list[bytes],
+        top_k: int,
+        sticky: str | None = None,
+        calibrated: bool = False,
     ) -> Classified:
         """Classify the images of one request. Cancelling removes what has not been computed yet.
 
@@ -70,6 +79,7 @@ class ServingEngine(Protocol):
             images: files.
             top_k: classes to name for each.
             sticky: for an alias with a canary: the same text is answered by the same side.
+            calibrated: calibrate the probabilities, if the checkpoint's calibration is known.
 
         Raises:
             ServiceError: no model can answer, or there is no room now. What is wrong with a single image stands in its

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from alexnet_core.errors import ExportUnsupported
 from api.garbage import keep_what_is_there
-from api.serving.batching import Model
+from api.serving.batching import Model, Rows
 
 if TYPE_CHECKING:
     from alexnet_core.inference.compiled_network import CompiledNetwork, Compiler
@@ -84,9 +84,9 @@ class OpenVinoModel:
         """See `Model`."""
         return self.network.preprocess(image_HWC)
 
-    def compute(self, inputs: list[Any]) -> NDArray[np.float64]:
+    def compute(self, inputs: list[Any]) -> Rows:
         """See `Model`."""
-        return softmax(self.network.logits(np.stack(_fill(inputs)))[: len(inputs)])
+        return to_rows(self.network.logits(np.stack(_fill(inputs)))[: len(inputs)])
 
 
 class TorchRuntime:
@@ -125,20 +125,22 @@ class TorchModel:
         """See `Model`."""
         return self._predictor.preprocess(image_HWC)
 
-    def compute(self, inputs: list[Any]) -> NDArray[np.float64]:
+    def compute(self, inputs: list[Any]) -> Rows:
         """See `Model`."""
         import torch
 
         if torch.get_num_threads() != self._threads:  # torch keeps the number separately for each calling thread
             torch.set_num_threads(self._threads)
-        return softmax(self._predictor.logits(torch.stack(_fill(inputs)))[: len(inputs)].numpy())
+        return to_rows(self._predictor.logits(torch.stack(_fill(inputs)))[: len(inputs)].numpy())
 
 
-def softmax(logits_BK: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Return the probabilities of each row."""
-    powers_BK = np.exp(logits_BK.astype(np.float64) - logits_BK.max(axis=1, keepdims=True))
-    probabilities_BK: NDArray[np.float64] = powers_BK / powers_BK.sum(axis=1, keepdims=True)
-    return probabilities_BK
+def to_rows(logits_BK: NDArray[np.floating[Any]]) -> Rows:
+    """Return the probabilities of each row, and the logarithm of its summed exponentials."""
+    highest_B1 = logits_BK.max(axis=1, keepdims=True)
+    powers_BK = np.exp(logits_BK.astype(np.float64) - highest_B1)
+    sums_B1 = powers_BK.sum(axis=1, keepdims=True)
+    log_sums_B = np.log(sums_B1[:, 0]) + highest_B1[:, 0]
+    return Rows(powers_BK / sums_B1, log_sums_B.tolist())
 
 
 def _fill(inputs: list[Any]) -> list[Any]:

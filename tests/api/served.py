@@ -23,6 +23,7 @@ from alexnet_core.errors import CheckpointCorrupt
 from alexnet_core.layout import CheckpointKind
 from api.http.server import TAKEN_WITHIN_S, Server, build_door
 from api.observability.metrics import Metrics
+from api.serving.batching import Rows
 from trainyard.artifacts import checkpoints, datasets
 from trainyard.artifacts.checkpoints import NewCheckpoint
 from trainyard.database.connection import Database
@@ -46,17 +47,17 @@ class FakeModel:
     def preprocess(self, image_HWC: Any) -> float:
         return float(image_HWC.mean()) / 255
 
-    def compute(self, inputs: list[float]) -> list[list[float]]:
+    def compute(self, inputs: list[float]) -> Rows:
         self._runtime.batches.append(len(inputs))
         if self._runtime.gate is not None:
             assert self._runtime.gate.wait(10)
         if "failing" in self._manifest:
             raise RuntimeError("it can't compute")
         if "numberless" in self._manifest:
-            return [[float("nan")] * 3 for _ in inputs]
+            return Rows([[float("nan")] * 3 for _ in inputs], [float("nan")] * len(inputs))
         if "inverted" in self._manifest:
             inputs = [1 - value for value in inputs]
-        return [[value, 1 - value, 0.0] for value in inputs]
+        return Rows([[value, 1 - value, 0.0] for value in inputs], [10 * value for value in inputs])
 
 
 class FakeRuntime:

@@ -16,7 +16,10 @@ from trainyard.errors import InvalidRequest, UnsupportedMedia
 
 ModelQuery = Annotated[
     str,
-    Query(max_length=200, description="`latest`, `job_…` (its best), `job_…@latest`, `job_…@epoch-3` or `ckpt_…`."),
+    Query(
+        max_length=200,
+        description="`latest`, an alias, `job_…` (its best), `job_…@latest`, `job_…@epoch-3` or `ckpt_…`.",
+    ),
 ]
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 #: The body of a request with one image, as OpenAPI has it.

@@ -29,6 +29,12 @@ def draw(num: int = 8000, classes: int = 6, spread: float = 2.0) -> tuple[NDArra
     return logits, labels.clip(max=classes - 1).astype(np.int64)
 
 
+def softmax(logits: NDArray[Any]) -> NDArray[Any]:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: NDArray[Any] = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
+
+
 @pytest.mark.parametrize("factor", [0.4, 1.0, 3.0])
 def test_the_temperature_undoes_what_was_done_to_right_logits(factor: float) -> None:
     logits, labels = draw()
@@ -73,7 +79,7 @@ def test_the_error_and_the_bins_are_those_of_a_small_example() -> None:
 def test_the_classes_keep_their_order() -> None:
     logits, labels = draw(num=300)
     found = calibrate(4 * logits, labels, "validation")
-    assert (ServingFacts.of(found).correct(4 * logits).argmax(axis=1) == logits.argmax(axis=1)).all()
+    assert (ServingFacts.of(found).calibrate(softmax(4 * logits)).argmax(axis=1) == logits.argmax(axis=1)).all()
     assert found.before.accuracy == found.after.accuracy
     assert found.after.nll < found.before.nll
 
@@ -81,7 +87,7 @@ def test_the_classes_keep_their_order() -> None:
 def test_a_network_that_is_right_on_all_of_few_images_does_not_become_certain() -> None:
     logits = np.tile([3.0, 0.0, 0.0], (30, 1))
     labels = np.zeros(30, np.int64)
-    sure = ServingFacts.of(calibrate(logits, labels, "validation")).correct(logits)[0, 0]
+    sure = ServingFacts.of(calibrate(logits, labels, "validation")).calibrate(softmax(logits))[0, 0]
     assert 0.95 < sure < 0.98, "31 of 32"
 
 

@@ -10,9 +10,15 @@ from alexnet_core.insight.serving_facts import ServingFacts, find_threshold, sco
 
 def test_the_probabilities_are_those_of_the_divided_logits() -> None:
     facts = ServingFacts(temperature=2.0, unfamiliarity_threshold=0.0)
-    found = facts.correct(np.array([[2.0, 0.0], [1000.0, -1000.0]], np.float32))
-    assert found[0] == pytest.approx([np.e / (np.e + 1), 1 / (np.e + 1)])
-    assert found[1] == pytest.approx([1, 0])
+    logits = np.random.default_rng(0).normal(0, 5, (20, 7))
+    own, expected = (np.exp(values) / np.exp(values).sum(axis=1, keepdims=True) for values in (logits, logits / 2))
+    assert facts.calibrate(own) == pytest.approx(expected)
+    assert facts.calibrate(own[3].tolist()) == pytest.approx(expected[3])
+
+
+def test_a_probability_of_0_stays_0() -> None:
+    facts = ServingFacts(temperature=0.5, unfamiliarity_threshold=0.0)
+    assert facts.calibrate([1.0, 0.0, 0.0]).tolist() == [1.0, 0.0, 0.0]
 
 
 def test_answers_without_a_strong_class_are_less_familiar() -> None:

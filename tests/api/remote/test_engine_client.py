@@ -37,7 +37,13 @@ class ToyEngine:
     async def stop(self) -> None: ...
 
     async def classify(
-        self, owner: str, reference: str, images: list[bytes], top_k: int, sticky: str | None = None
+        self,
+        owner: str,
+        reference: str,
+        images: list[bytes],
+        top_k: int,
+        sticky: str | None = None,
+        calibrated: bool = False,
     ) -> Classified:
         self.asked.append((owner, reference, images, top_k))
         if self.error is not None:

@@ -10,6 +10,7 @@ import pytest
 
 from api.serving.decoding import Decoding
 from tests.api.served import FakeModel, FakeRuntime, Served, error_of, png, wait_until
+from trainyard.artifacts.calibrations import keep_of_checkpoint
 
 PNG = {"Content-Type": "image/png"}
 
@@ -303,3 +304,36 @@ def test_forty_images_of_one_request_do_not_stand_before_another_client(
     assert computed.index(0.0) <= 2, "behind the one that is computed, and one that waits"
     assert len(computed) == 41
     assert engine._admitted == 0
+
+
+CALIBRATION = {"temperature": 0.5, "unfamiliarity_threshold": -5.0}
+
+
+def test_calibrated_probabilities_and_how_unfamiliar_an_image_is(trained: tuple[Served, str, str]) -> None:
+    """The fake model's logarithm of summed exponentials is ten times the brightness."""
+    served, _, checkpoint_id = trained
+    with served.database.writing() as session:
+        keep_of_checkpoint(session, checkpoint_id, CALIBRATION)
+    plain = served.http.post("/predict", content=png(204), headers=PNG).json()
+    assert "unfamiliarity" not in plain
+    assert [row["probability"] for row in plain["predictions"]] == pytest.approx([0.8, 0.2, 0])
+    bright = served.http.post("/predict?calibrated=true", content=png(204), headers=PNG).json()
+    assert [row["probability"] for row in bright["predictions"]] == pytest.approx([16 / 17, 1 / 17, 0])
+    assert bright["unfamiliarity"] == {"score": pytest.approx(-8), "threshold": -5.0, "is_unfamiliar": False}
+    dark = served.http.post("/predict?calibrated=true", content=png(0), headers=PNG).json()
+    assert dark["unfamiliarity"]["is_unfamiliar"] is True
+
+
+def test_each_of_several_images_has_its_unfamiliarity(trained: tuple[Served, str, str]) -> None:
+    served, _, checkpoint_id = trained
+    with served.database.writing() as session:
+        keep_of_checkpoint(session, checkpoint_id, CALIBRATION)
+    files = [("file", ("a.png", png(255))), ("file", ("b.txt", b"no image")), ("file", ("c.png", png(0)))]
+    results = served.http.post("/predict?calibrated=true", files=files).json()["results"]
+    assert [row.get("unfamiliarity", {}).get("is_unfamiliar") for row in results] == [False, None, True]
+    assert (results[0]["error"], results[1]["predictions"]) == (None, None)
+
+
+def test_a_checkpoint_that_can_not_be_calibrated_says_why(trained: tuple[Served, str, str]) -> None:
+    served, _, _ = trained
+    error_of(served.http.post("/predict?calibrated=true", content=png(), headers=PNG), 409, "dataset_not_ready")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from api.serving import batching
-from api.serving.batching import Batcher
+from api.serving.batching import Batcher, Rows
 from api.serving.turns import Turn
 
 
@@ -19,12 +19,12 @@ class Doubler:
     def preprocess(self, image_HWC: int) -> int:
         return image_HWC
 
-    def compute(self, inputs: list[int]) -> list[list[float]]:
+    def compute(self, inputs: list[int]) -> Rows:
         self.batches.append(inputs)
         assert self.gate.wait(5)
         if 13 in inputs:
             raise ValueError("unlucky")
-        return [[2.0 * value] for value in inputs]
+        return Rows([[2.0 * value] for value in inputs], [0.5 * value for value in inputs])
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_request_of_many_images_lets_the_others_go_between(batcher: Batcher) -
 
 def test_a_batch_that_would_take_long_is_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow(Doubler):
-        def compute(self, inputs: list[int]) -> list[list[float]]:
+        def compute(self, inputs: list[int]) -> Rows:
             time.sleep(0.01 * len(inputs))
             return super().compute(inputs)
 

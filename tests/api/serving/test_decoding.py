@@ -8,6 +8,7 @@ from PIL import Image
 
 from alexnet_core.data.decoder_process import DecoderProcess
 from alexnet_core.errors import ImageError, ImageUnreadable
+from api.serving.batching import Rows
 from api.serving.decoding import Decoding
 from api.serving.turns import Turn
 from tests import heic_images
@@ -27,8 +28,8 @@ class Shapes:
     def preprocess(self, image_HWC: np.ndarray) -> tuple[int, ...]:
         return image_HWC.shape
 
-    def compute(self, inputs: list[object]) -> list[list[float]]:
-        return []
+    def compute(self, inputs: list[object]) -> Rows:
+        return Rows([], [])
 
 
 @pytest.fixture

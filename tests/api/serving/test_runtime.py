@@ -98,9 +98,9 @@ def test_batches_of_any_size_are_computed_in_few_sizes(
     monkeypatch.setattr(Predictor, "logits", record)
     model = TorchModel(folder, threads=1)
     images = [model.preprocess(np.full((8, 8, 1), 4 * value, np.uint8)) for value in range(64)]
-    alone = np.array([model.compute([image])[0] for image in images])
+    alone = np.array([model.compute([image]).probabilities[0] for image in images])
     for size in range(1, 65):
-        rows = model.compute(images[:size])
+        rows = model.compute(images[:size]).probabilities
         assert len(rows) == size
         np.testing.assert_allclose(np.array(rows), alone[:size], atol=1e-4)
     assert computed == {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64}
@@ -138,9 +138,9 @@ def test_openvino_computes_the_same_sizes_of_batches(
     monkeypatch.setattr(CompiledNetwork, "logits", record)
     model = OpenVinoModel(Compiler(threads=1, precision="fp32").load(folder))
     images = [model.preprocess(np.full((8, 8, 1), 4 * value, np.uint8)) for value in range(64)]
-    alone = np.concatenate([model.compute([image]) for image in images])
+    alone = np.concatenate([model.compute([image]).probabilities for image in images])
     for size in (3, 9, 33, 64):
-        np.testing.assert_allclose(model.compute(images[:size]), alone[:size], atol=1e-5)
+        np.testing.assert_allclose(model.compute(images[:size]).probabilities, alone[:size], atol=1e-5)
     assert computed == {1, 3, 10, 40, 64}
 
 
@@ -159,5 +159,7 @@ def test_what_openvino_cannot_compute_is_left_to_torch(
     by_torch = runtime.load(folder)
     assert isinstance(by_torch, TorchModel)
     image = np.full((8, 8, 1), 99, np.uint8)
-    found, expected = (np.array(model.compute([model.preprocess(image)])) for model in (by_openvino, by_torch))
+    found, expected = (
+        np.array(model.compute([model.preprocess(image)]).probabilities) for model in (by_openvino, by_torch)
+    )
     np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from alexnet_core.evaluation.filters import CONV1, draw_filters
 from alexnet_core.insight.calibration import calibrate
+from tests.api.conftest import Serve
 from tests.api.served import error_of
-from tests.api.trained_toy import TrainedToy
+from tests.api.trained_toy import TrainedToy, add_trained_toy
 from trainyard.artifacts.calibrations import read_calibration
 from trainyard.database.ids import new_id
 
@@ -55,3 +57,14 @@ def test_a_calibration_is_computed_once_and_then_read(toy: TrainedToy) -> None:
 @pytest.mark.parametrize("what", ["filters.png", "calibration"])
 def test_an_unknown_checkpoint_is_not_found(toy: TrainedToy, what: str) -> None:
     error_of(toy.served.http.get(f"/checkpoints/{new_id('ckpt')}/{what}"), 404, "checkpoint_not_found")
+
+
+def test_a_prediction_with_calibrated_probabilities_makes_the_calibration(serve: Serve, tmp_path: Path) -> None:
+    toy = add_trained_toy(serve(), tmp_path / "made")
+    toy.served.http.timeout = 60
+    response = toy.served.http.post(
+        "/predict?calibrated=true", content=toy.image(), headers={"Content-Type": "image/png"}
+    )
+    assert response.status_code == 200, response.text
+    calibration = toy.served.http.get(f"/checkpoints/{toy.checkpoint_id}/calibration").json()
+    assert response.json()["unfamiliarity"]["threshold"] == calibration["unfamiliarity_threshold"]
