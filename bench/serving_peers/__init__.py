@@ -1,0 +1,1 @@
+"""Trainyard's `/predict` beside other model servers, all with the same network on the same machine."""

@@ -1,0 +1,54 @@
+"""A data folder with a checkpoint that no worker trained, for Trainyard's API to serve."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from alexnet_core.data.published.builtin import BUILTINS
+from alexnet_core.layout import MANIFEST, CheckpointKind, checkpoint_key
+from alexnet_core.network.checkpoint import read_manifest, read_metadata
+from trainyard.artifacts import checkpoints, datasets
+from trainyard.artifacts.checkpoints import NewCheckpoint
+from trainyard.database.connection import Database
+from trainyard.database.schema import migrate
+from trainyard.jobs import jobs
+from trainyard.jobs.jobs import NewJob
+from trainyard.scheduling import leases
+from trainyard.settings import Settings
+
+_DATASET = "digits"  # that the job names; nobody reads it
+_LEASE_S = 24 * 3600.0  # longer than any benchmark: nobody takes the job away
+
+
+def plant(checkpoint: Path, data_dir: Path) -> None:
+    """Make a data folder whose `latest` is a copy of a checkpoint."""
+    database = Database(Settings(data_dir=data_dir).sqlalchemy_url)
+    try:
+        migrate(database)
+        datasets.register_builtins(database, {_DATASET: BUILTINS[_DATASET].facts})
+        with database.writing() as session:
+            dataset = datasets.get_dataset(session, "local", _DATASET)
+            job = jobs.submit(session, "local", dataset, NewJob(recipe="quick", config={}, seed=1, max_failures=1))
+            claimed = leases.claim(session, "wrk_bench", _LEASE_S)
+            assert claimed is not None
+            key = checkpoint_key(job.id, "epoch-00000001-e1")
+            shutil.copytree(checkpoint, data_dir / key)
+            manifest, facts = read_manifest(checkpoint), read_metadata(checkpoint)
+            files = manifest["files"] | manifest["state_files"]
+            new = NewCheckpoint(
+                kind=CheckpointKind.EPOCH,
+                key=key,
+                epoch=1,
+                step=1,
+                metrics={},
+                files=files,
+                size_bytes=sum(entry["size"] for entry in files.values()),
+                weights_sha256=facts["weights_sha256"],
+                manifest_sha256=hashlib.sha256((checkpoint / MANIFEST).read_bytes()).hexdigest(),
+                is_best=True,
+            )
+            checkpoints.commit_checkpoint(session, leases.Lease(job.id, 1, "wrk_bench"), new, keep_latest=1)
+    finally:
+        database.close()
