@@ -124,7 +124,7 @@ PEERS = {
         ("ray[serve]==2.60.0",),
         messages.RAY,
         _run_module("ray_server"),
-        #: the first keeps Ray's own servers on loopback addresses
+        # the first keeps Ray's own servers on loopback addresses
         {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_LOG_TO_STDERR": "0"},
     ),
     "torchserve": Peer(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from alexnet_core.data.published.builtin import BUILTINS
 from alexnet_core.layout import MANIFEST, CheckpointKind, checkpoint_key
-from alexnet_core.network.checkpoint import read_manifest, read_metadata
+from alexnet_core.network.checkpoint_files import read_manifest, read_metadata
 from trainyard.artifacts import checkpoints, datasets
 from trainyard.artifacts.checkpoints import NewCheckpoint
 from trainyard.database.connection import Database

@@ -106,7 +106,8 @@ class Classifier:
         if self._facts.resize_px is not None:
             pixels_CHW = V.resize(pixels_CHW, [self._facts.resize_px], antialias=True)
             pixels_CHW = V.center_crop(pixels_CHW, [self._facts.image_px])
-        return (pixels_CHW - self._mean_C11) / self._std_C11
+        x_CHW: Tensor = (pixels_CHW - self._mean_C11) / self._std_C11
+        return x_CHW
 
 
 def _load_torch(folder: Path, facts: Facts) -> Callable[[Tensor], Tensor]:

@@ -53,7 +53,7 @@ if __name__ == "__main__":
             http_options={"host": "127.0.0.1", "port": int(os.environ[PORT])},
             logging_config={"enable_access_log": False},
         )
-        serve.run(Peer.bind())
+        serve.run(Peer.bind())  # type: ignore[attr-defined]
         signal.sigwait({signal.SIGTERM, signal.SIGINT})
         serve.shutdown()
         ray.shutdown()
