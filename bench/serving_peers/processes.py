@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.serving_peers.messages import Message
 
 _MARK = "SERVING_PEERS_TREE"  # an environment variable by which processes are found that left the tree
-_END_S = 20
+_END_S, _LEFT_S = 20, 1  #: that a server has to end, and then what it left behind
 
 
 class NoAnswer(Exception):
@@ -96,13 +96,13 @@ class ServerProcess:
 
     def end(self) -> None:
         """End every process, politely first."""
-        pids = self.find_pids()
+        before = {pid: _read_start(pid) for pid in self.find_pids()}
         self.thaw()
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_S)
-        deadline = time.monotonic() + 2
-        while (left := self.find_pids() & pids | self._find_marked()) and time.monotonic() < deadline:
+        deadline = time.monotonic() + _LEFT_S
+        while (left := self._find_left(before)) and time.monotonic() < deadline:
             time.sleep(0.1)
         for pid in left:
             _send(pid, signal.SIGKILL)
@@ -122,6 +122,10 @@ class ServerProcess:
             found.update(children)
             waiting += children
         return found
+
+    def _find_left(self, before: Mapping[int, str]) -> set[int]:
+        """Return what still runs, also of those that lost their parent; a number that was given anew is not meant."""
+        return self._find_marked() | {pid for pid, start in before.items() if start and _read_start(pid) == start}
 
     def _find_marked(self) -> set[int]:
         mark = f"{_MARK}={self._mark}"
@@ -180,6 +184,12 @@ def _read(path: Path | str) -> str:
         return Path(path).read_text(errors="replace")
     except OSError:  # it has ended
         return ""
+
+
+def _read_start(pid: int) -> str:
+    """Return when a process was started, in the kernel's ticks; empty: it has ended."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return fields[19] if fields and fields[0] != "Z" else ""
 
 
 def _send(pid: int, number: signal.Signals) -> None:
