@@ -50,12 +50,17 @@ def _list_ratios(ours: Row, peers: Sequence[Row], clients: Sequence[int]) -> Ite
     rates, tails = [], []
     for number in clients:
         mine = ours.by_clients[number]
-        fastest = max(peers, key=lambda row: row.by_clients[number].requests_per_s)
-        calmest = min(peers, key=lambda row: row.by_clients[number].p99_ms)
-        rates.append(f"{_divide(mine.requests_per_s, fastest.by_clients[number].requests_per_s)} ({fastest.title})")
-        tails.append(f"{_divide(mine.p99_ms, calmest.by_clients[number].p99_ms)} ({calmest.title})")
+        theirs = [(row.title, row.by_clients[number]) for row in peers if row.by_clients[number].requests_per_s]
+        if not theirs:
+            rates.append("")
+            tails.append("")
+            continue
+        fastest, most = max(theirs, key=lambda pair: pair[1].requests_per_s)
+        calmest, least_late = min(theirs, key=lambda pair: pair[1].p99_ms)
+        rates.append(f"{mine.requests_per_s / most.requests_per_s:.2f}x ({fastest})")
+        tails.append(f"{mine.p99_ms / least_late.p99_ms:.2f}x ({calmest})")
     least = min(peers, key=lambda row: row.memory_bytes)
-    memory = f"{_divide(ours.memory_bytes, least.memory_bytes)} ({least.title})"
+    memory = f"{ours.memory_bytes / least.memory_bytes:.2f}x ({least.title})"
     yield f"| requests/s against the best peer | {' | '.join(rates)} | |"
     yield f"| p99 against the best peer | {' | '.join(tails)} | |"
     yield f"| memory against the smallest peer | {' | '.join([''] * len(clients))} | {memory} |"
@@ -65,7 +70,3 @@ def _format(measured: Measurement) -> str:
     rate = f"{measured.requests_per_s:,.0f}" if measured.requests_per_s >= 100 else f"{measured.requests_per_s:.1f}"
     errors = f", {measured.errors} errors" if measured.errors else ""
     return f"{rate} ({measured.p50_ms:,.0f} / {measured.p99_ms:,.0f}){errors}"
-
-
-def _divide(mine: float, theirs: float) -> str:
-    return f"{mine / theirs:.2f}x" if theirs else ""

@@ -43,5 +43,7 @@ def test_peers_alone_have_no_ratios() -> None:
 
 
 def test_a_peer_that_answered_nothing_is_neither_the_best_nor_divided_by() -> None:
-    lines = list(list_lines("Case", [row("Trainyard", 5, 5, p99_ms=3), row("Dead", 0, 0, p99_ms=0)]))
-    assert not any("x (Dead)" in line for line in lines[6:8])
+    dead, half = row("Dead", 0, 0, p99_ms=0), row("Half", 0, 10, p99_ms=6)
+    *_, rates, tails, _ = list_lines("Case", [row("Trainyard", 5, 5, p99_ms=3), dead, half])
+    assert rates == "| requests/s against the best peer |  | 0.50x (Half) | |"
+    assert tails == "| p99 against the best peer |  | 0.50x (Half) | |"
