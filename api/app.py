@@ -50,6 +50,7 @@ from api.routes.insight import evaluations as routes_evaluations
 from api.routes.insight import explanations as routes_explanations
 from api.routes.insight import similar_images as routes_similar_images
 from api.routes.models import aliases as routes_aliases
+from api.routes.models import open_inference as routes_open_inference
 from api.services import Services
 from api.serving.engine import Engine
 from api.serving.interface import ServingEngine
@@ -127,6 +128,7 @@ def create_app(
     app.include_router(routes_predictions.router, dependencies=locked)
     app.include_router(routes_aliases.router, dependencies=locked)
     app.include_router(routes_predictions_of_many.router, dependencies=locked)
+    app.include_router(routes_open_inference.router, dependencies=locked)
     app.include_router(routes_checkpoints.router, dependencies=locked)
     app.include_router(routes_checkpoint_insight.router, dependencies=locked)
     app.include_router(routes_evaluations.router, dependencies=locked)

@@ -32,6 +32,7 @@ TAGS = [
     {"name": "predictions", "description": "Images in, classes out."},
     {"name": "insight", "description": "Why a network answers as it does, and how far it can be trusted."},
     {"name": "aliases", "description": "Names for checkpoints, which can be moved, with canary, shadow and rollback."},
+    {"name": "open inference", "description": "The Open Inference Protocol (V2), for clients that speak it."},
     {"name": "checkpoints", "description": "What jobs produce: weights, metrics and checksums."},
     {"name": "datasets", "description": "Labelled images to train on."},
     {"name": "uploads", "description": "Files for datasets, in as many requests as it takes (tus 1.0)."},

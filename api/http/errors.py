@@ -118,16 +118,24 @@ def build_response(error: ServiceError, headers: dict[str, str] | None = None) -
     return _ErrorResponse(error, sent)
 
 
+def is_of_open_inference(path: str) -> bool:
+    """Whether a path belongs to the Open Inference Protocol, whose refusals have a body of their own."""
+    return path == "/v2" or path.startswith("/v2/")
+
+
 class _ErrorResponse(Response):
-    """Sends an error, and leaves its code in the request's notes."""
+    """Sends an error, and leaves its code in the request's notes. The routes of a protocol have its own body."""
 
     def __init__(self, error: ServiceError, headers: dict[str, str]) -> None:
-        self._code = error.code
+        self._code, self._message = error.code, describe(error)["message"]
         super().__init__(encode(error), error.status, headers, "application/json")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See Starlette."""
         note(scope, CODE, self._code)
+        if is_of_open_inference(scope["path"]):
+            self.body = json.dumps({"error": self._message}).encode()
+            self.headers["Content-Length"] = str(len(self.body))
         await super().__call__(scope, receive, send)
 
 

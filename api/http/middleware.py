@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http import documentation
-from api.http.errors import build_response
+from api.http.errors import build_response, is_of_open_inference
 from api.http.streamed_bodies import is_streamed
 from api.observability.requests import ROUTE, note
 from trainyard.database.ids import new_id
@@ -176,6 +176,8 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         limit = self._by_path.get(scope["path"], self._default)
+        if is_of_open_inference(scope["path"]) and scope["path"].endswith("/infer"):
+            limit = self._by_path.get("/predict", self._default)
         if is_streamed(scope["method"], scope["path"], scope["headers"]):
             limit = self._streamed
         declared = Headers(scope=scope).get("content-length", "")

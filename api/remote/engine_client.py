@@ -17,7 +17,7 @@ from typing import Any
 
 from api.remote.calls import get_call
 from api.remote.messages import MessageProtocol
-from api.serving.interface import Classified, ModelState
+from api.serving.interface import Classified, ImageForm, Inferred, ModelDescription, ModelState
 from api.serving.refusals import Refusal
 from trainyard.errors import ModelLoading
 
@@ -95,6 +95,44 @@ class RemoteEngine:
     async def follow_alias(self, owner: str, name: str, version: int | None) -> None:
         """See `ServingEngine`."""
         await self._call("follow_alias", owner=owner, name=name, version=version)
+
+    async def infer(
+        self,
+        owner: str,
+        reference: str,
+        images: list[bytes],
+        form: ImageForm,
+        shape: list[int],
+        num_named: int,
+        sticky: str | None = None,
+    ) -> Inferred:
+        """See `ServingEngine`."""
+        inferred: Inferred = await self._call(
+            "infer",
+            owner=owner,
+            reference=reference,
+            images=images,
+            form=form,
+            shape=shape,
+            num_named=num_named,
+            sticky=sticky,
+        )
+        return inferred
+
+    async def describe(self, owner: str, reference: str) -> ModelDescription:
+        """See `ServingEngine`."""
+        described: ModelDescription = await self._call("describe", owner=owner, reference=reference)
+        return described
+
+    async def list_loaded(self) -> list[str]:
+        """See `ServingEngine`."""
+        loaded: list[str] = await self._call("list_loaded")
+        return loaded
+
+    async def unload(self, checkpoint_id: str) -> bool:
+        """See `ServingEngine`."""
+        unloaded: bool = await self._call("unload", checkpoint_id=checkpoint_id)
+        return unloaded
 
     async def forget(self, job_id: str) -> None:
         """See `ServingEngine`."""

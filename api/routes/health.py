@@ -81,7 +81,7 @@ async def get_health() -> Health:
 )
 def get_readiness(response: Response, services: ServicesDep) -> Readiness:
     """Tell whether requests should be sent here."""
-    readiness = _look(services)
+    readiness = look(services)
     if readiness.status != "ready":
         response.status_code = 503
         response.headers["Retry-After"] = "1"
@@ -104,7 +104,8 @@ def get_prometheus_metrics(request: Request, services: ServicesDep) -> Response:
     return Response(body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
 
-def _look(services: Services) -> Readiness:
+def look(services: Services) -> Readiness:
+    """Look whether requests should be sent here."""
     database = _look_at_database(services)
     migrations = look_at_tables(services) if database != "failed" else None
     fits = migrations is not None and migrations.standing is Standing.OK

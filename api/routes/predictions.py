@@ -155,7 +155,7 @@ async def predict(
     started = time.perf_counter()
     images = await _read_images(request, services.settings.max_queued_predictions)
     working = _classify(services, caller, model, [data for _, data in images], top_k, sticky, calibrated)
-    classified = await _unless_gone(request, working)
+    classified = await unless_gone(request, working)
     if classified is None:
         return Response(status_code=CLIENT_GONE)
     answered = [outcome for outcome in classified.outcomes if outcome.refusal is None]
@@ -214,7 +214,7 @@ async def _read_images(request: Request, max_files: int) -> list[tuple[str, byte
         return [(part.filename or "", await part.read()) for part in parts if isinstance(part, UploadFile)]
 
 
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
     """Return the result of the work. None: the client closed the connection, and the work was cancelled."""
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_wait_until_gone(request))
     try:

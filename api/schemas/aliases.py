@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, Field, computed_field
 
 from api.schemas.base import DESCRIBED, STRICT, Reference, RowView, Time
-from trainyard.artifacts.alias_counts import Counts
+from trainyard.artifacts.naming.alias_counts import Counts
 from trainyard.database.tables import Alias, Checkpoint
 from trainyard.states import AliasAction, Side
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from api.serving.alias_table import Entry
-from trainyard.artifacts.alias_counts import CountKey, Counts, add_counts
+from trainyard.artifacts.naming.alias_counts import CountKey, Counts, add_counts
 from trainyard.database.connection import Database
 from trainyard.states import Side
 

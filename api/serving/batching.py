@@ -42,6 +42,15 @@ class Model(Protocol):
         """Names by index."""
         ...
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the network's input."""
+        ...
+
+    def take_input(self, values_CHW: NDArray[np.float32]) -> Any:
+        """Turn an input that a client has standardised into what `compute` takes."""
+        ...
+
     def preprocess(self, image_HWC: Any) -> Any:
         """Turn a decoded image into the network's input; may run in any thread."""
         ...

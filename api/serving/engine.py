@@ -27,7 +27,8 @@ from api.serving.alias_table import AliasUpkeep
 from api.serving.alias_traffic import AliasTraffic
 from api.serving.batching import Batcher, Computed
 from api.serving.decoding import Decoding
-from api.serving.interface import Classified, ModelInfo, ModelState, Outcome
+from api.serving.image_arrays import to_model_input
+from api.serving.interface import Classified, ImageForm, Inferred, ModelDescription, ModelInfo, ModelState, Outcome
 from api.serving.loading import Loaded, Loader
 from api.serving.refusals import Refusal
 from api.serving.resolution import Choice, Resolution
@@ -37,6 +38,7 @@ from api.serving.turns import Turn
 from trainyard.artifacts.calibrations import read_calibration
 from trainyard.database.connection import Database
 from trainyard.errors import (
+    InvalidRequest,
     PredictQueueFull,
     ServiceError,
     TooLarge,
@@ -126,21 +128,22 @@ class Engine:
         """Choose the model that answers a request, see `Resolution.choose`."""
         return await self._resolution.choose(owner, reference, sticky)
 
-    def note(self, choice: Choice, images: list[bytes], outcomes: Sequence[Answer | object]) -> None:
+    def note(self, choice: Choice, images: list[bytes] | None, outcomes: Sequence[Answer | object]) -> None:
         """Count for an alias what came of a request, and let its shadow compute the same images afterwards.
 
         Args:
             choice: what answered.
-            images: the files.
+            images: the files; None: they were given as arrays, which a shadow leaves out.
             outcomes: an answer, or why there is none, for each of them.
         """
         if choice.entry is None:
             return
-        for data, outcome in zip(images, outcomes, strict=True):
+        for number, outcome in enumerate(outcomes):
             if isinstance(outcome, Answer):
                 took_ms = outcome.preprocess_ms + outcome.queue_ms + outcome.inference_ms
                 self._traffic.answered(choice.entry, choice.side, took_ms)
-                self._shadows.offer(choice, data, outcome.top(1)[0][0])
+                if images is not None:
+                    self._shadows.offer(choice, images[number], outcome.top(1)[0][0])
             elif not isinstance(outcome, ServiceError) or outcome.status == 500:  # else the image was refused
                 self._traffic.failed(choice.entry, choice.side)
 
@@ -284,6 +287,59 @@ class Engine:
         times_ms = (preprocess_ms, done.queue_ms, done.inference_ms)
         return Answer(done.probabilities, model.model.class_names, *times_ms, done.log_sum)
 
+    async def describe(self, owner: str, reference: str) -> ModelDescription:
+        """See `ServingEngine`."""
+        choice = await self.find_model(owner, reference)
+        model = choice.loaded.model
+        return ModelDescription(_describe(choice), list(model.class_names), model.input_shape)
+
+    async def infer(
+        self,
+        owner: str,
+        reference: str,
+        images: list[bytes],
+        form: ImageForm,
+        shape: list[int],
+        num_named: int,
+        sticky: str | None = None,
+    ) -> Inferred:
+        """See `ServingEngine`."""
+        self.admit(len(images))
+        try:
+            choice, turn = await self.find_model(owner, reference, sticky), Turn()
+            working = (self._infer_one(choice.loaded, data, turn, form, shape) for data in images)
+            outcomes = await asyncio.gather(*working, return_exceptions=True)
+        finally:
+            self.release(len(images))
+        self.note(choice, images if form is ImageForm.FILES else None, outcomes)
+        answers = []
+        for number, outcome in enumerate(outcomes):
+            if not isinstance(outcome, Answer):
+                raise _say_which(outcome, number, len(images))
+            answers.append(outcome)
+        probabilities = [[float(value) for value in answer.probabilities] for answer in answers]
+        if not all(math.isfinite(value) for row in probabilities for value in row):
+            raise InvalidRequest("the network computes no numbers for these images", param="inputs")
+        named = [[name for name, *_ in answer.top(num_named)] for answer in answers]
+        return Inferred(_describe(choice), probabilities, named)
+
+    async def _infer_one(self, loaded: Loaded, data: bytes, turn: Turn, form: ImageForm, shape: list[int]) -> Answer:
+        if form is ImageForm.FILES:
+            return await self._answer(loaded, data, turn)
+        started = time.perf_counter()
+        model_input = await self._in_pool(self._lookups, to_model_input, loaded.model, form, shape, data)
+        preprocess_ms = 1000 * (time.perf_counter() - started)
+        done = await asyncio.wrap_future(self._batcher.put(loaded.model, model_input, turn))
+        return Answer(done.probabilities, loaded.model.class_names, preprocess_ms, done.queue_ms, done.inference_ms)
+
+    async def list_loaded(self) -> list[str]:
+        """See `ServingEngine`."""
+        return sorted(self._loader.loaded_ids)
+
+    async def unload(self, checkpoint_id: str) -> bool:
+        """See `ServingEngine`."""
+        return self._loader.unload(checkpoint_id)
+
     @staticmethod
     async def _in_pool(pool: ThreadPoolExecutor, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(pool, function, *args)
@@ -313,3 +369,10 @@ def _to_outcome(outcome: Answer | BaseException, top_k: int, facts: ServingFacts
     if isinstance(outcome, ServiceError) and type(outcome) is not ServiceError:
         return Outcome([], 0, 0, 0, Refusal.of(outcome))
     raise outcome
+
+
+def _say_which(error: BaseException, number: int, num_images: int) -> BaseException:
+    """Return the error of one image of several so that it says which one it is."""
+    if isinstance(error, ServiceError) and num_images > 1:
+        return type(error)(f"image {number}: {error.message}", param="inputs", retry_after_s=error.retry_after_s)
+    return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal, Protocol
 
 from alexnet_core.insight.serving_facts import ServingFacts
@@ -44,6 +45,32 @@ class Classified:
     model: ModelInfo
     outcomes: list[Outcome]  #: one for each image, in their order
     facts: ServingFacts | None = None  #: by which the probabilities are calibrated; None: they are the network's own
+
+
+class ImageForm(StrEnum):
+    """How the images of a request are given; the values are the Open Inference Protocol's datatypes."""
+
+    FILES = "BYTES"  #: image files
+    PIXELS = "UINT8"  #: decoded images, HWC
+    VALUES = "FP32"  #: the network's input, CHW, standardised by the client
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """A loaded model."""
+
+    model: ModelInfo
+    class_names: list[str]
+    input_shape: tuple[int, int, int]  #: CHW
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """What came of the images of a request, all of them."""
+
+    model: ModelInfo
+    probabilities: list[list[float]]  #: by image, in the order of the classes
+    named: list[list[str]]  #: by image, the most probable classes, as many as were asked for
 
 
 class ServingEngine(Protocol):
@@ -108,6 +135,48 @@ class ServingEngine(Protocol):
             name: of the alias.
             version: None: the alias was deleted.
         """
+        ...
+
+    async def infer(
+        self,
+        owner: str,
+        reference: str,
+        images: list[bytes],
+        form: ImageForm,
+        shape: list[int],
+        num_named: int,
+        sticky: str | None = None,
+    ) -> Inferred:
+        """Compute the images of one request, all or none. Cancelling removes what has not been computed yet.
+
+        Args:
+            owner: whose models.
+            reference: of the model, as in `?model=`.
+            images: files or arrays.
+            form: what they are.
+            shape: of each array; empty for files.
+            num_named: classes to name for each.
+            sticky: as for `classify`.
+
+        Raises:
+            ServiceError: the model can't answer, or an image can't be computed.
+        """
+        ...
+
+    async def describe(self, owner: str, reference: str) -> ModelDescription:
+        """Return what a model is like; it is loaded first.
+
+        Raises:
+            ServiceError: no model can answer.
+        """
+        ...
+
+    async def list_loaded(self) -> list[str]:
+        """Return the ids of the checkpoints in memory."""
+        ...
+
+    async def unload(self, checkpoint_id: str) -> bool:
+        """Unload the model of a checkpoint. False: it is `latest`, or an alias names it."""
         ...
 
     async def forget(self, job_id: str) -> None:

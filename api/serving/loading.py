@@ -98,6 +98,20 @@ class Loader(threading.Thread):
                 self._loaded.move_to_end(checkpoint_id)
             return loaded
 
+    def unload(self, checkpoint_id: str) -> bool:
+        """Unload a model. False: it is `latest`, or an alias names it."""
+        with self._changed:
+            if checkpoint_id in self.preferred or (self.latest and self.latest.checkpoint_id == checkpoint_id):
+                return False
+            self._loaded.pop(checkpoint_id, None)
+            return True
+
+    @property
+    def loaded_ids(self) -> frozenset[str]:
+        """The checkpoints that are loaded."""
+        with self._changed:
+            return frozenset(self._loaded)
+
     def want(self, checkpoint: Checkpoint) -> Future[Loaded]:
         """Return the model of a checkpoint, now or when it is loaded. One load serves all who want it."""
         with self._changed:

@@ -16,6 +16,7 @@ from api.serving.batching import Model, Rows
 
 if TYPE_CHECKING:
     from alexnet_core.inference.compiled_network import CompiledNetwork, Compiler
+    from alexnet_core.network.input_transform import InputTransform
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,15 @@ class OpenVinoModel:
         """See `Model`."""
         return self.network.class_names
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """See `Model`."""
+        return _input_shape(self.network.transform)
+
+    def take_input(self, values_CHW: NDArray[np.float32]) -> Any:
+        """See `Model`."""
+        return values_CHW
+
     def preprocess(self, image_HWC: Any) -> Any:
         """See `Model`."""
         return self.network.preprocess(image_HWC)
@@ -121,6 +131,17 @@ class TorchModel:
         """See `Model`."""
         return tuple(self._predictor.class_names)
 
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """See `Model`."""
+        return _input_shape(self._predictor.preprocessing)
+
+    def take_input(self, values_CHW: NDArray[np.float32]) -> Any:
+        """See `Model`."""
+        import torch
+
+        return torch.from_numpy(values_CHW.copy())  # torch wants it writable
+
     def preprocess(self, image_HWC: Any) -> Any:
         """See `Model`."""
         return self._predictor.preprocess(image_HWC)
@@ -132,6 +153,10 @@ class TorchModel:
         if torch.get_num_threads() != self._threads:  # torch keeps the number separately for each calling thread
             torch.set_num_threads(self._threads)
         return to_rows(self._predictor.logits(torch.stack(_fill(inputs)))[: len(inputs)].numpy())
+
+
+def _input_shape(transform: InputTransform) -> tuple[int, int, int]:
+    return transform.channels, transform.image_px, transform.image_px
 
 
 def to_rows(logits_BK: NDArray[np.floating[Any]]) -> Rows:

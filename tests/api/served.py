@@ -44,6 +44,11 @@ class FakeModel:
     def __init__(self, runtime: FakeRuntime, manifest: str) -> None:
         self._runtime, self._manifest = runtime, manifest
 
+    input_shape = (3, 8, 8)
+
+    def take_input(self, values_CHW: Any) -> float:
+        return float(values_CHW.mean())
+
     def preprocess(self, image_HWC: Any) -> float:
         return float(image_HWC.mean()) / 255
 

@@ -1,11 +1,11 @@
-"""Aliases in the database: names of an owner for checkpoints. `alias_moves` moves them, `alias_counts` counts."""
+"""Aliases in the database: names of an owner for checkpoints. `naming.alias_moves` moves them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from trainyard.database.ids import is_like_an_id
@@ -76,3 +76,9 @@ def list_moves(session: Session, owner: str, name: str, *, limit: int, before: i
     if not rows and (not is_alias_name(name) or session.scalars(query.limit(1)).one_or_none() is None):
         raise AliasNotFound(f"there has never been an alias {name[:100]!r}", param="name")
     return Page(items=list(rows[:limit]), has_more=len(rows) > limit)
+
+
+def release_previous(session: Session, checkpoint_ids: list[str]) -> None:
+    """Let no alias be rolled back to these checkpoints any more: they are about to be deleted."""
+    named = update(Alias).where(Alias.previous_id.in_(checkpoint_ids)).values(previous_id=None)
+    session.execute(named.execution_options(synchronize_session=False))

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from alexnet_core.layout import PACKS, checkpoints_key, evaluation_key, log_key, tensorboard_key
 from trainyard.artifacts import datasets
-from trainyard.artifacts.alias_moves import release_previous
+from trainyard.artifacts.aliases import release_previous
 from trainyard.artifacts.retries import hold_job
 from trainyard.database.connection import Database, now
 from trainyard.database.ids import has_form

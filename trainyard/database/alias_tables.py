@@ -62,4 +62,4 @@ class AliasCount(Base):
     errors: Mapped[int] = mapped_column(BigInteger)  #: images that it should have answered and could not
     agreed: Mapped[int] = mapped_column(BigInteger)  #: of a shadow's answers: those with the answer's first class
     dropped: Mapped[int] = mapped_column(BigInteger)  #: images that a shadow left out
-    latencies: Mapped[dict[str, Any]]  #: number of answers by the class of their latency: `alias_counts.latency_class`
+    latencies: Mapped[dict[str, Any]]  #: number of answers by the class of their latency: see `Counts`

@@ -15,9 +15,10 @@ from api.routes.queries import LimitQuery
 from api.schemas.aliases import AliasPut, AliasRead, AliasRollback, MoveRead
 from api.schemas.base import ListRead
 from api.services import CallerDep, Services, ServicesDep
-from trainyard.artifacts import alias_moves, aliases
-from trainyard.artifacts.alias_counts import read_counts
-from trainyard.artifacts.alias_moves import Mover
+from trainyard.artifacts import aliases
+from trainyard.artifacts.naming import alias_moves
+from trainyard.artifacts.naming.alias_counts import read_counts
+from trainyard.artifacts.naming.alias_moves import Mover
 from trainyard.database.tables import Alias, Checkpoint
 from trainyard.errors import (
     BodyUnreadable,

@@ -15,7 +15,16 @@ from api.remote.calls import NAMES, get_call
 from api.remote.engine_client import MAX_TRIES, RemoteEngine
 from api.remote.engine_server import EngineServer
 from api.serving.engine import Engine
-from api.serving.interface import Classified, ModelInfo, ModelState, Outcome, ServingEngine
+from api.serving.interface import (
+    Classified,
+    ImageForm,
+    Inferred,
+    ModelDescription,
+    ModelInfo,
+    ModelState,
+    Outcome,
+    ServingEngine,
+)
 from api.serving.refusals import Refusal
 from trainyard.errors import ImageTooLarge, JobNotFound, ModelLoading, ServiceError
 
@@ -61,6 +70,28 @@ class ToyEngine:
 
     async def follow_alias(self, owner: str, name: str, version: int | None) -> None:
         self.asked.append((owner, f"{name} {version}", [], 0))
+
+    async def infer(
+        self,
+        owner: str,
+        reference: str,
+        images: list[bytes],
+        form: ImageForm,
+        shape: list[int],
+        num_named: int,
+        sticky: str | None = None,
+    ) -> Inferred:
+        self.asked.append((owner, f"{reference} {form.name} {shape} {sticky}", images, num_named))
+        return Inferred(MODEL, [[0.25, 0.75]], [["cat"]])
+
+    async def describe(self, owner: str, reference: str) -> ModelDescription:
+        return ModelDescription(MODEL, ["dog", "cat"], (3, 32, 32))
+
+    async def list_loaded(self) -> list[str]:
+        return ["ckpt_1"]
+
+    async def unload(self, checkpoint_id: str) -> bool:
+        return checkpoint_id != "ckpt_1"
 
     async def forget(self, job_id: str) -> None:
         self.asked.append(("forget", job_id, [], 0))
@@ -115,6 +146,12 @@ def test_the_answer_is_the_engines(tmp_path: Path) -> None:
             await client.follow_alias("ann", "production", 4)
             await client.follow_alias("ann", "production", None)
             assert [what for _, what, _, _ in engine.asked[-3:]] == ["warm", "production 4", "production None"]
+            inferred = await client.infer("ann", "production", [b"\0\1"], ImageForm.PIXELS, [1, 2, 1], 1, "me")
+            assert inferred == Inferred(MODEL, [[0.25, 0.75]], [["cat"]])
+            assert engine.asked[-1] == ("ann", "production PIXELS [1, 2, 1] me", [b"\0\1"], 1)
+            assert await client.describe("ann", "latest") == ModelDescription(MODEL, ["dog", "cat"], (3, 32, 32))
+            assert await client.list_loaded() == ["ckpt_1"]
+            assert [await client.unload(it) for it in ("ckpt_1", "ckpt_2")] == [False, True]
 
     run(test())
 

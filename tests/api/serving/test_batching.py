@@ -1,6 +1,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from api.serving.turns import Turn
 
 class Doubler:
     class_names = ("only",)
+    input_shape = (1, 1, 1)
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -18,6 +20,9 @@ class Doubler:
 
     def preprocess(self, image_HWC: int) -> int:
         return image_HWC
+
+    def take_input(self, values_CHW: Any) -> int:
+        return int(values_CHW.sum())
 
     def compute(self, inputs: list[int]) -> Rows:
         self.batches.append(inputs)

@@ -24,9 +24,13 @@ class Shapes:
     """A model whose input is the image's shape."""
 
     class_names = ("only",)
+    input_shape = (1, 1, 1)
 
     def preprocess(self, image_HWC: np.ndarray) -> tuple[int, ...]:
         return image_HWC.shape
+
+    def take_input(self, values_CHW: np.ndarray) -> tuple[int, ...]:
+        return values_CHW.shape
 
     def compute(self, inputs: list[object]) -> Rows:
         return Rows([], [])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.trainyard import rows as db_rows
-from tests.trainyard.artifacts.test_alias_moves import move, remove
+from tests.trainyard.artifacts.naming.test_alias_moves import move, remove
 from tests.trainyard.artifacts.test_retries import ended_job
 from trainyard.artifacts import aliases
 from trainyard.database.connection import Database

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -296,9 +296,3 @@ def _flush(session: Session, name: str) -> None:
 
 def _moved(name: str) -> AliasMoved:
     return AliasMoved(f"alias {name!r} was moved by somebody else at this moment: look at it and try again")
-
-
-def release_previous(session: Session, checkpoint_ids: list[str]) -> None:
-    """Let no alias be rolled back to these checkpoints any more: they are about to be deleted."""
-    named = update(Alias).where(Alias.previous_id.in_(checkpoint_ids)).values(previous_id=None)
-    session.execute(named.execution_options(synchronize_session=False))

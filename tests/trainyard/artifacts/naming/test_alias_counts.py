@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from trainyard.artifacts.alias_counts import CountKey, Counts, add_counts, latency_class, read_counts
+from trainyard.artifacts.naming.alias_counts import CountKey, Counts, add_counts, latency_class, read_counts
 from trainyard.database.connection import Database
 from trainyard.errors import Conflict
 from trainyard.states import Side

@@ -10,9 +10,10 @@ from sqlalchemy import select, update
 
 from tests.trainyard import rows as db_rows
 from tests.trainyard.artifacts.test_retries import delete, ended_job
-from trainyard.artifacts import alias_moves, aliases
-from trainyard.artifacts.alias_moves import Mover, Target
+from trainyard.artifacts import aliases
 from trainyard.artifacts.checkpoints import resolve_model
+from trainyard.artifacts.naming import alias_moves
+from trainyard.artifacts.naming.alias_moves import Mover, Target
 from trainyard.database.connection import Database
 from trainyard.database.tables import Alias, AliasMove, Checkpoint
 from trainyard.errors import CheckpointNotFound, CheckpointPruned, Conflict, InUse, InvalidRequest, ServiceError
