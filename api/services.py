@@ -59,15 +59,16 @@ class Services:
         self.events = EventHub(self.database, lambda: self.draining, max_streams=self.settings.max_streams)
 
 
-async def _services(request: Request) -> Services:
+async def get_services(request: Request) -> Services:
+    """Return the process's services, for a request."""
     services: Services = request.state.services
     return services
 
 
-async def _caller() -> str:
+async def get_caller() -> str:
     """Return the owner that a request acts for. There is only one as long as there is one key."""
     return LOCAL_OWNER
 
 
-ServicesDep = Annotated[Services, Depends(_services)]
-CallerDep = Annotated[str, Depends(_caller)]
+ServicesDep = Annotated[Services, Depends(get_services)]
+CallerDep = Annotated[str, Depends(get_caller)]

@@ -4,6 +4,8 @@ ServiceError
 ├── NotFound
 │   ├── AliasNotFound                   alias_not_found
 │   └── PredictionNotFound              prediction_not_found
+├── Unavailable
+│   └── DeadlineExceeded 504            deadline_exceeded
 └── Conflict
     ├── CheckpointUnusable              checkpoint_unusable
     ├── AliasMoved                      alias_moved
@@ -13,7 +15,9 @@ ServiceError
 
 from __future__ import annotations
 
-from trainyard.errors import Conflict, NotFound
+from typing import ClassVar
+
+from trainyard.errors import Conflict, NotFound, Unavailable
 
 
 class AliasNotFound(NotFound):
@@ -50,3 +54,10 @@ class PredictionNotEnded(Conflict):
     """The prediction has not ended. Wait for its end, or follow its results as NDJSON."""
 
     code = "prediction_not_ended"
+
+
+class DeadlineExceeded(Unavailable):
+    """The answer was not there within the time that the request gives. Nothing more is computed for it."""
+
+    status: ClassVar[int] = 504
+    code = "deadline_exceeded"

@@ -250,6 +250,9 @@ class Settings(BaseSettings):
     max_loaded_models: int = Field(4, ge=1, le=64)
     """Checkpoints that the API keeps in memory. The one that has been unused longest is removed first."""
 
+    max_loaded_bytes: int = Field(2 * 1024**3, ge=1)
+    """Bytes of weights, as stored, that the API keeps in memory. `latest` and the last one used always stay."""
+
     model_wait_s: float = Field(10, gt=0)
     """Seconds that a prediction waits for its checkpoint to be loaded. Then the answer is 503."""
 

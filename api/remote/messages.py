@@ -32,6 +32,7 @@ class MessageProtocol(asyncio.Protocol):
         """
         self._on_message, self._on_lost = on_message, on_lost
         self._arrived = bytearray()
+        self._to_send: list[bytes] = []  # in this round of the event loop
         self._transport: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -61,13 +62,21 @@ class MessageProtocol(asyncio.Protocol):
             return False
         text = json.dumps({**content, _LENGTHS: [len(part) for part in parts]} if parts else content).encode()
         size = len(text) + sum(map(len, parts))
-        self._transport.write(b"".join((_HEAD.pack(size, len(text)), text, *parts)))
+        if not self._to_send:  # one write for all messages of a round: each would wake the other process
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._to_send += [_HEAD.pack(size, len(text)), text, *parts]
         return True
 
     def close(self) -> None:
         """Close the connection once what was sent is on its way."""
+        self._flush()
         if self._transport is not None:
             self._transport.close()
+
+    def _flush(self) -> None:
+        whole, self._to_send = b"".join(self._to_send), []
+        if self._transport is not None and whole:
+            self._transport.write(whole)
 
 
 def _split(whole: bytes, json_size: int) -> tuple[dict[str, Any], list[bytes]]:

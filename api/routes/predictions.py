@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import time
 from collections.abc import Coroutine
 from dataclasses import asdict
@@ -14,6 +16,7 @@ from starlette.datastructures import UploadFile
 
 from alexnet_core.insight.serving_facts import ServingFacts
 from api.http import errors
+from api.http.quick_route import ATTRIBUTE, QuickRoute
 from api.insight.calibrations import get_calibration
 from api.schemas.predictions import (
     FileResult,
@@ -24,7 +27,7 @@ from api.schemas.predictions import (
     TimingRead,
     UnfamiliarityRead,
 )
-from api.services import CallerDep, Services, ServicesDep
+from api.services import CallerDep, Services, ServicesDep, get_caller, get_services
 from api.serving.interface import Classified, ModelInfo, Outcome
 from trainyard.artifacts import checkpoints
 from trainyard.artifacts.checkpoints import LATEST
@@ -59,23 +62,36 @@ from trainyard.insight_errors import (
     InsightInProgress,
     InsightQueueFull,
 )
-from trainyard.serving_errors import AliasNotFound
+from trainyard.serving_errors import AliasNotFound, DeadlineExceeded
 
-router = APIRouter(tags=["predictions"])
+router = APIRouter(tags=["predictions"], route_class=QuickRoute)
 
 T = TypeVar("T")
 
 MAX_FIELDS = 16
+MAX_REFERENCE, MAX_STICKY = 200, 200  #: characters
 StickyHeader = Annotated[
     str | None,
     Header(
         alias="X-Trainyard-Sticky",
         min_length=1,
-        max_length=200,
+        max_length=MAX_STICKY,
         description="For an alias with a canary: requests with the same text, such as a user's id, are answered by the "
         "same side. Without it chance decides.",
     ),
 ]
+TimeoutHeader = Annotated[
+    int | None,
+    Header(
+        alias="X-Trainyard-Timeout-Ms",
+        ge=1,
+        le=600_000,
+        description="Milliseconds after which nobody needs the answer any more: then nothing more is computed for it, "
+        "and it is 504 `deadline_exceeded`.",
+    ),
+]
+_UNUSUAL_HEADERS = {"x-trainyard-sticky", "x-trainyard-timeout-ms"}
+_PLAIN_NUMBER = re.compile("[1-9][0-9]{0,2}")
 CLIENT_GONE = 499  # nobody reads it
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _REQUEST_BODY: dict[str, Any] = {
@@ -112,6 +128,7 @@ _REQUEST_BODY: dict[str, Any] = {
             NoCheckpointOfJob,
             NoCheckpoint,
             ModelLoading,
+            DeadlineExceeded,
         ),
         *(
             PredictQueueFull,
@@ -136,7 +153,7 @@ async def predict(
     model: Annotated[
         str,
         Query(
-            max_length=200,
+            max_length=MAX_REFERENCE,
             description="`latest`, an alias, `job_…` (its best), `job_…@latest`, `job_…@epoch-3` or `ckpt_…`.",
         ),
     ] = LATEST,
@@ -146,6 +163,7 @@ async def predict(
         bool,
         Query(description="Correct the probabilities by the checkpoint's calibration, and tell unfamiliar images."),
     ] = False,
+    timeout_ms: TimeoutHeader = None,
 ) -> PredictRead | PredictManyRead | Response:
     """Classify one image (multipart `file` or the raw body) or several (`file` repeated).
 
@@ -155,12 +173,10 @@ async def predict(
     started = time.perf_counter()
     images = await _read_images(request, services.settings.max_queued_predictions)
     working = _classify(services, caller, model, [data for _, data in images], top_k, sticky, calibrated)
-    classified = await unless_gone(request, working)
+    classified = await unless_gone(request, working, timeout_ms)
     if classified is None:
         return Response(status_code=CLIENT_GONE)
-    answered = [outcome for outcome in classified.outcomes if outcome.refusal is None]
-    if not answered:
-        raise next(outcome.refusal.to_error() for outcome in classified.outcomes if outcome.refusal is not None)
+    answered = _list_answered(classified)
     response.headers["X-Trainyard-Checkpoint"] = classified.model.checkpoint
     named = _describe_model(classified.model)
     timing = _timing(answered, started)
@@ -197,10 +213,57 @@ def _find_checkpoint(services: Services, caller: str, checkpoint_id: str) -> Che
         return checkpoints.get_checkpoint(session, caller, checkpoint_id)
 
 
+async def _predict_plainly(request: Request) -> Response | None:
+    """Answer a request whose body is one image, with nothing unusual about it. None: it is not such a request."""
+    started = time.perf_counter()
+    query, headers = request.query_params, request.headers
+    if not _is_raw_image(headers.get("content-type", "")) or not _UNUSUAL_HEADERS.isdisjoint(headers.keys()):
+        return None
+    model, top_k = query.get("model", LATEST), query.get("top_k", "5")
+    if not query.keys() <= {"model", "top_k"} or len(model) > MAX_REFERENCE or not _PLAIN_NUMBER.fullmatch(top_k):
+        return None
+    services, caller = await get_services(request), await get_caller()
+    working = services.engine.classify(caller, model, [await request.body()], int(top_k))
+    classified = await unless_gone(request, working)
+    if classified is None:
+        return Response(status_code=CLIENT_GONE)
+    [outcome] = _list_answered(classified)
+    body = {
+        "model": asdict(classified.model),
+        "predictions": [
+            {"label": label, "index": index, "probability": probability} for label, index, probability in outcome.labels
+        ],
+        "timing": _timing([outcome], started).model_dump(),
+    }
+    content = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    named = {"X-Trainyard-Checkpoint": classified.model.checkpoint}
+    return Response(content, media_type="application/json", headers=named)
+
+
+setattr(predict, ATTRIBUTE, _predict_plainly)
+
+
+def _list_answered(classified: Classified) -> list[Outcome]:
+    """Return what was answered.
+
+    Raises:
+        ServiceError: nothing was; why the first image was refused.
+    """
+    answered = [outcome for outcome in classified.outcomes if outcome.refusal is None]
+    if not answered:
+        raise next(outcome.refusal.to_error() for outcome in classified.outcomes if outcome.refusal is not None)
+    return answered
+
+
+def _is_raw_image(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == "application/octet-stream" or kind.startswith("image/")
+
+
 async def _read_images(request: Request, max_files: int) -> list[tuple[str, bytes]]:
     """Read the request's images with their file names."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type == "application/octet-stream" or content_type.startswith("image/"):
+    if _is_raw_image(content_type):
         return [("", await request.body())]
     if content_type != "multipart/form-data":
         raise UnsupportedMedia(
@@ -214,11 +277,18 @@ async def _read_images(request: Request, max_files: int) -> list[tuple[str, byte
         return [(part.filename or "", await part.read()) for part in parts if isinstance(part, UploadFile)]
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
-    """Return the result of the work. None: the client closed the connection, and the work was cancelled."""
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T], timeout_ms: int | None = None) -> T | None:
+    """Return the result of the work. None: the client closed the connection, and the work was cancelled.
+
+    Raises:
+        DeadlineExceeded: it took longer than the client wants to wait; the work was cancelled.
+    """
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_wait_until_gone(request))
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        wait_s = None if timeout_ms is None else timeout_ms / 1000
+        done, _ = await asyncio.wait({working, leaving}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            raise DeadlineExceeded
         return await working if working.done() else None
     finally:
         for task in (working, leaving):

@@ -87,7 +87,8 @@ class Engine:
     ) -> None:
         self._settings, self._observer = settings, observer or SilentObserver()
         most = settings.max_loaded_models
-        self._loader = Loader(database, storage, runtime, max_loaded=most, observer=observer)
+        limit = settings.max_loaded_bytes
+        self._loader = Loader(database, storage, runtime, max_loaded=most, max_bytes=limit, observer=observer)
         self._batcher = Batcher(settings.max_batch, observer)
         self._decoding = Decoding(settings.max_image_pixels, observer)
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookup")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -36,6 +38,7 @@ from trainyard.storage.interface import Storage, StoredFilesDamaged
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
+NICENESS = 10
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,13 @@ class Loader(threading.Thread):
         runtime: Runtime,
         *,
         max_loaded: int,
+        max_bytes: int = 1 << 62,
         observer: ServingObserver | None = None,
     ) -> None:
         super().__init__(name="loader", daemon=True)
         self._observer = observer or SilentObserver()
-        self._database, self._storage, self._runtime, self._max_loaded = database, storage, runtime, max_loaded
+        self._database, self._storage, self._runtime = database, storage, runtime
+        self._max_loaded, self._max_bytes = max_loaded, max_bytes
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._wanted: OrderedDict[str, tuple[Checkpoint, Future[Loaded]]] = OrderedDict()
         self._changed = threading.Condition()
@@ -89,6 +94,8 @@ class Loader(threading.Thread):
     def room(self) -> int:
         """How many more models can be loaded before one is unloaded."""
         with self._changed:
+            if sum(loaded.weights_bytes for loaded in self._loaded.values()) >= self._max_bytes:
+                return 0
             return max(0, self._max_loaded - len(self._loaded) - len(self._wanted))
 
     def find(self, checkpoint_id: str) -> Loaded | None:
@@ -147,6 +154,7 @@ class Loader(threading.Thread):
 
     def run(self) -> None:
         """The thread's body."""
+        _give_way()
         self._follow_latest(load=False)  # so that readiness can name what is to come
         try:
             self._runtime.start()
@@ -295,7 +303,8 @@ class Loader(threading.Thread):
             pinned = {loaded.checkpoint_id, self.latest.checkpoint_id if self.latest else ""}
             removable = [key for key in self._loaded if key not in pinned]
             for old in sorted(removable, key=lambda key: key in self.preferred):  # of each kind the oldest first
-                if len(self._loaded) <= self._max_loaded:
+                held_bytes = sum(kept.weights_bytes for kept in self._loaded.values())
+                if len(self._loaded) <= self._max_loaded and held_bytes <= self._max_bytes:
                     break
                 del self._loaded[old]
             self._tell_what_is_held()
@@ -312,3 +321,9 @@ class Loader(threading.Thread):
                 return get_latest(session, LOCAL_OWNER, skip=self.unusable).id == loaded.checkpoint_id
         except ServiceError:
             return True
+
+
+def _give_way() -> None:
+    """Let this thread compute only when no other wants to: reading and preparing a network takes CPU, too."""
+    if sys.platform == "linux":  # where each thread has a niceness of its own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -15,7 +15,7 @@ from trainyard.client import Client
 
 @pytest.fixture(scope="module")
 def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningYard]:
-    running = start_yard(tmp_path_factory.mktemp("yard") / "data")
+    running = start_yard(tmp_path_factory.mktemp("yard") / "data", TRAINYARD_SERVING_PRECISION="fp32")
     try:
         yield running
     finally:

@@ -99,7 +99,10 @@ def test_latest_serves_the_last_epoch(client: Client, finished: Json) -> None:
         "checkpoint": finished["latest_checkpoint"],
         "job": finished["id"],
         "epoch": 3,
+        "weights_sha256": finished["weights_sha256"],
         "alias": "latest",
+        "version": answer["model"]["version"],
+        "side": None,
     }
 
 

@@ -32,10 +32,16 @@ def test_messages_arrive_whole_in_pieces_of_any_size(size: int) -> None:
         ({"number": 2}, [b"x"]),
     ]
     wire, received = Wire(), list[tuple[dict[str, Any], list[bytes]]]()
-    sender = MessageProtocol(lambda content, parts: None)
-    sender.connection_made(wire)
-    for content, parts in sent:
-        assert sender.send(content, parts)
+
+    async def send() -> None:
+        sender = MessageProtocol(lambda content, parts: None)
+        sender.connection_made(wire)
+        for content, parts in sent:
+            assert sender.send(content, parts)
+        assert not wire.written, "all of them are written at once"
+        await asyncio.sleep(0)
+
+    asyncio.run(send())
     receiver = MessageProtocol(lambda content, parts: received.append((content, parts)))
     for start in range(0, len(wire.written), size):
         receiver.data_received(wire.written[start : start + size])
@@ -46,8 +52,15 @@ def test_nothing_is_sent_over_a_connection_that_is_gone() -> None:
     lost = list[bool]()
     protocol = MessageProtocol(lambda content, parts: None, lambda: lost.append(True))
     assert not protocol.send({})
-    protocol.connection_made(Wire())
-    assert protocol.send({})
-    protocol.connection_lost(None)
+    wire = Wire()
+
+    async def lose() -> None:
+        protocol.connection_made(wire)
+        assert protocol.send({})
+        protocol.connection_lost(None)
+        await asyncio.sleep(0)
+
+    asyncio.run(lose())
+    assert not wire.written
     assert lost == [True]
     assert not protocol.send({})

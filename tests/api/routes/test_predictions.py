@@ -239,6 +239,18 @@ def test_only_so_many_models_are_kept(serve: Callable[..., Served], runtime: Fak
     assert loader.latest.checkpoint_id == ids[2]
 
 
+def test_models_are_unloaded_when_their_weights_take_too_much_memory(
+    serve: Callable[..., Served], runtime: FakeRuntime
+) -> None:
+    served = serve(max_loaded_models=4, max_loaded_bytes=6000)  # each has 2,700
+    ids = [served.add_checkpoint(served.add_job(), 1).id for _ in range(3)]
+    wait_until(lambda: served.http.get("/readyz").json()["model"] == "ok")
+    for reference in ids:
+        assert served.http.post(f"/predict?model={reference}", content=png(), headers=PNG).status_code == 200
+    loader = served.app.state.services.engine._loader
+    assert set(loader._loaded) == {ids[1], ids[2]}
+
+
 def multipart(num_images: int) -> bytes:
     """A whole request."""
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + png() + b"\r\n"
@@ -337,3 +349,40 @@ def test_each_of_several_images_has_its_unfamiliarity(trained: tuple[Served, str
 def test_a_checkpoint_that_can_not_be_calibrated_says_why(trained: tuple[Served, str, str]) -> None:
     served, _, _ = trained
     error_of(served.http.post("/predict?calibrated=true", content=png(), headers=PNG), 409, "dataset_not_ready")
+
+
+def test_an_answer_that_comes_too_late_is_given_up_and_nothing_more_is_computed(
+    served: Served, runtime: FakeRuntime
+) -> None:
+    served.add_checkpoint(served.add_job(), 1)
+    assert served.http.post("/predict", content=png(), headers=PNG).status_code == 200
+    runtime.gate = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(served.http.post, "/predict", content=png(), headers=PNG)
+        wait_until(lambda: len(runtime.batches) == 2)
+        late = served.http.post("/predict", content=png(), headers=PNG | {"X-Trainyard-Timeout-Ms": "50"})
+        error_of(late, 504, "deadline_exceeded")
+        runtime.gate.set()
+        assert first.result().status_code == 200
+    assert served.http.post("/predict", content=png(), headers=PNG).status_code == 200
+    assert runtime.batches == [1, 1, 1]
+    for wrong in ("0", "-1", "soon"):
+        refused = served.http.post("/predict", content=png(), headers=PNG | {"X-Trainyard-Timeout-Ms": wrong})
+        error_of(refused, 422, "invalid_request")
+
+
+@pytest.mark.parametrize("query", ["", "?top_k=2", "?model=latest&top_k=1", "?top_k=1000"])
+def test_a_plain_request_is_answered_like_any_other(served: Served, query: str) -> None:
+    served.add_checkpoint(served.add_job(), 1)
+    plain = served.http.post(f"/predict{query}", content=png(120), headers=PNG)
+    ordinary = served.http.post(f"/predict{query}", files={"file": ("a.png", png(120))})
+    assert plain.status_code == ordinary.status_code == 200
+    first, second = plain.json(), ordinary.json()
+    assert first.pop("timing").keys() == second.pop("timing").keys()
+    assert first == second
+    assert dict(plain.headers).keys() == dict(ordinary.headers).keys()
+
+
+@pytest.mark.parametrize("query", ["?top_k=0", "?top_k=1001", "?top_k=x", "?top_k=", f"?model={'m' * 201}"])
+def test_an_unusual_request_is_refused_as_ever(served: Served, query: str) -> None:
+    error_of(served.http.post(f"/predict{query}", content=png(), headers=PNG), 422, "invalid_request")
