@@ -99,6 +99,7 @@ TESTED_BY: dict[str, str] = {
     "alexnet_core/data/intake/child_messages.py": "worker/datasets/test_validation.py",
     "api/dataset_reader.py": "api/routes/test_datasets.py",
     "worker/claims.py": "worker/test_station.py",
+    "trainyard/client/connection.py": "trainyard/client/test_bulk_predictions.py",
     "worker/beside/endings.py": "worker/datasets/test_validation.py",
     "worker/beside/heartbeats.py": "worker/datasets/test_validation.py",
     "worker/beside/lane.py": "worker/datasets/test_validation.py",

@@ -50,6 +50,8 @@ class Faults:
             "kill worker": (5, self._kill_worker),
             "kill worker that validates": (2, self._kill_validating),
             "kill intake": (2, self._kill_intake),
+            "kill worker that predicts": (2, self._kill_predicting),
+            "kill predictor": (2, self._kill_predictor),
             "kill api": (2, self._kill_api),
             "kill queue": (2, self._kill_queue),
             "freeze worker past its lease": (1, lambda: self._freeze_worker(with_trainers=False)),
@@ -133,6 +135,19 @@ class Faults:
     def _kill_intake(self) -> bool:
         """Kill a child that takes in a dataset."""
         pids = self.yard.intakes_of(self._worker())
+        self.yard.signal(pids, signal.SIGKILL)
+        return bool(pids)
+
+    def _kill_predicting(self) -> bool:
+        """Kill a worker that predicts many images."""
+        busy = [name for name in self.yard.names if name.startswith("worker") and self.yard.predictors_of(name)]
+        if not busy:
+            return False
+        return self._kill(self.random.choice(busy))
+
+    def _kill_predictor(self) -> bool:
+        """Kill a child that predicts many images."""
+        pids = self.yard.predictors_of(self._worker())
         self.yard.signal(pids, signal.SIGKILL)
         return bool(pids)
 

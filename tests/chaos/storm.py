@@ -24,6 +24,7 @@ from tests.chaos.datasets import Datasets
 from tests.chaos.faults import Faults
 from tests.chaos.history import FINAL, Look, Record, find_recovery, judge, percentile, wasted_steps
 from tests.chaos.observer import Observer
+from tests.chaos.predictions import Predictions
 from tests.chaos.yard import RECOVERY_WITHIN_S, TTL_S, ChaosYard
 
 SMALL = {"image_px": 16, "width_multiplier": 0.5, "batch_size": 8}
@@ -48,6 +49,7 @@ class Storm:
         self.http = httpx.Client(base_url=yard.url, timeout=5, trust_env=False)
         self.faults = Faults(yard, self, self.random)
         self.datasets = Datasets(yard, seed)
+        self.predictions = Predictions(yard)
         self.looks: dict[str, list[Look]] = defaultdict(list)
         self.jobs: dict[str, str] = {}  # Idempotency-Key -> id
         self._datasets_of: dict[str, str] = {}  # Idempotency-Key -> dataset
@@ -61,6 +63,7 @@ class Storm:
         """Cause faults until there were enough jobs and faults, or time is over; then wait until all jobs end."""
         self._began = time.monotonic()
         self.datasets.start()
+        self.predictions.start()
         next_fault, next_look, next_look_at_all = self._began + FIRST_FAULT_S, self._began, self._began
         while (moment := time.monotonic()) < self._began + self.seconds and not self._is_over():
             self.faults.go_on()
@@ -95,6 +98,7 @@ class Storm:
                 break
             time.sleep(0.5)
         self.datasets.finish(SETTLE_S)
+        self.predictions.finish(SETTLE_S)
         time.sleep(TTL_S)
         self._look(at_all=True)  # what is final stays so
 
@@ -184,15 +188,19 @@ class Storm:
         with_peer = [it for it in recoveries if it.had_free_peer]
         own = [event for told in self.yard.read_validations().values() for event in told]
         validations = Counter(event.reason for event in own if event.type == "state")
+        of_predictions = [event for told in self.yard.read_predictions().values() for event in told]
+        predicting = Counter(event.reason for event in of_predictions if event.type == "state")
         attempts = Counter(event.reason for told in events.values() for event in told if event.type == "state")
         return {
             "jobs": len(self.jobs), "ends": dict(Counter(told[-1].state for told in events.values())),
             "faults": self.faults.done.total(), "by_kind": dict(self.faults.done),
             "answers": dict(self.answers), "repeated_posts_answered": self.repeats,
-            "doubles": self.doubles + self.datasets.doubles,
+            "doubles": self.doubles + self.datasets.doubles + self.predictions.doubles,
             "server_errors": self.server_errors,
             "datasets": len(self.datasets.pushed), "datasets_ready": len(self.datasets.ready),
             "uploads_cut": self.datasets.cuts, "validation_attempts": validations["claimed"],
+            "predictions": len(self.predictions.asked), "prediction_attempts": predicting["claimed"],
+            "result_streams_cut": self.predictions.cuts,
             "attempts": attempts["claimed"], "leases_lost": attempts["lease_lost"],
             "stale_writers_refused": self.yard.count_in_logs("attempt ends: job_"),
             "late_reapers": self.yard.count_in_logs("the reaper was late"),
@@ -204,7 +212,8 @@ class Storm:
             "claimed_again_with_a_free_peer_s": _spread([it.claimed_s for it in with_peer]),
             "from_lease_taken_to_claim_with_a_free_peer_s": _spread([it.claimed_s - it.taken_s for it in with_peer]),
             "slow": [str(it) for it in recoveries if it.claimed_s > RECOVERY_WITHIN_S],
-            "broken": judge(records.values(), self.jobs.values()) + self.datasets.judge(),
+            "broken": judge(records.values(), self.jobs.values())
+            + self.datasets.judge() + self.predictions.judge(),
         }  # fmt: skip
 
 

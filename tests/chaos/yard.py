@@ -65,7 +65,8 @@ class ChaosYard:
             data_dir=folder, port=free_port(), redis_url=self.queue.url, trainer_threads=1, serving_threads=1,
             lease_ttl_s=TTL_S, reaper_s=REAPER_S, recovery_every_s=RECOVERY_EVERY_S, max_failures=100,
             garbage_grace_s=5, database_url=postgres and postgres[0],
-            testing=True, failpoints="intake_packing_8=sleep:0.5", **times,
+            testing=True, prediction_segment_rows=100,
+            failpoints="intake_packing_8=sleep:0.5,predict_row_150=sleep:0.5,predict_row_950=sleep:0.5", **times,
         )  # fmt: skip
         self.database = Database(self.settings.sqlalchemy_url)
         migrate(self.database)
@@ -112,6 +113,10 @@ class ChaosYard:
     def intakes_of(self, name: str) -> list[int]:
         """Return the children of a worker that take in datasets."""
         return [pid for pid in children_of(self.processes[name].pid) if _runs(pid, b"intake")]
+
+    def predictors_of(self, name: str) -> list[int]:
+        """Return the children of a worker that predict many images."""
+        return [pid for pid in children_of(self.processes[name].pid) if _runs(pid, b"predict-many")]
 
     def signal(self, pids: Iterable[int], number: int) -> None:
         for pid in pids:
@@ -182,6 +187,10 @@ class ChaosYard:
     def read_validations(self) -> dict[str, list[Event]]:
         """Return the events of every dataset's validation."""
         return self._read_events("val_")
+
+    def read_predictions(self) -> dict[str, list[Event]]:
+        """Return the events of every prediction over many images."""
+        return self._read_events("pred_")
 
     def _read_events(self, prefix: str) -> dict[str, list[Event]]:
         events: dict[str, list[Event]] = defaultdict(list)

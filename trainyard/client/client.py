@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 from httpx_sse import connect_sse
 
+from trainyard.client.bulk_predictions import BulkPredictions
+from trainyard.client.connection import Json as Json
 from trainyard.client.errors import check
 from trainyard.client.folder_archive import open_source
 from trainyard.client.insight import InsightMethods
@@ -29,25 +30,11 @@ FINAL_STATES = frozenset(state for state in JobState if state.is_final)
 SETTLED = frozenset({DatasetState.REGISTERED, DatasetState.READY, DatasetState.REJECTED})
 
 
-Json = dict[str, Any]
-
 _COME_BACK_S = 0.2  # to a stream that was cut off
 
 
-class Client(InsightMethods):
+class Client(InsightMethods, BulkPredictions):
     """One connection to a yard. Not safe to share between threads."""
-
-    def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60) -> None:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=False)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._http.close()
 
     def create_job(self, dataset: str, *, idempotency_key: str | None = None, **fields: Any) -> Json:
         """Queue a job; fields as in `POST /jobs` (`recipe`, `overrides`, `name`, `metadata`, `init_from`…)."""
@@ -338,12 +325,6 @@ class Client(InsightMethods):
         answer = self._http.get(f"/checkpoints/{checkpoint_id}/download")
         check(answer)
         return answer.content
-
-    def _request(self, method: str, path: str, **kw: Any) -> Json:
-        answer = self._http.request(method, path, **kw)
-        check(answer)
-        body: Json = answer.json()
-        return body
 
 
 def _name_of(path: Path) -> str:

@@ -12,13 +12,14 @@ import typer
 from pydantic import ValidationError
 
 from trainyard import __version__, logs
-from trainyard.launch import dataset_commands, train_commands
+from trainyard.launch import dataset_commands, predict_commands, train_commands
 from trainyard.private_files import keep_private
 from trainyard.settings import Settings, explain
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.command()(train_commands.train)
 app.command()(train_commands.watch)
+app.command()(predict_commands.predict)
 app.add_typer(dataset_commands.app, name="datasets")
 
 

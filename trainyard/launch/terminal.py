@@ -1,4 +1,4 @@
-"""Shows on the terminal how an upload, a validation and a training run go: bars on a terminal, lines elsewhere."""
+"""Shows on the terminal how uploads, validations, training and predictions go: bars on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -82,6 +82,23 @@ class Terminal:
                 if metrics and progress["epoch"] and progress["epoch"] not in told:
                     told.add(progress["epoch"])
                     self._plainly(f"epoch {progress['epoch']} of {progress['epochs']}: {_scores(metrics)}")
+
+            yield show
+
+    @contextmanager
+    def predicting(self, name: str) -> Iterator[Callable[[Json], None]]:
+        """Show a prediction over many images; yields what is told the prediction."""
+        with self._bar(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+            task = bar.add_task(f"predicting {name}", total=None)
+
+            def show(prediction: Json) -> None:
+                progress, text = prediction["progress"], f"predicting {name}"
+                if prediction["waiting_for"]:
+                    text += f" (waiting for: {prediction['waiting_for']})"
+                elif progress and progress["phase"] != "predicting":
+                    text += f" ({progress['phase']})"
+                done, total = (progress["done"], progress["total"]) if progress else (0, None)
+                bar.update(task, description=text, completed=done, total=total)
 
             yield show
 

@@ -1,0 +1,124 @@
+"""`trainyard predict`: the classes of image files, of a folder or archive of images, or of a dataset's images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from trainyard.client import Client
+from trainyard.launch.connecting import FAILED, USAGE, AsJson, Url, connected, print_json, refusal
+from trainyard.launch.terminal import Json, Terminal
+
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.zst", ".tzst")
+KINDS = ("csv", "parquet", "ndjson")
+DETACHED = 130
+
+
+def predict(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...", help="Image files; or one folder or archive of images, or a dataset's id or name."
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="latest, an alias, job_…, job_…@epoch-3 or ckpt_….")] = "latest",
+    top_k: Annotated[int, typer.Option(min=1, max=1000, metavar="K", help="Classes to name.")] = 5,
+    split: Annotated[str | None, typer.Option(help="Only this split of a dataset: train, validation or test.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a table: its ending (.csv, .parquet, .ndjson) says which.")
+    ] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Predict images. Many of them are predicted by a worker; Ctrl-C does not stop that."""
+    paths = [Path(source) for source in sources]
+    kind = _read_kind(out)
+    is_many = len(paths) == 1 and (paths[0].is_dir() or paths[0].name.lower().endswith(ARCHIVES))
+    are_files = not is_many and all(path.is_file() for path in paths)
+    if are_files and (split is not None or out is not None):
+        raise refusal("--split and --out are for many images: a folder, an archive or a dataset", USAGE)
+    if not are_files and len(paths) > 1:
+        missing = next((path for path in paths if not path.is_file()), paths[0])
+        raise refusal(f"{missing} is no image file: name several files, or one folder, archive or dataset", USAGE)
+    terminal = Terminal()
+    with connected(url) as client:
+        if are_files:
+            _predict_files(client, terminal, paths, model=model, top_k=top_k, as_json=as_json)
+            return
+        prediction: Json | None = None
+        try:
+            fields: dict[str, Any] = {"model": model, "top_k": top_k}
+            prediction = _begin(client, terminal, sources[0], is_many=is_many, split=split, **fields)
+            with terminal.predicting(sources[0]) as show:
+                prediction = client.wait_for_prediction(prediction["id"], on_change=show)
+        except KeyboardInterrupt:
+            raise _detached(prediction) from None
+        if out is not None:
+            client.download_results(prediction["id"], out, kind=kind)
+        elif not as_json:
+            for row in client.iter_results(prediction["id"]):
+                terminal.tell(describe_row(row))
+    _tell_end(terminal, prediction, out, as_json=as_json)
+
+
+def _detached(prediction: Json | None) -> typer.Exit:
+    if prediction is None:
+        return refusal("stopped; the same command goes on with the upload", DETACHED)
+    return refusal(f"it goes on; its rows are at /predictions/{prediction['id']}/results", DETACHED)
+
+
+def _read_kind(out: Path | None) -> str:
+    kind = "" if out is None else out.suffix.lower().lstrip(".")
+    if out is not None and kind not in KINDS:
+        raise refusal(f"--out {out}: let it end with .csv, .parquet or .ndjson", USAGE)
+    return kind
+
+
+def _begin(client: Client, terminal: Terminal, source: str, *, is_many: bool, split: str | None, **fields: Any) -> Json:
+    if not is_many:
+        if {"/", "\\"} & set(source):
+            raise FileNotFoundError(f"there is no folder and no file {source}")
+        return client.create_prediction(dataset=source, split=split, **fields)
+    if split is not None:
+        raise refusal(f"--split is for a dataset; {source} is a folder or archive", USAGE)
+    with terminal.uploading(source) as tell:
+        return client.predict_source(source, on_sent=tell, **fields)
+
+
+def _predict_files(
+    client: Client, terminal: Terminal, paths: list[Path], *, model: str, top_k: int, as_json: bool
+) -> None:
+    answers = []
+    for path in paths:
+        answer = client.predict(path.read_bytes(), model=model, top_k=top_k)
+        answers.append({"file": str(path)} | answer)
+        if not as_json:
+            terminal.tell(describe_row({"file": str(path), "error": None} | answer))
+    if as_json:
+        print_json(answers)
+
+
+def describe_row(row: Json) -> str:
+    """Return a row as a line: the file, then its classes, or what is wrong with it."""
+    name = row["file"] or f"image {row['index']}"
+    if row["error"]:
+        return f"{name}  {row['error']['code']}: {row['error']['message']}"
+    return f"{name}  " + "  ".join(f"{told['label']} {told['probability']:.1%}" for told in row["predictions"])
+
+
+def _tell_end(terminal: Terminal, prediction: Json, out: Path | None, *, as_json: bool) -> None:
+    summary = prediction["summary"]
+    if as_json:
+        print_json(prediction)
+    else:
+        text = f"{summary['num_rows']:,} images"
+        if summary["num_errors"]:
+            text += f", {summary['num_errors']:,} of them can't be read"
+        if summary["top1"] is not None:
+            text += f"; {summary['top1']:.1%} of {summary['num_labelled']:,} right"
+        terminal.say(text + ("" if out is None else f"; {out} is written"))
+    if prediction["state"] != "succeeded":
+        error = prediction["error"] or {"message": f"prediction {prediction['id']} is {prediction['state']}"}
+        raise refusal(error["message"], FAILED)
