@@ -54,7 +54,7 @@ FOLDERS = {
     "alexnet_core.evaluation": {"data", "data.inspection", "network", "inference"},
     "alexnet_core.insight": {"data", "data.inspection", "data.intake", "network", "evaluation"},
     "alexnet_core.training": {"data", "data.inspection", "network", "evaluation", "insight"},
-    "alexnet_core.predictions": {"data", "data.intake", "data.layouts", "evaluation"},
+    "alexnet_core.predictions": {"data", "data.intake", "data.layouts", "evaluation", "inference"},
     "alexnet_core.trainer": {"data", "training"},
     "alexnet_core.recipes": {"network"},
     "alexnet_core.inference": {"data", "network"},

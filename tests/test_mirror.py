@@ -106,6 +106,7 @@ TESTED_BY: dict[str, str] = {
     "worker/beside/reporting_child.py": "worker/datasets/test_validation.py",
     "alexnet_core/commands/predict_many.py": "worker/predictions/test_bulk_prediction.py",
     "alexnet_core/predictions/prediction_messages.py": "worker/predictions/test_bulk_prediction.py",
+    "alexnet_core/predictions/networks.py": "worker/predictions/test_bulk_prediction.py",
     "alexnet_core/predictions/bulk.py": "worker/predictions/test_bulk_prediction.py",
     "alexnet_core/predictions/rows.py": "alexnet_core/predictions/test_result_tables.py",
     "trainyard/database/prediction_tables.py": "trainyard/database/test_schema.py",

@@ -29,10 +29,11 @@ from alexnet_core.predictions.prediction_messages import (
 )
 
 if TYPE_CHECKING:
-    from alexnet_core.evaluation.predictor import Predictor
     from alexnet_core.predictions.image_lists import ImageList
+    from alexnet_core.predictions.networks import Network
 
 REPORT_EVERY_S = 0.25
+_NO_MEMORY = ("can't allocate memory", "bad_alloc", "out of memory")
 
 
 def predict_many(parent_pid: arguments.ParentPid = None) -> int:
@@ -59,10 +60,8 @@ def _predict(spec: PredictSpec) -> PredictDone | PredictFailed:
         return PredictFailed(code=exc.code, message=str(exc))
     except MemoryError:
         return PredictFailed(code=DATASET_TOO_COSTLY, message=too_costly)
-    except RuntimeError as exc:
-        from alexnet_core.environment import explain_memory  # and torch, which is there by now
-
-        if explain_memory(exc) is None:
+    except RuntimeError as exc:  # of OpenVINO and of torch
+        if not any(words in str(exc).lower() for words in _NO_MEMORY):
             raise
         return PredictFailed(code=DATASET_TOO_COSTLY, message=too_costly)
     except OSError as exc:
@@ -75,18 +74,15 @@ def _predict(spec: PredictSpec) -> PredictDone | PredictFailed:
 
 def _predict_all(spec: PredictSpec) -> int:
     """Write the segments that are missing, and return the number of images."""
-    import torch
-
-    from alexnet_core.evaluation.predictor import Predictor
     from alexnet_core.predictions.bulk import predict_rows
+    from alexnet_core.predictions.networks import load_network
     from alexnet_core.predictions.segments import SegmentLimits, SegmentWriter
 
-    torch.set_num_threads(spec.threads)
     failpoints, progress = Failpoints(spec.failpoints), _Progress()
-    predictor = Predictor.load(spec.checkpoint)
+    network = load_network(spec.checkpoint, spec.threads)
     limits = SegmentLimits(rows=spec.segment_rows, seconds=spec.segment_s)
     with ExitStack() as held:
-        images = _open_images(spec, predictor, progress, held)
+        images = _open_images(spec, network, progress, held)
         writer = SegmentWriter(
             *(spec.target, spec.first_row, spec.lease_epoch, limits, _Teller().tell),
             before_rename=lambda row: failpoints.hit(f"predict_segment_{row}"),
@@ -94,7 +90,7 @@ def _predict_all(spec: PredictSpec) -> int:
         held.callback(writer.close)
         progress.report(PredictPhase.PREDICTING, spec.first_row, len(images))
         rows = predict_rows(
-            predictor,
+            network,
             images,
             first_row=spec.first_row,
             top_k=spec.top_k,
@@ -110,7 +106,7 @@ def _predict_all(spec: PredictSpec) -> int:
         return len(images)
 
 
-def _open_images(spec: PredictSpec, predictor: Predictor, progress: _Progress, held: ExitStack) -> ImageList:
+def _open_images(spec: PredictSpec, network: Network, progress: _Progress, held: ExitStack) -> ImageList:
     from alexnet_core.data.archives.members import ArchiveLimits
     from alexnet_core.data.archives.opening import open_archive
     from alexnet_core.data.image_readers import FileImages
@@ -136,7 +132,7 @@ def _open_images(spec: PredictSpec, predictor: Predictor, progress: _Progress, h
         )
     )
     files = held.enter_context(FileImages(source.open, max_pixels=spec.max_pixels))
-    return ArchiveImages(source, files, predictor.class_names)
+    return ArchiveImages(source, files, network.class_names)
 
 
 class _Teller:

@@ -24,6 +24,7 @@ from tests.chaos.yard import ChaosYard
 
 MOST_OPEN = 2
 LOOK_S = 0.5
+PAUSE_S = 4.0  # between two that are asked for: the machine has other work in a storm
 FINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -54,9 +55,13 @@ class Predictions:
     def start(self) -> None:
         self._thread.start()
 
+    def ask_no_more(self) -> None:
+        """Let those that were asked for be the last."""
+        self._ended.set()
+
     def finish(self, within_s: float) -> None:
         """Ask for no more, and wait until each has ended and is read."""
-        self._ended.set()
+        self.ask_no_more()
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline and (self._open() or any(it.is_alive() for it in self._readers)):
             self._yard.tick()
@@ -87,9 +92,11 @@ class Predictions:
     # --- the client ---
 
     def _run(self) -> None:
+        due = 0.0
         while not self._stopped.wait(LOOK_S):
             self._look()
-            if not self._ended.is_set() and len(self._open()) < MOST_OPEN:
+            if not self._ended.is_set() and len(self._open()) < MOST_OPEN and time.monotonic() >= due:
+                due = time.monotonic() + PAUSE_S
                 self._ask()
 
     def _open(self) -> list[Asked]:

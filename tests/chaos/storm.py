@@ -85,6 +85,7 @@ class Storm:
         return len(self.jobs) >= self.num_jobs and self.faults.done.total() >= self.num_faults
 
     def _calm_down(self) -> None:
+        self.predictions.ask_no_more()
         deadline = time.monotonic() + SETTLE_S
         while time.monotonic() < deadline:
             self.faults.go_on(at_once=True)
