@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from alexnet_core.insight.serving_facts import ServingFacts
 from api.schemas.bulk_predictions import PredictionCreate, PredictionRead
 from api.services import Services
 from api.submission import Request, submit_once
 from trainyard.artifacts import checkpoints, datasets, predictions, quotas, retries, uploads
+from trainyard.artifacts.calibrations import read_calibration
 from trainyard.artifacts.predictions import NewPrediction
 from trainyard.artifacts.quotas import Quota
 from trainyard.database.tables import Checkpoint, Job, JobRow
+from trainyard.insight_errors import CalibrationNotFound
 from trainyard.scheduling.queue_view import get_outlook
 from trainyard.settings import Settings
 from trainyard.states import JobState
@@ -62,6 +65,7 @@ def submit_prediction(services: Services, owner: str, body: PredictionCreate, ke
             upload_id=body.upload,
             is_whole=is_whole,
             split=body.split,
+            temperature=_read_temperature(session, checkpoint) if body.calibrated else None,
             name=body.name,
         )
         max_failures = services.settings.max_failures
@@ -78,6 +82,17 @@ def _hold_model(session: Session, owner: str, reference: str) -> Checkpoint:
     """Return the checkpoint that a reference names, locked until the prediction that needs it is recorded."""
     found = checkpoints.resolve_model(session, owner, reference)
     return retries.hold_checkpoint(session, owner, found.id, param="model")
+
+
+def _read_temperature(session: Session, checkpoint: Checkpoint) -> float:
+    calibration = read_calibration(session, checkpoint.id)
+    if calibration is None:
+        raise CalibrationNotFound(
+            f"checkpoint {checkpoint.id} has no calibration yet: `GET /checkpoints/{checkpoint.id}/calibration` makes "
+            "it; then send this again",
+            param="calibrated",
+        )
+    return ServingFacts.model_validate(calibration).temperature
 
 
 def describe_predictions(session: Session, settings: Settings, rows: Sequence[Job | JobRow]) -> list[PredictionRead]:

@@ -32,6 +32,8 @@ class PredictionCreate(BaseModel):
     """As in `POST /predict`. What it names at this moment is used to the end, and kept until then."""
     top_k: int = Field(5, ge=1, le=MAX_TOP_K)
     """How many classes to name for each image, if there are so many."""
+    calibrated: bool = False
+    """Whether the probabilities are corrected by the checkpoint's calibration, which it must have."""
     name: Name | None = None
     """A name of your choice."""
 
@@ -108,6 +110,8 @@ class PredictionRead(BaseModel):
     """Id of the upload that was named."""
     split: str | None
     top_k: int
+    temperature: float | None
+    """By which logits are divided, so that the probabilities are calibrated; null: they are the network's own."""
     model: PredictionModelRead
     progress: PredictionProgress | None
     """Null: it has not begun."""
@@ -155,6 +159,7 @@ class PredictionRead(BaseModel):
             upload=config.get("upload"),
             split=config.get("split"),
             top_k=config["top_k"],
+            temperature=config["temperature"],
             model=config["model"],
             summary=totals.summarise(),
             expires_at=None if row.finished_at is None else row.finished_at + keep_s,

@@ -40,6 +40,7 @@ from trainyard.errors import (
     TooManyDownloads,
     TooManyStreams,
 )
+from trainyard.insight_errors import CalibrationNotFound
 from trainyard.jobs import jobs
 from trainyard.serving_errors import AliasNotFound, PredictionNotEnded, PredictionNotFound
 from trainyard.states import WorkKind
@@ -78,7 +79,7 @@ Wanted = Annotated[
     response_description="The prediction, in the queue. `Location` is where to follow it.",
     responses=errors.responses(
         *(DatasetNotFound, UploadNotFound, JobNotFound, AliasNotFound, CheckpointNotFound, CheckpointPruned),
-        QuotaExceeded,
+        *(CalibrationNotFound, QuotaExceeded),
         *(DatasetNotReady, DatasetRejected, NoCheckpointOfJob, NoCheckpoint, InvalidRequest, IdempotencyConflict),
         *(Conflict, JsonInvalid, BodyUnreadable, TooLarge, DatabaseUnavailable, DatabaseFull),
         success={200: {"model": PredictionRead, "description": "This Idempotency-Key made this prediction before."}},

@@ -25,7 +25,7 @@ from tests.api.predicted import (
     submit,
 )
 from tests.api.served import Served, error_of, wait_until
-from trainyard.artifacts import checkpoints, uploads
+from trainyard.artifacts import calibrations, checkpoints, uploads
 from trainyard.database.tables import Checkpoint, Job, Removal, Upload
 from trainyard.states import JobState
 from trainyard.upkeep.garbage import Garbage
@@ -48,6 +48,15 @@ def test_a_prediction_is_queued_with_the_checkpoint_that_the_model_names_now(ser
     assert [it["id"] for it in served.http.get("/predictions").json()["data"]] == [made["id"]]
     assert served.http.get("/jobs").json()["data"][0]["id"].startswith("job_"), "a prediction is no job to its user"
     assert served.http.get(f"/jobs/{made['id']}").status_code == 404
+
+
+def test_calibrated_probabilities_need_a_calibration(served: Served) -> None:
+    checkpoint_id = add_model(served)
+    body = {"dataset": add_dataset(served), "calibrated": True}
+    error_of(served.http.post("/predictions", json=body), 404, "calibration_not_found")
+    with served.database.writing() as session:
+        calibrations.keep_of_checkpoint(session, checkpoint_id, {"temperature": 1.7, "unfamiliarity_threshold": 0.0})
+    assert submit(served, **body)["temperature"] == 1.7
 
 
 @pytest.mark.parametrize(
