@@ -2,7 +2,7 @@
 
 Two images are alike if the units of the last hidden layer are close by Euclidean distance. An index holds these units
 of each training image in a file that is mapped into memory. The search is exact: it compares with all of them. How long
-that takes, beside Faiss, is in docs/decisions/0016.
+that takes, beside Faiss, is in docs/decisions/0020.
 
 features.npy    float32 (N, D)
 norms.npy       float64 (N,): squared length of each row

@@ -261,7 +261,15 @@ class Client(InsightMethods, BulkPredictions):
         job: Json = answer.json()
         return job, answer.headers.get("ETag", "")
 
-    def predict(self, image: bytes, *, model: str = "latest", top_k: int = 5, sticky: str | None = None) -> Json:
+    def predict(
+        self,
+        image: bytes,
+        *,
+        model: str = "latest",
+        top_k: int = 5,
+        sticky: str | None = None,
+        calibrated: bool = False,
+    ) -> Json:
         """Classify one image file.
 
         Args:
@@ -269,10 +277,12 @@ class Client(InsightMethods, BulkPredictions):
             model: `latest`, an alias, or the id of a job or checkpoint.
             top_k: how many classes to name.
             sticky: for an alias with a canary, a text (such as a user's id) whose requests one side answers.
+            calibrated: correct the probabilities by the checkpoint's calibration, and add `unfamiliarity`.
         """
         files = {"file": ("image", image, "application/octet-stream")}
         headers = {} if sticky is None else {"X-Trainyard-Sticky": sticky}
-        return self._request("POST", "/predict", params={"model": model, "top_k": top_k}, files=files, headers=headers)
+        wanted: Json = {"model": model, "top_k": top_k} | ({"calibrated": True} if calibrated else {})
+        return self._request("POST", "/predict", params=wanted, files=files, headers=headers)
 
     def put_alias(
         self,

@@ -39,7 +39,8 @@ def test_similar_images_evaluations_and_calibrations_come_when_they_are_done(toy
     assert (evaluation["split"], evaluation["num_images"]) == ("validation", 30)
     images = client.list_evaluated_images(toy.job_id, true="a", split="validation", limit=3)
     assert [image["label"] for image in images] == ["a"] * 3
-    assert client.get_calibration(toy.checkpoint_id)["split"] == "validation"
+    threshold = client.get_calibration(toy.checkpoint_id)["unfamiliarity_threshold"]
+    assert client.predict(toy.image(), calibrated=True)["unfamiliarity"]["threshold"] == threshold
 
 
 def test_a_refusal_is_raised(toy: TrainedToy, client: Client) -> None:
