@@ -4,10 +4,10 @@
     .venv/bin/python -m bench.serving_peers [--only trainyard litserve] [--cases photo] [--seconds 4] [--rounds 3]
     .venv/bin/python -m bench.serving_peers --engine openvino
 
-Two cases: a PNG of 32x32 for the network of `notes-cifar10`, and a JPEG of 500x375 for that of `paper-2012` (resized to
-256, 227 cut out). The weights are drawn, not trained. Each peer serves them the way that its guide calls fast: dynamic
-batching, torch in fp32 (or OpenVINO in bf16), one copy of the network. It is installed into an environment of its own
-below --cache-dir. A peer that can't be had is named and left out.
+Two cases: a PNG of 32x32 for the network of `notes-cifar10`, and a JPEG of 500x375 for that of `paper-2012` (the middle
+square resized to 256, 227 cut out). The weights are drawn, not trained. Each peer serves them the way that its guide
+calls fast: dynamic batching, torch in fp32 (or OpenVINO in bf16), one copy of the network. It is installed into an
+environment of its own below --cache-dir. A peer that can't be had is named and left out.
 
 All servers of a case are started, must answer as the plain handler does, and are warmed up. Then they take turns:
 in every round each is loaded by `wrk` with each number of clients, while the processes of all others are stopped.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -37,7 +38,7 @@ class Facts:
 
     recipe: str
     image_px: int
-    resize_px: int | None  #: shorter side before `image_px` is cut out; None: the image has the right size
+    resize_px: int | None  #: side of the middle square before `image_px` is cut out; None: the image has the right size
     mean: list[float]  #: by channel, 0..255
     std: list[float]  #: by channel, 0..255
     class_names: list[str]
@@ -104,6 +105,7 @@ class Classifier:
     def _prepare_one(self, image: bytes) -> Tensor:
         pixels_CHW = decode_image(torch.frombuffer(bytearray(image), dtype=torch.uint8), ImageReadMode.RGB)
         if self._facts.resize_px is not None:
+            pixels_CHW = V.center_crop(pixels_CHW, [min(pixels_CHW.shape[1:])])  # less to resize than the whole
             pixels_CHW = V.resize(pixels_CHW, [self._facts.resize_px], antialias=True)
             pixels_CHW = V.center_crop(pixels_CHW, [self._facts.image_px])
         x_CHW: Tensor = (pixels_CHW - self._mean_C11) / self._std_C11
@@ -131,4 +133,11 @@ def _load_openvino(folder: Path, facts: Facts) -> Callable[[Tensor], Tensor]:
 
     how = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY"}
     network = openvino.Core().compile_model(folder / GRAPH, "CPU", how)
-    return lambda x_BCHW: torch.from_numpy(network([x_BCHW.numpy()])[0].copy())
+    of_thread = threading.local()  # a request can't compute for two threads at once
+
+    def compute(x_BCHW: Tensor) -> Tensor:
+        if not hasattr(of_thread, "request"):
+            of_thread.request = network.create_infer_request()
+        return torch.from_numpy(of_thread.request.infer([x_BCHW.numpy()])[0].copy())
+
+    return compute
