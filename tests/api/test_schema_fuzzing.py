@@ -26,6 +26,10 @@ def as_bytes(_: object, value: Any) -> bytes:
 PATHS = sorted(create_app(Settings()).openapi()["paths"])
 
 
+def not_an_internal_error(_context: object, response: Any, _case: object) -> None:
+    assert response.status_code != 500, response.text
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_no_made_up_request_breaks_the_api(served: Served, path: str) -> None:
     served.add_checkpoint(served.add_job(), 1)
@@ -36,6 +40,8 @@ def test_no_made_up_request_breaks_the_api(served: Served, path: str) -> None:
     checks = [not_a_server_error, status_code_conformance, response_schema_conformance]
     if path == "/readyz":
         checks.remove(not_a_server_error)  # 503 is one of its two answers
+    if path in {"/explain", "/activations"}:
+        checks[0] = not_an_internal_error  # the checkpoint here is none that a network can be made of, which is a 503
 
     for result in schema.get_all_operations():
         assert isinstance(result, Ok)

@@ -16,6 +16,7 @@ from trainyard.database.tables import AliasCount
 from trainyard.errors import Conflict
 from trainyard.states import Side
 
+_SHORTEST_MS = 0.01
 _GROWTH = 1.1  #: a latency class ends at so many times the end of the one before: a quantile is at most 10 % too high
 
 
@@ -57,13 +58,13 @@ class Counts:
         for number in sorted(self.latencies):
             seen += self.latencies[number]
             if seen >= rank:
-                return round(_GROWTH**number, 2)
+                return round(_GROWTH**number, 3)
         return None
 
 
 def latency_class(latency_ms: float) -> int:
     """Return the number of the class that a latency is counted in: the smallest whose end is not below it."""
-    return 0 if latency_ms <= 1 else math.ceil(math.log(latency_ms) / math.log(_GROWTH))
+    return math.ceil(math.log(max(latency_ms, _SHORTEST_MS)) / math.log(_GROWTH))
 
 
 def add_counts(session: Session, counted: Mapping[CountKey, Counts]) -> None:
