@@ -23,6 +23,8 @@ from trainyard.states import Side
 
 MAX_LOOKUPS = 10  # of one request: every one but the last found a checkpoint that was gone when it was to be loaded
 
+_CHANCE = random.Random()  # of its own, which nobody else can seed
+
 T = TypeVar("T")
 
 
@@ -57,7 +59,7 @@ def choose_side(entry: Entry, sticky: str | None) -> Side:
 
 def _draw(entry: Entry, sticky: str | None) -> float:
     if sticky is None:
-        return random.random()
+        return _CHANCE.random()
     digest = hashlib.sha256(f"{entry.name}\n{entry.canary_id}\n{sticky}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:7]) / 2**56
 
