@@ -28,6 +28,7 @@ from api.observability.exposition import Exposition
 from api.observability.metrics import Metrics
 from api.observability.process_files import ProcessRole, announce
 from api.observability.requests import CountRequests
+from api.observability.traces import TraceRequests
 from api.observability.yard_collector import YardCollector
 from api.routes import checkpoints as routes_checkpoints
 from api.routes import curves as routes_curves
@@ -55,7 +56,7 @@ from api.services import Services
 from api.serving.engine import Engine
 from api.serving.interface import ServingEngine
 from api.serving.runtime import OpenVinoRuntime, Runtime
-from trainyard import __version__
+from trainyard import __version__, tracing
 from trainyard.database.connection import Database
 from trainyard.scheduling.queue import CeleryWaker, SilentWaker, Waker
 from trainyard.settings import Settings
@@ -100,6 +101,7 @@ def create_app(
         generate_unique_id_function=_operation_id,
         middleware=[
             Middleware(CountRequests, metrics=metrics),
+            Middleware(TraceRequests),
             Middleware(RequestId),
             Middleware(SecurityHeaders),
             Middleware(Resumable),
@@ -159,6 +161,7 @@ def _lifespan(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[State]:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
+        tracing.start(settings, "trainyard-api")
         database = given or Database(settings.sqlalchemy_url)
         storage = open_storage(settings)
         services = Services(
@@ -189,6 +192,7 @@ def _lifespan(
             await anyio.to_thread.run_sync(storage.close)
             if given is None:
                 database.close()
+            await anyio.to_thread.run_sync(tracing.stop)
 
     return lifespan
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from alexnet_core.failpoints import Failpoints
 from alexnet_core.memory import bound_arenas
 from api.garbage import collect_rarely
-from trainyard import failpoints, logs
+from trainyard import failpoints, logs, tracing
 from trainyard.private_files import keep_private
 from trainyard.settings import Settings, explain
 
@@ -20,6 +20,7 @@ def read_settings() -> Settings | None:
     try:
         settings = Settings()
         settings.check_exposure()
+        tracing.check(settings)
     except ValidationError as exc:
         refuse(explain(exc))
     except ValueError as exc:

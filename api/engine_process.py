@@ -20,6 +20,7 @@ from api.observability.process_files import ProcessRole, announce
 from api.remote.engine_server import EngineServer
 from api.serving.engine import Engine
 from api.serving.runtime import OpenVinoRuntime
+from trainyard import tracing
 from trainyard.database.connection import Database
 from trainyard.settings import Settings
 from trainyard.storage.opening import open_storage
@@ -30,6 +31,7 @@ async def serve(settings: Settings, path: Path) -> None:
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     await loop.connect_read_pipe(lambda: _EndOfInput(over), sys.stdin)
+    tracing.start(settings, "trainyard-engine")
     database, storage = Database(settings.sqlalchemy_url), open_storage(settings)
     runtime = OpenVinoRuntime(settings.serving_threads, settings.serving_precision)
     engine = Engine(settings, database, storage, runtime, Metrics())
@@ -41,6 +43,7 @@ async def serve(settings: Settings, path: Path) -> None:
         await engine.stop()
         storage.close()
         database.close()
+        tracing.stop()
 
 
 class _EndOfInput(asyncio.Protocol):

@@ -271,6 +271,13 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     """Least severe level that is logged: DEBUG, INFO, WARNING or ERROR."""
 
+    otlp_endpoint: str | None = None
+    """`http(s)://host:port` of an OpenTelemetry collector that takes traces by OTLP over HTTP. Needs the extra `otel`.
+    Default: nothing is traced."""
+
+    otlp_sample_share: float = Field(1, ge=0, le=1)
+    """Share of the requests and jobs that are traced, unless the caller's `traceparent` decides."""
+
     testing: bool = False
     """Allows `failpoints`. Never set it on a yard with real work."""
 
@@ -301,11 +308,11 @@ class Settings(BaseSettings):
             raise ValueError(f"storage_url is {url!r}: write it as s3://bucket/prefix, without a key in it")
         return url
 
-    @field_validator("storage_endpoint")
+    @field_validator("storage_endpoint", "otlp_endpoint")
     @classmethod
-    def _is_an_endpoint(cls, url: str | None) -> str | None:
+    def _is_an_endpoint(cls, url: str | None, info: ValidationInfo) -> str | None:
         if url is not None and not re.fullmatch(r"https?://[^/@\s]+/?", url):
-            raise ValueError("storage_endpoint is not a URL: write it as https://host:port, without a key in it")
+            raise ValueError(f"{info.field_name} is not a URL: write it as https://host:port, without a key in it")
         return url
 
     @model_validator(mode="after")

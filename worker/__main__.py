@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from alexnet_core import parent
 from alexnet_core.failpoints import Failpoints
-from trainyard import failpoints, logs
+from trainyard import failpoints, logs, tracing
 from trainyard.database.connection import Database
 from trainyard.errors import DatabaseUnavailable
 from trainyard.private_files import keep_private
@@ -61,6 +61,12 @@ def run(settings: Settings) -> int:
     if settings.redis_url is None:
         print("TRAINYARD_REDIS_URL is not set: a worker needs a queue to listen to", file=sys.stderr)  # noqa: T201
         return 2
+    try:
+        tracing.check(settings)
+    except ValueError as exc:
+        print(f"trainyard worker: {exc}", file=sys.stderr)  # noqa: T201
+        return 2
+    tracing.start(settings, "trainyard-worker")
     station = Station(settings)
     leaving = Leaving(station)
     signals.worker_shutting_down.connect(lambda **_: leaving.start(), weak=False)
@@ -76,6 +82,7 @@ def run(settings: Settings) -> int:
     finally:  # also if Celery gives up by itself: jobs should not wait until their leases expire
         leaving.celery_ended()
         station.close()
+        tracing.stop()
     return 0
 
 

@@ -6,7 +6,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from alexnet_core.messages import WORKER_WAS_SILENT, AnyReport, Failed, Finished, Outcome, StopReason
+from alexnet_core.messages import (
+    WORKER_WAS_SILENT,
+    AnyReport,
+    CheckpointSaved,
+    Failed,
+    Finished,
+    Outcome,
+    StopReason,
+)
+from trainyard import tracing
 from trainyard.database.tables import Checkpoint, Job
 from trainyard.json_values import finite
 from trainyard.scheduling.leases import Ending, Lease
@@ -33,6 +42,7 @@ class Attempt:
     starts_from: Checkpoint | None = None  #: what its trainer loads first
     held: ExitStack = field(default_factory=ExitStack)  #: what it reads from the store, and the streams it writes
     pending: list[AnyReport] = field(default_factory=list)  #: received, not written yet
+    arrived_at: dict[str, float] = field(default_factory=dict)  #: `perf_counter` by the name of a checkpoint
     outcome: Finished | Failed | None = None  #: the trainer's last report
     stop_reason: StopReason | None = None  #: what the trainer was told
     attended_s: float = 0.0  #: the time that this process was awake and supervised it
@@ -51,6 +61,13 @@ class Attempt:
         """Whether its trainer was stopped normally and can serve another attempt."""
         stays = isinstance(self.outcome, Finished) and self.outcome.stays
         return stays and self.killed_as is None and not self.was_terminated
+
+    def trace_checkpoints(self) -> None:
+        """Record for each checkpoint that was just committed the time since its trainer reported it."""
+        for report in self.pending:
+            if isinstance(report, CheckpointSaved) and (began_at := self.arrived_at.pop(report.path.name, None)):
+                facts: dict[str, str | int] = {"epoch": report.epoch, "step": report.step, "kind": report.kind.value}
+                tracing.record("checkpoint", began_at, attributes=facts | {"size_bytes": report.size_bytes})
 
     def judge(self, status: int) -> Ending:
         """Determine how it ended, from the trainer's last report or, without one, from its exit status."""

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 
+from trainyard import tracing
 from worker.station import Station
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Leaving:
             "the connection to the queue does not close; the worker ends without waiting for it",
             extra={"after_s": LEAVE_S},
         )
+        tracing.stop()
         logging.shutdown()
         sys.stdout.flush()
         os._exit(0)

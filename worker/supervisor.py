@@ -31,7 +31,7 @@ from alexnet_core.messages import (
     StopReason,
     StopRequested,
 )
-from trainyard import failpoints
+from trainyard import failpoints, tracing
 from trainyard.artifacts.examination import Condition, set_aside_unless_whole
 from trainyard.database.connection import BUSY_TIMEOUT_MS, Database
 from trainyard.database.tables import Checkpoint, Job
@@ -85,8 +85,14 @@ class Supervisor:
         """
         publisher = Publisher(self._storage, job.id, keep_latest=self._settings.keep_latest)
         attempt = Attempt(job, lease, slot, publisher)
-        facts = {"job_id": job.id, "lease_epoch": lease.lease_epoch, "attempt": job.attempt}
-        log.info("attempt begins", extra=facts | {"device": slot.device})
+        facts: dict[str, str | int] = {"job_id": job.id, "lease_epoch": lease.lease_epoch, "attempt": job.attempt}
+        told = facts | {"device": slot.device}
+        log.info("attempt begins", extra=told)
+        with tracing.span("attempt", parent=job.traceparent, kind="consumer", attributes=told) as span:
+            self._run(attempt, facts, span)
+
+    def _run(self, attempt: Attempt, facts: dict[str, str | int], span: tracing.Span) -> None:
+        job, publisher = attempt.job, attempt.publisher
         try:
             try:
                 ending = self._train(attempt)
@@ -98,6 +104,7 @@ class Supervisor:
             self._give_back(attempt, ending)
         except LeaseLost as exc:
             log.warning("attempt ends: %s", exc, extra=facts)
+            span.fail("lease_lost")
             publisher.stop()
             self._sweep(attempt)
             return
@@ -106,10 +113,13 @@ class Supervisor:
             attempt.held.close()
             self._storage.clear(checkpoints_key(job.id), attempt.writer)
         log.info("attempt ends", extra=facts | {"ending": str(ending)})
+        if ending.failure is not None:
+            span.fail(ending.failure)
 
     def _train(self, attempt: Attempt) -> Ending:
         try:
-            spec = self._specs.wait_for_spec(attempt)
+            with tracing.span("prepare"):
+                spec = self._specs.wait_for_spec(attempt)
         except StopRequested as exc:
             return Ending(stopped=exc.reason.value)
         except PreparationFailed as exc:
@@ -125,7 +135,8 @@ class Supervisor:
         except RuntimeError:  # the worker is closing
             return Ending(stopped="drain")
         try:
-            return attempt.judge(self._see_through(attempt, trainer, spec))
+            with tracing.span("train"):
+                return attempt.judge(self._see_through(attempt, trainer, spec))
         except LeaseLost:
             raise
         except Exception as exc:  # whatever a trainer tells, its worker goes on with other jobs
@@ -197,6 +208,7 @@ class Supervisor:
             if isinstance(report, Finished | Failed):
                 attempt.outcome = report
             if isinstance(report, CheckpointSaved):
+                attempt.arrived_at[report.path.name] = time.perf_counter()
                 attempt.publisher.submit(report)
                 attempt.pending += attempt.publisher.take()
             elif not isinstance(report, SIGNS_OF_LIFE):
@@ -223,6 +235,7 @@ class Supervisor:
             raise
         if any(isinstance(report, CheckpointSaved) for report in attempt.pending):
             failpoints.hit("after_checkpoint_commit")
+            attempt.trace_checkpoints()
         attempt.pending.clear()
         if desired is not Desired.RUN:
             self._ask_to_stop(attempt, trainer, StopReason(desired.value))

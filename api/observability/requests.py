@@ -31,6 +31,17 @@ def note(scope: Scope, key: str, value: str) -> None:
         notes[key] = value
 
 
+def route_of(scope: Scope) -> str:
+    """Return the path of the route that answers a request, with names in place of ids, or `none`."""
+    return str(scope.get(NOTES, {}).get(ROUTE) or getattr(scope.get("route"), "path", "none"))
+
+
+def code_of(scope: Scope) -> str | None:
+    """Return the code of the error that a request is answered with. None: there is none, or it is not known."""
+    code: str | None = scope.get(NOTES, {}).get(CODE)
+    return code
+
+
 class CountRequests:
     """Counts requests, and times their answers' first byte."""
 
@@ -42,23 +53,22 @@ class CountRequests:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        notes: dict[str, str] = {}
-        scope[NOTES] = notes
+        scope[NOTES] = {}
         began, answered = time.perf_counter(), False
 
         async def send_counted(message: Message) -> None:
             nonlocal answered
             if message["type"] == "http.response.start" and not answered:
                 answered = True
-                self._count(scope, notes, message["status"], time.perf_counter() - began)
+                self._count(scope, message["status"], time.perf_counter() - began)
             await send(message)
 
         await self._app(scope, receive, send_counted)
 
-    def _count(self, scope: Scope, notes: dict[str, str], status: int, seconds: float) -> None:
-        route = str(notes.get(ROUTE) or getattr(scope.get("route"), "path", "none"))
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        route = route_of(scope)
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        code = notes.get(CODE) or ("ok" if status < 400 else "client_gone" if status == 499 else "other")
+        code = code_of(scope) or ("ok" if status < 400 else "client_gone" if status == 499 else "other")
         self._metrics.answered(method=method, route=route, status=status, code=code, seconds=seconds)
         if method == "POST" and (route == _PREDICT or route.endswith(_INFER)):
             self._metrics.predicted(model=kind_of_model(_named_model(scope)), code=code)

@@ -19,6 +19,7 @@ from api.remote.calls import get_call
 from api.remote.messages import MessageProtocol
 from api.serving.interface import Classified, ImageForm, Inferred, ModelDescription, ModelState
 from api.serving.refusals import Refusal
+from trainyard import tracing
 from trainyard.errors import ModelLoading
 
 log = logging.getLogger(__name__)
@@ -145,6 +146,8 @@ class RemoteEngine:
         values, parts = call.pack(arguments)
         number = next(self._numbers)
         content = {"number": number, "call": name, "arguments": values}
+        if (trace := tracing.current()) is not None:
+            content["trace"] = trace
         pending = _Pending(content, parts, asyncio.get_running_loop().create_future())
         self._pending[number] = pending
         try:

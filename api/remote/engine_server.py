@@ -12,6 +12,7 @@ from api.remote.calls import get_call
 from api.remote.messages import MessageProtocol
 from api.serving.interface import ServingEngine
 from api.serving.refusals import Refusal
+from trainyard import tracing
 from trainyard.errors import ServiceError
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,8 @@ class EngineServer:
         number = content["number"]
         try:
             call = get_call(content["call"])
-            result = await getattr(self._engine, call.name)(**call.unpack(content["arguments"], parts))
+            with tracing.span(call.name, parent=content.get("trace"), kind="server"):
+                result = await getattr(self._engine, call.name)(**call.unpack(content["arguments"], parts))
             client.send({"number": number, "result": call.pack_result(result)})
         except ServiceError as exc:
             client.send({"number": number, "refusal": asdict(Refusal.of(exc))})

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from api.observability.serving_observer import ServingObserver, SilentObserver
 from api.serving.turns import FairQueue, Turn
+from trainyard import tracing
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class _Item:
     input: Any
     future: Future[Computed]
     ready_at: float
+    trace: str | None  #: the context of its request's span; None: it is not traced
 
 
 class Batcher(threading.Thread):
@@ -109,7 +111,7 @@ class Batcher(threading.Thread):
             if self._stopped:
                 future.cancel()
                 return future
-            self._waiting.put(turn or Turn(), _Item(model, model_input, future, time.perf_counter()))
+            self._waiting.put(turn or Turn(), _Item(model, model_input, future, time.perf_counter(), tracing.current()))
             self._changed.notify()
         return future
 
@@ -163,6 +165,19 @@ class Batcher(threading.Thread):
         self._image_s[model] = min(took_s / len(batch), self._image_s.get(model, took_s))
         inference_ms = 1000 * took_s
         self._observer.computed(len(batch), took_s, [started - item.ready_at for item in batch])
+        if traced := [item for item in batch if item.trace is not None]:
+            _trace(traced, len(batch), started)
         for item, row, log_sum in zip(batch, rows.probabilities, rows.log_sums, strict=True):
             waited_ms = 1000 * (started - item.ready_at)
             item.future.set_result(Computed(row, log_sum, waited_ms, inference_ms, len(batch)))
+
+
+def _trace(items: list[_Item], images: int, began_at: float) -> None:
+    """Record a batch that is computed, in the trace of its first image and linked to the others'; and in each of them
+    how long the image waited for it.
+    """
+    contexts = [item.trace for item in items if item.trace is not None]
+    size = {"images": images}
+    batch = tracing.record("batch", began_at, parent=contexts[0], links=contexts[1:], attributes=size)
+    for item in items:
+        tracing.record("queue", item.ready_at, parent=item.trace, links=[batch] if batch else [], ended_at=began_at)

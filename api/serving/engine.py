@@ -35,6 +35,7 @@ from api.serving.resolution import Choice, Resolution
 from api.serving.runtime import Runtime
 from api.serving.shadows import Shadows
 from api.serving.turns import Turn
+from trainyard import tracing
 from trainyard.artifacts.calibrations import read_calibration
 from trainyard.database.connection import Database
 from trainyard.errors import (
@@ -281,7 +282,8 @@ class Engine:
             PredictQueueFull: it is large, and the machine has no room for a process just now.
         """
         started = time.perf_counter()
-        model_input = await self._decoding.to_input(turn, model.model, data)
+        with tracing.span("decode"):
+            model_input = await self._decoding.to_input(turn, model.model, data)
         preprocess_ms = 1000 * (time.perf_counter() - started)
         pending: Future[Computed] = self._batcher.put(model.model, model_input, turn)
         done = await asyncio.wrap_future(pending)

@@ -38,6 +38,7 @@ from trainyard.states import (
     WorkKind,
     shown_state,
 )
+from trainyard.tracing import current
 
 NOT_YET = math.inf  #: a `not_before`: until something else has happened, not until a moment
 
@@ -121,6 +122,7 @@ class Job(Base):
     weights_sha256: Mapped[str | None]
     error: Mapped[dict[str, Any] | None]
     event_seq: Mapped[int] = mapped_column(default=0)  #: number of its newest event
+    traceparent: Mapped[str | None] = mapped_column(default=current)  #: the trace of the request that made it
 
     created_at: Mapped[float]
     queued_at: Mapped[float]

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from trainyard import tracing
 from trainyard.database.tables import Job
 from trainyard.errors import DatabaseUnavailable
 from trainyard.scheduling.leases import Lease
@@ -43,7 +44,10 @@ class Lane(threading.Thread):
             try:
                 claimed = self._claims.take(slot=0)
                 if claimed is not None:
-                    self._runner.run(*claimed)
+                    work, lease = claimed
+                    told = {"work": work.id, "attempt": work.attempt}
+                    with tracing.span(work.kind, parent=work.traceparent, kind="consumer", attributes=told):
+                        self._runner.run(work, lease)
                     continue
             except DatabaseUnavailable:
                 log.warning("the database does not answer; %s look again", self.name)
