@@ -33,8 +33,9 @@ EVERY_SERVICE = [(name, SERVICES[name]) for name in SERVICES] + [
 ]
 OURS = [name for name, service in SERVICES.items() if "build" in service]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-#: What an image may hold: the dependencies, and the extra for an object store.
-OFFERED = [*PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optional-dependencies"]["s3"]]
+#: What an image may hold: the dependencies, and the extras for an object store and for traces.
+EXTRAS = PYPROJECT["project"]["optional-dependencies"]
+OFFERED = [*PYPROJECT["project"]["dependencies"], *EXTRAS["s3"], *EXTRAS["otel"]]
 IMAGES = {"redis:7-alpine", "postgres:16", "python:3.11-slim"}
 DOCKERFILES = sorted((ROOT / "deploy").glob("Dockerfile*"))
 API_ONLY = {

@@ -55,7 +55,7 @@ def test_one_trace_leads_from_the_request_to_the_last_checkpoint_and_one_from_an
         if span.attributes["http.response.status_code"] == 200 and not span.failed
     ]
     [batch] = [span for span in collector.named("batch") if span.trace == predict.trace]
-    assert batch.attributes["images"] == 1
+    assert (batch.attributes["images"], batch.service) == (1, "trainyard-engine")
     [waited] = [span for span in collector.named("queue") if span.trace == predict.trace]
     assert waited.links == (batch.id,)
     assert [span for span in collector.named("decode") if span.trace == predict.trace]
