@@ -272,8 +272,7 @@ class Settings(BaseSettings):
     """Least severe level that is logged: DEBUG, INFO, WARNING or ERROR."""
 
     otlp_endpoint: str | None = None
-    """`http(s)://host:port` of an OpenTelemetry collector that takes traces by OTLP over HTTP. Needs the extra `otel`.
-    Default: nothing is traced."""
+    """`http(s)://host:port` of a collector of traces by OTLP over HTTP. Needs the extra `otel`. Default: no traces."""
 
     otlp_sample_share: float = Field(1, ge=0, le=1)
     """Share of the requests and jobs that are traced, unless the caller's `traceparent` decides."""
@@ -383,8 +382,7 @@ class Settings(BaseSettings):
         """Return these settings as environment variables for a child process, without the defaults."""
         env: dict[str, str] = {}
         for name in self.model_fields_set:
-            value = getattr(self, name)
-            if value is not None:
+            if (value := getattr(self, name)) is not None:
                 text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
                 env[f"TRAINYARD_{name.upper()}"] = text
         return env

@@ -45,7 +45,7 @@ class Lane(threading.Thread):
                 claimed = self._claims.take(slot=0)
                 if claimed is not None:
                     work, lease = claimed
-                    told = {"work": work.id, "attempt": work.attempt}
+                    told: dict[str, str | int] = {"work": work.id, "attempt": work.attempt}
                     with tracing.span(work.kind, parent=work.traceparent, kind="consumer", attributes=told):
                         self._runner.run(work, lease)
                     continue

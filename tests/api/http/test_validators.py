@@ -26,8 +26,8 @@ from trainyard.scheduling.workers import WorkerIdentity
 
 #: Columns that no client sees: written by every heartbeat, or for the order of the claims.
 UNSEEN = {"kind", 
-    "heartbeat_at", "lease_expires_at", "lease_epoch", "slot", "claim_number", "traceparent", "committed_step", "dataset_digest",
-    "event_seq", "not_before",
+    "heartbeat_at", "lease_expires_at", "lease_epoch", "slot", "claim_number", "committed_step", "dataset_digest",
+    "event_seq", "not_before", "traceparent",
 }  # fmt: skip
 
 
