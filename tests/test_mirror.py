@@ -167,6 +167,7 @@ TESTED_BY: dict[str, str] = {
     "trainyard/json_values.py": "worker/test_supervisor.py",
     "trainyard/launch/cli.py": "test_documentation.py",
     "trainyard/launch/queue_server.py": "integration/test_graceful_stop.py",
+    "trainyard/refused_settings.py": "trainyard/test_settings.py",
     "trainyard/scheduling/queue.py": "integration/test_workers.py",
     "trainyard/scheduling/workers.py": "api/routes/test_workers.py",
     "trainyard/states.py": "trainyard/jobs/test_jobs.py",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -386,15 +386,6 @@ class Settings(BaseSettings):
                 text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
                 env[f"TRAINYARD_{name.upper()}"] = text
         return env
-
-
-def explain(exc: ValidationError) -> str:
-    """Describe what is wrong with the settings, in one line and without their values, which may be secrets."""
-    problems = []
-    for problem in exc.errors(include_input=False, include_url=False):
-        name, message = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
-        problems.append(f"{name}: {message}" if name else message)
-    return " ".join("; ".join(problems).split())
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

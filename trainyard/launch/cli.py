@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from trainyard import __version__, logs
 from trainyard.launch import dataset_commands, predict_commands, train_commands
 from trainyard.private_files import keep_private
-from trainyard.settings import Settings, explain
+from trainyard.refused_settings import explain
+from trainyard.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.command()(train_commands.train)

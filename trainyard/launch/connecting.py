@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from trainyard.client import ApiError, Client
 from trainyard.client.folder_archive import SourceChanged
-from trainyard.settings import Settings, explain
+from trainyard.refused_settings import explain
+from trainyard.settings import Settings
 
 FAILED, USAGE = 1, 2
 
