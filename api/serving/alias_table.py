@@ -90,9 +90,7 @@ class AliasTable:
             room = self._loader.room
             for key, row in rows.items():
                 before = self._entries.get(key)
-                if (
-                    before is None
-                ):  # nothing older could answer: its models are loaded while there is room, or when used
+                if before is None:  # nothing older can answer: loaded now if there is room, else when it is used
                     room -= self._ask_for(row, at_most=room)
                     taken[key] = row
                 elif row.version == before.version or self._ask_for(row) == 0:
