@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -60,6 +61,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if machine.find_wrk() is None:
         sys.exit("wrk is not installed: apt install wrk")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that all servers are ended
     began = time.monotonic()
     pythons = install(options.only, options.cache_dir)
     if options.prepare:

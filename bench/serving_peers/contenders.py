@@ -19,7 +19,7 @@ from bench.serving_peers.servers.classifier import ENGINE, FOLDER, PORT
 from trainyard.launch.queue_server import free_port
 
 OURS, PLAIN = "trainyard", "fastapi"
-START_S = 60
+START_S = 120
 #: bf16 and resizing on bytes change a probability by up to 0.012; a cut that is half a pixel off changes it by more
 PROBABILITY_DIFFERENCE = 0.02
 #: Threads of PyTorch that wait for work must not take the cores from HTTP: with it every peer was faster, some tenfold
