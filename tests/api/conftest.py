@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.http.server import TAKEN_WITHIN_S
+from api.insight import insight
 from tests.api.aliased import Three
 from tests.api.served import FakeRuntime, Served
 from tests.api.trained_toy import TrainedToy, add_trained_toy
@@ -84,7 +85,9 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainedToy]:
     app = create_app(settings, database=database, waker=SilentWaker(), runtime=FakeRuntime())
     served = Served(app, database, settings)
     served.http.timeout = 60
-    yield add_trained_toy(served, folder / "made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(insight, "WAIT_S", 60.0)  # a child may start slowly beside other tests
+        yield add_trained_toy(served, folder / "made")
     served.stop()
     database.close()
 

@@ -10,6 +10,7 @@ import pytest
 
 from alexnet_core.evaluation.filters import CONV1, draw_filters
 from alexnet_core.insight.calibration import calibrate
+from api.insight import insight
 from tests.api.conftest import Serve
 from tests.api.served import error_of
 from tests.api.trained_toy import TrainedToy, add_trained_toy
@@ -59,7 +60,10 @@ def test_an_unknown_checkpoint_is_not_found(toy: TrainedToy, what: str) -> None:
     error_of(toy.served.http.get(f"/checkpoints/{new_id('ckpt')}/{what}"), 404, "checkpoint_not_found")
 
 
-def test_a_prediction_with_calibrated_probabilities_makes_the_calibration(serve: Serve, tmp_path: Path) -> None:
+def test_a_prediction_with_calibrated_probabilities_makes_the_calibration(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(insight, "WAIT_S", 60.0)  # a child may start slowly beside other tests
     toy = add_trained_toy(serve(), tmp_path / "made")
     toy.served.http.timeout = 60
     response = toy.served.http.post(
