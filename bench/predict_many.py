@@ -5,7 +5,8 @@
 Starts a whole yard on a temporary folder, trains the recipe on digits for an epoch, writes a pack of noise, and
 predicts it while a client reads the rows as they are stored. Then it downloads them as CSV and as Parquet. Prints a
 line of JSON: seconds, images a second, bytes, and the highest proportional set size of each process in megabytes, by
-the quarter of the run in which it was seen. It works only on Linux (`smaps_rollup`).
+the quarter of the run in which it was seen: all, and without what a file backs, such as the pack that is predicted. It
+works only on Linux (`smaps_rollup`).
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Memory(threading.Thread):
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self._pid, self._ended = pid, threading.Event()
-        self.seen: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        self.seen: dict[str, list[tuple[float, int, int]]] = defaultdict(list)
 
     def run(self) -> None:
         while not self._ended.wait(LOOK_S):
@@ -57,20 +58,22 @@ class Memory(threading.Thread):
                     words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
                     kind = next((kind for kind in KINDS if any(word.endswith(kind) for word in words[1:])), None)
                     if kind is not None:
-                        self.seen[kind].append((time.monotonic(), read_memory(pid)["Pss"]))
+                        figures = read_memory(pid)
+                        self.seen[kind].append((time.monotonic(), figures["Pss"], figures["Pss_Anon"]))
                 except (OSError, KeyError):
                     continue
 
-    def take(self) -> dict[str, list[int]]:
-        """Return the peaks since the last call, by quarter."""
+    def take(self) -> dict[str, dict[str, list[int]]]:
+        """Return the peaks since the last call, by quarter: of all memory, and of what no file backs."""
         seen, self.seen = self.seen, defaultdict(list)
-        peaks: dict[str, list[int]] = {}
+        peaks: dict[str, dict[str, list[int]]] = {}
         for kind, looks in seen.items():
             begin, length = looks[0][0], max(1e-9, looks[-1][0] - looks[0][0])
-            quarters = [0, 0, 0, 0]
-            for moment, megabytes in looks:
+            quarters: dict[str, list[int]] = {"all": [0, 0, 0, 0], "anonymous": [0, 0, 0, 0]}
+            for moment, *megabytes in looks:
                 place = min(3, int(4 * (moment - begin) / length))
-                quarters[place] = max(quarters[place], megabytes)
+                for which, number in zip(quarters.values(), megabytes, strict=True):
+                    which[place] = max(which[place], number)
             peaks[kind] = quarters
         return peaks
 

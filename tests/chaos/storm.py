@@ -32,6 +32,7 @@ FIRST_FAULT_S = 8.0  # by then the workers are there
 FULL_S, SLACK_S = 30.0, 60.0  # more jobs than workers, then half as many, so that a dead one's peers are free; and anew
 LOOK_S, LOOK_AT_ALL_S = 0.5, 5.0
 SETTLE_S = 300.0
+LEAST_PREDICTIONS = 3  # over many images: the first can be asked for when a job has its first checkpoint
 MAX_WASTE = 0.10
 
 
@@ -82,7 +83,8 @@ class Storm:
         self._calm_down()
 
     def _is_over(self) -> bool:
-        return len(self.jobs) >= self.num_jobs and self.faults.done.total() >= self.num_faults
+        enough = len(self.jobs) >= self.num_jobs and len(self.predictions.asked) >= LEAST_PREDICTIONS
+        return enough and self.faults.done.total() >= self.num_faults
 
     def _calm_down(self) -> None:
         self.predictions.ask_no_more()

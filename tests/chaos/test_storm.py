@@ -12,7 +12,7 @@ import pytest
 from tests.chaos.storm import find_missed
 from tests.postgres import create_database, server_pid
 
-SHORT = ["--jobs", "3", "--faults", "15", "--fault-every", "1.2", "--workers", "2", "--epochs", "3", "--promises-only"]
+SHORT = ["--jobs", "3", "--faults", "17", "--fault-every", "1.2", "--workers", "2", "--epochs", "3", "--promises-only"]
 
 
 @pytest.mark.slow
@@ -28,7 +28,7 @@ def test_a_short_storm_with_every_kind_of_fault_breaks_no_promise(tmp_path: Path
 @pytest.mark.chaos
 def test_a_short_storm_on_postgresql_with_its_faults_too(tmp_path: Path, postgres_url: str) -> None:
     url = create_database(postgres_url)
-    weather(tmp_path, [*SHORT, "--faults", "18", "--postgres", url, str(server_pid(url))])
+    weather(tmp_path, [*SHORT, "--faults", "20", "--postgres", url, str(server_pid(url))])
 
 
 @pytest.mark.chaos

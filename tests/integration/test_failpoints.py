@@ -18,7 +18,8 @@ from trainyard.failpoints import NAMES
 
 NUMBERS = {"checkpoint_byte_N": "checkpoint_byte_50000", "step_N": "step_5"}
 OF_A_DATASET = ["intake_checking_5", "intake_packing_5", "before_settling"]
-_COUNTED = {name.rstrip("0123456789") for name in OF_A_DATASET}
+OF_A_PREDICTION = ["predict_row_150", "predict_segment_300", "before_recording_500"]
+_COUNTED = {name.rstrip("0123456789") for name in [*OF_A_DATASET, *OF_A_PREDICTION]}
 EVERY = [NUMBERS.get(name, name) for name in NAMES if name.removesuffix("N") not in _COUNTED]
 FEW = ["after_commit", "after_claim", "before_checkpoint_commit", "checkpoint_byte_50000"]
 SETTINGS = {
@@ -108,6 +109,32 @@ def test_a_dataset_survives_a_kill_at_every_place_of_its_validation(tmp_path: Pa
             time.sleep(0.2)
         rows = httpx.get(f"{yard.url}/datasets", trust_env=False).json()["data"]
         assert [row["id"] for row in rows if not row["builtin"]] == [dataset["id"]], "one request, one dataset"
+    finally:
+        assert yard.stop() == 0
+        assert yard.process.stdout is not None
+        yard.process.stdout.close()
+
+
+@pytest.mark.end_to_end
+@pytest.mark.slow
+def test_a_prediction_survives_a_kill_at_every_place(tmp_path: Path) -> None:
+    """Its worker and the child that computes it; every image has one row all the same, as it was streamed meanwhile."""
+    points = ",".join(f"{name}=once:kill9" for name in OF_A_PREDICTION)
+    settings = SETTINGS | {"TRAINYARD_PREDICTION_SEGMENT_ROWS": "100"}
+    yard = start_yard(tmp_path / "data", **settings, TRAINYARD_FAILPOINTS=points)
+    try:
+        with Client(yard.url) as client:
+            job = client.create_job("digits", overrides={"epochs": 1}, seed=7)
+            assert client.wait(job["id"], timeout_s=120)["state"] == "succeeded"
+            made = client.create_prediction(dataset="digits")
+            rows = list(client.iter_results(made["id"]))
+            found = client.get_prediction(made["id"])
+            stored = list(client.iter_results(made["id"]))
+        assert {path.name for path in (yard.folder / "failpoints").iterdir()} == set(OF_A_PREDICTION)
+        assert (found["state"], found["summary"]["num_rows"]) == ("succeeded", 1797)
+        assert [row["row"] for row in rows] == [row["index"] for row in rows] == list(range(1797))
+        assert rows == stored
+        assert found["attempt"] == 1 + len(OF_A_PREDICTION)
     finally:
         assert yard.stop() == 0
         assert yard.process.stdout is not None
