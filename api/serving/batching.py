@@ -48,6 +48,11 @@ class Model(Protocol):
         """Channels, height and width of the network's input."""
         ...
 
+    @property
+    def precision(self) -> str:
+        """What it computes in: `fp32` or `bf16`."""
+        ...
+
     def take_input(self, values_CHW: NDArray[np.float32]) -> Any:
         """Turn an input that a client has standardised into what `compute` takes."""
         ...

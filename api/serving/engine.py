@@ -294,7 +294,9 @@ class Engine:
         """See `ServingEngine`."""
         choice = await self.find_model(owner, reference)
         model = choice.loaded.model
-        return ModelDescription(_describe(choice), list(model.class_names), model.input_shape)
+        agreement = self._loader.agreements.get(choice.loaded.checkpoint_id)
+        names = list(model.class_names)
+        return ModelDescription(_describe(choice), names, model.input_shape, model.precision, agreement)
 
     async def infer(
         self,

@@ -56,12 +56,22 @@ class ImageForm(StrEnum):
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How often a model names the same class first as the same network in fp32."""
+
+    share: float  #: 0 to 1
+    images: int  #: test images of the model's dataset that were compared
+
+
+@dataclass(frozen=True)
 class ModelDescription:
     """A loaded model."""
 
     model: ModelInfo
     class_names: list[str]
     input_shape: tuple[int, int, int]  #: CHW
+    precision: str  #: `fp32` or `bf16`
+    agreement: Agreement | None  #: of one in bf16, once it is measured
 
 
 @dataclass(frozen=True)

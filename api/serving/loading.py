@@ -8,16 +8,18 @@ import sys
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 
 from alexnet_core.errors import CheckpointCorrupt
 from alexnet_core.layout import MANIFEST, STATE, WEIGHTS
 from api.observability.serving_observer import LoadOutcome, ServingObserver, SilentObserver
+from api.serving.agreement import MIN_SHARE, Compared, Comparison
 from api.serving.batching import Model
-from api.serving.interface import ModelState
+from api.serving.interface import Agreement, ModelState
 from api.serving.runtime import Runtime
 from trainyard.artifacts.checkpoints import get_checkpoint, get_latest, has_its_manifest
 from trainyard.artifacts.examination import Condition, set_aside_unless_whole
@@ -76,7 +78,11 @@ class Loader(threading.Thread):
         self._wanted: OrderedDict[str, tuple[Checkpoint, Future[Loaded]]] = OrderedDict()
         self._changed = threading.Condition()
         self._stopped = False
+        self._look_again_at = 0.0
         self._newer_is_known = False
+        self._comparison = Comparison(database, storage, runtime)
+        self._comparing: tuple[str, Iterator[Compared | None]] | None = None
+        self.agreements: dict[str, Agreement] = {}  #: of models in bf16, by checkpoint
         self.preferred: frozenset[str] = frozenset()  #: checkpoints that aliases name: unloaded after all others
         self.latest: Loaded | None = None
         self.unusable: frozenset[str] = (
@@ -162,11 +168,48 @@ class Loader(threading.Thread):
             log.exception("the model runtime could not be started: this process can't predict")
             return
         while not self._stopped:
+            self._look_again_at = time.monotonic() + POLL_S
             self._follow_latest()
             self._serve_wanted()
+            self._compare_latest()
             with self._changed:
                 if not self._stopped and not self._wanted:
                     self._changed.wait(POLL_S)
+
+    def _compare_latest(self) -> None:
+        """Compare `latest` with itself in fp32, as long as there is nothing to load."""
+        latest = self.latest
+        if latest is None or latest.model.precision == "fp32" or latest.checkpoint_id in self.agreements:
+            return
+        if self._comparing is None or self._comparing[0] != latest.checkpoint_id:
+            self._comparing = (latest.checkpoint_id, self._comparison.run(latest.checkpoint_id))
+        try:
+            for compared in self._comparing[1]:
+                if compared is not None:
+                    self._take_over(latest, compared)
+                elif self._stopped or self._wanted or time.monotonic() > self._look_again_at:
+                    return
+        except Exception:
+            log.warning(
+                "a model can't be compared with fp32", exc_info=True, extra={"checkpoint": latest.checkpoint_id}
+            )
+            self._comparing = (latest.checkpoint_id, iter(()))
+
+    def _take_over(self, latest: Loaded, compared: Compared) -> None:
+        """Keep what came of a comparison; a model that disagrees too often is replaced by the one in fp32."""
+        self.agreements = {latest.checkpoint_id: compared.agreement}
+        if compared.agreement.share >= MIN_SHARE:
+            return
+        log.warning(
+            "bf16 disagrees with fp32 too often: fp32 serves",
+            extra={"checkpoint": latest.checkpoint_id, "share": compared.agreement.share},
+        )
+        exact = replace(latest, model=compared.exact)
+        with self._changed:
+            if self.latest is latest:
+                self.latest = exact
+            if latest.checkpoint_id in self._loaded:
+                self._loaded[latest.checkpoint_id] = exact
 
     def _serve_wanted(self) -> None:
         while not self._stopped:

@@ -36,6 +36,10 @@ class Runtime(Protocol):
         """
         ...
 
+    def load_exactly(self, folder: Path) -> Model:
+        """Return the model of a folder that was loaded before, computed in fp32."""
+        ...
+
 
 def choose_threads(wanted: int | None) -> int:
     """Return how many threads compute a batch: what was asked for, or half of the cores, at least one."""
@@ -59,9 +63,16 @@ class OpenVinoRuntime:
 
     def load(self, folder: Path) -> Model:
         """See `Runtime`."""
+        return self._load(folder, None)
+
+    def load_exactly(self, folder: Path) -> Model:
+        """See `Runtime`."""
+        return self._load(folder, "fp32")
+
+    def _load(self, folder: Path, precision: str | None) -> Model:
         assert self._compiler is not None, "not started"
         try:
-            return OpenVinoModel(self._compiler.load(folder))
+            return OpenVinoModel(self._compiler.load(folder, precision=precision))
         except ExportUnsupported as exc:
             log.warning("a network is computed by torch", extra={"detail": str(exc)})
         if self._torch is None:
@@ -85,6 +96,11 @@ class OpenVinoModel:
     def input_shape(self) -> tuple[int, int, int]:
         """See `Model`."""
         return _input_shape(self.network.transform)
+
+    @property
+    def precision(self) -> str:
+        """See `Model`."""
+        return self.network.precision.name
 
     def take_input(self, values_CHW: NDArray[np.float32]) -> Any:
         """See `Model`."""
@@ -115,6 +131,10 @@ class TorchRuntime:
         """See `Runtime`."""
         return TorchModel(folder, self._threads)
 
+    def load_exactly(self, folder: Path) -> Model:
+        """See `Runtime`."""
+        return self.load(folder)
+
 
 class TorchModel:
     """A loaded checkpoint that torch computes."""
@@ -135,6 +155,11 @@ class TorchModel:
     def input_shape(self) -> tuple[int, int, int]:
         """See `Model`."""
         return _input_shape(self._predictor.preprocessing)
+
+    @property
+    def precision(self) -> str:
+        """See `Model`."""
+        return "fp32"
 
     def take_input(self, values_CHW: NDArray[np.float32]) -> Any:
         """See `Model`."""

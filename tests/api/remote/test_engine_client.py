@@ -16,6 +16,7 @@ from api.remote.engine_client import MAX_TRIES, RemoteEngine
 from api.remote.engine_server import EngineServer
 from api.serving.engine import Engine
 from api.serving.interface import (
+    Agreement,
     Classified,
     ImageForm,
     Inferred,
@@ -29,6 +30,7 @@ from api.serving.refusals import Refusal
 from trainyard.errors import ImageTooLarge, JobNotFound, ModelLoading, ServiceError
 
 MODEL = ModelInfo("ckpt_1", "job_1", 3, "a" * 64, "latest", 7, None)
+DESCRIPTION = ModelDescription(MODEL, ["dog", "cat"], (3, 32, 32), "bf16", Agreement(0.998, 500))
 
 
 @dataclass
@@ -85,7 +87,7 @@ class ToyEngine:
         return Inferred(MODEL, [[0.25, 0.75]], [["cat"]])
 
     async def describe(self, owner: str, reference: str) -> ModelDescription:
-        return ModelDescription(MODEL, ["dog", "cat"], (3, 32, 32))
+        return DESCRIPTION
 
     async def list_loaded(self) -> list[str]:
         return ["ckpt_1"]
@@ -149,7 +151,7 @@ def test_the_answer_is_the_engines(tmp_path: Path) -> None:
             inferred = await client.infer("ann", "production", [b"\0\1"], ImageForm.PIXELS, [1, 2, 1], 1, "me")
             assert inferred == Inferred(MODEL, [[0.25, 0.75]], [["cat"]])
             assert engine.asked[-1] == ("ann", "production PIXELS [1, 2, 1] me", [b"\0\1"], 1)
-            assert await client.describe("ann", "latest") == ModelDescription(MODEL, ["dog", "cat"], (3, 32, 32))
+            assert await client.describe("ann", "latest") == DESCRIPTION
             assert await client.list_loaded() == ["ckpt_1"]
             assert [await client.unload(it) for it in ("ckpt_1", "ckpt_2")] == [False, True]
 

@@ -23,6 +23,8 @@ TIFF = encode(Image.new("RGB", (32, 32), "red"), "TIFF")
 class Shapes:
     """A model whose input is the image's shape."""
 
+    precision = "fp32"
+
     class_names = ("only",)
     input_shape = (1, 1, 1)
 
