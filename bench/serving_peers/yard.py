@@ -22,8 +22,8 @@ _DATASET = "digits"  # that the job names; nobody reads it
 _LEASE_S = 24 * 3600.0  # longer than any benchmark: nobody takes the job away
 
 
-def plant(checkpoint: Path, data_dir: Path) -> None:
-    """Make a data folder whose `latest` is a copy of a checkpoint."""
+def plant(checkpoint: Path, data_dir: Path) -> str:
+    """Make a data folder whose `latest` is a copy of a checkpoint, and return the id of the job that has it."""
     database = Database(Settings(data_dir=data_dir).sqlalchemy_url)
     try:
         migrate(database)
@@ -33,22 +33,29 @@ def plant(checkpoint: Path, data_dir: Path) -> None:
             job = jobs.submit(session, "local", dataset, NewJob(recipe="quick", config={}, seed=1, max_failures=1))
             claimed = leases.claim(session, "wrk_bench", _LEASE_S)
             assert claimed is not None
-            key = checkpoint_key(job.id, "epoch-00000001-e1")
-            shutil.copytree(checkpoint, data_dir / key)
-            manifest, facts = read_manifest(checkpoint), read_metadata(checkpoint)
-            files = manifest["files"] | manifest["state_files"]
-            new = NewCheckpoint(
-                kind=CheckpointKind.EPOCH,
-                key=key,
-                epoch=1,
-                step=1,
-                metrics={},
-                files=files,
-                size_bytes=sum(entry["size"] for entry in files.values()),
-                weights_sha256=facts["weights_sha256"],
-                manifest_sha256=hashlib.sha256((checkpoint / MANIFEST).read_bytes()).hexdigest(),
-                is_best=True,
-            )
-            checkpoints.commit_checkpoint(session, leases.Lease(job.id, 1, "wrk_bench"), new, keep_latest=1)
+        publish(database, checkpoint, data_dir, job.id, 1)
+        return job.id
     finally:
         database.close()
+
+
+def publish(database: Database, checkpoint: Path, data_dir: Path, job_id: str, epoch: int) -> None:
+    """Publish a copy of a checkpoint as that of the job's next epoch, as its worker would."""
+    key = checkpoint_key(job_id, f"epoch-{epoch:08d}-e1")
+    shutil.copytree(checkpoint, data_dir / key)
+    manifest, facts = read_manifest(checkpoint), read_metadata(checkpoint)
+    files = manifest["files"] | manifest["state_files"]
+    new = NewCheckpoint(
+        kind=CheckpointKind.EPOCH,
+        key=key,
+        epoch=epoch,
+        step=epoch,
+        metrics={},
+        files=files,
+        size_bytes=sum(entry["size"] for entry in files.values()),
+        weights_sha256=facts["weights_sha256"],
+        manifest_sha256=hashlib.sha256((checkpoint / MANIFEST).read_bytes()).hexdigest(),
+        is_best=True,
+    )
+    with database.writing() as session:
+        checkpoints.commit_checkpoint(session, leases.Lease(job_id, 1, "wrk_bench"), new, keep_latest=1)
