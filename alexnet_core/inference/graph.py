@@ -131,4 +131,5 @@ def _maps(values_C: NDArray[np.float32]) -> Any:
 
 
 def _constant(values: NDArray[np.float32]) -> Any:
-    return ops.constant(np.ascontiguousarray(values), shared_memory=False)  # the stored weights may go
+    # the stored weights may go; numpy lets other threads run while it copies, and OpenVINO does not
+    return ops.constant(values.copy(), shared_memory=True)

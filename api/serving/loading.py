@@ -160,13 +160,13 @@ class Loader(threading.Thread):
 
     def run(self) -> None:
         """The thread's body."""
-        _give_way()
         self._follow_latest(load=False)  # so that readiness can name what is to come
         try:
             self._runtime.start()
         except Exception:
             log.exception("the model runtime could not be started: this process can't predict")
             return
+        _give_way()
         while not self._stopped:
             self._look_again_at = time.monotonic() + POLL_S
             self._follow_latest()

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible
-from alexnet_core.inference.stored_network import read_network
+from alexnet_core.inference.stored_network import read_network, view_tensors
 from alexnet_core.network.checkpoint import load_checkpoint, save_checkpoint
 from tests.alexnet_core.networks import NARROW, make_checkpoint
 
@@ -45,3 +46,26 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     folder = save_checkpoint(replace(checkpoint, path=tmp_path / "epoch-00000001-e0", weights=other.weights)).path
     with pytest.raises(CheckpointIncompatible, match="don't fit its config"):
         read_network(folder)
+
+
+def test_views_hold_what_the_librarys_reader_reads() -> None:
+    tensors = {
+        "b": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "a.count": np.array(7),
+        "empty": np.zeros((0, 4), "f4"),
+    }
+    data = safetensors.numpy.save(tensors, metadata={"made": "here"})
+    found, expected = view_tensors(data), safetensors.numpy.load(data)
+    assert found.keys() == expected.keys()
+    for name, values in found.items():
+        assert np.array_equal(values, expected[name])
+        assert values.dtype == expected[name].dtype
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff" * 20, (2).to_bytes(8, "little") + b"{}"[:1]])
+def test_other_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - of json or numpy
+        view_tensors(data)
+    cut = safetensors.numpy.save({"a": np.ones(100, np.float32)})[:-4]
+    with pytest.raises(ValueError, match="buffer"):
+        view_tensors(cut)
