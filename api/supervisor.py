@@ -13,16 +13,14 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from types import FrameType
 
 from api.bootstrap import refuse
 from api.observability.process_files import MetricsFolder
 from trainyard import logs
-from trainyard.launch.children import POLL_S, Child
+from trainyard.launch.children import POLL_S, Child, Ended
 from trainyard.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -63,11 +61,10 @@ class Supervisor:
         return status
 
     def _supervise(self, listener: socket.socket) -> int:
-        folder = Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="trainyard-api-")))
         metrics = MetricsFolder()
         self._held.callback(metrics.close)
         environment = os.environ | metrics.environment
-        place = folder / "engine.sock"
+        place = metrics.path / "engine.sock"  # private, short, and swept by the next one if this process is killed
         engine = Child("engine", lambda: _start("api.engine_process", environment, [str(place)]))
         web = [
             Child(
@@ -79,13 +76,15 @@ class Supervisor:
         children = [engine, *web]
         for child in children:
             child.run()
-        status = 0
+        status, proven = 0, set[str]()
         while not self._signals and not status:
             for child in children:
-                if (ended := child.revive()) is None:
+                if (ended := _revive(child)) is None:
                     continue
-                metrics.process_ended(ended.pid)
-                if ended.status > 0 and not ended.was_steady:
+                _fold_counts(metrics, ended.pid)
+                if ended.was_steady:
+                    proven.add(child.name)
+                if ended.status > 0 and child.name not in proven:
                     status = ended.status  # it said why on standard error
                     break
                 log.error(
@@ -120,6 +119,22 @@ class Supervisor:
         self._signals.append(number)
 
 
+def _revive(child: Child) -> Ended | None:
+    """Start a child again if it has ended. If the system has no room for a process now, the next round tries again."""
+    try:
+        return child.revive()
+    except OSError as exc:
+        log.error("%s can't be started now: %s", child.name, exc)
+        return None
+
+
+def _fold_counts(metrics: MetricsFolder, pid: int) -> None:
+    try:
+        metrics.process_ended(pid)
+    except Exception:
+        log.exception("the counts of an ended process are lost")
+
+
 def open_port(host: str, port: int) -> socket.socket:
     """Return a listening socket.
 
@@ -152,4 +167,5 @@ def _start(
         stdin=subprocess.PIPE,
         env=environment,
         pass_fds=[one.fileno() for one in sockets or []],
+        start_new_session=True,  # a terminal's Ctrl-C reaches this process only, which hands it on once
     )

@@ -18,7 +18,7 @@ from trainyard.errors import PredictQueueFull, ServiceError, TooManyUploads
 
 SMALL_BYTES = 64 * 1024
 STEP_BYTES = 1024 * 1024  #: by which a body of unknown length takes room
-MAX_RUNNING = 64  #: see `Admission`; measured: more make `/healthz` wait, and hardly answer more
+MAX_RUNNING = 64  #: see `Admission`; measured: fewer make the engine's batches small
 PREDICT = ("POST", "/predict")
 
 

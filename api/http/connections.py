@@ -47,6 +47,7 @@ MAX_HEADERS = 100
 PIECE_BYTES = 16 * 1024  #: fed to the parser at once; a limit may be exceeded by this much
 MAKE_WAY_S = 0.1  #: after which a prediction no longer keeps others from starting
 SPARE = 32  #: connections beyond the limit, for health checks
+ARRIVED_AT = "trainyard.arrived_at"  #: in a request's scope: when its headers were there, by the event loop's clock
 PROBES = frozenset({"/healthz", "/readyz"})
 
 
@@ -209,6 +210,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         path, headers = cycle.scope["path"], list(cycle.scope["headers"])
+        cycle.scope[ARRIVED_AT] = self.loop.time()  # type: ignore[literal-required]  # a deadline counts from here
         self._door.idle.pop(self, None)
         busy = len(self.connections) - len(self._door.idle)
         if busy > self._door.max_connections and path not in PROBES:

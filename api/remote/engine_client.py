@@ -7,7 +7,6 @@ a prediction changes nothing, so no client notices more than a delay.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 from collections.abc import Sequence
@@ -20,11 +19,12 @@ from api.remote.messages import MessageProtocol
 from api.serving.interface import Classified, ImageForm, Inferred, ModelDescription, ModelState
 from api.serving.refusals import Refusal
 from trainyard import tracing
-from trainyard.errors import ModelLoading
+from trainyard.errors import ModelLoading, PredictQueueFull
 
 log = logging.getLogger(__name__)
 
 RECONNECT_S = 0.05
+MAX_UNSENT_BYTES = 64 * 1024 * 1024  #: of calls that the engine does not take
 MAX_TRIES = 3  #: of a call: one during which the engine's process ends again and again may be the reason
 
 
@@ -46,7 +46,7 @@ class RemoteEngine:
 
         Args:
             socket_path: where the engine's process listens.
-            wait_s: how long a call may wait for the engine to be there.
+            wait_s: how long calls wait for an engine that is not there.
         """
         self._path, self._wait_s = socket_path, wait_s
         self._numbers = itertools.count(1)
@@ -144,6 +144,8 @@ class RemoteEngine:
     async def _call(self, name: str, /, **arguments: Any) -> Any:
         call = get_call(name)
         values, parts = call.pack(arguments)
+        if self._link is not None and self._link.unsent_bytes > MAX_UNSENT_BYTES:
+            raise PredictQueueFull(retry_after_s=1)
         number = next(self._numbers)
         content = {"number": number, "call": name, "arguments": values}
         if (trace := tracing.current()) is not None:
@@ -152,11 +154,7 @@ class RemoteEngine:
         self._pending[number] = pending
         try:
             self._send(pending)
-            if self._link is None:
-                return call.unpack_result(await asyncio.wait_for(pending.answer, self._wait_s))
             return call.unpack_result(await pending.answer)
-        except TimeoutError:
-            raise ModelLoading("the engine is being started: try again in a moment", retry_after_s=2) from None
         finally:
             del self._pending[number]
             if not pending.answer.done() or pending.answer.cancelled():
@@ -186,17 +184,42 @@ class RemoteEngine:
     async def _connect(self) -> None:
         """Connect, and ask again what is not answered."""
         loop = asyncio.get_running_loop()
+        away_since = loop.time()
         while not self._stopped:
-            lost = asyncio.Event()
-            with contextlib.suppress(OSError):
-                link = MessageProtocol(self._take, lost.set)
-                await loop.create_unix_connection(lambda: link, str(self._path))  # noqa: B023 - of this round
-                self._link = link
-                for pending in [*self._pending.values()]:
-                    self._ask_again(pending)
-                await lost.wait()
-                self._link, self._state = None, "loading"
+            try:
+                await self._use_connection()
+                away_since = loop.time()
+            except OSError:
+                pass  # the engine is not there yet
+            except Exception:
+                log.exception("the connection to the engine failed; trying again")
+            if loop.time() - away_since > self._wait_s:
+                self._refuse_all()
             await asyncio.sleep(RECONNECT_S)
+
+    async def _use_connection(self) -> None:
+        """Connect, ask what is to be asked, and return when the connection is lost.
+
+        Raises:
+            OSError: the engine does not listen.
+        """
+        lost = asyncio.Event()
+        link = MessageProtocol(self._take, lost.set)
+        await asyncio.get_running_loop().create_unix_connection(lambda: link, str(self._path))
+        self._link = link
+        try:
+            for pending in [*self._pending.values()]:
+                self._ask_again(pending)
+            await lost.wait()
+        finally:
+            self._link, self._state = None, "loading"
+
+    def _refuse_all(self) -> None:
+        """Refuse what waits: the engine has been away for too long."""
+        for pending in [*self._pending.values()]:
+            if not pending.answer.done():
+                away = ModelLoading("the engine is being started: try again in a moment", retry_after_s=2)
+                pending.answer.set_exception(away)
 
     def _ask_again(self, pending: _Pending) -> None:
         if pending.tries >= MAX_TRIES and not pending.answer.done():

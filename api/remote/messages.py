@@ -67,6 +67,12 @@ class MessageProtocol(asyncio.Protocol):
         self._to_send += [_HEAD.pack(size, len(text)), text, *parts]
         return True
 
+    @property
+    def unsent_bytes(self) -> int:
+        """How much waits to be taken by the other end."""
+        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return waiting + sum(map(len, self._to_send))
+
     def close(self) -> None:
         """Close the connection once what was sent is on its way."""
         self._flush()

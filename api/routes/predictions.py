@@ -16,6 +16,7 @@ from starlette.datastructures import UploadFile
 
 from alexnet_core.insight.serving_facts import ServingFacts
 from api.http import errors
+from api.http.connections import ARRIVED_AT
 from api.http.quick_route import ATTRIBUTE, QuickRoute
 from api.insight.calibrations import get_calibration
 from api.schemas.predictions import (
@@ -172,8 +173,9 @@ async def predict(
     """
     started = time.perf_counter()
     images = await _read_images(request, services.settings.max_queued_predictions)
+    left_ms = count_left_ms(request, timeout_ms)
     working = _classify(services, caller, model, [data for _, data in images], top_k, sticky, calibrated)
-    classified = await unless_gone(request, working, timeout_ms)
+    classified = await unless_gone(request, working, left_ms)
     if classified is None:
         return Response(status_code=CLIENT_GONE)
     answered = _list_answered(classified)
@@ -190,6 +192,21 @@ async def predict(
         for (name, _), outcome in zip(images, classified.outcomes, strict=True)
     ]
     return PredictManyRead(model=named, results=results, timing=timing)
+
+
+def count_left_ms(request: Request, timeout_ms: int | None) -> float | None:
+    """Return how long the client still waits: its time began when the request's headers were there.
+
+    Raises:
+        DeadlineExceeded: no longer.
+    """
+    if timeout_ms is None:
+        return None
+    now = asyncio.get_running_loop().time()
+    left_ms = timeout_ms - 1000 * (now - request.scope.get(ARRIVED_AT, now))
+    if left_ms <= 0:
+        raise DeadlineExceeded
+    return float(left_ms)
 
 
 async def _classify(
@@ -277,7 +294,7 @@ async def _read_images(request: Request, max_files: int) -> list[tuple[str, byte
         return [(part.filename or "", await part.read()) for part in parts if isinstance(part, UploadFile)]
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T], timeout_ms: int | None = None) -> T | None:
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T], timeout_ms: float | None = None) -> T | None:
     """Return the result of the work. None: the client closed the connection, and the work was cancelled.
 
     Raises:

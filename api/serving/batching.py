@@ -131,7 +131,10 @@ class Batcher(threading.Thread):
     def run(self) -> None:
         """The thread's body."""
         while batch := self._take():
-            self._compute(batch)
+            try:
+                self._compute(batch)
+            except Exception:  # of what observes: the thread goes on for everybody else
+                log.exception("a batch of predictions can't be told of")
 
     def _take(self) -> list[_Item]:
         """Return the image whose turn it is, with others for the same model; empty: time to end."""
@@ -169,12 +172,12 @@ class Batcher(threading.Thread):
         model = batch[0].model
         self._image_s[model] = min(took_s / len(batch), self._image_s.get(model, took_s))
         inference_ms = 1000 * took_s
-        self._observer.computed(len(batch), took_s, [started - item.ready_at for item in batch])
-        if traced := [item for item in batch if item.trace is not None]:
-            _trace(traced, len(batch), started)
         for item, row, log_sum in zip(batch, rows.probabilities, rows.log_sums, strict=True):
             waited_ms = 1000 * (started - item.ready_at)
             item.future.set_result(Computed(row, log_sum, waited_ms, inference_ms, len(batch)))
+        self._observer.computed(len(batch), took_s, [started - item.ready_at for item in batch])
+        if traced := [item for item in batch if item.trace is not None]:
+            _trace(traced, len(batch), started)
 
 
 def _trace(items: list[_Item], images: int, began_at: float) -> None:

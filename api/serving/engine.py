@@ -165,9 +165,8 @@ class Engine:
                 loaded = await self._resolution.load(owner, checkpoint_id)
                 await self._try_out(loaded)
                 self._resolution.aliases.note_loaded(checkpoint_id)
-            except (Unavailable, CheckpointUnusable) as exc:
-                exc.param = param
-                raise
+            except (Unavailable, CheckpointUnusable) as exc:  # perhaps another request's, too: this one's is its own
+                raise type(exc)(exc.message, param=param, retry_after_s=exc.retry_after_s) from exc
             except Exception as exc:
                 reason = exc.message if isinstance(exc, ServiceError) else f"{type(exc).__name__}: {exc}"
                 raise CheckpointUnusable(f"checkpoint {checkpoint_id} can't be used: {reason}", param=param) from exc

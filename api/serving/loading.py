@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 
+from alexnet_core import errors as core
 from alexnet_core.errors import CheckpointCorrupt
 from alexnet_core.layout import MANIFEST, STATE, WEIGHTS
 from api.observability.serving_observer import LoadOutcome, ServingObserver, SilentObserver
@@ -26,6 +27,7 @@ from trainyard.artifacts.examination import Condition, set_aside_unless_whole
 from trainyard.database.connection import Database
 from trainyard.database.tables import LOCAL_OWNER, Checkpoint
 from trainyard.errors import (
+    CheckpointIncompatible,
     CheckpointNotFound,
     CheckpointPruned,
     DatabaseUnavailable,
@@ -41,6 +43,8 @@ log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 NICENESS = 10
+TRY_AGAIN_S = 30.0  #: after a load failed
+MAX_REMEMBERED = 300  #: checkpoints
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ class Loader(threading.Thread):
         self._newer_is_known = False
         self._comparison = Comparison(database, storage, runtime)
         self._comparing: tuple[str, Iterator[Compared | None]] | None = None
+        self._failed: dict[str, tuple[float, ServiceError]] = {}  #: when, and why
         self.agreements: dict[str, Agreement] = {}  #: of models in bf16, by checkpoint
         self.preferred: frozenset[str] = frozenset()  #: checkpoints that aliases name: unloaded after all others
         self.latest: Loaded | None = None
@@ -117,6 +122,7 @@ class Loader(threading.Thread):
             if checkpoint_id in self.preferred or (self.latest and self.latest.checkpoint_id == checkpoint_id):
                 return False
             self._loaded.pop(checkpoint_id, None)
+            self._tell_what_is_held()
             return True
 
     @property
@@ -197,7 +203,8 @@ class Loader(threading.Thread):
 
     def _take_over(self, latest: Loaded, compared: Compared) -> None:
         """Keep what came of a comparison; a model that disagrees too often is replaced by the one in fp32."""
-        self.agreements = {latest.checkpoint_id: compared.agreement}
+        newest = [*self.agreements.items()][1 - MAX_REMEMBERED :]
+        self.agreements = dict([*newest, (latest.checkpoint_id, compared.agreement)])
         if compared.agreement.share >= MIN_SHARE:
             return
         log.warning(
@@ -227,6 +234,8 @@ class Loader(threading.Thread):
                 future.set_result(loaded)
             else:
                 future.set_exception(error or ServiceError())
+            if time.monotonic() > self._look_again_at:
+                return  # however much is asked for, newer checkpoints are looked for
 
     def _follow_latest(self, *, load: bool = True) -> None:
         """Load the newest publication if it is newer than the one that serves; skip damaged ones."""
@@ -270,6 +279,9 @@ class Loader(threading.Thread):
         with self._changed:
             if (known := self._loaded.get(checkpoint.id)) is not None:
                 return known
+        failed_at, refusal = self._failed.get(checkpoint.id, (0.0, None))
+        if refusal is not None and time.monotonic() - failed_at < TRY_AGAIN_S:
+            raise refusal
         began = time.monotonic()
         try:
             model = self._read(checkpoint)
@@ -283,11 +295,14 @@ class Loader(threading.Thread):
             log.warning("a checkpoint can't be read now", extra={"checkpoint": checkpoint.id, "detail": str(exc)})
             self._observer.loaded(time.monotonic() - began, LoadOutcome.FAILED)
             raise ModelLoading from exc
-        except Exception:
+        except core.CheckpointIncompatible as exc:
+            self._observer.loaded(time.monotonic() - began, LoadOutcome.FAILED)
+            log.warning("a checkpoint is of another version", extra={"checkpoint": checkpoint.id, "detail": str(exc)})
+            raise self._pass_over(checkpoint.id, CheckpointIncompatible(param="model")) from exc
+        except Exception as exc:
             self._observer.loaded(time.monotonic() - began, LoadOutcome.FAILED)
             log.exception("a checkpoint can't be loaded", extra={"checkpoint": checkpoint.id})
-            self.unusable |= {checkpoint.id}
-            raise
+            raise self._pass_over(checkpoint.id, ServiceError()) from exc
         loaded = Loaded(
             checkpoint.id, checkpoint.owner, checkpoint.job_id, checkpoint.epoch, checkpoint.publication,
             checkpoint.weights_sha256, model, int(checkpoint.files.get(WEIGHTS, {}).get("size", 0)),
@@ -296,10 +311,21 @@ class Loader(threading.Thread):
         self._keep(loaded)
         return loaded
 
+    def _pass_over(self, checkpoint_id: str, refusal: ServiceError) -> ServiceError:
+        """Pass a checkpoint over as `latest`, and don't read it again for a while: each try takes as long as a load."""
+        self.unusable |= {checkpoint_id}
+        self._failed[checkpoint_id] = (time.monotonic(), refusal)
+        while len(self._failed) > MAX_REMEMBERED:
+            del self._failed[next(iter(self._failed))]
+        return refusal
+
     def _read(self, checkpoint: Checkpoint) -> Model:
         with self._storage.materialise(checkpoint.key, without=STATE) as folder:
             if not has_its_manifest(folder, checkpoint.manifest_sha256):
                 raise CheckpointCorrupt(f"{MANIFEST} is not the one that was committed")
+            agreement = self.agreements.get(checkpoint.id)
+            if agreement is not None and agreement.share < MIN_SHARE:
+                return self._runtime.load_exactly(folder)
             return self._runtime.load(folder)
 
     def _put_aside(self, checkpoint: Checkpoint, exc: Exception) -> ServiceError:

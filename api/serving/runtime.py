@@ -56,8 +56,12 @@ class OpenVinoRuntime:
 
     def start(self) -> None:
         """See `Runtime`."""
-        from alexnet_core.inference.compiled_network import Compiler
-
+        try:
+            from alexnet_core.inference.compiled_network import Compiler
+        except ImportError as exc:
+            log.warning("OpenVINO can't be used, so torch computes", extra={"detail": str(exc)})
+            self._use_torch()
+            return
         self._compiler = Compiler(self._threads, self._precision)
         keep_what_is_there()
 
@@ -70,15 +74,18 @@ class OpenVinoRuntime:
         return self._load(folder, "fp32")
 
     def _load(self, folder: Path, precision: str | None) -> Model:
-        assert self._compiler is not None, "not started"
-        try:
-            return OpenVinoModel(self._compiler.load(folder, precision=precision))
-        except ExportUnsupported as exc:
-            log.warning("a network is computed by torch", extra={"detail": str(exc)})
+        if self._compiler is not None:
+            try:
+                return OpenVinoModel(self._compiler.load(folder, precision=precision))
+            except ExportUnsupported as exc:
+                log.warning("a network is computed by torch", extra={"detail": str(exc)})
+        return self._use_torch().load(folder)
+
+    def _use_torch(self) -> TorchRuntime:
         if self._torch is None:
             self._torch = TorchRuntime(self._threads)
             self._torch.start()
-        return self._torch.load(folder)
+        return self._torch
 
 
 class OpenVinoModel:

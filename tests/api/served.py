@@ -19,7 +19,7 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 
-from alexnet_core.errors import CheckpointCorrupt
+from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible
 from alexnet_core.layout import CheckpointKind
 from api.http.server import TAKEN_WITHIN_S, Server, build_door
 from api.observability.metrics import Metrics
@@ -90,6 +90,8 @@ class FakeRuntime:
         if self.trouble is not None:
             raise self.trouble
         manifest = (folder / "manifest.json").read_text()
+        if "of tomorrow" in (folder / "config.json").read_text():
+            raise CheckpointIncompatible("format 99")
         if "damaged" in manifest:
             raise CheckpointCorrupt("weights.safetensors does not match its sha256")
         return FakeModel(self, manifest)

@@ -39,7 +39,9 @@ class Api:
         self.url = f"http://127.0.0.1:{self.settings.port}"
         command = [sys.executable, "-m", "api", "--die-with-parent", str(os.getpid())]
         with (folder / "api.log").open("wb") as log:
-            self.process = subprocess.Popen(command, env=child_environment(self.settings), stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command, env=child_environment(self.settings), stdout=log, stderr=log, start_new_session=True
+            )
         wait_for(lambda: self.model_state() == "ok")
 
     def model_state(self) -> str | None:
@@ -148,6 +150,14 @@ def test_sigterm_ends_every_process_and_nothing_stays(api: Api) -> None:
     assert api.process.wait(40) == -signal.SIGTERM
     assert not any(is_alive(pid) for pid in children)
     assert set(load.statuses) == {200}
+
+
+def test_one_ctrl_c_of_a_terminal_ends_it_as_sigterm_does(api: Api) -> None:
+    with Load(api) as load:
+        os.killpg(api.process.pid, signal.SIGINT)
+        api.process.wait(40)
+    assert api.process.returncode == -signal.SIGINT
+    assert set(load.statuses) <= {200, "ConnectError"}, "what was begun is answered, and the port is closed"
 
 
 def test_the_processes_end_when_the_supervisor_is_killed_and_the_port_is_free_at_once(api: Api) -> None:

@@ -37,6 +37,7 @@ from trainyard.states import JobState, WorkKind
 
 READY_S = 60.0
 CHILD_GRACE_S = 10.0
+API_GRACE_S = 45.0  # more than it gives its own processes
 
 
 class YardError(Exception):
@@ -107,7 +108,8 @@ class Yard:
             self.say(f"stopping: {running} running job(s) write a checkpoint first (Ctrl-C again: kill at once)")
         grace_s = CHILD_GRACE_S + (2 * self.settings.stop_grace_s if running else 0)
         for child in reversed(self.children):
-            child.stop(grace_s if child.name == "worker" else CHILD_GRACE_S, lambda: self._signals >= last)
+            own_s = {"worker": grace_s, "api": API_GRACE_S}.get(child.name, CHILD_GRACE_S)
+            child.stop(own_s, lambda: self._signals >= last)
         if self._database is not None:
             self._database.close()
         if self._lock is not None:

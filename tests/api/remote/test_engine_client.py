@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from api.remote import engine_client
 from api.remote.calls import NAMES, get_call
 from api.remote.engine_client import MAX_TRIES, RemoteEngine
 from api.remote.engine_server import EngineServer
+from api.remote.messages import MessageProtocol
 from api.serving.engine import Engine
 from api.serving.interface import (
     Agreement,
@@ -27,7 +29,7 @@ from api.serving.interface import (
     ServingEngine,
 )
 from api.serving.refusals import Refusal
-from trainyard.errors import ImageTooLarge, JobNotFound, ModelLoading, ServiceError
+from trainyard.errors import ImageTooLarge, JobNotFound, ModelLoading, PredictQueueFull, ServiceError
 
 MODEL = ModelInfo("ckpt_1", "job_1", 3, "a" * 64, "latest", 7, None)
 DESCRIPTION = ModelDescription(MODEL, ["dog", "cat"], (3, 32, 32), "bf16", Agreement(0.998, 500))
@@ -280,3 +282,33 @@ def test_every_method_that_may_be_called_is_one_of_the_engines() -> None:
     for name in ("stop", "start", "__init__", "_answer"):
         with pytest.raises(KeyError):
             get_call(name)
+
+
+def test_calls_that_were_sent_are_refused_when_no_engine_comes_back(tmp_path: Path) -> None:
+    async def test() -> None:
+        engine = ToyEngine()
+        async with connected(tmp_path / "s", wait_s=0.3) as client:
+            server = EngineServer(engine, tmp_path / "s")
+            ending = asyncio.create_task(server.run(asyncio.Event()))
+            call = asyncio.create_task(client.classify("ann", "latest", [b"x"], 1))
+            await until(lambda: engine.asked)
+            ending.cancel()
+            server.drop_clients()
+            with pytest.raises(ModelLoading) as told:
+                await asyncio.wait_for(call, 5)
+            assert told.value.retry_after_s
+
+    run(test())
+
+
+def test_what_an_engine_does_not_take_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        engine = ToyEngine()
+        async with served(engine, tmp_path / "s"), connected(tmp_path / "s") as client:
+            await until(lambda: state_of(client) == "ok")
+            monkeypatch.setattr(MessageProtocol, "unsent_bytes", engine_client.MAX_UNSENT_BYTES + 1)
+            with pytest.raises(PredictQueueFull):
+                await client.classify("ann", "latest", [b"x"], 1)
+            assert not engine.asked
+
+    run(test())

@@ -1,3 +1,4 @@
+import asyncio
 import io
 import socket
 import threading
@@ -7,10 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from fastapi import Request
 
+from api.http.connections import ARRIVED_AT
+from api.routes.predictions import count_left_ms
 from api.serving.decoding import Decoding
-from tests.api.served import FakeModel, FakeRuntime, Served, error_of, png, wait_until
+from tests.api.served import FILES, FakeModel, FakeRuntime, Served, error_of, png, wait_until
 from trainyard.artifacts.calibrations import keep_of_checkpoint
+from trainyard.serving_errors import DeadlineExceeded
 
 PNG = {"Content-Type": "image/png"}
 
@@ -386,3 +391,29 @@ def test_a_plain_request_is_answered_like_any_other(served: Served, query: str) 
 @pytest.mark.parametrize("query", ["?top_k=0", "?top_k=1001", "?top_k=x", "?top_k=", f"?model={'m' * 201}"])
 def test_an_unusual_request_is_refused_as_ever(served: Served, query: str) -> None:
     error_of(served.http.post(f"/predict{query}", content=png(), headers=PNG), 422, "invalid_request")
+
+
+def test_a_checkpoint_of_another_version_is_refused_and_not_read_for_every_request(
+    trained: tuple[Served, str, str], runtime: FakeRuntime
+) -> None:
+    served, _, _ = trained
+    content = dict.fromkeys(FILES, b"of tomorrow")
+    odd = served.add_checkpoint(served.add_job(), 1, files=content).id
+    for _ in range(3):
+        refused = served.http.post(f"/predict?model={odd}", content=png(), headers=PNG)
+        error_of(refused, 409, "checkpoint_incompatible")
+    assert runtime.loads.count("epoch-00000001-e1") <= 2, "the one before it, and this one once"
+    assert served.http.post("/predict", content=png(), headers=PNG).status_code == 200
+
+
+def test_the_time_that_a_request_waited_counts_for_its_deadline() -> None:
+    async def left_of(timeout_ms: int | None, waited_s: float) -> float | None:
+        arrived_at = asyncio.get_running_loop().time() - waited_s
+        return count_left_ms(Request({"type": "http", ARRIVED_AT: arrived_at}), timeout_ms)
+
+    left_ms = asyncio.run(left_of(5000, 2))
+    assert left_ms is not None
+    assert 2000 < left_ms <= 3000
+    assert asyncio.run(left_of(None, 600)) is None
+    with pytest.raises(DeadlineExceeded):
+        asyncio.run(left_of(5000, 6))
