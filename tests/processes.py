@@ -18,6 +18,12 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
+def find_child(parent: int, module: str) -> int:
+    """The process that a process has started to run a module."""
+    [found] = [pid for pid in children_of(parent) if module in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
+    return found
+
+
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -65,7 +65,7 @@ def test_event_files_sort_in_the_order_of_the_attempts() -> None:
 @pytest.mark.parametrize("package", ["alexnet_core", "trainyard", "worker", "api"])
 def test_no_other_module_spells_a_files_name(package: str) -> None:
     for path in sorted((ROOT / package).rglob("*.py")):
-        if path == Path(layout.__file__):
+        if path in (Path(layout.__file__), ROOT / "api" / "downloads" / "loading_code.py"):  # that one is for readers
             continue
         tree = ast.parse(path.read_text())
         prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings

@@ -18,10 +18,9 @@ import httpx
 import pytest
 
 from api.supervisor import open_port
-from bench.serving import find_child
 from tests.api.served import png
 from tests.api.stored_networks import store_network
-from tests.processes import children_of, is_alive
+from tests.processes import children_of, find_child, is_alive
 from trainyard.launch.queue_server import free_port
 from trainyard.settings import Settings, child_environment
 

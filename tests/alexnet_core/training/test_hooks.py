@@ -13,7 +13,7 @@ from tests.alexnet_core.reports import checkpoint_saved, epoch_end, interval, pr
 CALLS: dict[str, tuple[Any, ...]] = {
     "on_started": (started(),), "on_first_step": (), "on_progress": (progress(1),), "on_interval": (interval(2),),
     "on_epoch": (epoch_end(1, val_top1=0.5),), "on_checkpoint": (checkpoint_saved(20),), "on_warning": ("a", "b"),
-    "on_samples": (2, {}), "on_evaluating": (),
+    "on_samples": (2, {}), "on_evaluating": (), "on_calibrated": (None,),
 }  # fmt: skip
 
 

@@ -198,6 +198,6 @@ def test_a_read_error_is_not_taken_for_a_damaged_checkpoint(tmp_path: Path, monk
     def fail(*_: object) -> bytes:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("alexnet_core.network.checkpoint.read_regular", fail)
+    monkeypatch.setattr("alexnet_core.network.checkpoint_files.read_regular", fail)
     with pytest.raises(OSError, match="Too many open files"):
         load_checkpoint(tmp_path)

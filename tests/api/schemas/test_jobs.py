@@ -17,7 +17,16 @@ from trainyard.states import Desired
 #: Columns that a client has no use for, or sees under another name.
 NOT_SHOWN = {
     *("kind", "desired", "not_before", "slot", "claim_number", "lease_epoch", "lease_expires_at", "heartbeat_at"),
-    *("committed_step", "event_seq", "dataset_digest", "dataset_id", "labels", "lease_owner", "latest_checkpoint_id"),
+    *(
+        "committed_step",
+        "event_seq",
+        "traceparent",
+        "dataset_digest",
+        "dataset_id",
+        "labels",
+        "lease_owner",
+        "latest_checkpoint_id",
+    ),
 }
 
 

@@ -149,7 +149,7 @@ def test_what_openvino_cannot_compute_is_left_to_torch(
 ) -> None:
     _, folder, _ = real
 
-    def refuse(self: Compiler, folder: Path) -> CompiledNetwork:
+    def refuse(self: Compiler, folder: Path, *, precision: str | None) -> CompiledNetwork:
         raise ExportUnsupported("a layer of tomorrow")
 
     runtime = OpenVinoRuntime(threads=1, precision="fp32")

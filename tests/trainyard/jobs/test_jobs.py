@@ -184,8 +184,8 @@ def test_a_pause_that_looked_before_another_change_does_not_undo_it(
         db_rows.claim(database)
     real, looks = jobs.get_job, iter([True])
 
-    def look_then_change(session: Session, owner: str, wanted: str) -> Any:
-        job = real(session, owner, wanted)
+    def look_then_change(session: Session, owner: str, wanted: str, **how: Any) -> Any:
+        job = real(session, owner, wanted, **how)
         if next(looks, False):
             session.expunge(job)
             if between is not None:
