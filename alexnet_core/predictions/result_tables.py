@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 CSV_COLUMNS = ("row", "file", "split", "index", "label", "error", "error_message")
-_ROWS_A_GROUP = 10_000
+_LEAST_ROWS, _CELLS_A_GROUP = 100, 50_000  # of a row group: a row has `top_k` predictions
 
 
 def write_csv(lines: Iterable[bytes], out: IO[bytes], *, top_k: int) -> None:
@@ -43,12 +43,13 @@ def write_csv(lines: Iterable[bytes], out: IO[bytes], *, top_k: int) -> None:
     text.detach()
 
 
-def write_parquet(lines: Iterable[bytes], out: IO[bytes]) -> None:
-    """Write a table with the list of predictions in one column, some thousand rows a row group.
+def write_parquet(lines: Iterable[bytes], out: IO[bytes], *, top_k: int) -> None:
+    """Write a table with the list of predictions in one column. A row group has the fewer rows, the longer they are.
 
     Args:
         lines: of NDJSON, as `rows` writes them.
         out: where to; it need not be seekable.
+        top_k: classes that the rows have at most.
     """
     import pyarrow
     from pyarrow import parquet
@@ -56,7 +57,7 @@ def write_parquet(lines: Iterable[bytes], out: IO[bytes]) -> None:
     schema = build_schema()
     sink = pyarrow.PythonFile(out, mode="w")
     with parquet.ParquetWriter(sink, schema, compression="zstd") as writer:
-        for group in _in_groups(lines):
+        for group in _in_groups(lines, max(_LEAST_ROWS, _CELLS_A_GROUP // top_k)):
             writer.write_table(pyarrow.Table.from_pylist(group, schema=schema))
 
 
@@ -78,7 +79,7 @@ def build_schema() -> pyarrow.Schema:
     )
 
 
-def _in_groups(lines: Iterable[bytes]) -> Iterator[list[dict[str, Any]]]:
+def _in_groups(lines: Iterable[bytes], size: int) -> Iterator[list[dict[str, Any]]]:
     rest = iter(lines)
-    while group := [json.loads(line) for line in islice(rest, _ROWS_A_GROUP)]:
+    while group := [json.loads(line) for line in islice(rest, size)]:
         yield group

@@ -13,6 +13,9 @@ from typing import NamedTuple
 from alexnet_core.errors import ImageError
 from alexnet_core.predictions.image_lists import ImageFacts
 
+#: Ends of a line for some readers of text (`str.splitlines`), which JSON lets stand as they are.
+_LINE_ENDS = {ord(each): f"\\u{ord(each):04x}" for each in "\x85\u2028\u2029"}
+
 
 class RowCounts(NamedTuple):
     """What a row adds to the counts of its segment; see `prediction_messages.Counts`."""
@@ -54,4 +57,4 @@ def _begin(row: int, facts: ImageFacts) -> str:
 
 
 def _encode(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).translate(_LINE_ENDS)

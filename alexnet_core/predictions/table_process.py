@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 
 from alexnet_core.parent import die_with_parent
@@ -29,6 +30,9 @@ class TableFailed(Exception):
 class TableProcess:
     """Makes one table.
 
+    The kernel kills the child when the thread that started it ends (`die_with_parent`). So it is started by a thread of
+    its own, which waits for its end: whoever builds and reads the table may do so in any threads, and these may end.
+
     Args:
         kind: `csv` or `parquet`.
         top_k: classes that the rows have at most.
@@ -38,18 +42,10 @@ class TableProcess:
     def __init__(self, kind: str, top_k: int, rows: Iterable[bytes]) -> None:
         self._rows = rows
         self._trouble: BaseException | None = None
-        kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}  # no key, no password
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, kind, str(top_k), str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=kept,
-            bufsize=0,
-            start_new_session=True,
-        )
-        self._feeder = threading.Thread(target=self._feed, name="table-feeder", daemon=True)
+        started: Future[subprocess.Popen[bytes]] = Future()
+        self._feeder = threading.Thread(target=self._run, args=(kind, top_k, started), name="table-feeder", daemon=True)
         self._feeder.start()
+        self._process = started.result()
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the table's bytes.
@@ -60,34 +56,56 @@ class TableProcess:
         assert self._process.stdout is not None
         while piece := self._process.stdout.read(_PIECE_BYTES):
             yield piece
-        status = self._process.wait()
         self._feeder.join()
+        status = self._process.wait()
         if status != 0 or self._trouble is not None:
             raise TableFailed(f"the table is not whole: status {status}") from self._trouble
 
     def close(self) -> None:
         """End the child; harmless a second time."""
         self._process.kill()
-        self._process.wait()
         self._feeder.join()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with suppress(OSError):
                     pipe.close()
 
-    def _feed(self) -> None:
-        assert self._process.stdin is not None
+    def _run(self, kind: str, top_k: int, started: Future[subprocess.Popen[bytes]]) -> None:
+        try:
+            process = _start(kind, top_k)
+        except BaseException as exc:
+            started.set_exception(exc)
+            return
+        started.set_result(process)
+        self._feed(process)
+        process.wait()
+
+    def _feed(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
         try:
             for piece in self._rows:
                 view = memoryview(piece)
                 while view:
-                    view = view[self._process.stdin.write(view) :]
-            self._process.stdin.close()
+                    view = view[process.stdin.write(view) :]
+            process.stdin.close()
         except BrokenPipeError:
             pass  # the child's status tells
         except BaseException as exc:
             self._trouble = exc
-            self._process.kill()  # else it would take what it has for all
+            process.kill()  # else it would take what it has for all
+
+
+def _start(kind: str, top_k: int) -> subprocess.Popen[bytes]:
+    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}  # no key, no password
+    return subprocess.Popen(
+        [sys.executable, "-m", __name__, kind, str(top_k), str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=kept,
+        bufsize=0,
+        start_new_session=True,
+    )
 
 
 def main(kind: str, top_k: int, parent_pid: int) -> None:
@@ -97,7 +115,7 @@ def main(kind: str, top_k: int, parent_pid: int) -> None:
     if kind == CSV:
         write_csv(sys.stdin.buffer, sys.stdout.buffer, top_k=top_k)
     else:
-        write_parquet(sys.stdin.buffer, sys.stdout.buffer)
+        write_parquet(sys.stdin.buffer, sys.stdout.buffer, top_k=top_k)
     sys.stdout.buffer.flush()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+import anyio
+import anyio.to_thread
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -48,4 +50,5 @@ class ArchiveResponse(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._archive.close()
+            with anyio.CancelScope(shield=True):  # it waits for threads and processes
+                await anyio.to_thread.run_sync(self._archive.close)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ class BulkPredictions(Connection):
                     if exc.is_worth_another_try:
                         raise httpx.ReadError(str(exc)) from exc
                     raise
-            for line in answer.iter_lines():
+            for line in _split_lines(answer.iter_bytes()):
                 row: Json = json.loads(line)
                 yield row
 
@@ -157,3 +157,13 @@ class BulkPredictions(Connection):
             draft.replace(target)
         finally:
             draft.unlink(missing_ok=True)
+
+
+def _split_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield lines that end with a newline and nothing else; a name may hold other ends of a line."""
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from lines
+    if rest:  # the answer is whole, else its reading would have failed
+        yield rest

@@ -13,7 +13,7 @@ from alexnet_core.predictions.image_lists import ImageFacts
 from alexnet_core.predictions.result_tables import write_csv, write_parquet
 from alexnet_core.predictions.rows import RowFormat
 
-NASTY = 'a "b"\n=1,\u2028é'
+NASTY = 'a "b"\n=1,\u2028é\x85\u2029'
 FORMAT = RowFormat(["cat", NASTY])
 LINES = [
     FORMAT.write(0, ImageFacts("a/b.png", "test", 3, "cat"), [(1, 0.75), (0, 0.25)]),
@@ -24,6 +24,7 @@ LINES = [
 
 def test_rows_are_json_of_one_line_whatever_the_names_hold() -> None:
     assert [line.count(b"\n") for line in LINES] == [1, 1, 1]
+    assert [len(line.decode().splitlines()) for line in LINES] == [1, 1, 1]
     rows = [json.loads(line) for line in LINES]
     assert rows[0] == {
         "row": 0, "file": "a/b.png", "split": "test", "index": 3, "label": "cat",
@@ -49,7 +50,14 @@ def test_csv_has_every_row_and_no_formula() -> None:
 
 def test_parquet_has_the_same_rows_and_no_rows_at_all_make_a_table_too() -> None:
     out, empty = io.BytesIO(), io.BytesIO()
-    write_parquet(LINES, out)
+    write_parquet(LINES, out, top_k=2)
     assert parquet.read_table(io.BytesIO(out.getvalue())).to_pylist() == [json.loads(line) for line in LINES]
-    write_parquet([], empty)
+    write_parquet([], empty, top_k=2)
     assert parquet.read_table(io.BytesIO(empty.getvalue())).num_rows == 0
+
+
+def test_a_row_group_of_parquet_has_few_rows_if_they_are_long() -> None:
+    for top_k, num_groups in ((1000, 3), (5, 1)):
+        out = io.BytesIO()
+        write_parquet(LINES[:1] * 250, out, top_k=top_k)
+        assert parquet.ParquetFile(io.BytesIO(out.getvalue())).num_row_groups == num_groups

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -48,3 +49,20 @@ def test_a_table_that_nobody_reads_to_its_end_is_given_up() -> None:
     process.close()
     assert process._process.poll() is not None
     assert not process._feeder.is_alive()
+
+
+def test_a_table_outlives_the_thread_that_began_it() -> None:
+    begun: list[tuple[TableProcess, Iterator[bytes]]] = []
+    came: list[bytes] = []
+
+    def begin() -> None:
+        process = TableProcess(CSV, 2, many(20_000))
+        begun.append((process, process.pieces()))
+        came.append(next(begun[0][1]))
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    thread.join()
+    process, rest = begun[0]
+    assert b"".join([*came, *rest]).count(b"a/b.png") == 20_000
+    process.close()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ class Endless:
 
     def __init__(self) -> None:
         self.closed = 0
+        self.loops: list[object] = []
 
     def pieces(self) -> Iterator[bytes]:
         while True:
@@ -26,6 +28,7 @@ class Endless:
 
     def close(self) -> None:
         self.closed += 1
+        self.loops.append(asyncio._get_running_loop())
 
 
 def test_the_files_are_let_go_where_the_client_leaves_or_wants_the_headers_alone(serve: Serve) -> None:
@@ -45,3 +48,4 @@ def test_the_files_are_let_go_where_the_client_leaves_or_wants_the_headers_alone
         client.sendall(b"GET /archive HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
     wait_until(lambda: archive.closed == 2)
+    assert archive.loops == [None, None], "others wait while files are let go"

@@ -51,6 +51,13 @@ def test_results_that_are_cut_go_on_behind_the_last_row() -> None:
     assert asked == ["-1", "1", "1"]
 
 
+def test_a_name_may_hold_an_end_of_a_line_and_a_row_may_come_in_pieces() -> None:
+    rows = [{"row": 0, "file": "a\u2028b"}, {"row": 1, "file": "a\x85b"}]
+    data = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+    pieces = [data[at : at + 5] for at in range(0, len(data), 5)]
+    assert list(connect(lambda _: httpx.Response(200, content=iter(pieces))).iter_results("pred_1")) == rows
+
+
 def test_results_of_nothing_are_refused_at_once() -> None:
     refusal = httpx.Response(404, json={"error": {"code": "prediction_not_found", "message": "there is none"}})
     with pytest.raises(ApiError, match="there is none"):
