@@ -120,7 +120,7 @@ class Responder:
         predictor = self._load(request)
         try:
             index = SimilarityIndex(request.index)
-        except (OSError, ValueError) as exc:
+        except (OSError, ValueError, EOFError) as exc:  # EOFError: a file is empty
             raise Refused(protocol.NO_INDEX, str(exc)) from exc
         with last_hidden_layer(predictor.model) as units:
             predictor.logits(predictor.preprocess(image_HWC)[None])

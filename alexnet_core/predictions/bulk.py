@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet_core.data.intake.ordered_map import map_in_order
-from alexnet_core.errors import ImageError
+from alexnet_core.errors import Diverged, ImageError
 from alexnet_core.predictions.image_lists import ImageFacts, ImageList, read_or_explain
 from alexnet_core.predictions.networks import Network
 from alexnet_core.predictions.rows import RowCounts, RowFormat
@@ -67,6 +67,7 @@ def predict_rows(
         on_progress: called after each batch with the number of rows up to there.
 
     Raises:
+        Diverged: the network computes values that are not finite: JSON has no word for them.
         OSError: the disk fails.
     """
     names = network.class_names
@@ -104,6 +105,8 @@ def _rank(network: Network, inputs: list[NDArray[np.float32]], told: _Told) -> l
     if not inputs:
         return []
     logits_BK = network.logits(np.stack(inputs)) / np.float32(told.temperature)
+    if not np.isfinite(logits_BK).all():
+        raise Diverged("The network computes values that are not finite for one of the images: use another checkpoint.")
     powers_BK = np.exp(logits_BK - logits_BK.max(axis=1, keepdims=True))
     probabilities_BK = powers_BK / powers_BK.sum(axis=1, keepdims=True)
     best_BK = np.argsort(-logits_BK, axis=1, kind="stable")[:, : max(told.top_k, _TOP_FEW)]

@@ -33,7 +33,12 @@ async def get_calibration(database: Database, insight: Insight, checkpoint: Chec
         return known
     pack, split = await anyio.to_thread.run_sync(find_training_data, database, checkpoint)
     folder = await insight.need(checkpoint, pack, PassKind.CALIBRATION, split)
-    return await anyio.to_thread.run_sync(_keep, database, checkpoint, folder)
+    found = await anyio.to_thread.run_sync(_load, folder)
+    if found is None:
+        await anyio.to_thread.run_sync(insight.forget, checkpoint, PassKind.CALIBRATION, split)
+        raise InsightInProgress("the calibration was just removed: ask again", retry_after_s=1)
+    await anyio.to_thread.run_sync(_keep, database, checkpoint, found)
+    return found
 
 
 def _read(database: Database, checkpoint: Checkpoint) -> Calibration | None:
@@ -42,14 +47,17 @@ def _read(database: Database, checkpoint: Checkpoint) -> Calibration | None:
     return None if found is None else Calibration.model_validate(found)
 
 
-def _keep(database: Database, checkpoint: Checkpoint, folder: Path) -> Calibration:
+def _load(folder: Path) -> Calibration | None:
+    """Return what was computed. None: it was removed, or is damaged."""
     try:
-        found = Calibration.model_validate_json((folder / CALIBRATION).read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise InsightInProgress("the calibration was just removed: ask again", retry_after_s=1) from exc
+        return Calibration.model_validate_json((folder / CALIBRATION).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _keep(database: Database, checkpoint: Checkpoint, found: Calibration) -> None:
     try:
         with database.writing() as session:
             keep_of_checkpoint(session, checkpoint.id, found.model_dump())
     except DatabaseUnavailable:  # the next request writes it
         log.warning("a calibration could not be written", extra={"checkpoint": checkpoint.id})
-    return found

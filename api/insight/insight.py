@@ -129,6 +129,11 @@ class Insight:
         except TimeoutError:
             raise self._describe(made) from None
 
+    def forget(self, checkpoint: Checkpoint, kind: PassKind, split: Split) -> None:
+        """Remove a result that can't be read: the next request lets it be made again. It works on the disk."""
+        log.warning("a result could not be read; it is made again", extra={"checkpoint": checkpoint.id, "kind": kind})
+        self.results.forget(ResultKey(checkpoint.id, kind, split))
+
     def _begin(self, key: ResultKey, checkpoint: Checkpoint, pack: StoredPack) -> _Pass:
         loop = asyncio.get_running_loop()
         made = _Pass(loop.create_future())
@@ -140,6 +145,7 @@ class Insight:
             if isinstance(outcome, Exception):
                 made.failed_at = time.monotonic()
                 made.ended.set_exception(outcome)
+                loop.call_later(_FAILED_FOR_S, self._drop, key, made)
             else:
                 made.ended.set_result(outcome)
                 self._passes.pop(key, None)
@@ -161,6 +167,10 @@ class Insight:
 
         self._thread.repeat(step)
         return made
+
+    def _drop(self, key: ResultKey, made: _Pass) -> None:
+        if self._passes.get(key) is made:
+            del self._passes[key]
 
     def _step(
         self, process: InsightProcess, key: ResultKey, made: _Pass, checkpoint: Checkpoint, pack: StoredPack

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from alexnet_core.durable import sync_dir
 from alexnet_core.insight.methods import PassKind, Split
 from alexnet_core.layout import GONE_PREFIX, TEMPORARY_PREFIX, temporary_name
 
@@ -52,6 +53,10 @@ class Results:
         except OSError:
             return None
         return folder
+
+    def forget(self, key: ResultKey) -> None:
+        """Remove a result that can't be read, so that it is made again."""
+        _remove(self._root / key.path)
 
     def begin(self, key: ResultKey) -> Draft | None:
         """Return a draft for a result. None: another process is making it."""
@@ -104,10 +109,14 @@ class Draft:
     _lock: int
 
     def publish(self) -> Path:
-        """Make it the result. One that is there already is replaced."""
+        """Make it the result, which outlives a power cut. One that is there already is replaced."""
+        for file in self.path.iterdir():
+            _sync(file)
+        sync_dir(self.path)
         if self._target.exists():
             _remove(self._target)
         self.path.rename(self._target)
+        sync_dir(self._target.parent)
         self._unlock()
         return self._target
 
@@ -120,6 +129,11 @@ class Draft:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
 
 
 def _last_change(folder: Path) -> float:

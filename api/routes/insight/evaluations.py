@@ -202,6 +202,7 @@ class _Asked:
         try:
             answers = SplitAnswers.load(folder / ANSWERS)
         except (OSError, ValueError) as exc:
+            self._services.insight.forget(self.checkpoint, PassKind.ANSWERS, self.split)
             raise InsightInProgress("the answers were just removed: ask again", retry_after_s=1) from exc
         try:
             with self.pack.open(self._services.storage) as pack:

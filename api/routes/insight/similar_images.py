@@ -54,8 +54,12 @@ async def find_similar(
     checkpoint = await anyio.to_thread.run_sync(find_model, services, caller, model)
     pack, _ = await anyio.to_thread.run_sync(find_training_data, services.database, checkpoint)
     index = await services.insight.need(checkpoint, pack, PassKind.INDEX, "train")
-    answer, _ = await services.insight.ask(
-        checkpoint, lambda opened: FindSimilar(**vars(opened), index=index, k=k), image, pack=pack
-    )
+    try:
+        answer, _ = await services.insight.ask(
+            checkpoint, lambda opened: FindSimilar(**vars(opened), index=index, k=k), image, pack=pack
+        )
+    except InsightInProgress:  # the index can't be read
+        await anyio.to_thread.run_sync(services.insight.forget, checkpoint, PassKind.INDEX, "train")
+        raise
     response.headers["X-Trainyard-Checkpoint"] = checkpoint.id
     return SimilarImagesRead.of(describe_subject(checkpoint), pack.dataset_id, answer.num_indexed, answer.similar)

@@ -81,9 +81,40 @@ def test_what_another_process_makes_is_waited_for(own: TrainedToy, monkeypatch: 
     assert asked == []
     (draft.path / "answers.npz").write_bytes(b"damaged")
     draft.publish()
-    wait_until(lambda: evaluate(own).status_code == 503)
     assert "just removed" in error_of(evaluate(own), 503, "insight_in_progress")["message"]
     assert asked == []
+
+
+def test_a_result_that_can_not_be_read_is_made_again(own: TrainedToy, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answer_with(monkeypatch, [Answer(code="no_index"), Answer(done=30, total=30)])
+    results = own.served.app.state.services.insight.results
+    keys = {
+        PassKind.ANSWERS: ResultKey(own.checkpoint_id, PassKind.ANSWERS, "test"),
+        PassKind.CALIBRATION: ResultKey(own.checkpoint_id, PassKind.CALIBRATION, "validation"),
+        PassKind.INDEX: ResultKey(own.checkpoint_id, PassKind.INDEX, "train"),
+    }
+    for key, name in zip(keys.values(), ("answers.npz", "calibration.json", "norms.npy"), strict=True):
+        draft = results.begin(key)
+        (draft.path / name).touch()  # as a power cut may leave it
+        draft.publish()
+    http = own.served.http
+    for response in (
+        evaluate(own),
+        http.get(f"/checkpoints/{own.checkpoint_id}/calibration"),
+        http.post(f"/similar?model={own.checkpoint_id}", content=own.image(), headers=PNG),
+    ):
+        assert "just removed" in error_of(response, 503, "insight_in_progress")["message"]
+    assert len(asked) == 1
+    assert [results.find(key) for key in keys.values()] == [None, None, None]
+    evaluate(own)
+    assert isinstance(asked[1], GoOn)
+
+
+def test_a_failed_pass_is_forgotten(own: TrainedToy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FAILED_FOR_S", 0.05)
+    answer_with(monkeypatch, [ChildEnded(too_slow=False)])
+    error_of(evaluate(own), 503, "insight_failed")
+    wait_until(lambda: not own.served.app.state.services.insight._passes)
 
 
 def test_a_damaged_checkpoint_is_set_aside(own: TrainedToy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -11,19 +12,27 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from sqlalchemy import select
 
 from alexnet_core.data.images import decode_image
+from alexnet_core.errors import Diverged
+from alexnet_core.network.preprocess import Preprocessing
+from alexnet_core.predictions.bulk import predict_rows
+from alexnet_core.predictions.image_lists import PackImages
 from tests.alexnet_core.data.intake.test_packing import write_classes
+from tests.alexnet_core.networks import CLASSES
 from tests.api.served import wait_until
 from tests.trainyard import rows as db_rows
-from tests.worker.predictions.predicting import OWNER, PredictingYard, failing
+from tests.worker.predictions.predicting import OWNER, SIDE_PX, PredictingYard, failing, write_images
 from trainyard.artifacts import predictions
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, JobEvent
 from trainyard.jobs import jobs
+from trainyard.jobs.failures import FAILURES
 from trainyard.states import CheckpointStatus, JobState, WorkKind
 from trainyard.upkeep.leftovers import Leftovers
 
@@ -256,6 +265,33 @@ def test_an_archive_that_is_none_fails_with_the_reason(yard: PredictingYard, tmp
     assert work.error is not None
     assert work.error["code"] == "dataset_invalid"
     assert "RAR" in work.error["message"]
+
+
+class _Unbounded:
+    """A network that computes a value which is not finite for each image."""
+
+    class_names = CLASSES
+    transform = Preprocessing(image_px=SIDE_PX, channels=3, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+    def __init__(self, value: float) -> None:
+        self._value = value
+
+    def preprocess(self, image_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.zeros((3, SIDE_PX, SIDE_PX), np.float32)
+
+    def logits(self, batch_BCHW: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits_BK = np.zeros((len(batch_BCHW), len(CLASSES)), np.float32)
+        logits_BK[0, 3] = self._value
+        return logits_BK
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite_are_refused_for_good(tmp_path: Path, value: float) -> None:
+    images = PackImages(write_images(tmp_path / "pack", 10), None)
+    rows = predict_rows(_Unbounded(value), images, first_row=0, top_k=3, temperature=1.0, threads=1)
+    with pytest.raises(Diverged, match="not finite"):
+        list(rows)
+    assert not FAILURES[Diverged.code].retryable
 
 
 def test_too_little_memory_is_told_and_the_worker_lives(database: Database, tmp_path: Path) -> None:
