@@ -15,6 +15,7 @@ from api.downloads.exports import Exports
 from api.downloads.model_card import MAX_EPOCHS, MODEL_CARD, CardFacts, write_card
 from trainyard.artifacts.checkpoints import has_its_manifest
 from trainyard.database.tables import Checkpoint, Dataset, Job
+from trainyard.errors import CheckpointNotFound
 from trainyard.jobs import job_log
 from trainyard.jobs.metrics import read_thinned
 from trainyard.states import MetricKind
@@ -24,9 +25,16 @@ SAFETENSORS = "safetensors"  #: the format in which weights are stored
 
 
 def read_card_facts(session: Session, storage: Storage, checkpoint: Checkpoint) -> CardFacts:
-    """Read what the model card of a checkpoint is written from."""
-    job = session.scalars(select(Job).where(Job.id == checkpoint.job_id)).one()
-    dataset = session.scalars(select(Dataset).where(Dataset.id == job.dataset_id)).one()
+    """Read what the model card of a checkpoint is written from.
+
+    Raises:
+        CheckpointNotFound: its job was deleted meanwhile.
+    """
+    of_job = select(Job, Dataset).join(Dataset, Dataset.id == Job.dataset_id).where(Job.id == checkpoint.job_id)
+    found = session.execute(of_job).one_or_none()
+    if found is None:
+        raise CheckpointNotFound(f"checkpoint {checkpoint.id} was just deleted with its job", param="checkpoint_id")
+    job, dataset = found
     epochs, _ = read_thinned(session, job.id, MetricKind.EPOCH, since=0, max_points=MAX_EPOCHS)
     return CardFacts(checkpoint, job, dataset, epochs, _read_evaluation(storage, job.id))
 

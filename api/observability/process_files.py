@@ -66,6 +66,9 @@ class MetricsFolder:
                 file = self.path / f"{kind}_{pid}.db"
                 if not file.exists():
                     continue
+                if not file.stat().st_size:  # killed while it made the file
+                    file.unlink()
+                    continue
                 total = MmapedDict(str(self.path / f"{kind}_{_ENDED}.db"))
                 for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):
                     total.write_value(key, total.read_value(key)[0] + value, 0.0)

@@ -104,10 +104,9 @@ def download_checkpoint(
     """
     with services.database.reading() as session:
         row = checkpoints.get_checkpoint(session, caller, checkpoint_id)
-    if what == "tensorboard":
+        facts = None if what == "tensorboard" else read_card_facts(session, services.storage, row)
+    if facts is None:
         return _send_event_files(services, row)
-    with services.database.reading() as session:
-        facts = read_card_facts(session, services.storage, row)
     try:
         with contextlib.ExitStack() as held:
             if format != SAFETENSORS:

@@ -9,6 +9,7 @@ before, so that every image has exactly one row, however often a worker is kille
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ from trainyard.errors import DatasetNotReady, IllegalTransition, InvalidRequest,
 from trainyard.jobs.events import append_event
 from trainyard.jobs.jobs import ID_PREFIXES, begin, check_texts, get_job, move, request_wake_up
 from trainyard.scheduling.leases import Lease, job_error, report_event, write_fenced
+from trainyard.serving_errors import PredictionNotFound
 from trainyard.states import EventType, JobState, WorkKind
 
 _KIND = WorkKind.PREDICT
@@ -304,4 +306,8 @@ def expire(session: Session, *, keep_s: float) -> list[str]:
     """
     old = (Job.kind == _KIND, Job.state.in_(_FINAL_STATES), Job.finished_at <= now() - keep_s)
     found = session.execute(select(Job.id, Job.owner).where(*old).order_by(Job.id).limit(_AT_ONCE)).all()
-    return [key for row in found for key in delete_prediction(session, row.owner, row.id)]
+    keys: list[str] = []
+    for row in found:
+        with suppress(PredictionNotFound):  # its owner has just deleted it
+            keys += delete_prediction(session, row.owner, row.id)
+    return keys

@@ -15,6 +15,7 @@ from alexnet_core.insight import child, protocol
 from alexnet_core.insight.child import Responder, serve
 from alexnet_core.insight.methods import Method, PassKind, View
 from alexnet_core.insight.protocol import Activate, Answer, DrawFilters, Explain, FindSimilar, GoOn
+from alexnet_core.insight.similar_images import FEATURES, NORMS, POSITIONS
 from alexnet_core.network.checkpoint import Checkpoint, save_checkpoint
 from tests.alexnet_core.networks import make_checkpoint
 from tests.alexnet_core.toy import write_toy_pack
@@ -100,6 +101,10 @@ def test_a_dataset_with_other_classes_and_an_index_that_is_gone_are_told(
     assert responder.answer(go_on, b"")[0].code == protocol.OTHER_CLASSES
     find = FindSimilar(checkpoint=checkpoint.path, manifest_sha256="a", index=tmp_path / "gone", pack=pack.path, k=3)
     assert responder.answer(find, png())[0].code == protocol.NO_INDEX
+    for name in (FEATURES, NORMS, POSITIONS):
+        (tmp_path / name).touch()  # as a power cut may leave them
+    empty = find.model_copy(update={"index": tmp_path})
+    assert responder.answer(empty, png())[0].code == protocol.NO_INDEX
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,11 @@ from alexnet_core.evaluation.predictor import Predictor
 from alexnet_core.layout import CHECKPOINT_FILES
 from alexnet_core.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from alexnet_core.network.preprocess import Preprocessing
+from api.downloads.packing import read_card_facts
 from tests.alexnet_core.networks import NARROW, make_checkpoint
 from tests.api.served import Served, error_of, sha256
 from trainyard.database.tables import Checkpoint as Row
+from trainyard.errors import CheckpointNotFound
 
 TRIED = [
     ("onnx", "model.onnx"),
@@ -121,6 +123,12 @@ def test_a_conversion_that_others_wait_for_takes_one_of_few_places(served: Serve
     assert served.http.get(f"/checkpoints/{stored.id}/download").status_code == 200
     for place in places:
         place.close()
+
+
+def test_a_checkpoint_whose_job_is_deleted_meanwhile_is_not_found(served: Served) -> None:
+    gone = Row(id="ckpt_gone", job_id="job_gone")
+    with served.database.reading() as session, pytest.raises(CheckpointNotFound, match="just deleted"):
+        read_card_facts(session, served.app.state.services.storage, gone)
 
 
 def test_a_damaged_checkpoint_is_never_converted(served: Served, stored: Row) -> None:

@@ -119,6 +119,13 @@ def test_a_process_that_never_counted_may_end(folder: MetricsFolder) -> None:
     folder.process_ended(4_000_000)
 
 
+def test_a_process_that_was_killed_while_it_made_a_file_counted_nothing(folder: MetricsFolder) -> None:
+    (folder.path / "counter_4000000.db").touch()
+    (folder.path / "histogram_4000000.db").touch()
+    folder.process_ended(4_000_000)
+    assert not list(folder.path.glob("*.db"))
+
+
 def test_a_folder_that_a_killed_process_left_is_removed_and_one_in_use_is_not(tmp_path: Path) -> None:
     used = MetricsFolder(tmp_path)
     left, young = tmp_path / "trainyard-metrics-left", tmp_path / "trainyard-metrics-young"

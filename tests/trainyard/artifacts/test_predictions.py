@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from alexnet_core.layout import predictions_key
 from tests.trainyard import rows as db_rows
 from tests.trainyard.rows import OWNER
 from trainyard.artifacts import predictions
 from trainyard.artifacts.predictions import NewPrediction, NewSegment, Totals
 from trainyard.database.connection import Database
-from trainyard.database.tables import JobEvent
+from trainyard.database.tables import Job, JobEvent
 from trainyard.errors import LeaseLost
 from trainyard.scheduling.claim_message import claim_at_once
 from trainyard.scheduling.leases import Lease
@@ -103,6 +105,24 @@ def test_a_prediction_is_its_owners_own_and_no_job(database: Database) -> None:
             with pytest.raises(PredictionNotFound):
                 predictions.get_prediction(session, owner, name)
     assert db_rows.try_claim(database) is None, "a slot takes no prediction"
+
+
+def test_one_that_its_owner_deletes_meanwhile_keeps_no_other_from_expiring(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = sorted(submit(database) for _ in range(2))
+    for each in ids:
+        db_rows.write(database, each, state=JobState.CANCELLED, finished_at=0.0)
+    look = predictions.get_prediction
+
+    def get_prediction(session: Session, owner: str, prediction_id: str) -> Job:
+        if prediction_id == ids[0]:
+            raise PredictionNotFound
+        return look(session, owner, prediction_id)
+
+    monkeypatch.setattr(predictions, "get_prediction", get_prediction)
+    with database.writing() as session:
+        assert predictions.expire(session, keep_s=60) == [predictions_key(ids[1])]
 
 
 def test_without_a_label_there_is_no_accuracy() -> None:
