@@ -257,7 +257,7 @@ class Settings(BaseSettings):
     """Seconds that a prediction waits for its checkpoint to be loaded. Then the answer is 503."""
 
     insight_memory_bytes: int = Field(3 * 2**30, ge=2**29)
-    """Memory that the API's process for explanations, similar images and evaluations may allocate."""
+    """Memory that a web process's child for explanations, similar images and evaluations may allocate."""
 
     insight_cache_bytes: int = Field(10 * 2**30, ge=0)
     """Bytes in the data folder that indexes of similar images and evaluations on request may take."""

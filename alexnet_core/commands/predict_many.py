@@ -66,7 +66,7 @@ def _predict(spec: PredictSpec) -> PredictDone | PredictFailed:
         return PredictFailed(code=DATASET_TOO_COSTLY, message=too_costly)
     except OSError as exc:
         if exc.errno == errno.EFBIG:
-            text = f"The archive unpacks to more than the {spec.file_bytes:,} bytes that are allowed."
+            text = f"The unpacked archive, or a segment of the results, has more than {spec.file_bytes:,} bytes."
             return PredictFailed(code=DATASET_TOO_COSTLY, message=text)
         code = DiskFull.code if is_disk_full(exc) else "internal_error"
         return PredictFailed(code=code, message=f"The images can't be predicted: {exc.strerror}.")

@@ -78,7 +78,7 @@ class Exports:
             ExportUnsupported: the format can't say what the network does.
             ExportFailed: it could not be made now.
             CheckpointIncompatible: another version of this program wrote it.
-        DiskFull: there is no room for it.
+            DiskFull: there is no room for it.
             TooManyDownloads: others are being made.
         """
         build = hashlib.sha256(build_id().encode()).hexdigest()[:8]  # another release may convert differently

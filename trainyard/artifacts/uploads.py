@@ -92,8 +92,8 @@ def get_upload(session: Session, owner: str, upload_id: str, *, param: str = "up
     found = session.scalars(query).one_or_none() if has_form(upload_id, "upl") else None
     if found is None:
         raise UploadNotFound(
-            f"there is no upload {upload_id[:100]!r}: it was cancelled, has expired, or a dataset was made of it. "
-            "Start a new one with `POST /uploads`",
+            f"there is no upload {upload_id[:100]!r}: it was cancelled, has expired, or a dataset or a prediction was "
+            "made of it. Start a new one with `POST /uploads`",
             param=param,
         )
     return found

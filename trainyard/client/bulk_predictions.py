@@ -33,11 +33,13 @@ class BulkPredictions(Connection):
         split: str | None = None,
         model: str = "latest",
         top_k: int = 5,
+        calibrated: bool = False,
         name: str | None = None,
         idempotency_key: str | None = None,
     ) -> Json:
         """Queue the prediction of all images of a dataset, or of an upload; see `POST /predictions`."""
-        fields = {"dataset": dataset, "upload": upload, "split": split, "model": model, "top_k": top_k, "name": name}
+        fields: Json = {"dataset": dataset, "upload": upload, "split": split, "model": model, "top_k": top_k}
+        fields |= {"calibrated": calibrated or None, "name": name}
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         body = {key: it for key, it in fields.items() if it is not None}
         return self._request("POST", "/predictions", json=body, headers=headers)
@@ -48,7 +50,7 @@ class BulkPredictions(Connection):
         Args:
             source: the folder or archive; it needs no class folders.
             on_sent: called with the bytes that have arrived and those of all.
-            fields: `model`, `top_k` and `name` of `create_prediction`.
+            fields: `model`, `top_k`, `calibrated` and `name` of `create_prediction`.
 
         Raises:
             ApiError: the yard refuses it.

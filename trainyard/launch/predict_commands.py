@@ -25,6 +25,9 @@ def predict(
     ],
     model: Annotated[str, typer.Option(help="latest, an alias, job_…, job_…@epoch-3 or ckpt_….")] = "latest",
     top_k: Annotated[int, typer.Option(min=1, max=1000, metavar="K", help="Classes to name.")] = 5,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="Correct the probabilities by the checkpoint's calibration.")
+    ] = False,
     split: Annotated[str | None, typer.Option(help="Only this split of a dataset: train, validation or test.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write a table: its ending (.csv, .parquet, .ndjson) says which.")
@@ -42,14 +45,14 @@ def predict(
     if not are_files and len(paths) > 1:
         missing = next((path for path in paths if not path.is_file()), paths[0])
         raise refusal(f"{missing} is no image file: name several files, or one folder, archive or dataset", USAGE)
+    fields: dict[str, Any] = {"model": model, "top_k": top_k} | ({"calibrated": True} if calibrated else {})
     terminal = Terminal()
     with connected(url) as client:
         if are_files:
-            _predict_files(client, terminal, paths, model=model, top_k=top_k, as_json=as_json)
+            _predict_files(client, terminal, paths, as_json=as_json, **fields)
             return
         prediction: Json | None = None
         try:
-            fields: dict[str, Any] = {"model": model, "top_k": top_k}
             prediction = _begin(client, terminal, sources[0], is_many=is_many, split=split, **fields)
             with terminal.predicting(sources[0]) as show:
                 prediction = client.wait_for_prediction(prediction["id"], on_change=show)
@@ -87,12 +90,10 @@ def _begin(client: Client, terminal: Terminal, source: str, *, is_many: bool, sp
         return client.predict_source(source, on_sent=tell, **fields)
 
 
-def _predict_files(
-    client: Client, terminal: Terminal, paths: list[Path], *, model: str, top_k: int, as_json: bool
-) -> None:
+def _predict_files(client: Client, terminal: Terminal, paths: list[Path], *, as_json: bool, **fields: Any) -> None:
     answers = []
     for path in paths:
-        answer = client.predict(path.read_bytes(), model=model, top_k=top_k)
+        answer = client.predict(path.read_bytes(), **fields)
         answers.append({"file": str(path)} | answer)
         if not as_json:
             terminal.tell(describe_row({"file": str(path), "error": None} | answer))

@@ -77,6 +77,17 @@ def test_a_table_that_is_cut_leaves_no_file(tmp_path: Path) -> None:
     assert target.read_bytes() == b"row,file\n"
 
 
+def test_a_prediction_is_calibrated_where_that_is_asked_for() -> None:
+    bodies: list[object] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        return httpx.Response(202, json={"id": "pred_1"})
+
+    connect(answer).create_prediction(upload="upl_1", calibrated=True)
+    assert bodies == [{"upload": "upl_1", "model": "latest", "top_k": 5, "calibrated": True}]
+
+
 def test_a_prediction_is_asked_for_waited_for_and_removed() -> None:
     states = iter(["queued", "running", "succeeded"])
     seen: list[tuple[str, str]] = []

@@ -33,8 +33,8 @@ class ActedClient:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def predict(self, image: bytes, *, model: str, top_k: int) -> dict[str, Any]:
-        self.calls.append(("predict", (image, model, top_k)))
+    def predict(self, image: bytes, *, model: str, top_k: int, **more: Any) -> dict[str, Any]:
+        self.calls.append(("predict", (image, model, top_k, *more.items())))
         return {"predictions": TOLD}
 
     def create_prediction(self, **fields: Any) -> dict[str, Any]:
@@ -93,6 +93,15 @@ def test_a_folder_or_archive_is_sent_and_its_rows_are_printed(client: ActedClien
     assert client.calls == [("predict_source", (str(source), {"model": "latest", "top_k": 5}))]
     assert done.stdout.splitlines() == ["a/1.png  cat 87.5%  dog 12.5%", "image 7  image_unreadable: Bad."]
     assert "2 images, 1 of them can't be read; 100.0% of 1 right" in done.stderr
+
+
+def test_probabilities_are_calibrated_where_that_is_asked_for(client: ActedClient, tmp_path: Path) -> None:
+    image = tmp_path / "a.png"
+    image.write_bytes(b"a")
+    assert run(str(image), "--calibrated").exit_code == 0
+    assert run("digits", "--calibrated").exit_code == 0
+    wanted = {"dataset": "digits", "model": "latest", "top_k": 5, "calibrated": True}
+    assert client.calls == [("predict", (b"a", "latest", 5, ("calibrated", True))), ("create_prediction", wanted)]
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet", "ndjson"])
