@@ -13,6 +13,7 @@ from tests.api.served import Served
 from tests.trainyard.rows import OWNER
 from trainyard.artifacts import predictions
 from trainyard.artifacts.predictions import NewSegment
+from trainyard.artifacts.quotas import Quota
 from trainyard.database.connection import now
 from trainyard.database.tables import Dataset, Upload
 from trainyard.scheduling.claim_message import claim_at_once
@@ -91,7 +92,7 @@ def store(served: Served, lease: Lease, rows: list[dict[str, Any]]) -> None:
     }  # fmt: skip
     new = NewSegment(first_row, key, len(data), hashlib.sha256(data).hexdigest(), counts)
     with served.database.writing() as session:
-        predictions.record_segment(session, lease, new, num_images=100)
+        predictions.record_segment(session, lease, new, Quota(), num_images=100)
 
 
 def end(served: Served, lease: Lease) -> None:

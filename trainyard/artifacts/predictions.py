@@ -17,7 +17,8 @@ from sqlalchemy import ColumnElement, delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from alexnet_core.layout import predictions_key
-from trainyard.artifacts import datasets
+from trainyard.artifacts import datasets, quotas
+from trainyard.artifacts.quotas import Quota
 from trainyard.database.connection import now
 from trainyard.database.ids import new_id
 from trainyard.database.prediction_tables import PredictionSegment
@@ -171,18 +172,25 @@ def get_prediction(session: Session, owner: str, prediction_id: str) -> Job:
 # --- its results ---
 
 
-def record_segment(session: Session, lease: Lease, new: NewSegment, *, num_images: int | None) -> None:
+def record_segment(session: Session, lease: Lease, new: NewSegment, quota: Quota, *, num_images: int | None) -> None:
     """Record rows that are in the storage. Harmless if the same worker did so before, and the answer was lost.
 
     Args:
         session: a writing one.
         lease: of the worker that computed them.
         new: the rows; they begin where the ones before end.
+        quota: of the prediction's owner.
         num_images: of the whole prediction, if it is known.
 
     Raises:
         LeaseLost: the lease is over, or other rows stand there: nothing was written.
+        QuotaExceeded: they don't fit into the quota: roll back.
     """
+    owner = session.scalar(select(Job.owner).where(Job.id == lease.job_id))
+    if owner is None:
+        raise LeaseLost(f"{lease.job_id} was deleted")
+    if quota.num_bytes is not None:
+        quotas.hold_owner(session, owner)  # before the row, in the order of all others
     write_fenced(session, lease, {"failures": 0})  # locks the row; it gets on, so what failed before counts no more
     known = session.get(PredictionSegment, (lease.job_id, new.first_row))
     if known is not None and known.key == new.key:
@@ -190,6 +198,7 @@ def record_segment(session: Session, lease: Lease, new: NewSegment, *, num_image
     totals = read_totals(session, lease.job_id)
     if totals.num_rows != new.first_row:
         raise LeaseLost(f"{lease.job_id}: rows from {new.first_row} on don't follow the {totals.num_rows} stored")
+    quotas.check_bytes(session, owner, quota, new.size_bytes)
     session.add(
         PredictionSegment(
             job_id=lease.job_id,

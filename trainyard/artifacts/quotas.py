@@ -1,4 +1,4 @@
-"""What one owner's datasets and uploads may take together."""
+"""What one owner's datasets, uploads and results of predictions may take together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SPLITS = ("num_train", "num_val", "num_test")
 class Quota:
     """The most that an owner may have; None: no limit."""
 
-    num_bytes: int | None = None  #: of datasets and uploads together
+    num_bytes: int | None = None  #: of datasets, uploads and results together
     num_datasets: int | None = None  #: rejected ones do not count
     num_images: int | None = None  #: of ready datasets; an owner who has them can't begin anything new
     num_uploads: int = 100  #: that no dataset was made of yet
@@ -72,8 +72,8 @@ def check_bytes(session: Session, owner: str, quota: Quota, new_bytes: int) -> N
     used = count_bytes(session, owner)
     if used + new_bytes > quota.num_bytes:
         raise QuotaExceeded(
-            f"your datasets and uploads take {used} of {quota.num_bytes} bytes, so {new_bytes} more do not fit: delete "
-            "datasets or uploads that you no longer need"
+            f"your datasets, uploads and results take {used} of {quota.num_bytes} bytes, so {new_bytes} more do not "
+            "fit: delete datasets, uploads or predictions that you no longer need"
         )
 
 

@@ -56,6 +56,7 @@ _TABLE = [
         "The process that predicts was killed or ended with an error; the next try may succeed.",
         True,
     ),
+    Failure("quota_exceeded", "The results take more than their owner may have: delete what is not needed.", False),
     Failure("dataset_rejected", "The dataset was rejected: its report says why.", False),
     Failure("dataset_changed", "The dataset is not the one that this job began with.", False),
     Failure("dataset_damaged", "The dataset's pack was damaged on disk; a built-in one is made again.", True),

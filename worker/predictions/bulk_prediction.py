@@ -30,6 +30,7 @@ from trainyard.artifacts import predictions
 from trainyard.artifacts.checkpoints import find_usable, has_its_manifest
 from trainyard.artifacts.examination import set_aside_unless_whole
 from trainyard.artifacts.predictions import NewSegment
+from trainyard.artifacts.quotas import Quota
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, Dataset, Job
 from trainyard.errors import DatabaseUnavailable, LeaseLost
@@ -37,6 +38,7 @@ from trainyard.scheduling.leases import Ending, Lease
 from trainyard.settings import Settings
 from trainyard.storage.interface import Storage, StoredFilesDamaged
 from trainyard.upkeep.leftovers import sweep_predictions
+from trainyard.upload_errors import QuotaExceeded
 from worker.beside.endings import explain, write_ending
 from worker.beside.heartbeats import Heartbeats
 from worker.beside.reporting_child import ChildEnded, ReportingChild
@@ -75,6 +77,8 @@ class BulkPredictor:
                 ending = attempt.predict()
             except (ChildEnded, PreparationFailed) as exc:
                 ending = attempt.end_by(exc.code, str(exc))
+            except QuotaExceeded as exc:
+                ending = Ending(failure=exc.code, message=str(exc))
             except Exception as exc:
                 ending = explain(exc, facts)
             write_ending(self._settings, self._database, lease, ending, sleep=self._sleep)
@@ -119,6 +123,7 @@ class _Attempt:
             ChildEnded, PreparationFailed: it can't be done, and the code says why.
             StopRequested: it must stop.
             LeaseLost: the lease is over.
+            QuotaExceeded: the results take more than their owner may have.
         """
         sweep_predictions(self._database, self._storage, [self._work.id])  # what an attempt before has left
         with self._database.reading() as session:
@@ -250,6 +255,7 @@ class _Attempt:
 
         Raises:
             LeaseLost: the lease is over.
+            QuotaExceeded: the owner may have no more bytes.
             StorageUnavailable: the store does not take it: the attempt ends, and another one computes it again.
         """
         root = predictions_key(self._work.id)
@@ -259,10 +265,11 @@ class _Attempt:
         failpoints.hit(f"before_recording_{segment.first_row}")
         counts = segment.counts.model_dump(exclude={"type"})
         new = NewSegment(segment.first_row, key, segment.size_bytes, segment.sha256, counts)
+        quota = Quota.of(self._settings)
         while True:
             try:
                 with self._database.writing() as session:
-                    predictions.record_segment(session, self._lease, new, num_images=self._num_images)
+                    predictions.record_segment(session, self._lease, new, quota, num_images=self._num_images)
                 break
             except DatabaseUnavailable:
                 log.warning("the database does not answer; the results wait", extra={"prediction": self._work.id})

@@ -11,6 +11,7 @@ from tests.trainyard import rows as db_rows
 from tests.trainyard.rows import OWNER
 from trainyard.artifacts import predictions
 from trainyard.artifacts.predictions import NewPrediction, NewSegment, Totals
+from trainyard.artifacts.quotas import Quota
 from trainyard.database.connection import Database
 from trainyard.database.tables import Job, JobEvent
 from trainyard.errors import LeaseLost
@@ -18,6 +19,9 @@ from trainyard.scheduling.claim_message import claim_at_once
 from trainyard.scheduling.leases import Lease
 from trainyard.serving_errors import PredictionNotFound
 from trainyard.states import EventType, JobState, WorkKind
+from trainyard.upload_errors import QuotaExceeded
+
+NO_LIMIT = Quota()
 
 
 def submit(database: Database) -> str:
@@ -39,9 +43,9 @@ def segment(first_row: int, num_rows: int, epoch: int = 1) -> NewSegment:
     return NewSegment(first_row, f"predictions/x/rows-{first_row:08d}-e{epoch}", 10, "0" * 64, counts)
 
 
-def record(database: Database, lease: Lease, new: NewSegment) -> None:
+def record(database: Database, lease: Lease, new: NewSegment, quota: Quota = NO_LIMIT) -> None:
     with database.writing() as session:
-        predictions.record_segment(session, lease, new, num_images=30)
+        predictions.record_segment(session, lease, new, quota, num_images=30)
 
 
 def totals(database: Database, prediction_id: str) -> Totals:
@@ -82,6 +86,16 @@ def test_rows_that_are_there_or_leave_a_gap_are_refused(database: Database, new:
     record(database, lease, segment(0, 10))
     with pytest.raises(LeaseLost):
         record(database, lease, new)
+    assert totals(database, prediction_id).num_rows == 10
+
+
+def test_rows_that_do_not_fit_into_the_quota_are_not_recorded(database: Database) -> None:
+    prediction_id = submit(database)
+    lease, quota = claim(database), Quota(num_bytes=15)
+    record(database, lease, segment(0, 10), quota)
+    record(database, lease, segment(0, 10), quota)
+    with pytest.raises(QuotaExceeded, match="take 10 of 15 bytes"):
+        record(database, lease, segment(10, 10), quota)
     assert totals(database, prediction_id).num_rows == 10
 
 

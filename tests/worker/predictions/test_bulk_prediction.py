@@ -294,6 +294,18 @@ def test_values_that_are_not_finite_are_refused_for_good(tmp_path: Path, value: 
     assert not FAILURES[Diverged.code].retryable
 
 
+def test_results_beyond_the_owners_quota_end_the_prediction_and_the_rows_before_stay(
+    database: Database, tmp_path: Path
+) -> None:
+    yard = PredictingYard(database, tmp_path, max_dataset_bytes_per_owner=10_000)
+    yard.add_dataset(60)
+    prediction_id = yard.submit(dataset_id="ds_noise")
+    yard.predict()
+    work = yard.look(prediction_id)
+    assert (work.state, (work.error or {})["code"]) == (JobState.FAILED, "quota_exceeded")
+    assert len(yard.rows(prediction_id)) in {20, 40}
+
+
 def test_too_little_memory_is_told_and_the_worker_lives(database: Database, tmp_path: Path) -> None:
     yard = PredictingYard(database, tmp_path, prediction_memory_bytes=2**30)
     yard.add_dataset(70)
