@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from alexnet_core.config import DatasetFacts, TrainConfig
 from alexnet_core.data.published.builtin import BUILTINS
 from alexnet_core.evaluation.job_evaluation import JobEvaluation
+from alexnet_core.layout import CLASSES, METADATA, PREPROCESSING
 from alexnet_core.network.geometry import count_parameters
 from api.downloads.loading_code import describe_loading
 from trainyard.build import build_id
@@ -110,7 +111,7 @@ def _data(facts: CardFacts) -> list[str]:
         rows.insert(1, ("published as", BUILTINS[dataset.name].source))
     names = ", ".join(_plain(name) for name in known.class_names[:MAX_CLASSES])
     more = len(known.class_names) - MAX_CLASSES
-    names += f" and {more:,} more (`classes.json` has all)" if more > 0 else ""
+    names += f" and {more:,} more (`{CLASSES}` has all)" if more > 0 else ""
     return ["## Data", "", *_table(("", ""), rows), "", f"Classes: {names}."]
 
 
@@ -187,7 +188,7 @@ def _use(facts: CardFacts, form: str) -> list[str]:
         "",
         *describe_loading(form, facts.checkpoint.id),
         "",
-        "`preprocessing.json` says how an image becomes the network's input: the square in its middle is resized to "
+        f"`{PREPROCESSING}` says how an image becomes the network's input: the square in its middle is resized to "
         "`resize_px` (or to `image_px` where that is null), its middle `image_px` are cut out, and each channel, of "
         "values from 0 to 255, is standardised by `mean` and `std`.",
     ]
@@ -209,7 +210,7 @@ def _origin(facts: CardFacts) -> list[str]:
         ("begun from", f"`{job.init_from or job.resume_from}`" if job.init_from or job.resume_from else "nothing"),
         ("written by", f"Trainyard {_plain(build_id())}"),
     ]
-    return ["## Origin", "", *_table(("", ""), rows), "", "`metadata.json` has the machine and the versions."]
+    return ["## Origin", "", *_table(("", ""), rows), "", f"`{METADATA}` has the machine and the versions."]
 
 
 def _files(files: Mapping[str, Mapping[str, Any]]) -> list[str]:
