@@ -78,7 +78,10 @@ def serve(report_fd: int, parent_pid: int | None = None) -> int:
     status = None
     while status is None:
         reports.begin(None)
-        reports.send(Ready())
+        try:
+            reports.send(Ready())
+        except BrokenPipeError:  # the worker has closed its end of the reports, and is about to close the commands'
+            return PARENT_IS_GONE
         try:
             spec = commands.wait_for_spec()
         except MalformedMessage as exc:

@@ -102,6 +102,7 @@ def test_a_trainer_whose_listener_can_not_be_started_leaves_no_process_behind(mo
 
     monkeypatch.setattr(subprocess, "Popen", remember)
     monkeypatch.setattr(threading.Thread, "start", fail)
+    gc.collect()  # what other tests have left
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(RuntimeError, match="can't start new thread"):
         TrainerProcess(1)
