@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from api.schemas.base import DESCRIBED
 from trainyard.states import Side
+
+_LEAVES_OUT = ConfigDict(
+    use_attribute_docstrings=True
+)  # of bodies that have a field only where there is something to tell
 
 
 class ModelRead(BaseModel):
@@ -74,7 +78,7 @@ class UnfamiliarityRead(BaseModel):
 class FileResult(BaseModel):
     """The result for one of several images: predictions, or an error."""
 
-    model_config = DESCRIBED
+    model_config = _LEAVES_OUT
 
     filename: str
     predictions: list[LabelRead] | None = None
@@ -86,7 +90,7 @@ class FileResult(BaseModel):
 class PredictRead(BaseModel):
     """The answer for one image."""
 
-    model_config = DESCRIBED
+    model_config = _LEAVES_OUT
 
     model: ModelRead
     predictions: list[LabelRead]
