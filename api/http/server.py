@@ -16,7 +16,7 @@ from functools import partial
 import uvicorn
 from fastapi import FastAPI
 
-from api.http.admission import Admission
+from api.http.admission import CALM_RUNNING, Admission
 from api.http.connections import Connection, Door
 from api.http.middleware import KeyCheck
 from trainyard.settings import Settings
@@ -107,6 +107,7 @@ def build_door(settings: Settings) -> Door:
         max_bytes=settings.max_upload_bytes_at_once,
         largest_bytes=max(settings.max_upload_bytes, settings.max_body_bytes),
         max_streams=settings.max_uploads_at_once,
+        calm_running=CALM_RUNNING,
     )
     return Door(
         admission, KeyCheck(settings), max_connections=max(1, min(settings.max_connections, files - RESERVED_FILES))
