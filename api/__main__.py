@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from alexnet_core import parent
+from alexnet_core import child_processes
 from api.bootstrap import read_settings
 from api.supervisor import Supervisor
 
@@ -22,7 +22,7 @@ def main(
 ) -> None:
     """Serve Trainyard's HTTP API; everything else is a TRAINYARD_* setting."""
     if die_with_parent is not None:
-        parent.die_with_parent(die_with_parent)
+        child_processes.die_with_parent(die_with_parent)
     sys.exit(serve())
 
 

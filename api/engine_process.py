@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvloop
 
-from alexnet_core import parent
+from alexnet_core import child_processes
 from api.bootstrap import prepare_process, read_settings
 from api.observability.metrics import Metrics
 from api.observability.process_files import ProcessRole, announce
@@ -67,5 +67,5 @@ def main(path: Path) -> int:
 
 
 if __name__ == "__main__":
-    parent.die_with_parent(int(sys.argv[1]))
+    child_processes.die_with_parent(int(sys.argv[1]))
     sys.exit(main(Path(sys.argv[2])))

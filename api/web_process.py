@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvicorn
 
-from alexnet_core import parent
+from alexnet_core import child_processes
 from api.app import create_app
 from api.bootstrap import prepare_process, read_settings
 from api.garbage import keep_what_is_there
@@ -49,5 +49,5 @@ def serve(engine_socket: Path, listener: socket.socket) -> int:
 
 
 if __name__ == "__main__":
-    parent.die_with_parent(int(sys.argv[1]))
+    child_processes.die_with_parent(int(sys.argv[1]))
     sys.exit(serve(Path(sys.argv[2]), socket.socket(fileno=int(sys.argv[3]))))

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from alexnet_core.parent import die_with_parent
+from alexnet_core.child_processes import die_with_parent
 from trainyard.launch.queue_server import free_port
 from trainyard.settings import Settings
 

@@ -20,7 +20,7 @@ ARROWS = {
         "alexnet_core.config",
         "alexnet_core.errors",
         "alexnet_core.layout",
-        "alexnet_core.parent",
+        "alexnet_core.child_processes",
         "alexnet_core.regular_files",
     },
     "worker": {"alexnet_core", "trainyard"},
@@ -107,18 +107,15 @@ TOP = {
 }
 MODULES_IN_A_FOLDER = 16  #: at the most: then it gets a folder within
 READS_ENVIRONMENT = {
-    "alexnet_core/data/decoder_process.py",  # hands a scrubbed environment to the decoder
+    "alexnet_core/child_processes.py",  # hands a scrubbed environment to children
     "trainyard/settings.py",
     "alexnet_core/cpu_speed.py",  # reads where caches are kept, and what CPU libraries may use
     "alexnet_core/commands/intake.py",  # reads what it says of the C library's memory
     "alexnet_core/commands/predict_many.py",  # reads what it says of the C library's memory
-    "alexnet_core/predictions/table_process.py",  # hands a scrubbed environment to the child
     "alexnet_core/commands/prepare.py",  # reads what it says of the C library's memory
     "alexnet_core/commands/train.py",  # hands torchrun's variables on
-    "api/insight/child_process.py",  # hands a scrubbed environment to the child
     "api/bootstrap.py",  # sets OMP_WAIT_POLICY for its own process
     "api/supervisor.py",  # hands its own environment on
-    "api/downloads/exports.py",  # hands a scrubbed environment to the child that converts
     "api/observability/process_files.py",  # reads where prometheus-client keeps the counts of several processes
     "worker/devices.py",  # reads which GPUs it may see
     "worker/children.py",  # hands a scrubbed environment to the trainer

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from alexnet_core import parent
+from alexnet_core import child_processes
 from alexnet_core.failpoints import Failpoints
 from trainyard import failpoints, logs, tracing
 from trainyard.database.connection import Database
@@ -34,7 +34,7 @@ def main(
 ) -> None:
     """Run a worker until SIGTERM; everything else is a TRAINYARD_* setting."""
     if die_with_parent is not None:
-        parent.die_with_parent(die_with_parent)
+        child_processes.die_with_parent(die_with_parent)
     sys.exit(_start(healthcheck=healthcheck))
 
 

@@ -7,22 +7,14 @@ import os
 import time
 from pathlib import Path
 
+from alexnet_core.child_processes import PASSED_ON
+
 NICENESS = 5  # training gives way to predictions on the same cores
 OOM_SCORE = 500  # when memory runs out the kernel takes the child, not its worker
 #: For its next piece of work, a thread spins a quarter of a millisecond before it sleeps (libgomp; others sleep at
 #: once). Without, steps of small batches take a fifth longer; for longer, it would burn what predictions could use.
 _WAIT_POLICY, _SPIN_COUNT = "PASSIVE", "10000"
-_PASSED_ON = (
-    "PATH",
-    "HOME",
-    "LANG",
-    "LC_ALL",
-    "TMPDIR",
-    "XDG_CACHE_HOME",
-    "LD_LIBRARY_PATH",
-    "PYTHONPATH",
-    "VIRTUAL_ENV",
-)
+_PASSED_ON = (*PASSED_ON, "XDG_CACHE_HOME")
 _PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "OMP_", "GOMP_", "KMP_", "OPENBLAS_", "MKL_", "ONEDNN_", "DNNL_", "NCCL_")
 _GROUP_RETRY_S = 0.15  # from users other than root the kernel accepts one such write in a tenth of a second
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 from typer.core import TyperCommand
 
+from alexnet_core.child_processes import die_with_parent
 from alexnet_core.commands import arguments
-from alexnet_core.parent import die_with_parent
 
 NICENESS = 10  #: of a service's child, which gives way to predictions and to training
 Format = Literal["onnx", "keras", "torch_export"]

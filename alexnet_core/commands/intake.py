@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alexnet_core.child_processes import die_with_parent
 from alexnet_core.commands import arguments
 from alexnet_core.data.intake.child_messages import (
     DATASET_TOO_COSTLY,
@@ -27,7 +28,6 @@ from alexnet_core.failpoints import Failpoints
 from alexnet_core.layout import PACK_FACTS, PACK_REPORT
 from alexnet_core.memory import bound_arenas
 from alexnet_core.messages import Message
-from alexnet_core.parent import die_with_parent
 
 if TYPE_CHECKING:
     from alexnet_core.data.pack import Pack

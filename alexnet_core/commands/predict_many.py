@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from alexnet_core.child_processes import die_with_parent
 from alexnet_core.commands import arguments
 from alexnet_core.data.intake.child_messages import DATASET_TOO_COSTLY
 from alexnet_core.data.intake.confinement import confine
@@ -17,7 +18,6 @@ from alexnet_core.errors import CoreError, DiskFull
 from alexnet_core.failpoints import Failpoints
 from alexnet_core.memory import bound_arenas
 from alexnet_core.messages import Message
-from alexnet_core.parent import die_with_parent
 from alexnet_core.predictions.prediction_messages import (
     PredictDone,
     PredictFailed,

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from alexnet_core.child_processes import die_with_parent
 from alexnet_core.commands import arguments
 from alexnet_core.durable import is_disk_full
 from alexnet_core.errors import CoreError, DatasetInvalid, DatasetUnavailable, DiskFull
 from alexnet_core.layout import PACK_FACTS, PACK_REPORT
 from alexnet_core.memory import bound_arenas
-from alexnet_core.parent import die_with_parent
 
 if TYPE_CHECKING:
     from alexnet_core.data.pack import Pack

@@ -14,7 +14,6 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 import warnings
 from dataclasses import asdict, dataclass, replace
@@ -24,11 +23,11 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet_core.child_processes import TimeLimit, die_with_parent, scrubbed_environment
 from alexnet_core.data.decode_memory import MOST_BYTES_A_PIXEL
 from alexnet_core.data.images import decode_image
 from alexnet_core.data.squares import cut_middle
 from alexnet_core.errors import ImageError, ImageFormatUnsupported, ImageTooLarge, ImageUnreadable
-from alexnet_core.parent import die_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,6 @@ _NICENESS = 5  # a large picture gives way to predictions on the same cores
 _SPARE_BYTES = 200_000_000  # of address space: the file, the interpreter's own
 _SIZE_BYTES = 8
 _MOST_ANSWER_BYTES = 100_000
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
 _ERRORS: dict[str, type[ImageError]] = {
     kind.code: kind for kind in (ImageError, ImageUnreadable, ImageTooLarge, ImageFormatUnsupported)
 }
@@ -93,20 +91,13 @@ class DecoderProcess:
             OSError: no process can be started.
         """
         process = self._process = self._process or self._start()
-        out_of_time = threading.Event()
-
-        def end() -> None:
-            out_of_time.set()
-            process.kill()
-
-        timer = threading.Timer(_WAITS * self._max_cpu_s, end)
-        timer.start()
+        limit = TimeLimit(process, _WAITS * self._max_cpu_s)
         try:
             answer, pixels_HWC = self._exchange(process, data)
         except (OSError, EOFError, ValueError, KeyError, TypeError):
-            raise self._explain_end(process, out_of_time.is_set()) from None
+            raise self._explain_end(process, limit.is_over) from None
         finally:
-            timer.cancel()
+            limit.cancel()
         for text in answer.warnings:
             log.warning("a warning from the decoder of an image: %s", text)
         if pixels_HWC is None:
@@ -126,14 +117,13 @@ class DecoderProcess:
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", __name__, str(self._max_pixels), str(self._max_cpu_s), str(os.getpid())]
-        kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}  # no key, no password
         pipe = subprocess.PIPE
         return subprocess.Popen(
             command,
             stdin=pipe,
             stdout=pipe,
             stderr=pipe,
-            env=kept | {"OPENBLAS_NUM_THREADS": "1"},
+            env=scrubbed_environment() | {"OPENBLAS_NUM_THREADS": "1"},
             bufsize=0,
             start_new_session=True,  # a Ctrl-C is for the parent, which answers first what it has begun to read
         )

@@ -12,6 +12,7 @@ import sys
 from collections import OrderedDict
 from typing import IO, TYPE_CHECKING, Literal
 
+from alexnet_core.child_processes import die_with_parent
 from alexnet_core.data.images import decode_image
 from alexnet_core.data.inspection.selection import describe
 from alexnet_core.data.intake.confinement import confine
@@ -26,7 +27,6 @@ from alexnet_core.insight.heat_maps import Seen, draw_heat
 from alexnet_core.insight.protocol import Activate, Answer, DrawFilters, Explain, FindSimilar, GoOn, Request, Similar
 from alexnet_core.insight.similar_images import SimilarityIndex
 from alexnet_core.memory import bound_arenas
-from alexnet_core.parent import die_with_parent
 
 if TYPE_CHECKING:
     from alexnet_core.evaluation.predictor import Predictor

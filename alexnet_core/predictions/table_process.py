@@ -14,13 +14,12 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 
-from alexnet_core.parent import die_with_parent
+from alexnet_core.child_processes import die_with_parent, scrubbed_environment
 from alexnet_core.predictions.result_tables import write_csv, write_parquet
 
 CSV, PARQUET = "csv", "parquet"
 _NICENESS = 5  # a download gives way to predictions on the same cores
 _PIECE_BYTES = 256 * 1024
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
 
 
 class TableFailed(Exception):
@@ -96,13 +95,12 @@ class TableProcess:
 
 
 def _start(kind: str, top_k: int) -> subprocess.Popen[bytes]:
-    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}  # no key, no password
     return subprocess.Popen(
         [sys.executable, "-m", __name__, kind, str(top_k), str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=kept,
+        env=scrubbed_environment(),
         bufsize=0,
         start_new_session=True,
     )

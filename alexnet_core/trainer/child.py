@@ -24,6 +24,7 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from alexnet_core.child_processes import die_with_parent
 from alexnet_core.durable import is_disk_full
 from alexnet_core.messages import (
     PARENT_IS_GONE,
@@ -51,7 +52,6 @@ from alexnet_core.messages import (
     Warned,
     parse_command,
 )
-from alexnet_core.parent import die_with_parent
 from alexnet_core.trainer.slot_lock import SlotLock
 from alexnet_core.training.hooks import Hooks
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from alexnet_core.child_processes import scrubbed_environment
 from alexnet_core.errors import CheckpointCorrupt, DiskFull
 from alexnet_core.errors import CheckpointIncompatible as IncompatibleCore
 from alexnet_core.errors import ExportUnsupported as Unsupported
@@ -40,7 +41,6 @@ _FACTS = "facts.json"  #: written last
 _BUSY = "converting.lock"
 _POLL_S = 0.1
 _PIECE_BYTES = 1 << 20
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,10 @@ def _alone(path: Path, deadline: float) -> Iterator[None]:
 
 def _convert(folder: Path, form: str, file: Path) -> None:
     command = [sys.executable, "-m", "alexnet_core", "export", str(folder), "--format", form, "--out", str(file)]
-    kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}  # no key, no password
     try:
         done = subprocess.run(
             [*command, "--parent-pid", str(os.getpid())],
-            env=kept | {"OMP_NUM_THREADS": "1"},
+            env=scrubbed_environment() | {"OMP_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -91,7 +91,7 @@ async def _answer(request: Request, exc: Exception) -> Response:
     headers = dict(exc.headers or {}) if isinstance(exc, HTTPException) else {}
     if error.status == 405:
         headers["Allow"] = ", ".join(_methods_at(request))
-    if error.status >= 500 and error.status != 503:
+    if error.status >= 500 and error.status not in (503, 504):  # these two tell of load, and are part of the contract
         log.error("a request failed: %s", error.code, exc_info=exc)
     return build_response(error, headers)
 

@@ -6,13 +6,12 @@ import logging
 import os
 import subprocess
 import sys
-import threading
 
+from alexnet_core.child_processes import TimeLimit, scrubbed_environment
 from alexnet_core.insight.protocol import Answer, ProtocolError, Request, read_answer, write_message
 
 log = logging.getLogger(__name__)
 
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
 _ASLEEP = {"OMP_WAIT_POLICY": "passive"}  # its threads wait without using the cores, which are the predictions'
 
 
@@ -55,7 +54,7 @@ class InsightProcess:
         process = self._process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
-        limit = _TimeLimit(process, limit_s)
+        limit = TimeLimit(process, limit_s)
         try:
             write_message(process.stdin, request, blob)
             return read_answer(process.stdout)
@@ -83,34 +82,12 @@ class InsightProcess:
                 pipe.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}  # no key, no password
         numbers = [str(number) for number in (os.getpid(), *self._numbers)]
         return subprocess.Popen(
             [sys.executable, "-m", "alexnet_core.insight.child", *numbers],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,  # its standard error is the API's log
-            env=kept | _ASLEEP,
+            env=scrubbed_environment() | _ASLEEP,
             bufsize=0,
             start_new_session=True,  # a Ctrl-C is for the parent
         )
-
-
-class _TimeLimit:
-    """Kills a process when its time is over, and never after that was called off."""
-
-    def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
-        self._process, self._lock, self._is_off = process, threading.Lock(), False
-        self.is_over = False
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.start()
-
-    def cancel(self) -> None:
-        with self._lock:  # the timer may be about to fire: the process goes on with the next request
-            self._is_off = True
-        self._timer.cancel()
-
-    def _end(self) -> None:
-        with self._lock:
-            if not self._is_off:
-                self.is_over = True
-                self._process.kill()

@@ -16,8 +16,8 @@ import httpx
 from redis import Redis
 from sqlalchemy import select
 
+from alexnet_core.child_processes import die_with_parent
 from alexnet_core.data.published.builtin import BUILTINS
-from alexnet_core.parent import die_with_parent
 from alexnet_core.recipes import resolve
 from trainyard.artifacts import datasets
 from trainyard.database import schema

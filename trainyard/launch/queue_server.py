@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from alexnet_core.parent import die_with_parent
+from alexnet_core.child_processes import die_with_parent
 
 START_S = 10.0
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from alexnet_core.child_processes import TimeLimit
 from alexnet_core.insight.protocol import DrawFilters
-from api.insight import child_process
 from api.insight.child_process import ChildEnded, InsightProcess
 from tests.api.served import wait_until
 
@@ -70,15 +70,15 @@ def test_a_limit_that_is_over_with_the_answer_does_not_end_the_next_request(
     """The timer fires between the answer and its own cancellation."""
     process.ask(REQUEST, limit_s=60)
     pid = process.pid
-    late: list[child_process._TimeLimit] = []
-    cancel = child_process._TimeLimit.cancel
+    late: list[TimeLimit] = []
+    cancel = TimeLimit.cancel
 
-    def fire_late(limit: child_process._TimeLimit) -> None:
+    def fire_late(limit: TimeLimit) -> None:
         late.append(limit)
         cancel(limit)
         limit._end()
 
-    monkeypatch.setattr(child_process._TimeLimit, "cancel", fire_late)
+    monkeypatch.setattr(TimeLimit, "cancel", fire_late)
     for _ in range(2):
         process.ask(REQUEST, limit_s=60)
     assert process.pid == pid

@@ -9,7 +9,7 @@ from pathlib import Path
 
 CHILD = """
 import time
-from alexnet_core.parent import die_with_parent
+from alexnet_core.child_processes import die_with_parent
 die_with_parent({pid})
 print(1, flush=True)
 time.sleep(60)
