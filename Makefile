@@ -11,7 +11,7 @@ TORCH_FROM := $(if $(PYTORCH_INDEX_URL),--extra-index-url $(PYTORCH_INDEX_URL))
 # Tests that run at a time: more than two cores, as many wait for a yard rather than compute.
 AT_A_TIME ?= 4
 TOGETHER := -n $(AT_A_TIME) --dist loadfile --no-loadscope-reorder
-.PHONY: help setup demo up test slow chaos coverage check lint spelling types format constraints clean
+.PHONY: help setup demo up test slow chaos coverage check lint spelling types format openapi constraints clean
 
 help:  ## Explain the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)$$/  make \1|\2/' | column -t -s '|'
@@ -61,6 +61,9 @@ types: $(STAMP)  ## Check types
 format: $(STAMP)  ## Format the code and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+openapi: $(STAMP)  ## Write web/openapi.json, which the page's types are made from
+	$(BIN)/python -m api.openapi_document web/openapi.json
 
 constraints: $(STAMP)  ## Choose the newest versions that pyproject.toml allows, for the next `make setup`
 	$(BIN)/pip install --dry-run --ignore-installed --quiet --report - '.[dev]' | $(BIN)/python -c "$$WRITE" > constraints.new
