@@ -95,6 +95,7 @@ TESTED_BY: dict[str, str] = {
     "api/http/resumable.py": "api/routes/test_uploads.py",
     "api/http/server.py": "api/http/test_connections.py",
     "api/http/streamed_bodies.py": "api/routes/test_uploads.py",
+    "alexnet_core/commands/child_reports.py": "worker/datasets/test_validation.py",
     "alexnet_core/commands/intake.py": "worker/datasets/test_validation.py",
     "alexnet_core/data/intake/child_messages.py": "worker/datasets/test_validation.py",
     "api/dataset_reader.py": "api/routes/test_datasets.py",

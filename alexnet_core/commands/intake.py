@@ -6,12 +6,12 @@ import errno
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alexnet_core.child_processes import die_with_parent
 from alexnet_core.commands import arguments
+from alexnet_core.commands.child_reports import PhaseReports, say
 from alexnet_core.data.intake.child_messages import (
     DATASET_TOO_COSTLY,
     IntakeDone,
@@ -27,12 +27,9 @@ from alexnet_core.errors import CoreError, DatasetChanged, DatasetInvalid, DiskF
 from alexnet_core.failpoints import Failpoints
 from alexnet_core.layout import PACK_FACTS, PACK_REPORT
 from alexnet_core.memory import bound_arenas
-from alexnet_core.messages import Message
 
 if TYPE_CHECKING:
     from alexnet_core.data.pack import Pack
-
-REPORT_EVERY_S = 0.25
 
 
 def intake(parent_pid: arguments.ParentPid = None) -> int:
@@ -46,7 +43,7 @@ def intake(parent_pid: arguments.ParentPid = None) -> int:
     spec = parse_intake_spec(sys.stdin.buffer.readline())
     confine(memory_bytes=spec.memory_bytes, cpu_s=spec.cpu_s, file_bytes=spec.file_bytes)
     answer = _take_in(spec)
-    _say(answer)
+    say(answer)
     return 0 if isinstance(answer, IntakeDone) else 1
 
 
@@ -91,11 +88,13 @@ def _make_pack(spec: IntakeSpec) -> Pack:
 
 
 class _Progress:
-    """Reports progress, a few times a second and at the end of each phase."""
+    """Turns what is read, checked and packed into reports of a phase each."""
 
     def __init__(self, failpoints: Failpoints) -> None:
         self._failpoints = failpoints
-        self._said: tuple[IntakePhase, float] | None = None
+        self._reports = PhaseReports[IntakePhase](
+            lambda phase, done, total: IntakeProgress(phase=phase, done=done, total=total)
+        )
 
     def read(self, done: int, total: int) -> None:
         """Report bytes of an archive."""
@@ -111,16 +110,7 @@ class _Progress:
 
     def _report(self, phase: IntakePhase, done: int, total: int) -> None:
         self._failpoints.hit(f"intake_{phase}_{done}")
-        now = time.monotonic()
-        is_due = self._said is None or self._said[0] != phase or now - self._said[1] >= REPORT_EVERY_S
-        if is_due or done == total:
-            self._said = (phase, now)
-            _say(IntakeProgress(phase=phase, done=done, total=total))
-
-
-def _say(message: Message) -> None:
-    sys.stdout.buffer.write(message.to_line())
-    sys.stdout.buffer.flush()
+        self._reports.report(phase, done, total)
 
 
 def _read(file: Path) -> dict[str, object]:

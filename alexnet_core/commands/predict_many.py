@@ -5,19 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from alexnet_core.child_processes import die_with_parent
 from alexnet_core.commands import arguments
+from alexnet_core.commands.child_reports import PhaseReports, say
 from alexnet_core.data.intake.child_messages import DATASET_TOO_COSTLY
 from alexnet_core.data.intake.confinement import confine
 from alexnet_core.durable import is_disk_full
 from alexnet_core.errors import CoreError, DiskFull
 from alexnet_core.failpoints import Failpoints
 from alexnet_core.memory import bound_arenas
-from alexnet_core.messages import Message
 from alexnet_core.predictions.prediction_messages import (
     PredictDone,
     PredictFailed,
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from alexnet_core.predictions.image_lists import ImageList
     from alexnet_core.predictions.networks import Network
 
-REPORT_EVERY_S = 0.25
 _NO_MEMORY = ("can't allocate memory", "bad_alloc", "out of memory")
 
 
@@ -48,7 +46,7 @@ def predict_many(parent_pid: arguments.ParentPid = None) -> int:
     spec = parse_predict_spec(sys.stdin.buffer.readline())
     confine(memory_bytes=spec.memory_bytes, cpu_s=None, file_bytes=spec.file_bytes)
     answer = _predict(spec)
-    _say(answer)
+    say(answer)
     return 0 if isinstance(answer, PredictDone) else 1
 
 
@@ -78,7 +76,10 @@ def _predict_all(spec: PredictSpec) -> int:
     from alexnet_core.predictions.networks import load_network
     from alexnet_core.predictions.segments import SegmentLimits, SegmentWriter
 
-    failpoints, progress = Failpoints(spec.failpoints), _Progress()
+    failpoints = Failpoints(spec.failpoints)
+    progress = PhaseReports[PredictPhase](
+        lambda phase, done, total: PredictProgress(phase=phase, done=done, total=total)
+    )
     network = load_network(spec.checkpoint, spec.threads)
     limits = SegmentLimits(rows=spec.segment_rows, seconds=spec.segment_s)
     with ExitStack() as held:
@@ -106,7 +107,9 @@ def _predict_all(spec: PredictSpec) -> int:
         return len(images)
 
 
-def _open_images(spec: PredictSpec, network: Network, progress: _Progress, held: ExitStack) -> ImageList:
+def _open_images(
+    spec: PredictSpec, network: Network, progress: PhaseReports[PredictPhase], held: ExitStack
+) -> ImageList:
     from alexnet_core.data.archives.members import ArchiveLimits
     from alexnet_core.data.archives.opening import open_archive
     from alexnet_core.data.image_readers import FileImages
@@ -150,24 +153,4 @@ class _Teller:
         if self._awaits_word and not sys.stdin.buffer.readline():
             sys.exit(1)
         self._awaits_word = True
-        _say(segment)
-
-
-class _Progress:
-    """Reports progress, a few times a second and at the beginning and the end of each phase."""
-
-    def __init__(self) -> None:
-        self._said: tuple[PredictPhase, float] | None = None
-
-    def report(self, phase: PredictPhase, done: int, total: int) -> None:
-        """Report how far a phase is, if it is time."""
-        now = time.monotonic()
-        is_due = self._said is None or self._said[0] != phase or now - self._said[1] >= REPORT_EVERY_S
-        if is_due or done == total:
-            self._said = (phase, now)
-            _say(PredictProgress(phase=phase, done=done, total=total))
-
-
-def _say(message: Message) -> None:
-    sys.stdout.buffer.write(message.to_line())
-    sys.stdout.buffer.flush()
+        say(segment)

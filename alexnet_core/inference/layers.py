@@ -8,10 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from alexnet_core.config import TrainConfig
-from alexnet_core.network.geometry import POOL_KERNELS, POOLED_CONVS, TOWER_CONVS, conv_size, pool_size
+from alexnet_core.network.geometry import (
+    NORMALISED_CONVS,
+    POOL_KERNELS,
+    POOLED_CONVS,
+    TOWER_CONVS,
+    conv_size,
+    pool_size,
+)
 from alexnet_core.network.response_forms import FORMS, ResponseForm, response_form
-
-_NORMALISED_CONVS = (1, 2)  # by local response; Krizhevsky 2012, section 3.5
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,7 @@ def _list_followers(config: TrainConfig, number: int, channels: int, size_px: in
 
 def _list_norms(config: TrainConfig, number: int, channels: int, size_px: int) -> list[Layer]:
     layers: list[Layer] = []
-    if config.norm in FORMS and number in _NORMALISED_CONVS:
+    if config.norm in FORMS and number in NORMALISED_CONVS:
         form = response_form(
             config.norm, size=config.lrn_size, k=config.lrn_k, alpha=config.lrn_alpha, beta=config.lrn_beta
         )

@@ -10,6 +10,7 @@ from alexnet_core.errors import ConfigError
 
 MAX_PARAMETERS = 1_000_000_000  #: 4 GB of weights, four times that in training
 POOLED_CONVS = (1, 2, 5)  #: Krizhevsky 2012, section 3.5
+NORMALISED_CONVS = (1, 2)  #: by local response; Krizhevsky 2012, section 3.5
 TOWER_CONVS = (2, 4, 5)  #: those that see one tower only, where there are two
 LAST_LAYER = "classifier.fc8"  #: the one whose size is that of the classes
 POOL_KERNELS = {"overlapping": 3, "plain": 2}  #: with stride 2; Krizhevsky 2012, section 3.4

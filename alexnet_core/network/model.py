@@ -13,14 +13,20 @@ from torch import Tensor, nn
 from alexnet_core.config import TrainConfig
 from alexnet_core.errors import CheckpointIncompatible
 from alexnet_core.network.convolution import SmallMapConv2d
-from alexnet_core.network.geometry import LAST_LAYER, POOL_KERNELS, POOLED_CONVS, TOWER_CONVS, find_misfits
+from alexnet_core.network.geometry import (
+    LAST_LAYER,
+    NORMALISED_CONVS,
+    POOL_KERNELS,
+    POOLED_CONVS,
+    TOWER_CONVS,
+    find_misfits,
+)
 from alexnet_core.network.initialisation import initialise
 from alexnet_core.network.layers import Dropout, Dropout2012, PaddedConv2d, SameMaxPool2d
 from alexnet_core.network.linear import WideLinear
 from alexnet_core.network.normalisation import LocalResponseNorm, MapResponseNorm
 from alexnet_core.network.response_forms import FORMS, ResponseForm, response_form
 
-_NORMALISED_CONVS = (1, 2)  # by local response; Krizhevsky 2012, section 3.5
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": lambda: nn.ReLU(inplace=True),
     "tanh": nn.Tanh,
@@ -99,7 +105,7 @@ def _list_followers(config: TrainConfig, number: int) -> list[tuple[str, nn.Modu
     """List what follows a convolution, in the order of the config: activation, response norms, pool."""
     steps: dict[str, list[tuple[str, nn.Module]]] = {"activate": [], "normalise": [], "pool": []}
     steps["activate"].append((f"{config.activation}{number}", _ACTIVATIONS[config.activation]()))
-    if config.norm in FORMS and number in _NORMALISED_CONVS:
+    if config.norm in FORMS and number in NORMALISED_CONVS:
         form = response_form(
             config.norm, size=config.lrn_size, k=config.lrn_k, alpha=config.lrn_alpha, beta=config.lrn_beta
         )

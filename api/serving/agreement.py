@@ -7,7 +7,7 @@ is replaced by the one in fp32.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 MIN_SHARE = 0.995  #: of the images, on which both name the same class first
 MAX_IMAGES = 1000
 STEP_IMAGES = 16  #: between two looks whether there is something to load
+MAX_REMEMBERED = 300  #: checkpoints
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,49 @@ class Compared:
 
 
 class Comparison:
-    """Compares checkpoints of one yard."""
+    """Compares checkpoints of one yard, one after the other, and remembers what came of it."""
 
     def __init__(self, database: Database, storage: Storage, runtime: Runtime) -> None:
         self._database, self._storage, self._runtime = database, storage, runtime
+        self._running: tuple[str, Iterator[Compared | None]] | None = None
+        self.agreements: dict[str, Agreement] = {}  #: of models in bf16, by checkpoint
+
+    def disagrees(self, checkpoint_id: str) -> bool:
+        """Whether a checkpoint is known to answer otherwise in bf16 too often."""
+        agreement = self.agreements.get(checkpoint_id)
+        return agreement is not None and agreement.share < MIN_SHARE
+
+    def go_on(self, checkpoint_id: str, model: Model, must_stop: Callable[[], bool]) -> Model | None:
+        """Compare a model with itself in fp32 until that is done or something else has to be.
+
+        Returns:
+            The one in fp32, if it is to serve instead.
+        """
+        if model.precision == "fp32" or checkpoint_id in self.agreements:
+            return None
+        if self._running is None or self._running[0] != checkpoint_id:
+            self._running = (checkpoint_id, self.run(checkpoint_id))
+        try:
+            for compared in self._running[1]:
+                if compared is not None:
+                    return self._remember(checkpoint_id, compared)
+                if must_stop():
+                    return None
+        except Exception:
+            log.warning("a model can't be compared with fp32", exc_info=True, extra={"checkpoint": checkpoint_id})
+            self._running = (checkpoint_id, iter(()))
+        return None
+
+    def _remember(self, checkpoint_id: str, compared: Compared) -> Model | None:
+        newest = [*self.agreements.items()][1 - MAX_REMEMBERED :]
+        self.agreements = dict([*newest, (checkpoint_id, compared.agreement)])
+        if not self.disagrees(checkpoint_id):
+            return None
+        log.warning(
+            "bf16 disagrees with fp32 too often: fp32 serves",
+            extra={"checkpoint": checkpoint_id, "share": compared.agreement.share},
+        )
+        return compared.exact
 
     def run(self, checkpoint_id: str) -> Iterator[Compared | None]:
         """Compare a checkpoint, and yield None after some images each, then the result if there is one.

@@ -293,7 +293,7 @@ class Engine:
         """See `ServingEngine`."""
         choice = await self.find_model(owner, reference)
         model = choice.loaded.model
-        agreement = self._loader.agreements.get(choice.loaded.checkpoint_id)
+        agreement = self._loader.comparison.agreements.get(choice.loaded.checkpoint_id)
         names = list(model.class_names)
         return ModelDescription(_describe(choice), names, model.input_shape, model.precision, agreement)
 

@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
@@ -18,9 +17,9 @@ from alexnet_core import errors as core
 from alexnet_core.errors import CheckpointCorrupt
 from alexnet_core.layout import MANIFEST, STATE, WEIGHTS
 from api.observability.serving_observer import LoadOutcome, ServingObserver, SilentObserver
-from api.serving.agreement import MIN_SHARE, Compared, Comparison
+from api.serving.agreement import Comparison
 from api.serving.batching import Model
-from api.serving.interface import Agreement, ModelState
+from api.serving.interface import ModelState
 from api.serving.runtime import Runtime
 from trainyard.artifacts.checkpoints import get_checkpoint, get_latest, has_its_manifest
 from trainyard.artifacts.examination import Condition, set_aside_unless_whole
@@ -84,10 +83,8 @@ class Loader(threading.Thread):
         self._stopped = False
         self._look_again_at = 0.0
         self._newer_is_known = False
-        self._comparison = Comparison(database, storage, runtime)
-        self._comparing: tuple[str, Iterator[Compared | None]] | None = None
+        self.comparison = Comparison(database, storage, runtime)
         self._failed: dict[str, tuple[float, ServiceError]] = {}  #: when, and why
-        self.agreements: dict[str, Agreement] = {}  #: of models in bf16, by checkpoint
         self.preferred: frozenset[str] = frozenset()  #: checkpoints that aliases name: unloaded after all others
         self.latest: Loaded | None = None
         self.unusable: frozenset[str] = (
@@ -183,40 +180,22 @@ class Loader(threading.Thread):
                     self._changed.wait(POLL_S)
 
     def _compare_latest(self) -> None:
-        """Compare `latest` with itself in fp32, as long as there is nothing to load."""
+        """Compare `latest` with itself in fp32, which takes its place if they disagree too often."""
         latest = self.latest
-        if latest is None or latest.model.precision == "fp32" or latest.checkpoint_id in self.agreements:
+        if latest is None:
             return
-        if self._comparing is None or self._comparing[0] != latest.checkpoint_id:
-            self._comparing = (latest.checkpoint_id, self._comparison.run(latest.checkpoint_id))
-        try:
-            for compared in self._comparing[1]:
-                if compared is not None:
-                    self._take_over(latest, compared)
-                elif self._stopped or self._wanted or time.monotonic() > self._look_again_at:
-                    return
-        except Exception:
-            log.warning(
-                "a model can't be compared with fp32", exc_info=True, extra={"checkpoint": latest.checkpoint_id}
-            )
-            self._comparing = (latest.checkpoint_id, iter(()))
-
-    def _take_over(self, latest: Loaded, compared: Compared) -> None:
-        """Keep what came of a comparison; a model that disagrees too often is replaced by the one in fp32."""
-        newest = [*self.agreements.items()][1 - MAX_REMEMBERED :]
-        self.agreements = dict([*newest, (latest.checkpoint_id, compared.agreement)])
-        if compared.agreement.share >= MIN_SHARE:
+        exact = self.comparison.go_on(latest.checkpoint_id, latest.model, self._has_to_load)
+        if exact is None:
             return
-        log.warning(
-            "bf16 disagrees with fp32 too often: fp32 serves",
-            extra={"checkpoint": latest.checkpoint_id, "share": compared.agreement.share},
-        )
-        exact = replace(latest, model=compared.exact)
+        replacing = replace(latest, model=exact)
         with self._changed:
             if self.latest is latest:
-                self.latest = exact
+                self.latest = replacing
             if latest.checkpoint_id in self._loaded:
-                self._loaded[latest.checkpoint_id] = exact
+                self._loaded[latest.checkpoint_id] = replacing
+
+    def _has_to_load(self) -> bool:
+        return bool(self._stopped or self._wanted or time.monotonic() > self._look_again_at)
 
     def _serve_wanted(self) -> None:
         while not self._stopped:
@@ -323,10 +302,8 @@ class Loader(threading.Thread):
         with self._storage.materialise(checkpoint.key, without=STATE) as folder:
             if not has_its_manifest(folder, checkpoint.manifest_sha256):
                 raise CheckpointCorrupt(f"{MANIFEST} is not the one that was committed")
-            agreement = self.agreements.get(checkpoint.id)
-            if agreement is not None and agreement.share < MIN_SHARE:
-                return self._runtime.load_exactly(folder)
-            return self._runtime.load(folder)
+            load = self._runtime.load_exactly if self.comparison.disagrees(checkpoint.id) else self._runtime.load
+            return load(folder)
 
     def _put_aside(self, checkpoint: Checkpoint, exc: Exception) -> ServiceError:
         """Take a damaged or missing checkpoint out of use, unless it has been pruned.

@@ -76,7 +76,7 @@ def test_what_disagrees_too_often_is_replaced_by_fp32(
     served = Served(create_app(settings, database=database, waker=SilentWaker()), database, settings)
     try:
         loader = served.app.state.services.engine._loader
-        wait_until(lambda: loader.agreements)
+        wait_until(lambda: loader.comparison.agreements)
         wait_until(lambda: loader.latest.model.precision == precision)
         about = served.http.get("/v2/models/latest").json()["parameters"]
         assert (about["precision"], about["agreement"]) == (precision, share)
