@@ -62,6 +62,7 @@ class EventType(StrEnum):
     STARTED = "started"  #: a trainer is about to make its first step
     CHECKPOINT = "checkpoint"  #: a checkpoint was committed
     WARNING = "warning"  #: something that the user should know; the job goes on
+    CHANGED = "changed"  #: its owner changed its name, note, metadata or priority
     RESULTS = "results"  #: more rows of a prediction's results can be read
 
 

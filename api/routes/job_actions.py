@@ -1,4 +1,4 @@
-"""What can be done with a job: cancel, pause, resume, retry and delete."""
+"""What can be done with a job: change, cancel, pause, resume, retry and delete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from api.http import errors
 from api.job_reader import describe_jobs
 from api.routes.jobs import answer_submitted
 from api.routes.queries import JobPath, KeyHeader
-from api.schemas.jobs import JobRead, JobRetry
+from api.schemas.jobs import JobChange, JobRead, JobRetry
 from api.services import CallerDep, Services, ServicesDep
 from trainyard.artifacts import deletion
 from trainyard.database.tables import Job
@@ -37,7 +37,7 @@ from trainyard.errors import (
     ServiceError,
     TooLarge,
 )
-from trainyard.jobs import jobs
+from trainyard.jobs import changes, jobs
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -51,7 +51,35 @@ RetryBody = Annotated[
         }
     ),
 ]
+ChangeBody = Annotated[
+    JobChange,
+    Body(
+        openapi_examples={
+            "name": {"summary": "Another name, and a note", "value": {"name": "base", "note": "The one to beat."}},
+            "priority": {"summary": "Ahead of your other jobs", "value": {"priority": 10}},
+        }
+    ),
+]
 _REFUSALS = errors.responses(JobNotFound, IllegalTransition, DatabaseUnavailable)
+
+
+@router.patch(
+    "/{job_id}",
+    summary="Change a job",
+    response_description="The job as it is now.",
+    responses=errors.responses(
+        *(JobNotFound, IllegalTransition, InvalidRequest, JsonInvalid, BodyUnreadable, TooLarge, DatabaseUnavailable),
+    ),
+)
+def change_job(job_id: JobPath, body: ChangeBody, services: ServicesDep, caller: CallerDep) -> JobRead:
+    """Change a job's name, note or metadata at any time, and its priority while it is queued or paused.
+
+    What is left out stays as it is. Repeating it is harmless.
+    """
+    with services.database.writing() as session:
+        changes.change(session, caller, job_id, body.given)
+    with services.database.reading() as session:
+        return describe_jobs(session, services.settings, [jobs.get_job(session, caller, job_id)])[0]
 
 
 @router.post(

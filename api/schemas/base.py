@@ -45,6 +45,22 @@ def without_controls(text: str) -> str:
     return text
 
 
+_CONTROL_IN_LINES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def _clean_lines(text: str) -> str:
+    """Return text of several lines, each ended by a line feed alone: a page on Windows may send two characters.
+
+    Raises:
+        ValueError: it holds another control character.
+    """
+    lines = text.replace("\r\n", "\n")
+    if _CONTROL_IN_LINES.search(lines):
+        raise ValueError("control characters other than line breaks and tabs are not allowed")
+    return lines
+
+
+Note = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_clean_lines)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(without_controls)]
 Reference = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(without_controls)]
 

@@ -26,7 +26,7 @@ class LoggedEvent(BaseModel):
     """The same number: 1, 2, 3 … without a gap."""
     at: Time
     type: EventType
-    """`state`, `phase`, `started`, `checkpoint`, `warning` or `results`."""
+    """`state`, `phase`, `started`, `checkpoint`, `warning`, `changed` or `results`."""
     reason: str | None
     """A code for programs: why it happened, or what kind it is."""
     lease_epoch: int

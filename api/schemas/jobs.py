@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, computed_field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, computed_field, model_validator
 
 from alexnet_core.layout import CheckpointKind, is_of_state
-from api.schemas.base import DESCRIBED, STRICT, FiniteObject, Name, Reference, RowView, Time, without_controls
+from api.schemas.base import DESCRIBED, STRICT, FiniteObject, Name, Note, Reference, RowView, Time, without_controls
 from trainyard.artifacts.retries import MAX_RUNTIME_S
 from trainyard.database.tables import Checkpoint, Job, JobRow
+from trainyard.jobs.changes import Changes
 from trainyard.jobs.events import StateChange as Change
 from trainyard.json_values import finite
 from trainyard.scheduling.queue_view import Outlook, WaitsFor
@@ -65,6 +66,32 @@ class JobCreate(BaseModel):
     """Id of a checkpoint of yours with whose weights the job begins; for other classes the last layer is new."""
 
 
+class JobChange(BaseModel):
+    """What is to be changed of a job; a field that is left out stays as it is."""
+
+    model_config = STRICT
+
+    name: Name | None = None
+    """Another name; null: none."""
+    note: Note | None = None
+    """What you want to remember about the job, at most 2000 characters in any number of lines; null: nothing."""
+    metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=MAX_METADATA)
+    """Up to 16 pairs of strings, which replace all that it has."""
+    priority: int = Field(0, ge=-100, le=100)
+    """Another priority; only while the job is queued or paused."""
+
+    @model_validator(mode="after")
+    def _check_any(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("name a field to change: name, note, metadata or priority")
+        return self
+
+    @property
+    def given(self) -> Changes:
+        """The fields that were sent."""
+        return cast(Changes, self.model_dump(include=self.model_fields_set))
+
+
 class JobRetry(BaseModel):
     """How to train a job that has ended again."""
 
@@ -116,6 +143,8 @@ class JobRead(BaseModel):
     id: str
     object: Literal["job"] = "job"
     name: str | None
+    note: str | None
+    """What its owner wrote about it."""
     state: ShownState
     """What it does now; the last three are final."""
     state_reason: str | None

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Index,
     Row,
     String,
+    Text,
     UniqueConstraint,
     text,
 )
@@ -84,6 +85,7 @@ class Job(Base):
     kind: Mapped[WorkKind] = mapped_column(default=WorkKind.TRAIN)
     owner: Mapped[str]
     name: Mapped[str | None]
+    note: Mapped[str | None] = mapped_column(Text)  #: what its owner writes about it
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id"))  #: None: a prediction of an upload
     dataset_digest: Mapped[str | None]  #: of the pack that its first attempt trained on
     recipe: Mapped[str]  #: empty until its dataset is ready, and for what is no training run

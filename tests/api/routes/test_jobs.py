@@ -18,6 +18,7 @@ FIELDS = [
     "id",
     "object",
     "name",
+    "note",
     "state",
     "state_reason",
     "state_history",
