@@ -1,0 +1,31 @@
+import { fileURLToPath } from 'node:url';
+import { svelte } from '@sveltejs/vite-plugin-svelte';
+import { defineConfig } from 'vitest/config';
+import { compression } from './compression.ts';
+
+/** Where `npm run dev` finds a yard. */
+const YARD = process.env.TRAINYARD_URL ?? 'http://127.0.0.1:8000';
+
+export default defineConfig({
+  base: './', // relative, so that the page works behind any path prefix
+  plugins: [svelte(), compression()],
+  worker: { format: 'es' },
+  build: {
+    outDir: fileURLToPath(new URL('../api/page', import.meta.url)),
+    emptyOutDir: true,
+    target: 'es2022',
+    assetsInlineLimit: 0, // the policy allows no data: addresses
+    modulePreload: { polyfill: false },
+    reportCompressedSize: false,
+  },
+  server: {
+    host: '127.0.0.1',
+    proxy: {
+      // everything that Vite does not serve itself; the yard must see its own name as Host
+      '^/(?!$|@|src/|node_modules/|index\\.html|favicon\\.svg|\\?)': { target: YARD, changeOrigin: true },
+    },
+  },
+  // vitest takes Svelte's code for browsers, in which runes and effects work
+  resolve: process.env.VITEST ? { conditions: ['browser'] } : {},
+  test: { include: ['tests/**/*.test.ts'], environment: 'node' },
+});
