@@ -11,7 +11,7 @@ TORCH_FROM := $(if $(PYTORCH_INDEX_URL),--extra-index-url $(PYTORCH_INDEX_URL))
 # Tests that run at a time: more than two cores, as many wait for a yard rather than compute.
 AT_A_TIME ?= 4
 TOGETHER := -n $(AT_A_TIME) --dist loadfile --no-loadscope-reorder
-.PHONY: help setup demo up test slow chaos coverage check lint spelling types format openapi constraints clean
+.PHONY: help setup demo up docs test slow chaos coverage check lint spelling types format openapi constraints clean
 
 help:  ## Explain the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)$$/  make \1|\2/' | column -t -s '|'
@@ -29,6 +29,9 @@ demo: $(STAMP)  ## Start a yard, train on handwritten digits, predict, stop
 
 up: $(STAMP)  ## Start queue, worker and API; Ctrl-C stops them
 	$(BIN)/trainyard up
+
+docs: $(STAMP)  ## Make the documentation's site: build/docs/index.html
+	$(BIN)/python -m sphinx -W --keep-going -n -q -j auto -c docs/site docs build/docs
 
 test: $(STAMP)  ## Run the tests, several at a time, but for those that take long
 	$(BIN)/pytest $(TOGETHER) -m 'not chaos and not slow and not alone'
