@@ -11,6 +11,7 @@ environment of its own below --cache-dir. A peer that can't be had is named and 
 
 All servers of a case are started, must answer as the plain handler does, and are warmed up. Then they take turns:
 in every round each is loaded by `wrk` with each number of clients, while the processes of all others are stopped.
+(PyTriton ends when it is stopped, so it is ended, and started and warmed up for each round.)
 Printed is the median of the rounds, as a Markdown table. A percentile only knows requests that were answered within
 --seconds. Memory is that of all of a server's processes after the last round, as if no other server shared its files.
 
@@ -27,7 +28,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -104,20 +105,27 @@ class Trial:
 
     def __init__(self, case: Case, folder: Path, pythons: Mapping[str, Path], engine: str) -> None:
         self._case, self._folder, self._pythons, self._engine = case, folder, pythons, engine
+        self._started = 0
 
     def run(
         self, names: Sequence[str], clients: Sequence[int], seconds: int, rounds: int
     ) -> tuple[list[tables.Row], dict[str, dict[int, list[dict[str, float]]]]]:
         """Return a row for each server that starts and answers correctly, and all measurements."""
+        measured: dict[str, dict[int, list[Measurement]]] = defaultdict(lambda: defaultdict(list))
+        memory: dict[str, int] = {}
         with ExitStack() as stack:
             running = list(self._start(names, stack))
-            measured: dict[str, dict[int, list[Measurement]]] = defaultdict(lambda: defaultdict(list))
             for number in range(rounds):
-                for contender in running:
-                    for connections, one in self._measure(contender, clients, seconds):
-                        measured[contender.name][connections].append(one)
+                for contender in [*running]:
+                    try:
+                        with self._awake(contender) as awake:
+                            for connections, one in _measure(awake, clients, seconds):
+                                measured[awake.name][connections].append(one)
+                            memory[awake.name] = awake.process.memory_bytes()
+                    except NoAnswer as exc:
+                        print(f"left out, for it stopped answering: {contender.title}: {exc}", flush=True)
+                        running.remove(contender)
                 print(f"{self._case.title}: round {number + 1} of {rounds} is done", flush=True)
-            memory = {contender.name: contender.process.memory_bytes() for contender in running}
         rows = [
             tables.Row(
                 contender.title,
@@ -136,37 +144,59 @@ class Trial:
     def _start(self, names: Sequence[str], stack: ExitStack) -> Iterator[Contender]:
         """Start the servers, the plain handler first, for it says what is correct. Each is frozen once it is warm."""
         (self._folder / "material").mkdir()
-        material = make_material(self._case, self._folder / "material")
+        self._material = make_material(self._case, self._folder / "material")
         expected = None
         for name in sorted(names, key=lambda name: name != PLAIN):
-            place = self._folder / name
-            server = contenders.running(
-                name, self._case, material, python=self._pythons.get(name), engine=self._engine, folder=place
-            )
-            try:
-                contender = stack.enter_context(server)
-                expected = expected or contender.answer
-                contenders.check(contender, expected)
-            except NoAnswer as exc:
-                print(f"left out: {contenders.title_of(name)}: {exc}", flush=True)
-                continue
-            load.measure(contender.process.port, contender.path, contender.script, clients=64, seconds=WARM_UP_S)
-            contender.process.freeze()
+            with ExitStack() as held:
+                try:
+                    contender = held.enter_context(self._running(name))
+                    expected = expected or contender.answer
+                    contenders.check(contender, expected)
+                except NoAnswer as exc:
+                    print(f"left out: {contenders.title_of(name)}: {exc}", flush=True)
+                    continue
+                if contenders.can_be_frozen(name):
+                    _warm_up(contender)
+                    contender.process.freeze()
+                    stack.push(held.pop_all())
             yield contender
 
-    def _measure(self, contender: Contender, clients: Sequence[int], seconds: int) -> Iterator[tuple[int, Measurement]]:
-        process = contender.process
-        process.thaw()
+    @contextmanager
+    def _awake(self, contender: Contender) -> Iterator[Contender]:
+        """Let a server run that was frozen; one that can't be is started again."""
+        if not contenders.can_be_frozen(contender.name):
+            with self._running(contender.name) as started:
+                _warm_up(started)
+                yield started
+            return
+        contender.process.thaw()
         try:
-            for _ in range(5):
-                process.ask(contender.path, contender.message)
-            for connections in clients:
-                yield (
-                    connections,
-                    load.measure(process.port, contender.path, contender.script, clients=connections, seconds=seconds),
-                )
+            yield contender
         finally:
-            process.freeze()
+            contender.process.freeze()
+
+    def _running(self, name: str) -> AbstractContextManager[Contender]:
+        self._started += 1
+        return contenders.running(
+            name,
+            self._case,
+            self._material,
+            python=self._pythons.get(name),
+            engine=self._engine,
+            folder=self._folder / f"{name}-{self._started}",
+        )
+
+
+def _warm_up(contender: Contender) -> None:
+    load.measure(contender.process.port, contender.path, contender.script, clients=64, seconds=WARM_UP_S)
+
+
+def _measure(contender: Contender, clients: Sequence[int], seconds: int) -> Iterator[tuple[int, Measurement]]:
+    for _ in range(5):
+        contender.process.ask(contender.path, contender.message)
+    port, path, script = contender.process.port, contender.path, contender.script
+    for connections in clients:
+        yield connections, load.measure(port, path, script, clients=connections, seconds=seconds)
 
 
 if __name__ == "__main__":

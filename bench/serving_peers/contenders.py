@@ -108,6 +108,11 @@ def _prepare_peer(
     return peer.dialect, command, environment
 
 
+def can_be_frozen(name: str) -> bool:
+    """Whether a contender goes on after its processes were stopped."""
+    return name == OURS or PEERS[name].can_be_frozen
+
+
 def find_missing_program(name: str) -> str | None:
     """Return what a peer needs besides its packages and this machine lacks."""
     needs = None if name == OURS else PEERS[name].needs

@@ -42,6 +42,7 @@ class Peer:
     command: Callable[[Place], list[str]]  #: may write files into the working folder
     environment: dict[str, str] = field(default_factory=dict)  #: `{folder}`, `{libraries}`: see `variables`
     needs: str | None = None  #: a program that pip does not install
+    can_be_frozen: bool = True  #: False: it ends when its processes were stopped for some seconds
 
     def variables(self, folder: Path) -> dict[str, str]:
         """Return the environment variables that it needs.
@@ -142,6 +143,7 @@ PEERS = {
         messages.TRITON,
         _run_module("pytriton_server"),
         {"PYTRITON_HOME": "{folder}", "LD_LIBRARY_PATH": "{libraries}"},
+        can_be_frozen=False,
     ),
     "fastapi": Peer(
         "plain FastAPI handler",
