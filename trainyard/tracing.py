@@ -195,6 +195,8 @@ class _Running:
                 kind=self._otel.SpanKind[kind.upper()],
                 attributes=dict(attributes or {}),
                 links=self._links(links),
+                record_exception=False,  # its message may quote what a client sent
+                set_status_on_exception=False,
             ),
         )
 
@@ -253,6 +255,8 @@ class _Begun(Span, AbstractContextManager[Span]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
+        if kind is not None:
+            self.fail(kind.__name__)
         return self._begun.__exit__(kind, error, trace)
 
     def name(self, name: str) -> None:

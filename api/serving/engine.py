@@ -9,6 +9,7 @@ never goes backwards.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import threading
 import time
@@ -49,6 +50,8 @@ from trainyard.image_refusals import refuse_image
 from trainyard.serving_errors import CheckpointUnusable
 from trainyard.settings import Settings
 from trainyard.storage.interface import Storage
+
+log = logging.getLogger(__name__)
 
 FOLLOW_EVERY_S = 0.02
 MAX_FACTS = 1000  # checkpoints whose calibration is remembered
@@ -198,6 +201,7 @@ class Engine:
             if version is None or (entry is not None and entry.version >= version):
                 return
             await asyncio.sleep(FOLLOW_EVERY_S)
+        log.warning("an alias was moved, and this process does not know of it yet", extra={"alias": name})
 
     async def forget(self, job_id: str) -> None:
         """See `ServingEngine`."""

@@ -139,3 +139,11 @@ def test_an_endpoint_without_opentelemetry_is_refused_in_words(monkeypatch: pyte
     tracing.check(Settings())
     with pytest.raises(ValueError, match="extra `otel`"):
         tracing.check(Settings(otlp_endpoint="http://127.0.0.1:4318"))
+
+
+def test_a_failed_span_names_the_kind_of_the_error_and_quotes_nothing_of_it(exporter: InMemorySpanExporter) -> None:
+    with pytest.raises(ValueError, match="a secret"), tracing.span("work"):
+        raise ValueError("a secret of a client's")
+    span = ended(exporter)["work"]
+    assert (span.status.is_ok, span.status.description) == (False, "ValueError")
+    assert "secret" not in span.to_json()

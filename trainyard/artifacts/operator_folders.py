@@ -12,7 +12,8 @@ SETTING = "TRAINYARD_DATASET_FOLDERS"
 def find_source(setting: str, path: str) -> Path:
     """Return the real path of a folder or file below one of the folders.
 
-    Links are followed before the comparison. What is outside is refused with the same words whether it exists or not.
+    Links are followed before the comparison. What is outside is refused with the same words whether it exists or not,
+    and the folders are not named, for whoever may make a dataset need not know them.
 
     Args:
         setting: the folders, separated by colons.
@@ -32,7 +33,8 @@ def find_source(setting: str, path: str) -> Path:
         real, is_usable = named, False
     if not named.is_absolute() or not is_usable or not any(folder in real.parents for folder in folders):
         raise InvalidRequest(
-            f"{path[:200]!r} is no folder and no file below {' or '.join(map(str, folders))}: give an absolute path",
+            f"{path[:200]!r} is no folder and no file below one of those that the operator allows ({SETTING}): "
+            "give an absolute path there, or upload the files",
             param="path",
         )
     return real
