@@ -1,6 +1,6 @@
 /** What is drawn upon uPlot's canvas: names at the lines' ends, stars, happenings, and the name of the axis of x. */
 
-import type uPlot from 'uplot';
+import uPlot from 'uplot';
 import { nearest, type Aligned } from './align';
 import { X_NAMES } from './axes';
 import { isNumber } from './smooth';
@@ -23,9 +23,9 @@ export function widthOfNames(spec: ChartSpec, theme: Theme, width: number): numb
   const context = document.createElement('canvas').getContext('2d');
   if (context === null) return 0;
   context.font = `${FONT_PX}px ${theme.fontFamily}`;
-  const texts = [...spec.lines.map((line) => line.name), X_NAMES[spec.mode]];
+  const texts = [...spec.lines.map((line) => line.name), X_NAMES[spec.mode], spec.room];
   const widest = Math.max(...texts.map((text) => context.measureText(text).width));
-  return Math.min(Math.ceil(widest), Math.round(width * 0.24), 140) + NAME_GAP + 2;
+  return Math.min(Math.ceil(widest), Math.round(width * 0.24), 140) + NAME_GAP + 10;
 }
 
 /** Draws all of it; to be called when uPlot has drawn its lines. */
@@ -34,7 +34,7 @@ export function drawOverlay(u: uPlot, { spec, theme, drawn }: Overlay): void {
   u.ctx.save();
   for (const happening of spec.happenings) drawHappening(pen, happening);
   drawNames(pen, spec, drawn);
-  pen.text(X_NAMES[spec.mode], pen.right + NAME_GAP, pen.bottom + 16, theme.dim);
+  pen.text(X_NAMES[spec.mode], pen.right + NAME_GAP + 8, pen.bottom + 16, theme.dim);
   for (const star of spec.stars) drawStar(pen, spec, star);
   u.ctx.restore();
 }
@@ -53,7 +53,7 @@ class Pen {
     readonly theme: Theme,
   ) {
     this.context = u.ctx;
-    this.#ratio = u.pxRatio;
+    this.#ratio = uPlot.pxRatio;
     this.left = u.bbox.left / this.#ratio;
     this.top = u.bbox.top / this.#ratio;
     this.right = this.left + u.bbox.width / this.#ratio;
@@ -159,7 +159,8 @@ function lastIn(
 /** Moves ascending places apart to this distance, within bounds, as little as a pass down and a pass up need. */
 export function spread(places: readonly number[], distance: number, low: number, high: number): number[] {
   const moved = [...places];
-  for (let i = 0; i < moved.length; i += 1) moved[i] = Math.max(moved[i]!, i === 0 ? low : moved[i - 1]! + distance);
+  for (let i = 0; i < moved.length; i += 1)
+    moved[i] = Math.max(moved[i]!, i === 0 ? low : moved[i - 1]! + distance);
   for (let i = moved.length - 1; i >= 0; i -= 1) {
     moved[i] = Math.min(moved[i]!, i === moved.length - 1 ? high : moved[i + 1]! - distance);
   }
@@ -185,7 +186,13 @@ function drawStar(pen: Pen, spec: ChartSpec, star: Star): void {
   const width = pen.context.measureText(star.label).width;
   const fitsRight = x + 10 + width <= pen.right;
   const below = y < (pen.top + pen.bottom) / 2;
-  pen.label(star.label, fitsRight ? x + 10 : x - 10, y + (below ? 16 : -16), pen.theme.text, fitsRight ? 'left' : 'right');
+  pen.label(
+    star.label,
+    fitsRight ? x + 10 : x - 10,
+    y + (below ? 16 : -16),
+    pen.theme.text,
+    fitsRight ? 'left' : 'right',
+  );
 }
 
 function starPath(context: CanvasRenderingContext2D, x: number, y: number, radius: number): void {

@@ -125,7 +125,10 @@ export class Plot {
         y: false,
         drag: { x: true, y: false, setScale: false, dist: 5 },
         focus: { prox: few ? 18 : -1 },
-        points: { show: (_, i) => dotOf(this.#columns[i - 1]!, theme) },
+        points: {
+          size: (_, i) => (this.#columns[i - 1]?.part === 'smooth' ? 7 : 0),
+          fill: (_, i) => theme.series(this.#columns[i - 1]?.line.look.colour ?? 0),
+        },
         bind: {
           dblclick: () => () => {
             handlers.onreset();
@@ -152,7 +155,9 @@ export class Plot {
 
   #report(u: uPlot): void {
     const { left = -1, idx } = u.cursor;
-    this.handlers.onpoint(left < 0 || idx === null || idx === undefined ? null : (this.#drawn.xs[idx] ?? null));
+    this.handlers.onpoint(
+      left < 0 || idx === null || idx === undefined ? null : (this.#drawn.xs[idx] ?? null),
+    );
   }
 }
 
@@ -191,37 +196,34 @@ function structureOf(spec: ChartSpec, columns: readonly Column[]): string {
 
 function seriesOf({ line, part, values }: Column, theme: Theme): uPlot.Series {
   const stroke = theme.series(line.look.colour);
-  if (part === 'low' || part === 'high') return { scale: 'y', stroke: 'transparent', width: 0, points: { show: false } };
-  if (part === 'raw') return { scale: 'y', stroke, width: 1, alpha: 0.25, points: { show: false } };
+  if (part === 'low' || part === 'high')
+    return { scale: 'y', stroke: 'transparent', width: 0, points: { show: false } };
+  if (part === 'raw')
+    return { scale: 'y', stroke, width: 1, pxAlign: 0, alpha: 0.25, points: { show: false } };
   return {
     scale: 'y',
     stroke,
     width: 1.75,
+    pxAlign: 0,
     dash: [...line.look.dash],
     points: {
       size: 5,
       stroke,
       fill: theme.card,
-      show: (u) => values.length * DOT_DISTANCE <= Math.max(u.bbox.width / u.pxRatio, DOT_DISTANCE),
+      show: (u) => values.length * DOT_DISTANCE <= Math.max(u.bbox.width / uPlot.pxRatio, DOT_DISTANCE),
     },
   };
 }
 
 function bandsOf(columns: readonly Column[], theme: Theme): uPlot.Band[] {
   return columns.flatMap(({ line, part }, i) =>
-    part === 'high' ? [{ series: [i + 1, i + 2] as [number, number], fill: faint(theme.series(line.look.colour)) }] : [],
+    part === 'high'
+      ? [{ series: [i + 1, i + 2] as [number, number], fill: faint(theme.series(line.look.colour)) }]
+      : [],
   );
 }
 
 /** Returns a colour of which little is left; the browser gives colours as `rgb(1, 2, 3)`. */
 function faint(colour: string): string {
   return colour.replace(/^rgb\((.*)\)$/, 'rgb($1, 0.16)');
-}
-
-/** Returns the dot that shows which point the crosshair is at, or none for what lies behind. */
-function dotOf({ line, part }: Column, theme: Theme): HTMLElement | false {
-  if (part !== 'smooth') return false;
-  const dot = document.createElement('div');
-  dot.style.background = theme.series(line.look.colour);
-  return dot;
 }

@@ -45,6 +45,8 @@ export interface ChartSpec {
   log: boolean;
   stars: readonly Star[];
   happenings: readonly Happening[];
+  /** A name that must fit behind the lines' ends; charts with the same one have their axes in one line. */
+  room: string;
 }
 
 /** Returns the range of x that the chart shows. */
@@ -55,5 +57,7 @@ export function shownRange(spec: Pick<ChartSpec, 'extent' | 'zoom'>): Range {
 
 /** Tells whether a logarithmic y can show all of these lines. */
 export function allowsLog(lines: readonly ChartLine[]): boolean {
-  return lines.every((line) => line.values.every((value) => value === null || value === undefined || value > 0));
+  return lines.every((line) =>
+    line.values.every((value) => value === null || value === undefined || value > 0),
+  );
 }

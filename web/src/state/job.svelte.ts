@@ -1,0 +1,73 @@
+/** The job in view: read whole, and again when something about it has changed. */
+
+import { api, ApiError, type Schemas } from '../api/client';
+import { live } from '../live/live.svelte';
+import { whileVisible } from '../live/visible';
+
+export type Job = Schemas['JobRead'];
+
+/** How often a job that has not ended is read; an answer without a change is a 304. */
+const EVERY_MS = 1000;
+/** A final job changes only by its owner's hand, or by being deleted. */
+const EVERY_MS_FINAL = 10_000;
+
+export const FINAL = new Set(['succeeded', 'failed', 'cancelled']);
+
+export class JobInView {
+  job = $state.raw<Job | null>(null);
+  error = $state.raw<unknown>(null);
+  #etag = '';
+  #nextAt = 0;
+
+  constructor(readonly id: string) {}
+
+  /** Whether the job is gone, or was never there. */
+  get missing(): boolean {
+    return this.error instanceof ApiError && this.error.status === 404;
+  }
+
+  /** Keeps the job up to date until what this returns is called. */
+  follow(): () => void {
+    const soon = (data: Record<string, unknown>): void => {
+      if (data.id === this.id || data.job === this.id) this.#nextAt = 0;
+    };
+    const ends = [
+      live.on('job', soon),
+      live.on('gone', soon),
+      live.on('checkpoint', soon),
+      live.on('reset', () => (this.#nextAt = 0)),
+      whileVisible(() => this.#tick(), EVERY_MS),
+    ];
+    return () => ends.forEach((end) => end());
+  }
+
+  async #tick(): Promise<void> {
+    if (Date.now() < this.#nextAt) return;
+    this.#nextAt = this.job !== null && FINAL.has(this.job.state) ? Date.now() + EVERY_MS_FINAL : 0;
+    await this.load();
+  }
+
+  /** Reads the job, whatever is known of it. */
+  async load(): Promise<void> {
+    try {
+      const { data, response } = await api.GET('/jobs/{job_id}', {
+        params: { path: { job_id: this.id } },
+        headers: this.#etag === '' ? {} : { 'If-None-Match': this.#etag },
+      });
+      live.heard();
+      this.error = null;
+      if (response.status === 304) return;
+      this.#etag = response.headers.get('ETag') ?? '';
+      this.job = data;
+    } catch (error) {
+      this.error = error;
+    }
+  }
+
+  /** Takes an answer that an action gave. */
+  take(job: Job): void {
+    this.#etag = '';
+    this.#nextAt = 0;
+    this.job = job;
+  }
+}
