@@ -27,14 +27,19 @@ Question = tuple[str, str]  # owner and job
 def describe_jobs(session: Session, settings: Settings, rows: Sequence[Job | JobRow]) -> list[JobRead]:
     """Return jobs as clients see them, with a few queries for any number of them."""
     changes = list_state_changes(session, [job.id for job in rows])
-    owners = {job.owner for job in rows if job.state == JobState.QUEUED}  # the others wait for nothing
-    outlook = get_outlook(session, owners, settings.max_running_per_owner) if owners else Outlook(0.0, 0, None, {})
-    positions = find_positions(session, rows, outlook)
+    outlook, positions = find_places(session, settings, rows)
 
     def history(job: Job | JobRow) -> list[StateChange]:  # no change that came after the row was read
         return [change for change in changes[job.id] if change.seq <= job.event_seq]
 
     return [JobRead.of(job, history(job), outlook=outlook, position=positions.get(job.id)) for job in rows]
+
+
+def find_places(session: Session, settings: Settings, rows: Sequence[Job | JobRow]) -> tuple[Outlook, dict[str, int]]:
+    """Return how things stand for the queued jobs among some, and their positions in the queue."""
+    owners = {job.owner for job in rows if job.state == JobState.QUEUED}  # the others wait for nothing
+    outlook = get_outlook(session, owners, settings.max_running_per_owner) if owners else Outlook(0.0, 0, None, {})
+    return outlook, find_positions(session, rows, outlook)
 
 
 class JobReader:

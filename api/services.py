@@ -12,6 +12,7 @@ from api.downloads.pictures import MAX_DRAWING, Pictures
 from api.downloads.slots import DownloadSlots
 from api.insight.insight import Insight
 from api.job_reader import JobReader
+from api.job_rows import JobRows
 from api.observability.exposition import Exposition
 from api.observability.metrics import Metrics
 from api.serving.interface import ServingEngine
@@ -41,6 +42,7 @@ class Services:
 
     events: EventHub = field(init=False)
     jobs: JobReader = field(init=False)
+    job_rows: JobRows = field(init=False)
     uploads: Reception = field(init=False)
     insight: Insight = field(init=False)
     pictures: Pictures = field(default_factory=Pictures)
@@ -56,6 +58,7 @@ class Services:
         self.uploads = Reception(self.settings, self.database, self.storage, lambda: self.draining)
         self.insight = Insight(self.settings, self.database, self.storage)
         self.jobs = JobReader(self.database, self.settings)
+        self.job_rows = JobRows(self.settings)
         self.events = EventHub(self.database, lambda: self.draining, max_streams=self.settings.max_streams)
 
 

@@ -4,7 +4,7 @@
 
 Starts an API on a temporary SQLite folder, or on the named empty PostgreSQL database, and sends requests over one
 connection. One job in a hundred is running, one in three is waiting, the others have ended; one in a thousand has the
-metadata that is searched for. Prints milliseconds, median and 99th percentile. The baseline of each request is the same
+metadata that is searched for. The newest 1,000 have series of 200 points each. Prints milliseconds, median and 99th percentile. The baseline of each request is the same
 request with the smaller table: its time should not grow with the table.
 """
 
@@ -18,9 +18,10 @@ from sqlalchemy import insert
 from alexnet_core.recipes import get_recipe
 from bench.serving import serving_api, settle, time_reads
 from trainyard.database.connection import Database
-from trainyard.database.tables import Job, JobEvent, JobLabel
+from trainyard.database.tables import Job, JobEvent, JobLabel, JobMetric
 from trainyard.jobs.metadata_index import digest_of
 
+POINTS = 200  # of the series of each of the newest 1,000 jobs
 CONFIG = get_recipe("quick").config.model_dump(mode="json")
 
 
@@ -46,6 +47,7 @@ def _requests(size: int) -> list[tuple[str, str]]:
     middle_queued = next(number for number in range(deep, size) if _state_of(number) == "queued")
     filters = ["state=running", "state=succeeded", "state=paused", "dataset=digits", "dataset=mnist"]
     labels = ["metadata[team]=rare", "metadata[team]=rare&state=running", "metadata[team]=rare&state=paused"]
+    rows = ["state=queued&state=failed", "q=mnist", "view=row&limit=20", "view=row&limit=1000"]
     return [
         (
             "GET /jobs/{id}, ended",
@@ -58,7 +60,7 @@ def _requests(size: int) -> list[tuple[str, str]]:
         ("GET /jobs/{id}, queued, in the middle", f"/jobs/{_id_of(middle_queued)}"),
         ("GET /jobs", "/jobs"),
         ("GET /jobs, half of it passed", f"/jobs?after={_id_of(deep)}"),
-        *((f"GET /jobs?{query}", f"/jobs?{query}") for query in [*filters, *labels]),
+        *((f"GET /jobs?{query}", f"/jobs?{query}") for query in [*filters, *labels, *rows]),
         ("GET /queue", "/queue"),
         ("GET /queue, half of it passed", f"/queue?after={_id_of(middle_queued)}"),
     ]
@@ -79,6 +81,9 @@ def _fill(database: Database, begin: int, end: int) -> None:
             session.execute(insert(Job), [_row_of(number) for number in numbers])
             session.execute(insert(JobLabel), [_label_of(number) for number in numbers])
             session.execute(insert(JobEvent), [_event_of(number) for number in numbers])
+        for number in range(max(begin, end - 1000), end):  # the jobs on a page of rows
+            if _state_of(number) != "queued":
+                session.execute(insert(JobMetric), _points_of(number))
     settle(database)
 
 
@@ -92,7 +97,7 @@ def _row_of(number: int) -> dict[str, Any]:
     return {
         "id": _id_of(number), "owner": "local", "dataset_id": "ds_digits", "recipe": "quick", "config": CONFIG,
         "seed": 1, "labels": {"team": _team_of(number)}, "state": state, "desired": "run", "not_before": 0.0,
-        "max_failures": 3, "event_seq": 1, "created_at": at, "queued_at": at, "started_at": None if waits else at,
+        "max_failures": 3, "event_seq": 1, "attempt": 0 if waits else 1, "created_at": at, "queued_at": at, "started_at": None if waits else at,
         "finished_at": None if running or waits else at, "lease_owner": "wrk_bench" if running else None,
         "lease_expires_at": 4e9 if running else None,
     }  # fmt: skip
@@ -108,6 +113,14 @@ def _event_of(number: int) -> dict[str, Any]:
         "job_id": _id_of(number), "seq": 1, "at": 1.7e9, "type": "state", "state": "queued", "reason": "submitted",
         "lease_epoch": 0, "data": {},
     }  # fmt: skip
+
+
+def _points_of(number: int) -> list[dict[str, Any]]:
+    of_job = {"job_id": _id_of(number), "kind": "interval", "epoch": 0, "lease_epoch": 1, "at": 1.7e9}
+    return [
+        of_job | {"step": 10 * place, "data": {"train_loss": 1 / place, "lr": 0.1, "images_per_s": 1000.0}}
+        for place in range(1, POINTS + 1)
+    ]
 
 
 if __name__ == "__main__":

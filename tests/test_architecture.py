@@ -98,6 +98,7 @@ TOP = {
     "api.web_process": {"http", "remote"},
     "api.services": {"downloads", "insight", "observability", "serving", "streams", "uploads"},
     "api.job_reader": {"schemas"},
+    "api.job_rows": {"schemas"},
     "api.dataset_reader": {"schemas"},
     "api.submission": {"schemas"},
     "api.bulk_submission": {"schemas"},

@@ -201,7 +201,10 @@ def _from_validation(problems: Sequence[Any]) -> ServiceError:
     first = problems[0]
     if first["type"] == "json_invalid":
         return JsonInvalid(f"the body is not JSON: {first.get('ctx', {}).get('error', 'it can not be parsed')}")
-    param = ".".join(str(part) for part in first["loc"][1:])[:MAX_ECHO] or None
+    place, *names = first["loc"]
+    if place == "query":
+        names = names[:1]  # a parameter that may be repeated has one name, however often it was given
+    param = ".".join(str(name) for name in names)[:MAX_ECHO] or None
     message = f"{param or 'the body'}{_echo(first.get('input'))}: {_lower_first(first['msg'])}"
     if first["type"] == "extra_forbidden":
         message = f"{param}: there is no such field, or it is not built yet: leave it out"

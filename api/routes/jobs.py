@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request, Response
+from pydantic import BaseModel
 
 from api import submission
 from api.http import errors
@@ -13,7 +15,7 @@ from api.job_reader import describe_jobs
 from api.routes.checkpoints import describe_checkpoints
 from api.routes.queries import AfterQuery, JobPath, KeyHeader, LimitQuery
 from api.schemas.base import ListRead
-from api.schemas.jobs import MAX_METADATA, CheckpointRead, JobCreate, JobRead
+from api.schemas.jobs import MAX_METADATA, CheckpointRead, JobCreate, JobRead, JobRowRead, JobRowsRead
 from api.services import CallerDep, ServicesDep
 from api.submission import Submitted
 from trainyard.artifacts import checkpoints, datasets
@@ -34,10 +36,22 @@ from trainyard.errors import (
     TooLarge,
     UnknownRecipe,
 )
-from trainyard.jobs import jobs
+from trainyard.jobs import job_list
+from trainyard.jobs.job_list import JobFilter
 from trainyard.states import ShownState
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+MAX_JOBS, MAX_ROWS = 100, 1000  # on a page: a whole job has 3 kB of JSON, a row 1 kB
+_TEXT = r"^[^\x00-\x1f\x7f]{1,200}$"
+
+
+class JobView(StrEnum):
+    """How much of each job a list shows."""
+
+    FULL = "full"  #: all of it
+    ROW = "row"  #: what a table of jobs shows
+
 
 NewJobBody = Annotated[
     JobCreate,
@@ -101,7 +115,7 @@ def answer_submitted(submitted: Submitted, response: Response) -> JobRead:
 @router.get(
     "",
     summary="List jobs",
-    response_model=ListRead[JobRead],
+    response_model=ListRead[JobRead] | JobRowsRead,
     openapi_extra=_METADATA_FILTER,
     responses=errors.responses(InvalidRequest, DatasetNotFound, DatabaseUnavailable),
 )
@@ -109,21 +123,41 @@ def list_jobs(
     request: Request,
     services: ServicesDep,
     caller: CallerDep,
-    limit: LimitQuery = 20,
+    view: Annotated[
+        JobView, Query(description="`full`: whole jobs; `row`: what a table shows of each, and the counts by state.")
+    ] = JobView.FULL,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_ROWS, description=f"Most jobs on the page: {MAX_JOBS}, of rows {MAX_ROWS}.")
+    ] = 20,
     after: AfterQuery = None,
-    state: Annotated[ShownState | None, Query(description="Only jobs in this state.")] = None,
-    dataset: Annotated[
-        str | None, Query(pattern=r"^[^\x00-\x1f\x7f]{1,200}$", description="Only jobs on this dataset (id or name).")
+    state: Annotated[
+        list[ShownState], Query(max_length=len(ShownState), description="Only jobs in this state; may be repeated.")
+    ] = [],  # noqa: B006 - FastAPI copies it
+    dataset: Annotated[str | None, Query(pattern=_TEXT, description="Only jobs on this dataset (id or name).")] = None,
+    recipe: Annotated[str | None, Query(pattern=_TEXT, description="Only jobs of the recipe with this name.")] = None,
+    q: Annotated[
+        str | None,
+        Query(pattern=_TEXT, description="Only jobs whose id, name or dataset's name contains this text."),
     ] = None,
 ) -> Response:
-    """Return a page of your jobs, newest first. `?metadata[key]=value` filters by metadata."""
-    wanted = _metadata_filters(request)
+    """Return a page of your jobs, newest first. `?metadata[key]=value` filters by metadata.
+
+    With `view=row` a page has up to 1000 jobs, each without `config`, `state_history` and `links` but with its training
+    loss in up to 24 numbers, and the page counts your jobs that match the filters by their state.
+    """
+    if view is JobView.FULL and limit > MAX_JOBS:
+        raise InvalidRequest(f"limit: at most {MAX_JOBS}, and {MAX_ROWS} with view=row", param="limit")
+    pairs = _metadata_filters(request)
     with services.database.reading() as session:
         dataset_id = None if dataset is None else datasets.get_dataset(session, caller, dataset).id
-        page = jobs.list_jobs(
-            session, caller, limit=limit, after=after, state=state, dataset_id=dataset_id, metadata=wanted
-        )
-        found = ListRead[JobRead].of(describe_jobs(session, services.settings, page.items), has_more=page.has_more)
+        wanted = JobFilter(state, dataset_id, recipe, q, pairs)
+        page = job_list.list_jobs(session, caller, limit=limit, after=after, wanted=wanted)
+        found: BaseModel
+        if view is JobView.FULL:
+            found = ListRead[JobRead].of(describe_jobs(session, services.settings, page.items), has_more=page.has_more)
+        else:
+            rows = ListRead[JobRowRead].of(services.job_rows.describe(session, page.items), has_more=page.has_more)
+            found = JobRowsRead(**dict(rows), counts=job_list.count_by_state(session, caller, wanted))
     return Response(found.model_dump_json(), media_type="application/json")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, computed_field, model_validator
 
 from alexnet_core.layout import CheckpointKind, is_of_state
-from api.schemas.base import DESCRIBED, STRICT, FiniteObject, Name, Note, Reference, RowView, Time, without_controls
+from api.schemas.base import (
+    DESCRIBED, STRICT, FiniteObject, ListRead, Name, Note, Reference, RowView, Time, without_controls,
+)
 from trainyard.artifacts.retries import MAX_RUNTIME_S
 from trainyard.database.tables import Checkpoint, Job, JobRow
 from trainyard.jobs.changes import Changes
@@ -135,8 +137,8 @@ class Progress(BaseModel):
     """Seconds to the last step, at the present speed."""
 
 
-class JobRead(BaseModel):
-    """One training run."""
+class JobFields(BaseModel):
+    """What every view of a training run shows."""
 
     model_config = DESCRIBED
 
@@ -149,14 +151,10 @@ class JobRead(BaseModel):
     """What it does now; the last three are final."""
     state_reason: str | None
     """Why it is in this state."""
-    state_history: list[StateChange]
-    """Every change of `state`, oldest first."""
     dataset: str = Field(validation_alias="dataset_id")
     """Id of the dataset."""
     recipe: str | None
     """Null: none was named, and which one fits is known when the dataset is ready."""
-    config: dict[str, Any]
-    """The complete training options: the recipe's, with the overrides. Until the dataset is ready: the overrides."""
     metadata: dict[str, str] = Field(validation_alias="labels")
     priority: int
     """The highest is claimed first."""
@@ -204,6 +202,15 @@ class JobRead(BaseModel):
     error: dict[str, Any] | None
     """For a failed job: `type`, `code`, `message`, `retryable`."""
 
+
+class JobRead(JobFields):
+    """One training run."""
+
+    state_history: list[StateChange]
+    """Every change of `state`, oldest first."""
+    config: dict[str, Any]
+    """The complete training options: the recipe's, with the overrides. Until the dataset is ready: the overrides."""
+
     @computed_field  # type: ignore[prop-decorator]  # mypy: no decorator above `property`
     @property
     def links(self) -> dict[str, str]:
@@ -226,16 +233,27 @@ class JobRead(BaseModel):
             outlook: how things stand for its owner.
             position: in the queue.
         """
-        view = RowView(
-            job,
-            **wanted_of(job),
-            state=shown_state(job.state, job.desired),
-            state_history=list(changes),
-            waiting_for=outlook.waits_for(job),
-            queue_position=position,
-            progress=_progress(job),
-        )
-        return cls.model_validate(view)
+        return cls.model_validate(RowView(job, **_told_of(job, outlook, position), state_history=list(changes)))
+
+
+class JobRowRead(JobFields):
+    """One training run as a row of a list: without its options, history and links, and with its loss as a curve."""
+
+    spark: list[float]
+    """Up to 24 training losses at evenly spaced steps, oldest first: a small curve. Empty: none was reported yet."""
+
+    @classmethod
+    def of(cls, job: JobRow, spark: Sequence[float], *, outlook: Outlook, position: int | None) -> Self:
+        """Build the row; for the arguments see `JobRead.of`."""
+        numbers = [float(f"{loss:.4g}") for loss in spark]
+        return cls.model_validate(RowView(job, **_told_of(job, outlook, position), spark=numbers))
+
+
+class JobRowsRead(ListRead[JobRowRead]):
+    """One page of rows, newest first."""
+
+    counts: dict[ShownState, int]
+    """Your jobs in each state that match the filters; the filter `state` does not count."""
 
 
 def _without_state(files: dict[str, Any]) -> dict[str, Any]:
@@ -297,6 +315,15 @@ def wanted_of(job: Job | JobRow) -> dict[str, Any]:
     if job.recipe:
         return {"recipe": job.recipe, "config": job.config}
     return {"recipe": job.config.get("recipe"), "config": job.config.get("overrides") or {}}
+
+
+def _told_of(job: Job | JobRow, outlook: Outlook, position: int | None) -> dict[str, Any]:
+    return wanted_of(job) | {
+        "state": shown_state(job.state, job.desired),
+        "waiting_for": outlook.waits_for(job),
+        "queue_position": position,
+        "progress": _progress(job),
+    }
 
 
 def _progress(job: Job | JobRow) -> Progress:

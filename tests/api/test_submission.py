@@ -13,7 +13,7 @@ from api.services import Services
 from api.submission import TRIES, submit_job, submit_retry
 from tests.api.served import Served
 from trainyard.errors import Conflict, DatasetNotFound, IdempotencyConflict, IllegalTransition, InvalidRequest
-from trainyard.jobs import idempotency, jobs
+from trainyard.jobs import idempotency, job_list, jobs
 
 DIGITS = JobCreate(dataset="digits")
 
@@ -65,7 +65,7 @@ def test_a_lost_race_is_tried_again_and_leaves_one_job(services: Services, monke
     lose_races(monkeypatch, TRIES - 1)
     job_id, _ = submit(services, "key")
     with services.database.reading() as session:
-        page = jobs.list_jobs(session, "local", limit=10, after=None, state=None, dataset_id=None, metadata={})
+        page = job_list.list_jobs(session, "local", limit=10)
     assert [job.id for job in page.items] == [job_id]
 
 

@@ -165,7 +165,7 @@ class Job(Base):
         return shown_state(self.state, self.desired)
 
 
-JobRow = Row[Any]  #: a job's columns alone, by the names of `Job`'s attributes: `jobs.read_job`, `jobs.list_jobs`
+JobRow = Row[Any]  #: a job's columns alone, by the names of `Job`'s attributes: `jobs.read_job`, `job_list.list_jobs`
 
 Index(  # for `waiting.in_turn`, which reads nothing else of most jobs
     "ix_jobs_turn", Job.state, Job.kind, Job.owner, Job.priority.desc(), Job.queued_at, Job.id, Job.not_before

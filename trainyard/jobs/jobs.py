@@ -1,4 +1,4 @@
-"""Jobs as their owner uses them: submit, look, list, cancel, pause and resume. Only `move` writes a job's state."""
+"""Jobs as their owner uses them: submit, look, cancel, pause and resume. Only `move` writes a job's state."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Update, bindparam, case, func, select, update
-from sqlalchemy.orm import Session, aliased, joinedload
+from sqlalchemy import ColumnElement, Select, Update, bindparam, case, func, select, update
+from sqlalchemy.orm import Session, joinedload
 
 from trainyard.database.connection import now
 from trainyard.database.ids import has_form, new_id
-from trainyard.database.pages import Page, newest_first, read_cursor
-from trainyard.database.tables import NOT_YET, Dataset, Job, JobLabel, JobRow, Outbox
+from trainyard.database.tables import NOT_YET, Dataset, Job, JobRow, Outbox
 from trainyard.errors import IllegalTransition, InvalidRequest, JobNotFound
 from trainyard.jobs.events import append_event, change_and_tell, has_event
-from trainyard.jobs.metadata_index import digest_of, label_rows
+from trainyard.jobs.metadata_index import label_rows
 from trainyard.serving_errors import PredictionNotFound
-from trainyard.states import MOVES, Desired, EventType, JobState, ShownState, WorkKind, stored_states
+from trainyard.states import MOVES, Desired, EventType, JobState, ShownState, WorkKind
 
 RESUMED = "resumed"  # the reason of the move that a resume makes
 ID_PREFIXES = {WorkKind.TRAIN: "job", WorkKind.VALIDATE: "val", WorkKind.PREDICT: "pred"}
@@ -133,6 +132,11 @@ def read_jobs(session: Session, owner: str, job_ids: Iterable[str]) -> list[JobR
     return list(session.connection().execute(_SOME_ROWS, given))
 
 
+def select_columns() -> Select[Any]:
+    """Select only the columns of jobs, to be shown: each result is a `JobRow`."""
+    return _ROWS
+
+
 def no_such_job(job_id: str) -> JobNotFound:
     """Return the error for a job that does not exist."""
     return JobNotFound(f"there is no job {job_id!r}: `GET /jobs` lists yours", param="job_id")
@@ -143,47 +147,6 @@ def no_such_prediction(prediction_id: str) -> PredictionNotFound:
     return PredictionNotFound(
         f"there is no prediction {prediction_id!r}: `GET /predictions` lists yours", param="prediction_id"
     )
-
-
-def list_jobs(
-    session: Session,
-    owner: str,
-    *,
-    limit: int,
-    after: str | None = None,
-    kind: WorkKind = WorkKind.TRAIN,
-    state: ShownState | None = None,
-    dataset_id: str | None = None,
-    metadata: dict[str, str] | None = None,
-) -> Page[JobRow]:
-    """Return a page of the owner's jobs that match all given filters, newest first.
-
-    With one filter the cost depends only on the length of the page. A second filter searches the jobs that match the
-    first.
-
-    Raises:
-        InvalidRequest: no job can match, as a filter holds what can't be stored; or `after` names no job.
-    """
-    query, place = _ROWS.where(Job.owner == owner, Job.kind == kind), (Job.created_at, Job.id)
-    for number, (key, value) in enumerate((metadata or {}).items()):
-        check_texts("metadata", key, value)
-        label = aliased(JobLabel)
-        has_pair = (label.owner == owner) & (label.digest == digest_of(key, value))
-        if number == 0:  # its index has the order of the list
-            query, place = query.join(label, label.job_id == Job.id).where(has_pair), (label.created_at, label.job_id)
-        else:
-            query = query.where(select(label.job_id).where(has_pair, label.job_id == Job.id).exists())
-    if state is not None:
-        stored, desired = stored_states(state)
-        query = query.where(Job.state == stored)
-        if desired is not None:
-            query = query.where(Job.desired == desired)
-    if dataset_id is not None:
-        query = query.where(Job.dataset_id == dataset_id)
-    own = select(Job.created_at, Job.id).where(Job.owner == owner, Job.kind == kind)
-    last = None if after is None else read_cursor(session, own, Job.id, after)
-    rows = session.connection().execute(newest_first(query, place, last, limit)).all()
-    return Page(items=list(rows[:limit]), has_more=len(rows) > limit)
 
 
 def cancel(session: Session, owner: str, job_id: str, *, kind: WorkKind = WorkKind.TRAIN) -> Job:

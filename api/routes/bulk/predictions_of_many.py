@@ -41,7 +41,7 @@ from trainyard.errors import (
     TooManyStreams,
 )
 from trainyard.insight_errors import CalibrationNotFound
-from trainyard.jobs import jobs
+from trainyard.jobs import job_list, jobs
 from trainyard.serving_errors import AliasNotFound, PredictionNotEnded, PredictionNotFound
 from trainyard.states import WorkKind
 from trainyard.upload_errors import QuotaExceeded, UploadNotFound
@@ -108,7 +108,7 @@ def list_predictions(
 ) -> ListRead[PredictionRead]:
     """Return a page of your predictions over many images, newest first."""
     with services.database.reading() as session:
-        page = jobs.list_jobs(session, caller, limit=limit, after=after, kind=WorkKind.PREDICT)
+        page = job_list.list_jobs(session, caller, limit=limit, after=after, kind=WorkKind.PREDICT)
         found = describe_predictions(session, services.settings, page.items)
         return ListRead[PredictionRead].of(found, has_more=page.has_more)
 

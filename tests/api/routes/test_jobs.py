@@ -463,3 +463,46 @@ class TestDelete:
         error_of(served.http.delete(f"/jobs/{user}"), 409, "illegal_transition")
         served.http.post(f"/jobs/{user}/cancel")
         assert served.http.delete(f"/jobs/{job_id}").status_code == 204
+
+
+# --- rows of a table ---
+
+
+def test_a_row_is_the_job_without_its_options_and_history(served: Served, http: httpx.Client) -> None:
+    made = [http.post("/jobs", json={"dataset": "digits", "name": f"run {n}"}).json() for n in range(3)]
+    http.post(f"/jobs/{made[0]['id']}/cancel")
+    http.post(f"/jobs/{made[1]['id']}/pause")
+    page = http.get("/jobs", params={"view": "row", "limit": 1000}).json()
+    assert [row["id"] for row in page["data"]] == [job["id"] for job in reversed(made)]
+    for row in page["data"]:
+        job = http.get(f"/jobs/{row['id']}").json()
+        beside = {name: job.pop(name) for name in ("config", "state_history", "links")}
+        assert None not in beside.values()
+        assert row == job | {"spark": []}
+    assert page["counts"] == {
+        "queued": 1, "running": 0, "pausing": 0, "cancelling": 0, "paused": 1, "succeeded": 0, "failed": 0,
+        "cancelled": 1,
+    }  # fmt: skip
+    assert (page["has_more"], page["last_id"]) == (False, made[0]["id"])
+
+
+def test_rows_are_filtered_by_states_recipe_and_text(http: httpx.Client) -> None:
+    ids = [http.post("/jobs", json={"dataset": "digits", "name": f"Run {n}"}).json()["id"] for n in range(3)]
+    http.post(f"/jobs/{ids[0]}/cancel")
+    http.post(f"/jobs/{ids[1]}/pause")
+
+    def find(**filters: Any) -> list[str]:
+        return [job["id"] for job in http.get("/jobs", params=filters).json()["data"]]
+
+    assert find(state=["paused", "cancelled"]) == [ids[1], ids[0]]
+    assert find(state=["paused", "cancelled"], view="row") == [ids[1], ids[0]]
+    assert find(q="run 2", recipe="quick", view="row") == [ids[2]]
+    assert find(recipe="small-images") == []
+    assert http.get("/jobs?view=row&state=paused&q=run").json()["counts"]["queued"] == 1
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=101", "limit=1001&view=row", "view=column", "state=gone", "q=", "q=%00", "recipe=", "state="]
+)
+def test_a_list_that_can_not_be_is_refused(http: httpx.Client, query: str) -> None:
+    assert error_of(http.get(f"/jobs?{query}"), 422, "invalid_request")["param"] == query.partition("=")[0]

@@ -17,7 +17,7 @@ from trainyard.database.connection import Database
 from trainyard.database.ids import has_form
 from trainyard.database.tables import NOT_YET, Dataset, Job, JobEvent, Outbox, Removal
 from trainyard.errors import Conflict, DatasetNotFound, DatasetRejected, InUse, InvalidRequest, LeaseLost
-from trainyard.jobs import jobs
+from trainyard.jobs import job_list, jobs
 from trainyard.jobs.jobs import NewJob
 from trainyard.scheduling import claim_order, leases, queue_view
 from trainyard.scheduling.claim_message import claim_at_once
@@ -254,7 +254,7 @@ def test_validations_are_in_no_list_of_jobs_and_count_for_no_limit(database: Dat
     job_id = db_rows.submit(database)
     assert claim(database) is not None
     with database.reading() as session:
-        assert [row.id for row in jobs.list_jobs(session, OWNER, limit=10).items] == [job_id]
+        assert [row.id for row in job_list.list_jobs(session, OWNER, limit=10).items] == [job_id]
         assert jobs.read_jobs(session, OWNER, [dataset.work_id]) == []
         turns = claim_order.in_turn(session, 5e9, 1)
         assert [turn.job_id for turn in turns] == [job_id], "its owner runs no job"

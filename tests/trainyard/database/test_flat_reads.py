@@ -19,7 +19,8 @@ from trainyard.database import schema
 from trainyard.database.connection import Database, read_clock
 from trainyard.database.ids import new_id
 from trainyard.database.tables import Job, JobEvent, JobLabel, JobMetric, Outbox
-from trainyard.jobs import jobs
+from trainyard.jobs import job_list, jobs
+from trainyard.jobs.job_list import JobFilter
 from trainyard.jobs.metadata_index import digest_of
 from trainyard.jobs.metrics import read_thinned
 from trainyard.scheduling import queue_view
@@ -87,20 +88,20 @@ def whole_tables_in(plans: list[str], *tables: str) -> list[str]:
 @pytest.mark.parametrize(
     ("filters", "expected"),
     [
-        ({}, 20),
-        ({"state": ShownState.PAUSED}, 0),
-        ({"state": ShownState.QUEUED}, 20),
-        ({"state": ShownState.FAILED}, 3),
-        ({"state": ShownState.CANCELLING}, 0),
-        ({"dataset_id": "ds_none"}, 0),
-        ({"dataset_id": "ds_digits"}, 20),
-        ({"metadata": {"team": "rare"}}, 3),
-        ({"metadata": {"team": "usual"}}, 20),
-        ({"metadata": {"team": "rare", "run": "1"}}, 1),
-        ({"metadata": {"team": "rare"}, "state": ShownState.FAILED}, 3),
+        (JobFilter(), 20),
+        (JobFilter(states=[ShownState.PAUSED]), 0),
+        (JobFilter(states=[ShownState.QUEUED]), 20),
+        (JobFilter(states=[ShownState.FAILED]), 3),
+        (JobFilter(states=[ShownState.CANCELLING]), 0),
+        (JobFilter(dataset_id="ds_none"), 0),
+        (JobFilter(dataset_id="ds_digits"), 20),
+        (JobFilter(metadata={"team": "rare"}), 3),
+        (JobFilter(metadata={"team": "usual"}), 20),
+        (JobFilter(metadata={"team": "rare", "run": "1"}), 1),
+        (JobFilter(states=[ShownState.FAILED], metadata={"team": "rare"}), 3),
     ],
 )
-def test_no_list_looks_through_all_jobs(database: Database, filters: dict[str, Any], expected: int) -> None:
+def test_no_list_looks_through_all_jobs(database: Database, filters: JobFilter, expected: int) -> None:
     rows: list[dict[str, Any]] = [
         {"created_at": float(number), "labels": {"team": "usual", "run": str(number // 1000)}} for number in range(3000)
     ]
@@ -108,8 +109,8 @@ def test_no_list_looks_through_all_jobs(database: Database, filters: dict[str, A
         row |= {"state": "failed", "finished_at": 1.0, "labels": row["labels"] | {"team": "rare"}}
     made = fill(database, *rows)
     with plans_of(database) as plans, database.reading() as session:
-        first = jobs.list_jobs(session, "local", limit=20, **filters)
-        last = jobs.list_jobs(session, "local", limit=20, after=made[500], **filters)
+        first = job_list.list_jobs(session, "local", limit=20, wanted=filters)
+        last = job_list.list_jobs(session, "local", limit=20, after=made[500], wanted=filters)
     assert len(first.items) == expected
     assert [made.index(job.id) for job in first.items] == sorted(
         (made.index(job.id) for job in first.items), reverse=True
@@ -123,21 +124,22 @@ def test_metadata_of_any_text_is_found_and_no_other(database: Database) -> None:
     job_id, other = db_rows.submit(database, metadata=strange), db_rows.submit(database, metadata={"a": "b"})
     with database.reading() as session:
         for key, value in strange.items():
-            assert [job.id for job in jobs.list_jobs(session, "local", limit=9, metadata={key: value}).items] == [
-                job_id
-            ]
-            assert jobs.list_jobs(session, "local", limit=9, metadata={value: key}).items == []
-            assert jobs.list_jobs(session, "alice", limit=9, metadata={key: value}).items == []
-        found = jobs.list_jobs(session, "local", limit=9, metadata={"a": "b"})
+            assert [
+                job.id
+                for job in job_list.list_jobs(session, "local", limit=9, wanted=JobFilter(metadata={key: value})).items
+            ] == [job_id]
+            assert job_list.list_jobs(session, "local", limit=9, wanted=JobFilter(metadata={value: key})).items == []
+            assert job_list.list_jobs(session, "alice", limit=9, wanted=JobFilter(metadata={key: value})).items == []
+        found = job_list.list_jobs(session, "local", limit=9, wanted=JobFilter(metadata={"a": "b"}))
     assert [job.id for job in found.items] == [other]
 
 
 def test_a_list_by_metadata_goes_on_after_any_job_of_the_owner(database: Database) -> None:
     made = [db_rows.submit(database, metadata={"even": str(number % 2)}) for number in range(6)]
     with database.reading() as session:
-        page = jobs.list_jobs(session, "local", limit=2, metadata={"even": "0"})
+        page = job_list.list_jobs(session, "local", limit=2, wanted=JobFilter(metadata={"even": "0"}))
         assert ([job.id for job in page.items], page.has_more) == ([made[4], made[2]], True)
-        page = jobs.list_jobs(session, "local", limit=2, metadata={"even": "0"}, after=made[3])
+        page = job_list.list_jobs(session, "local", limit=2, wanted=JobFilter(metadata={"even": "0"}), after=made[3])
         assert ([job.id for job in page.items], page.has_more) == ([made[2], made[0]], False)
 
 
@@ -174,9 +176,9 @@ def test_jobs_of_before_are_found_by_their_metadata_and_points_by_their_loss(emp
     run(command.downgrade, "0003")
     run(command.upgrade, "head")
     with database.reading() as session:
-        page = jobs.list_jobs(session, "local", limit=9, metadata={"team": "a"})
+        page = job_list.list_jobs(session, "local", limit=9, wanted=JobFilter(metadata={"team": "a"}))
         assert [job.id for job in page.items] == made[2::-1]
-        page = jobs.list_jobs(session, "local", limit=9, metadata={'q"': "é"})
+        page = job_list.list_jobs(session, "local", limit=9, wanted=JobFilter(metadata={'q"': "é"}))
         assert [job.id for job in page.items] == [made[1]]
         assert session.scalar(select(func.count()).select_from(JobLabel)) == 4
         assert list(session.scalars(select(JobMetric.train_loss).order_by(JobMetric.step))) == losses

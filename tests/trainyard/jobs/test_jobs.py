@@ -11,8 +11,9 @@ from tests.trainyard import rows as db_rows
 from trainyard.database.connection import Database
 from trainyard.database.tables import IdempotencyKey, Job, Outbox
 from trainyard.errors import IdempotencyConflict, IllegalTransition, InvalidRequest, JobNotFound
-from trainyard.jobs import idempotency, jobs
+from trainyard.jobs import idempotency, job_list, jobs
 from trainyard.jobs.events import list_state_changes
+from trainyard.jobs.job_list import JobFilter
 from trainyard.scheduling import leases
 from trainyard.states import MOVES, Desired, JobState, ShownState, shown_state, stored_states
 
@@ -38,9 +39,9 @@ def test_another_owners_job_is_not_there(database: Database) -> None:
         for action in (jobs.get_job, jobs.cancel, jobs.pause, jobs.resume):
             with pytest.raises(JobNotFound):
                 action(session, "alice", job_id)
-        assert jobs.list_jobs(session, "alice", limit=10).items == []
+        assert job_list.list_jobs(session, "alice", limit=10).items == []
         with pytest.raises(InvalidRequest):
-            jobs.list_jobs(session, "alice", limit=10, after=job_id)
+            job_list.list_jobs(session, "alice", limit=10, after=job_id)
     assert db_rows.look(database, job_id).state == "queued"
 
 
@@ -50,7 +51,7 @@ def test_pages_hold_every_job_once_while_more_come(database: Database) -> None:
     after = None
     while True:
         with database.reading() as session:
-            page = jobs.list_jobs(session, "local", limit=3, after=after)
+            page = job_list.list_jobs(session, "local", limit=3, after=after)
         seen += [job.id for job in page.items]
         if not page.has_more:
             break
@@ -64,14 +65,14 @@ def test_a_cursor_holds_when_its_job_left_the_filter(database: Database) -> None
     with database.writing() as session:
         jobs.cancel(session, "local", newer)
     with database.reading() as session:
-        page = jobs.list_jobs(session, "local", limit=3, after=newer, state=ShownState.QUEUED)
+        page = job_list.list_jobs(session, "local", limit=3, after=newer, wanted=JobFilter([ShownState.QUEUED]))
     assert [job.id for job in page.items] == [older]
 
 
 @pytest.mark.parametrize("after", ["job_0", "\x00", "\ud800"])
 def test_a_cursor_that_names_nothing_is_refused(database: Database, after: str) -> None:
     with pytest.raises(InvalidRequest), database.reading() as session:
-        jobs.list_jobs(session, "local", limit=3, after=after)
+        job_list.list_jobs(session, "local", limit=3, after=after)
 
 
 def test_filters_by_metadata_and_shown_state(database: Database) -> None:
@@ -81,9 +82,11 @@ def test_filters_by_metadata_and_shown_state(database: Database) -> None:
     with database.writing() as session:
         jobs.cancel(session, "local", tagged)
     with database.reading() as session:
-        found = jobs.list_jobs(session, "local", limit=9, metadata={"team.a": "x"}, state=ShownState.CANCELLING)
+        found = job_list.list_jobs(
+            session, "local", limit=9, wanted=JobFilter([ShownState.CANCELLING], metadata={"team.a": "x"})
+        )
         assert [job.id for job in found.items] == [tagged]
-        assert jobs.list_jobs(session, "local", limit=9, state=ShownState.RUNNING).items == []
+        assert job_list.list_jobs(session, "local", limit=9, wanted=JobFilter([ShownState.RUNNING])).items == []
 
 
 @pytest.mark.parametrize("state", ["queued", "paused", "running", "cancelled", "succeeded", "failed"])
@@ -236,13 +239,13 @@ def test_an_idempotency_key_finds_its_job_and_refuses_another_body(database: Dat
 def test_a_strange_metadata_filter_finds_nothing(database: Database, key: str, value: str) -> None:
     db_rows.submit(database, metadata={"a": "b"})
     with database.reading() as session:
-        assert jobs.list_jobs(session, "local", limit=9, metadata={key: value}).items == []
+        assert job_list.list_jobs(session, "local", limit=9, wanted=JobFilter(metadata={key: value})).items == []
 
 
 @pytest.mark.parametrize(("key", "value"), [("a", "\x00"), ("\ud800", "x")])
 def test_a_metadata_filter_that_a_database_can_not_take_is_refused(database: Database, key: str, value: str) -> None:
     with pytest.raises(InvalidRequest), database.reading() as session:
-        jobs.list_jobs(session, "local", limit=9, metadata={key: value})
+        job_list.list_jobs(session, "local", limit=9, wanted=JobFilter(metadata={key: value}))
 
 
 @pytest.mark.parametrize("new", [{"name": "a\x00"}, {"metadata": {"a": "\x00"}}, {"metadata": {"\ud800": "x"}}])
