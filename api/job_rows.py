@@ -40,7 +40,9 @@ class JobRows:
         begun = [job for job in jobs if job.attempt > 0]
         with self._lock:
             curves = {job.id: self._curves[job.id] for job in begun if job.id in self._curves}
-        curves |= read_sparklines(session, [job.id for job in begun if job.id not in curves])
+        missing = [job.id for job in begun if job.id not in curves]
+        for job_id, losses in read_sparklines(session, missing).items():
+            curves[job_id] = [float(f"{loss:.4g}") for loss in losses]
         with self._lock:
             for job in begun:
                 if job.state.is_final:

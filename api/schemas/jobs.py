@@ -9,7 +9,16 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, computed
 
 from alexnet_core.layout import CheckpointKind, is_of_state
 from api.schemas.base import (
-    DESCRIBED, STRICT, FiniteObject, ListRead, Name, Note, Reference, RowView, Time, without_controls,
+    DESCRIBED,
+    STRICT,
+    FiniteObject,
+    ListRead,
+    Name,
+    Note,
+    Reference,
+    RowView,
+    Time,
+    without_controls,
 )
 from trainyard.artifacts.retries import MAX_RUNTIME_S
 from trainyard.database.tables import Checkpoint, Job, JobRow
@@ -245,8 +254,7 @@ class JobRowRead(JobFields):
     @classmethod
     def of(cls, job: JobRow, spark: Sequence[float], *, outlook: Outlook, position: int | None) -> Self:
         """Build the row; for the arguments see `JobRead.of`."""
-        numbers = [float(f"{loss:.4g}") for loss in spark]
-        return cls.model_validate(RowView(job, **_told_of(job, outlook, position), spark=numbers))
+        return cls.model_validate(RowView(job, **_told_of(job, outlook, position), spark=list(spark)))
 
 
 class JobRowsRead(ListRead[JobRowRead]):

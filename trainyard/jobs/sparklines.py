@@ -50,11 +50,9 @@ def _select_evenly() -> Select[str, int, float | None]:
         select(func.min(JobMetric.step)).where(*of_series(places.c.job_id), JobMetric.step >= place)
     ).scalar_subquery()
     steps = select(places.c.job_id, nearest.label("step")).cte("steps")
-    return (
-        select(JobMetric.job_id, JobMetric.step, JobMetric.train_loss)
-        .join(steps, (JobMetric.job_id == steps.c.job_id) & (JobMetric.step == steps.c.step))
-        .where(JobMetric.kind == MetricKind.INTERVAL)
-    )
+    # a join might begin with all the points
+    loss = select(JobMetric.train_loss).where(*of_series(steps.c.job_id), JobMetric.step == steps.c.step)
+    return select(steps.c.job_id, steps.c.step, loss.scalar_subquery())
 
 
 _EVENLY = _select_evenly()

@@ -10,8 +10,9 @@ from tests.trainyard import rows as db_rows
 from trainyard.database.connection import Database
 from trainyard.database.tables import Job, JobEvent, JobLabel
 from trainyard.errors import IllegalTransition, InvalidRequest, JobNotFound
-from trainyard.jobs import jobs
+from trainyard.jobs import job_list
 from trainyard.jobs.changes import Changes, change
+from trainyard.jobs.job_list import JobFilter
 from trainyard.jobs.metadata_index import digest_of
 from trainyard.scheduling import leases
 from trainyard.states import EventType
@@ -35,9 +36,9 @@ def test_a_change_is_one_transaction_with_its_event(database: Database) -> None:
     assert told(database, job_id) == [["metadata", "name", "note", "priority"]]
     with database.reading() as session:
         assert list(session.scalars(select(JobLabel.digest))) == [digest_of("team", "b")]
-        found = jobs.list_jobs(session, "local", limit=9, metadata={"team": "b"}).items
+        found = job_list.list_jobs(session, "local", limit=9, wanted=JobFilter(metadata={"team": "b"})).items
         assert [row.id for row in found] == [job_id]
-        assert jobs.list_jobs(session, "local", limit=9, metadata={"team": "a"}).items == []
+        assert job_list.list_jobs(session, "local", limit=9, wanted=JobFilter(metadata={"team": "a"})).items == []
 
 
 def test_what_is_left_out_stays_and_null_removes(database: Database) -> None:
