@@ -117,7 +117,6 @@ TESTED_BY: dict[str, str] = {
     "api/streams/result_stream.py": "api/routes/bulk/test_predictions_of_many.py",
     "api/job_reader.py": "api/http/test_validators.py",
     "api/routes/dataset_bodies.py": "api/uploads/test_bodies.py",
-    "api/routes/job_actions.py": "api/routes/test_jobs.py",
     "api/routes/queries.py": "api/routes/test_jobs.py",
     "api/open_inference/answers.py": "api/routes/models/test_open_inference.py",
     "api/open_inference/requests.py": "api/routes/models/test_open_inference.py",

@@ -10,7 +10,7 @@ from tests.trainyard import rows as db_rows
 from trainyard.database.connection import Database
 from trainyard.database.tables import Job, JobEvent, JobLabel
 from trainyard.errors import IllegalTransition, InvalidRequest, JobNotFound
-from trainyard.jobs import job_list
+from trainyard.jobs import job_list, jobs
 from trainyard.jobs.changes import Changes, change
 from trainyard.jobs.job_list import JobFilter
 from trainyard.jobs.metadata_index import digest_of
