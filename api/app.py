@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 
+from api import page
 from api.http import documentation, errors
 from api.http.middleware import (
     Authentication,
@@ -118,6 +119,7 @@ def create_app(
         ],
     )
     errors.install(app)
+    app.include_router(page.build_router())
     app.include_router(routes_health.router)
     app.include_router(documentation.router)
     locked = [] if settings.admin_key is None else [Depends(documentation.bearer)]

@@ -17,6 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api import page
 from api.http import documentation
 from api.http.errors import build_response, is_of_open_inference
 from api.http.streamed_bodies import is_streamed
@@ -28,7 +29,7 @@ from trainyard.settings import Settings
 
 log = logging.getLogger(__name__)
 
-OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json"}) | documentation.PATHS
+OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", page.ICON}) | documentation.PATHS
 METRICS_PATH = "/metrics"  #: may have a key of its own, or none
 _SANE_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 _CLOSE = {"Connection": "close"}  # the rest of the body is not read
@@ -141,7 +142,7 @@ class KeyCheck:
     def passes(self, scope: Scope) -> bool:
         """Whether a request with these headers may pass."""
         keys = self._keys.get(scope["path"], self._other_keys)
-        if not keys or scope["path"] in OPEN_PATHS:
+        if not keys or scope["path"] in OPEN_PATHS or scope["path"].startswith(page.ASSETS):
             return True
         scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
         given = _digest(token.strip())

@@ -12,7 +12,6 @@ from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
-from starlette.responses import RedirectResponse
 
 from alexnet_core.data.published.builtin import BUILTINS
 from api.http import errors
@@ -60,12 +59,6 @@ class Readiness(BaseModel):
     draining: bool
     queue: Literal["ok", "degraded"]
     model: Literal["none", "loading", "ok"]
-
-
-@router.get("/", include_in_schema=False)
-async def redirect_to_docs() -> RedirectResponse:
-    """Redirect to the documentation, until there is a dashboard."""
-    return RedirectResponse("/docs")
 
 
 @router.get("/healthz", summary="Live?")
