@@ -11,12 +11,16 @@ TORCH_FROM := $(if $(PYTORCH_INDEX_URL),--extra-index-url $(PYTORCH_INDEX_URL))
 # Tests that run at a time: more than two cores, as many wait for a yard rather than compute.
 AT_A_TIME ?= 4
 TOGETHER := -n $(AT_A_TIME) --dist loadfile --no-loadscope-reorder
-.PHONY: help setup demo up docs test slow chaos coverage check lint spelling types format openapi constraints clean
+.PHONY: help setup page demo up docs test slow test-browser web chaos coverage check lint spelling types format openapi constraints clean
 
 help:  ## Explain the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)$$/  make \1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)$$/  make \1|\2/' | column -t -s '|'
 
-setup: $(STAMP)  ## Make .venv with everything in it (about 6 GB: PyTorch)
+setup: $(STAMP)  ## Make .venv with everything in it (about 6 GB: PyTorch), and build the page
+	@$(BIN)/python web/build.py --optional
+
+page:  ## Build the page that the API serves at /: api/page/
+	@$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) web/build.py
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -34,22 +38,30 @@ docs: $(STAMP)  ## Make the documentation's site: build/docs/index.html
 	$(BIN)/python -m sphinx -W --keep-going -n -q -j auto -c docs/site docs build/docs
 
 test: $(STAMP)  ## Run the tests, several at a time, but for those that take long
-	$(BIN)/pytest $(TOGETHER) -m 'not chaos and not slow and not alone'
+	$(BIN)/pytest $(TOGETHER) -m 'not chaos and not slow and not alone and not browser'
 
-slow: $(STAMP)  ## Run the tests that take long, likewise; then those that need the cores to themselves
-	$(BIN)/pytest $(TOGETHER) -m 'slow and not chaos and not alone'
-	$(BIN)/pytest -m 'alone and not chaos'
+slow: $(STAMP) page  ## Run the tests that take long, likewise; then those that need the cores to themselves
+	$(BIN)/pytest $(TOGETHER) -m 'slow and not chaos and not alone and not browser'
+	$(BIN)/pytest -m 'alone and not chaos and not browser'
+
+test-browser: $(STAMP) page  ## Run the tests of the page, in Chromium on a real yard
+	$(BIN)/pytest -m 'browser and not chaos' tests/browser
+
+web: page  ## Check the page's format and types, and run the tests of its parts
+	$(BIN)/python web/build.py --run npm run --silent lint
+	$(BIN)/python web/build.py --run npm run --silent check
+	$(BIN)/python web/build.py --run npm test --silent
 
 chaos: $(STAMP)  ## Run the tests that take minutes and break a yard in many ways
 	$(BIN)/pytest -m chaos
 
 coverage: $(STAMP)  ## Run what `make test` runs, processes of yards included, and report the lines that none reached
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(TOGETHER) -m 'not chaos and not slow and not alone'
+	$(BIN)/coverage run -m pytest $(TOGETHER) -m 'not chaos and not slow and not alone and not browser'
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-check: $(STAMP) lint spelling types test slow  ## Format check, lint, spelling, types and all tests but chaos: what CI runs
+check: $(STAMP) lint spelling types web test slow test-browser  ## Format check, lint, spelling, types and all tests but chaos: what CI runs
 
 spelling: $(STAMP)  ## Check spelling
 	$(BIN)/codespell
@@ -64,6 +76,7 @@ types: $(STAMP)  ## Check types
 format: $(STAMP)  ## Format the code and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(BIN)/python web/build.py --run npm run --silent format
 
 openapi: $(STAMP)  ## Write web/openapi.json, which the page's types are made from
 	$(BIN)/python -m api.openapi_document web/openapi.json
@@ -82,4 +95,4 @@ endef
 export WRITE
 
 clean:  ## Remove .venv and caches; a yard's data stays
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage build *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .coverage build *.egg-info api/page web/node_modules web/.node

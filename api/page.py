@@ -80,17 +80,13 @@ def read_files(folder: Path) -> dict[str, PageFile]:
     if not (folder / "index.html").is_file():
         return {}
     files = [folder / "index.html", folder / "favicon.svg", *sorted((folder / "assets").iterdir())]
-    return {
-        file.relative_to(folder).as_posix(): _read(file)
-        for file in files
-        if file.suffix in _TYPES
-    }
+    return {file.relative_to(folder).as_posix(): _read(file) for file in files if file.suffix in _TYPES}
 
 
-def build_router(folder: Path = FOLDER) -> APIRouter:
-    """Build the routes of the page out of what is in a folder now."""
+def build_router(folder: Path | None = None) -> APIRouter:
+    """Build the routes of the page out of what is in a folder now; None: where `web/build.py` puts it."""
     router = APIRouter(include_in_schema=False)
-    files = read_files(folder)
+    files = read_files(folder or FOLDER)
 
     @router.get("/")
     async def show_page(request: Request) -> Response:

@@ -96,6 +96,7 @@ TOP = {
     "api.engine_process": {"observability", "remote", "serving"},
     "api.supervisor": {"observability"},
     "api.web_process": {"http", "remote"},
+    "api.page": {"http"},
     "api.services": {"downloads", "insight", "observability", "serving", "streams", "uploads"},
     "api.job_reader": {"schemas"},
     "api.job_rows": {"schemas"},

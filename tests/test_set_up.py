@@ -60,22 +60,24 @@ def test_set_up_and_images_keep_to_the_constraints() -> None:
 
 def test_every_test_runs_in_one_target_of_make() -> None:
     """By its marks; a test with two of them must not fall between the targets, nor run twice."""
-    calls = {target: re.findall(r"-m '?([^'\n]+)", recipe(target)) for target in ("test", "slow", "chaos")}
-    assert [len(expressions) for expressions in calls.values()] == [1, 2, 1]
-    for marks in itertools.product([False, True], repeat=3):
-        given = dict(zip(("alone", "slow", "chaos"), marks, strict=True))
+    calls = {
+        target: re.findall(r"-m '?([^'\n]+)", recipe(target)) for target in ("test", "slow", "test-browser", "chaos")
+    }
+    assert [len(expressions) for expressions in calls.values()] == [1, 2, 1, 1]
+    for marks in itertools.product([False, True], repeat=4):
+        given = dict(zip(("alone", "slow", "browser", "chaos"), marks, strict=True))
         chosen = [text for texts in calls.values() for text in texts if eval(text, {}, given)]
         assert len(chosen) == 1, (given, chosen)
 
 
 def test_nothing_runs_beside_a_test_that_needs_the_cores_to_itself() -> None:
     assert re.search(r"^TOGETHER := -n ", (ROOT / "Makefile").read_text(), re.M)
-    for line in (line for target in ("test", "slow", "chaos") for line in recipe(target).splitlines()):
+    for line in (line for target in ("test", "slow", "test-browser", "chaos") for line in recipe(target).splitlines()):
         assert ("$(TOGETHER)" in line) == ("not alone" in line), line
 
 
 def test_what_decides_in_ci_is_what_a_contributor_runs() -> None:
-    assert needs("check") == {"lint", "spelling", "types", "test", "slow"}
+    assert needs("check") == {"lint", "spelling", "types", "web", "test", "slow", "test-browser"}
     assert re.findall(r"^make (\w+)$", (ROOT / ".ci/run").read_text(), re.M) == ["setup", "check"]
 
 
@@ -101,5 +103,6 @@ def test_the_licence_is_the_one_that_is_declared_and_whole() -> None:
 def test_the_tests_leave_nothing_that_git_sees(tmp_path: Path) -> None:
     """What they and the programs around them write into a checkout is ignored."""
     left = [".coverage", ".coverage.host.1", ".pytest_cache/x", ".hypothesis/x", "trainyard-data/x", "x.egg-info/x"]
+    left += ["api/page/index.html", "web/node_modules/x", "web/.node/x", "web/src/api/types.d.ts"]
     done = subprocess.run(["git", "check-ignore", *left], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.split() == left

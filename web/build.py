@@ -1,7 +1,7 @@
 """Builds the page into `api/page/`, where the API serves it from: `python web/build.py`, or `make page`.
 
-It takes the machine's Node, if that is new enough, else Node's wheel from PyPI, which it puts into `web/.node/`. What was
-built from the same files before is left as it is. Without Node and without a network nothing is built; the API then
+It takes the machine's Node, if that is new enough, else Node's wheel from PyPI, which it puts into `web/.node/`. What
+was built from the same files before is left as it is. Without Node and without a network nothing is built; the API then
 says at `/` what to run.
 """
 
@@ -33,7 +33,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Build the page into api/page/.")
     parser.add_argument("--optional", action="store_true", help="end well where neither Node nor a network is there")
     parser.add_argument("--tools", action="store_true", help="only install what the page's checks need")
-    parser.add_argument("--run", nargs=argparse.REMAINDER, help="run this with Node and its packages, such as `npm test`")
+    parser.add_argument(
+        "--run", nargs=argparse.REMAINDER, help="run this with Node and its packages, such as `npm test`"
+    )
     given = parser.parse_args()
     try:
         node = find_node()

@@ -156,7 +156,7 @@ class TestAuthentication:
         assert http.get("/jobs", headers={"Authorization": f"Bearer {self.KEY}"}).status_code == 200
         for path in ("/healthz", "/readyz", "/docs", "/openapi.json"):
             assert http.get(path).status_code == 200, path
-        assert http.get("/").headers["location"] == "/docs"
+        assert http.get("/").status_code in {200, 404}  # with and without a page that was built
 
     def test_the_refusal_comes_before_the_body(self, serve: Callable[..., Served]) -> None:
         from pydantic import SecretStr

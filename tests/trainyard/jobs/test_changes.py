@@ -20,7 +20,7 @@ from trainyard.states import EventType
 
 def apply(database: Database, job_id: str, owner: str = "local", **wanted: Any) -> Job:
     with database.writing() as session:
-        return change(session, owner, job_id, Changes(**wanted))  # type: ignore[typeddict-item]
+        return change(session, owner, job_id, Changes(**wanted))  # type: ignore[typeddict-item]  # any of its keys
 
 
 def told(database: Database, job_id: str) -> list[Any]:

@@ -17,5 +17,5 @@ export const title = new Title();
 export function setTitle(text: string, back: Back | null = null): void {
   title.text = text;
   title.back = back;
-  document.title = text === '' ? 'Trainyard' : `${text} – Trainyard`;
+  document.title = text === '' ? 'Trainyard' : `${text} · Trainyard`;
 }

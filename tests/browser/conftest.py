@@ -1,0 +1,113 @@
+"""Chromium, a real yard, and pages that are watched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
+
+from tests.browser.watching import ROOT, Watch
+from tests.integration.running import RunningYard, start_yard
+from trainyard.client import Client
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+DESKTOP = ViewportSize(width=1280, height=800)
+PHONE = ViewportSize(width=390, height=844)
+PICTURES = os.environ.get("TRAINYARD_PICTURES")  #: where pictures of the views go; none are taken without it
+
+Photograph = Callable[[Page, str], None]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium; Playwright's own is not downloaded."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    assert program is not None, "install Chromium (Debian: apt-get install chromium)"
+    assert (ROOT / "api/page/index.html").is_file(), "run `make page`"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningYard]:
+    """One real yard for all tests: others' jobs may be there. A module that needs its own replaces this fixture."""
+    with running_yard(tmp_path_factory.mktemp("yard") / "data") as running:
+        yield running
+
+
+@contextmanager
+def running_yard(folder: Path, **settings: str) -> Iterator[RunningYard]:
+    """A real yard in a folder, with settings of its own."""
+    running = start_yard(folder, **settings)
+    try:
+        yield running
+    finally:
+        running.stop()
+        if running.process.stdout is not None:
+            running.process.stdout.close()
+
+
+@pytest.fixture
+def client(yard: RunningYard) -> Iterator[Client]:
+    with Client(yard.url) as connected:
+        yield connected
+
+
+@pytest.fixture
+def http(yard: RunningYard) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=yard.url, trust_env=False) as connected:
+        yield connected
+
+
+@pytest.fixture
+def watch(yard: RunningYard) -> Watch:
+    return Watch(yard.url)
+
+
+@pytest.fixture
+def context(browser: Browser, watch: Watch) -> Iterator[BrowserContext]:
+    """A browser that knows nothing yet; whatever goes wrong in its pages fails the test."""
+    fresh = browser.new_context(viewport=DESKTOP)
+    fresh.set_default_timeout(15_000)
+    watch.follow(fresh)
+    yield fresh
+    fresh.close()
+    assert watch.wrong() == []
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Page:
+    return context.new_page()
+
+
+@pytest.fixture
+def photograph() -> Photograph:
+    """Takes a picture of a page for docs/pictures, where the environment names a folder for them."""
+
+    def take(page: Page, name: str) -> None:
+        if PICTURES is not None:
+            page.screenshot(path=Path(PICTURES) / f"{name}.png")
+
+    return take

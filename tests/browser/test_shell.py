@@ -1,0 +1,49 @@
+"""The shell around the views: ways to them, focus, themes, widths; and that nothing in it is out of reach."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import PHONE
+from tests.browser.watching import list_faults, open_view, scrolls_sideways
+from tests.integration.running import RunningYard
+
+VIEWS = ["jobs", "new", "compare", "datasets", "predict", "yard", "settings"]
+
+
+def test_the_ways_to_the_views_lead_there_and_focus_their_heading(page: Page, yard: RunningYard) -> None:
+    open_view(page, yard.url, "")
+    for name in ("Datasets", "Predict", "Yard", "Settings", "Jobs"):
+        page.get_by_role("navigation", name="Views").get_by_role("link", name=name, exact=True).click()
+        heading = page.get_by_role("heading", level=1)
+        expect(heading).to_have_text(name)
+        expect(heading).to_be_focused()
+        expect(page).to_have_title(f"{name} · Trainyard")
+    page.go_back()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Settings")
+
+
+def test_the_skip_link_leads_past_the_navigation(page: Page, yard: RunningYard) -> None:
+    open_view(page, yard.url)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    assert page.url.endswith("#/jobs")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_view_has_a_serious_fault(page: Page, yard: RunningYard, theme: str) -> None:
+    page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
+    for view in VIEWS:
+        open_view(page, yard.url, f"#/{view}")
+        assert list_faults(page) == [], view
+
+
+def test_no_view_scrolls_sideways_on_a_phone_or_at_320_px(page: Page, yard: RunningYard) -> None:
+    for width in (PHONE["width"], 320):
+        page.set_viewport_size({"width": width, "height": 844})
+        for view in VIEWS:
+            open_view(page, yard.url, f"#/{view}")
+            assert not scrolls_sideways(page), (view, width)
