@@ -13,6 +13,7 @@ from torch import Tensor
 from alexnet_core.config import TrainConfig
 from alexnet_core.data.pack import TEST, TRAIN, Pack
 from alexnet_core.training.augment import draw_table
+from alexnet_core.training.plan import count_steps
 from alexnet_core.training.streams import Stream, draw_in_epoch
 from alexnet_core.training.world import World
 
@@ -25,7 +26,7 @@ class Batches:
         self._device = torch.device(world.device)
         split = np.asarray(pack.split)
         self._indices = np.flatnonzero(split == TRAIN if config.validate_on == "validation" else split != TEST)
-        self.steps_per_epoch = _count_steps(config, len(self._indices), world.shares)
+        self.steps_per_epoch = count_steps(config, len(self._indices), world.shares)
         self._epoch = -1
 
     def load(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,12 +65,3 @@ class Batches:
         if self._device.type != "cpu":  # from page-locked memory the copy runs beside the computation
             tensor = tensor.pin_memory()
         return tensor.to(self._device, non_blocking=True)
-
-
-def _count_steps(config: TrainConfig, num_images: int, shares: int) -> int:
-    """Count the steps of an epoch.
-
-    A last batch too small for a batch norm (2 images, one in each process) is left out.
-    """
-    full, rest = divmod(num_images, config.batch_size)
-    return full + (1 if rest >= (max(2, shares) if config.norm == "batch" and full else 1) else 0)

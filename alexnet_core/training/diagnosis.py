@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from alexnet_core.config import TrainConfig
+from alexnet_core.training.plan import Trouble
 
 _FIRST_LOOK, _LAST_FIRST_LOOK = 50, 500  # steps
 _OF_GUESSING = 0.98  # a loss above this share of ln C is that of guessing
@@ -23,14 +24,6 @@ _LOOKS = 20  # so many steps' answers count, about those of an epoch
 _CLEARLY = 2.0  # standard deviations above what guessing would get
 _SAMPLED = 1 << 14  # values of a tensor, for its histogram
 _ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.Sigmoid)
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """A problem that a user should know about, but that does not end the run."""
-
-    code: str
-    message: str
 
 
 @dataclass

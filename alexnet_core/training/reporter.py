@@ -13,8 +13,9 @@ from alexnet_core.layout import CheckpointKind
 from alexnet_core.messages import Calibrated, CheckpointSaved, EpochEnd, Interval, Progress, Started, StoredFile
 from alexnet_core.network.checkpoint import SavedCheckpoint
 from alexnet_core.reliability import Calibration
-from alexnet_core.training.diagnosis import Answers, Examination, Trouble, can_judge, find_trouble, list_remedies
+from alexnet_core.training.diagnosis import Answers, Examination, can_judge, find_trouble, list_remedies
 from alexnet_core.training.hooks import Hooks
+from alexnet_core.training.plan import Trouble
 from alexnet_core.training.run_spec import RunSpec, Setting
 from alexnet_core.training.run_state import Metrics, RunState
 

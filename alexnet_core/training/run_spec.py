@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from alexnet_core.environment import describe_environment
-from alexnet_core.errors import ConfigError
 from alexnet_core.network.checkpoint_files import read_metadata
 from alexnet_core.network.preprocess import Preprocessing
 from alexnet_core.precision import Precision, choose_precision
-from alexnet_core.training.diagnosis import Trouble
+from alexnet_core.training.plan import Trouble, choose_split
 from alexnet_core.training.schedule import conv1_learning_rate, describe_rate, learning_rate
 
 if TYPE_CHECKING:
-    from alexnet_core.config import DatasetFacts, TrainConfig
+    from alexnet_core.config import TrainConfig
     from alexnet_core.data.pack import Pack
     from alexnet_core.training.world import World
 
@@ -118,28 +117,3 @@ def _choose_precision(spec: RunSpec, device: torch.device) -> Precision:
     if spec.resume_from is not None:
         begun_in = (read_metadata(spec.resume_from)["environment"] or {}).get("precision")
     return choose_precision(spec.config.precision, device, begun_in=begun_in)
-
-
-def choose_split(config: TrainConfig, facts: DatasetFacts) -> tuple[str, Trouble | None]:
-    """Choose the split that decides which epoch is the best: `validation`, `test` or `none`.
-
-    Returns:
-        The split, and what whoever reads the results must know of it.
-
-    Raises:
-        ConfigError: no split is left, and the config needs one.
-    """
-    has = {"validation": facts.num_val, "test": facts.num_test, "none": True}
-    wanted = config.validate_on
-    split = wanted if has[wanted] else "test" if wanted == "validation" and facts.num_test else "none"
-    if split == "none" and (config.schedule == "plateau" or config.early_stop_patience is not None):
-        raise ConfigError(
-            f"{facts.name} has no images to validate on, which schedule plateau and early_stop_patience need: "
-            "use another schedule, or leave early_stop_patience out",
-            param="overrides.validate_on",
-        )
-    reason = "" if split == wanted else f"{facts.name} has no {wanted} images to choose the best epoch by; "
-    if split == "test":
-        text = "the test images choose the best epoch, so that other images will do worse than the accuracy on them"
-        return split, Trouble("chosen_on_test", f"{reason}{text}")
-    return split, Trouble("nothing_to_validate_on", f"{reason}the last epoch counts") if reason else None

@@ -1,24 +1,37 @@
-"""`/recipes`: the named, complete sets of hyper-parameters."""
+"""`/recipes`: the named, complete sets of hyper-parameters, and what a job with one of them would do."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Body, Query
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.errors import ConfigError
 from alexnet_core.errors import UnknownRecipe as CoreUnknownRecipe
 from alexnet_core.network.geometry import count_parameters
-from alexnet_core.recipes import Recipe, get_recipe, list_recipes
+from alexnet_core.recipes import Recipe, get_recipe, list_recipes, resolve
 from api.http import errors
+from api.previews.preview import build_preview
+from api.previews.run_times import Plan, estimate_time
 from api.routes.queries import RecipePath
 from api.schemas.base import ListRead
+from api.schemas.previews import PreviewCreate, PreviewRead
 from api.schemas.recipes import RecipeRead
+from api.services import CallerDep, ServicesDep
+from trainyard.artifacts import datasets
 from trainyard.errors import (
+    BodyUnreadable,
+    DatabaseUnavailable,
+    DatasetNotFound,
+    DatasetNotReady,
+    DatasetRejected,
     InvalidConfig,
     InvalidRequest,
+    JsonInvalid,
     RecipeNotFound,
+    TooLarge,
+    UnknownRecipe,
 )
 
 router = APIRouter()
@@ -52,6 +65,51 @@ def get_one_recipe(name: RecipePath, num_classes: ClassesQuery = 10, channels: C
         raise RecipeNotFound(str(exc), param="name") from exc
     described = _describe(recipe, num_classes, channels, strict=True)
     return described.model_copy(update={"config_schema": TrainConfig.model_json_schema()})
+
+
+PreviewBody = Annotated[
+    PreviewCreate,
+    Body(
+        openapi_examples={
+            "smallest": {"summary": "The recipe that fits the dataset", "value": {"dataset": "digits"}},
+            "longer": {
+                "summary": "A recipe with overrides",
+                "value": {"dataset": "digits", "recipe": "small-images", "overrides": {"epochs": 5, "lr": 0.02}},
+            },
+        }
+    ),
+]
+
+
+@router.post(
+    "/recipes/preview",
+    tags=["recipes"],
+    summary="Preview a job",
+    response_description="What the job would do and cost. Nothing is stored.",
+    responses=errors.responses(
+        *(DatasetNotFound, DatasetNotReady, DatasetRejected, InvalidRequest, UnknownRecipe, InvalidConfig),
+        *(JsonInvalid, BodyUnreadable, TooLarge, DatabaseUnavailable),
+    ),
+)
+def preview_job(body: PreviewBody, services: ServicesDep, caller: CallerDep) -> PreviewRead:
+    """Return the complete config of a job, its steps, network and learning rate, and how much it would take.
+
+    Refused is what `POST /jobs` refuses.
+    """
+    with services.database.reading() as session:
+        dataset = datasets.get_dataset(session, caller, body.dataset, param="dataset")
+        datasets.refuse_rejected(dataset)
+        if datasets.is_coming(dataset):
+            raise DatasetNotReady(
+                f"dataset {dataset.id} is {dataset.state}: its images are not known yet. Wait until "
+                f"`GET /datasets/{dataset.id}` says `ready`",
+                param="dataset",
+            )
+        facts = datasets.facts_of(dataset)
+        recipe, config = resolve(body.recipe, body.overrides, facts)
+        plan = Plan(recipe, config, facts)
+        estimate = estimate_time(session, caller, plan)
+    return build_preview(plan, estimate)
 
 
 def _describe(recipe: Recipe, num_classes: int, channels: int | None, *, strict: bool) -> RecipeRead:

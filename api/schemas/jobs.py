@@ -32,7 +32,7 @@ MAX_METADATA = 16
 MAX_OVERRIDES_DEPTH = 4
 
 
-def _check_plain(value: Any, depth: int = 0) -> Any:
+def check_plain(value: Any, depth: int = 0) -> Any:
     """Check that overrides are a few plain settings: not deeply nested, and without text that can't be stored."""
     if depth > MAX_OVERRIDES_DEPTH:
         raise ValueError(f"nested deeper than {MAX_OVERRIDES_DEPTH} levels")
@@ -41,10 +41,10 @@ def _check_plain(value: Any, depth: int = 0) -> Any:
     elif isinstance(value, dict):
         for key, item in value.items():
             without_controls(key)
-            _check_plain(item, depth + 1)
+            check_plain(item, depth + 1)
     elif isinstance(value, list):
         for item in value:
-            _check_plain(item, depth + 1)
+            check_plain(item, depth + 1)
     return value
 
 
@@ -61,7 +61,7 @@ class JobCreate(BaseModel):
     """Id or name of the dataset."""
     recipe: Reference | None = None
     """Name of a recipe. Default: the one that fits the dataset's image size."""
-    overrides: Annotated[dict[str, Any], AfterValidator(_check_plain)] = Field(default_factory=dict)
+    overrides: Annotated[dict[str, Any], AfterValidator(check_plain)] = Field(default_factory=dict)
     """Config fields that differ from the recipe, such as `{"epochs": 3, "lr": 0.01}`."""
     name: Name | None = None
     """A name of your choice; need not be unique."""
@@ -110,7 +110,7 @@ class JobRetry(BaseModel):
 
     origin: str = Field(alias="from", pattern=r"^(start|latest|ckpt_[0-9a-z]{1,64})$")
     """`start`: the same job again; `latest` or the id of one of its checkpoints: continue from there."""
-    overrides: Annotated[dict[str, Any], AfterValidator(_check_plain)] = Field(default_factory=dict)
+    overrides: Annotated[dict[str, Any], AfterValidator(check_plain)] = Field(default_factory=dict)
     """From `start`: config fields that differ, and `max_runtime_s`. From a checkpoint: only more `epochs` or
     `max_runtime_s`."""
 

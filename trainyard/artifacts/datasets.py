@@ -99,10 +99,19 @@ def hold_dataset(session: Session, owner: str, reference: str, *, param: str = "
     dataset = session.scalars(held.execution_options(populate_existing=True)).one_or_none()
     if dataset is None:
         raise DatasetNotFound(f"dataset {found.id} was deleted just now", param=param)
+    refuse_rejected(dataset, param=param)
+    return dataset
+
+
+def refuse_rejected(dataset: Dataset, *, param: str = "dataset") -> None:
+    """Refuse a dataset that nobody can use.
+
+    Raises:
+        DatasetRejected: it is one.
+    """
     if dataset.state is DatasetState.REJECTED:
         reason = (dataset.error or {}).get("message") or "see its report"
         raise DatasetRejected(f"dataset {dataset.id} was rejected: {reason}", param=param)
-    return dataset
 
 
 def is_coming(dataset: Dataset) -> bool:

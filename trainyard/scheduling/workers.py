@@ -118,6 +118,12 @@ def count_slots(session: Session) -> int:
     return int(session.scalar(select(func.coalesce(func.sum(Worker.slots), 0)).where(_is_live())) or 0)
 
 
+def list_live_devices(session: Session) -> set[tuple[str, str]]:
+    """Return host and device of every slot of the live workers."""
+    rows = session.execute(select(Worker.host, Worker.devices).where(_is_live()))
+    return {(host, str(device)) for host, devices in rows for device in devices}
+
+
 def state_of(worker: Worker, moment: float) -> WorkerState:
     """Return the state of a worker at a moment, by the database's clock."""
     if worker.stopped_at is not None:
