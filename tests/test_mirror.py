@@ -131,6 +131,7 @@ TESTED_BY: dict[str, str] = {
     "api/schemas/evaluations.py": "api/routes/test_job_evaluation.py",
     "api/schemas/events.py": "api/routes/test_events.py",
     "api/schemas/predictions.py": "api/routes/test_predictions.py",
+    "api/schemas/previews.py": "api/previews/test_preview.py",
     "api/schemas/recipes.py": "api/routes/test_recipes.py",
     "api/schemas/uploads.py": "api/routes/test_uploads.py",
     "api/schemas/workers.py": "api/routes/test_workers.py",
