@@ -45,6 +45,10 @@ class Client(InsightMethods, BulkPredictions):
         """Return a job in its present state."""
         return self._request("GET", f"/jobs/{job_id}")
 
+    def iter_jobs(self, **filters: Any) -> Iterator[Json]:
+        """Yield your jobs, newest first, page by page; filters as in `GET /jobs` (`state`, `dataset`)."""
+        return self._iterate("/jobs", filters)
+
     def cancel_job(self, job_id: str) -> Json:
         """Ask for a job to be stopped for good."""
         return self._request("POST", f"/jobs/{job_id}/cancel")
@@ -214,6 +218,18 @@ class Client(InsightMethods, BulkPredictions):
         check(answer)
         return answer.text
 
+    def iter_checkpoints(self, job_id: str | None = None) -> Iterator[Json]:
+        """Yield the checkpoints of a job, or of all your jobs, newest first, page by page."""
+        return self._iterate("/checkpoints" if job_id is None else f"/jobs/{job_id}/checkpoints", {})
+
+    def list_recipes(self) -> list[Json]:
+        """Return all recipes."""
+        return list(self._request("GET", "/recipes")["data"])
+
+    def get_recipe(self, name: str) -> Json:
+        """Return a recipe with the schema of its training options."""
+        return self._request("GET", f"/recipes/{quote(name, safe='')}")
+
     def list_checkpoints(self, job_id: str) -> list[Json]:
         """Return the newest checkpoints of a job."""
         page = self._request("GET", f"/jobs/{job_id}/checkpoints", params={"limit": 100})
@@ -329,6 +345,27 @@ class Client(InsightMethods, BulkPredictions):
     def delete_alias(self, name: str) -> None:
         """Remove an alias."""
         check(self._http.delete(f"/aliases/{name}"))
+
+    def download_to(
+        self,
+        checkpoint_id: str,
+        target: Path,
+        *,
+        file_format: str = "safetensors",
+        what: str = "checkpoint",
+        on_received: OnSent | None = None,
+    ) -> None:
+        """Download a checkpoint as a tar into a file, complete or not at all.
+
+        Args:
+            checkpoint_id: which one.
+            target: the file to write.
+            file_format: of the weights: `safetensors`, `onnx`, `keras` or `torch_export`.
+            what: `checkpoint`, or `tensorboard`: instead, the event files of its job.
+            on_received: called with the bytes that have arrived and those of all; 0 for all if that is not known.
+        """
+        wanted = {"format": file_format, "what": what}
+        self._download(f"/checkpoints/{checkpoint_id}/download", target, params=wanted, on_received=on_received)
 
     def download_checkpoint(self, checkpoint_id: str) -> bytes:
         """Download a checkpoint as a tar with weights, config, classes and preprocessing."""

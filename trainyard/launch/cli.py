@@ -12,19 +12,27 @@ import typer
 from pydantic import ValidationError
 
 from trainyard import __version__, logs
-from trainyard.launch import dataset_commands, predict_commands, train_commands
+from trainyard.commands import registration
+from trainyard.commands.connecting import AsJson, Url, find_yard, print_json
+from trainyard.commands.terminal import Terminal
 from trainyard.private_files import keep_private
 from trainyard.refused_settings import explain
 from trainyard.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-app.command()(train_commands.train)
-app.command()(train_commands.watch)
-app.command()(predict_commands.predict)
-app.add_typer(dataset_commands.app, name="datasets")
+HELP = """Train AlexNet on your pictures, watch it, and predict.
+
+Begin with `trainyard up` in one terminal, which starts a yard on this machine. In another one:
+
+`trainyard train FOLDER --watch`, where FOLDER holds a folder of pictures for each class, then
+`trainyard predict IMAGE`. `trainyard open` shows the yard in a browser, and `trainyard doctor` says what is missing.
+"""
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
+RUN = "Run a yard"
+registration.register(app)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def up(
     host: Annotated[str | None, typer.Option(help="Address to listen on; any but loopback needs a key.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any free one.")] = None,
@@ -47,7 +55,7 @@ def up(
         sys.exit(130)
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def demo(
     dataset: Annotated[str, typer.Option(help="A built-in dataset.")] = "digits",
     epochs: Annotated[int | None, typer.Option(help="How many epochs to train; default: the recipe's.")] = None,
@@ -58,19 +66,19 @@ def demo(
     sys.exit(run_demo(dataset, epochs))
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def api() -> None:
     """Run only the API (settings from the environment)."""
     os.execv(sys.executable, [sys.executable, "-m", "api"])
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def worker() -> None:
     """Run only a worker (settings from the environment)."""
     os.execv(sys.executable, [sys.executable, "-m", "worker"])
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def reconcile() -> None:
     """Run only the reconciler: the relay, the reaper and the removal of pruned files."""
     from trainyard.database.connection import Database
@@ -87,7 +95,7 @@ def reconcile() -> None:
     Reconciler(settings, Database(settings.sqlalchemy_url), waker, open_storage(settings)).run()
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
 def migrate() -> None:
     """Bring the database's tables to this version; harmless if they already have it."""
     from trainyard.database.connection import Database
@@ -103,7 +111,26 @@ def migrate() -> None:
     print(f"tables are at revision {newest_revision()}")
 
 
-@app.command()
+@app.command(rich_help_panel=RUN)
+def doctor(
+    data_dir: Annotated[Path | None, typer.Option(help="Folder for all data of the yard on this machine.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check this machine and the yard: Python, PyTorch, GPU, disk, database, queue, port, clock. Says what to do."""
+    from trainyard.launch import doctor as checks
+
+    settings = _read_settings(data_dir=data_dir, make_folder=False)
+    findings = checks.examine(settings, *find_yard(url))
+    if as_json:
+        print_json([finding.as_json() for finding in findings])
+    else:
+        Terminal().tell_findings(findings)
+    if any(finding.verdict is checks.Verdict.PROBLEM for finding in findings):
+        sys.exit(1)
+
+
+@app.command(rich_help_panel=RUN)
 def version() -> None:
     """Print the version."""
     print(__version__)
@@ -115,13 +142,14 @@ def main() -> None:
     app()
 
 
-def _read_settings(**given: Any) -> Settings:
+def _read_settings(*, make_folder: bool = True, **given: Any) -> Settings:
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as exc:
         _refuse(f"settings: {explain(exc)}")
         raise AssertionError from exc
-    keep_private(settings.data_dir)
+    if make_folder:
+        keep_private(settings.data_dir)
     return settings
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from trainyard.launch import cli, connecting
+from trainyard.commands import connecting
+from trainyard.launch import cli
 
 SUMMARY = {"num_rows": 2, "num_errors": 1, "num_labelled": 1, "top1": 1.0, "top5": 1.0}
 ENDED = {

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from trainyard.client import Client
-from trainyard.launch.connecting import FAILED, AsJson, Url, connected, print_json
-from trainyard.launch.terminal import Json, Terminal
+from trainyard.commands.connecting import FAILED, AsJson, Url, connected, print_json
+from trainyard.commands.rows import Row
+from trainyard.commands.tables import Column, print_table
+from trainyard.commands.terminal import Terminal
+from trainyard.commands.words import say_count
 
 app = typer.Typer(no_args_is_help=True, help="Upload, list, show and remove datasets.")
 
@@ -18,6 +20,15 @@ Name = Annotated[str | None, typer.Option(help="The dataset's name. Default: tha
 ImagePx = Annotated[int | None, typer.Option(help="Side of the stored squares. Default: by the images' sizes.")]
 NoFlip = Annotated[bool, typer.Option("--no-flip", help="Never mirror the images: a mirrored one shows another class.")]
 Reference = Annotated[str, typer.Argument(metavar="DATASET", help="Its id or name.")]
+
+
+COLUMNS = (
+    Column("id", lambda row: row["id"]),
+    Column("name", lambda row: row["name"], may_be_cut=True),
+    Column("state", lambda row: row["state"], is_state=True),
+    Column("classes", lambda row: row["num_classes"], is_number=True),
+    Column("images", lambda row: say_count(_num_images(row)), is_number=True),
+)
 
 
 @app.command()
@@ -59,7 +70,7 @@ def push(
         raise typer.Exit(FAILED)
 
 
-def push_source(client: Client, terminal: Terminal, source: Path, **options: Any) -> Json:
+def push_source(client: Client, terminal: Terminal, source: Path, **options: Any) -> Row:
     """Upload a folder or archive, and return the dataset that is made of it."""
     if not source.exists():
         raise FileNotFoundError(f"there is no folder and no file {source}")
@@ -67,7 +78,7 @@ def push_source(client: Client, terminal: Terminal, source: Path, **options: Any
         return client.create_dataset(source, on_sent=tell, **options)
 
 
-def wait_for_dataset(client: Client, terminal: Terminal, dataset: Json) -> Json:
+def wait_for_dataset(client: Client, terminal: Terminal, dataset: Row) -> Row:
     """Wait until a dataset is ready or rejected, showing how far it is."""
     with terminal.validating(dataset["name"]) as show:
         return client.wait_for_dataset(dataset["id"], on_change=show)
@@ -81,10 +92,7 @@ def list_all(url: Url = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table("id", "name", "state", "classes", "images", box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(row["id"], row["name"], row["state"], _text(row["num_classes"]), _text(_num_images(row)))
-    Terminal().out.print(table)
+    print_table(Terminal(), COLUMNS, rows, empty="no datasets")
 
 
 @app.command()
@@ -96,14 +104,14 @@ def show(dataset: Reference, url: Url = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def rm(dataset: Reference, url: Url = None) -> None:
+def rm(dataset: Reference, url: Url = None, as_json: AsJson = False) -> None:
     """Remove a dataset that no unfinished job needs."""
     with connected(url) as client:
         client.delete_dataset(dataset)
-    Terminal().tell(f"removed {dataset}")
+    print_json({"removed": [dataset]}) if as_json else Terminal().tell(f"removed {dataset}")
 
 
-def _describe(terminal: Terminal, dataset: Json) -> None:
+def _describe(terminal: Terminal, dataset: Row) -> None:
     say = terminal.tell
     say(f"{dataset['name']} ({dataset['id']}) is {dataset['state']}")
     if dataset["error"]:
@@ -114,7 +122,7 @@ def _describe(terminal: Terminal, dataset: Json) -> None:
         say(f"- {finding['message']} {finding['advice']}")
 
 
-def _num_images(dataset: Json) -> int | None:
+def _num_images(dataset: Row) -> int | None:
     counts = [dataset[name] for name in ("num_train", "num_val", "num_test")]
     return None if all(count is None for count in counts) else sum(count or 0 for count in counts)
 

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from trainyard.client import Client
-from trainyard.launch.connecting import FAILED, USAGE, AsJson, Url, connected, print_json, refusal
-from trainyard.launch.terminal import Json, Terminal
+from trainyard.commands.connecting import DETACHED, FAILED, USAGE, AsJson, Url, connected, print_json, refusal
+from trainyard.commands.rows import Row
+from trainyard.commands.terminal import Terminal
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.zst", ".tzst")
 KINDS = ("csv", "parquet", "ndjson")
-DETACHED = 130
 
 
 def predict(
@@ -51,7 +51,7 @@ def predict(
         if are_files:
             _predict_files(client, terminal, paths, as_json=as_json, **fields)
             return
-        prediction: Json | None = None
+        prediction: Row | None = None
         try:
             prediction = _begin(client, terminal, sources[0], is_many=is_many, split=split, **fields)
             with terminal.predicting(sources[0]) as show:
@@ -66,7 +66,7 @@ def predict(
     _tell_end(terminal, prediction, out, as_json=as_json)
 
 
-def _detached(prediction: Json | None) -> typer.Exit:
+def _detached(prediction: Row | None) -> typer.Exit:
     if prediction is None:
         return refusal("stopped; the same command goes on with the upload", DETACHED)
     return refusal(f"it goes on; its rows are at /predictions/{prediction['id']}/results", DETACHED)
@@ -79,7 +79,7 @@ def _read_kind(out: Path | None) -> str:
     return kind
 
 
-def _begin(client: Client, terminal: Terminal, source: str, *, is_many: bool, split: str | None, **fields: Any) -> Json:
+def _begin(client: Client, terminal: Terminal, source: str, *, is_many: bool, split: str | None, **fields: Any) -> Row:
     if not is_many:
         if {"/", "\\"} & set(source):
             raise FileNotFoundError(f"there is no folder and no file {source}")
@@ -101,7 +101,7 @@ def _predict_files(client: Client, terminal: Terminal, paths: list[Path], *, as_
         print_json(answers)
 
 
-def describe_row(row: Json) -> str:
+def describe_row(row: Row) -> str:
     """Return a row as a line: the file, then its classes, or what is wrong with it."""
     name = row["file"] or f"image {row['index']}"
     if row["error"]:
@@ -109,7 +109,7 @@ def describe_row(row: Json) -> str:
     return f"{name}  " + "  ".join(f"{told['label']} {told['probability']:.1%}" for told in row["predictions"])
 
 
-def _tell_end(terminal: Terminal, prediction: Json, out: Path | None, *, as_json: bool) -> None:
+def _tell_end(terminal: Terminal, prediction: Row, out: Path | None, *, as_json: bool) -> None:
     summary = prediction["summary"]
     if as_json:
         print_json(prediction)

@@ -12,8 +12,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from trainyard.client import ApiError, Client
+from trainyard.commands.terminal import Terminal
 from trainyard.launch import cli
-from trainyard.launch.terminal import Terminal
 
 DATASET = {
     "id": "ds_1", "name": "flowers", "state": "ready", "progress": None, "waiting_for": None, "error": None,
@@ -22,8 +22,8 @@ DATASET = {
 }  # fmt: skip
 JOB = {
     "id": "job_1", "state": "running", "state_reason": "training", "waiting_for": None, "error": None, "test": None,
-    "metrics": None,
-    "progress": {"epoch": 0, "epochs": 2, "step": 0, "steps": 20, "images_per_s": None},
+    "metrics": None, "started_at": None, "finished_at": None,
+    "progress": {"epoch": 0, "epochs": 2, "step": 0, "steps": 20, "images_per_s": None, "eta_s": None},
 }  # fmt: skip
 
 
@@ -64,10 +64,13 @@ class ActedClient:
     def get_job(self, job_id: str) -> dict[str, Any]:
         return JOB
 
+    def get_metrics(self, job_id: str) -> dict[str, Any]:
+        return {"by_step": [], "by_epoch": [{"epoch": 1, "train_loss": 0.5, "val_top1": 0.75}]}
+
     def wait(self, job_id: str, *, on_change: Any) -> dict[str, Any]:
         if self.interrupts:
             raise KeyboardInterrupt
-        done = {"epoch": 1, "epochs": 2, "step": 10, "steps": 20, "images_per_s": 1000.0}
+        done = {"epoch": 1, "epochs": 2, "step": 10, "steps": 20, "images_per_s": 1000.0, "eta_s": 3.0}
         on_change(JOB)
         on_change(JOB | {"progress": done, "metrics": {"train_loss": 0.5, "val_top1": 0.75}})
         return JOB | self.ends

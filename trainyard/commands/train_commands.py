@@ -9,11 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from trainyard.client import Client
-from trainyard.launch.connecting import FAILED, USAGE, AsJson, Url, connected, print_json, refusal
-from trainyard.launch.dataset_commands import ImagePx, Name, NoFlip, push_source, wait_for_dataset
-from trainyard.launch.terminal import Json, Terminal
+from trainyard.client.client import SETTLED
+from trainyard.commands.connecting import DETACHED, FAILED, USAGE, AsJson, Url, connected, print_json, refusal
+from trainyard.commands.dataset_commands import ImagePx, Name, NoFlip, push_source, wait_for_dataset
+from trainyard.commands.job_references import JOB_HELP, find_job
+from trainyard.commands.rows import Row
+from trainyard.commands.terminal import Terminal
+from trainyard.commands.training_display import Curves
 
-DETACHED = 130
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="A training option, such as epochs=5; may be repeated."),
+]
 
 
 def train(
@@ -21,10 +28,7 @@ def train(
         str, typer.Argument(help="A folder with a folder for each class, an archive of one, or a dataset's id or name.")
     ],
     recipe: Annotated[str | None, typer.Option(help="A recipe. Default: the one that fits the images.")] = None,
-    options: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="A training option, such as epochs=5; may be repeated."),
-    ] = None,
+    options: Options = None,
     name: Name = None,
     image_px: ImagePx = None,
     no_flip: NoFlip = False,
@@ -34,18 +38,19 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train on a folder or archive of images, or on a dataset that is there. Ctrl-C stops nothing in the yard."""
-    terminal, overrides = Terminal(), _read_options(options or [])
+    terminal, overrides = Terminal(), read_options(options or [])
     with connected(url) as client:
-        job = None
+        job: Row | None = None
         try:
             dataset = _find_or_push(
                 client, terminal, source, name=name, image_px=image_px, flip_safe=False if no_flip else None
             )
             fields: dict[str, Any] = {"overrides": overrides, "recipe": recipe, "seed": seed}
             job = client.create_job(dataset["id"], **{key: it for key, it in fields.items() if it is not None})
-            terminal.say(f"job {job['id']} on {dataset['name']}; `trainyard watch {job['id']}` shows it")
+            terminal.say(f"job {job['id']} on {dataset['name']}")
             if watch:
-                wait_for_dataset(client, terminal, dataset)
+                if dataset["state"] not in SETTLED:
+                    wait_for_dataset(client, terminal, dataset)
                 job = _watch(client, terminal, job["id"])
         except KeyboardInterrupt:
             raise _detached(job) from None
@@ -53,20 +58,20 @@ def train(
 
 
 def watch(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")], url: Url = None, as_json: AsJson = False
+    job: Annotated[str, typer.Argument(metavar="JOB", help=JOB_HELP)] = "last", url: Url = None, as_json: AsJson = False
 ) -> None:
     """Show a job until it ends. Ctrl-C stops the showing, not the job."""
     terminal = Terminal()
     with connected(url) as client:
-        found = client.get_job(job)
+        found = find_job(client, job)
         try:
-            found = _watch(client, terminal, job)
+            found = _watch(client, terminal, found["id"])
         except KeyboardInterrupt:
             raise _detached(found) from None
     _tell(terminal, found, as_json=as_json, ended=True)
 
 
-def _find_or_push(client: Client, terminal: Terminal, source: str, **options: Any) -> Json:
+def _find_or_push(client: Client, terminal: Terminal, source: str, **options: Any) -> Row:
     """Return the dataset that is meant: a path that exists is uploaded."""
     if Path(source).exists():
         return push_source(client, terminal, Path(source), **options)
@@ -77,29 +82,36 @@ def _find_or_push(client: Client, terminal: Terminal, source: str, **options: An
     return client.get_dataset(source)
 
 
-def _watch(client: Client, terminal: Terminal, job_id: str) -> Json:
-    with terminal.training(job_id) as show:
+def _watch(client: Client, terminal: Terminal, job_id: str) -> Row:
+    def read_curves() -> Curves:
+        series = client.get_metrics(job_id)
+        return Curves(series["by_step"], series["by_epoch"])
+
+    with terminal.training(job_id, read_curves) as show:
         return client.wait(job_id, on_change=show)
 
 
-def _detached(job: Json | None) -> typer.Exit:
+def _detached(job: Row | None) -> typer.Exit:
     if job is None:
         return refusal("stopped; the same command goes on with the upload", DETACHED)
     return refusal(f"job {job['id']} goes on; `trainyard watch {job['id']}` shows it again", DETACHED)
 
 
-def _tell(terminal: Terminal, job: Json, *, as_json: bool, ended: bool) -> None:
+def _tell(terminal: Terminal, job: Row, *, as_json: bool, ended: bool) -> None:
     if as_json:
         print_json(job)
     elif ended:
         terminal.tell_end(job)
+        if job["state"] == "succeeded":
+            terminal.say(f"next: trainyard predict IMAGE --model {job['id']}")
     else:
         terminal.tell(job["id"])
+        terminal.say("`trainyard watch` shows it, `trainyard jobs` lists all")
     if ended and job["state"] != "succeeded":
         raise typer.Exit(FAILED)
 
 
-def _read_options(pairs: list[str]) -> dict[str, Any]:
+def read_options(pairs: list[str]) -> dict[str, Any]:
     """Read options such as `epochs=5`. A value that is not JSON is a text."""
     found: dict[str, Any] = {}
     for pair in pairs:

@@ -1,0 +1,79 @@
+"""What the commands that talk to a yard share: its address and key, and how a refusal is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import click
+import httpx
+import typer
+from pydantic import ValidationError
+
+from trainyard.client import ApiError, Client
+from trainyard.client.folder_archive import SourceChanged
+from trainyard.commands.login_file import LoginFileUnreadable, login_path, read_logins
+from trainyard.refused_settings import explain
+from trainyard.settings import Settings
+
+FAILED, USAGE, DETACHED = 1, 2, 130
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of the yard. Default: TRAINYARD_URL, else what `trainyard login` kept, else host and port."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@contextmanager
+def connected(url: str | None) -> Iterator[Client]:
+    """Yield a client for the yard. A refusal is one line on standard error, with exit status 1."""
+    address, key = find_yard(url)
+    try:
+        with Client(address, key=key) as client:
+            yield client
+    except ApiError as exc:
+        text = str(exc)
+        if exc.status == 401:
+            text += f" (`trainyard login {address}` keeps a key)"
+        raise refusal(text, FAILED, code=exc.code) from exc
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as exc:
+        raise refusal(f"{address!r} is no address of a yard: write it as http://host:port", USAGE) from exc
+    except httpx.TransportError as exc:
+        text = f"the yard at {address} does not answer ({exc}): start it with `trainyard up`, or name it with --url"
+        raise refusal(text, FAILED, code="yard_unreachable") from exc
+    except (OSError, ValueError, SourceChanged) as exc:
+        raise refusal(str(exc), FAILED) from exc
+
+
+def find_yard(url: str | None) -> tuple[str, str | None]:
+    """Return the address of the yard that is meant, and the key for it."""
+    try:
+        settings, logins = Settings(), read_logins(login_path())
+    except ValidationError as exc:
+        raise refusal(f"settings: {explain(exc)}", USAGE) from exc
+    except LoginFileUnreadable as exc:
+        raise refusal(str(exc), USAGE) from exc
+    address = url or settings.url or logins.url or f"http://{settings.host}:{settings.port}"
+    if settings.admin_key is not None:
+        return address, settings.admin_key.get_secret_value()
+    return address, logins.key_of(address)
+
+
+def refusal(message: str, status: int, *, code: str | None = None) -> typer.Exit:
+    """Print a message on standard error, as JSON where JSON is asked for; returns what ends the command."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.params.get("as_json"):
+        typer.echo(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False), err=True)
+    else:
+        typer.echo(f"trainyard: {message}", err=True)
+    return typer.Exit(status)
+
+
+def print_json(value: Any) -> None:
+    """Print a value for programs."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
