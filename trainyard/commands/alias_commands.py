@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from trainyard.commands.connecting import USAGE, AsJson, Url, connected, print_json, refusal
-from trainyard.commands.rows import Row
-from trainyard.commands.tables import Column, print_table
-from trainyard.commands.terminal import Terminal
-from trainyard.commands.words import say_ago, say_percent
+from trainyard.terminal.rows import Row
+from trainyard.terminal.tables import Column, print_table
+from trainyard.terminal.terminal import Terminal
+from trainyard.terminal.words import say_ago, say_percent
 
 app = typer.Typer(no_args_is_help=True, help="List, move and roll back aliases of checkpoints.")
 

@@ -12,9 +12,9 @@ import typer
 from trainyard.client import Client
 from trainyard.commands.connecting import FAILED, AsJson, Url, connected, print_json, refusal
 from trainyard.commands.job_references import JOB_HELP, find_job
-from trainyard.commands.tables import Column, print_table
-from trainyard.commands.terminal import Terminal
-from trainyard.commands.words import say_ago, say_bytes, say_loss, say_percent
+from trainyard.terminal.tables import Column, print_table
+from trainyard.terminal.terminal import Terminal
+from trainyard.terminal.words import say_ago, say_bytes, say_loss, say_percent
 
 
 class FileFormat(StrEnum):
@@ -39,7 +39,7 @@ COLUMNS = (
 
 
 def checkpoints(
-    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help=JOB_HELP + " Default: all your jobs.")] = None,
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help=JOB_HELP + " Default: all your jobs.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Most checkpoints to list.")] = 20,
     url: Url = None,
     as_json: AsJson = False,

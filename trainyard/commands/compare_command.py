@@ -10,11 +10,11 @@ from rich.text import Text
 
 from trainyard.commands.connecting import USAGE, AsJson, Url, connected, print_json, refusal
 from trainyard.commands.job_references import JOB_HELP, find_job
-from trainyard.commands.rows import Row
-from trainyard.commands.sparkline import draw_sparkline
-from trainyard.commands.terminal import Terminal
-from trainyard.commands.training_display import logarithms
-from trainyard.commands.words import STYLES, say_between, say_count, say_loss, say_percent
+from trainyard.terminal.rows import Row
+from trainyard.terminal.sparkline import draw_sparkline
+from trainyard.terminal.terminal import Terminal
+from trainyard.terminal.training_display import logarithms
+from trainyard.terminal.words import STYLES, say_between, say_count, say_loss, say_percent
 
 MOST = 20
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-import click
 import typer
-from click.shell_completion import get_completion_class
+from typer._completion_shared import get_completion_script
 
 PLACES = {
     "bash": "~/.local/share/bash-completion/completions/trainyard",
@@ -27,6 +26,4 @@ class Shell(StrEnum):
 def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]) -> None:
     """Print the script with which a shell completes commands, options and jobs."""
     typer.echo(f"# put this into {PLACES[shell.value]}")
-    program, found = click.get_current_context().find_root().command, get_completion_class(shell.value)
-    assert found is not None, "typer has registered the shells"
-    typer.echo(found(program, {}, "trainyard", "_TRAINYARD_COMPLETE").source())
+    typer.echo(get_completion_script(prog_name="trainyard", complete_var="_TRAINYARD_COMPLETE", shell=shell.value))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Annotated, Any
 
-import click
 import httpx
 import typer
 from pydantic import ValidationError
@@ -26,7 +26,15 @@ Url = Annotated[
         help="Address of the yard. Default: TRAINYARD_URL, else what `trainyard login` kept, else host and port."
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+_IS_FOR_PROGRAMS = ContextVar("_IS_FOR_PROGRAMS", default=False)
+
+
+def _note(value: bool) -> bool:
+    _IS_FOR_PROGRAMS.set(value)
+    return value
+
+
+AsJson = Annotated[bool, typer.Option("--json", callback=_note, help="Print JSON for programs.")]
 
 
 @contextmanager
@@ -66,8 +74,7 @@ def find_yard(url: str | None) -> tuple[str, str | None]:
 
 def refusal(message: str, status: int, *, code: str | None = None) -> typer.Exit:
     """Print a message on standard error, as JSON where JSON is asked for; returns what ends the command."""
-    context = click.get_current_context(silent=True)
-    if context is not None and context.params.get("as_json"):
+    if _IS_FOR_PROGRAMS.get():
         typer.echo(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False), err=True)
     else:
         typer.echo(f"trainyard: {message}", err=True)
@@ -76,4 +83,9 @@ def refusal(message: str, status: int, *, code: str | None = None) -> typer.Exit
 
 def print_json(value: Any) -> None:
     """Print a value for programs."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    typer.echo(to_text(value, indent=2))
+
+
+def to_text(value: Any, indent: int | None = None) -> str:
+    """Return a value as JSON."""
+    return json.dumps(value, indent=indent, ensure_ascii=False)

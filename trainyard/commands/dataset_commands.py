@@ -9,10 +9,10 @@ import typer
 
 from trainyard.client import Client
 from trainyard.commands.connecting import FAILED, AsJson, Url, connected, print_json
-from trainyard.commands.rows import Row
-from trainyard.commands.tables import Column, print_table
-from trainyard.commands.terminal import Terminal
-from trainyard.commands.words import say_count
+from trainyard.terminal.rows import Row
+from trainyard.terminal.tables import Column, print_table
+from trainyard.terminal.terminal import Terminal
+from trainyard.terminal.words import say_count
 
 app = typer.Typer(no_args_is_help=True, help="Upload, list, show and remove datasets.")
 

@@ -10,13 +10,13 @@ from rich.table import Table
 
 from trainyard.commands.connecting import FAILED, AsJson, Url, connected, print_json, refusal
 from trainyard.commands.job_references import JOB_HELP, find_job
-from trainyard.commands.rows import Row
-from trainyard.commands.sparkline import draw_sparkline
-from trainyard.commands.tables import Column, print_table
-from trainyard.commands.terminal import Terminal
 from trainyard.commands.train_commands import Options, read_options
-from trainyard.commands.training_display import logarithms
-from trainyard.commands.words import (
+from trainyard.terminal.rows import Row
+from trainyard.terminal.sparkline import draw_sparkline
+from trainyard.terminal.tables import Column, print_table
+from trainyard.terminal.terminal import Terminal
+from trainyard.terminal.training_display import logarithms
+from trainyard.terminal.words import (
     say_ago,
     say_between,
     say_count,

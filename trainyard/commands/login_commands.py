@@ -11,10 +11,10 @@ import typer
 from trainyard.client import ApiError, Client
 from trainyard.commands.connecting import FAILED, USAGE, AsJson, find_yard, print_json, refusal
 from trainyard.commands.login_file import LoginFileUnreadable, Logins, login_path, read_logins, write_logins
-from trainyard.commands.terminal import Terminal
+from trainyard.terminal.terminal import Terminal
 
 Address = Annotated[
-    str | None, typer.Argument(metavar="[URL]", help="The yard's address. Default: the one that the commands use now.")
+    str | None, typer.Argument(metavar="URL", help="The yard's address. Default: the one that the commands use now.")
 ]
 
 

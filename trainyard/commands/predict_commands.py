@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from alexnet_core.predictions.result_tables import write_csv
 from trainyard.client import Client
-from trainyard.commands.connecting import DETACHED, FAILED, USAGE, AsJson, Url, connected, print_json, refusal
-from trainyard.commands.rows import Row
-from trainyard.commands.terminal import Terminal
+from trainyard.commands.connecting import DETACHED, FAILED, USAGE, AsJson, Url, connected, print_json, refusal, to_text
+from trainyard.terminal.rows import Row
+from trainyard.terminal.terminal import Terminal
 
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.zst", ".tzst")
 KINDS = ("csv", "parquet", "ndjson")
@@ -29,6 +32,9 @@ def predict(
         bool, typer.Option("--calibrated", help="Correct the probabilities by the checkpoint's calibration.")
     ] = False,
     split: Annotated[str | None, typer.Option(help="Only this split of a dataset: train, validation or test.")] = None,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print a table as CSV, in the columns of --out FILE.csv.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Write a table: its ending (.csv, .parquet, .ndjson) says which.")
     ] = None,
@@ -40,6 +46,8 @@ def predict(
     kind = _read_kind(out)
     is_many = len(paths) == 1 and (paths[0].is_dir() or paths[0].name.lower().endswith(ARCHIVES))
     are_files = not is_many and all(path.is_file() for path in paths)
+    if as_csv and (as_json or out is not None):
+        raise refusal("--csv, --json and --out exclude each other", USAGE)
     if are_files and (split is not None or out is not None):
         raise refusal("--split and --out are for many images: a folder, an archive or a dataset", USAGE)
     if not are_files and len(paths) > 1:
@@ -49,7 +57,7 @@ def predict(
     terminal = Terminal()
     with connected(url) as client:
         if are_files:
-            _predict_files(client, terminal, paths, as_json=as_json, **fields)
+            _predict_files(client, terminal, paths, as_csv=as_csv, as_json=as_json, **fields)
             return
         prediction: Row | None = None
         try:
@@ -58,7 +66,9 @@ def predict(
                 prediction = client.wait_for_prediction(prediction["id"], on_change=show)
         except KeyboardInterrupt:
             raise _detached(prediction) from None
-        if out is not None:
+        if as_csv:
+            print_csv(client.iter_results(prediction["id"]), top_k=top_k)
+        elif out is not None:
             client.download_results(prediction["id"], out, kind=kind)
         elif not as_json:
             for row in client.iter_results(prediction["id"]):
@@ -90,15 +100,27 @@ def _begin(client: Client, terminal: Terminal, source: str, *, is_many: bool, sp
         return client.predict_source(source, on_sent=tell, **fields)
 
 
-def _predict_files(client: Client, terminal: Terminal, paths: list[Path], *, as_json: bool, **fields: Any) -> None:
-    answers = []
+def _predict_files(
+    client: Client, terminal: Terminal, paths: list[Path], *, as_csv: bool, as_json: bool, **fields: Any
+) -> None:
+    answers: list[dict[str, Any]] = []
     for path in paths:
         answer = client.predict(path.read_bytes(), **fields)
-        answers.append({"file": str(path)} | answer)
-        if not as_json:
-            terminal.tell(describe_row({"file": str(path), "error": None} | answer))
-    if as_json:
+        answers.append({"file": str(path)} | dict(answer))
+        if not as_json and not as_csv:
+            terminal.tell(describe_row({"error": None} | answers[-1]))
+    if as_csv:
+        unknown = {"split": None, "index": None, "label": None, "error": None}
+        print_csv(({"row": number} | unknown | row for number, row in enumerate(answers)), top_k=fields["top_k"])
+    elif as_json:
         print_json(answers)
+
+
+def print_csv(rows: Iterable[Any], *, top_k: int) -> None:
+    """Print rows of results as the table that a yard writes; `top_k`: classes that a row has at most."""
+    out = io.BytesIO()
+    write_csv((to_text(row).encode() for row in rows), out, top_k=top_k)
+    typer.echo(out.getvalue(), nl=False)
 
 
 def describe_row(row: Row) -> str:

@@ -18,12 +18,12 @@ import typer
 from trainyard.client import ApiError, Client
 from trainyard.commands.connecting import FAILED, AsJson, Url, connected, print_json, refusal
 from trainyard.commands.job_references import JOB_HELP, find_job
-from trainyard.commands.terminal import Terminal
+from trainyard.terminal.terminal import Terminal
 
 
 def tensorboard(
     jobs: Annotated[
-        list[str] | None, typer.Argument(metavar="[JOB...]", help=JOB_HELP + " Default: your newest jobs.")
+        list[str] | None, typer.Argument(metavar="JOB...", help=JOB_HELP + " Default: your newest jobs.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Most jobs, where none is named.")] = 50,
     folder: Annotated[

@@ -13,9 +13,9 @@ from trainyard.client.client import SETTLED
 from trainyard.commands.connecting import DETACHED, FAILED, USAGE, AsJson, Url, connected, print_json, refusal
 from trainyard.commands.dataset_commands import ImagePx, Name, NoFlip, push_source, wait_for_dataset
 from trainyard.commands.job_references import JOB_HELP, find_job
-from trainyard.commands.rows import Row
-from trainyard.commands.terminal import Terminal
-from trainyard.commands.training_display import Curves
+from trainyard.terminal.rows import Row
+from trainyard.terminal.terminal import Terminal
+from trainyard.terminal.training_display import Curves
 
 Options = Annotated[
     list[str] | None,

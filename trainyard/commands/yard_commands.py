@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from trainyard.commands.connecting import FAILED, AsJson, Url, connected, find_yard, print_json, refusal
-from trainyard.commands.rows import Row
-from trainyard.commands.tables import Column, print_table
-from trainyard.commands.terminal import Terminal
-from trainyard.commands.words import say_ago, say_count, say_waiting
+from trainyard.terminal.rows import Row
+from trainyard.terminal.tables import Column, print_table
+from trainyard.terminal.terminal import Terminal
+from trainyard.terminal.words import say_ago, say_count, say_waiting
 
 
 def _slots(row: Row) -> str:
@@ -47,7 +47,7 @@ QUEUE = (
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="Show this one in full.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="RECIPE", help="Show this one in full.")] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -14,10 +15,10 @@ from pydantic import ValidationError
 from trainyard import __version__, logs
 from trainyard.commands import registration
 from trainyard.commands.connecting import AsJson, Url, find_yard, print_json
-from trainyard.commands.terminal import Terminal
 from trainyard.private_files import keep_private
 from trainyard.refused_settings import explain
 from trainyard.settings import Settings
+from trainyard.terminal.terminal import Terminal
 
 HELP = """Train AlexNet on your pictures, watch it, and predict.
 
@@ -38,6 +39,7 @@ def up(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any free one.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder for all data.")] = None,
     slots: Annotated[int | None, typer.Option(help="How many jobs train at the same time.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Run a whole yard on this machine: queue server, worker and API. Ctrl-C stops it; running jobs go on next time."""
     from trainyard.errors import DatabaseUnavailable
@@ -46,8 +48,8 @@ def up(
     settings = _read_settings(host=host, port=port, data_dir=data_dir, slots=slots)
     _check_exposure(settings)
     try:
-        with Yard(settings) as yard:
-            print(describe(yard), flush=True)
+        with Yard(settings, say=_say_aside if as_json else _say) as yard:
+            print(json.dumps({"url": yard.url}) if as_json else describe(yard), flush=True)
             yard.run()
     except (YardError, DatabaseUnavailable) as exc:
         _refuse(str(exc))
@@ -96,7 +98,7 @@ def reconcile() -> None:
 
 
 @app.command(rich_help_panel=RUN)
-def migrate() -> None:
+def migrate(as_json: AsJson = False) -> None:
     """Bring the database's tables to this version; harmless if they already have it."""
     from trainyard.database.connection import Database
     from trainyard.database.schema import migrate as migrate_tables
@@ -108,7 +110,7 @@ def migrate() -> None:
         migrate_tables(Database(settings.sqlalchemy_url))
     except DatabaseUnavailable as exc:
         _refuse(exc.message if exc.__cause__ is None else f"{exc.message} ({exc.__cause__})")
-    print(f"tables are at revision {newest_revision()}")
+    print_json({"revision": newest_revision()}) if as_json else print(f"tables are at revision {newest_revision()}")
 
 
 @app.command(rich_help_panel=RUN)
@@ -131,15 +133,23 @@ def doctor(
 
 
 @app.command(rich_help_panel=RUN)
-def version() -> None:
+def version(as_json: AsJson = False) -> None:
     """Print the version."""
-    print(__version__)
+    print_json({"version": __version__}) if as_json else print(__version__)
 
 
 def main() -> None:
     """Entry of the `trainyard` command."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     app()
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # also where the output is no terminal
+
+
+def _say_aside(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _read_settings(*, make_folder: bool = True, **given: Any) -> Settings:

@@ -25,7 +25,6 @@ def run_demo(dataset: str, epochs: int | None) -> int:
         settings = Settings(
             data_dir=Path(folder), port=0, host="127.0.0.1", admin_key=None, redis_url=None, database_url=None
         )
-        print("starting queue, worker and API …", flush=True)
         try:
             with Yard(settings) as yard, Client(yard.url) as client:
                 print(f"ready after {time.monotonic() - began:.1f} s: {yard.url}", flush=True)

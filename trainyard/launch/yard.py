@@ -37,6 +37,7 @@ from trainyard.states import JobState, WorkKind
 
 READY_S = 60.0
 CHILD_GRACE_S = 10.0
+TITLES = {"queue": "the queue server", "api": "the API", "worker": "a worker"}
 API_GRACE_S = 45.0  # more than it gives its own processes
 
 
@@ -143,6 +144,7 @@ class Yard:
         self._add(Child("worker", lambda: self._start_module("worker")))
 
     def _add(self, child: Child) -> None:
+        self.say(f"starting {TITLES[child.name]}")
         self.children.append(child)
         child.run()
 
@@ -210,5 +212,6 @@ def describe(yard: Yard) -> str:
     lines = [f"Trainyard is ready: {yard.url}   (API docs: {yard.url}/docs)"]
     if is_open and yard.settings.host in LOOPBACK_HOSTS:
         lines.append("Anyone on this machine may use it; set TRAINYARD_ADMIN_KEY to ask for a key.")
-    lines.append(f"Data and logs: {yard.settings.data_dir.absolute()}   Ctrl-C stops it.")
+    lines.append(f"Data and logs: {yard.settings.data_dir.absolute()}")
+    lines.append("In another terminal: trainyard train FOLDER --watch   Here: Ctrl-C stops the yard.")
     return "\n".join(lines)

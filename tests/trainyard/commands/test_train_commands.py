@@ -12,8 +12,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from trainyard.client import ApiError, Client
-from trainyard.commands.terminal import Terminal
 from trainyard.launch import cli
+from trainyard.terminal.terminal import Terminal
 
 DATASET = {
     "id": "ds_1", "name": "flowers", "state": "ready", "progress": None, "waiting_for": None, "error": None,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from trainyard.commands.rows import Row
-from trainyard.commands.terminal import Terminal
-from trainyard.commands.words import STYLES
+from trainyard.terminal.rows import Row
+from trainyard.terminal.terminal import Terminal
+from trainyard.terminal.words import STYLES
 
 
 @dataclass(frozen=True)
@@ -35,25 +35,24 @@ def print_table(terminal: Terminal, columns: Iterable[Column], rows: Iterable[Ro
     console = terminal.out
     shown = [column for column in columns if not console.is_terminal or console.width >= column.from_width]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in shown:
+    lines = [[_cell(column, row) for column in shown] for row in rows]
+    if not lines:
+        console.print(empty, markup=False)
+        return
+    for index, column in enumerate(shown):
+        widest = max(len(column.title), *(cell.cell_len for cell in (line[index] for line in lines)))
         table.add_column(
             column.title,
             justify="right" if column.is_number else "left",
-            no_wrap=True,
-            overflow="ellipsis" if column.may_be_cut else "fold",
-            min_width=None if column.may_be_cut else len(column.title),
+            no_wrap=not column.may_be_cut,  # rich narrows only columns that it may wrap
+            min_width=len(column.title) if column.may_be_cut else widest,
         )
-    count = 0
-    for row in rows:
-        count += 1
-        table.add_row(*(_cell(column, row) for column in shown))
-    if not count:
-        console.print(empty, markup=False)
-        return
+    for line in lines:
+        table.add_row(*line)
     terminal.print_wide(table)
 
 
 def _cell(column: Column, row: Row) -> Text:
     value = column.text(row)
     text = "" if value is None else str(value)
-    return Text(text, style=STYLES.get(text, "") if column.is_state else "")
+    return Text(text, style=STYLES.get(text, "") if column.is_state else "", no_wrap=True, overflow="ellipsis")

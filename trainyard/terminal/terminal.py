@@ -22,9 +22,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from trainyard.commands.rows import Row
-from trainyard.commands.training_display import Curves, TrainingDisplay, say_scores
-from trainyard.commands.words import say_between, say_percent, say_state, say_waiting
+from trainyard.terminal.rows import Row
+from trainyard.terminal.training_display import Curves, TrainingDisplay, say_scores
+from trainyard.terminal.words import say_between, say_percent, say_state, say_waiting
 
 
 class Finding(Protocol):

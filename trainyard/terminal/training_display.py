@@ -14,9 +14,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from trainyard.commands.rows import Row
-from trainyard.commands.sparkline import draw_sparkline
-from trainyard.commands.words import STYLES, say_count, say_duration, say_loss, say_percent, say_waiting
+from trainyard.terminal.rows import Row
+from trainyard.terminal.sparkline import draw_sparkline
+from trainyard.terminal.words import STYLES, say_count, say_duration, say_loss, say_percent, say_waiting
 
 REFRESH_S = 1.0  # between two readings of the curves
 SPARK_WIDTH = 24
