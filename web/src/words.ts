@@ -221,3 +221,8 @@ export function sayRest(seconds: number, now: Date): string {
 function plain(code: string): string {
   return code.replaceAll('_', ' ');
 }
+
+/** A sentence's beginning in a capital letter. */
+export function capital(text: string): string {
+  return text === '' ? '' : `${text[0]!.toUpperCase()}${text.slice(1)}`;
+}

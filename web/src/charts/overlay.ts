@@ -34,7 +34,7 @@ export function drawOverlay(u: uPlot, { spec, theme, drawn }: Overlay): void {
   u.ctx.save();
   for (const happening of spec.happenings) drawHappening(pen, happening);
   drawNames(pen, spec, drawn);
-  pen.text(X_NAMES[spec.mode], pen.right + NAME_GAP + 8, pen.bottom + 16, theme.dim);
+  pen.text(X_NAMES[spec.mode], pen.right + NAME_GAP + 8, pen.bottom + 14, theme.dim);
   for (const star of spec.stars) drawStar(pen, spec, star);
   u.ctx.restore();
 }

@@ -1,6 +1,7 @@
 /** The rows of all jobs, kept up to date by what `live` tells. */
 
 import { SvelteMap } from 'svelte/reactivity';
+import { send, url } from '../api/client';
 import { live } from '../live/live.svelte';
 import type { State, Told } from '../words';
 
@@ -38,9 +39,12 @@ export interface JobRow extends Told {
   spark?: (number | null)[];
 }
 
+/** How many jobs there are in each state; a state without jobs may be missing. */
+export type Counts = Partial<Record<State, number>>;
+
 class Jobs {
   readonly rows = new SvelteMap<string, JobRow>();
-  counts = $state<Partial<Record<State, number>>>({});
+  counts = $state<Counts>({});
   loaded = $state(false);
   error = $state<unknown>(null);
 
@@ -52,16 +56,12 @@ class Jobs {
   /** Reads all rows anew. */
   async load(): Promise<void> {
     try {
-      const response = await fetch(new URL('jobs?limit=100', document.baseURI));
-      if (!response.ok) throw (await response.json()).error;
-      const { data } = (await response.json()) as { data: JobRow[] };
+      const response = await send(new Request(url('/jobs', { view: 'row', limit: 1000 })));
+      const { data, counts } = (await response.json()) as { data: JobRow[]; counts: Counts };
       const present = new Set(data.map((row) => row.id));
       for (const id of this.rows.keys()) if (!present.has(id)) this.rows.delete(id);
       for (const row of data) this.rows.set(row.id, row);
-      this.counts = data.reduce<Partial<Record<State, number>>>(
-        (counts, { state }) => ({ ...counts, [state]: (counts[state] ?? 0) + 1 }),
-        {},
-      );
+      this.counts = counts;
       this.error = null;
       live.heard();
     } catch (error) {
