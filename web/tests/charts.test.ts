@@ -154,9 +154,15 @@ describe('sayTrend', () => {
   });
 
   it('makes one sentence of several lines', () => {
-    expect(caption(['train loss falls', '', 'validation loss rises'])).toBe(
-      'Train loss falls; validation loss rises.',
+    expect(caption(['train falls', 'validation rises'], 'best at epoch 7')).toBe(
+      'train falls; validation rises; best at epoch 7.',
     );
     expect(caption([])).toBe('');
+  });
+
+  it('only counts most of very many lines', () => {
+    expect(caption(Array.from({ length: 20 }, (_, n) => `job ${n} rises`))).toMatch(
+      /job 5 rises; 14 more in the table below\.$/,
+    );
   });
 });

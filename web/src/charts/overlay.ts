@@ -172,9 +172,11 @@ function drawStar(pen: Pen, spec: ChartSpec, star: Star): void {
   if (!pen.within(x)) return;
   const y = pen.y(star.y);
   const colour = pen.theme.series(spec.lines.find((line) => line.key === star.key)?.look.colour ?? 0);
-  pen.context.globalAlpha = 0.5;
-  pen.vertical(x, pen.top, pen.bottom, colour);
-  pen.context.globalAlpha = 1;
+  if (star.label) {
+    pen.context.globalAlpha = 0.5;
+    pen.vertical(x, pen.top, pen.bottom, colour);
+    pen.context.globalAlpha = 1;
+  }
   starPath(pen.context, x, y, 7);
   pen.context.fillStyle = colour;
   pen.context.strokeStyle = pen.theme.card;

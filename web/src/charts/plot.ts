@@ -37,11 +37,19 @@ export class Plot {
   #columns: Column[] = [];
   #drawn: Aligned = { xs: [], columns: [] };
   #made = '';
+  #inside = false;
 
   constructor(
     readonly host: HTMLElement,
     readonly handlers: PlotHandlers,
-  ) {}
+  ) {
+    host.addEventListener('pointerenter', () => (this.#inside = true));
+    host.addEventListener('pointerleave', () => {
+      this.#inside = false;
+      handlers.onpoint(null);
+      handlers.onnear(null);
+    });
+  }
 
   /** The positions of all lines' points, ascending. */
   get xs(): readonly number[] {
@@ -140,7 +148,9 @@ export class Plot {
         draw: [(u) => drawOverlay(u, { spec: this.#spec!, theme, drawn: this.#drawn })],
         setSelect: [(u) => this.#select(u)],
         setCursor: [(u) => this.#report(u)],
-        setSeries: [(_, i) => handlers.onnear(i ? (this.#columns[i - 1]?.line.key ?? null) : null)],
+        setSeries: [
+          (_, i) => this.#inside && handlers.onnear(i ? (this.#columns[i - 1]?.line.key ?? null) : null),
+        ],
       },
     };
   }
@@ -153,7 +163,9 @@ export class Plot {
     this.handlers.onzoom(range);
   }
 
+  /** Tells where the pointer is; uPlot also reports cursors that were set by `point`, whenever it draws. */
   #report(u: uPlot): void {
+    if (!this.#inside) return;
     const { left = -1, idx } = u.cursor;
     this.handlers.onpoint(
       left < 0 || idx === null || idx === undefined ? null : (this.#drawn.xs[idx] ?? null),

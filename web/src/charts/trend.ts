@@ -51,8 +51,13 @@ function turnOf(first: Point, last: Point, extremes: readonly [Point, Point]): {
   return turns[0]!.size >= turns[1]!.size ? turns[0]! : turns[1]!;
 }
 
-/** Joins what is said about lines into the caption. */
-export function caption(parts: readonly string[]): string {
-  const text = parts.filter(Boolean).join('; ');
-  return text && `${text[0]!.toUpperCase()}${text.slice(1)}.`;
+/** More lines than this are only counted in the caption. */
+const MOST_SAID = 6;
+
+/** Joins what is said about lines, and a remark, into the caption. */
+export function caption(lines: readonly string[], remark = ''): string {
+  const more = lines.length - MOST_SAID;
+  const said = more > 0 ? [...lines.slice(0, MOST_SAID), `${more} more in the table below`] : lines;
+  const text = [...said, remark].filter(Boolean).join('; ');
+  return text && `${text}.`;
 }

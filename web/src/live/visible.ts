@@ -1,5 +1,7 @@
 /** Asking again and again, but only while somebody looks. */
 
+import { untrack } from 'svelte';
+
 /**
  * Runs `ask` at once and then every `everyMs`, one at a time; not while the tab is hidden, and at once when it is shown
  * again. Returns what ends it.
@@ -22,7 +24,7 @@ export function whileVisible(ask: () => Promise<void>, everyMs: number): () => v
   }
 
   document.addEventListener('visibilitychange', changed);
-  void run();
+  untrack(() => void run()); // what is read while asking is no reason to begin anew
   return () => {
     ended = true;
     clearTimeout(timer);
