@@ -12,15 +12,16 @@ from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 
 from api import page
+from api.access.gate import Gate
 from api.http import documentation, errors
 from api.http.middleware import (
     Authentication,
     BodyLimit,
     HeadAsGet,
-    KeyCheck,
     LastResort,
     RequestId,
     SecurityHeaders,
+    is_open,
 )
 from api.http.resumable import Resumable
 from api.http.sites import SiteGuard
@@ -46,6 +47,8 @@ from api.routes import predictions as routes_predictions
 from api.routes import recipes as routes_recipes
 from api.routes import uploads as routes_uploads
 from api.routes import workers as routes_workers
+from api.routes.access import session as routes_session
+from api.routes.access import yard as routes_yard
 from api.routes.bulk import predictions_of_many as routes_predictions_of_many
 from api.routes.insight import checkpoint_insight as routes_checkpoint_insight
 from api.routes.insight import evaluations as routes_evaluations
@@ -88,14 +91,14 @@ def create_app(
         runtime: what runs models in this process; None: OpenVINO.
         engine: what answers predictions, in another process; None: one in this process.
     """
-    metrics = Metrics()
+    metrics, gate = Metrics(), Gate(settings, is_open)
     app = documentation.DocumentedApp(
         title="Trainyard",
         summary="Training-as-a-service for AlexNet",
         description=documentation.DESCRIPTION,
         openapi_tags=documentation.TAGS,
         version=__version__,
-        lifespan=_lifespan(settings, metrics, database, waker, runtime, engine),
+        lifespan=_lifespan(settings, gate, metrics, database, waker, runtime, engine),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -108,7 +111,7 @@ def create_app(
             Middleware(Resumable),
             Middleware(LastResort),
             Middleware(SiteGuard, settings=settings),
-            Middleware(Authentication, check=KeyCheck(settings)),
+            Middleware(Authentication, gate=gate),
             Middleware(
                 BodyLimit,
                 default=settings.max_body_bytes,
@@ -118,12 +121,16 @@ def create_app(
             Middleware(HeadAsGet),
         ],
     )
+    app.state.gate = gate  # for the server, which asks it before the app
     errors.install(app)
     app.include_router(page.build_router())
     app.include_router(routes_health.router)
+    app.include_router(routes_yard.router)
+    app.include_router(routes_session.open_router)
     app.include_router(documentation.router)
     locked = [] if settings.admin_key is None else [Depends(documentation.bearer)]
     app.include_router(routes_health.metrics_router, dependencies=[] if settings.open_metrics else locked)
+    app.include_router(routes_session.router, dependencies=locked)
     app.include_router(routes_jobs.router, dependencies=locked)
     app.include_router(routes_job_actions.router, dependencies=locked)
     app.include_router(routes_curves.router, dependencies=locked)
@@ -154,6 +161,7 @@ def _operation_id(route: APIRoute) -> str:
 
 def _lifespan(
     settings: Settings,
+    gate: Gate,
     metrics: Metrics,
     given: Database | None,
     waker: Waker | None,
@@ -166,12 +174,14 @@ def _lifespan(
         tracing.start(settings, "trainyard-api")
         database = given or Database(settings.sqlalchemy_url)
         storage = open_storage(settings)
+        gate.open(database)
         services = Services(
             settings=settings,
             database=database,
             storage=storage,
             reconciler=Reconciler(settings, database, waker or _build_waker(settings), storage, metrics),
             engine=engine or Engine(settings, database, storage, runtime or _build_runtime(settings), metrics),
+            gate=gate,
             metrics=metrics,
             exposition=Exposition(metrics, YardCollector(settings, database)),
         )
@@ -186,6 +196,7 @@ def _lifespan(
             yield {"services": services}
         finally:
             services.draining = True
+            await gate.close()
             await anyio.to_thread.run_sync(services.insight.close)
             await services.engine.stop()
             await anyio.to_thread.run_sync(services.reconciler.stop)

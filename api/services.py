@@ -7,6 +7,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.access.gate import Gate
+from api.access.identity import identity_of
 from api.downloads.exports import Exports
 from api.downloads.pictures import MAX_DRAWING, Pictures
 from api.downloads.slots import DownloadSlots
@@ -19,7 +21,6 @@ from api.serving.interface import ServingEngine
 from api.streams.event_stream import EventHub
 from api.uploads.reception import Reception
 from trainyard.database.connection import Database
-from trainyard.database.tables import LOCAL_OWNER
 from trainyard.settings import Settings
 from trainyard.storage.interface import Storage
 from trainyard.storage.opening import StoreGuard
@@ -35,6 +36,7 @@ class Services:
     storage: Storage
     reconciler: Reconciler
     engine: ServingEngine
+    gate: Gate
     metrics: Metrics
     exposition: Exposition
     draining: bool = False
@@ -68,9 +70,9 @@ async def get_services(request: Request) -> Services:
     return services
 
 
-async def get_caller() -> str:
-    """Return the owner that a request acts for. There is only one as long as there is one key."""
-    return LOCAL_OWNER
+async def get_caller(request: Request) -> str:
+    """Return the owner that a request acts for."""
+    return identity_of(request.scope).owner
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]

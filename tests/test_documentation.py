@@ -446,7 +446,7 @@ def test_the_document_asks_for_a_key_where_there_is_one() -> None:
     locked = create_app(Settings(admin_key="k" * 20)).openapi()
     assert locked["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     open_paths = {path for path, operations in locked["paths"].items() if "security" not in str(operations)}
-    assert open_paths == {"/healthz", "/readyz"}
+    assert open_paths == {"/healthz", "/readyz", "/yard"}
     opened = create_app(Settings(admin_key="k" * 20, open_metrics=True)).openapi()["paths"]
     assert {path for path, operations in opened.items() if "security" not in str(operations)} - open_paths == {
         "/metrics"

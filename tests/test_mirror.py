@@ -12,6 +12,10 @@ NOT_MIRRORED = {"__init__", "__main__", "env"}  #: assembled from the others, or
 
 #: What is tested by what uses it, and where: a test of its own would repeat that.
 TESTED_BY: dict[str, str] = {
+    "api/access/identity.py": "api/access/test_gate.py",
+    "trainyard/access/scopes.py": "api/access/test_gate.py",
+    "trainyard/access/yard_secret.py": "api/access/test_sessions.py",
+    "trainyard/database/access_tables.py": "trainyard/database/test_schema.py",
     "api/http/quick_route.py": "api/routes/test_predictions.py",
     "api/bootstrap.py": "api/test_supervisor.py",
     "api/engine_process.py": "api/test_supervisor.py",

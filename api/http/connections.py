@@ -25,9 +25,11 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from api.access.gate import Gate
+from api.access.identity import REFUSAL, Identity
 from api.http.admission import SMALL_BYTES, Admission, Ticket, announced_bytes
 from api.http.errors import encode
-from api.http.middleware import KeyCheck, identify
+from api.http.middleware import identify
 from trainyard.errors import (
     AddressTooLong,
     HeadersTooLarge,
@@ -56,7 +58,7 @@ class Door:
     """What the connections of one server share; belongs to its event loop."""
 
     admission: Admission
-    check: KeyCheck
+    gate: Gate
     max_connections: int
     head_s: float = 10.0
     body_grace_s: float = 20.0
@@ -90,6 +92,7 @@ class Connection(HttpToolsProtocol):
         self._body_bytes = self._body_to_come = 0
         self._heard_at = 0.0  # when the last piece of a body came
         self._ticket: Ticket | None = None  # of the request whose body arrives
+        self._looking: asyncio.Task[None] | None = None  # for the key of the request that is to be started
         self._waits: Ticket | None = None  # of the request that waits to be started
 
     # --- a connection comes and goes ---
@@ -209,23 +212,43 @@ class Connection(HttpToolsProtocol):
     # --- requests go in, answers go out ---
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        path, headers = cycle.scope["path"], list(cycle.scope["headers"])
+        path = cycle.scope["path"]
         cycle.scope[ARRIVED_AT] = self.loop.time()  # type: ignore[literal-required]  # a deadline counts from here
         self._door.idle.pop(self, None)
         busy = len(self.connections) - len(self._door.idle)
         if busy > self._door.max_connections and path not in PROBES:
             self._answer(cycle, TooManyConnections(), closes=True)
             return
-        if not self._door.check.passes(dict(cycle.scope)):  # the app says so, and strangers take nobody's place
+        judged = self._door.gate.judge(dict(cycle.scope))
+        if judged is None:
+            self._looking = self.loop.create_task(self._start_when_known(cycle, app))
+        else:
+            self._start_judged(judged, cycle, app)
+
+    async def _start_when_known(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Start a request when the database has said whether its key is valid."""
+        judged = await self._door.gate.identify(dict(cycle.scope))
+        if not self.transport.is_closing():
+            self._start_judged(judged, cycle, app)
+
+    def _start_judged(self, judged: Identity | ServiceError, cycle: RequestResponseCycle, app: Any) -> None:
+        if isinstance(judged, ServiceError):  # the app says so, and strangers take nobody's place
+            cycle.scope[REFUSAL] = judged  # type: ignore[literal-required]  # one of ours
             super()._start_asgi_task(cycle, app)
             return
-        ticket = self._door.admission.enter(cycle.scope["method"], path, headers)
+        headers = list(cycle.scope["headers"])
+        ticket = self._door.admission.enter(cycle.scope["method"], cycle.scope["path"], headers)
         if isinstance(ticket, ServiceError):
             size = announced_bytes(headers)  # a small body is read and dropped, so that the connection can stay
             self._answer(cycle, ticket, closes=size is None or size > SMALL_BYTES)
             return
-        if self.is_receiving:
+        if self.is_receiving and self.cycle is cycle:  # else it is the body of the request behind it that arrives
             self._ticket = ticket
+            if not ticket.take(self._body_bytes):  # what came while the key was looked up
+                self._ticket = None
+                self._door.admission.leave(ticket)
+                self.refuse(TooManyUploads())
+                return
         self._waits = ticket
         self._door.admission.start(ticket, partial(self._start, ticket, cycle, app))
 

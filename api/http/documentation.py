@@ -38,6 +38,7 @@ TAGS = [
     {"name": "uploads", "description": "Files for datasets, in as many requests as it takes (tus 1.0)."},
     {"name": "recipes", "description": "Named, complete sets of hyper-parameters, which a job may override."},
     {"name": "workers", "description": "The workers, and the queue of waiting jobs."},
+    {"name": "access", "description": "Who asks, and what this yard is."},
     {"name": "health", "description": "For load balancers and monitoring."},
 ]
 

@@ -42,6 +42,7 @@ from trainyard.logs import request_id
 
 log = logging.getLogger(__name__)
 
+SECRET_FIELDS = frozenset({"key"})  #: of a body: no message repeats what was sent in them
 MAX_ECHO = 80  # characters of a wrong value that a message repeats
 
 
@@ -205,7 +206,8 @@ def _from_validation(problems: Sequence[Any]) -> ServiceError:
     if place == "query":
         names = names[:1]  # a parameter that may be repeated has one name, however often it was given
     param = ".".join(str(name) for name in names)[:MAX_ECHO] or None
-    message = f"{param or 'the body'}{_echo(first.get('input'))}: {_lower_first(first['msg'])}"
+    echo = "" if param is None or param in SECRET_FIELDS else _echo(first.get("input"))
+    message = f"{param or 'the body'}{echo}: {_lower_first(first['msg'])}"
     if first["type"] == "extra_forbidden":
         message = f"{param}: there is no such field, or it is not built yet: leave it out"
     if len(problems) > 1:

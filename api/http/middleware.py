@@ -7,17 +7,16 @@ be answered like GET.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
 import re
 
-from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import page
+from api.access.gate import Gate
+from api.access.identity import IDENTITY, REFUSAL
 from api.http import documentation
 from api.http.errors import build_response, is_of_open_inference
 from api.http.streamed_bodies import is_streamed
@@ -25,13 +24,12 @@ from api.observability.requests import ROUTE, note
 from trainyard.database.ids import new_id
 from trainyard.errors import ServiceError, TooLarge, Unauthenticated
 from trainyard.logs import request_id
-from trainyard.settings import Settings
 
 log = logging.getLogger(__name__)
 
-OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", page.ICON}) | documentation.PATHS
-METRICS_PATH = "/metrics"  #: may have a key of its own, or none
+OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/yard", page.ICON}) | documentation.PATHS
 _SANE_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+EVENT_STREAM = "text/event-stream"
 _CLOSE = {"Connection": "close"}  # the rest of the body is not read
 
 
@@ -58,6 +56,11 @@ class RequestId:
             await self._app(scope, receive, send_named)
         finally:
             request_id.reset(token)
+
+
+def is_open(path: str) -> bool:
+    """Whether everybody may ask for a path: it tells nothing of anybody's work."""
+    return path in OPEN_PATHS or path.startswith(page.ASSETS)
 
 
 def identify(given: str) -> str:
@@ -116,45 +119,67 @@ class LastResort:
 
 
 class Authentication:
-    """Requires the key, if there is one, before the body is read."""
+    """Finds out who a request acts for before its body is read, and refuses a request without a valid key.
 
-    def __init__(self, app: ASGIApp, check: KeyCheck) -> None:
-        self._app, self._check = app, check
+    While a body is sent or an answer is read, which may take hours, the key is looked at again and again.
+    """
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app, self._gate = app, gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the class."""
-        if scope["type"] != "http" or self._check.passes(scope):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        identity = scope.get(REFUSAL) or await self._gate.identify(scope)
+        if isinstance(identity, ServiceError):
+            await build_response(identity, _CLOSE)(scope, receive, send)
+            return
+        scope[IDENTITY] = identity
+        if identity.can_end:
+            await self._run_while_valid(scope, receive, send)
         else:
+            await self._app(scope, receive, send)
+
+    async def _run_while_valid(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_ended, started, is_stream = False, False, False
+
+        async def receive_while_valid() -> Message:
+            message = await receive()
+            return {"type": "http.disconnect"} if await look() else message
+
+        async def send_while_valid(message: Message) -> None:
+            nonlocal started, is_stream
+            if await look():
+                raise _KeyEnded
+            if message["type"] == "http.response.start":
+                started = True
+                is_stream = Headers(raw=message.get("headers", [])).get("content-type", "").startswith(EVENT_STREAM)
+            await send(message)
+
+        async def look() -> bool:
+            nonlocal has_ended
+            has_ended = has_ended or isinstance(await self._gate.identify(scope), Unauthenticated)
+            return has_ended
+
+        try:
+            await self._app(scope, receive_while_valid, send_while_valid)
+        except Exception:
+            if not has_ended:
+                raise
+        if not has_ended:
+            return
+        log.info("a request was cut off, because its key or session ended", extra={"path": scope["path"]})
+        if not started:
             await build_response(Unauthenticated(), _CLOSE)(scope, receive, send)
+        elif is_stream:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        # any other answer stays incomplete, and the server closes the connection
 
 
-class KeyCheck:
-    """Decides from a request's headers whether it may pass: it has the key, or needs none."""
-
-    def __init__(self, settings: Settings) -> None:
-        admin = _digests(settings.admin_key)
-        self._keys = {METRICS_PATH: admin + _digests(settings.metrics_key)}
-        if settings.open_metrics:
-            self._keys[METRICS_PATH] = []
-        self._other_keys = admin
-
-    def passes(self, scope: Scope) -> bool:
-        """Whether a request with these headers may pass."""
-        keys = self._keys.get(scope["path"], self._other_keys)
-        if not keys or scope["path"] in OPEN_PATHS or scope["path"].startswith(page.ASSETS):
-            return True
-        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-        given = _digest(token.strip())
-        return scheme.lower() == "bearer" and any(hmac.compare_digest(given, key) for key in keys)
-
-
-def _digests(key: SecretStr | None) -> list[bytes]:
-    return [] if key is None else [_digest(key.get_secret_value())]
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+class _KeyEnded(Exception):
+    """Ends the app's work on an answer."""
 
 
 class BodyLimit:

@@ -16,9 +16,9 @@ from functools import partial
 import uvicorn
 from fastapi import FastAPI
 
+from api.access.gate import Gate
 from api.http.admission import CALM_RUNNING, Admission
 from api.http.connections import Connection, Door
-from api.http.middleware import KeyCheck
 from trainyard.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Server(uvicorn.Server):
         return [connection for connection in self.server_state.connections if isinstance(connection, Connection)]
 
 
-def build_door(settings: Settings) -> Door:
+def build_door(settings: Settings, gate: Gate) -> Door:
     """Return what clients of an API with these settings may send and hold, within the open-file limit."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     admission = Admission(
@@ -109,9 +109,7 @@ def build_door(settings: Settings) -> Door:
         max_streams=settings.max_uploads_at_once,
         calm_running=CALM_RUNNING,
     )
-    return Door(
-        admission, KeyCheck(settings), max_connections=max(1, min(settings.max_connections, files - RESERVED_FILES))
-    )
+    return Door(admission, gate, max_connections=max(1, min(settings.max_connections, files - RESERVED_FILES)))
 
 
 def raise_file_limit() -> None:

@@ -239,7 +239,7 @@ async def _predict_plainly(request: Request) -> Response | None:
     model, top_k = query.get("model", LATEST), query.get("top_k", "5")
     if not query.keys() <= {"model", "top_k"} or len(model) > MAX_REFERENCE or not _PLAIN_NUMBER.fullmatch(top_k):
         return None
-    services, caller = await get_services(request), await get_caller()
+    services, caller = await get_services(request), await get_caller(request)
     working = services.engine.classify(caller, model, [await request.body()], int(top_k))
     classified = await unless_gone(request, working)
     if classified is None:

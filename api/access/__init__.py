@@ -1,0 +1,1 @@
+"""Who sends a request: keys, sessions, and what each may do."""

@@ -1,0 +1,1 @@
+"""Who asks, and what this yard is: `/session`, `/keys` and `/yard`."""
