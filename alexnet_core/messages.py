@@ -199,6 +199,8 @@ class Interval(Report):
     train_loss: float
     lr: float
     images_per_s: float
+    seconds: float
+    """Of training so far, over all attempts."""
     gradient_norm: float
     dead_relu: float
     """Share of the units of the worst layer that were 0 for every image of the batch."""

@@ -33,7 +33,6 @@ from api.observability.requests import CountRequests
 from api.observability.traces import TraceRequests
 from api.observability.yard_collector import YardCollector
 from api.routes import checkpoints as routes_checkpoints
-from api.routes import curves as routes_curves
 from api.routes import dataset_bodies as routes_dataset_bodies
 from api.routes import dataset_exports as routes_dataset_exports
 from api.routes import dataset_images as routes_dataset_images
@@ -42,7 +41,6 @@ from api.routes import events as routes_events
 from api.routes import health as routes_health
 from api.routes import job_actions as routes_job_actions
 from api.routes import jobs as routes_jobs
-from api.routes import metrics as routes_metrics
 from api.routes import predictions as routes_predictions
 from api.routes import recipes as routes_recipes
 from api.routes import uploads as routes_uploads
@@ -54,6 +52,9 @@ from api.routes.insight import checkpoint_insight as routes_checkpoint_insight
 from api.routes.insight import evaluations as routes_evaluations
 from api.routes.insight import explanations as routes_explanations
 from api.routes.insight import similar_images as routes_similar_images
+from api.routes.measurements import curves as routes_curves
+from api.routes.measurements import logs as routes_logs
+from api.routes.measurements import metrics as routes_metrics
 from api.routes.models import aliases as routes_aliases
 from api.routes.models import open_inference as routes_open_inference
 from api.services import Services
@@ -136,6 +137,7 @@ def create_app(
     app.include_router(routes_curves.router, dependencies=locked)
     app.include_router(routes_events.router, dependencies=locked)
     app.include_router(routes_metrics.router, dependencies=locked)
+    app.include_router(routes_logs.router, dependencies=locked)
     app.include_router(routes_predictions.router, dependencies=locked)
     app.include_router(routes_aliases.router, dependencies=locked)
     app.include_router(routes_predictions_of_many.router, dependencies=locked)

@@ -135,6 +135,8 @@ TESTED_BY: dict[str, str] = {
     "api/schemas/evaluations.py": "api/routes/test_job_evaluation.py",
     "api/schemas/events.py": "api/routes/test_events.py",
     "api/schemas/predictions.py": "api/routes/test_predictions.py",
+    "api/series_reader.py": "api/routes/measurements/test_metrics.py",
+    "api/schemas/series.py": "api/routes/measurements/test_metrics.py",
     "api/schemas/previews.py": "api/previews/test_preview.py",
     "api/schemas/recipes.py": "api/routes/test_recipes.py",
     "api/schemas/uploads.py": "api/routes/test_uploads.py",

@@ -36,6 +36,7 @@ ServiceError 500                        internal_error
 ├── AddressTooLong 414                  url_too_long
 ├── UnsupportedMedia 415                unsupported_media_type
 │   └── UnsupportedImageFormat          image_format_unsupported
+├── BeyondTheEnd 416                    beyond_the_end
 ├── HostRefused 421                     host_refused
 ├── HeadersTooLarge 431                 headers_too_large
 └── Unavailable 503                     unavailable
@@ -288,6 +289,12 @@ class UnsupportedImageFormat(UnsupportedMedia):
     """The image's format is not supported. Send a JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or HEIC file."""
 
     code = "image_format_unsupported"
+
+
+class BeyondTheEnd(ServiceError):
+    """There are fewer bytes than that. Begin at an earlier one."""
+
+    status, type, code = 416, "invalid_request", "beyond_the_end"
 
 
 class HostRefused(ServiceError):

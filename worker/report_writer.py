@@ -34,7 +34,7 @@ from trainyard.states import EventType, MetricKind
 
 _PLACE = set(Place.model_fields)
 _STARTED = {"epoch", "step", "device", "environment", "precision_reason", "resumed_from", "bit_exact", "started_anew"}
-_INTERVAL = {"train_loss", "lr", "images_per_s"}
+_INTERVAL = {"train_loss", "lr", "images_per_s", "seconds"}
 
 
 def write_reports(session: Session, lease: Lease, reports: Iterable[AnyReport], *, keep_latest: int) -> dict[str, Any]:

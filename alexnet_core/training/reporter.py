@@ -128,6 +128,7 @@ class Reporter:
         self._hooks.on_interval(
             Interval(
                 epoch=counts.epoch, step=counts.step, train_loss=train_loss, images_per_s=images_per_s,
+                seconds=round(self._state.seconds, 3),
                 lr=setting.learning_rate(counts.step - 1, counts.history), **examination.describe(),
             )
         )  # fmt: skip

@@ -25,7 +25,8 @@ def progress(step: int, **values: Any) -> Progress:
 
 def interval(step: int, **values: Any) -> Interval:
     made: dict[str, Any] = {
-        "epoch": 0, "train_loss": 1 / step, "lr": 0.1, "images_per_s": 10.0, "gradient_norm": 1.0, "dead_relu": 0.0,
+        "epoch": 0, "train_loss": 1 / step, "lr": 0.1, "images_per_s": 10.0, "seconds": 0.5 * step,
+        "gradient_norm": 1.0, "dead_relu": 0.0,
     }  # fmt: skip
     return Interval(**{"step": step} | made | values)
 

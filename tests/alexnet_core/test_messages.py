@@ -57,7 +57,10 @@ REPORTS: list[Message] = [
     ),
     FirstStep(),
     Progress(**PLACE, images_per_s=1e3 / 3, eta_s=math.inf),
-    Interval(epoch=0, step=5, train_loss=0.1, lr=0.1 + 0.2, images_per_s=7.0, gradient_norm=math.inf, dead_relu=0.0),
+    Interval(
+        epoch=0, step=5, train_loss=0.1, lr=0.1 + 0.2, images_per_s=7.0, seconds=1.5, gradient_norm=math.inf,
+        dead_relu=0.0,
+    ),
     EpochEnd(epoch=1, step=7, metrics={"val_top1": 0.5, "val_loss": -math.inf}),
     CheckpointSaved(
         kind=CheckpointKind.EPOCH, path=Path("/c/epoch-00000007-e1"), epoch=1, step=7, metrics=None,

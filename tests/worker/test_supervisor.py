@@ -483,7 +483,7 @@ def test_numbers_that_json_has_no_words_for_are_written_as_null(stage: Stage) ->
     stage.run(
         STARTED,
         Progress(**place, epochs=2, steps=40, eta_s=math.inf, fraction=0.5),
-        Interval(**place, train_loss=math.inf, lr=0.1, gradient_norm=math.nan, dead_relu=0.0),
+        Interval(**place, train_loss=math.inf, lr=0.1, seconds=1.5, gradient_norm=math.nan, dead_relu=0.0),
         EpochEnd(epoch=1, step=20, metrics=metrics),
         checkpoint_report(stage, job_id, 20),
         changed(FINISHED, test={"loss": math.nan, "top1": 0.25}),
@@ -496,7 +496,7 @@ def test_numbers_that_json_has_no_words_for_are_written_as_null(stage: Stage) ->
     with stage.database.reading() as session:
         points = {row.kind: row.data for row in session.scalars(select(JobMetric))}
         assert session.scalars(select(Checkpoint)).one().metrics["val_loss"] is None
-    assert points[MetricKind.INTERVAL] == {"train_loss": None, "lr": 0.1, "images_per_s": None}
+    assert points[MetricKind.INTERVAL] == {"train_loss": None, "lr": 0.1, "images_per_s": None, "seconds": 1.5}
     assert points[MetricKind.EPOCH]["val_loss"] is None
 
 

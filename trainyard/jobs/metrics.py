@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ _BEST = {
     MetricKind.EPOCH: (("train_loss", min), ("val_loss", min), ("val_top1", max)),
 }
 MIN_POINTS = 10
+_PARTS_A_POINT = 4  # of the steps, for a band
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,16 @@ def read_version(session: Session, job_id: str) -> tuple[tuple[Any, ...], ...]:
 
 
 def read_thinned(
-    session: Session, job_id: str, kind: MetricKind, *, since: int, max_points: int
+    session: Session,
+    job_id: str,
+    kind: MetricKind,
+    *,
+    since: int,
+    max_points: int,
+    until: int | None = None,
+    band: bool = False,
 ) -> tuple[Points, bool]:
-    """Read at most `max_points` points of a series. The cost depends only on that number, not on the series.
+    """Read at most `max_points` points of a series. The cost depends only on that number, unless `band` is wanted.
 
     They lie evenly over the steps. The first, the last, and the best ones (lowest losses, highest `val_top1`) are
     always among them.
@@ -63,13 +72,18 @@ def read_thinned(
         kind: of the series.
         since: the first step that is wanted.
         max_points: at least `MIN_POINTS`.
+        until: the last step that is wanted; None: to the end.
+        band: add `train_loss_min` and `train_loss_max` of the points that each one stands for. All points between the
+            first and the last step are read for it.
 
     Returns:
         The points in the order of their steps, and whether there are more.
     """
     assert max_points >= MIN_POINTS
     series = (JobMetric.job_id == job_id, JobMetric.kind == kind)
-    wanted = (*series, JobMetric.step >= since)
+    wanted: tuple[ColumnElement[bool], ...] = (*series, JobMetric.step >= since)
+    if until is not None:
+        wanted = (*wanted, JobMetric.step <= until)
     query = select(JobMetric.step, JobMetric.epoch, JobMetric.data).where(*wanted).order_by(JobMetric.step)
     beyond = select(JobMetric.step).where(*wanted).order_by(JobMetric.step).offset(max_points).limit(1)
     is_long = session.scalar(beyond) is not None
@@ -78,7 +92,33 @@ def read_thinned(
         kept = {last} | {_find_best(session, wanted, name, best is max) for name, best in _BEST[kind]} - {None}
         kept |= set(session.scalars(_evenly(series, first, last, max_points - len(kept))))
         query = query.where(JobMetric.step.in_(kept))
-    return [{"step": step, "epoch": epoch} | data for step, epoch, data in session.execute(query)], is_long
+    points = [{"step": step, "epoch": epoch} | data for step, epoch, data in session.execute(query)]
+    if band and points:
+        _add_band(session, wanted, points, _PARTS_A_POINT * max_points)
+    return points, is_long
+
+
+def _add_band(session: Session, wanted: tuple[ColumnElement[bool], ...], points: Points, parts: int) -> None:
+    """Add the lowest and the highest loss to each point: of its own, and of all from it to the next point.
+
+    Args:
+        session: any.
+        wanted: which points there are.
+        points: the ones that were kept, in the order of their steps.
+        parts: of equal length, into which the steps are cut: the database gives the band of each.
+    """
+    first, length = points[0]["step"], points[-1]["step"] - points[0]["step"] + 1
+    part = (JobMetric.step - first) * literal(parts, BigInteger) // literal(length, BigInteger)
+    loss = JobMetric.train_loss.expression
+    groups = select(part.label("part"), func.min(loss), func.max(loss)).where(*wanted, loss.is_not(None))
+    own = [(point["step"] - first) * parts // length for point in points]
+    losses: list[list[float]] = [[] for _ in points]
+    for number, *band in session.execute(groups.group_by("part")):
+        last = bisect_right(own, number) - 1
+        for place in range(min(last, bisect_left(own, number)), last + 1):
+            losses[place] += band
+    for point, band in zip(points, losses, strict=True):
+        point["train_loss_min"], point["train_loss_max"] = min(band, default=None), max(band, default=None)
 
 
 def _evenly(series: tuple[ColumnElement[bool], ...], first: int, last: int, count: int) -> Select[int]:

@@ -78,3 +78,30 @@ def test_a_thinned_series_keeps_first_last_and_best(
 def test_a_job_without_points(database: Database, kind: MetricKind) -> None:
     with database.reading() as session:
         assert read_thinned(session, db_rows.submit(database), kind, since=0, max_points=MIN_POINTS) == ([], False)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    losses=st.lists(st.none() | st.floats(-1e6, 1e6), min_size=1, max_size=90),
+    since=st.integers(0, 60),
+    length=st.none() | st.integers(0, 200),
+)
+def test_a_band_holds_every_loss_between_the_points(
+    database: Database, losses: list[float | None], since: int, length: int | None
+) -> None:
+    job_id = db_rows.submit(database)
+    fill(database, job_id, [(loss, None) for loss in losses])
+    until = None if length is None else since + length
+    with database.reading() as session:
+        points, _ = read_thinned(
+            session, job_id, MetricKind.EPOCH, since=since, until=until, max_points=MIN_POINTS, band=True
+        )
+    wanted = {3 * i: loss for i, loss in enumerate(losses) if since <= 3 * i <= (math.inf if until is None else until)}
+    assert {point["step"] for point in points} <= set(wanted)
+    ends = [point["step"] for point in points[1:]] + [math.inf]
+    for point, end in zip(points, ends, strict=True):
+        held = [loss for step, loss in wanted.items() if point["step"] <= step < end and loss is not None]
+        low, high = point["train_loss_min"], point["train_loss_max"]
+        assert (low is None) == (high is None)
+        assert not held or (low is not None and low <= min(held) and max(held) <= high)
+    assert not points or (points[0]["step"], points[-1]["step"]) == (min(wanted), max(wanted))

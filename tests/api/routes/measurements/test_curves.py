@@ -72,7 +72,7 @@ def test_a_picture_that_the_client_has_is_not_drawn_again(
     job_id = served.add_job()
     add_points(served, job_id, "interval", *steps(5))
     etag = served.http.get(f"/jobs/{job_id}/curves.png").headers["etag"]
-    monkeypatch.setattr("api.routes.curves.draw_curves", None)
+    monkeypatch.setattr("api.routes.measurements.curves.draw_curves", None)
     again = served.http.get(f"/jobs/{job_id}/curves.png", headers={"If-None-Match": form.format(etag)})
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
 
@@ -108,7 +108,7 @@ def test_many_pictures_at_once_are_drawn_once_and_hold_nobody_up(
         assert gate.wait(30)
         return b"picture"
 
-    monkeypatch.setattr("api.routes.curves.draw_curves", draw)
+    monkeypatch.setattr("api.routes.measurements.curves.draw_curves", draw)
 
     def get() -> bytes:
         return httpx.get(f"{served.url}/jobs/{job_id}/curves.png", timeout=60, trust_env=False).content

@@ -1,0 +1,1 @@
+"""What jobs' trainers measured and wrote: series, curves and logs."""
