@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from api.schemas.series import SeriesRead
+from api.schemas.runs.series import SeriesRead
 from trainyard.jobs.metrics import read_thinned
 from trainyard.json_values import finite
 from trainyard.states import MetricKind

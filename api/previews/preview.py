@@ -8,7 +8,7 @@ from alexnet_core.network.geometry import LayerShape, describe
 from alexnet_core.training.plan import choose_split, count_steps, count_training_images
 from alexnet_core.training.schedule import learning_rate
 from api.previews.run_times import Estimate, Plan
-from api.schemas.previews import Basis, LayerRead, PreviewRead, SecondsRead, WarningRead
+from api.schemas.runs.previews import Basis, LayerRead, PreviewRead, SecondsRead, WarningRead
 
 MAX_RATES = 200
 

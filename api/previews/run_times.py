@@ -20,7 +20,7 @@ from alexnet_core.errors import ConfigError
 from alexnet_core.network.costs import compute_costs
 from alexnet_core.training.plan import count_training_images
 from api.previews.machine_speed import measure_flops_per_s
-from api.schemas.previews import Basis
+from api.schemas.runs.previews import Basis
 from trainyard.jobs.finished_runs import FinishedRun, list_finished_runs
 from trainyard.scheduling.workers import list_live_devices
 

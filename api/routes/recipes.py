@@ -16,8 +16,8 @@ from api.previews.preview import build_preview
 from api.previews.run_times import Plan, estimate_time
 from api.routes.queries import RecipePath
 from api.schemas.base import ListRead
-from api.schemas.previews import PreviewCreate, PreviewRead
 from api.schemas.recipes import RecipeRead
+from api.schemas.runs.previews import PreviewCreate, PreviewRead
 from api.services import CallerDep, ServicesDep
 from trainyard.artifacts import datasets
 from trainyard.errors import (

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from api.http import errors
 from api.http.validators import NOT_MODIFIED, IfNoneMatch, answer_json
 from api.routes.queries import JobPath
-from api.schemas.series import MetricsRead, SeriesOfJobs
+from api.schemas.runs.series import MetricsRead, SeriesOfJobs
 from api.series_reader import Section, read_section
 from api.services import CallerDep, ServicesDep
 from trainyard.errors import DatabaseUnavailable, InvalidRequest, JobNotFound

@@ -11,7 +11,7 @@ from alexnet_core.recipes import resolve
 from alexnet_core.training.schedule import learning_rate
 from api.previews.preview import MAX_RATES, build_preview
 from api.previews.run_times import Estimate, Plan
-from api.schemas.previews import Basis, PreviewRead
+from api.schemas.runs.previews import Basis, PreviewRead
 
 FACTS = DatasetFacts(
     name="flowers",

@@ -10,7 +10,7 @@ from alexnet_core.config import DatasetFacts
 from alexnet_core.recipes import resolve
 from api.previews import run_times
 from api.previews.run_times import Estimate, Plan, estimate_time
-from api.schemas.previews import Basis
+from api.schemas.runs.previews import Basis
 from tests.api.served import Served
 from trainyard.database.connection import Database
 from trainyard.database.ids import new_id
