@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from alexnet_core.messages import EpochEnd
 from tests.api.conftest import database, runtime, serve, served, settings
-from tests.api.routes.test_metrics import interval
+from tests.api.routes.measurements.test_metrics import interval
 from tests.api.served import Served
 from trainyard.launch import cli
 from trainyard.scheduling import leases
