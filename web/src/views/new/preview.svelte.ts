@@ -1,26 +1,9 @@
 /** What a job would be: `POST /recipes/preview`, asked a moment after the last key. */
 
-import { ApiError, send, url } from '../../api/client';
+import { api, ApiError, type Schemas } from '../../api/client';
 import type { JobCreate } from './draft.svelte';
-import type { Config } from './options';
 
-export interface Layer {
-  name: string;
-  shape: number[];
-  parameters: number;
-}
-
-export interface JobPreview {
-  config: Config;
-  steps: number | null;
-  num_parameters: number | null;
-  layers: Layer[];
-  /** The learning rate at up to 200 steps. */
-  lr: [step: number, lr: number][];
-  memory_bytes: number | null;
-  seconds: { low: number; high: number; basis: string } | null;
-  warnings: { param: string | null; message: string }[];
-}
+export type JobPreview = Schemas['PreviewRead'];
 
 const AFTER_MS = 300;
 
@@ -28,8 +11,6 @@ export class Preview {
   shown = $state.raw<JobPreview | null>(null);
   /** Why the options are refused, or that the yard does not answer. */
   error = $state.raw<ApiError | null>(null);
-  /** False on a yard whose API has no preview. */
-  available = $state(true);
 
   /** Asks soon, unless the function that this returns is called before. */
   ask({ dataset, recipe, overrides }: JobCreate): () => void {
@@ -41,21 +22,13 @@ export class Preview {
     };
   }
 
-  async #ask(body: Partial<JobCreate>, signal: AbortSignal): Promise<void> {
-    const headers = { 'Content-Type': 'application/json' };
-    const request = new Request(url('/recipes/preview'), {
-      method: 'POST',
-      headers,
-      body: JSON.stringify(body),
-      signal,
-    });
+  async #ask(body: Schemas['PreviewCreate'], signal: AbortSignal): Promise<void> {
     try {
-      this.shown = (await (await send(request)).json()) as JobPreview;
+      this.shown = (await api.POST('/recipes/preview', { body, signal })).data as JobPreview; // tuples, which openapi-fetch widens
       this.error = null;
     } catch (error) {
       if (signal.aborted || !(error instanceof ApiError)) return;
-      if (error.code === 'route_not_found' || error.code === 'method_not_allowed') this.available = false;
-      else this.error = error;
+      this.error = error;
     }
   }
 }
