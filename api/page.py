@@ -7,6 +7,7 @@ built, `/` says what to run.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +39,9 @@ _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
     ".png": "image/png",
+    ".txt": "text/plain; charset=utf-8",
 }
+_HASHED = re.compile(r"-[\w-]{8}\.\w+$")  #: the names that change with the content
 _NOT_BUILT = """<!doctype html>
 <html lang="en">
 <head>
@@ -108,7 +111,7 @@ def build_router(folder: Path | None = None) -> APIRouter:
             """Return a script or a style of the page."""
             if (file := files.get(f"assets/{name}")) is None:
                 return Response("The page has been updated: reload it.\n", 404, _ASK, "text/plain")
-            return _answer(request, file, _KEEP)
+            return _answer(request, file, _KEEP if _HASHED.search(name) else _ASK)
 
     return router
 

@@ -26,9 +26,10 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "index.html").write_bytes(INDEX)
     (tmp_path / "favicon.svg").write_bytes(b"<svg/>")
     (tmp_path / "sources.sha256").write_text("0")
-    (tmp_path / "assets/index-abc.js").write_bytes(SCRIPT)
-    (tmp_path / "assets/index-abc.js.gz").write_bytes(gzip.compress(SCRIPT))
-    (tmp_path / "assets/index-abc.js.br").write_bytes(b"a brotli stream")
+    (tmp_path / "assets/licences.txt").write_text("MIT")
+    (tmp_path / "assets/index-abcdefgh.js").write_bytes(SCRIPT)
+    (tmp_path / "assets/index-abcdefgh.js.gz").write_bytes(gzip.compress(SCRIPT))
+    (tmp_path / "assets/index-abcdefgh.js.br").write_bytes(b"a brotli stream")
     return tmp_path
 
 
@@ -49,10 +50,11 @@ def test_the_page_is_asked_for_each_time_and_told_that_it_is_the_same(client: Te
 
 
 def test_a_file_named_by_its_hash_is_kept_for_good(client: TestClient) -> None:
-    answer = client.get("/assets/index-abc.js", headers={"Accept-Encoding": "identity"})
+    answer = client.get("/assets/index-abcdefgh.js", headers={"Accept-Encoding": "identity"})
     assert answer.content == SCRIPT
     assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+    assert client.get("/assets/licences.txt").headers["cache-control"] == "no-cache"  # its name stays the same
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_a_file_named_by_its_hash_is_kept_for_good(client: TestClient) -> None:
 def test_a_file_is_sent_as_it_was_compressed_at_the_build(
     client: TestClient, accepted: str, coding: str | None
 ) -> None:
-    with client.stream("GET", "/assets/index-abc.js", headers={"Accept-Encoding": accepted}) as answer:
+    with client.stream("GET", "/assets/index-abcdefgh.js", headers={"Accept-Encoding": accepted}) as answer:
         body = b"".join(answer.iter_raw())
     assert answer.headers.get("content-encoding") == coding
     assert answer.headers["vary"] == "Accept-Encoding"
@@ -79,13 +81,13 @@ def test_a_file_is_sent_as_it_was_compressed_at_the_build(
 def test_each_coding_has_a_tag_of_its_own(client: TestClient) -> None:
     tags = set()
     for coding in ("br", "gzip", "identity"):
-        with client.stream("GET", "/assets/index-abc.js", headers={"Accept-Encoding": coding}) as answer:
+        with client.stream("GET", "/assets/index-abcdefgh.js", headers={"Accept-Encoding": coding}) as answer:
             tags.add(answer.headers["etag"])
     assert len(tags) == 3
 
 
 def test_every_file_of_the_page_has_the_strict_policy(client: TestClient) -> None:
-    for path in ("/", "/favicon.svg", "/assets/index-abc.js"):
+    for path in ("/", "/favicon.svg", "/assets/index-abcdefgh.js"):
         policy = client.get(path).headers["content-security-policy"]
         assert "default-src 'none'" in policy, path
         assert "unsafe" not in policy
@@ -100,7 +102,7 @@ def test_every_file_of_the_page_has_the_strict_policy(client: TestClient) -> Non
         "/assets/..%2fsources.sha256",
         "/assets/%2e%2e/sources.sha256",
         "/sources.sha256",
-        "/assets/index-abc.js.gz",
+        "/assets/index-abcdefgh.js.gz",
         "/index.html",
     ],
 )
@@ -124,8 +126,8 @@ def test_the_page_is_open_where_the_api_needs_a_key(
     monkeypatch.setattr(page, "FOLDER", folder)
     served = serve(admin_key=SecretStr("k" * 20))
     with httpx.Client(base_url=served.url, headers={"Accept-Encoding": "identity"}, trust_env=False) as http:
-        for path in ("/", "/favicon.svg", "/assets/index-abc.js"):
+        for path in ("/", "/favicon.svg", "/assets/index-abcdefgh.js"):
             assert http.get(path).status_code == 200, path
-        assert http.get("/assets/index-abc.js", headers={"Accept-Encoding": "gzip"}).content == SCRIPT
+        assert http.get("/assets/index-abcdefgh.js", headers={"Accept-Encoding": "gzip"}).content == SCRIPT
         assert http.head("/").status_code == 200
         assert http.get("/jobs").status_code == 401

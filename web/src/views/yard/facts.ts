@@ -1,0 +1,67 @@
+/** What the yard tells of its workers and its queue. */
+
+import type { Schemas } from '../../api/client';
+
+/** A slot; a yard that looks at its devices says more of them. */
+export type Slot = Schemas['SlotRead'] & {
+  device_name?: string | null;
+  memory_bytes?: number | null;
+  memory_used_bytes?: number | null;
+  /** From 0 to 1. */
+  utilisation?: number | null;
+};
+export type Worker = Omit<Schemas['WorkerRead'], 'slots'> & { slots: Slot[] };
+export type Queued = Schemas['QueuedJobRead'];
+export type Readiness = Schemas['Readiness'];
+
+/** One part of the yard and whether it works. */
+export interface Part {
+  name: string;
+  word: string;
+  tone: 'good' | 'warn' | 'bad' | 'dim';
+  /** More than the word says. */
+  detail: string | null;
+}
+
+const TONES: Record<string, Part['tone']> = {
+  ok: 'good',
+  none: 'dim', // no model has been trained yet
+  loading: 'dim',
+  degraded: 'warn',
+  read_only: 'warn',
+  unknown: 'warn',
+};
+
+/** The yard's parts in words, out of `/readyz`. */
+export function partsOf(ready: Readiness): Part[] {
+  const part = (name: string, state: string, detail: string | null = null): Part => ({
+    name,
+    word: state.replaceAll('_', ' '),
+    tone: TONES[state] ?? 'bad',
+    detail,
+  });
+  return [
+    part('database', ready.database),
+    ...(ready.migrations === 'ok' ? [] : [part('tables', ready.migrations, ready.detail)]),
+    part('storage', ready.storage, ready.storage_detail),
+    part('queue', ready.queue),
+    part('model', ready.model),
+  ];
+}
+
+/** Workers that take jobs first, then those that do not answer; of equals, by host. */
+export function inOrder(workers: readonly Worker[]): Worker[] {
+  const rank = { live: 0, draining: 1, lost: 2, stopped: 3 } as const;
+  return [...workers].sort(
+    (one, other) =>
+      rank[one.state] - rank[other.state] ||
+      one.host.localeCompare(other.host) ||
+      one.id.localeCompare(other.id),
+  );
+}
+
+/** How many slots there are that take jobs, and how many of them are free. */
+export function countSlots(workers: readonly Worker[]): { all: number; free: number } {
+  const slots = workers.filter(({ state }) => state === 'live').flatMap((worker) => worker.slots);
+  return { all: slots.length, free: slots.filter(({ busy }) => !busy).length };
+}
