@@ -25,7 +25,7 @@ export interface Part {
 
 const TONES: Record<string, Part['tone']> = {
   ok: 'good',
-  none: 'dim', // no model has been trained yet
+  'none yet': 'dim',
   loading: 'dim',
   degraded: 'warn',
   read_only: 'warn',
@@ -45,7 +45,7 @@ export function partsOf(ready: Readiness): Part[] {
     ...(ready.migrations === 'ok' ? [] : [part('tables', ready.migrations, ready.detail)]),
     part('storage', ready.storage, ready.storage_detail),
     part('queue', ready.queue),
-    part('model', ready.model),
+    part('model', ready.model === 'none' ? 'none yet' : ready.model),
   ];
 }
 

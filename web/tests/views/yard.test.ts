@@ -1,0 +1,83 @@
+import { describe, expect, it } from 'vitest';
+import { countSlots, inOrder, partsOf, type Readiness, type Worker } from '../../src/views/yard/facts';
+
+const READY: Readiness = {
+  status: 'ready',
+  database: 'ok',
+  migrations: 'ok',
+  detail: null,
+  version: '1',
+  storage: 'ok',
+  storage_detail: null,
+  draining: false,
+  queue: 'ok',
+  model: 'ok',
+};
+
+const worker = (id: string, state: Worker['state'], busy: boolean[]): Worker => ({
+  id,
+  object: 'worker',
+  host: id,
+  pid: 1,
+  state,
+  version: '1',
+  slots: busy.map((isBusy) => ({ device: 'cpu', busy: isBusy, job: null })),
+  started_at: '2026-01-01T00:00:00Z',
+  last_seen_at: '2026-01-01T00:00:00Z',
+  stopped_at: null,
+});
+
+describe('the parts of a yard', () => {
+  it('are all good where nothing is wrong, and say nothing of tables that fit', () => {
+    expect(partsOf(READY).map(({ name, tone }) => [name, tone])).toEqual([
+      ['database', 'good'],
+      ['storage', 'good'],
+      ['queue', 'good'],
+      ['model', 'good'],
+    ]);
+  });
+
+  it('say what is wrong, with its sentence', () => {
+    const parts = partsOf({
+      ...READY,
+      database: 'read_only',
+      migrations: 'behind',
+      detail: 'run it',
+      storage: 'failed',
+      storage_detail: 'full',
+    });
+    expect(parts.slice(0, 3)).toEqual([
+      { name: 'database', word: 'read only', tone: 'warn', detail: null },
+      { name: 'tables', word: 'behind', tone: 'bad', detail: 'run it' },
+      { name: 'storage', word: 'failed', tone: 'bad', detail: 'full' },
+    ]);
+  });
+
+  it('take no model yet for no fault', () => {
+    expect(partsOf({ ...READY, model: 'none' }).at(-1)).toEqual({
+      name: 'model',
+      word: 'none yet',
+      tone: 'dim',
+      detail: null,
+    });
+  });
+});
+
+it('counts the slots of workers that take jobs', () => {
+  const workers = [
+    worker('a', 'live', [true, false]),
+    worker('b', 'lost', [false]),
+    worker('c', 'draining', [true]),
+  ];
+  expect(countSlots(workers)).toEqual({ all: 2, free: 1 });
+});
+
+it('puts workers that take jobs first', () => {
+  const workers = [
+    worker('d', 'stopped', []),
+    worker('c', 'lost', []),
+    worker('b', 'live', []),
+    worker('a', 'live', []),
+  ];
+  expect(inOrder(workers).map(({ id }) => id)).toEqual(['a', 'b', 'c', 'd']);
+});
