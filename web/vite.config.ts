@@ -17,6 +17,7 @@ export default defineConfig({
     assetsInlineLimit: 0, // the policy allows no data: addresses
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    manifest: 'manifest.json', // which file each part became, for the test of the budgets
     license: { fileName: 'assets/licences.txt' }, // of what is in the page; a name of its own, so it is asked for each time
   },
   server: {
