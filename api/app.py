@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from api import page
 from api.access.gate import Gate
 from api.http import documentation, errors
+from api.http.compression import Compression
 from api.http.middleware import (
     Authentication,
     BodyLimit,
@@ -120,6 +121,7 @@ def create_app(
                 streamed=settings.max_dataset_upload_bytes + FORM_BYTES,
             ),
             Middleware(HeadAsGet),
+            Middleware(Compression),
         ],
     )
     app.state.gate = gate  # for the server, which asks it before the app

@@ -29,12 +29,15 @@ from trainyard.errors import (
     InvalidConfig,
     InvalidRequest,
     JsonInvalid,
+    MethodNotAllowed,
     RecipeNotFound,
     TooLarge,
     UnknownRecipe,
 )
 
 router = APIRouter()
+
+PREVIEW = "preview"  #: what stands in a recipe's place in the path
 
 ClassesQuery = Annotated[
     int, Query(ge=2, le=100_000, description="Number of classes for which parameters are counted.")
@@ -59,6 +62,8 @@ def list_all_recipes(num_classes: ClassesQuery = 10, channels: ChannelsQuery = N
 )
 def get_one_recipe(name: RecipePath, num_classes: ClassesQuery = 10, channels: ChannelsQuery = None) -> RecipeRead:
     """Return one recipe: its complete config, the config's JSON schema, and the number of parameters."""
+    if name == PREVIEW:
+        raise MethodNotAllowed(f"`{PREVIEW}` is no recipe: send what you want to preview with POST")
     try:
         recipe = get_recipe(name)
     except CoreUnknownRecipe as exc:
@@ -82,7 +87,7 @@ PreviewBody = Annotated[
 
 
 @router.post(
-    "/recipes/preview",
+    f"/recipes/{PREVIEW}",
     tags=["recipes"],
     summary="Preview a job",
     response_description="What the job would do and cost. Nothing is stored.",

@@ -101,7 +101,7 @@ def test_a_job_that_is_not_there_has_no_tag(served: Served) -> None:
 
 def test_other_answers_are_kept_by_no_cache(served: Served) -> None:
     job_id = served.add_job()
-    for path in ("/jobs", "/queue", "/workers", f"/jobs/{job_id}/metrics"):
+    for path in ("/jobs", "/queue", "/workers", f"/jobs/{job_id}/checkpoints"):
         answer = served.http.get(path)
         assert (answer.headers["cache-control"], answer.headers.get("etag")) == ("no-store", None), path
 
