@@ -11,7 +11,7 @@ TORCH_FROM := $(if $(PYTORCH_INDEX_URL),--extra-index-url $(PYTORCH_INDEX_URL))
 # Tests that run at a time: more than two cores, as many wait for a yard rather than compute.
 AT_A_TIME ?= 4
 TOGETHER := -n $(AT_A_TIME) --dist loadfile --no-loadscope-reorder
-.PHONY: help setup page demo up docs test slow test-browser web chaos coverage check lint spelling types format openapi constraints clean
+.PHONY: help setup page demo up docs test slow test-browser web chaos coverage check lint spelling types format openapi client constraints clean
 
 help:  ## Explain the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)$$/  make \1|\2/' | column -t -s '|'
@@ -78,8 +78,13 @@ format: $(STAMP)  ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/python web/build.py --run npm run --silent format
 
-openapi: $(STAMP)  ## Write web/openapi.json, which the page's types are made from
+openapi: $(STAMP)  ## Write web/openapi.json, which the page's types and the client's models are made from
 	$(BIN)/python -m api.openapi_document web/openapi.json
+	$(BIN)/python -m generation.client_models
+
+client: $(STAMP)  ## Write the parts of the Python client that follow from others: its models and the client that does not await
+	$(BIN)/python -m generation.client_models
+	$(BIN)/python -m generation.synchronous_client
 
 constraints: $(STAMP)  ## Choose the newest versions that pyproject.toml allows, for the next `make setup`
 	$(BIN)/pip install --dry-run --ignore-installed --quiet --report - '.[dev]' | $(BIN)/python -c "$$WRITE" > constraints.new

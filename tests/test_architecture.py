@@ -73,7 +73,9 @@ FOLDERS = {
     "trainyard.launch": {"database", "scheduling", "artifacts", "storage", "upkeep", "client", "commands", "terminal"},
     "trainyard.commands": {"client", "terminal"},
     "trainyard.terminal": set(),
-    "trainyard.client": set(),
+    "trainyard.client": {"client.asynchronous", "client.synchronous", "terminal"},
+    "trainyard.client.asynchronous": {"client"},
+    "trainyard.client.synchronous": {"client"},
     "worker.beside": set(),
     "worker.datasets": {"beside"},
     "worker.predictions": {"beside", "datasets"},
@@ -139,6 +141,7 @@ TOP = {
     "worker.trainer_spec": {"datasets"},
 }
 MODULES_IN_A_FOLDER = 16  #: at the most: then it gets a folder within
+GENERATED = {"trainyard/client/models.py"}  #: from the API's description; nobody reads it from the start to the end
 READS_ENVIRONMENT = {
     "alexnet_core/child_processes.py",  # hands a scrubbed environment to children
     "trainyard/settings.py",
@@ -193,7 +196,7 @@ def test_a_module_keeps_the_rules(path: Path) -> None:
             allowed = any(imported == arrow or imported.startswith(arrow + ".") for arrow in ARROWS[package])
             assert allowed, f"{name} must not import {imported}"
     assert path.stem not in {"utils", "helpers", "common", "manager"}
-    assert len(path.read_text().splitlines()) <= 400, f"{name} is too long"
+    assert name in GENERATED or len(path.read_text().splitlines()) <= 400, f"{name} is too long"
     if name not in READS_ENVIRONMENT:
         assert not {"os.environ", "os.getenv"} & _attributes(path), f"{name} reads the environment"
 

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("alexnet_core", "trainyard", "worker", "api")
 NOT_MIRRORED = {"__init__", "__main__", "env"}  #: assembled from the others, or run by Alembic
 
+
 #: What is tested by what uses it, and where: a test of its own would repeat that.
 TESTED_BY: dict[str, str] = {
     "api/access/identity.py": "api/access/test_gate.py",
@@ -104,7 +105,6 @@ TESTED_BY: dict[str, str] = {
     "alexnet_core/data/intake/child_messages.py": "worker/datasets/test_validation.py",
     "api/dataset_reader.py": "api/routes/test_datasets.py",
     "worker/claims.py": "worker/test_station.py",
-    "trainyard/client/connection.py": "trainyard/client/test_bulk_predictions.py",
     "worker/beside/endings.py": "worker/datasets/test_validation.py",
     "worker/beside/heartbeats.py": "worker/datasets/test_validation.py",
     "worker/beside/lane.py": "worker/datasets/test_validation.py",
@@ -154,8 +154,6 @@ TESTED_BY: dict[str, str] = {
     "api/uploads/writing.py": "api/routes/test_uploads.py",
     "trainyard/artifacts/quotas.py": "trainyard/artifacts/test_uploads.py",
     "trainyard/export_errors.py": "api/downloads/test_exports.py",
-    "trainyard/client/errors.py": "trainyard/client/test_uploading.py",
-    "trainyard/client/client.py": "api/routes/test_events.py",
     "trainyard/database/alias_tables.py": "trainyard/artifacts/naming/test_alias_moves.py",
     "trainyard/database/base.py": "trainyard/database/test_tables.py",
     "trainyard/serving_errors.py": "trainyard/test_errors.py",
@@ -169,6 +167,8 @@ TESTED_BY: dict[str, str] = {
     "trainyard/jobs/idempotency.py": "api/test_submission.py",
     "trainyard/jobs/metadata_index.py": "trainyard/database/test_flat_reads.py",
     "trainyard/json_values.py": "worker/test_supervisor.py",
+    "trainyard/client/errors.py": "trainyard/client/test_repetition.py",
+    "trainyard/client/kinds.py": "trainyard/client/test_uploading.py",
     "trainyard/commands/connecting.py": "trainyard/commands/test_train_commands.py",
     "trainyard/commands/dataset_commands.py": "trainyard/commands/test_train_commands.py",
     "trainyard/commands/job_references.py": "trainyard/commands/test_job_commands.py",
@@ -195,7 +195,7 @@ MODULES = [
     path.relative_to(ROOT).as_posix()
     for package in PACKAGES
     for path in sorted((ROOT / package).rglob("*.py"))
-    if path.stem not in NOT_MIRRORED and "versions" not in path.parts
+    if path.stem not in NOT_MIRRORED and not {"versions", "synchronous", "asynchronous"} & set(path.parts)
 ]
 
 

@@ -13,7 +13,8 @@ import pytest
 from alexnet_core.data.pack import open_pack
 from tests.alexnet_core.data.intake.test_packing import write_classes
 from tests.integration.running import RunningYard, start_yard
-from trainyard.client import Client, Json
+from trainyard.client import Client
+from trainyard.client.answers import Answer
 from trainyard.failpoints import NAMES
 
 NUMBERS = {"checkpoint_byte_N": "checkpoint_byte_50000", "step_N": "step_5"}
@@ -34,7 +35,7 @@ SETTINGS = {
 JOB: dict[str, Any] = {"overrides": {"epochs": 3}, "seed": 7}
 
 
-def through_outages(url: str, ask: Callable[[Client, float], Json], within_s: float) -> Json:
+def through_outages(url: str, ask: Callable[[Client, float], Answer], within_s: float) -> Answer:
     """What a careful client does: ask again until there is an answer, although the API may go away."""
     deadline = time.monotonic() + within_s
     while True:

@@ -154,6 +154,6 @@ def test_a_yard_that_slept_as_a_whole_goes_on_and_takes_no_job_from_its_worker(
     job = client.get_job(job_id)
     assert (job["state"], job["attempt"], job["failures"]) == ("running", 1, 0)
     client.cancel_job(job_id)
-    job = wait_for_state(client, job_id, "cancelled")
-    assert [change["reason"] for change in job["state_history"]].count("claimed") == 1
+    ended = wait_for_state(client, job_id, "cancelled")
+    assert [change["reason"] for change in ended["state_history"]].count("claimed") == 1
     assert [find(yard, "api"), find(yard, "worker"), queue_of(yard)] == services, "nobody took another for dead"

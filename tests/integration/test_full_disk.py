@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.integration.running import RunningYard, start_yard
-from trainyard.client import Client, Json
+from trainyard.client import Client
 
 pytestmark = [pytest.mark.chaos, pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small disk")]
 JOB: dict[str, Any] = {"overrides": {"epochs": 2}, "seed": 7}
@@ -86,7 +86,7 @@ def test_a_full_disk_of_checkpoints_stops_a_job_and_room_lets_it_go_on(tmp_path:
         assert undisturbed["state"] == "succeeded", undisturbed["error"]
         wait_for(lambda: predict(yard.url).status_code == 200)
         fill(disk)
-        job: Json = client.create_job("digits", **JOB)
+        job = client.create_job("digits", **JOB)
         wait_for(lambda: client.get_job(job["id"])["state_reason"] == "disk_full")
         for _ in range(10):
             job = client.get_job(job["id"])

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.integration.running import RunningYard
-from trainyard.client import ApiError, Client, Json
+from trainyard.client import ApiError, Client
+from trainyard.client.answers import Answer
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
@@ -17,13 +18,13 @@ STEADY: dict[str, Any] = {"epochs": 6, "schedule": "constant"}  #: a rate that d
 
 
 @pytest.fixture(scope="module")
-def undisturbed(yard: RunningYard) -> Json:
+def undisturbed(yard: RunningYard) -> Answer:
     with Client(yard.url) as client:
         job = client.create_job("digits", overrides=STEADY, seed=11)
         return client.wait(job["id"], timeout_s=180)
 
 
-def wait_for(client: Client, job_id: str, condition: Callable[[Json], bool], timeout_s: float = 120) -> Json:
+def wait_for(client: Client, job_id: str, condition: Callable[[Answer], bool], timeout_s: float = 120) -> Answer:
     deadline = time.monotonic() + timeout_s
     while not condition(job := client.get_job(job_id)):
         assert time.monotonic() < deadline, job
@@ -32,7 +33,7 @@ def wait_for(client: Client, job_id: str, condition: Callable[[Json], bool], tim
     return job
 
 
-def test_a_job_that_was_paused_twice_ends_with_the_same_weights(client: Client, undisturbed: Json) -> None:
+def test_a_job_that_was_paused_twice_ends_with_the_same_weights(client: Client, undisturbed: Answer) -> None:
     job_id = client.create_job("digits", overrides=STEADY, seed=11)["id"]
     for step in (5, 30):
         wait_for(client, job_id, lambda job: job["progress"]["step"] >= step)  # noqa: B023
@@ -59,7 +60,7 @@ def test_a_slot_of_a_paused_job_is_free_for_another(client: Client) -> None:
 
 
 def test_a_retry_for_longer_ends_with_the_weights_of_a_job_that_was_longer_from_the_start(
-    client: Client, undisturbed: Json
+    client: Client, undisturbed: Answer
 ) -> None:
     short = client.wait(client.create_job("digits", overrides=STEADY | {"epochs": 3}, seed=11)["id"], timeout_s=120)
     longer = client.retry_job(short["id"], overrides={"epochs": 6})
@@ -73,7 +74,7 @@ def test_a_retry_for_longer_ends_with_the_weights_of_a_job_that_was_longer_from_
 
 
 def test_a_job_that_was_cancelled_or_has_had_its_time_goes_on_to_the_same_weights(
-    client: Client, undisturbed: Json
+    client: Client, undisturbed: Answer
 ) -> None:
     job = client.create_job("digits", overrides=STEADY, seed=11, max_runtime_s=0.5)
     failed = client.wait(job["id"], timeout_s=120)
@@ -90,7 +91,7 @@ def test_a_job_that_was_cancelled_or_has_had_its_time_goes_on_to_the_same_weight
 
 
 def test_a_pack_that_rots_on_the_disk_is_made_again_and_the_job_goes_on(
-    yard: RunningYard, client: Client, undisturbed: Json
+    yard: RunningYard, client: Client, undisturbed: Answer
 ) -> None:
     [images] = yard.folder.glob("packs/ds_digits*/images.npy")
     content = bytearray(images.read_bytes())
@@ -104,7 +105,7 @@ def test_a_pack_that_rots_on_the_disk_is_made_again_and_the_job_goes_on(
     assert "dataset_damaged" in reasons
 
 
-def test_a_deleted_job_is_gone_with_its_files(yard: RunningYard, client: Client, undisturbed: Json) -> None:
+def test_a_deleted_job_is_gone_with_its_files(yard: RunningYard, client: Client, undisturbed: Answer) -> None:
     begun = client.create_job("digits", overrides={"epochs": 1}, seed=3, init_from=undisturbed["latest_checkpoint"])
     begun = client.wait(begun["id"], timeout_s=120)
     assert begun["metrics"]["val_top1"] > 0.9, "it knows digits already"

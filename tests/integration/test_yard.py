@@ -27,13 +27,14 @@ from alexnet_core.network.model import build_model
 from alexnet_core.network.preprocess import Preprocessing
 from tests.api.served import read_member
 from tests.integration.running import RunningYard, start_yard
-from trainyard.client import ApiError, Client, Json
+from trainyard.client import ApiError, Client
+from trainyard.client.answers import Answer
 
 pytestmark = pytest.mark.end_to_end
 
 
 @pytest.fixture(scope="module")
-def digits(yard: RunningYard) -> Json:
+def digits(yard: RunningYard) -> Answer:
     """The small dataset of a yard that was given no job yet."""
     deadline = time.monotonic() + 60
     with Client(yard.url) as client:
@@ -44,18 +45,18 @@ def digits(yard: RunningYard) -> Json:
             time.sleep(0.2)
 
 
-def test_digits_is_prepared_before_any_job_asks_for_it(digits: Json) -> None:
+def test_digits_is_prepared_before_any_job_asks_for_it(digits: Answer) -> None:
     assert (digits["state"], digits["num_train"] + digits["num_val"]) == ("ready", 1437)
 
 
 @pytest.fixture(scope="module")
-def finished(yard: RunningYard, digits: Json) -> Json:
+def finished(yard: RunningYard, digits: Answer) -> Answer:
     with Client(yard.url) as client:
         job = client.create_job("digits", overrides={"epochs": 3}, seed=7)
         return client.wait(job["id"], timeout_s=180)
 
 
-def test_a_job_trains_to_the_end_and_says_so(finished: Json) -> None:
+def test_a_job_trains_to_the_end_and_says_so(finished: Answer) -> None:
     assert finished["state"] == "succeeded", finished["error"]
     assert [change["state"] for change in finished["state_history"]] == ["queued", "running", "succeeded"]
     assert finished["progress"]["fraction"] == 1.0
@@ -65,7 +66,7 @@ def test_a_job_trains_to_the_end_and_says_so(finished: Json) -> None:
 
 
 def test_predictions_agree_with_the_evaluation_on_every_test_image(
-    yard: RunningYard, client: Client, finished: Json
+    yard: RunningYard, client: Client, finished: Answer
 ) -> None:
     best = finished["best"]["checkpoint"]
     pack = open_pack(yard.folder / "packs" / "ds_digits")
@@ -90,7 +91,7 @@ def test_predictions_agree_with_the_evaluation_on_every_test_image(
     assert evaluation["top1"] == pytest.approx(finished["test"]["top1"])
 
 
-def test_latest_serves_the_last_epoch(client: Client, finished: Json) -> None:
+def test_latest_serves_the_last_epoch(client: Client, finished: Answer) -> None:
     deadline = time.monotonic() + 20
     while (answer := client.predict(_png(np.zeros((8, 8, 1), np.uint8))))["model"]["epoch"] != 3:
         assert time.monotonic() < deadline, answer
@@ -107,7 +108,7 @@ def test_latest_serves_the_last_epoch(client: Client, finished: Json) -> None:
 
 
 def test_the_downloaded_bundle_gives_the_same_answers_by_hand(
-    yard: RunningYard, client: Client, finished: Json
+    yard: RunningYard, client: Client, finished: Answer
 ) -> None:
     best = finished["best"]["checkpoint"]
     with tarfile.open(fileobj=io.BytesIO(client.download_checkpoint(best))) as bundle:
@@ -127,7 +128,9 @@ def test_the_downloaded_bundle_gives_the_same_answers_by_hand(
         assert guess["probability"] == pytest.approx(float(probabilities.max()), abs=1e-4)
 
 
-def test_the_curves_and_event_files_of_a_job_show_its_epochs(yard: RunningYard, finished: Json, tmp_path: Path) -> None:
+def test_the_curves_and_event_files_of_a_job_show_its_epochs(
+    yard: RunningYard, finished: Answer, tmp_path: Path
+) -> None:
     picture = httpx.get(f"{yard.url}/jobs/{finished['id']}/curves.png", trust_env=False)
     assert picture.status_code == 200
     with Image.open(io.BytesIO(picture.content)) as image:
@@ -142,7 +145,7 @@ def test_the_curves_and_event_files_of_a_job_show_its_epochs(yard: RunningYard, 
     assert max(point.value for point in series) == pytest.approx(finished["best"]["val_top1"])
 
 
-def test_a_running_job_is_served_and_a_cancel_keeps_a_checkpoint(client: Client, finished: Json) -> None:
+def test_a_running_job_is_served_and_a_cancel_keeps_a_checkpoint(client: Client, finished: Answer) -> None:
     job = client.create_job("digits", overrides={"epochs": 500}, seed=8)
     deadline = time.monotonic() + 120
     while not (job := client.get_job(job["id"]))["latest_checkpoint"]:

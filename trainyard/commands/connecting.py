@@ -13,6 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from trainyard.client import ApiError, Client
+from trainyard.client.answers import Answer
 from trainyard.client.folder_archive import SourceChanged
 from trainyard.commands.login_file import LoginFileUnreadable, login_path, read_logins
 from trainyard.refused_settings import explain
@@ -42,7 +43,7 @@ def connected(url: str | None) -> Iterator[Client]:
     """Yield a client for the yard. A refusal is one line on standard error, with exit status 1."""
     address, key = find_yard(url)
     try:
-        with Client(address, key=key) as client:
+        with Client(address, key=key, retries=1) as client:
             yield client
     except ApiError as exc:
         text = str(exc)
@@ -88,4 +89,4 @@ def print_json(value: Any) -> None:
 
 def to_text(value: Any, indent: int | None = None) -> str:
     """Return a value as JSON."""
-    return json.dumps(value, indent=indent, ensure_ascii=False)
+    return json.dumps(value, indent=indent, ensure_ascii=False, default=Answer.to_json)

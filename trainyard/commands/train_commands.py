@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from trainyard.client import Client
-from trainyard.client.client import SETTLED
+from trainyard.client.kinds import SETTLED
 from trainyard.commands.connecting import DETACHED, FAILED, USAGE, AsJson, Url, connected, print_json, refusal
 from trainyard.commands.dataset_commands import ImagePx, Name, NoFlip, push_source, wait_for_dataset
 from trainyard.commands.job_references import JOB_HELP, find_job

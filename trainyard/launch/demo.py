@@ -13,7 +13,8 @@ from PIL import Image
 
 from alexnet_core.layout import IMAGES, LABELS, SPLIT, pack_key
 from trainyard.artifacts.datasets import builtin_id
-from trainyard.client import Client, Json
+from trainyard.client import Client
+from trainyard.client.models import Job
 from trainyard.launch.yard import Yard, YardError
 from trainyard.settings import Settings
 
@@ -42,7 +43,7 @@ def _train_and_predict(client: Client, folder: Path, dataset: str, epochs: int |
     print(f'POST /jobs {{"dataset": "{dataset}"}} -> {job["id"]} ({job["recipe"]})', flush=True)
     shown_epoch = 0
 
-    def show(job: Json) -> None:
+    def show(job: Job) -> None:
         nonlocal shown_epoch
         metrics, epoch = job["metrics"], job["progress"]["epoch"]
         if metrics and epoch and epoch != shown_epoch:

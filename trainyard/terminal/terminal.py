@@ -85,17 +85,22 @@ class Terminal:
     @contextmanager
     def uploading(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """Show an upload; yields what is told the bytes that have arrived, and all."""
-        with self._bar(DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as bar:
-            task = bar.add_task(f"uploading {name}", total=None)
-            yield lambda sent, total: bar.update(task, completed=sent, total=total)
+        with self.transferring(f"uploading {name}") as tell:
+            yield tell
         self._plainly(f"uploaded {name}")
 
     @contextmanager
     def downloading(self, name: str) -> Iterator[Callable[[int, int], None]]:
         """Show a download; yields what is told the bytes that have arrived, and all, or 0 if that is not known."""
+        with self.transferring(f"downloading {name}") as tell:
+            yield tell
+
+    @contextmanager
+    def transferring(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """Show an upload or download; yields what is told the bytes that have come, and all, or 0 if not known."""
         with self._bar(DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as bar:
-            task = bar.add_task(f"downloading {name}", total=None)
-            yield lambda received, total: bar.update(task, completed=received, total=total or None)
+            task = bar.add_task(title, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total or None)
 
     @contextmanager
     def validating(self, name: str) -> Iterator[Callable[[Row], None]]:

@@ -15,6 +15,7 @@ from sqlalchemy import JSON, delete, update
 from api.job_reader import JobReader, describe_jobs
 from tests.api.served import Served, error_of, wait_until
 from trainyard.client import Client
+from trainyard.client.answers import Answer
 from trainyard.database.connection import now
 from trainyard.database.ids import new_id
 from trainyard.database.tables import Job, Worker
@@ -260,7 +261,7 @@ def test_the_client_waits_by_tags(served: Served) -> None:
     with Client(served.url) as client:
         client._http.event_hooks["response"].append(lambda answer: answers.append(_told(answer)))
 
-        def finish_later(job: dict[str, Any]) -> None:
+        def finish_later(job: Answer) -> None:
             if job["state"] == "running" and job["progress"]["step"] == 5:
                 with served.database.writing() as session:
                     leases.end_attempt(session, Lease(job_id, 1, "wrk_test"), Ending(succeeded=True), first_backoff_s=1)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from trainyard.client import ApiError, Client
-from trainyard.client import bulk_predictions as module
+from trainyard.client.synchronous import predictions as module
 
 Answer = Callable[[httpx.Request], httpx.Response]
 

@@ -13,8 +13,8 @@ from PIL import Image
 from tests.api.conftest import toy as toy
 from tests.api.trained_toy import TrainedToy
 from trainyard.client import Client
-from trainyard.client import insight as module
 from trainyard.client.errors import ApiError
+from trainyard.client.synchronous import insight as module
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ IN_PROGRESS = httpx.Response(
 
 def test_it_asks_again_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(module.time, "sleep", slept.append)  # type: ignore[attr-defined]  # the module that it imports
+    monkeypatch.setattr(module, "sleep", slept.append)
     client = answer_with(IN_PROGRESS, IN_PROGRESS, httpx.Response(200, json={"temperature": 1.5}))
     assert client.get_calibration("ckpt_1") == {"temperature": 1.5}
     assert slept == [2.0, 2.0]

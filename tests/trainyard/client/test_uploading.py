@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from trainyard.client import uploading
 from trainyard.client.errors import ApiError
 from trainyard.client.folder_archive import FolderArchive
+from trainyard.client.synchronous import uploading
 
 
 class ActedYard:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.api.aliased import PNG, Three, look, predict, put
 from tests.api.served import FakeRuntime, Served, error_of, png, wait_until
-from trainyard.client.client import Client
+from trainyard.client import Client
 from trainyard.client.errors import ApiError
 
 

@@ -1,33 +1,34 @@
+# Written by `make client` from the module of this name in `trainyard.client.asynchronous`; not to be edited.
 """Uploads a file or folder by the tus protocol. After a cut, or in a later process, it goes on where it stopped."""
 
 from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 
 from trainyard.client.errors import ApiError, check
 from trainyard.client.folder_archive import UploadSource
+from trainyard.client.kinds import OnProgress
+from trainyard.client.synchronous.waiting import Sleep, iterate
+from trainyard.client.synchronous.waiting import sleep as wait_for
 
 PIECE_BYTES = 64 * 1024 * 1024  # of one request: what a proxy in between may have to hold
 LONGEST_WAIT_S = 30.0
 PATIENCE_S = 600.0  # without a byte more
 _TUS = {"Tus-Resumable": "1.0.0"}
 
-#: Called with the bytes that have arrived and those of all.
-OnSent = Callable[[int, int], None]
-
 
 def upload(
     http: httpx.Client,
     source: UploadSource,
     *,
-    on_sent: OnSent | None = None,
+    on_sent: OnProgress | None = None,
     patience_s: float = PATIENCE_S,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Sleep = wait_for,
 ) -> str:
     """Upload a source, and return the upload's id.
 
@@ -108,12 +109,12 @@ def _ask_offset(http: httpx.Client, upload_id: str, known: int) -> int:
     return int(head.headers["Upload-Offset"]) if head.status_code < 400 else known
 
 
-def _send_piece(http: httpx.Client, upload_id: str, source: UploadSource, offset: int, tell: OnSent) -> int:
+def _send_piece(http: httpx.Client, upload_id: str, source: UploadSource, offset: int, tell: OnProgress) -> int:
     size = min(PIECE_BYTES, source.size_bytes - offset)
 
     def body() -> Iterator[bytes]:
         sent = 0
-        for chunk in source.read_from(offset):
+        for chunk in iterate(source.read_from(offset)):
             part = chunk[: size - sent]
             yield part
             sent += len(part)

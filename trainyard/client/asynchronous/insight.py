@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 
-from trainyard.client.errors import check
-
-Json = dict[str, Any]
+from trainyard.client.asynchronous.connection import AsyncConnection, without_none
+from trainyard.client.asynchronous.waiting import run_blocking, sleep
+from trainyard.client.errors import ApiError
+from trainyard.client.images import ImageLike, read_image
+from trainyard.client.kinds import Json
+from trainyard.client.models import Calibration, EvaluatedImage, Evaluation, SimilarImage
 
 _IN_PROGRESS = "insight_in_progress"
 _LONGEST_WAIT_S = 10.0  # between two questions
 
 
-class InsightMethods:
-    """A part of `Client`."""
+class AsyncInsightMethods(AsyncConnection):
+    """A part of `AsyncClient`."""
 
-    _http: httpx.Client
-
-    def explain(
+    async def explain(
         self,
-        image: bytes,
+        image: ImageLike,
         *,
         model: str = "latest",
         method: str = "grad_cam",
@@ -34,7 +34,7 @@ class InsightMethods:
         """Return a PNG that shows what in an image speaks for a class.
 
         Args:
-            image: the bytes of its file.
+            image: as for `predict`.
             model: `latest`, an alias, or the id of a job or checkpoint.
             method: `grad_cam`, `integrated_gradients` or `occlusion`.
             target: name of the class. None: the most probable one.
@@ -42,24 +42,29 @@ class InsightMethods:
             px: longer side of the picture. None: that of the image, up to 1024.
         """
         wanted = {"model": model, "method": method, "target": target, "view": view, "px": px}
-        return self._send_image("/explain", image, wanted).content
+        return (await self._send_image("/explain", image, wanted)).content
 
-    def draw_activations(self, image: bytes, layer: str, *, model: str = "latest", scale: str = "common") -> bytes:
+    async def draw_activations(
+        self, image: ImageLike, layer: str, *, model: str = "latest", scale: str = "common"
+    ) -> bytes:
         """Return a PNG of what a layer computes for an image.
 
         Args:
-            image: the bytes of its file.
+            image: as for `predict`.
             layer: such as `conv1`, `relu5` or `fc7`.
             model: as for `explain`.
             scale: `common`, or `own`: black and white are the extremes of each map.
         """
-        return self._send_image("/activations", image, {"model": model, "layer": layer, "scale": scale}).content
+        wanted = {"model": model, "layer": layer, "scale": scale}
+        return (await self._send_image("/activations", image, wanted)).content
 
-    def find_similar(self, image: bytes, *, model: str = "latest", k: int = 10, timeout_s: float = 600) -> list[Json]:
+    async def find_similar(
+        self, image: ImageLike, *, model: str = "latest", k: int = 10, timeout_s: float = 600
+    ) -> list[SimilarImage]:
         """Return the training images that the network takes for the most alike to an image, the nearest first.
 
         Args:
-            image: the bytes of its file.
+            image: as for `predict`.
             model: as for `explain`.
             k: how many.
             timeout_s: seconds to wait for the checkpoint's index, which is made once.
@@ -67,17 +72,15 @@ class InsightMethods:
         Raises:
             ApiError: `insight_in_progress`: it takes longer.
         """
-        send = {"model": model, "k": k}
-        answer = self._until_done(lambda: self._post_image("/similar", image, send), timeout_s)
-        return list(answer.json()["images"])
+        files = {"file": ("image", await run_blocking(read_image, image), "application/octet-stream")}
+        answer = await self._until_done(timeout_s, "POST", "/similar", params={"model": model, "k": k}, files=files)
+        return [SimilarImage.read(each) for each in answer.json()["images"]]
 
-    def draw_filters(self, checkpoint_id: str, *, scale: str = "common") -> bytes:
+    async def draw_filters(self, checkpoint_id: str, *, scale: str = "common") -> bytes:
         """Return a PNG of the kernels of a checkpoint's first convolution."""
-        answer = self._http.get(f"/checkpoints/{checkpoint_id}/filters.png", params={"scale": scale})
-        check(answer)
-        return answer.content
+        return (await self._send("GET", f"/checkpoints/{checkpoint_id}/filters.png", params={"scale": scale})).content
 
-    def get_calibration(self, checkpoint_id: str, *, timeout_s: float = 600) -> Json:
+    async def get_calibration(self, checkpoint_id: str, *, timeout_s: float = 600) -> Calibration:
         """Return how far a checkpoint's probabilities can be trusted.
 
         Args:
@@ -87,13 +90,12 @@ class InsightMethods:
         Raises:
             ApiError: `insight_in_progress`: it takes longer.
         """
-        answer = self._until_done(lambda: self._http.get(f"/checkpoints/{checkpoint_id}/calibration"), timeout_s)
-        found: Json = answer.json()
-        return found
+        answer = await self._until_done(timeout_s, "GET", f"/checkpoints/{checkpoint_id}/calibration")
+        return Calibration.read(answer.json())
 
-    def get_evaluation(
+    async def get_evaluation(
         self, job_id: str, *, split: str | None = None, checkpoint: str | None = None, timeout_s: float = 600
-    ) -> Json:
+    ) -> Evaluation:
         """Return how a job's best checkpoint does, and in `label_errors` the images whose label is likely wrong.
 
         Args:
@@ -105,12 +107,11 @@ class InsightMethods:
         Raises:
             ApiError: `insight_in_progress`: it takes longer.
         """
-        wanted = _without_none({"split": split, "checkpoint": checkpoint})
-        answer = self._until_done(lambda: self._http.get(f"/jobs/{job_id}/evaluation", params=wanted), timeout_s)
-        found: Json = answer.json()
-        return found
+        wanted = without_none({"split": split, "checkpoint": checkpoint})
+        answer = await self._until_done(timeout_s, "GET", f"/jobs/{job_id}/evaluation", params=wanted)
+        return Evaluation.read(answer.json())
 
-    def list_evaluated_images(
+    async def list_evaluated_images(
         self,
         job_id: str,
         *,
@@ -121,7 +122,7 @@ class InsightMethods:
         checkpoint: str | None = None,
         limit: int = 100,
         timeout_s: float = 600,
-    ) -> list[Json]:
+    ) -> list[EvaluatedImage]:
         """Return the first images behind an evaluation, such as those of a cell of its confusion matrix.
 
         Args:
@@ -137,38 +138,23 @@ class InsightMethods:
         Raises:
             ApiError: `insight_in_progress`: it takes longer.
         """
-        wanted = _without_none(
-            {"true": true, "predicted": predicted, "order": order, "split": split, "checkpoint": checkpoint}
-        )
-        answer = self._until_done(
-            lambda: self._http.get(f"/jobs/{job_id}/evaluation/images", params=wanted | {"limit": limit}), timeout_s
-        )
-        return list(answer.json()["data"])
+        wanted = {"true": true, "predicted": predicted, "order": order, "split": split, "checkpoint": checkpoint}
+        path = f"/jobs/{job_id}/evaluation/images"
+        answer = await self._until_done(timeout_s, "GET", path, params=without_none(wanted | {"limit": limit}))
+        return [EvaluatedImage.read(each) for each in answer.json()["data"]]
 
-    def _post_image(self, path: str, image: bytes, wanted: Json) -> httpx.Response:
-        files = {"file": ("image", image, "application/octet-stream")}
-        return self._http.post(path, params=_without_none(wanted), files=files)
+    async def _send_image(self, path: str, image: ImageLike, wanted: Json) -> httpx.Response:
+        files = {"file": ("image", await run_blocking(read_image, image), "application/octet-stream")}
+        return await self._send("POST", path, params=without_none(wanted), files=files)
 
-    def _send_image(self, path: str, image: bytes, wanted: Json) -> httpx.Response:
-        answer = self._post_image(path, image, wanted)
-        check(answer)
-        return answer
-
-    @staticmethod
-    def _until_done(ask: Callable[[], httpx.Response], timeout_s: float) -> httpx.Response:
+    async def _until_done(self, timeout_s: float, method: str, path: str, **kw: Any) -> httpx.Response:
         """Ask again while the answer is being computed."""
         deadline = time.monotonic() + timeout_s
         while True:
-            answer = ask()
-            if answer.status_code != 503 or _IN_PROGRESS not in answer.text:
-                break
-            wait_s = min(_LONGEST_WAIT_S, float(answer.headers.get("Retry-After", 1)))
-            if time.monotonic() + wait_s > deadline:
-                break
-            time.sleep(wait_s)
-        check(answer)
-        return answer
-
-
-def _without_none(values: Json) -> Json:
-    return {name: value for name, value in values.items() if value is not None}
+            try:
+                return await self._send(method, path, may_repeat=False, **kw)
+            except ApiError as exc:
+                wait_s = min(_LONGEST_WAIT_S, 1.0 if exc.retry_after_s is None else exc.retry_after_s)
+                if exc.code != _IN_PROGRESS or time.monotonic() + wait_s > deadline:
+                    raise
+            await sleep(wait_s)

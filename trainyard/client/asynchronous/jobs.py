@@ -1,0 +1,200 @@
+"""The client's methods for jobs and their checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+from httpx_sse import aconnect_sse
+
+from trainyard.client.asynchronous.connection import AsyncConnection
+from trainyard.client.asynchronous.waiting import sleep
+from trainyard.client.errors import check
+from trainyard.client.kinds import FINAL_STATES, Json, OnProgress
+from trainyard.client.models import Checkpoint, Event, Job
+from trainyard.client.progress import show_bytes
+from trainyard.client.series import Metrics
+
+_COME_BACK_S = 0.2  # to a stream that was cut off
+
+
+class AsyncJobMethods(AsyncConnection):
+    """A part of `AsyncClient`."""
+
+    async def create_job(self, dataset: str, *, idempotency_key: str | None = None, **fields: Any) -> Job:
+        """Queue a job; fields as in `POST /jobs` (`recipe`, `overrides`, `name`, `metadata`, `init_from`…)."""
+        return await self._make(Job, "/jobs", {"dataset": dataset} | fields, idempotency_key)
+
+    async def get_job(self, job_id: str) -> Job:
+        """Return a job in its present state."""
+        return await self._read(Job, "GET", f"/jobs/{job_id}")
+
+    def iter_jobs(
+        self, *, state: str | None = None, dataset: str | None = None, metadata: dict[str, str] | None = None
+    ) -> AsyncIterator[Job]:
+        """Yield your jobs, newest first, page by page.
+
+        Args:
+            state: only jobs in this state.
+            dataset: only jobs on this dataset, by id or name.
+            metadata: only jobs with all these pairs.
+        """
+        pairs = {f"metadata[{key}]": value for key, value in (metadata or {}).items()}
+        return self._iterate(Job, "/jobs", {"state": state, "dataset": dataset} | pairs)
+
+    async def update_job(self, job_id: str, **fields: Any) -> Job:
+        """Change a job's `name`, `note`, `metadata` or, while it waits, its `priority`; see `PATCH /jobs/{job_id}`."""
+        return await self._read(Job, "PATCH", f"/jobs/{job_id}", json=fields, may_repeat=True)
+
+    async def cancel_job(self, job_id: str) -> Job:
+        """Ask for a job to be stopped for good."""
+        return await self._read(Job, "POST", f"/jobs/{job_id}/cancel", may_repeat=True)
+
+    async def pause_job(self, job_id: str) -> Job:
+        """Pause a job: it writes a checkpoint and frees its slot."""
+        return await self._read(Job, "POST", f"/jobs/{job_id}/pause", may_repeat=True)
+
+    async def resume_job(self, job_id: str) -> Job:
+        """Put a paused job back into the queue."""
+        return await self._read(Job, "POST", f"/jobs/{job_id}/resume", may_repeat=True)
+
+    async def retry_job(
+        self,
+        job_id: str,
+        *,
+        origin: str = "latest",
+        overrides: Json | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Train a job that has ended again, as a new job.
+
+        Args:
+            job_id: which job.
+            origin: `start`, `latest` or the id of one of its checkpoints.
+            overrides: from `start` any, from a checkpoint only more `epochs` or `max_runtime_s`.
+            idempotency_key: makes a repetition of this call harmless.
+        """
+        body = {"from": origin, "overrides": overrides or {}}
+        return await self._make(Job, f"/jobs/{job_id}/retry", body, idempotency_key)
+
+    async def delete_job(self, job_id: str) -> None:
+        """Remove a job that has ended, with its checkpoints."""
+        await self._send("DELETE", f"/jobs/{job_id}")
+
+    async def iter_events(self, job_id: str, *, after: int = 0) -> AsyncIterator[Event]:
+        """Yield a job's events after a number as they happen, until the last one of a job that has ended.
+
+        If the stream is cut off, it reconnects by itself, without a gap or a repetition.
+
+        Raises:
+            ApiError: there is no such job, or the yard can't answer now.
+        """
+        while True:
+            headers = {"Last-Event-ID": str(after)}
+            with suppress(httpx.TransportError):
+                async with aconnect_sse(self._http, "GET", f"/jobs/{job_id}/events", headers=headers) as stream:
+                    if stream.response.status_code == 204:
+                        return
+                    if stream.response.status_code >= 400:
+                        await stream.response.aread()
+                        check(stream.response)
+                    async for message in stream.aiter_sse():
+                        event = Event.read(message.json())
+                        after = event["seq"]
+                        yield event
+            await sleep(_COME_BACK_S)
+
+    async def get_metrics(self, job_id: str, *, after: int = -1, max_points: int = 500) -> Metrics:
+        """Return a job's series `by_step` and `by_epoch`; for newer points pass `after=metrics.last_step`."""
+        wanted = {"after": after, "max_points": max_points}
+        return await self._read(Metrics, "GET", f"/jobs/{job_id}/metrics", params=wanted)
+
+    async def get_logs(self, job_id: str, *, tail: int = 200) -> str:
+        """Return the last lines that the job's trainers wrote."""
+        return (await self._send("GET", f"/jobs/{job_id}/logs", params={"tail": tail})).text
+
+    async def list_checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """Return the newest checkpoints of a job."""
+        return await self._first_page(Checkpoint, f"/jobs/{job_id}/checkpoints")
+
+    def iter_checkpoints(self, job_id: str | None = None) -> AsyncIterator[Checkpoint]:
+        """Yield the checkpoints of a job, or of all your jobs, newest first, page by page."""
+        return self._iterate(Checkpoint, "/checkpoints" if job_id is None else f"/jobs/{job_id}/checkpoints")
+
+    async def get_checkpoint(self, checkpoint_id: str) -> Checkpoint:
+        """Return a checkpoint: its metrics, files and checksums."""
+        return await self._read(Checkpoint, "GET", f"/checkpoints/{checkpoint_id}")
+
+    async def download_checkpoint(self, checkpoint_id: str) -> bytes:
+        """Download a checkpoint as a tar with weights, config, classes and preprocessing."""
+        return (await self._send("GET", f"/checkpoints/{checkpoint_id}/download")).content
+
+    async def download_to(
+        self,
+        checkpoint_id: str,
+        target: str | Path,
+        *,
+        file_format: str = "safetensors",
+        what: str = "checkpoint",
+        progress: bool = False,
+        on_received: OnProgress | None = None,
+    ) -> None:
+        """Download a checkpoint as a tar into a file, complete or not at all.
+
+        Args:
+            checkpoint_id: which one.
+            target: the file to write.
+            file_format: of the weights: `safetensors`, `onnx`, `keras` or `torch_export`.
+            what: `checkpoint`, or `tensorboard`: instead, the event files of its job.
+            progress: show a bar.
+            on_received: called with the bytes that have arrived and those of all; 0 for all if that is not known.
+        """
+        wanted = {"format": file_format, "what": what}
+        with show_bytes(f"downloading {checkpoint_id}", progress, on_received) as tell:
+            await self._download(f"/checkpoints/{checkpoint_id}/download", Path(target), wanted, tell)
+
+    async def wait(
+        self,
+        job_id: str,
+        *,
+        timeout_s: float | None = None,
+        poll_s: float = 0.25,
+        on_change: Callable[[Job], None] | None = None,
+    ) -> Job:
+        """Wait until a job is in a final state, and return it.
+
+        Args:
+            job_id: which job.
+            timeout_s: seconds to wait at most; None: as long as it takes.
+            poll_s: seconds between two looks.
+            on_change: called with the job whenever its state or progress is another.
+
+        Raises:
+            TimeoutError: it is not final yet.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        seen: Any = None
+        tag = ""
+        job: Job | None = None
+        while True:
+            job, tag = await self._get_job_if_changed(job_id, job, tag)
+            look = (job["state"], job["progress"], job["metrics"])
+            if on_change is not None and look != seen:
+                seen = look
+                on_change(job)
+            if job["state"] in FINAL_STATES:
+                return job
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"job {job_id} is still {job['state']} after {timeout_s} s")
+            await sleep(poll_s)
+
+    async def _get_job_if_changed(self, job_id: str, known: Job | None, tag: str) -> tuple[Job, str]:
+        """Return a job and its tag; the known one if the yard says that it has not changed."""
+        answer = await self._send("GET", f"/jobs/{job_id}", headers={"If-None-Match": tag} if tag else {})
+        if answer.status_code == 304 and known is not None:
+            return known, tag
+        return Job.read(answer.json()), answer.headers.get("ETag", "")

@@ -1,0 +1,133 @@
+"""Uploads a file or folder by the tus protocol. After a cut, or in a later process, it goes on where it stopped."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+
+from trainyard.client.asynchronous.waiting import Sleep, iterate
+from trainyard.client.asynchronous.waiting import sleep as wait_for
+from trainyard.client.errors import ApiError, check
+from trainyard.client.folder_archive import UploadSource
+from trainyard.client.kinds import OnProgress
+
+PIECE_BYTES = 64 * 1024 * 1024  # of one request: what a proxy in between may have to hold
+LONGEST_WAIT_S = 30.0
+PATIENCE_S = 600.0  # without a byte more
+_TUS = {"Tus-Resumable": "1.0.0"}
+
+
+async def upload(
+    http: httpx.AsyncClient,
+    source: UploadSource,
+    *,
+    on_sent: OnProgress | None = None,
+    patience_s: float = PATIENCE_S,
+    sleep: Sleep = wait_for,
+) -> str:
+    """Upload a source, and return the upload's id.
+
+    An upload of the same files that was begun before, and not completed, is gone on with.
+
+    Args:
+        http: of the yard.
+        source: what to upload.
+        on_sent: told how far it is.
+        patience_s: seconds without a byte more, after which it gives up.
+        sleep: waits.
+
+    Raises:
+        ApiError: the yard refuses it.
+        httpx.TransportError: the yard can't be reached for too long.
+        SourceChanged: a file has changed meanwhile.
+        OSError: a file can't be read.
+    """
+    tell = on_sent or (lambda sent, total: None)
+    upload_id, offset = await _find_begun(http, source) or (await _begin(http, source), 0)
+    tell(offset, source.size_bytes)
+    waits, moved_at = 1.0, time.monotonic()
+    while offset < source.size_bytes:
+        before = offset
+        try:
+            offset = await _send_piece(http, upload_id, source, offset, tell)
+        except (httpx.TransportError, ApiError) as exc:
+            is_over = isinstance(exc, ApiError) and not exc.is_worth_another_try
+            if is_over or time.monotonic() - moved_at > patience_s:
+                raise
+            await sleep(waits)
+            waits = min(LONGEST_WAIT_S, 2 * waits)
+            offset = await _ask_offset(http, upload_id, offset)
+        if offset > before:
+            waits, moved_at = 1.0, time.monotonic()
+        tell(offset, source.size_bytes)
+    return upload_id
+
+
+async def _begin(http: httpx.AsyncClient, source: UploadSource) -> str:
+    pairs = {"filename": source.file_name, "fingerprint": source.fingerprint}
+    metadata = ",".join(f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in pairs.items())
+    headers = _TUS | {"Upload-Length": str(source.size_bytes), "Upload-Metadata": metadata}
+    answer = await http.post("/uploads", headers=headers)
+    check(answer)
+    return str(answer.json()["id"])
+
+
+async def _find_begun(http: httpx.AsyncClient, source: UploadSource) -> tuple[str, int] | None:
+    """Return an upload of the same files, and its offset."""
+    answer = await http.get("/uploads", params={"limit": 100})
+    check(answer)
+    for row in answer.json()["data"]:
+        if row["size_bytes"] == source.size_bytes and row["name"] == source.file_name and row["expires_at"]:
+            head = await http.head(f"/uploads/{row['id']}", headers=_TUS)
+            if (
+                head.status_code < 400
+                and _fingerprint_of(head.headers.get("Upload-Metadata", "")) == source.fingerprint
+            ):
+                return str(row["id"]), int(head.headers["Upload-Offset"])
+    return None
+
+
+def _fingerprint_of(metadata: str) -> str | None:
+    for pair in metadata.split(","):
+        key, _, value = pair.strip().partition(" ")
+        if key == "fingerprint":
+            return base64.b64decode(value).decode(errors="replace")
+    return None
+
+
+async def _ask_offset(http: httpx.AsyncClient, upload_id: str, known: int) -> int:
+    """Return where the upload goes on. If nobody answers, what is known: the next try shows it."""
+    try:
+        head = await http.head(f"/uploads/{upload_id}", headers=_TUS)
+    except httpx.TransportError:
+        return known
+    return int(head.headers["Upload-Offset"]) if head.status_code < 400 else known
+
+
+async def _send_piece(
+    http: httpx.AsyncClient, upload_id: str, source: UploadSource, offset: int, tell: OnProgress
+) -> int:
+    size = min(PIECE_BYTES, source.size_bytes - offset)
+
+    async def body() -> AsyncIterator[bytes]:
+        sent = 0
+        async for chunk in iterate(source.read_from(offset)):
+            part = chunk[: size - sent]
+            yield part
+            sent += len(part)
+            tell(offset + sent, source.size_bytes)
+            if sent == size:
+                return
+
+    headers: dict[str, Any] = _TUS | {
+        "Content-Type": "application/offset+octet-stream",
+        "Content-Length": str(size),
+        "Upload-Offset": str(offset),
+    }
+    answer = await http.patch(f"/uploads/{upload_id}", headers=headers, content=body())
+    check(answer)
+    return int(answer.headers["Upload-Offset"])

@@ -1,0 +1,142 @@
+# Written by `make client` from the module of this name in `trainyard.client.asynchronous`; not to be edited.
+"""The client's connection to a yard: requests, their repetition, pages, downloads."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from trainyard.client.answers import Answer
+from trainyard.client.errors import NotFound, check, read_error
+from trainyard.client.kinds import Json, OnProgress
+from trainyard.client.synchronous.waiting import run_blocking, sleep
+
+AnyAnswer = TypeVar("AnyAnswer", bound=Answer)
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 30.0  #: between two tries, where the yard does not say how long
+_FIRST_BYTE_S = 600.0  # of a download: a format may be made first
+_REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+#: What of a connection means that a request may have reached nobody, or its answer was cut.
+_LOST = (httpx.ConnectError, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+
+
+class Connection:
+    """One connection to a yard.
+
+    Args:
+        url: the yard's address.
+        key: sent with every request; None: the yard asks for none.
+        timeout_s: seconds without a byte, after which a request fails.
+        retries: how often a request that may be repeated is sent again, if the connection is lost or the yard can't
+            answer just now. The yard's `Retry-After` says when, up to half a minute. A request that makes something
+            carries an `Idempotency-Key`, so that it makes one thing however often it is sent.
+    """
+
+    def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60, retries: int = 3) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, trust_env=False)
+        self._retries = retries
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def _send(self, method: str, path: str, *, may_repeat: bool | None = None, **kw: Any) -> httpx.Response:
+        """Send a request, again where that is harmless, and return its answer.
+
+        Args:
+            method: of HTTP.
+            path: below the yard's address.
+            may_repeat: whether it is harmless to send it again; None: as the method says.
+            kw: for httpx.
+
+        Raises:
+            ApiError: the API refuses it.
+            httpx.TransportError: the yard can't be reached.
+        """
+        tries = 1 + (self._retries if (method in _REPEATABLE if may_repeat is None else may_repeat) else 0)
+        for number in range(1, tries + 1):
+            wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (number - 1)) * random.uniform(0.75, 1.25)
+            try:
+                answer = self._http.request(method, path, **kw)
+            except _LOST:
+                if number == tries:
+                    raise
+            else:
+                if answer.status_code < 400:
+                    return answer
+                error = read_error(answer)
+                if isinstance(error, NotFound) and method == "DELETE" and number > 1:
+                    return answer  # the try whose answer was lost has removed it
+                if number == tries or not error.may_pass:
+                    raise error
+                wait_s = wait_s if error.retry_after_s is None else min(LONGEST_WAIT_S, error.retry_after_s)
+            sleep(wait_s)
+        raise AssertionError("the last try returns or raises")
+
+    def _request(self, method: str, path: str, **kw: Any) -> Json:
+        body: Json = (self._send(method, path, **kw)).json()
+        return body
+
+    def _read(self, kind: type[AnyAnswer], method: str, path: str, **kw: Any) -> AnyAnswer:
+        return kind.read(self._request(method, path, **kw))
+
+    def _make(self, kind: type[AnyAnswer], path: str, body: Json, idempotency_key: str | None = None) -> AnyAnswer:
+        """Make something, once however often the request is sent."""
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        return self._read(kind, "POST", path, json=body, headers=headers, may_repeat=True)
+
+    def _iterate(self, kind: type[AnyAnswer], path: str, filters: Json | None = None) -> Iterator[AnyAnswer]:
+        """Yield the entries of a list, page by page."""
+        wanted = without_none(filters or {}) | {"limit": 100}
+        while True:
+            page = self._request("GET", path, params=wanted)
+            for entry in page["data"]:
+                yield kind.read(entry)
+            if not page.get("has_more"):
+                return
+            wanted["after"] = page["last_id"]
+
+    def _first_page(self, kind: type[AnyAnswer], path: str, filters: Json | None = None) -> list[AnyAnswer]:
+        """Return the first hundred entries of a list."""
+        page = self._request("GET", path, params=without_none(filters or {}) | {"limit": 100})
+        return [kind.read(entry) for entry in page["data"]]
+
+    def _download(self, path: str, target: Path, params: Json, on_progress: OnProgress | None = None) -> None:
+        """Write an answer's body to a file, complete or not at all."""
+        draft = target.with_name(f".{target.name}.part")
+        timeout = httpx.Timeout(self._http.timeout.connect, read=_FIRST_BYTE_S)
+        try:
+            with self._http.stream("GET", path, params=params, timeout=timeout) as answer:
+                if answer.status_code >= 400:
+                    answer.read()
+                    check(answer)
+                total, received = int(answer.headers.get("Content-Length", 0)), 0
+                with draft.open("wb") as file:
+                    for piece in answer.iter_bytes():
+                        run_blocking(file.write, piece)
+                        received += len(piece)
+                        if on_progress is not None:
+                            on_progress(received, total)
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def without_none(values: Json) -> Json:
+    """Return the values that are given."""
+    return {name: value for name, value in values.items() if value is not None}
