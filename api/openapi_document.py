@@ -1,8 +1,9 @@
 """Writes the OpenAPI document of a yard with a key, whatever the settings of this machine are.
 
     python -m api.openapi_document web/openapi.json
+    python -m generation.client_models
 
-`make openapi` does that. The page's types are made from the file, and a test fails where it differs from the app.
+`make openapi` does both: the second writes the models of the Python client. The page's types are made from the file, and a test fails where it differs from the app.
 """
 
 from __future__ import annotations

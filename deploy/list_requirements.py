@@ -9,12 +9,12 @@ import tomllib
 
 
 def list_requirements(pyproject: str, group: str) -> list[str]:
-    """The dependencies of the project, and of its extras `s3` and `otel`, that a group names, with their versions."""
+    """The dependencies of the project and its extras `yard`, `s3`, `otel` that a group names, with their versions."""
     with open(pyproject, "rb") as file:
         document = tomllib.load(file)
     named = set(document["tool"]["trainyard"]["images"][group])
     extras = document["project"]["optional-dependencies"]
-    texts = document["project"]["dependencies"] + extras["s3"] + extras["otel"]
+    texts = document["project"]["dependencies"] + extras["yard"] + extras["s3"] + extras["otel"]
     dependencies = {re.split(r"[^\w.-]", text, maxsplit=1)[0]: text for text in texts}
     if unknown := named - set(dependencies):
         sys.exit(f"{group} names what is no dependency: {', '.join(sorted(unknown))}")

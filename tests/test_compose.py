@@ -33,9 +33,9 @@ EVERY_SERVICE = [(name, SERVICES[name]) for name in SERVICES] + [
 ]
 OURS = [name for name, service in SERVICES.items() if "build" in service]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-#: What an image may hold: the dependencies, and the extras for an object store and for traces.
+#: What an image may hold: the dependencies, and the extras for a yard, an object store and traces.
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
-OFFERED = [*PYPROJECT["project"]["dependencies"], *EXTRAS["s3"], *EXTRAS["otel"]]
+OFFERED = [*PYPROJECT["project"]["dependencies"], *EXTRAS["yard"], *EXTRAS["s3"], *EXTRAS["otel"]]
 IMAGES = {"redis:7-alpine", "postgres:16", "python:3.11-slim"}
 DOCKERFILES = sorted((ROOT / "deploy").glob("Dockerfile*"))
 API_ONLY = {
@@ -215,11 +215,15 @@ ENTRIES = {
     },
     "worker": {"worker.__main__", "alexnet_core.__main__"},
 }
-_ON_ONE_MACHINE = {"trainyard.launch.yard", "trainyard.launch.demo"}
+_ON_ONE_MACHINE = {"trainyard.launch.yard", "trainyard.launch.demo", "trainyard.launch.doctor"}
+_IN_A_NOTEBOOK = {"trainyard.client.series", "trainyard.client.progress"}
 _BY_HAND = {"alexnet_core.export.file", "alexnet_core.export.keras_reader"}
 NEVER = {
-    "api": _ON_ONE_MACHINE | _BY_HAND | {"alexnet_core.data.published.fetching"},  # the worker makes the packs
-    "worker": _ON_ONE_MACHINE | _BY_HAND | {"alexnet_core.evaluation.curves"},  # the API draws
+    "api": _ON_ONE_MACHINE
+    | _IN_A_NOTEBOOK
+    | _BY_HAND
+    | {"alexnet_core.data.published.fetching"},  # the worker makes the packs
+    "worker": _ON_ONE_MACHINE | _BY_HAND | {"alexnet_core.evaluation.curves", "trainyard.client"},  # the API draws
 }
 #: Libraries that no import names: a driver by its URL, a server by its extra, data in a wheel.
 UNNAMED = {"psycopg", "redis", "uvicorn", "scikit-learn", "fastapi-offline", "python-multipart", "pysqlite3"}
@@ -282,7 +286,7 @@ def test_an_images_requirements_are_listed_with_their_versions() -> None:
 
 def test_every_library_that_is_imported_is_declared() -> None:
     """An image holds what `dependencies` asks for, and not what a library of the tests happens to bring."""
-    declared = needed(PYPROJECT["project"]["dependencies"]) | {"trainyard", "pip"}
+    declared = needed(PYPROJECT["project"]["dependencies"] + EXTRAS["yard"]) | {"trainyard", "pip"}
     absent = [
         module
         for module, distributions in packages_distributions().items()

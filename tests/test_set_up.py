@@ -17,7 +17,12 @@ from packaging.version import Version
 ROOT = Path(__file__).parent.parent
 MAKEFILE = (ROOT / "Makefile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = [text for texts in PROJECT["optional-dependencies"].values() for text in texts]
+EXTRAS = [
+    text
+    for texts in PROJECT["optional-dependencies"].values()
+    for text in texts
+    if Requirement(text).name != PROJECT["name"]  # an extra that names others
+]
 
 
 def recipe(target: str) -> str:

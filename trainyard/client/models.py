@@ -405,15 +405,15 @@ class Layer(Answer):
 class Metrics(Answer):
     """Both series of a job, in the order of their steps; each point has `step` and `epoch`."""
 
-    object: Literal["metrics"]
-    job: str
     by_step: list[dict[str, Any]]
     """
-    Every few steps: `train_loss`, `lr`, `images_per_s`.
+    Every few steps: `train_loss`, `lr`, `images_per_s`, and `seconds`: of training so far, over all attempts. With
+    `band` also `train_loss_min` and `train_loss_max`, of all the points that this one stands for.
     """
     by_epoch: list[dict[str, Any]]
     """
-    At the end of each epoch: `train_loss`, `val_loss`, `val_top1`, `val_top5`, `seconds`.
+    At the end of each epoch: `train_loss`, `val_loss`, `val_top1`, `val_top5`, and `seconds`: of this epoch alone,
+    with its validation.
     """
     last_step: int | None
     """
@@ -423,6 +423,8 @@ class Metrics(Answer):
     """
     Whether there are more points than these.
     """
+    object: Literal["metrics"]
+    job: str
 
 
 class Model(Answer):
@@ -839,6 +841,50 @@ class Seconds(Answer):
     """
 
 
+class Series(Answer):
+    """Both series of a job, in the order of their steps; each point has `step` and `epoch`."""
+
+    by_step: list[dict[str, Any]]
+    """
+    Every few steps: `train_loss`, `lr`, `images_per_s`, and `seconds`: of training so far, over all attempts. With
+    `band` also `train_loss_min` and `train_loss_max`, of all the points that this one stands for.
+    """
+    by_epoch: list[dict[str, Any]]
+    """
+    At the end of each epoch: `train_loss`, `val_loss`, `val_top1`, `val_top5`, and `seconds`: of this epoch alone,
+    with its validation.
+    """
+    last_step: int | None
+    """
+    The newest step here, for the next `after`. Null: there is nothing new.
+    """
+    thinned: bool
+    """
+    Whether there are more points than these.
+    """
+
+
+class Session(Answer):
+    """Who a request acts for."""
+
+    owner: str
+    """
+    Whose jobs, datasets and checkpoints are seen.
+    """
+    key_prefix: str | None
+    """
+    The beginning of the key, as `GET /keys` shows it. Null: the key of the settings, or none is needed.
+    """
+    scopes: list[Literal["read", "train", "predict", "admin"]]
+    """
+    What may be done: `read`, `train`, `predict`, `admin`.
+    """
+    expires_at: AwareDatetime | None
+    """
+    When the session ends. Null: the key itself was sent, or none is needed.
+    """
+
+
 class ShadowCounts(Answer):
     """What a shadow computed; its answers went to nobody."""
 
@@ -1123,6 +1169,72 @@ class WrongLabel(Answer):
     """
     Path of the image as PNG.
     """
+
+
+class YardLimits(Answer):
+    """What a client may send; the settings of the same names."""
+
+    max_upload_bytes: int
+    """
+    Largest body of `POST /predict`.
+    """
+    max_body_bytes: int
+    """
+    Largest body of any other request that is not a file for a dataset.
+    """
+    max_dataset_upload_bytes: int
+    """
+    Largest file of which a dataset can be made.
+    """
+    max_dataset_files: int
+    """
+    Most members of such a file.
+    """
+    max_image_pixels: int
+    """
+    Largest image that is decoded.
+    """
+    max_queued_predictions: int
+    """
+    Most images of one request to predict, and most that may wait.
+    """
+
+
+class Yard(Answer):
+    """A yard, as anybody sees it."""
+
+    version: str
+    """
+    The build that answers.
+    """
+    needs_key: bool
+    """
+    Whether requests need a key or a session.
+    """
+    features: list[
+        Literal[
+            "session",
+            "keys",
+            "events",
+            "rows",
+            "job_edit",
+            "zoom",
+            "series",
+            "preview",
+            "log_bytes",
+            "dataset_images",
+            "uploads",
+            "evaluation",
+            "explanations",
+            "similar",
+            "aliases",
+            "many_predictions",
+        ]
+    ]
+    """
+    Parts of the API that this build has; one that a client does not know can be ignored.
+    """
+    limits: YardLimits
 
 
 class Alias(Answer):
@@ -1811,6 +1923,16 @@ class Reliability(Answer):
     bins: list[ReliabilityBin]
     """
     The reliability curve, by rising probability.
+    """
+
+
+class SeriesOfJobs(Answer):
+    """The series of several jobs."""
+
+    object: Literal["series"]
+    data: dict[str, Series]
+    """
+    By the id of the job, in the order that was asked for.
     """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
@@ -42,6 +43,7 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Run a whole yard on this machine: queue server, worker and API. Ctrl-C stops it; running jobs go on next time."""
+    _need_yard()
     from trainyard.errors import DatabaseUnavailable
     from trainyard.launch.yard import Yard, YardError, describe
 
@@ -63,6 +65,7 @@ def demo(
     epochs: Annotated[int | None, typer.Option(help="How many epochs to train; default: the recipe's.")] = None,
 ) -> None:
     """Start a yard in a temporary folder, train on real images through the API, predict, and stop."""
+    _need_yard()
     from trainyard.launch.demo import run_demo
 
     sys.exit(run_demo(dataset, epochs))
@@ -71,18 +74,21 @@ def demo(
 @app.command(rich_help_panel=RUN)
 def api() -> None:
     """Run only the API (settings from the environment)."""
+    _need_yard()
     os.execv(sys.executable, [sys.executable, "-m", "api"])
 
 
 @app.command(rich_help_panel=RUN)
 def worker() -> None:
     """Run only a worker (settings from the environment)."""
+    _need_yard()
     os.execv(sys.executable, [sys.executable, "-m", "worker"])
 
 
 @app.command(rich_help_panel=RUN)
 def reconcile() -> None:
     """Run only the reconciler: the relay, the reaper and the removal of pruned files."""
+    _need_yard()
     from trainyard.database.connection import Database
     from trainyard.scheduling.queue import CeleryWaker
     from trainyard.storage.opening import open_storage
@@ -100,6 +106,7 @@ def reconcile() -> None:
 @app.command(rich_help_panel=RUN)
 def migrate(as_json: AsJson = False) -> None:
     """Bring the database's tables to this version; harmless if they already have it."""
+    _need_yard()
     from trainyard.database.connection import Database
     from trainyard.database.schema import migrate as migrate_tables
     from trainyard.database.schema import newest_revision
@@ -142,6 +149,12 @@ def main() -> None:
     """Entry of the `trainyard` command."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     app()
+
+
+def _need_yard() -> None:
+    """Refuse what a client alone can't do."""
+    if importlib.util.find_spec("sqlalchemy") is None:
+        _refuse("only the client is installed here: `pip install 'trainyard[yard]'` adds what a yard needs")
 
 
 def _say(line: str) -> None:
