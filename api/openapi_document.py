@@ -3,7 +3,8 @@
     python -m api.openapi_document web/openapi.json
     python -m generation.client_models
 
-`make openapi` does both: the second writes the models of the Python client. The page's types are made from the file, and a test fails where it differs from the app.
+`make openapi` does both. The page's types and the models of the Python client are made from the file, and a test fails
+where it differs from the app.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def write_client() -> dict[str, str]:
             )
         for command in (["check", "--fix", "--unsafe-fixes", "--quiet"], ["format", "--quiet"]):
             config = ["--config", str(SOURCES.parents[2] / "pyproject.toml")]
-            subprocess.run([sys.executable, "-m", "ruff", *command, *config, folder], check=False)
+            subprocess.run([sys.executable, "-m", "ruff", *command, *config, folder], check=False, capture_output=True)
         return {path.name: path.read_text("utf-8") for path in sorted(Path(folder).glob("*.py"))}
 
 

@@ -112,6 +112,7 @@ FOLDERS = {
 #: Modules at the top of a package that are made from its folders, and the folders.
 TOP = {
     "alexnet_core.__main__": {"commands"},
+    "trainyard": {"client"},
     "trainyard.__main__": {"launch"},
     "api.app": {
         "access",

@@ -223,7 +223,8 @@ NEVER = {
     | _IN_A_NOTEBOOK
     | _BY_HAND
     | {"alexnet_core.data.published.fetching"},  # the worker makes the packs
-    "worker": _ON_ONE_MACHINE | _BY_HAND | {"alexnet_core.evaluation.curves", "trainyard.client"},  # the API draws
+    # the API draws, and who asks for the client is no worker
+    "worker": _ON_ONE_MACHINE | _BY_HAND | {"alexnet_core.evaluation.curves", "trainyard.client"},
 }
 #: Libraries that no import names: a driver by its URL, a server by its extra, data in a wheel.
 UNNAMED = {"psycopg", "redis", "uvicorn", "scikit-learn", "fastapi-offline", "python-multipart", "pysqlite3"}

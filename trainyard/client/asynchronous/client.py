@@ -11,25 +11,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trainyard.client.asynchronous.aliases import AsyncAliasMethods
 from trainyard.client.asynchronous.connection import without_none
-from trainyard.client.asynchronous.datasets import AsyncDatasetMethods
-from trainyard.client.asynchronous.insight import AsyncInsightMethods
-from trainyard.client.asynchronous.jobs import AsyncJobMethods
-from trainyard.client.asynchronous.predictions import AsyncPredictionMethods
+from trainyard.client.asynchronous.requests import AsyncRequests
 from trainyard.client.asynchronous.training_job import AsyncTrainingJob
-from trainyard.client.asynchronous.yards import AsyncYardMethods
 from trainyard.client.kinds import Json
 
 
-class AsyncClient(
-    AsyncJobMethods,
-    AsyncDatasetMethods,
-    AsyncPredictionMethods,
-    AsyncInsightMethods,
-    AsyncAliasMethods,
-    AsyncYardMethods,
-):
+class AsyncClient(AsyncRequests):
     """One connection to a yard. Not safe to share between threads."""
 
     async def train(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+from trainyard.client.asynchronous.requests import AsyncRequests
 from trainyard.client.errors import JobFailed
 from trainyard.client.images import ImageLike
 from trainyard.client.kinds import Json, OnProgress
@@ -13,14 +14,11 @@ from trainyard.client.models import Checkpoint, Classification, Evaluation, Job
 from trainyard.client.progress import show_training
 from trainyard.client.series import Metrics
 
-if TYPE_CHECKING:
-    from trainyard.client.asynchronous.client import AsyncClient
-
 
 class AsyncTrainingJob:
     """A job that can be waited for, looked at and asked. `job.data` is what was last heard of it."""
 
-    def __init__(self, client: AsyncClient, data: Job) -> None:
+    def __init__(self, client: AsyncRequests, data: Job) -> None:
         self._client = client
         self.data = data
 

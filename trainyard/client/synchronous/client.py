@@ -13,24 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.client.kinds import Json
-from trainyard.client.synchronous.aliases import AliasMethods
 from trainyard.client.synchronous.connection import without_none
-from trainyard.client.synchronous.datasets import DatasetMethods
-from trainyard.client.synchronous.insight import InsightMethods
-from trainyard.client.synchronous.jobs import JobMethods
-from trainyard.client.synchronous.predictions import PredictionMethods
+from trainyard.client.synchronous.requests import Requests
 from trainyard.client.synchronous.training_job import TrainingJob
-from trainyard.client.synchronous.yards import YardMethods
 
 
-class Client(
-    JobMethods,
-    DatasetMethods,
-    PredictionMethods,
-    InsightMethods,
-    AliasMethods,
-    YardMethods,
-):
+class Client(Requests):
     """One connection to a yard. Not safe to share between threads."""
 
     def train(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from trainyard.client.errors import JobFailed
 from trainyard.client.images import ImageLike
@@ -13,15 +13,13 @@ from trainyard.client.kinds import Json, OnProgress
 from trainyard.client.models import Checkpoint, Classification, Evaluation, Job
 from trainyard.client.progress import show_training
 from trainyard.client.series import Metrics
-
-if TYPE_CHECKING:
-    from trainyard.client.synchronous.client import Client
+from trainyard.client.synchronous.requests import Requests
 
 
 class TrainingJob:
     """A job that can be waited for, looked at and asked. `job.data` is what was last heard of it."""
 
-    def __init__(self, client: Client, data: Job) -> None:
+    def __init__(self, client: Requests, data: Job) -> None:
         self._client = client
         self.data = data
 
