@@ -49,6 +49,7 @@ from api.routes import workers as routes_workers
 from api.routes.access import session as routes_session
 from api.routes.access import yard as routes_yard
 from api.routes.bulk import predictions_of_many as routes_predictions_of_many
+from api.routes.fine_tuning import fine_tuning_jobs as routes_fine_tuning
 from api.routes.insight import checkpoint_insight as routes_checkpoint_insight
 from api.routes.insight import evaluations as routes_evaluations
 from api.routes.insight import explanations as routes_explanations
@@ -139,6 +140,7 @@ def create_app(
     app.include_router(routes_curves.router, dependencies=locked)
     app.include_router(routes_events.router, dependencies=locked)
     app.include_router(routes_metrics.router, dependencies=locked)
+    app.include_router(routes_fine_tuning.router, dependencies=locked)
     app.include_router(routes_logs.router, dependencies=locked)
     app.include_router(routes_predictions.router, dependencies=locked)
     app.include_router(routes_aliases.router, dependencies=locked)

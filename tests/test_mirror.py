@@ -136,6 +136,7 @@ TESTED_BY: dict[str, str] = {
     "api/schemas/events.py": "api/routes/test_events.py",
     "api/schemas/predictions.py": "api/routes/test_predictions.py",
     "api/series_reader.py": "api/routes/measurements/test_metrics.py",
+    "api/schemas/runs/fine_tuning.py": "api/routes/fine_tuning/test_fine_tuning_jobs.py",
     "api/schemas/runs/series.py": "api/routes/measurements/test_metrics.py",
     "api/schemas/runs/previews.py": "api/previews/test_preview.py",
     "api/schemas/recipes.py": "api/routes/test_recipes.py",

@@ -29,6 +29,7 @@ says what to do.
 """
 TAGS = [
     {"name": "jobs", "description": "Training runs: queue one, follow it, stop it."},
+    {"name": "fine-tuning", "description": "Jobs for clients that speak OpenAI's fine-tuning API."},
     {"name": "predictions", "description": "Images in, classes out."},
     {"name": "insight", "description": "Why a network answers as it does, and how far it can be trusted."},
     {"name": "aliases", "description": "Names for checkpoints, which can be moved, with canary, shadow and rollback."},

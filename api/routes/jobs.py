@@ -72,7 +72,7 @@ NewJobBody = Annotated[
         }
     ),
 ]
-_METADATA_FILTER: dict[str, Any] = {
+METADATA_FILTER: dict[str, Any] = {
     "parameters": [
         {
             "name": "metadata",
@@ -116,7 +116,7 @@ def answer_submitted(submitted: Submitted, response: Response) -> JobRead:
     "",
     summary="List jobs",
     response_model=ListRead[JobRead] | JobRowsRead,
-    openapi_extra=_METADATA_FILTER,
+    openapi_extra=METADATA_FILTER,
     responses=errors.responses(InvalidRequest, DatasetNotFound, DatabaseUnavailable),
 )
 def list_jobs(
@@ -147,7 +147,7 @@ def list_jobs(
     """
     if view is JobView.FULL and limit > MAX_JOBS:
         raise InvalidRequest(f"limit: at most {MAX_JOBS}, and {MAX_ROWS} with view=row", param="limit")
-    pairs = _metadata_filters(request)
+    pairs = metadata_filters(request)
     with services.database.reading() as session:
         dataset_id = None if dataset is None else datasets.get_dataset(session, caller, dataset).id
         wanted = JobFilter(state, dataset_id, recipe, q, pairs)
@@ -161,7 +161,12 @@ def list_jobs(
     return Response(found.model_dump_json(), media_type="application/json")
 
 
-def _metadata_filters(request: Request) -> dict[str, str]:
+def metadata_filters(request: Request) -> dict[str, str]:
+    """Return the pairs of `?metadata[key]=value`.
+
+    Raises:
+        InvalidRequest: no job can have such a pair, or there are too many.
+    """
     pairs = {
         name.removeprefix("metadata[").removesuffix("]"): value
         for name, value in request.query_params.multi_items()

@@ -38,6 +38,15 @@ def list_events(session: Session, job_id: str, *, after: int, limit: int) -> Pag
     return Page(items=list(rows[:limit]), has_more=len(rows) > limit)
 
 
+def list_newest_events(session: Session, job_id: str, *, before: int | None, limit: int) -> Page[JobEvent]:
+    """Return the newest events before a number, the newest first; None: all."""
+    query = select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.seq.desc())
+    if before is not None:
+        query = query.where(JobEvent.seq < before)
+    rows = session.scalars(query.limit(limit + 1)).all()
+    return Page(items=list(rows[:limit]), has_more=len(rows) > limit)
+
+
 def read_heads(session: Session, job_ids: Iterable[str]) -> dict[str, Head]:
     """Read the ends of the logs of many jobs. Deleted jobs are left out."""
     heads: dict[str, Head] = {}

@@ -1,0 +1,1 @@
+"""OpenAI's fine-tuning API, for clients that speak it."""
