@@ -66,6 +66,15 @@ class EventType(StrEnum):
     RESULTS = "results"  #: more rows of a prediction's results can be read
 
 
+class YardEventKind(StrEnum):
+    """What an event of the yard is about."""
+
+    JOB = "job"  #: a job is new or has changed
+    GONE = "gone"  #: a job or a dataset was deleted, or a checkpoint can't be used any more
+    CHECKPOINT = "checkpoint"  #: a checkpoint was committed, or can be used again
+    DATASET = "dataset"  #: a dataset is new or has changed
+
+
 class MetricKind(StrEnum):
     """Which of a job's two series a point belongs to."""
 

@@ -27,8 +27,9 @@ from trainyard.database.tables import Alias, Checkpoint, Job
 from trainyard.errors import CheckpointNotFound, CheckpointPruned, InvalidRequest, NoCheckpoint, NoCheckpointOfJob
 from trainyard.jobs.events import append_event, change_and_tell
 from trainyard.jobs.jobs import get_job
+from trainyard.jobs.yard_log import tell
 from trainyard.scheduling.leases import Lease, read_fenced, resumable_checkpoints
-from trainyard.states import CheckpointStatus, EventType, JobState
+from trainyard.states import CheckpointStatus, EventType, JobState, YardEventKind
 
 _FINAL_STATES = [state for state in JobState if state.is_final]
 _OF_JOB = re.compile(r"(?P<job>job_[0-9a-z]+)(@(?P<which>latest|epoch-(?P<epoch>[0-9]{1,6})))?")
@@ -115,7 +116,7 @@ def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, kee
     if new.is_best:
         best = of_job["best"] = {"epoch": new.epoch, "checkpoint": values["id"]} | new.metrics
     newest = _Older(values["id"], new.kind, new.step, lease.lease_epoch, with_state=True)
-    _prune_older(session, lease.job_id, older, newest, (best or {}).get("checkpoint"), keep_latest)
+    given_up = _prune_older(session, lease.job_id, older, newest, (best or {}).get("checkpoint"), keep_latest)
     data = {"checkpoint": values["id"], "kind": new.kind, "epoch": new.epoch, "step": new.step}
     given = {"of_job": lease.job_id} | {f"new_{name}": value for name, value in of_job.items()}
     change = _build_change(tuple(of_job))
@@ -124,6 +125,8 @@ def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, kee
     entry = _ENTRY
     if new.kind is CheckpointKind.EPOCH:
         entry = entry.values(publication=next_number(session, Numbers.PUBLICATIONS))
+    tell(session, owner, YardEventKind.GONE, *given_up)
+    tell(session, owner, YardEventKind.CHECKPOINT, values["id"])
     row = session.connection().execute(entry, values).one()
     return Checkpoint(**values, created_at=row.created_at, publication=row.publication)
 
@@ -150,17 +153,20 @@ def _lock_older(session: Session, lease: Lease, new: NewCheckpoint) -> tuple[str
 
 def _prune_older(
     session: Session, job_id: str, older: list[_Older], newest: _Older, best_id: str | None, keep_latest: int
-) -> None:
+) -> list[str]:
     """Keep the best, the newest few and those in use; keep training state only where a job may resume from it.
 
     The rows are locked before their users are looked up, so that a transaction which locked a row to name it is seen.
+
+    Returns:
+        The checkpoints that were given up.
     """
     committed = sorted([*older, newest], key=lambda row: (row.step, row.lease_epoch, row.id), reverse=True)
     epochs = [row.id for row in committed if row.kind is CheckpointKind.EPOCH]
     kept = {newest.id, best_id, *epochs[:keep_latest]}
     resumable = {newest.id, *[epoch for epoch in epochs if epoch != newest.id][:1]}
     if all(row.id in kept and (row.id in resumable or not row.with_state) for row in older):
-        return
+        return []
     needed = session.connection().execute(_build_needed(), {"of_job": job_id}).all()
     kept |= {row.id for row in needed}
     resumable |= {row.id for row in needed if row.with_state}
@@ -169,6 +175,7 @@ def _prune_older(
     for ids, prune in ((given_up, _GIVE_UP), (without_state, _GIVE_UP_STATE)):
         if ids:
             session.connection().execute(prune, {"ids": ids})
+    return given_up
 
 
 @cache
@@ -213,11 +220,13 @@ def set_aside(session: Session, checkpoint_id: str, status: CheckpointStatus, de
         update(Checkpoint)
         .where(Checkpoint.id == checkpoint_id, Checkpoint.status == CheckpointStatus.COMMITTED)
         .values(status=status, pruned_at=now())
-        .returning(Checkpoint.job_id)
+        .returning(Checkpoint.job_id, Checkpoint.owner)
         .execution_options(synchronize_session=False)
     )
-    job_id = session.scalar(statement)
-    if job_id is not None:
+    changed = session.execute(statement).one_or_none()
+    if changed is not None:
+        job_id, owner = changed
+        tell(session, owner, YardEventKind.GONE, checkpoint_id)
         data = {"checkpoint": checkpoint_id, "detail": detail}
         append_event(session, job_id, EventType.WARNING, reason=f"checkpoint_{status}", data=data)
 

@@ -24,8 +24,9 @@ from trainyard.database.tables import NOT_YET, Dataset, IdempotencyKey, Job, Job
 from trainyard.errors import Conflict, InUse
 from trainyard.jobs.events import append_event
 from trainyard.jobs.jobs import begin, check_texts, move, request_wake_up
+from trainyard.jobs.yard_log import tell
 from trainyard.scheduling.leases import job_error
-from trainyard.states import DatasetState, EventType, JobState, ShownState, WorkKind
+from trainyard.states import DatasetState, EventType, JobState, ShownState, WorkKind, YardEventKind
 
 UPLOADING = "uploading"  # in the data of a first event: the dataset's upload is not complete
 _NAMED_USERS = 5  # jobs that a refusal to delete names
@@ -239,7 +240,7 @@ def _release(session: Session, job: Job, facts: DatasetFacts, complete: Completi
         _fail(session, job, exc.code, f"The job can't be trained on the dataset: {exc}")
         return
     job.not_before = 0.0
-    session.flush()
+    tell(session, job.owner, YardEventKind.JOB, job.id)
     if job.state is JobState.QUEUED:
         request_wake_up(session, job.id)
 
@@ -279,7 +280,7 @@ def delete_dataset(session: Session, owner: str, reference: str) -> list[str]:
     else:
         dataset.state, dataset.report = DatasetState.DELETED, None
     session.add(Removal(key=dataset.key, created_at=now()))
-    session.flush()
+    tell(session, owner, YardEventKind.GONE, dataset.id)
     return [dataset.key]
 
 

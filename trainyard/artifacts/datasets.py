@@ -15,7 +15,8 @@ from trainyard.database.connection import Database, now
 from trainyard.database.pages import Page, get_page
 from trainyard.database.tables import Dataset, Job
 from trainyard.errors import DatasetNotFound, DatasetRejected
-from trainyard.states import DatasetState, WorkKind
+from trainyard.jobs.yard_log import tell
+from trainyard.states import DatasetState, WorkKind, YardEventKind
 
 _NAMING_KINDS = (WorkKind.TRAIN, WorkKind.PREDICT)
 
@@ -58,17 +59,11 @@ def builtin_id(name: str) -> str:
 
 def mark_ready(session: Session, dataset_id: str, *, digest: str, facts: dict[str, Any], size_bytes: int) -> None:
     """Mark a dataset as ready. The first digest is kept, even if another process prepares the pack again."""
-    session.execute(
-        update(Dataset)
-        .where(Dataset.id == dataset_id, Dataset.digest.is_(None))
-        .values(
-            state=DatasetState.READY,
-            digest=digest,
-            facts=facts,
-            size_bytes=size_bytes,
-            ready_at=now(),
-        )
-    )
+    unmade = update(Dataset).where(Dataset.id == dataset_id, Dataset.digest.is_(None))
+    values = {"digest": digest, "facts": facts, "size_bytes": size_bytes, "ready_at": now()}
+    statement = unmade.values(state=DatasetState.READY, **values).returning(Dataset.owner)
+    for owner in session.scalars(statement.execution_options(synchronize_session=False)).all():
+        tell(session, owner, YardEventKind.DATASET, dataset_id)
 
 
 def get_dataset(session: Session, owner: str, reference: str, *, param: str = "dataset") -> Dataset:

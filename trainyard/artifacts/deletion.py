@@ -30,7 +30,8 @@ from trainyard.database.tables import (
 )
 from trainyard.errors import IllegalTransition, InUse, StorageUnavailable
 from trainyard.jobs.jobs import ID_PREFIXES
-from trainyard.states import JobState, WorkKind
+from trainyard.jobs.yard_log import tell
+from trainyard.states import JobState, WorkKind, YardEventKind
 from trainyard.storage.interface import Storage
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,8 @@ def delete_job(session: Session, owner: str, job_id: str) -> list[str]:
             f"job {job_id} is {job.shown_state}: cancel it first; only a job that has ended can be deleted"
         )
     # jobs before checkpoints, as every writer: a retry of a child holds the child, then wants one of the checkpoints
-    session.execute(select(Job.id).where(Job.parent_id == job_id).order_by(Job.id).with_for_update())
+    of_job = select(Job.id).where(Job.parent_id == job_id).order_by(Job.id).with_for_update()
+    child_ids = session.scalars(of_job).all()
     held = select(Checkpoint.id).where(Checkpoint.job_id == job_id).order_by(Checkpoint.id).with_for_update()
     checkpoint_ids = list(session.scalars(held))
     _refuse_if_in_use(session, job, checkpoint_ids)
@@ -66,6 +68,8 @@ def delete_job(session: Session, owner: str, job_id: str) -> list[str]:
         session.execute(delete(table).where(table.job_id == job_id))
     session.expunge_all()
     session.execute(delete(Job).where(Job.id == job_id))
+    tell(session, owner, YardEventKind.JOB, *child_ids)
+    tell(session, owner, YardEventKind.GONE, job_id)
     datasets.forget_unseen(session, owner, dataset_id)
     keys = [checkpoints_key(job_id), tensorboard_key(job_id), log_key(job_id), evaluation_key(job_id)]
     session.add_all(Removal(key=key, created_at=now()) for key in keys)

@@ -21,6 +21,7 @@ from trainyard.states import (
     Side,
     UploadState,
     WorkKind,
+    YardEventKind,
 )
 
 LOCAL_OWNER = "local"
@@ -34,7 +35,7 @@ _NAMING = {
 }
 _STORED = (
     *(WorkKind, JobState, Desired, ShownState, EventType, MetricKind),
-    *(CheckpointKind, CheckpointStatus, DatasetState, UploadState, AliasAction, Side),
+    *(CheckpointKind, CheckpointStatus, DatasetState, UploadState, AliasAction, Side, YardEventKind),
 )
 ROW_NUMBER = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up by itself only on INTEGER
 

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 import trainyard.database.access_tables
+import trainyard.database.event_tables
 import trainyard.database.prediction_tables  # noqa: F401 - whoever knows the schema knows all tables
 from trainyard.build import build_id
 from trainyard.database.connection import Database

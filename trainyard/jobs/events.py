@@ -1,4 +1,7 @@
-"""Writes a job's event log: state changes, requests, checkpoints and warnings, numbered without gaps."""
+"""Writes a job's event log: state changes, requests, checkpoints and warnings, numbered without gaps.
+
+With each event the yard's log gets an entry, so that who follows the whole yard sees the change too.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from trainyard.database.connection import now
 from trainyard.database.tables import Job, JobEvent
+from trainyard.jobs.yard_log import tell_of_work, with_entry
 from trainyard.logs import request_id
 from trainyard.states import Desired, EventType, JobState, ShownState, shown_state
 
@@ -30,7 +34,10 @@ _TEXT = String()
 _SHOWN_OTHERWISE = [
     (pair, shown) for pair in product(JobState, Desired) if (shown := shown_state(*pair)).value != pair[0].value
 ]
-_TOLD_OF_A_JOB = (Job.id, Job.event_seq, Job.state, Job.desired, Job.lease_epoch)
+_TOLD_OF_A_JOB = (
+    *(Job.id, Job.event_seq, Job.state, Job.desired, Job.lease_epoch),
+    *(Job.owner, Job.kind, Job.dataset_id),
+)
 _STATE_CHANGES = (
     select(JobEvent.job_id, JobEvent.seq, JobEvent.state, JobEvent.at, JobEvent.reason)
     .where(JobEvent.job_id.in_(bindparam("job_ids", expanding=True)), JobEvent.type == EventType.STATE)
@@ -68,7 +75,7 @@ def change_and_tell(
     data: dict[str, Any] | None = None,
     parameters: dict[str, Any] | None = None,
 ) -> int | None:
-    """Change one job, and write the next event of its log.
+    """Change one job, and write the next event of its log and the entry of the yard's.
 
     Args:
         session: a writing one.
@@ -110,11 +117,12 @@ def change_and_tell(
         "lease_epoch": changed.lease_epoch,
     }
     connection.execute(insert(JobEvent).values(event | told))
+    tell_of_work(session, changed)
     return int(changed.event_seq)
 
 
 def with_its_event(change: Update, **told: Any) -> Insert:
-    """Build one statement that changes a job and writes the event, as PostgreSQL can.
+    """Build one statement that changes a job and writes the event, and that of the yard, as PostgreSQL can.
 
     Args:
         change: as in `change_and_tell`.
@@ -132,7 +140,8 @@ def with_its_event(change: Update, **told: Any) -> Insert:
         value if isinstance(value, ColumnElement) else literal(value, JobEvent.__table__.c[name].type)
         for name, value in event.items()
     ]
-    return insert(JobEvent).from_select(list(event), select(*columns))
+    logged = insert(JobEvent).from_select(list(event), select(*columns))
+    return logged.add_cte(with_entry(changed).cte("noted"))
 
 
 @lru_cache(maxsize=64)

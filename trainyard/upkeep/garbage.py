@@ -18,8 +18,9 @@ from trainyard.database.tables import Checkpoint, Job
 from trainyard.errors import StorageUnavailable
 from trainyard.jobs.events import append_event
 from trainyard.jobs.idempotency import forget_expired
+from trainyard.jobs.yard_log import tell, trim
 from trainyard.scheduling.workers import forget_gone
-from trainyard.states import CheckpointStatus, EventType
+from trainyard.states import CheckpointStatus, EventType, YardEventKind
 from trainyard.storage.interface import Storage
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Garbage:
         with self._database.writing() as session:
             forget_expired(session)
             forget_gone(session)
+            trim(session)
             expired = [] if self._keep_predictions_s == math.inf else expire(session, keep_s=self._keep_predictions_s)
         try:
             self._storage.confirm()
@@ -131,6 +133,7 @@ class Garbage:
             if update_rows(session, statement.values(status=CheckpointStatus.COMMITTED, pruned_at=None)) == 1:
                 data = {"checkpoint": row.id}  # another reconciler may have been faster
                 append_event(session, row.job_id, EventType.WARNING, reason="checkpoint_whole", data=data)
+                tell(session, row.owner, YardEventKind.CHECKPOINT, row.id)
 
     def _give_grace(self, row: Checkpoint) -> None:
         """Wait for another grace period before this checkpoint is examined again."""
