@@ -71,7 +71,7 @@ class YardEventKind(StrEnum):
 
     JOB = "job"  #: a job is new or has changed
     GONE = "gone"  #: a job or a dataset was deleted, or a checkpoint can't be used any more
-    CHECKPOINT = "checkpoint"  #: a checkpoint was committed, or can be used again
+    CHECKPOINT = "checkpoint"  #: a checkpoint was committed, with which its job has changed, or can be used again
     DATASET = "dataset"  #: a dataset is new or has changed
 
 

@@ -138,10 +138,3 @@ def _send_event_files(services: Services, row: Checkpoint) -> StreamingResponse:
             param="what",
         ) from exc
     return ArchiveResponse(archive, f"{row.job_id}-tensorboard.tar")
-
-
-def describe_checkpoints(session: Session, rows: list[Checkpoint]) -> list[CheckpointRead]:
-    """Return checkpoints as clients see them."""
-    bests = session.scalars(select(Job.best).where(Job.id.in_({row.job_id for row in rows}))).all()
-    best_ids = {best.get("checkpoint") for best in bests if best}
-    return [CheckpointRead.of(row, is_best=row.id in best_ids) for row in rows]

@@ -330,10 +330,11 @@ def _told_of(job: Job | JobRow, outlook: Outlook, position: int | None) -> dict[
         "state": shown_state(job.state, job.desired),
         "waiting_for": outlook.waits_for(job),
         "queue_position": position,
-        "progress": _progress(job),
+        "progress": progress_of(job),
     }
 
 
-def _progress(job: Job | JobRow) -> Progress:
+def progress_of(job: Job | JobRow) -> Progress:
+    """Return how far a job is, as its worker last reported."""
     reported = {name: value for name, value in finite(job.progress or {}).items() if value is not None}
     return Progress.model_validate({"epochs": wanted_of(job)["config"].get("epochs")} | reported)

@@ -116,17 +116,15 @@ def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, kee
     if new.is_best:
         best = of_job["best"] = {"epoch": new.epoch, "checkpoint": values["id"]} | new.metrics
     newest = _Older(values["id"], new.kind, new.step, lease.lease_epoch, with_state=True)
-    given_up = _prune_older(session, lease.job_id, older, newest, (best or {}).get("checkpoint"), keep_latest)
+    _prune_older(session, lease.job_id, older, newest, (best or {}).get("checkpoint"), keep_latest)
     data = {"checkpoint": values["id"], "kind": new.kind, "epoch": new.epoch, "step": new.step}
     given = {"of_job": lease.job_id} | {f"new_{name}": value for name, value in of_job.items()}
     change = _build_change(tuple(of_job))
     told: dict[str, Any] = {"worker_id": lease.worker_id, "data": data}
-    change_and_tell(session, change, EventType.CHECKPOINT, **told, parameters=given)
+    change_and_tell(session, change, EventType.CHECKPOINT, **told, checkpoint_id=values["id"], parameters=given)
     entry = _ENTRY
     if new.kind is CheckpointKind.EPOCH:
         entry = entry.values(publication=next_number(session, Numbers.PUBLICATIONS))
-    tell(session, owner, YardEventKind.GONE, *given_up)
-    tell(session, owner, YardEventKind.CHECKPOINT, values["id"])
     row = session.connection().execute(entry, values).one()
     return Checkpoint(**values, created_at=row.created_at, publication=row.publication)
 
@@ -153,20 +151,17 @@ def _lock_older(session: Session, lease: Lease, new: NewCheckpoint) -> tuple[str
 
 def _prune_older(
     session: Session, job_id: str, older: list[_Older], newest: _Older, best_id: str | None, keep_latest: int
-) -> list[str]:
+) -> None:
     """Keep the best, the newest few and those in use; keep training state only where a job may resume from it.
 
     The rows are locked before their users are looked up, so that a transaction which locked a row to name it is seen.
-
-    Returns:
-        The checkpoints that were given up.
     """
     committed = sorted([*older, newest], key=lambda row: (row.step, row.lease_epoch, row.id), reverse=True)
     epochs = [row.id for row in committed if row.kind is CheckpointKind.EPOCH]
     kept = {newest.id, best_id, *epochs[:keep_latest]}
     resumable = {newest.id, *[epoch for epoch in epochs if epoch != newest.id][:1]}
     if all(row.id in kept and (row.id in resumable or not row.with_state) for row in older):
-        return []
+        return
     needed = session.connection().execute(_build_needed(), {"of_job": job_id}).all()
     kept |= {row.id for row in needed}
     resumable |= {row.id for row in needed if row.with_state}
@@ -175,7 +170,6 @@ def _prune_older(
     for ids, prune in ((given_up, _GIVE_UP), (without_state, _GIVE_UP_STATE)):
         if ids:
             session.connection().execute(prune, {"ids": ids})
-    return given_up
 
 
 @cache

@@ -73,6 +73,7 @@ def change_and_tell(
     reason: str | None = None,
     worker_id: str | None = None,
     data: dict[str, Any] | None = None,
+    checkpoint_id: str | None = None,
     parameters: dict[str, Any] | None = None,
 ) -> int | None:
     """Change one job, and write the next event of its log and the entry of the yard's.
@@ -84,6 +85,7 @@ def change_and_tell(
         reason: machine-readable.
         worker_id: who changes it, where a worker does.
         data: what else there is to say.
+        checkpoint_id: the checkpoint that the event reports, for the yard's log.
         parameters: of `change`, where it is a statement that its caller keeps: the whole is then built once.
 
     Returns:
@@ -99,9 +101,11 @@ def change_and_tell(
     connection = session.connection()
     if connection.dialect.name == "postgresql":
         if parameters is None:
-            statement, given = with_its_event(change, type=event_type, **told).returning(JobEvent.seq), {}
+            logged = with_its_event(change, checkpoint_id=literal(checkpoint_id, _TEXT), type=event_type, **told)
+            statement, given = logged.returning(JobEvent.seq), {}
         else:
             given = {f"told_{name}": value for name, value in (told | {"type": event_type}).items()} | parameters
+            given["told_checkpoint_id"] = checkpoint_id
             statement = _with_any_event(change)
         return connection.execute(statement, given).scalar_one_or_none()
     numbered = _numbered(change).returning(*_TOLD_OF_A_JOB)
@@ -117,15 +121,16 @@ def change_and_tell(
         "lease_epoch": changed.lease_epoch,
     }
     connection.execute(insert(JobEvent).values(event | told))
-    tell_of_work(session, changed)
+    tell_of_work(session, changed, checkpoint_id)
     return int(changed.event_seq)
 
 
-def with_its_event(change: Update, **told: Any) -> Insert:
+def with_its_event(change: Update, *, checkpoint_id: ColumnElement[Any] | None = None, **told: Any) -> Insert:
     """Build one statement that changes a job and writes the event, and that of the yard, as PostgreSQL can.
 
     Args:
         change: as in `change_and_tell`.
+        checkpoint_id: as there; null in the database for most events.
         told: `type`, `reason`, `worker_id`, `request_id` and `data`; values, or expressions.
     """
     changed = _numbered(change).returning(*_TOLD_OF_A_JOB).cte("changed")
@@ -141,14 +146,15 @@ def with_its_event(change: Update, **told: Any) -> Insert:
         for name, value in event.items()
     ]
     logged = insert(JobEvent).from_select(list(event), select(*columns))
-    return logged.add_cte(with_entry(changed).cte("noted"))
+    return logged.add_cte(with_entry(changed, checkpoint_id).cte("noted"))
 
 
 @lru_cache(maxsize=64)
 def _with_any_event(change: Update) -> ReturningInsert[int]:
     columns = (JobEvent.__table__.c[name] for name in ("type", "reason", "worker_id", "request_id", "data"))
     told = {column.name: bindparam(f"told_{column.name}", type_=column.type) for column in columns}
-    return with_its_event(change, **told).returning(JobEvent.seq)
+    checkpoint_id = bindparam("told_checkpoint_id", type_=_TEXT)
+    return with_its_event(change, checkpoint_id=checkpoint_id, **told).returning(JobEvent.seq)
 
 
 def _show_state(state: ColumnElement[JobState], desired: ColumnElement[Desired]) -> ColumnElement[Any]:

@@ -44,29 +44,40 @@ def tell(session: Session, owner: str | None, kind: YardEventKind, *subject_ids:
         session.connection().execute(insert(YardEvent).values(values))
 
 
-def with_entry(changed: Any) -> Insert:
+def with_entry(changed: Any, checkpoint_id: ColumnElement[Any] | None) -> Insert:
     """Build the statement that writes the entry for a job, or a dataset's validation, that another statement changed.
 
     Args:
         changed: a CTE with the columns `id`, `owner`, `kind` and `dataset_id` of the job. A prediction has no entry.
+        checkpoint_id: the job's new checkpoint, which the entry then names; null or None: there is none.
     """
     trains = changed.c.kind == WorkKind.TRAIN
+    kinds, subjects = [(trains, _kind(YardEventKind.JOB))], [(trains, changed.c.id)]
+    if checkpoint_id is not None:
+        kinds.insert(0, (checkpoint_id.is_not(None), _kind(YardEventKind.CHECKPOINT)))
+        subjects.insert(0, (checkpoint_id.is_not(None), checkpoint_id))
     columns: dict[str, ColumnElement[Any]] = {
         "number": next_event_number(),
         "owner": changed.c.owner,
-        "kind": case((trains, literal(YardEventKind.JOB.value, Text())), else_=literal("dataset", Text())),
-        "subject_id": case((trains, changed.c.id), else_=changed.c.dataset_id),
+        "kind": case(*kinds, else_=_kind(YardEventKind.DATASET)),
+        "subject_id": case(*subjects, else_=changed.c.dataset_id),
     }
     told = changed.c.kind.in_((WorkKind.TRAIN, WorkKind.VALIDATE))
     return insert(YardEvent).from_select(list(columns), select(*columns.values()).where(told))
 
 
-def tell_of_work(session: Session, changed: Any) -> None:
+def _kind(kind: YardEventKind) -> ColumnElement[Any]:
+    return literal(kind.value, Text())
+
+
+def tell_of_work(session: Session, changed: Any, checkpoint_id: str | None) -> None:
     """Write the same entry in a statement of its own, from a row with these columns."""
-    if changed.kind is WorkKind.TRAIN:
-        tell(session, changed.owner, YardEventKind.JOB, changed.id)
-    elif changed.kind is WorkKind.VALIDATE:
+    if changed.kind is WorkKind.VALIDATE:
         tell(session, changed.owner, YardEventKind.DATASET, changed.dataset_id)
+    elif changed.kind is WorkKind.TRAIN and checkpoint_id is not None:
+        tell(session, changed.owner, YardEventKind.CHECKPOINT, checkpoint_id)
+    elif changed.kind is WorkKind.TRAIN:
+        tell(session, changed.owner, YardEventKind.JOB, changed.id)
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def _message(kind: WorkKind) -> sql.SQL:
     columns = columns_of_claim(number, _WORKER, _TTL_S, _SLOT)
     columns["progress"] = _progress_of_resumption() if kind is WorkKind.TRAIN else null()
     taking = build_move(JobState.QUEUED, JobState.RUNNING, reason=CLAIMED, guards=(is_free(turn),), values=columns)
-    told = {
+    told: dict[str, Any] = {
         "type": EventType.STATE,
         "reason": CLAIMED,
         "worker_id": _WORKER,

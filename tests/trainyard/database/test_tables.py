@@ -15,7 +15,7 @@ from trainyard.states import CheckpointStatus, EventType, JobState
 CLOSED = {
     "jobs.kind", "jobs.state", "jobs.desired", "job_events.type", "job_events.state", "job_metrics.kind",
     "checkpoints.kind", "checkpoints.status", "datasets.state", "uploads.state", "alias_moves.action",
-    "alias_counts.side",
+    "alias_counts.side", "yard_events.kind",
 }  # fmt: skip
 
 
