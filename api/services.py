@@ -13,12 +13,14 @@ from api.downloads.exports import Exports
 from api.downloads.pictures import MAX_DRAWING, Pictures
 from api.downloads.slots import DownloadSlots
 from api.insight.insight import Insight
-from api.job_reader import JobReader
-from api.job_rows import JobRows
 from api.observability.exposition import Exposition
 from api.observability.metrics import Metrics
+from api.reading.job_reader import JobReader
+from api.reading.job_rows import JobRows
 from api.serving.interface import ServingEngine
 from api.streams.event_stream import EventHub
+from api.streams.yard_feed import YardFeed
+from api.streams.yard_views import YardViews
 from api.uploads.reception import Reception
 from trainyard.database.connection import Database
 from trainyard.settings import Settings
@@ -61,7 +63,8 @@ class Services:
         self.insight = Insight(self.settings, self.database, self.storage)
         self.jobs = JobReader(self.database, self.settings)
         self.job_rows = JobRows(self.settings)
-        self.events = EventHub(self.database, lambda: self.draining, max_streams=self.settings.max_streams)
+        feed = YardFeed(self.database, YardViews(self.settings, self.job_rows), lambda: self.draining)
+        self.events = EventHub(self.database, lambda: self.draining, max_streams=self.settings.max_streams, feed=feed)
 
 
 async def get_services(request: Request) -> Services:

@@ -19,8 +19,8 @@ from alexnet_core.config import TrainConfig
 from alexnet_core.errors import ConfigError
 from alexnet_core.network.geometry import describe, find_misfits, weight_shapes
 from alexnet_core.recipes import get_recipe, list_recipes, resolve_to_json
-from api.dataset_reader import describe_datasets
-from api.job_reader import describe_jobs
+from api.reading.dataset_reader import describe_datasets
+from api.reading.job_reader import describe_jobs
 from api.schemas.datasets import DatasetRead
 from api.schemas.jobs import JobCreate, JobRead, JobRetry
 from api.services import Services

@@ -6,8 +6,6 @@ import contextlib
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 from starlette.responses import StreamingResponse
 
 from alexnet_core.errors import CheckpointCorrupt
@@ -17,13 +15,14 @@ from api.downloads.event_files import EventFileArchive
 from api.downloads.packing import SAFETENSORS, pack_checkpoint, read_card_facts
 from api.downloads.response import ArchiveResponse
 from api.http import errors
+from api.reading.checkpoint_reader import describe_checkpoints
 from api.routes.queries import AfterQuery, CheckpointPath, LimitQuery
 from api.schemas.base import ListRead
 from api.schemas.jobs import CheckpointRead
 from api.services import CallerDep, Services, ServicesDep
 from trainyard.artifacts import checkpoints
 from trainyard.artifacts.examination import Condition, set_aside_unless_whole
-from trainyard.database.tables import Checkpoint, Job
+from trainyard.database.tables import Checkpoint
 from trainyard.errors import (
     CheckpointIncompatible,
     CheckpointNotFound,

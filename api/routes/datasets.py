@@ -7,8 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from api import submission
-from api.dataset_reader import describe_datasets
 from api.http import errors
+from api.reading.dataset_reader import describe_datasets
 from api.routes.queries import AfterQuery, DatasetPath, KeyHeader, LimitQuery
 from api.schemas.base import ListRead
 from api.schemas.datasets import DatasetCreate, DatasetOptions, DatasetRead

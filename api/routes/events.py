@@ -1,4 +1,7 @@
-"""`/jobs/{job_id}/events`, and those of datasets and predictions: what happened, as a list or as a stream."""
+"""`/jobs/{job_id}/events`, and those of datasets and predictions: what happened, as a list or as a stream.
+
+`/events`: what changes on the whole yard, as a stream.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from api.routes.queries import DatasetPath, JobPath, LimitQuery, PredictionPath
 from api.schemas.base import ListRead
 from api.schemas.events import DatasetEventRead, EventRead, PredictionEventRead
 from api.services import CallerDep, Services, ServicesDep
-from api.streams.event_stream import EventStream
+from api.streams.event_stream import EventStream, YardStream
 from trainyard.artifacts import datasets, predictions
 from trainyard.database.tables import Job
 from trainyard.errors import (
@@ -30,6 +33,7 @@ from trainyard.serving_errors import PredictionNotFound
 router = APIRouter()
 
 MAX_SEQ = 2**31 - 1
+MAX_NUMBER = 2**62
 AfterEvent = Annotated[int, Query(ge=0, le=MAX_SEQ, description="Number of the last event that you know; 0: none.")]
 LastEventId = Annotated[
     int | None,
@@ -144,6 +148,39 @@ def list_prediction_events(
             found = [PredictionEventRead.of(event) for event in page.items]
             return ListRead[PredictionEventRead].of(found, has_more=page.has_more)
     return wanted.stream(services)
+
+
+@router.get(
+    "/events",
+    tags=["jobs"],
+    summary="Follow the yard",
+    response_class=Response,
+    response_description="Server-sent events, without end.",
+    responses=errors.responses(
+        *(InvalidRequest, TooManyStreams, DatabaseUnavailable),
+        success={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    ),
+)
+async def follow_yard(
+    services: ServicesDep,
+    caller: CallerDep,
+    after: Annotated[
+        int | None, Query(ge=0, le=MAX_NUMBER, description="Number of the last event that you know; none: from now on.")
+    ] = None,
+    last_event_id: Annotated[
+        int | None,
+        Header(alias="Last-Event-ID", ge=0, le=MAX_NUMBER, description="The same; it takes precedence over `after`."),
+    ] = None,
+) -> Response:
+    """Follow all of your jobs, datasets and checkpoints, and the workers, with one stream of server-sent events.
+
+    Numbered events come in the order of their numbers, each once, also after a break (`Last-Event-ID`): `job` (a row
+    as in `GET /jobs?view=row`), `gone`, `checkpoint` and `dataset`. What is sent is never older than its number.
+    Unnumbered ones tell of what changes all the time, at most once a second for each thing: `progress`, `worker`,
+    `serving`, and `dataset` while it is uploaded or validated. `tick` comes at once and every five seconds. After
+    `reset`, read all anew: events were missed.
+    """
+    return YardStream(services.events, caller, after if last_event_id is None else last_event_id)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from api import submission
 from api.http import errors
-from api.job_reader import describe_jobs
+from api.reading.job_reader import describe_jobs
 from api.routes.jobs import answer_submitted
 from api.routes.queries import JobPath, KeyHeader
 from api.schemas.jobs import JobChange, JobRead, JobRetry

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from api import submission
 from api.http import errors
 from api.http.validators import NOT_MODIFIED, IfNoneMatch, answer_json
-from api.job_reader import describe_jobs
-from api.routes.checkpoints import describe_checkpoints
+from api.reading.checkpoint_reader import describe_checkpoints
+from api.reading.job_reader import describe_jobs
 from api.routes.queries import AfterQuery, JobPath, KeyHeader, LimitQuery
 from api.schemas.base import ListRead
 from api.schemas.jobs import MAX_METADATA, CheckpointRead, JobCreate, JobRead, JobRowRead, JobRowsRead

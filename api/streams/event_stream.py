@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
@@ -19,6 +21,8 @@ from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from starlette.types import Message, Receive, Scope, Send
 
 from api.schemas.events import read_event
+from api.streams.waiting import within
+from api.streams.yard_feed import YardFeed
 from trainyard.database.connection import Database
 from trainyard.database.tables import JobEvent
 from trainyard.errors import DatabaseUnavailable, TooManyStreams
@@ -34,6 +38,7 @@ BUFFERED = 256  # events a job
 PAGE = 100  # events that a watcher who is behind reads at a time
 
 Frame = tuple[int, bytes]
+Found = TypeVar("Found")
 
 
 @dataclass(eq=False)
@@ -73,8 +78,9 @@ class EventHub:
 
     def __init__(
         self, database: Database, is_draining: Callable[[], bool], *, max_streams: int, tick_s: float = TICK_S,
-        heartbeat_s: float = HEARTBEAT_S,
+        heartbeat_s: float = HEARTBEAT_S, feed: YardFeed | None = None,
     ) -> None:  # fmt: skip
+        self._feed = feed
         self._database, self._is_draining = database, is_draining
         self._max_streams, self._num_streams = max_streams, 0
         self._tick_s, self._heartbeat_s = tick_s, heartbeat_s
@@ -85,7 +91,8 @@ class EventHub:
     @property
     def num_watchers(self) -> int:
         """The number of streams that wait for events, or read what they have missed."""
-        return sum(channel.watchers for channel in self._channels.values())
+        of_jobs = sum(channel.watchers for channel in self._channels.values())
+        return of_jobs + (self._feed.num_watchers if self._feed is not None else 0)
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -120,7 +127,7 @@ class EventHub:
                 for seq, frame in frames:
                     yield frame
                     after = seq
-                if not frames and not await _within(self._heartbeat_s, changed):
+                if not frames and not await within(self._heartbeat_s, changed):
                     yield KEEPALIVE_COMMENT
         except DatabaseUnavailable:
             log.warning("the database does not answer; a stream ends early", extra={"job_id": job_id})
@@ -144,8 +151,7 @@ class EventHub:
         if channel is None:
             channel = self._channels[job_id] = _Channel(head)
         channel.watchers += 1
-        if self._poller is None or self._poller.done():
-            self._poller = asyncio.create_task(self._poll())
+        self._keep_polling()
         return channel
 
     def _leave(self, job_id: str, channel: _Channel) -> None:
@@ -153,12 +159,33 @@ class EventHub:
         if channel.watchers == 0 and self._channels.get(job_id) is channel:
             del self._channels[job_id]
 
+    def _keep_polling(self) -> None:
+        if self._poller is None or self._poller.done():
+            self._poller = asyncio.create_task(self._poll())
+
+    @asynccontextmanager
+    async def watching_yard(self, owner: str, after: int | None) -> AsyncGenerator[AsyncGenerator[bytes, None], None]:
+        """Watch the yard for an owner: inside, the events after a number are there as `YardFeed.follow` yields them.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+        assert self._feed is not None
+        channel = await self._feed.join(owner)
+        try:
+            self._keep_polling()
+            yield self._feed.follow(owner, channel, after)
+        finally:
+            self._feed.leave(owner, channel)
+
     async def _poll(self) -> None:
-        while self._channels and not self._is_draining():
+        while (self._channels or (self._feed is not None and self._feed.is_watched)) and not self._is_draining():
             try:
                 known = {job_id: channel.head.seq for job_id, channel in self._channels.items()}
-                news = await anyio.to_thread.run_sync(self._look, known, limiter=self._poll_turn)
+                news = await self._in_turn(partial(self._look, known))
                 self._publish(known, *news)
+                if self._feed is not None and (look := await self._in_turn(self._feed.look)) is not None:
+                    self._feed.publish(look)
             except DatabaseUnavailable:
                 log.warning("the database does not answer; %d streams wait", self.num_watchers)
             except Exception:
@@ -166,6 +193,11 @@ class EventHub:
             await asyncio.sleep(self._tick_s)
         for channel in self._channels.values():
             channel.wake()  # we drain: each sees that it is over
+        if self._feed is not None:
+            self._feed.wake_all()
+
+    async def _in_turn(self, look: Callable[[], Found]) -> Found:
+        return await anyio.to_thread.run_sync(look, limiter=self._poll_turn)
 
     def _look(self, known: dict[str, int]) -> tuple[dict[str, Head], dict[str, list[Frame]]]:
         with self._database.reading() as session:
@@ -197,28 +229,20 @@ def _frame_of(event: JobEvent) -> Frame:
     return event.seq, format_sse_event(data_str=read.model_dump_json(), event=read.type, id=read.id)
 
 
-async def _within(seconds: float, changed: asyncio.Event) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await changed.wait()
-    except TimeoutError:
-        return False
-    return True
+class _Stream(EventSourceResponse):
+    """A stream of events to one client. A client that stops reading is disconnected."""
 
-
-class EventStream(EventSourceResponse):
-    """The stream of a job's events to one client. A client that stops reading is disconnected."""
-
-    def __init__(self, hub: EventHub, job_id: str, after: int, head: Head) -> None:
-        super().__init__(
-            hub.follow(job_id, after, head), headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        )
+    def __init__(self, hub: EventHub, frames: AsyncIterable[bytes]) -> None:
+        super().__init__(frames, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
         self._hub = hub
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See Starlette. The place is taken here, not in the route, because only what has begun is sure to free it."""
         with self._hub.place():
-            await super().__call__(scope, receive, send)
+            await self._send_all(scope, receive, send)
+
+    async def _send_all(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await super().__call__(scope, receive, send)
 
     async def stream_response(self, send: Send) -> None:
         """See Starlette."""
@@ -231,3 +255,27 @@ class EventStream(EventSourceResponse):
             await super().stream_response(send_soon)
         except TimeoutError:
             log.info("a client no longer reads events: disconnected")
+
+
+class EventStream(_Stream):
+    """The stream of a job's events."""
+
+    def __init__(self, hub: EventHub, job_id: str, after: int, head: Head) -> None:
+        super().__init__(hub, hub.follow(job_id, after, head))
+
+
+class YardStream(_Stream):
+    """The stream of the yard's events for one owner. It is watched before the first header is sent."""
+
+    def __init__(self, hub: EventHub, owner: str, after: int | None) -> None:
+        super().__init__(hub, _nothing())
+        self._owner, self._after = owner, after
+
+    async def _send_all(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._hub.watching_yard(self._owner, self._after) as self.body_iterator:
+            await super()._send_all(scope, receive, send)
+
+
+async def _nothing() -> AsyncGenerator[bytes, None]:
+    return
+    yield b""

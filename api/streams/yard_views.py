@@ -14,10 +14,9 @@ from pydantic import BaseModel
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.checkpoint_reader import describe_checkpoints
-from api.dataset_reader import describe_datasets
-from api.job_reader import find_places
-from api.job_rows import JobRows
+from api.reading.checkpoint_reader import describe_checkpoints
+from api.reading.dataset_reader import describe_datasets
+from api.reading.job_rows import JobRows
 from api.schemas.workers import WorkerRead
 from api.schemas.yard_events import GoneRead, ProgressRead, ServingRead
 from trainyard.artifacts.checkpoints import get_latest
@@ -42,7 +41,7 @@ class Frame:
     """One event as it is sent."""
 
     content: bytes
-    number: int | None = None  #: None: it has none
+    number: int | None = None  #: of the entry that it belongs to; None: of none
 
 
 @dataclass
@@ -132,7 +131,7 @@ def _frames_of(entry: YardEvent, things: _Things) -> Iterator[Frame]:
         case YardEventKind.CHECKPOINT:
             job_id, told = things.checkpoints.get(entry.subject_id, ("", None))
             if job_id in things.jobs:
-                yield Frame(format_event("job", things.jobs[job_id]))
+                yield Frame(format_event("job", things.jobs[job_id]), entry.number)  # the next one has its id
     if told is not None:
         yield Frame(format_event(entry.kind, told, number=entry.number), entry.number)
 

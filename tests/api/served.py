@@ -172,6 +172,7 @@ class Served:
         manifest: bytes | None = None,
         nature: str = "plain",
         keep_latest: int = 2,
+        val_loss: float = float("nan"),
     ) -> Checkpoint:
         """An epoch checkpoint, in the storage and in the database; its nature is what `FakeModel` makes of it."""
         key = f"checkpoints/{job_id}/epoch-{epoch:08d}-e1"
@@ -196,7 +197,7 @@ class Served:
             key=key,
             epoch=epoch,
             step=10 * epoch,
-            metrics={"val_top1": 0.5, "val_loss": float("nan")},
+            metrics={"val_top1": 0.5, "val_loss": val_loss},
             files=listed,
             size_bytes=sum(map(len, content.values())),
             weights_sha256="a" * 64,

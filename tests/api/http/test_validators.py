@@ -12,7 +12,7 @@ import httpx
 import pytest
 from sqlalchemy import JSON, delete, update
 
-from api.job_reader import JobReader, describe_jobs
+from api.reading.job_reader import JobReader, describe_jobs
 from tests.api.served import Served, error_of, wait_until
 from trainyard.client import Client
 from trainyard.client.answers import Answer

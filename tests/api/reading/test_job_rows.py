@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pytest
 from sqlalchemy.orm import Session
 
-from api import job_rows
-from api.job_rows import JobRows
+from api.reading import job_rows
+from api.reading.job_rows import JobRows
 from tests.trainyard import rows as db_rows
 from tests.trainyard.jobs.test_sparklines import add_points
 from trainyard.database.connection import Database

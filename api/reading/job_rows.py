@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from api.job_reader import find_places
+from api.reading.job_reader import find_places
 from api.schemas.jobs import JobRowRead
 from trainyard.database.tables import JobRow
 from trainyard.jobs.sparklines import read_sparklines
