@@ -158,7 +158,7 @@ def list_prediction_events(
     response_description="Server-sent events, without end.",
     responses=errors.responses(
         *(InvalidRequest, TooManyStreams, DatabaseUnavailable),
-        success={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+        success={200: {"content": {"text/event-stream": {}}}},
     ),
 )
 async def follow_yard(
