@@ -94,7 +94,7 @@ FOLDERS = {
     },
     "api.access": set(),
     "api.routes.access": {"access", "http", "schemas"},
-    "api.routes.fine_tuning": {"http", "routes", "schemas", "schemas.runs"},
+    "api.routes.fine_tuning": {"http", "reading", "routes", "schemas", "schemas.runs"},
     "api.routes.insight": {"downloads", "http", "insight", "routes", "schemas"},
     "api.routes.measurements": {"http", "routes", "schemas.runs"},
     "api.routes.models": {"http", "open_inference", "routes", "schemas", "serving"},

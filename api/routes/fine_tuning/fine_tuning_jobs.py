@@ -14,8 +14,8 @@ from alexnet_core.errors import ConfigError
 from alexnet_core.recipes import default_recipe, get_recipe
 from api import submission
 from api.http import errors
-from api.job_reader import describe_jobs
-from api.routes.checkpoints import describe_checkpoints
+from api.reading.checkpoint_reader import describe_checkpoints
+from api.reading.job_reader import describe_jobs
 from api.routes.jobs import METADATA_FILTER, metadata_filters
 from api.routes.queries import AfterQuery, KeyHeader, LimitQuery
 from api.schemas.events import EventRead
