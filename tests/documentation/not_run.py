@@ -84,6 +84,9 @@ NOT_RUN: dict[str, dict[str, str]] = {
         "from trainyard import Client": _CLIENT,
         "from trainyard import AsyncClient": _CLIENT,
     },
+    "docs/how-to/watch-a-job.md": {
+        'curl -N "$URL/events"': "is a stream without end; tests/api/streams/test_yard_feed.py reads it"
+    },
     "docs/how-to/watch-a-yard.md": {
         "$ promtool check config": (
             "needs Prometheus; tests/api/observability/test_dashboard_and_alerts.py runs it where it is installed"
