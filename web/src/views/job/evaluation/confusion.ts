@@ -9,6 +9,15 @@ export interface Confusion {
 /** A single mistake among many images is still seen. */
 const FAINTEST = 0.14;
 
+/**
+ * Returns how much of the accent a cell has, in percent, and whether its text then stands on the accent. Between the
+ * two ranges neither text would be told from its ground well enough.
+ */
+export function tintOf(strength: number): { percent: number; strong: boolean } {
+  if (strength <= 0.5) return { percent: Math.round(strength * 110), strong: false };
+  return { percent: Math.round(88 + (strength - 0.5) * 24), strong: true };
+}
+
 export type Order = 'name' | 'confusion';
 
 /** Returns the matrix with the most confused classes first, or as it is. */
