@@ -174,11 +174,7 @@ def test_a_cell_of_the_confusion_opens_exactly_its_images_and_the_hardest_come_f
     open_view(page, yard.url, f"#/jobs/{learnt['id']}/evaluation")
     images = page.get_by_role("region", name="Images", exact=True).locator("li img")
     images.first.wait_for()
-    losses = [
-        float(text)
-        for text in page.locator(".answers .dim:last-child").all_inner_texts()
-        for text in [text.removeprefix("loss ")]
-    ]
+    losses = [float(text.removeprefix("loss ")) for text in page.locator(".answers > .dim").all_inner_texts()]
     assert losses == sorted(losses, reverse=True)
 
     evaluation = http.get(f"/jobs/{learnt['id']}/evaluation").json()

@@ -22,6 +22,9 @@ export class Compared {
   error = $state.raw<unknown>(null);
   loaded = $state(false);
   #ids: readonly string[] = [];
+  #series: Record<string, Metrics> = {};
+  /** Of the series, and which jobs' they are. */
+  #tag = { ids: '', etag: '' };
 
   /** Reads these jobs; one that is here and has ended is not read again. */
   async show(ids: readonly string[]): Promise<void> {
@@ -41,9 +44,13 @@ export class Compared {
     try {
       const read = await Promise.all(open.map((id) => this.#read(id)));
       if (ids !== this.#ids) return; // others are compared by now
-      const found = new Map(this.found);
-      for (const one of read) if (one !== null) found.set(one.job.id, one);
-      if (read.length > 0) this.found = found;
+      const jobs = new Map([...this.found].map(([id, { job }]) => [id, job]));
+      for (const job of read) if (job !== null) jobs.set(job.id, job);
+      if (open.length > 0) await this.#readSeries([...jobs.keys()]);
+      if (ids !== this.#ids) return;
+      this.found = new Map(
+        [...jobs].map(([id, job]) => [id, { job, metrics: this.#series[id] ?? NO_METRICS }]),
+      );
       this.error = null;
     } catch (error) {
       this.error = error;
@@ -52,15 +59,9 @@ export class Compared {
     }
   }
 
-  async #read(id: string): Promise<ComparedJob | null> {
+  async #read(id: string): Promise<Job | null> {
     try {
-      const [{ data: job }, { data: metrics }] = await Promise.all([
-        api.GET('/jobs/{job_id}', { params: { path: { job_id: id } } }),
-        api.GET('/jobs/{job_id}/metrics', {
-          params: { path: { job_id: id }, query: { max_points: MAX_POINTS } },
-        }),
-      ]);
-      return { job, metrics: { ...metrics, last_step: metrics.last_step ?? -1 } as unknown as Metrics };
+      return (await api.GET('/jobs/{job_id}', { params: { path: { job_id: id } } })).data;
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 404) throw error;
       this.missing = [...this.missing, id];
@@ -68,13 +69,16 @@ export class Compared {
     }
   }
 
-  /** The jobs in the order in which they were asked for. */
-  get list(): ComparedJob[] {
-    return this.#ids.flatMap((id) => this.found.get(id) ?? []);
-  }
-
-  /** Returns the series of a job. */
-  metricsOf(id: string): Metrics {
-    return this.found.get(id)?.metrics ?? NO_METRICS;
+  /** Reads the series of all these jobs in one answer, if any has changed. */
+  async #readSeries(ids: readonly string[]): Promise<void> {
+    if (ids.length === 0) return;
+    const known = this.#tag.ids === ids.join() ? this.#tag.etag : '';
+    const { data, response } = await api.GET('/series', {
+      params: { query: { job: [...ids], max_points: MAX_POINTS } },
+      headers: known === '' ? {} : { 'If-None-Match': known },
+    });
+    if (response.status === 304) return;
+    this.#tag = { ids: ids.join(), etag: response.headers.get('ETag') ?? '' };
+    this.#series = data.data as unknown as Record<string, Metrics>;
   }
 }

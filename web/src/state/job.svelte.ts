@@ -1,15 +1,16 @@
 /** The job in view: read whole, and again when something about it has changed. */
 
 import { api, ApiError, type Schemas } from '../api/client';
-import { live } from '../live/live.svelte';
+import { live, type LiveData } from '../live/live.svelte';
 import { whileVisible } from '../live/visible';
+import { yard } from './yard.svelte';
 
 export type Job = Schemas['JobRead'];
 
-/** How often a job that has not ended is read; an answer without a change is a 304. */
+/** How often a job that has not ended is read where no event tells that it changed; an answer without one is a 304. */
 const EVERY_MS = 1000;
-/** A final job changes only by its owner's hand, or by being deleted. */
-const EVERY_MS_FINAL = 10_000;
+/** A final job changes only by its owner's hand; and with events nothing changes in silence. */
+const EVERY_MS_QUIET = 10_000;
 
 export const FINAL = new Set(['succeeded', 'failed', 'cancelled']);
 
@@ -35,7 +36,9 @@ export class JobInView {
       live.on('job', soon),
       live.on('gone', soon),
       live.on('checkpoint', soon),
+      live.on('progress', (data) => this.#move(data)),
       live.on('reset', () => (this.#nextAt = 0)),
+      live.on('again', () => (this.#nextAt = 0)),
       whileVisible(() => this.#tick(), EVERY_MS),
     ];
     return () => ends.forEach((end) => end());
@@ -43,8 +46,20 @@ export class JobInView {
 
   async #tick(): Promise<void> {
     if (Date.now() < this.#nextAt) return;
-    this.#nextAt = this.job !== null && FINAL.has(this.job.state) ? Date.now() + EVERY_MS_FINAL : 0;
+    const quiet = this.job !== null && (FINAL.has(this.job.state) || yard.has('events'));
+    this.#nextAt = quiet ? Date.now() + EVERY_MS_QUIET : 0;
     await this.load();
+  }
+
+  /** Takes how far the job is from an event, without reading it. */
+  #move({ job, progress, metrics }: LiveData): void {
+    if (job !== this.id || this.job === null || FINAL.has(this.job.state)) return;
+    this.job = {
+      ...this.job,
+      ...(progress !== undefined && { progress: progress as Job['progress'] }),
+      ...(metrics !== undefined && { metrics: metrics as Job['metrics'] }),
+    };
+    this.#etag = ''; // what is shown is no answer of the yard's any more
   }
 
   /** Reads the job, whatever is known of it. */

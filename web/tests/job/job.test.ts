@@ -4,7 +4,7 @@ import { NO_METRICS, type Metrics } from '../../src/state/points';
 import { optionToChange, overridesOf, startOf } from '../../src/views/job/actions/retry';
 import { readPairs, writePairs } from '../../src/views/job/actions/pairs';
 import { csvOf } from '../../src/views/job/csv';
-import { curvesOf, happeningsOf, hasTimes, placeOf, starOf } from '../../src/views/job/curves';
+import { curvesOf, happeningsOf, hasTimes, placeOf, starOf, stepsIn } from '../../src/views/job/curves';
 import { ordered, shares, strengths } from '../../src/views/job/evaluation/confusion';
 import { sayEvent } from '../../src/views/job/happened';
 import { stripOf } from '../../src/views/job/strip';
@@ -33,7 +33,7 @@ describe('curves', () => {
   it('places points by step, by epochs that have passed, and by seconds trained', () => {
     expect(placeOf('step', METRICS, PLANNED)(10)).toBe(10);
     expect(placeOf('epoch', METRICS, PLANNED)(15)).toBe(1.5);
-    expect(placeOf('time', METRICS, PLANNED)(20)).toBe(10);
+    expect([0, 1, 10, 15, 20, 25].map(placeOf('time', METRICS, PLANNED))).toEqual([0, 0.5, 5, 7.5, 10, 10]);
     expect(hasTimes(METRICS)).toBe(true);
     expect(hasTimes(NO_METRICS)).toBe(false);
   });
@@ -41,6 +41,12 @@ describe('curves', () => {
   it('knows the length of an epoch from the job before the first has ended', () => {
     expect(placeOf('epoch', NO_METRICS, PLANNED)(5)).toBe(0.5);
     expect(placeOf('epoch', NO_METRICS, { steps: null, epochs: null })(5)).toBe(5);
+  });
+
+  it('finds the steps of a zoom in each axis of x', () => {
+    expect(stepsIn([5.5, 12], (step) => step, 20)).toEqual([6, 12]);
+    expect(stepsIn([0.5, 1.5], placeOf('epoch', METRICS, PLANNED), 20)).toEqual([5, 15]);
+    expect(stepsIn([15, 99], (step) => step, 20)).toEqual([15, 20]);
   });
 
   it('draws what was measured: a loss that is no number breaks its line', () => {

@@ -33,11 +33,38 @@ export function placeOf(
   if (mode === 'time') {
     const timed = metrics.by_step.filter((point) => isNumber(point.seconds));
     const steps = timed.map((point) => point.step);
-    return (step) => timed[nearest(steps, step)]?.seconds ?? 0;
+    return (step) => secondsAt(step, steps, timed);
   }
   const perEpoch =
     stepsPerEpoch(metrics.by_epoch) ?? (planned.steps && planned.epochs ? planned.steps / planned.epochs : 1);
   return (step) => step / perEpoch;
+}
+
+/** Returns the seconds trained at a step, between two points in proportion. */
+function secondsAt(step: number, steps: readonly number[], timed: readonly StepPoint[]): number {
+  const at = nearest(steps, step);
+  const near = timed[at];
+  if (near === undefined) return 0;
+  const other =
+    timed[near.step < step ? at + 1 : at - 1] ?? (near.step < step ? near : { step: 0, seconds: 0 });
+  const [seconds, others] = [near.seconds ?? 0, other.seconds ?? 0];
+  if (other.step === near.step) return seconds;
+  return seconds + ((step - near.step) / (other.step - near.step)) * (others - seconds);
+}
+
+/** Returns the steps whose positions lie in a range of x; positions grow with the steps. */
+export function stepsIn([low, high]: Range, place: Place, last: number): [number, number] {
+  return [firstFrom(low, place, last), firstFrom(high, place, last)];
+}
+
+function firstFrom(x: number, place: Place, last: number): number {
+  let [low, high] = [0, Math.max(last, 0)];
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2);
+    if (place(middle) < x) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 /** Tells whether the series say how many seconds were trained until each point. */
