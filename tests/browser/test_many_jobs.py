@@ -20,27 +20,20 @@ JOBS = 1000
 MOST_ROWS = 45
 MOST_ELEMENTS = 2000
 MOST_HEAP_BYTES = 60_000_000
-MOST_FRAME_MS = 200  #: the budget is 20 on two idle cores; all rows at once would take more than this
-MOST_COMPARED_S = 3  #: the budget is 1 on two idle cores
+MOST_FRAME_CPU_S = 0.05  #: of the page's main thread, however busy the machine is; all rows at once would take more
+MOST_COMPARED_CPU_S = 1.0
 
 FRAMES = """async () => {
     const box = document.querySelector('.box');
-    const times = [];
-    let before = performance.now();
-    for (let i = 0; i < 120; i += 1) {
+    for (let i = 0; i < 100; i += 1) {
         box.scrollTop += 60;
         await new Promise(requestAnimationFrame);
-        times.push(performance.now() - before);
-        before = performance.now();
     }
-    return times.sort((a, b) => a - b)[Math.floor(times.length * 0.95)];
 }"""
 PAINTED = """async (address) => {
-    const began = performance.now();
     window.location.hash = address;
     while (document.querySelector('figure canvas') === null) await new Promise(requestAnimationFrame);
     await new Promise(requestAnimationFrame);
-    return (performance.now() - began) / 1000;
 }"""
 
 
@@ -67,6 +60,20 @@ def job_ids(database: Database) -> list[str]:
     return ids
 
 
+def cpu_s(page: Page, script: str, argument: str | None = None) -> float:
+    """Run a script in the page, and return the seconds of CPU that its main thread took meanwhile."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def read() -> float:
+        metrics = session.send("Performance.getMetrics")["metrics"]
+        return float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))
+
+    before = read()
+    page.evaluate(script, argument)
+    return read() - before
+
+
 def first_row(page: Page) -> dict[str, Any]:
     """Which row is seen first, where, and how far the list is scrolled."""
     place = """box => {
@@ -85,13 +92,12 @@ def test_a_thousand_jobs_scroll_within_their_budgets(
     expect(table).to_have_attribute("aria-rowcount", str(JOBS + 1))
     expect(page.get_by_role("button", name="1,000 succeeded")).to_be_visible()
     photograph(page, "jobs-light")
-    frame_ms = page.evaluate(FRAMES)
-    assert frame_ms < MOST_FRAME_MS
+    assert cpu_s(page, FRAMES) / 100 < MOST_FRAME_CPU_S
     assert page.locator("tr[data-job]").count() < MOST_ROWS
     assert page.evaluate("document.querySelectorAll('*').length") < MOST_ELEMENTS
     assert page.evaluate("performance.memory.usedJSHeapSize") < MOST_HEAP_BYTES
     page.locator(".box").evaluate("box => box.scrollTop = box.scrollHeight")
-    expect(page.get_by_role("link", name="job 0", exact=True)).to_be_visible()
+    expect(page.locator(f"tr[aria-rowindex='{JOBS + 1}']")).to_be_in_viewport()
 
 
 def test_changes_do_not_move_the_list_and_new_jobs_wait_at_its_top(
@@ -122,15 +128,18 @@ def test_changes_do_not_move_the_list_and_new_jobs_wait_at_its_top(
 
 
 def test_filters_are_in_the_address_and_keys_move_select_and_compare(
-    page: Page, yard: RunningYard, job_ids: list[str]
+    page: Page, yard: RunningYard, database: Database, job_ids: list[str]
 ) -> None:
+    change_jobs(database, job_ids[500:505], "chosen")
     open_view(page, yard.url)
-    page.get_by_label("Find jobs").fill("job 99 vision")
     rows = page.locator("tr[data-job]")
-    expect(rows).to_have_count(5)  # 990, 992 … 998
-    assert "q=job+99+vision" in page.url
-    page.keyboard.press("Tab")
-    page.locator("body").click(position={"x": 640, "y": 790})
+    rows.first.wait_for()
+    page.keyboard.press("/")
+    expect(page.get_by_label("Find jobs")).to_be_focused()
+    page.keyboard.type("chosen vision")
+    expect(rows).to_have_count(3)
+    assert "q=chosen+vision" in page.url
+    page.get_by_label("Find jobs").blur()
     page.keyboard.press("j")
     page.keyboard.press("x")
     page.keyboard.press("j")
@@ -139,7 +148,7 @@ def test_filters_are_in_the_address_and_keys_move_select_and_compare(
     page.keyboard.press("c")
     expect(page.get_by_role("heading", level=1)).to_have_text("Compare 2 jobs")
     page.go_back()
-    expect(page.get_by_label("Find jobs")).to_have_value("job 99 vision")
+    expect(page.get_by_label("Find jobs")).to_have_value("chosen vision")
 
 
 def test_three_jobs_are_compared_by_what_differs_and_the_link_opens_the_same_view(
@@ -173,8 +182,7 @@ def test_twenty_jobs_of_five_thousand_points_are_painted_in_time(
 ) -> None:
     open_view(page, yard.url, "#/compare")
     address = f"#/compare?jobs={','.join(job_ids[-20:])}&metric=train_loss&x=step"
-    took_s = page.evaluate(PAINTED, address)
-    assert took_s < MOST_COMPARED_S
+    assert cpu_s(page, PAINTED, address) < MOST_COMPARED_CPU_S
     expect(page.locator("figcaption")).to_contain_text("14 more in the table below")
     expect(page.get_by_role("slider", name="train loss")).to_have_attribute("aria-valuemax", "5000")
 

@@ -49,6 +49,13 @@ describe('the rows of a comparison', () => {
     expect(row('best epoch').cells[1]!.change).toBe('');
   });
 
+  it('call nothing better that is written the same, and nothing best among equals', () => {
+    const near = job({ id: 'job_3', best: { val_top1: 0.900001, val_loss: 0.5, epoch: 7 } });
+    const [first, , , validation] = rowsOf([job({}), near], 0);
+    expect(first!.cells[1]).toMatchObject({ change: '', better: null });
+    expect(validation!.cells.map((cell) => cell.best)).toEqual([false, false]);
+  });
+
   it('tell which options differ', () => {
     expect(row('lr')).toMatchObject({
       differs: true,

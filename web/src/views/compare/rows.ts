@@ -104,17 +104,22 @@ function resultRow(result: Result, jobs: readonly Job[], baseline: number): Row 
   const known = values.filter((value) => value !== null);
   const base = values[baseline] ?? null;
   const best =
-    result.up === null || known.length < 2 ? null : result.up ? Math.max(...known) : Math.min(...known);
+    result.up === null || new Set(known).size < 2
+      ? null
+      : result.up
+        ? Math.max(...known)
+        : Math.min(...known);
   return {
     name: result.name,
     group: 'result',
     differs: new Set(values).size > 1,
     cells: values.map((value, i) => {
       const change = value === null || base === null || i === baseline ? 0 : value - base;
+      const seen = change !== 0 && result.write(value ?? 0) !== result.write(base ?? 0);
       return {
         text: value === null ? NONE : result.write(value),
-        change: change === 0 ? '' : result.writeChange(change),
-        better: change === 0 || result.up === null ? null : change > 0 === result.up,
+        change: seen ? result.writeChange(change) : '',
+        better: !seen || result.up === null ? null : change > 0 === result.up,
         best: value !== null && value === best,
       };
     }),
