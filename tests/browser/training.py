@@ -23,7 +23,7 @@ def read_job(http: httpx.Client, job_id: str) -> Json:
     return dict(http.get(f"/jobs/{job_id}").raise_for_status().json())
 
 
-def wait_for_job(http: httpx.Client, job_id: str, is_it: Callable[[Json], bool], timeout_s: float = 180) -> Json:
+def wait_for_job(http: httpx.Client, job_id: str, is_it: Callable[[Json], bool], timeout_s: float = 400) -> Json:
     """Return the job once it is what is waited for."""
     deadline = time.monotonic() + timeout_s
     while True:
