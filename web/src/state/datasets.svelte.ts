@@ -13,8 +13,14 @@ export function isComing({ state }: Dataset): boolean {
   return state === 'uploading' || state === 'validating';
 }
 
-/** Keeps something that is read from the yard up to date until the function that this returns is called. */
-export function keepFresh(load: () => Promise<unknown>, isRestless: () => boolean): () => void {
+export interface Fresh {
+  /** Reads it anew soon, and goes on as long as it is restless. */
+  changed: () => void;
+  stop: () => void;
+}
+
+/** Keeps something that is read from the yard up to date, until it is stopped. */
+export function keepFresh(load: () => Promise<unknown>, isRestless: () => boolean): Fresh {
   let timer: ReturnType<typeof setTimeout> | undefined;
   let over = false;
   const soon = (ms: number) => {
@@ -31,29 +37,36 @@ export function keepFresh(load: () => Promise<unknown>, isRestless: () => boolea
   document.addEventListener('visibilitychange', shown);
   const stops = [live.on('dataset', changed), live.on('reset', changed)];
   void again();
-  return () => {
+  const stop = () => {
     over = true;
     clearTimeout(timer);
     document.removeEventListener('visibilitychange', shown);
-    for (const stop of stops) stop();
+    for (const unsubscribe of stops) unsubscribe();
   };
+  return { changed, stop };
 }
 
 class Datasets extends Loaded<Dataset[]> {
   /** Whether there are more than were read. */
   hasMore = $state(false);
   #limit = 100;
+  #fresh: Fresh | null = null;
 
   /** Keeps the list fresh while a view shows it. */
   watch(): () => void {
-    const stop = keepFresh(
+    const fresh = (this.#fresh = keepFresh(
       () => this.read(),
       () => (this.data?.some(isComing) ?? false) || this.error !== null,
-    );
+    ));
     return () => {
-      stop();
+      fresh.stop();
       this.stop();
     };
+  }
+
+  /** Says that something of the list has changed; the view that shows it reads it anew. */
+  changed(): void {
+    this.#fresh?.changed();
   }
 
   /** Reads it anew. */
