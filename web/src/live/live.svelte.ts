@@ -15,6 +15,9 @@ export type LiveHandler = (data: LiveData) => void;
 /** After so long without a line the page says so in a banner. */
 const DOWN_AFTER_S = 60;
 
+/** How long the first look at something waits for the stream. */
+const PATIENCE_MS = 300;
+
 class Live {
   /** When anything came from the yard for the last time, by this computer's clock. */
   lastHeardAt = $state(Date.now());
@@ -30,6 +33,9 @@ class Live {
   #source: Source | null = null;
   #onRefused: () => void = () => undefined;
   #wasOpen = false;
+  /** Whether somebody read something before the stream was open: what happened in between was missed. */
+  #hasMissed = false;
+  #whenKnown: (() => void)[] = [];
 
   /** Calls `handler` at each change of a kind, until the function that this returns is called. */
   on(kind: LiveKind, handler: LiveHandler): () => void {
@@ -45,6 +51,20 @@ class Live {
     window.addEventListener('online', () => ((this.#online = true), this.retry()));
     window.addEventListener('offline', () => (this.#online = false));
     document.addEventListener('visibilitychange', () => document.hidden || this.retry());
+  }
+
+  /**
+   * Waits until the stream is open, but not long. What is read afterwards and then follows the changes is complete; where
+   * the wait was too short, `reset` comes once the stream is open.
+   */
+  async ready(): Promise<void> {
+    if (this.#line === 'opening') {
+      await Promise.race([
+        new Promise<void>((resolve) => this.#whenKnown.push(resolve)),
+        new Promise<void>((resolve) => setTimeout(resolve, PATIENCE_MS)),
+      ]);
+    }
+    this.#hasMissed ||= this.#line !== 'open';
   }
 
   /** Tries to reach the yard at once, where the line is lost or was refused. */
@@ -77,7 +97,9 @@ class Live {
   #changeLine(line: Line): void {
     if (line === 'open') {
       this.heard();
-      if (this.#wasOpen && this.#line !== 'open') this.#queue({ kind: 'again', data: {} });
+      if (this.#hasMissed) this.#queue({ kind: 'reset', data: {} });
+      else if (this.#wasOpen && this.#line !== 'open') this.#queue({ kind: 'again', data: {} });
+      this.#hasMissed = false;
       this.#wasOpen = true;
     }
     if (line === 'refused' && this.#line !== 'refused') this.#onRefused();
@@ -90,6 +112,7 @@ class Live {
       );
     }
     this.#line = line;
+    for (const resolve of this.#whenKnown.splice(0)) resolve();
   }
 
   /** Hands the changes of a frame over together, so that the page is drawn once. */

@@ -35,7 +35,7 @@ export function keepFresh(load: () => Promise<unknown>, isRestless: () => boolea
   const changed = () => soon(AFTER_CHANGE_MS);
   const shown = () => document.hidden || void again();
   document.addEventListener('visibilitychange', shown);
-  const stops = [live.on('dataset', changed), live.on('reset', changed)];
+  const stops = [live.on('dataset', changed), live.on('gone', changed), live.on('reset', changed)];
   void again();
   const stop = () => {
     over = true;

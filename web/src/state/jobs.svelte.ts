@@ -80,6 +80,7 @@ class Jobs {
   }
 
   async #load(): Promise<void> {
+    await live.ready();
     this.#meanwhile = [];
     try {
       const response = await send(new Request(url('/jobs', { view: 'row', limit: MOST })));
@@ -118,12 +119,12 @@ class Jobs {
     if (this.rows.delete(id)) this.#count(before?.state, undefined);
   }
 
-  /** Takes what a running job reports: its progress, and the metrics of its last epoch. */
+  /** Takes what changes all the time: progress and metrics of a running job, the place of a queued one. */
   #move(data: LiveData): void {
     const row = this.rows.get(data.job as string);
     if (row === undefined) return;
-    const { progress = row.progress, metrics = row.metrics } = data as Partial<JobRow>;
-    this.rows.set(row.id, { ...row, progress, metrics });
+    const { job: _, ...changes } = data;
+    this.rows.set(row.id, { ...row, ...(changes as Partial<JobRow>) });
   }
 
   #count(before: State | undefined, after: State | undefined): void {
