@@ -27,6 +27,13 @@ def proxy(yard: RunningYard, watch: Watch) -> Iterator[Proxy]:
         yield before
 
 
+@pytest.fixture
+def prefixed(yard: RunningYard, watch: Watch) -> Iterator[Proxy]:
+    with Proxy(yard.url, "/user/x/proxy/8000") as before:
+        watch.url = before.url
+        yield before
+
+
 def make_job(http: httpx.Client, name: str, **fields: Any) -> str:
     """A job that is paused while it waits, so that nothing but the test moves it."""
     answer = http.post("/jobs", json={"dataset": "digits", "name": name, **fields})
@@ -40,7 +47,7 @@ def streams(proxy: Proxy) -> int:
     return sum(entry.startswith("GET /events") for entry in proxy.under_way)
 
 
-def test_nine_tabs_are_live_by_one_stream(context: BrowserContext, proxy: Proxy, http: httpx.Client) -> None:
+def test_nine_tabs_are_live_by_one_stream(proxy: Proxy, context: BrowserContext, http: httpx.Client) -> None:
     tabs = [context.new_page() for _ in range(9)]
     for tab in tabs:
         open_view(tab, proxy.url)
@@ -53,7 +60,7 @@ def test_nine_tabs_are_live_by_one_stream(context: BrowserContext, proxy: Proxy,
 
 
 def test_a_lost_line_is_said_at_once_and_mended_soon(
-    page: Page, proxy: Proxy, http: httpx.Client, watch: Watch, photograph: Photograph
+    proxy: Proxy, page: Page, http: httpx.Client, watch: Watch, photograph: Photograph
 ) -> None:
     watch.expect(LOST)
     page.clock.install()
@@ -80,7 +87,7 @@ def test_a_lost_line_is_said_at_once_and_mended_soon(
     assert page.get_by_role("row").filter(has_text="during the break").count() <= 1
 
 
-def test_without_shared_workers_a_tab_has_a_stream_of_its_own(page: Page, proxy: Proxy, http: httpx.Client) -> None:
+def test_without_shared_workers_a_tab_has_a_stream_of_its_own(proxy: Proxy, page: Page, http: httpx.Client) -> None:
     page.add_init_script("delete window.SharedWorker")
     open_view(page, proxy.url)
     expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
@@ -89,7 +96,7 @@ def test_without_shared_workers_a_tab_has_a_stream_of_its_own(page: Page, proxy:
     assert streams(proxy) == 1
 
 
-def test_an_updated_yard_offers_to_reload(page: Page, proxy: Proxy, http: httpx.Client, watch: Watch) -> None:
+def test_an_updated_yard_offers_to_reload(proxy: Proxy, page: Page, http: httpx.Client, watch: Watch) -> None:
     watch.expect(LOST)
     open_view(page, proxy.url, "#/settings")
     expect(page.get_by_text("Version")).to_be_visible()
@@ -101,14 +108,10 @@ def test_an_updated_yard_offers_to_reload(page: Page, proxy: Proxy, http: httpx.
 
 
 @pytest.mark.parametrize("view", ["jobs", "datasets", "predict", "yard"])
-def test_all_works_behind_a_path_prefix(
-    page: Page, yard: RunningYard, watch: Watch, http: httpx.Client, view: str
-) -> None:
-    with Proxy(yard.url, "/user/x/proxy/8000") as proxy:
-        watch.url = proxy.url
-        open_view(page, proxy.url, f"#/{view}")
-        expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
-        if view == "jobs":
-            make_job(http, "seen behind a prefix")
-            expect(page.get_by_text("seen behind a prefix").first).to_be_visible()
-        assert page.get_by_role("alert").count() == 0
+def test_all_works_behind_a_path_prefix(prefixed: Proxy, page: Page, http: httpx.Client, view: str) -> None:
+    open_view(page, prefixed.url, f"#/{view}")
+    expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
+    if view == "jobs":
+        make_job(http, "seen behind a prefix")
+        expect(page.get_by_text("seen behind a prefix").first).to_be_visible()
+    assert page.get_by_role("alert").count() == 0
