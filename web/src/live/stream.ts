@@ -89,7 +89,7 @@ export class EventStream {
           ...(this.#last !== null && { 'Last-Event-ID': this.#last }),
         },
       });
-      if (response.status === 401 || response.status === 403) {
+      if (response.status === 401) {
         this.#say('refused');
         return null;
       }
