@@ -7,7 +7,7 @@ import type { ChartLine, Range, Star } from '../../charts/spec';
 import type { ComparedJob } from '../../state/compared.svelte';
 import { nameOf } from '../jobs/list';
 import { placeOf } from '../job/curves';
-import { readNumber } from '../job/numbers';
+import { numberIn } from '../job/numbers';
 
 export type MetricName = 'val_top1' | 'val_top5' | 'val_loss' | 'train_loss' | 'lr' | 'images_per_s';
 
@@ -68,7 +68,7 @@ export function linesOf(
 export function starsOf(compared: readonly ComparedJob[], metric: Metric, mode: XMode): Star[] {
   if (metric.name !== 'val_top1') return [];
   return compared.flatMap(({ job, metrics }) => {
-    const best = metrics.by_epoch.find((point) => point.epoch === readNumber(job.best, 'epoch'));
+    const best = metrics.by_epoch.find((point) => point.epoch === numberIn(job.best, 'epoch'));
     if (best === undefined || !isNumber(best.val_top1)) return [];
     return [{ key: job.id, x: placeOf(mode, metrics, job.progress)(best.step), y: best.val_top1, label: '' }];
   });

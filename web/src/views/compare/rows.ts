@@ -2,7 +2,7 @@
 
 import { duration, loss, NONE, percent } from '../../format';
 import type { Job } from '../../state/job.svelte';
-import { readNumber } from '../job/numbers';
+import { numberIn } from '../job/numbers';
 
 export interface Cell {
   text: string;
@@ -33,29 +33,29 @@ const points = (change: number): string => `${signed((change * 100).toFixed(2))}
 const RESULTS: readonly Result[] = [
   {
     name: 'best validation',
-    of: (job) => readNumber(job.best, 'val_top1'),
+    of: (job) => numberIn(job.best, 'val_top1'),
     write: percent,
     writeChange: points,
     up: true,
   },
   {
     name: 'best epoch',
-    of: (job) => readNumber(job.best, 'epoch'),
+    of: (job) => numberIn(job.best, 'epoch'),
     write: String,
     writeChange: (n) => signed(String(n)),
     up: null,
   },
-  { name: 'test', of: (job) => readNumber(job.test, 'top1'), write: percent, writeChange: points, up: true },
+  { name: 'test', of: (job) => numberIn(job.test, 'top1'), write: percent, writeChange: points, up: true },
   {
     name: 'validation loss',
-    of: (job) => readNumber(job.best, 'val_loss'),
+    of: (job) => numberIn(job.best, 'val_loss'),
     write: loss,
     writeChange: (n) => signed(loss(n)),
     up: false,
   },
   {
     name: 'train loss',
-    of: (job) => readNumber(job.metrics, 'train_loss'),
+    of: (job) => numberIn(job.metrics, 'train_loss'),
     write: loss,
     writeChange: (n) => signed(loss(n)),
     up: null,

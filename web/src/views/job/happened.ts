@@ -4,7 +4,7 @@ import { count } from '../../format';
 import type { IconName } from '../../parts/icons';
 import type { JobEvent } from '../../state/events.svelte';
 import { sayReason, STATES } from '../../words';
-import { readNumber } from './numbers';
+import { numberIn } from './numbers';
 
 /** Says what happened. */
 export function sayEvent(event: JobEvent): string {
@@ -16,14 +16,14 @@ export function sayEvent(event: JobEvent): string {
     case 'phase':
       return reason;
     case 'started': {
-      const step = readNumber(data, 'step') ?? 0;
+      const step = numberIn(data, 'step') ?? 0;
       const where = typeof data.device === 'string' ? ` on ${data.device}` : '';
       return step > 0 ? `trainer goes on at step ${count(step)}${where}` : `trainer starts${where}`;
     }
     case 'checkpoint':
       return data.kind === 'recovery'
-        ? `recovery checkpoint at step ${count(readNumber(data, 'step'))}`
-        : `checkpoint of epoch ${count(readNumber(data, 'epoch'))}, step ${count(readNumber(data, 'step'))}`;
+        ? `recovery checkpoint at step ${count(numberIn(data, 'step'))}`
+        : `checkpoint of epoch ${count(numberIn(data, 'epoch'))}, step ${count(numberIn(data, 'step'))}`;
     case 'warning':
       return typeof data.message === 'string' ? `${reason}: ${data.message}` : reason;
     case 'changed':

@@ -3,7 +3,7 @@
 import { count, duration, NONE, percent } from '../../format';
 import type { JobRow } from '../../state/jobs.svelte';
 import { sayState, type State } from '../../words';
-import { readNumber } from '../job/numbers';
+import { numberIn } from '../job/numbers';
 
 export interface Filter {
   /** Words that must all be in the name, id, dataset, recipe, state or metadata. */
@@ -62,7 +62,7 @@ export function sorted(rows: JobRow[], sort: Sort): JobRow[] {
 
 /** Returns the accuracy that a job is judged by in the list: its best on the validation images. */
 export function bestOf(row: JobRow): number | null {
-  return readNumber(row.best, 'val_top1');
+  return numberIn(row.best, 'val_top1');
 }
 
 /** What stands in the column of progress: a bar where something moves or stands still, and two lines of words. */
@@ -94,7 +94,7 @@ export function sayProgress(row: JobRow): Told {
     case 'paused':
       return { bar: progress.fraction, first: percent(progress.fraction, 0), second: epoch };
     case 'succeeded': {
-      const test = readNumber(row.test, 'top1');
+      const test = numberIn(row.test, 'top1');
       return { bar: null, first: test === null ? epoch : `test ${percent(test)}`, second: '' };
     }
     case 'failed':

@@ -98,7 +98,7 @@ export function readField(option: Option, text: string): Read {
     case 'list':
       return readList(option, given);
     default:
-      return readNumber(option, given);
+      return numberIn(option, given);
   }
 }
 
@@ -112,7 +112,7 @@ export function sayBounds({ kind, min, max, aboveMin, belowMax, nullable }: Opti
   return [range === '' ? what : range, nullable ? 'or empty' : ''].filter(Boolean).join(', ');
 }
 
-function readNumber(option: Option, given: string): Read {
+function numberIn(option: Option, given: string): Read {
   const value = Number(given);
   const bad = (why: string): Read => ({ problem: `${option.name} is ${given}${why}: ${sayBounds(option)}` });
   if (!Number.isFinite(value)) return bad(', which is no number');
