@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from trainyard.commands.connecting import FAILED, AsJson, Url, connected, print_json, refusal
+from trainyard.client import Client
+from trainyard.commands.connecting import DETACHED, FAILED, USAGE, AsJson, Url, connected, print_json, refusal
 from trainyard.commands.job_references import JOB_HELP, find_job
 from trainyard.commands.train_commands import Options, read_options
 from trainyard.terminal.rows import Row
@@ -42,7 +43,7 @@ def _best(job: Row) -> float | None:
 
 COLUMNS = (
     Column("id", lambda job: job["id"]),
-    Column("name", lambda job: job["name"], may_be_cut=True, from_width=90),
+    Column("name", lambda job: job["name"], may_be_cut=True, from_width=76),
     Column("state", lambda job: job["state"], is_state=True),
     Column("dataset", lambda job: job["dataset"], may_be_cut=True, from_width=110),
     Column("recipe", lambda job: job["recipe"], may_be_cut=True, from_width=100),
@@ -125,17 +126,33 @@ def _plain(text: str | None) -> str:
 def logs(
     job: Job = "last",
     tail: Annotated[int, typer.Option(min=1, max=10_000, metavar="LINES", help="Most lines, from the end.")] = 200,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print the whole log, and go on until the job has ended.")
+    ] = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Print what the job's trainers wrote."""
+    if follow and as_json:
+        raise refusal("--follow and --json exclude each other", USAGE)
     with connected(url) as client:
         found = find_job(client, job)
+        if follow:
+            _follow(client, found["id"])
+            return
         text = client.get_logs(found["id"], tail=tail)
     if as_json:
         print_json({"job": found["id"], "lines": text.splitlines()})
     else:
         typer.echo(text, nl=False)
+
+
+def _follow(client: Client, job_id: str) -> None:
+    try:
+        for piece in client.iter_log(job_id, follow=True):
+            typer.echo(piece, nl=False)
+    except KeyboardInterrupt:
+        raise refusal(f"job {job_id} goes on; `trainyard logs -f {job_id}` shows its log again", DETACHED) from None
 
 
 def pause(jobs: Jobs, url: Url = None, as_json: AsJson = False) -> None:

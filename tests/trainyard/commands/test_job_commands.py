@@ -9,6 +9,8 @@ import pytest
 from alexnet_core.layout import log_key
 from tests.api.served import Served
 from tests.trainyard.commands.conftest import Run
+from trainyard.client.synchronous import jobs
+from trainyard.scheduling.leases import Ending, Lease, end_attempt
 
 
 def queue(served: Served, **fields: object) -> str:
@@ -74,6 +76,25 @@ def test_the_log_is_printed(served: Served, run: Run, trained: str) -> None:
     assert run("logs").stdout == "one\ntwo\nthree\n"
     assert run("logs", trained, "--tail", "2").stdout == "two\nthree\n"
     assert json.loads(run("logs", "--tail", "1", "--json").stdout) == {"job": trained, "lines": ["three"]}
+
+
+def test_a_log_is_followed_until_the_job_has_ended(
+    served: Served, run: Run, trained: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = served.settings.data_dir / log_key(trained)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("one\ntw")
+
+    def go_on(seconds: float) -> None:
+        if not path.read_text().endswith("three\nhalf"):
+            path.write_text("one\ntwo\nthree\nhalf")
+            return
+        with served.database.writing() as session:
+            end_attempt(session, Lease(trained, 1, "wrk_test"), Ending(succeeded=True), first_backoff_s=1)
+
+    monkeypatch.setattr(jobs, "sleep", go_on)
+    assert run("logs", "-f").stdout == "one\ntwo\nthree\nhalf"
+    assert run("logs", "-f", "--json").exit_code == 2
 
 
 def test_jobs_are_paused_resumed_cancelled_retried_and_removed(served: Served, run: Run) -> None:

@@ -85,6 +85,18 @@ class AsyncDatasetMethods(AsyncConnection):
         """Return a dataset by id or name."""
         return await self._read(Dataset, "GET", f"/datasets/{quote(dataset, safe='')}")
 
+    async def get_image(self, dataset: str, split: str, index: int, *, px: int | None = None) -> bytes:
+        """Return an image of a dataset as a PNG.
+
+        Args:
+            dataset: its id or name.
+            split: `train`, `validation` or `test`.
+            index: the image's number within the split.
+            px: longest side of the picture; None: as it is stored.
+        """
+        path = f"/datasets/{quote(dataset, safe='')}/images/{split}/{index}"
+        return (await self._send("GET", path, params=without_none({"px": px}))).content
+
     async def delete_dataset(self, dataset: str) -> None:
         """Remove a dataset that no unfinished job needs."""
         await self._send("DELETE", f"/datasets/{quote(dataset, safe='')}")

@@ -20,6 +20,7 @@ from trainyard.client.progress import show_bytes
 from trainyard.client.series import Metrics
 
 _COME_BACK_S = 0.2  # to a stream that was cut off
+_NEXT_LINES_S = 1.0  # between two looks at a log
 
 
 class AsyncJobMethods(AsyncConnection):
@@ -116,6 +117,33 @@ class AsyncJobMethods(AsyncConnection):
     async def get_logs(self, job_id: str, *, tail: int = 200) -> str:
         """Return the last lines that the job's trainers wrote."""
         return (await self._send("GET", f"/jobs/{job_id}/logs", params={"tail": tail})).text
+
+    async def iter_log(self, job_id: str, *, from_byte: int = 0, follow: bool = False) -> AsyncIterator[str]:
+        """Yield what the job's trainers wrote, in pieces that end where a line ends.
+
+        Args:
+            job_id: which job.
+            from_byte: where to begin.
+            follow: go on until the job has ended; else until what is there now.
+
+        Raises:
+            ApiError: there is no such job, or `from_byte` is beyond the end of its log.
+        """
+        rest = ""
+        while True:
+            is_last = not follow or (await self.get_job(job_id))["state"] in FINAL_STATES
+            answer = await self._send("GET", f"/jobs/{job_id}/logs", params={"from_byte": from_byte})
+            lines, newline, rest = (rest + answer.text).rpartition("\n")
+            if newline:
+                yield lines + newline
+            has_more = int(answer.headers["X-Next-Byte"]) > from_byte
+            from_byte = int(answer.headers["X-Next-Byte"])
+            if not has_more and is_last:
+                if rest:
+                    yield rest
+                return
+            if not has_more:
+                await sleep(_NEXT_LINES_S)
 
     async def list_checkpoints(self, job_id: str) -> list[Checkpoint]:
         """Return the newest checkpoints of a job."""

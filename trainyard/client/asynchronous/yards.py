@@ -6,11 +6,15 @@ from urllib.parse import quote
 
 from trainyard.client.asynchronous.connection import AsyncConnection
 from trainyard.client.kinds import Json
-from trainyard.client.models import Preview, QueuedJob, Recipe, Worker
+from trainyard.client.models import Preview, QueuedJob, Recipe, Worker, Yard
 
 
 class AsyncYardMethods(AsyncConnection):
     """A part of `AsyncClient`."""
+
+    async def get_yard(self) -> Yard:
+        """Return the yard's version, limits and features, and whether it asks for a key. It needs none itself."""
+        return await self._read(Yard, "GET", "/yard")
 
     async def list_workers(self, *, state: str | None = None) -> list[Worker]:
         """Return the newest hundred workers. Without a state, only those not gone for over an hour."""

@@ -86,6 +86,18 @@ class DatasetMethods(Connection):
         """Return a dataset by id or name."""
         return self._read(Dataset, "GET", f"/datasets/{quote(dataset, safe='')}")
 
+    def get_image(self, dataset: str, split: str, index: int, *, px: int | None = None) -> bytes:
+        """Return an image of a dataset as a PNG.
+
+        Args:
+            dataset: its id or name.
+            split: `train`, `validation` or `test`.
+            index: the image's number within the split.
+            px: longest side of the picture; None: as it is stored.
+        """
+        path = f"/datasets/{quote(dataset, safe='')}/images/{split}/{index}"
+        return (self._send("GET", path, params=without_none({"px": px}))).content
+
     def delete_dataset(self, dataset: str) -> None:
         """Remove a dataset that no unfinished job needs."""
         self._send("DELETE", f"/datasets/{quote(dataset, safe='')}")

@@ -6,12 +6,16 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from trainyard.client.kinds import Json
-from trainyard.client.models import Preview, QueuedJob, Recipe, Worker
+from trainyard.client.models import Preview, QueuedJob, Recipe, Worker, Yard
 from trainyard.client.synchronous.connection import Connection
 
 
 class YardMethods(Connection):
     """A part of `AsyncClient`."""
+
+    def get_yard(self) -> Yard:
+        """Return the yard's version, limits and features, and whether it asks for a key. It needs none itself."""
+        return self._read(Yard, "GET", "/yard")
 
     def list_workers(self, *, state: str | None = None) -> list[Worker]:
         """Return the newest hundred workers. Without a state, only those not gone for over an hour."""
