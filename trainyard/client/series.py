@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainyard.client import models
@@ -28,7 +29,15 @@ class Metrics(models.Metrics):
         """Return losses and accuracies by epoch as a figure, which a notebook shows; `pip install matplotlib`."""
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(9, 3.2), layout="constrained")
+        class Plot(Figure):
+            """A figure that a notebook shows, whichever way it shows others."""
+
+            def _repr_png_(self) -> bytes:
+                file = io.BytesIO()
+                self.savefig(file, format="png", dpi=110)
+                return file.getvalue()
+
+        figure = Plot(figsize=(9, 3.2), layout="constrained")
         losses, accuracies = figure.subplots(1, 2)
         for axes, lines, title in (
             (losses, (("train_loss", "training"), ("val_loss", "validation")), "loss"),

@@ -28,7 +28,9 @@ def test_series_become_tables() -> None:
 
 
 def test_series_become_a_figure_with_what_there_is() -> None:
-    losses, accuracies = Metrics.read(SERIES).plot().axes
+    figure = Metrics.read(SERIES).plot()
+    assert figure._repr_png_().startswith(b"\x89PNG"), "a notebook shows it"  # type: ignore[attr-defined]  # of a subclass
+    losses, accuracies = figure.axes
     assert [list(np.asarray(line.get_ydata())) for line in losses.lines] == [[1.5, 0.5]]
     assert [line.get_label() for line in accuracies.lines] == ["top 1"]
     assert [len(axes.lines) for axes in Metrics.read(SERIES | {"by_epoch": []}).plot().axes] == [0, 0]
