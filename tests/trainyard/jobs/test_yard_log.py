@@ -140,7 +140,7 @@ def test_a_reader_waits_for_a_smaller_number_that_is_not_committed(database: Dat
         elif ends == "gives up":
             slow.rollback()
         else:
-            pid = slow.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
+            pid = slow.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]  # psycopg's connection has it
             with database.reading() as session:
                 session.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
             slow.invalidate()
