@@ -15,6 +15,7 @@ from api import page
 from api.access.gate import Gate
 from api.http import documentation, errors
 from api.http.compression import Compression
+from api.http.guarded_route import check_all_guarded
 from api.http.middleware import (
     Authentication,
     BodyLimit,
@@ -46,6 +47,7 @@ from api.routes import predictions as routes_predictions
 from api.routes import recipes as routes_recipes
 from api.routes import uploads as routes_uploads
 from api.routes import workers as routes_workers
+from api.routes.access import keys as routes_keys
 from api.routes.access import session as routes_session
 from api.routes.access import yard as routes_yard
 from api.routes.bulk import predictions_of_many as routes_predictions_of_many
@@ -135,6 +137,7 @@ def create_app(
     locked = [] if settings.admin_key is None else [Depends(documentation.bearer)]
     app.include_router(routes_health.metrics_router, dependencies=[] if settings.open_metrics else locked)
     app.include_router(routes_session.router, dependencies=locked)
+    app.include_router(routes_keys.router, dependencies=locked)
     app.include_router(routes_jobs.router, dependencies=locked)
     app.include_router(routes_job_actions.router, dependencies=locked)
     app.include_router(routes_curves.router, dependencies=locked)
@@ -158,6 +161,7 @@ def create_app(
     app.include_router(routes_recipes.router, dependencies=locked)
     app.include_router(routes_uploads.router, dependencies=locked)
     app.include_router(routes_workers.router, dependencies=locked)
+    check_all_guarded(app.routes, is_open)
     return app
 
 

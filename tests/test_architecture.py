@@ -93,7 +93,7 @@ FOLDERS = {
         "uploads",
     },
     "api.access": set(),
-    "api.routes.access": {"access", "http", "schemas"},
+    "api.routes.access": {"access", "http", "routes", "schemas"},
     "api.routes.fine_tuning": {"http", "reading", "routes", "schemas", "schemas.runs"},
     "api.routes.insight": {"downloads", "http", "insight", "routes", "schemas"},
     "api.routes.measurements": {"http", "routes", "schemas.runs"},

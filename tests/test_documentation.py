@@ -43,7 +43,11 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 OPENAPI: dict[str, Any] = create_app(Settings()).openapi()
-EVERYWHERE = {"unauthenticated", "internal_error"}  #: refusals of every route that asks for a key; said once
+EVERYWHERE = {
+    "unauthenticated",
+    "scope_missing",
+    "internal_error",
+}  #: of every route that asks for a key; said once
 UNITS = {"_s": "seconds", "_bytes": "bytes", "_pixels": "pixels", "_threads": "threads"}
 COMPOSE_ONLY = {"TRAINYARD_PUBLISH"}  #: read by docker-compose.yml, not by the yard
 

@@ -13,6 +13,8 @@ NOT_MIRRORED = {"__init__", "__main__", "env"}  #: assembled from the others, or
 
 #: What is tested by what uses it, and where: a test of its own would repeat that.
 TESTED_BY: dict[str, str] = {
+    "api/http/guarded_route.py": "api/access/test_route_scopes.py",
+    "trainyard/access/refusals.py": "api/routes/access/test_keys.py",
     "api/access/identity.py": "api/access/test_gate.py",
     "trainyard/access/scopes.py": "api/access/test_gate.py",
     "trainyard/access/yard_secret.py": "api/access/test_sessions.py",

@@ -55,7 +55,7 @@ ServiceError 500                        internal_error
 
 A class without a status has its parent's. One code has one status, but for `no_checkpoint`, to which the contract gives
 two: 409 where the job that was named has none yet, 503 where none was named and nothing is trained.
-`upload_errors` and `export_errors` have the errors of uploads and of converted downloads.
+`upload_errors`, `export_errors` and `access.refusals` have the errors of uploads, converted downloads and keys.
 LeaseLost stands apart: a worker's write was refused because its lease is over. It never reaches a client.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from starlette.types import Scope as RequestScope
@@ -27,9 +28,9 @@ class Identity:
         """Whether a request that goes on for long may lose it meanwhile."""
         return self.key_prefix is not None or self.expires_at is not None
 
-    def may(self, scope: Scope) -> bool:
-        """Whether the scope was given to it."""
-        return scope in self.scopes or Scope.ADMIN in self.scopes
+    def may_any(self, scopes: Iterable[Scope]) -> bool:
+        """Whether one of the scopes was given to it; `admin` stands for each."""
+        return Scope.ADMIN in self.scopes or not self.scopes.isdisjoint(scopes)
 
 
 ADMINISTRATOR = Identity(LOCAL_OWNER, ALL_SCOPES)  #: has the key of the settings, or the yard asks for none

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
-
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
+
+from api.http.guarded_route import GuardedRoute, Handler
 
 ATTRIBUTE = "answer_plainly"  #: of the endpoint: takes the request, and returns None where it is not a plain one
 
 
-class QuickRoute(APIRoute):
+class QuickRoute(GuardedRoute):
     """Lets the endpoint's own `answer_plainly` answer what that recognises; all else is answered as by any route."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """See FastAPI."""
-        ordinary = super().get_route_handler()
+    def build_handler(self) -> Handler:
+        """See `GuardedRoute`."""
+        ordinary = super().build_handler()
 
         async def handle(request: Request) -> Response:
             response: Response | None = await getattr(self.endpoint, ATTRIBUTE)(request)

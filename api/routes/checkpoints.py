@@ -15,6 +15,7 @@ from api.downloads.event_files import EventFileArchive
 from api.downloads.packing import SAFETENSORS, pack_checkpoint, read_card_facts
 from api.downloads.response import ArchiveResponse
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.reading.checkpoint_reader import describe_checkpoints
 from api.routes.queries import AfterQuery, CheckpointPath, LimitQuery
 from api.schemas.base import ListRead
@@ -37,7 +38,7 @@ from trainyard.export_errors import ExportFailed, ExportUnsupported
 from trainyard.storage.interface import StoredFilesDamaged
 from trainyard.upload_errors import DiskFull
 
-router = APIRouter(prefix="/checkpoints", tags=["checkpoints"])
+router = APIRouter(prefix="/checkpoints", tags=["checkpoints"], route_class=GuardedRoute)
 
 
 @router.get("", summary="List checkpoints", responses=errors.responses(InvalidRequest, DatabaseUnavailable))

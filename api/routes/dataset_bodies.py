@@ -11,12 +11,12 @@ from typing import Any
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.routing import Match
 from starlette.types import Scope
 
 from api import submission
+from api.http.guarded_route import GuardedRoute
 from api.http.streamed_bodies import is_streamed
 from api.routes.queries import KeyHeader
 from api.schemas.datasets import DatasetOptions, DatasetRead
@@ -30,7 +30,7 @@ from trainyard.errors import InvalidRequest
 ANY_NAME = "a name that the form may still bring"
 
 
-class StreamedRoute(APIRoute):
+class StreamedRoute(GuardedRoute):
     """Answers only requests whose body goes straight to the disk."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:

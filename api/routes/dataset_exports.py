@@ -15,6 +15,7 @@ from api.downloads.dataset_archives import ImageArchive, PackArchive
 from api.downloads.response import ArchiveResponse
 from api.downloads.stored_packs import StoredPack
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.http.validators import NOT_MODIFIED, IfNoneMatch, answer_json
 from api.routes.queries import DatasetPath, LimitQuery
 from api.schemas.base import ListRead
@@ -34,7 +35,7 @@ from trainyard.errors import (
 )
 from trainyard.states import DatasetState
 
-router = APIRouter(prefix="/datasets/{dataset_id}", tags=["datasets"])
+router = APIRouter(prefix="/datasets/{dataset_id}", tags=["datasets"], route_class=GuardedRoute)
 
 _COLUMNS = ("file", "code", "reason")
 _ROWS_A_PIECE = 1000

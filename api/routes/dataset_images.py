@@ -26,6 +26,7 @@ from alexnet_core.data.inspection.selection import (
 from alexnet_core.data.pack import Pack
 from api.downloads.stored_packs import StoredPack
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.http.validators import NOT_MODIFIED, IfNoneMatch, is_known, lasting_headers, tag_headers
 from api.routes.queries import DatasetPath, LabelQuery, LimitQuery, Split, SplitPath, SplitQuery
 from api.schemas.base import ListRead
@@ -44,7 +45,7 @@ from trainyard.errors import (
     TooManyPictures,
 )
 
-router = APIRouter(prefix="/datasets/{dataset_id}", tags=["datasets"])
+router = APIRouter(prefix="/datasets/{dataset_id}", tags=["datasets"], route_class=GuardedRoute)
 
 IMAGE_ID = r"^(train|validation|test)-[0-9]{1,12}$"
 _MOST = 10**12

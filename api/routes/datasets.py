@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 
 from api import submission
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.reading.dataset_reader import describe_datasets
 from api.routes.queries import AfterQuery, DatasetPath, KeyHeader, LimitQuery
 from api.schemas.base import ListRead
@@ -36,7 +37,7 @@ from trainyard.errors import (
 )
 from trainyard.upload_errors import DiskFull, QuotaExceeded, UploadNotFound
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 _TEXT, _BINARY = {"type": "string"}, {"type": "string", "format": "binary"}
 _FIELDS: dict[str, Any] = dict.fromkeys(DatasetOptions.model_fields, _TEXT) | {"file": _BINARY}

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.routes.queries import DatasetPath, JobPath, LimitQuery, PredictionPath
 from api.schemas.base import ListRead
 from api.schemas.events import DatasetEventRead, EventRead, PredictionEventRead
@@ -30,7 +31,7 @@ from trainyard.jobs import jobs
 from trainyard.jobs.event_log import Head, list_events
 from trainyard.serving_errors import PredictionNotFound
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 MAX_SEQ = 2**31 - 1
 MAX_NUMBER = 2**62

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from alexnet_core.data.published.builtin import BUILTINS
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.schemas.base import DESCRIBED
 from api.services import Services, ServicesDep
 from trainyard.artifacts.datasets import register_builtins
@@ -26,8 +27,8 @@ log = logging.getLogger(__name__)
 
 StoreState = Literal["ok", "degraded", "failed"]
 
-router = APIRouter(tags=["health"])
-metrics_router = APIRouter(tags=["health"])  #: may ask for a key
+router = APIRouter(tags=["health"], route_class=GuardedRoute)
+metrics_router = APIRouter(tags=["health"], route_class=GuardedRoute)  #: may ask for a key
 
 
 class Health(BaseModel):

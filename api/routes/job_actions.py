@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from api import submission
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.reading.job_reader import describe_jobs
 from api.routes.jobs import answer_submitted
 from api.routes.queries import JobPath, KeyHeader
@@ -39,7 +40,7 @@ from trainyard.errors import (
 )
 from trainyard.jobs import changes, jobs
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=GuardedRoute)
 
 RetryBody = Annotated[
     JobRetry,

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from api import submission
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.http.validators import NOT_MODIFIED, IfNoneMatch, answer_json
 from api.reading.checkpoint_reader import describe_checkpoints
 from api.reading.job_reader import describe_jobs
@@ -40,7 +41,7 @@ from trainyard.jobs import job_list
 from trainyard.jobs.job_list import JobFilter
 from trainyard.states import ShownState
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=GuardedRoute)
 
 MAX_JOBS, MAX_ROWS = 100, 1000  # on a page: a whole job has 3 kB of JSON, a row 1 kB
 _TEXT = r"^[^\x00-\x1f\x7f]{1,200}$"

@@ -12,6 +12,7 @@ from alexnet_core.errors import UnknownRecipe as CoreUnknownRecipe
 from alexnet_core.network.geometry import count_parameters
 from alexnet_core.recipes import Recipe, get_recipe, list_recipes, resolve
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.previews.preview import build_preview
 from api.previews.run_times import Plan, estimate_time
 from api.routes.queries import RecipePath
@@ -35,7 +36,7 @@ from trainyard.errors import (
     UnknownRecipe,
 )
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 
 PREVIEW = "preview"  #: what stands in a recipe's place in the path
 

@@ -8,6 +8,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Header, Request, Response
 
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.http.resumable import VERSION
 from api.routes.queries import AfterQuery, LimitQuery, UploadPath
 from api.schemas.base import ListRead
@@ -36,7 +37,7 @@ from trainyard.upload_errors import (
     UploadOffsetMismatch,
 )
 
-router = APIRouter(tags=["uploads"])
+router = APIRouter(tags=["uploads"], route_class=GuardedRoute)
 
 MAX_NUMBER = 2**63 - 1
 _WRITES = (UploadLocked, TooLarge, QuotaExceeded, DiskFull, UnsupportedMedia, TusVersionUnsupported, InvalidRequest)

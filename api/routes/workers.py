@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.routes.queries import AfterQuery, LimitQuery
 from api.schemas.base import ListRead
 from api.schemas.workers import QueuedJobRead, WorkerRead
@@ -16,7 +17,7 @@ from trainyard.errors import DatabaseUnavailable, InvalidRequest
 from trainyard.scheduling import queue_view, workers
 from trainyard.scheduling.workers import WorkerState
 
-router = APIRouter(tags=["workers"])
+router = APIRouter(tags=["workers"], route_class=GuardedRoute)
 
 
 @router.get("/workers", summary="List workers", responses=errors.responses(InvalidRequest, DatabaseUnavailable))

@@ -59,6 +59,7 @@ NOT_RUN: dict[str, dict[str, str]] = {
     "docs/how-to/use-a-key.md": {
         "$ export TRAINYARD_ADMIN_KEY": _KEY,
         "$ curl -s localhost:8000/jobs": _KEY,
+        "$ curl -s localhost:8000/keys": "needs a yard with a key; tests/api/routes/access/test_keys.py makes some",
     },
     "docs/how-to/use-an-object-store.md": {
         "pip install 'trainyard[yard,s3]'": (

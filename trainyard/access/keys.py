@@ -9,20 +9,14 @@ from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from trainyard.access.key_text import draw_key_text
+from trainyard.access.refusals import KeyNotFound
 from trainyard.access.scopes import Scope
 from trainyard.database.access_tables import ApiKey
 from trainyard.database.connection import now, read_clock, update_rows
 from trainyard.database.ids import new_id
 from trainyard.database.pages import Page, get_page
-from trainyard.errors import NotFound
 
 USE_NOTED_EVERY_S = 60.0  #: so often at most is a key's last use written
-
-
-class KeyNotFound(NotFound):
-    """There is no such key. `GET /keys` lists them."""
-
-    code = "key_not_found"
 
 
 @dataclass(frozen=True)

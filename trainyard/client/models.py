@@ -371,6 +371,34 @@ class IntakeProgress(Answer):
     """
 
 
+class Key(Answer):
+    """A key as it is listed; its text can't be read again."""
+
+    id: str
+    object: Literal["key"]
+    name: str | None
+    """
+    What it is for.
+    """
+    owner: str
+    """
+    Who it acts for.
+    """
+    prefix: str
+    """
+    The beginning of its text, by which its holder recognises it.
+    """
+    scopes: list[Literal["read", "train", "predict", "admin"]]
+    """
+    What it may do.
+    """
+    created_at: AwareDatetime
+    last_used_at: AwareDatetime | None
+    """
+    When it was used last, to about a minute. Null: never.
+    """
+
+
 class Label(Answer):
     """A class and its probability."""
 
@@ -507,6 +535,38 @@ class NamedCheckpoint(Answer):
     job: str
     epoch: int
     weights_sha256: str
+
+
+class NewKey(Answer):
+    """A key that has just been made."""
+
+    id: str
+    object: Literal["key"]
+    name: str | None
+    """
+    What it is for.
+    """
+    owner: str
+    """
+    Who it acts for.
+    """
+    prefix: str
+    """
+    The beginning of its text, by which its holder recognises it.
+    """
+    scopes: list[Literal["read", "train", "predict", "admin"]]
+    """
+    What it may do.
+    """
+    created_at: AwareDatetime
+    last_used_at: AwareDatetime | None
+    """
+    When it was used last, to about a minute. Null: never.
+    """
+    key: str
+    """
+    The text to send as `Authorization: Bearer <key>`. It is shown only now.
+    """
 
 
 class PredictionEvent(Answer):

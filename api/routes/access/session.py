@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from api.access.identity import identity_of
 from api.access.sessions import SESSION_S, SETTINGS_KEY
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.schemas.base import DESCRIBED, STRICT, Time
 from api.services import ServicesDep
 from trainyard.access.scopes import Scope
@@ -24,8 +25,9 @@ from trainyard.errors import (
     TooLarge,
 )
 
-router = APIRouter(prefix="/session", tags=["access"])
-open_router = APIRouter(prefix="/session", tags=["access"])  #: signing in and out asks for no key
+router = APIRouter(prefix="/session", tags=["access"], route_class=GuardedRoute)
+#: Signing in and out asks for no key.
+open_router = APIRouter(prefix="/session", tags=["access"], route_class=GuardedRoute)
 
 
 class SessionCreate(BaseModel):

@@ -11,11 +11,12 @@ from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel
 from starlette.routing import BaseRoute
 
+from api.http.guarded_route import GuardedRoute
 from api.schemas.base import DESCRIBED
 from api.services import ServicesDep
 from trainyard.build import build_id
 
-router = APIRouter(tags=["access"])
+router = APIRouter(tags=["access"], route_class=GuardedRoute)
 
 
 class Feature(StrEnum):

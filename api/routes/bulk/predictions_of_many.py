@@ -13,6 +13,7 @@ from api.bulk_submission import describe_predictions
 from api.downloads.response import ArchiveResponse
 from api.downloads.stored_results import ResultTable, read_all_rows
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.routes.queries import AfterQuery, KeyHeader, LimitQuery, PredictionPath
 from api.schemas.base import ListRead
 from api.schemas.bulk_predictions import PredictionCreate, PredictionRead
@@ -46,7 +47,7 @@ from trainyard.serving_errors import AliasNotFound, PredictionNotEnded, Predicti
 from trainyard.states import WorkKind
 from trainyard.upload_errors import QuotaExceeded, UploadNotFound
 
-router = APIRouter(prefix="/predictions", tags=["predictions"])
+router = APIRouter(prefix="/predictions", tags=["predictions"], route_class=GuardedRoute)
 
 _MEDIA_TYPES = {CSV: "text/csv; charset=utf-8", PARQUET: "application/vnd.apache.parquet"}
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}

@@ -14,6 +14,7 @@ from alexnet_core.errors import ConfigError
 from alexnet_core.recipes import default_recipe, get_recipe
 from api import submission
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.reading.checkpoint_reader import describe_checkpoints
 from api.reading.job_reader import describe_jobs
 from api.routes.jobs import METADATA_FILTER, metadata_filters
@@ -51,7 +52,7 @@ from trainyard.errors import (
 from trainyard.jobs import job_list, jobs
 from trainyard.jobs.event_log import list_newest_events
 
-router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"])
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_class=GuardedRoute)
 
 FineTuningJobPath = Annotated[str, Path(description="The job's id, such as `job_01m867mjxcwzg9jmycd4rmka44`.")]
 _REFUSALS = errors.responses(JobNotFound, IllegalTransition, DatabaseUnavailable)

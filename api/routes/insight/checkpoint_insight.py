@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from alexnet_core.insight.protocol import DrawFilters
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.http.validators import NOT_MODIFIED, IfNoneMatch, answer_json, is_known, lasting_headers
 from api.insight import calibrations
 from api.routes.insight.explanations import ScaleQuery
@@ -35,7 +36,7 @@ from trainyard.insight_errors import (
     InsightQueueFull,
 )
 
-router = APIRouter(prefix="/checkpoints", tags=["insight"])
+router = APIRouter(prefix="/checkpoints", tags=["insight"], route_class=GuardedRoute)
 
 _REFUSALS = (
     *(CheckpointNotFound, CheckpointPruned, CheckpointIncompatible, InsightQueueFull, InsightFailed),

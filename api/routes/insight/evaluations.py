@@ -23,6 +23,7 @@ from alexnet_core.insight.split_evaluation import evaluate_answers, name_images
 from alexnet_core.layout import evaluation_key
 from api.downloads.stored_packs import StoredPack
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.http.validators import NOT_MODIFIED, IfNoneMatch, answer_json
 from api.insight.training_data import find_training_data
 from api.routes.queries import JobPath, LimitQuery
@@ -51,7 +52,7 @@ from trainyard.jobs import job_log, jobs
 from trainyard.states import JobState
 from trainyard.storage.interface import Storage
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=GuardedRoute)
 
 T = TypeVar("T")
 

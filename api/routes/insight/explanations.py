@@ -14,6 +14,7 @@ from alexnet_core.insight.heat_maps import MAX_PX, MIN_PX
 from alexnet_core.insight.methods import Method, Scale, View
 from alexnet_core.insight.protocol import Activate, Explain
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.routes.insight.subjects import IMAGE_BODY, ModelQuery, describe_subject, find_model, read_image
 from api.schemas.insight import ExplanationRead
 from api.schemas.predictions import LabelRead
@@ -40,7 +41,7 @@ from trainyard.errors import (
 from trainyard.insight_errors import InsightFailed, InsightQueueFull
 from trainyard.serving_errors import AliasNotFound
 
-router = APIRouter(tags=["insight"])
+router = APIRouter(tags=["insight"], route_class=GuardedRoute)
 
 _PNG = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
 #: What every request with a model and an image may be refused with.

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from alexnet_core.insight.methods import PassKind
 from alexnet_core.insight.protocol import FindSimilar
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.insight.training_data import find_training_data
 from api.routes.insight.explanations import REFUSALS
 from api.routes.insight.subjects import (
@@ -25,7 +26,7 @@ from trainyard.artifacts.checkpoints import LATEST
 from trainyard.errors import DatasetNotFound, DatasetNotReady, DatasetRejected
 from trainyard.insight_errors import DatasetDiffers, InsightInProgress
 
-router = APIRouter(tags=["insight"])
+router = APIRouter(tags=["insight"], route_class=GuardedRoute)
 
 
 @router.post(

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from alexnet_core.evaluation.curves import Curves, draw_curves
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.http.validators import IfNoneMatch, is_known, tag_headers
 from api.routes.queries import JobPath
 from api.services import CallerDep, Services, ServicesDep
@@ -19,7 +20,7 @@ from trainyard.errors import DatabaseUnavailable, JobNotFound
 from trainyard.jobs import jobs
 from trainyard.jobs.metrics import read_series, read_version
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=GuardedRoute)
 
 
 @router.get(

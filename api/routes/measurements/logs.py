@@ -9,12 +9,13 @@ from starlette.responses import PlainTextResponse, Response
 
 from alexnet_core.layout import log_key
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.routes.queries import JobPath
 from api.services import CallerDep, ServicesDep
 from trainyard.errors import BeyondTheEnd, DatabaseUnavailable, InvalidRequest, JobNotFound, StorageUnavailable
 from trainyard.jobs import job_log, jobs
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=GuardedRoute)
 
 MAX_POSITION = 2**62
 _TEXT: dict[int | str, dict[str, Any]] = {

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.http.validators import NOT_MODIFIED, IfNoneMatch, answer_json
 from api.routes.queries import JobPath
 from api.schemas.runs.series import MetricsRead, SeriesOfJobs
@@ -17,7 +18,7 @@ from trainyard.errors import DatabaseUnavailable, InvalidRequest, JobNotFound
 from trainyard.jobs import jobs
 from trainyard.jobs.metrics import MIN_POINTS
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=GuardedRoute)
 
 MAX_STEP = 2**62
 MAX_JOBS = 20

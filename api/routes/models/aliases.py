@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.http import errors
+from api.http.guarded_route import GuardedRoute
 from api.routes.queries import LimitQuery
 from api.schemas.aliases import AliasPut, AliasRead, AliasRollback, MoveRead
 from api.schemas.base import ListRead
@@ -38,7 +39,7 @@ from trainyard.errors import (
 from trainyard.logs import request_id
 from trainyard.serving_errors import AliasMoved, AliasNotFound, CheckpointUnusable, NothingToRollBackTo
 
-router = APIRouter(prefix="/aliases", tags=["aliases"])
+router = APIRouter(prefix="/aliases", tags=["aliases"], route_class=GuardedRoute)
 
 T = TypeVar("T")
 

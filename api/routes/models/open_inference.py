@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from api.http import errors
 from api.http.errors import Responses
+from api.http.guarded_route import GuardedRoute
 from api.open_inference.answers import LABELS, PROBABILITIES, build_outputs, check_outputs, encode, most_named
 from api.open_inference.requests import Images, check_pixels, read_request
 from api.routes.health import look
@@ -59,7 +60,7 @@ from trainyard.errors import (
 )
 from trainyard.serving_errors import AliasNotFound, CheckpointUnusable
 
-router = APIRouter(prefix="/v2", tags=["open inference"])
+router = APIRouter(prefix="/v2", tags=["open inference"], route_class=GuardedRoute)
 
 T = TypeVar("T")
 

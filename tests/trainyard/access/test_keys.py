@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy import select
 
 from trainyard.access.key_text import digest_of
-from trainyard.access.keys import KeyNotFound, KeyRecord, create_key, find_keys, list_keys, note_uses, revoke_key
+from trainyard.access.keys import KeyRecord, create_key, find_keys, list_keys, note_uses, revoke_key
+from trainyard.access.refusals import KeyNotFound
 from trainyard.access.scopes import Scope
 from trainyard.database.access_tables import ApiKey
 from trainyard.database.connection import Database
