@@ -25,6 +25,7 @@ from tests.chaos.faults import Faults
 from tests.chaos.history import FINAL, Look, Record, find_recovery, judge, percentile, wasted_steps
 from tests.chaos.observer import Observer
 from tests.chaos.predictions import Predictions
+from tests.chaos.watcher import Watcher
 from tests.chaos.yard import RECOVERY_WITHIN_S, TTL_S, ChaosYard
 
 SMALL = {"image_px": 16, "width_multiplier": 0.5, "batch_size": 8}
@@ -51,6 +52,7 @@ class Storm:
         self.faults = Faults(yard, self, self.random)
         self.datasets = Datasets(yard, seed)
         self.predictions = Predictions(yard)
+        self.watcher = Watcher(yard.url)
         self.looks: dict[str, list[Look]] = defaultdict(list)
         self.jobs: dict[str, str] = {}  # Idempotency-Key -> id
         self._datasets_of: dict[str, str] = {}  # Idempotency-Key -> dataset
@@ -65,6 +67,7 @@ class Storm:
         self._began = time.monotonic()
         self.datasets.start()
         self.predictions.start()
+        self.watcher.start()
         next_fault, next_look, next_look_at_all = self._began + FIRST_FAULT_S, self._began, self._began
         while (moment := time.monotonic()) < self._began + self.seconds and not self._is_over():
             self.faults.go_on()
@@ -104,6 +107,7 @@ class Storm:
         self.predictions.finish(SETTLE_S)
         time.sleep(TTL_S)
         self._look(at_all=True)  # what is final stays so
+        self.watcher.finish(SETTLE_S, max((it.number for it in self.yard.read_log()), default=0))
 
     # --- the owner of the jobs ---
 
@@ -204,6 +208,8 @@ class Storm:
             "uploads_cut": self.datasets.cuts, "validation_attempts": validations["claimed"],
             "predictions": len(self.predictions.asked), "prediction_attempts": predicting["claimed"],
             "result_streams_cut": self.predictions.cuts,
+            "events_of_the_yard": len(self.watcher.numbers), "streams_of_the_yard": self.watcher.cuts,
+            "resets": self.watcher.resets,
             "attempts": attempts["claimed"], "leases_lost": attempts["lease_lost"],
             "stale_writers_refused": self.yard.count_in_logs("attempt ends: job_"),
             "late_reapers": self.yard.count_in_logs("the reaper was late"),
@@ -216,7 +222,8 @@ class Storm:
             "from_lease_taken_to_claim_with_a_free_peer_s": _spread([it.claimed_s - it.taken_s for it in with_peer]),
             "slow": [str(it) for it in recoveries if it.claimed_s > RECOVERY_WITHIN_S],
             "broken": judge(records.values(), self.jobs.values())
-            + self.datasets.judge() + self.predictions.judge(),
+            + self.datasets.judge() + self.predictions.judge()
+            + self.watcher.judge(self.yard.read_log(), {job_id: told[-1].state for job_id, told in events.items()}),
         }  # fmt: skip
 
 

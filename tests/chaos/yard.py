@@ -23,6 +23,7 @@ from tests.chaos.history import Event
 from tests.postgres import crowded, frozen, locked, read_only
 from tests.processes import children_of
 from trainyard.database.connection import Database
+from trainyard.database.event_tables import YardEvent
 from trainyard.database.schema import migrate
 from trainyard.database.tables import Job, JobEvent, JobMetric, Worker
 from trainyard.errors import DatabaseUnavailable
@@ -191,6 +192,11 @@ class ChaosYard:
     def read_predictions(self) -> dict[str, list[Event]]:
         """Return the events of every prediction over many images."""
         return self._read_events("pred_")
+
+    def read_log(self) -> list[YardEvent]:
+        """Return the entries of the yard's log."""
+        with self.database.reading() as session:
+            return list(session.scalars(select(YardEvent).order_by(YardEvent.number)))
 
     def _read_events(self, prefix: str) -> dict[str, list[Event]]:
         events: dict[str, list[Event]] = defaultdict(list)
