@@ -31,6 +31,9 @@ WORKERS_ALONE: dict[str, dict[str, Any]] = yaml.safe_load(WORKER_TEXT)["services
 EVERY_SERVICE = [(name, SERVICES[name]) for name in SERVICES] + [
     (f"{name} alone", s) for name, s in WORKERS_ALONE.items()
 ]
+PINNED: set[str] = {
+    canonicalize_name(line.partition("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines()
+}
 OURS = [name for name, service in SERVICES.items() if "build" in service]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 #: What an image may hold: the dependencies, and the extras for a yard, an object store and traces.
@@ -256,8 +259,9 @@ def imported_by(image: str) -> set[str]:
         found = imports_of(paths[name])
         waiting |= (found & set(paths)) - seen - NEVER[image]
         outside |= {module.partition(".")[0] for module in found} - set(packages)
-    libraries = packages_distributions()
-    return {canonicalize_name(name) for module in outside for name in libraries.get(module, [])}
+    libraries = packages_distributions()  # once setuptools was imported, also what it holds copies of
+    found_in: set[str] = {canonicalize_name(name) for module in outside for name in libraries.get(module, [])}
+    return found_in & PINNED
 
 
 @pytest.mark.parametrize("image", ENTRIES)

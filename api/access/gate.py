@@ -121,7 +121,7 @@ class Gate:
     def _read(self, scope: Scope) -> Identity | ServiceError | _Credential | None:
         """Read what a request was sent with. None: it has a session, and those can't be read yet."""
         path = scope["path"]
-        if not self.needs_key or (path == METRICS_PATH and self._open_metrics):
+        if not self._is_locked(path):
             return ADMINISTRATOR
         if self._is_open(path) or (path == SESSION_PATH and scope["method"] in _OPEN_OF_SESSION):
             return STRANGER
@@ -130,7 +130,13 @@ class Gate:
             scheme, _, text = authorization.partition(" ")
             return self._read_key(text.strip(), path) if scheme.lower() == "bearer" else Unauthenticated()
         cookies = "; ".join(headers.getlist("cookie"))
-        return self._read_session(cookies) if may_hold_session(cookies) else Unauthenticated()
+        return self._read_session(cookies) if self.needs_key and may_hold_session(cookies) else Unauthenticated()
+
+    def _is_locked(self, path: str) -> bool:
+        """Whether a path asks for a key: all do or none, but for the one of the metrics."""
+        if path == METRICS_PATH:
+            return not self._open_metrics and (self.needs_key or self._metrics is not None)
+        return self.needs_key
 
     def _read_key(self, text: str, path: str) -> Identity | ServiceError | _Credential:
         digest = digest_of(text)

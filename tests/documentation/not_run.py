@@ -15,9 +15,11 @@ _WEIGHTS = "needs files that others publish; tests/alexnet_core/export writes sm
 #: By page, and by what the first line of the block begins with, or that of a command in it (without its prompt).
 NOT_RUN: dict[str, dict[str, str]] = {
     "README.md": {
-        "client ── HTTP ──> api": _PICTURE,
         "make setup": _SET_UP,
         "alexnet_core/   the network": _PICTURE,
+    },
+    "docs/life-of-a-job.md": {
+        "client ── HTTP ──> api": _PICTURE,
     },
     "docs/deploy.md": {
         "cp .env.example .env": _DOCKER,

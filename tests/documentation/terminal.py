@@ -164,7 +164,13 @@ class Terminal:
 
     def _start(self, *command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            command, cwd=self.folder, env=self._environment, stdin=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            cwd=self.folder,
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=_hear_ctrl_c,
         )
 
     def _send(self, process: subprocess.Popen[str], line: str) -> None:
@@ -180,6 +186,11 @@ class Terminal:
             waiting += children_of(pid)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)
+
+
+def _hear_ctrl_c() -> None:
+    """A shell can't trap what was ignored when it began, as SIGINT is in what a script leaves in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _group_lives(group: int) -> bool:

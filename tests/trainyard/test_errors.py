@@ -13,9 +13,10 @@ import api
 import trainyard
 import worker
 from trainyard import errors, export_errors, insight_errors, serving_errors, upload_errors
+from trainyard.access import refusals
 from trainyard.errors import ServiceError
 
-MODULES = (errors, upload_errors, insight_errors, export_errors, serving_errors)
+MODULES = (errors, upload_errors, insight_errors, export_errors, serving_errors, refusals)
 #: What the contract gives two statuses: see the head of `trainyard.errors`.
 TWO_STATUSES = {"no_checkpoint": {409, 503}}
 

@@ -1,4 +1,10 @@
-"""Why a key, or what it was to do, is refused. `trainyard.errors` has the tree of all refusals."""
+"""Why a key, or what it was to do, is refused: the part of the tree of `trainyard.errors` that is about keys.
+
+ServiceError
+├── ScopeMissing 403                    scope_missing
+└── NotFound
+    └── KeyNotFound                     key_not_found
+"""
 
 from __future__ import annotations
 

@@ -24,6 +24,6 @@ class Shell(StrEnum):
 
 
 def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]) -> None:
-    """Print the script with which a shell completes commands, options and jobs."""
+    """Print the script with which a shell completes commands and options."""
     typer.echo(f"# put this into {PLACES[shell.value]}")
     typer.echo(get_completion_script(prog_name="trainyard", complete_var="_TRAINYARD_COMPLETE", shell=shell.value))
