@@ -11,7 +11,7 @@ TORCH_FROM := $(if $(PYTORCH_INDEX_URL),--extra-index-url $(PYTORCH_INDEX_URL))
 # Tests that run at a time: more than two cores, as many wait for a yard rather than compute.
 AT_A_TIME ?= 4
 TOGETHER := -n $(AT_A_TIME) --dist loadfile --no-loadscope-reorder
-.PHONY: help setup page demo up docs test slow test-browser web chaos coverage check lint spelling types format openapi client constraints clean
+.PHONY: help setup page demo up docs test slow test-browser test-docs web chaos coverage check lint spelling types format openapi client constraints clean
 
 help:  ## Explain the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)$$/  make \1|\2/' | column -t -s '|'
@@ -38,14 +38,17 @@ docs: $(STAMP)  ## Make the documentation's site: build/docs/index.html
 	$(BIN)/python -m sphinx -W --keep-going -n -q -j auto -c docs/site docs build/docs
 
 test: $(STAMP)  ## Run the tests, several at a time, but for those that take long
-	$(BIN)/pytest $(TOGETHER) -m 'not chaos and not slow and not alone and not browser'
+	$(BIN)/pytest $(TOGETHER) -m 'not chaos and not slow and not alone and not browser and not documentation'
 
 slow: $(STAMP) page  ## Run the tests that take long, likewise; then those that need the cores to themselves
-	$(BIN)/pytest $(TOGETHER) -m 'slow and not chaos and not alone and not browser'
-	$(BIN)/pytest -m 'alone and not chaos and not browser'
+	$(BIN)/pytest $(TOGETHER) -m 'slow and not chaos and not alone and not browser and not documentation'
+	$(BIN)/pytest -m 'alone and not chaos and not browser and not documentation'
 
 test-browser: $(STAMP) page  ## Run the tests of the page, in Chromium on a real yard
-	$(BIN)/pytest -m 'browser and not chaos' tests/browser
+	$(BIN)/pytest -m 'browser and not chaos and not documentation' tests/browser
+
+test-docs: $(STAMP) page  ## Run the commands of README and docs on real yards: minutes, and best on an idle machine
+	$(BIN)/pytest -m 'documentation and not chaos' tests/documentation
 
 web: page  ## Check the page's format and types, and run the tests of its parts
 	$(BIN)/python web/build.py --run npm run --silent lint
@@ -57,11 +60,11 @@ chaos: $(STAMP)  ## Run the tests that take minutes and break a yard in many way
 
 coverage: $(STAMP)  ## Run what `make test` runs, processes of yards included, and report the lines that none reached
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(TOGETHER) -m 'not chaos and not slow and not alone and not browser'
+	$(BIN)/coverage run -m pytest $(TOGETHER) -m 'not chaos and not slow and not alone and not browser and not documentation'
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-check: $(STAMP) lint spelling types web test slow test-browser  ## Format check, lint, spelling, types and all tests but chaos: what CI runs
+check: $(STAMP) lint spelling types web test slow test-browser  ## Format check, lint, spelling, types and all tests but chaos and test-docs: what CI runs
 
 spelling: $(STAMP)  ## Check spelling
 	$(BIN)/codespell

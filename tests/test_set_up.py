@@ -65,12 +65,11 @@ def test_set_up_and_images_keep_to_the_constraints() -> None:
 
 def test_every_test_runs_in_one_target_of_make() -> None:
     """By its marks; a test with two of them must not fall between the targets, nor run twice."""
-    calls = {
-        target: re.findall(r"-m '?([^'\n]+)", recipe(target)) for target in ("test", "slow", "test-browser", "chaos")
-    }
-    assert [len(expressions) for expressions in calls.values()] == [1, 2, 1, 1]
-    for marks in itertools.product([False, True], repeat=4):
-        given = dict(zip(("alone", "slow", "browser", "chaos"), marks, strict=True))
+    targets = ("test", "slow", "test-browser", "test-docs", "chaos")
+    calls = {target: re.findall(r"-m '?([^'\n]+)", recipe(target)) for target in targets}
+    assert [len(expressions) for expressions in calls.values()] == [1, 2, 1, 1, 1]
+    for marks in itertools.product([False, True], repeat=5):
+        given = dict(zip(("alone", "slow", "browser", "documentation", "chaos"), marks, strict=True))
         chosen = [text for texts in calls.values() for text in texts if eval(text, {}, given)]
         assert len(chosen) == 1, (given, chosen)
 

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from api.supervisor import open_port
-from tests.api.served import png
+from tests.api.served import png, wait_until
 from tests.api.stored_networks import store_network
 from tests.processes import children_of, find_child, is_alive
 from trainyard.launch.queue_server import free_port
@@ -194,8 +194,12 @@ def test_metrics_count_what_all_processes_did(api: Api) -> None:
     with httpx.Client(timeout=30, trust_env=False) as client:
         for _ in range(10):
             assert api.predict(client).status_code == 200
-        text = client.get(f"{api.url}/metrics").text
-    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    assert float(lines['trainyard_api_processes{process="web"}']) == 2
+
+        def read() -> dict[str, str]:
+            text = client.get(f"{api.url}/metrics").text
+            return dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+
+        wait_until(lambda: float(read()['trainyard_api_processes{process="web"}']) == 2)  # one may be starting again
+        lines = read()
     assert float(lines['trainyard_api_processes{process="engine"}']) == 1
     assert json.loads(lines['trainyard_predict_requests_total{code="ok",model="latest"}']) == 10

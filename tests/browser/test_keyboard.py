@@ -96,6 +96,7 @@ def test_a_job_is_made_and_paused_without_a_mouse(page: Page, yard: RunningYard)
     page.keyboard.type("made by keys")
     page.keyboard.press("Control+Enter")
     expect(page).to_have_url(re.compile("#/jobs/job_"))
+    expect(page.get_by_role("heading", level=1)).to_have_text("made by keys")  # else the keys go to the form
     page.keyboard.press("g")
     page.keyboard.press("j")
     row = page.get_by_role("row").filter(has_text="made by keys")

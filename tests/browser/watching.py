@@ -67,4 +67,12 @@ def scrolls_sideways(page: Page) -> bool:
     """Whether the page as a whole is wider than its window; a table may scroll within itself."""
     measure = "Math.max(...parts.map((part) => part.scrollWidth - part.clientWidth))"
     parts = "[document.documentElement, ...document.querySelectorAll('main')]"
-    return int(page.evaluate(f"((parts) => {measure})({parts})")) > 0
+
+    def is_too_wide() -> bool:
+        return int(page.evaluate(f"((parts) => {measure})({parts})")) > 0
+
+    for _ in range(10):  # the styles of a view come after the view
+        if not is_too_wide():
+            return False
+        page.wait_for_timeout(200)
+    return True

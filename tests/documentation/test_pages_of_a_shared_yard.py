@@ -12,7 +12,7 @@ from tests.documentation.preparations import PREPARATIONS, Trained, train
 from tests.documentation.reading import read_page
 from tests.integration.running import RunningYard, start_yard
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.documentation]
 
 
 @pytest.fixture(scope="module")

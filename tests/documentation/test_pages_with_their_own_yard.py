@@ -10,7 +10,7 @@ from tests.documentation.preparations import PREPARATIONS
 from tests.documentation.reading import read_page
 from trainyard.launch.queue_server import free_port
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.documentation]
 
 
 @pytest.mark.parametrize("page", [page for page, it in PREPARATIONS.items() if it.yard == "own"])
