@@ -109,6 +109,9 @@ def test_it_asks_for_a_key_unless_the_settings_say_otherwise(serve: Serve) -> No
 
     of_its_own = serve(metrics_key=SecretStr(METRICS_KEY))
     error_of(of_its_own.http.get("/metrics"), 401, "unauthenticated")
+    for wrong in ({"Authorization": "Bearer another"}, {"Cookie": "trainyard_session_0=of another yard"}):
+        error_of(of_its_own.http.get("/metrics", headers=wrong), 401, "unauthenticated")
+    assert of_its_own.http.get("/metrics", headers=with_metrics_key).status_code == 200
     assert of_its_own.http.get("/jobs").status_code == 200
 
 
