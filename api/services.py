@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
+import anyio
 from fastapi import Depends, Request
 
 from api.access.gate import Gate
@@ -27,6 +28,10 @@ from trainyard.settings import Settings
 from trainyard.storage.interface import Storage
 from trainyard.storage.opening import StoreGuard
 from trainyard.upkeep.reconciler import Reconciler
+
+#: Clients for whom the series of several jobs are read at a time; the others wait. For one these may be 200,000 points:
+#: a hundred megabytes, and a connection to the database that is in use for seconds.
+MAX_SERIES = 2
 
 
 @dataclass
@@ -52,6 +57,7 @@ class Services:
     pictures: Pictures = field(default_factory=Pictures)
     pack_views: Pictures = field(default_factory=lambda: Pictures(1024, threads=2, max_drawing=MAX_DRAWING))
     downloads: DownloadSlots = field(default_factory=DownloadSlots)
+    series_turns: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(MAX_SERIES))
     exports: Exports = field(init=False)
 
     store: StoreGuard = field(init=False)

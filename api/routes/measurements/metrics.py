@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+import anyio.to_thread
+from fastapi import APIRouter, Query, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from api.http import errors
@@ -13,7 +15,7 @@ from api.http.validators import NOT_MODIFIED, IfNoneMatch, answer_json
 from api.routes.queries import JobPath
 from api.schemas.runs.series import MetricsRead, SeriesOfJobs
 from api.series_reader import Section, read_section
-from api.services import CallerDep, ServicesDep
+from api.services import CallerDep, Services, ServicesDep
 from trainyard.errors import DatabaseUnavailable, InvalidRequest, JobNotFound
 from trainyard.jobs import jobs
 from trainyard.jobs.metrics import MIN_POINTS
@@ -68,7 +70,8 @@ def get_job_metrics(
     response_model=SeriesOfJobs,
     responses=errors.responses(JobNotFound, InvalidRequest, DatabaseUnavailable, success=NOT_MODIFIED),
 )
-def get_series(
+async def get_series(
+    request: Request,
     services: ServicesDep,
     caller: CallerDep,
     job: Annotated[
@@ -79,8 +82,17 @@ def get_series(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Return the series of up to 20 jobs, to be compared, as `GET /jobs/{job_id}/metrics` returns those of one."""
-    wanted = list(dict.fromkeys(job))
     section = Section(max_points=max_points, band=band)
+    async with services.series_turns:
+        if await request.is_disconnected():  # while it waited
+            raise ClientDisconnect
+        return await anyio.to_thread.run_sync(_compare, services, caller, job, section, if_none_match)
+
+
+def _compare(
+    services: Services, caller: str, job_ids: list[str], section: Section, if_none_match: list[str] | None
+) -> Response:
+    wanted = list(dict.fromkeys(job_ids))
     with services.database.reading() as session:
         known = {row.id for row in jobs.read_jobs(session, caller, wanted)}
         for missing in (job_id for job_id in wanted if job_id not in known):

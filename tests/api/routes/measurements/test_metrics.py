@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
+from sqlalchemy.orm import Session
 
 from alexnet_core.messages import AnyReport, EpochEnd, Interval
+from api import series_reader
+from api.routes.measurements import metrics as routes_metrics
+from api.schemas.runs.series import SeriesRead
+from api.series_reader import Section
+from api.services import MAX_SERIES
 from tests.api.served import Served, error_of
 from trainyard.scheduling import leases
 from worker.report_writer import write_reports
@@ -145,3 +154,34 @@ def test_series_that_are_refused(served: Served) -> None:
     unknown = served.http.get("/series", params={"job": [job_id, "job_0"]})
     assert error_of(unknown, 404, "job_not_found")["param"] == "job"
     error_of(served.http.get("/series", params={"job": job_id, "max_points": 9}), 422, "invalid_request")
+
+
+def test_many_who_compare_at_once_take_turns_and_hold_up_nobody_else(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, begun, gate = served.add_job(), threading.Semaphore(0), threading.Event()
+
+    def read(session: Session, read_id: str, section: Section) -> SeriesRead:
+        begun.release()
+        assert gate.wait(10)
+        return series_reader.read_section(session, read_id, section)
+
+    monkeypatch.setattr(routes_metrics, "read_section", read)
+
+    def compare(timeout_s: float) -> int:
+        return served.http.get("/series", params={"job": job_id}, timeout=timeout_s).status_code
+
+    with ThreadPoolExecutor(6) as clients:
+        answers = [clients.submit(compare, 10) for _ in range(MAX_SERIES)]
+        for _ in answers:
+            assert begun.acquire(timeout=10)
+        with pytest.raises(httpx.ReadTimeout):
+            compare(0.2)  # it leaves while it waits
+        answers += [clients.submit(compare, 10) for _ in range(3)]
+        assert not begun.acquire(timeout=0.3)
+        assert served.http.get(f"/jobs/{job_id}").status_code == 200
+        gate.set()
+        assert [answer.result() for answer in answers] == [200] * len(answers)
+    for _ in range(3):
+        assert begun.acquire(timeout=10)
+    assert not begun.acquire(timeout=0.2)  # nothing was read for who had left
