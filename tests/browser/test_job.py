@@ -17,6 +17,19 @@ from tests.integration.running import RunningYard
 
 TABS = ["", "/evaluation", "/checkpoints", "/events", "/log", "/config"]
 
+#: Holds every answer of an evaluation back for a second, and notes in the page that one was handed over.
+LATE_EVALUATIONS = """
+const ask = window.fetch;
+window.fetch = async (...given) => {
+  const answer = await ask(...given);
+  if (new URL(answer.url).pathname.endsWith('/evaluation')) {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    setTimeout(() => (document.documentElement.dataset.late = 'yes'), 100);
+  }
+  return answer;
+};
+"""
+
 
 @pytest.fixture(scope="module")
 def connected(yard: RunningYard) -> Iterator[httpx.Client]:
@@ -193,6 +206,17 @@ def test_a_cell_of_the_confusion_opens_exactly_its_images_and_the_hardest_come_f
     expect(dialog.get_by_role("row").filter(has_text=f"{pair['true']} (true)")).to_be_visible()
     expect(dialog.get_by_role("img", name="as heat")).to_be_visible()
     expect(dialog.get_by_role("img", name="training image").first).to_be_visible()
+
+
+def test_an_evaluation_that_comes_after_its_tab_was_left_changes_nothing(
+    page: Page, yard: RunningYard, learnt: Json, watch: Watch
+) -> None:
+    watch.expect(r"status of 503 .*/evaluation")
+    page.add_init_script(LATE_EVALUATIONS)
+    open_view(page, yard.url, f"#/jobs/{learnt['id']}/evaluation")
+    page.get_by_role("link", name="Config").click()
+    page.locator("html[data-late]").wait_for()
+    assert watch.wrong() == []  # Svelte warns of what a view does after its end
 
 
 def test_a_failed_job_says_why_what_to_do_and_how_on_one_screen(
