@@ -1,41 +1,30 @@
 /** A job's log, as far as it is shown. */
 
 import { api, ApiError } from '../api/client';
+import { Growing } from './growing.svelte';
 
 /** So many lines from the end are read at first. */
 const MAX_LINES = 5000;
 /** A text that has grown beyond this loses its beginning. */
 const MAX_CHARACTERS = 4_000_000;
 
-export class JobLog {
+export class JobLog extends Growing {
   text = $state.raw('');
-  loaded = $state(false);
-  error = $state.raw<unknown>(null);
-  #reading = false;
   /** Where the log goes on. */
   #next: number | null = null;
 
-  constructor(readonly job: string) {}
-
-  /** Reads its end, and then what is new; one request at a time. */
-  async follow(): Promise<void> {
-    if (this.#reading) return;
-    this.#reading = true;
+  /** Reads its end, and then what is new. */
+  protected async read(): Promise<void> {
     try {
-      let more = true;
-      while (more) more = await this.#read();
-      this.error = null;
+      while (await this.#readPart());
     } catch (error) {
       if (error instanceof ApiError && error.status === 416) this.#next = null; // it was written anew
-      this.error = error;
-    } finally {
-      this.#reading = false;
-      this.loaded = true;
+      throw error;
     }
   }
 
   /** Reads once, and tells whether there may be more at once. */
-  async #read(): Promise<boolean> {
+  async #readPart(): Promise<boolean> {
     const begins = this.#next === null;
     const { data, response } = await api.GET('/jobs/{job_id}/logs', {
       params: {

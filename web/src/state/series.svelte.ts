@@ -1,6 +1,7 @@
 /** The metric series of a job: read once, then by increments; and the points of a part that somebody zooms into. */
 
 import { api } from '../api/client';
+import { Growing } from './growing.svelte';
 import { mergeMetrics, NO_METRICS, type Metrics } from './points';
 
 /** So many points of each series are asked for; a chart is about this many pixels wide. */
@@ -10,38 +11,11 @@ const LEAD = 0.2;
 /** A series that has grown beyond this is read anew, thinned. */
 const MAX_GROWN = 3 * MAX_POINTS;
 
-export class Series {
+export class Series extends Growing {
   metrics = $state.raw<Metrics>(NO_METRICS);
-  loaded = $state(false);
-  error = $state.raw<unknown>(null);
   /** The points of the steps that were zoomed into, where the series itself leaves some out; null: none. */
   part = $state.raw<Metrics | null>(null);
-  #reading = false;
-  #again = false;
   #zoomed = '';
-
-  constructor(readonly job: string) {}
-
-  /** Reads what is new, or all where nothing is there yet or points were undone; one request at a time. */
-  async follow(): Promise<void> {
-    if (this.#reading) {
-      this.#again = true;
-      return;
-    }
-    this.#reading = true;
-    try {
-      do {
-        this.#again = false;
-        await this.#read();
-      } while (this.#again);
-      this.error = null;
-    } catch (error) {
-      this.error = error;
-    } finally {
-      this.#reading = false;
-      this.loaded = true;
-    }
-  }
 
   /** Reads the points between two steps, unless all of them are here; null: nothing is zoomed. */
   async zoom(steps: readonly [number, number] | null): Promise<void> {
@@ -65,7 +39,8 @@ export class Series {
     }
   }
 
-  async #read(): Promise<void> {
+  /** Reads what is new, or all where nothing is there yet or points were undone. */
+  protected async read(): Promise<void> {
     const known = this.metrics;
     const grown = known.by_step.length > MAX_GROWN || known.by_epoch.length > MAX_GROWN;
     if (known.last_step < 0 || grown) {
