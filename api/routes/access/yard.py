@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import lru_cache
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel
 from starlette.routing import BaseRoute
@@ -100,9 +101,14 @@ async def get_yard(request: Request, services: ServicesDep) -> YardRead:
     return YardRead(
         version=build_id(),
         needs_key=services.gate.needs_key,
-        features=list_features(request.app.routes),
+        features=_features_of(request.app),
         limits=YardLimits.model_validate(services.settings),
     )
+
+
+@lru_cache(maxsize=1)
+def _features_of(app: FastAPI) -> list[Feature]:
+    return list_features(app.routes)  # looks at every route: far more work than the rest of the answer
 
 
 def list_features(routes: Iterable[BaseRoute]) -> list[Feature]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+import pytest
 from fastapi import FastAPI
 from pydantic import SecretStr
+from starlette.routing import BaseRoute
 
+from api.routes.access import yard
 from api.routes.access.yard import ROUTES, Feature, list_features
 from tests.api.served import Served
 from trainyard.build import build_id
@@ -30,6 +33,20 @@ def test_a_feature_is_there_when_its_route_is(served: Served) -> None:
     features = served.http.get("/yard").json()["features"]
     assert {"session", "uploads", "aliases", "explanations", "evaluation"} <= set(features)
     assert set(ROUTES) == set(Feature)
+
+
+def test_the_routes_are_looked_through_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may ask, and the event loop would stand still meanwhile."""
+    looks = []
+
+    def look(routes: Iterable[BaseRoute]) -> list[Feature]:
+        looks.append(routes)
+        return list_features(routes)
+
+    monkeypatch.setattr(yard, "list_features", look)
+    first, second = (served.http.get("/yard").json()["features"] for _ in range(2))
+    assert first == second != []
+    assert len(looks) == 1
 
 
 def test_a_route_that_is_missing_or_lacks_the_parameter_is_no_feature() -> None:
