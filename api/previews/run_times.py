@@ -12,6 +12,7 @@ import json
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from sqlalchemy.orm import Session
 
@@ -56,7 +57,7 @@ class Plan:
         """Of the network's input."""
         return self.config.channels or self.facts.channels
 
-    @property
+    @cached_property
     def flops_per_image(self) -> int:
         """Of a training step."""
         return compute_costs(self.config, self.facts.num_classes, self.channels).flops_per_image
