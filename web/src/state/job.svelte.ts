@@ -3,14 +3,13 @@
 import { api, ApiError, type Schemas } from '../api/client';
 import { live, type LiveData } from '../live/live.svelte';
 import { whileVisible } from '../live/visible';
-import { yard } from './yard.svelte';
 
 export type Job = Schemas['JobRead'];
 
-/** How often a job that has not ended is read where no event tells that it changed; an answer without one is a 304. */
-const EVERY_MS = 1000;
-/** A final job changes only by its owner's hand; and with events nothing changes in silence. */
-const EVERY_MS_QUIET = 10_000;
+/** After so long an event that came is followed by a reading of the job. */
+const SOON_MS = 1000;
+/** So often it is read though no event came; an answer without a change is a 304. */
+const EVERY_MS = 10_000;
 
 export const FINAL = new Set(['succeeded', 'failed', 'cancelled']);
 
@@ -39,15 +38,14 @@ export class JobInView {
       live.on('progress', (data) => this.#move(data)),
       live.on('reset', () => (this.#nextAt = 0)),
       live.on('again', () => (this.#nextAt = 0)),
-      whileVisible(() => this.#tick(), EVERY_MS),
+      whileVisible(() => this.#tick(), SOON_MS),
     ];
     return () => ends.forEach((end) => end());
   }
 
   async #tick(): Promise<void> {
     if (Date.now() < this.#nextAt) return;
-    const quiet = this.job !== null && (FINAL.has(this.job.state) || yard.has('events'));
-    this.#nextAt = quiet ? Date.now() + EVERY_MS_QUIET : 0;
+    this.#nextAt = this.job === null ? 0 : Date.now() + EVERY_MS;
     await this.load();
   }
 

@@ -35,8 +35,8 @@ export interface JobRow extends Told {
   test: Record<string, number | string | null> | null;
   latest_checkpoint: string | null;
   error: { code: string; message: string } | null;
-  /** Up to 24 numbers of its curve; absent on a yard that does not send it yet. */
-  spark?: (number | null)[];
+  /** Up to 24 numbers of its curve. */
+  spark: number[];
 }
 
 /** How many jobs there are in each state; a state without jobs may be missing. */

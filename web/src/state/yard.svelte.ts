@@ -1,11 +1,10 @@
-/** What this yard is: its version, its features, its limits. */
+/** What this yard is: its version, its limits. */
 
 import { send, url } from '../api/client';
 
 export interface YardInfo {
   version: string;
   needs_key: boolean;
-  features: string[];
   limits: Record<string, number>;
 }
 
@@ -13,11 +12,6 @@ class Yard {
   info = $state.raw<YardInfo | null>(null);
   /** Whether another version answers than the one that gave this page. */
   updated = $state(false);
-
-  /** Whether the yard has a part of the API; false as long as that is not known. */
-  has(feature: string): boolean {
-    return this.info?.features.includes(feature) ?? false;
-  }
 
   /** Reads what the yard is, and returns whether it answered; to be called again when the line to it was lost. */
   async load(): Promise<boolean> {
