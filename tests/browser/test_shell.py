@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PHONE
+from tests.browser.training import start_job, wait_for_end
 from tests.browser.watching import list_faults, open_view, scrolls_sideways
 from tests.integration.running import RunningYard
 
@@ -41,7 +43,9 @@ def test_no_view_has_a_serious_fault(page: Page, yard: RunningYard, theme: str) 
         assert list_faults(page) == [], view
 
 
-def test_no_view_scrolls_sideways_on_a_phone_or_at_320_px(page: Page, yard: RunningYard) -> None:
+def test_no_view_scrolls_sideways_on_a_phone_or_at_320_px(page: Page, yard: RunningYard, http: httpx.Client) -> None:
+    named = start_job(http, "a name that is longer than a narrow window is wide", epochs=1)
+    wait_for_end(http, named["id"])
     for width in (PHONE["width"], 320):
         page.set_viewport_size({"width": width, "height": 844})
         for view in VIEWS:
