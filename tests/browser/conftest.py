@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -13,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
 
 from tests.browser.watching import ROOT, Watch
-from tests.integration.running import RunningYard, start_yard
+from tests.integration.running import RunningYard, running_yard
 from trainyard.client import Client
 
 ARGUMENTS = [
@@ -55,18 +54,6 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningYard]:
     """One real yard for all tests: others' jobs may be there. A module that needs its own replaces this fixture."""
     with running_yard(tmp_path_factory.mktemp("yard") / "data") as running:
         yield running
-
-
-@contextmanager
-def running_yard(folder: Path, **settings: str) -> Iterator[RunningYard]:
-    """A real yard in a folder, with settings of its own."""
-    running = start_yard(folder, **settings)
-    try:
-        yield running
-    finally:
-        running.stop()
-        if running.process.stdout is not None:
-            running.process.stdout.close()
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.browser.conftest import Photograph, running_yard
+from tests.browser.conftest import Photograph
 from tests.browser.watching import Watch, list_faults
-from tests.integration.running import RunningYard
+from tests.integration.running import RunningYard, running_yard
 
 KEY = "a-key-that-is-found-nowhere-7391"
 

@@ -9,11 +9,11 @@ import httpx
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.browser.conftest import PHONE, Photograph, running_yard
+from tests.browser.conftest import PHONE, Photograph
 from tests.browser.many_jobs import add_jobs, add_points, change_jobs, open_tables
 from tests.browser.training import start_job, wait_for_end
 from tests.browser.watching import list_faults, open_view, scrolls_sideways
-from tests.integration.running import RunningYard
+from tests.integration.running import RunningYard, running_yard
 from trainyard.database.connection import Database
 
 JOBS = 1000

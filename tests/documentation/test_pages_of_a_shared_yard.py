@@ -10,20 +10,15 @@ import pytest
 
 from tests.documentation.preparations import PREPARATIONS, Trained, train
 from tests.documentation.reading import read_page
-from tests.integration.running import RunningYard, start_yard
+from tests.integration.running import RunningYard, running_yard
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.documentation]
 
 
 @pytest.fixture(scope="module")
 def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningYard]:
-    running = start_yard(tmp_path_factory.mktemp("yard") / "data")
-    try:
+    with running_yard(tmp_path_factory.mktemp("yard") / "data") as running:
         yield running
-    finally:
-        running.stop()
-        if running.process.stdout is not None:
-            running.process.stdout.close()
 
 
 @pytest.fixture(scope="module")

@@ -9,19 +9,14 @@ from typing import Any
 import pytest
 
 from tests.integration.fleet import Fleet, Gather
-from tests.integration.running import RunningYard, start_yard
+from tests.integration.running import RunningYard, running_yard
 from trainyard.client import Client
 
 
 @pytest.fixture(scope="module")
 def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningYard]:
-    running = start_yard(tmp_path_factory.mktemp("yard") / "data", TRAINYARD_SERVING_PRECISION="fp32")
-    try:
+    with running_yard(tmp_path_factory.mktemp("yard") / "data", TRAINYARD_SERVING_PRECISION="fp32") as running:
         yield running
-    finally:
-        running.stop()
-        if running.process.stdout is not None:
-            running.process.stdout.close()
 
 
 @pytest.fixture

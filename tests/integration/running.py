@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,9 +42,27 @@ class RunningYard:
         os.killpg(self.process.pid, signal.SIGINT)
 
     def stop(self) -> int:
+        """End the yard as a terminal does, and return its exit status."""
         if self.process.poll() is None:
             self.press_ctrl_c()
-        return self.process.wait(timeout=90)
+        status = self.process.wait(timeout=90)
+        self.close()
+        return status
+
+    def close(self) -> None:
+        """Close what is left here of a process that has ended."""
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@contextmanager
+def running_yard(folder: Path, **settings: str) -> Iterator[RunningYard]:
+    """A real yard in a folder, with settings of its own; it ends with the block."""
+    running = start_yard(folder, **settings)
+    try:
+        yield running
+    finally:
+        running.stop()
 
 
 def start_yard(folder: Path, **settings: str) -> RunningYard:

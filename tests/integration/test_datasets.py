@@ -59,8 +59,6 @@ def test_pictures_in_a_folder_are_trained_on_and_unseen_ones_recognised(tmp_path
                 time.sleep(0.1)
     finally:
         yard.stop()
-        assert yard.process.stdout is not None
-        yard.process.stdout.close()
 
 
 def dataset_folder(dataset_id: str) -> str:

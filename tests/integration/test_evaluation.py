@@ -60,8 +60,6 @@ def test_images_in_wrong_folders_are_named_after_the_job(tmp_path: Path) -> None
             assert not (yard.folder / evaluation_key(job["id"])).exists()
     finally:
         yard.stop()
-        assert yard.process.stdout is not None
-        yard.process.stdout.close()
 
 
 def test_a_trainer_that_dies_in_it_costs_only_the_evaluation(tmp_path: Path) -> None:
@@ -81,5 +79,3 @@ def test_a_trainer_that_dies_in_it_costs_only_the_evaluation(tmp_path: Path) -> 
             assert (answer.status_code, answer.json()["error"]["code"]) == (404, "evaluation_not_found")
     finally:
         yard.stop()
-        assert yard.process.stdout is not None
-        yard.process.stdout.close()

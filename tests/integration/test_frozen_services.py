@@ -43,8 +43,6 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningYard]:
         for pid in running.descendants():
             os.kill(pid, signal.SIGCONT)
         running.stop()
-        assert running.process.stdout is not None
-        running.process.stdout.close()
 
 
 def find(yard: RunningYard, word: str) -> int:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.integration.running import RunningYard, start_yard
+from tests.integration.running import RunningYard, running_yard
 from trainyard.client import Client
 
 pytestmark = [pytest.mark.chaos, pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small disk")]
@@ -53,15 +53,8 @@ def fill(path: Path) -> Path:
     return filler
 
 
-@contextmanager
-def running(folder: Path) -> Iterator[RunningYard]:
-    yard = start_yard(folder, TRAINYARD_GARBAGE_GRACE_S="1", TRAINYARD_REAPER_S="1")
-    try:
-        yield yard
-    finally:
-        yard.stop()
-        assert yard.process.stdout is not None
-        yard.process.stdout.close()
+def running(folder: Path) -> AbstractContextManager[RunningYard]:
+    return running_yard(folder, TRAINYARD_GARBAGE_GRACE_S="1", TRAINYARD_REAPER_S="1")
 
 
 def wait_for(look: Callable[[], object], timeout_s: float = 120) -> None:

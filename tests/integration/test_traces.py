@@ -38,8 +38,6 @@ def test_one_trace_leads_from_the_request_to_the_last_checkpoint_and_one_from_an
                     time.sleep(0.2)
         finally:
             yard.stop()
-            if yard.process.stdout is not None:
-                yard.process.stdout.close()
     [request] = [span for span in collector.named("POST /jobs") if span.trace == TRACE]
     [attempt] = collector.named("attempt")
     assert (attempt.trace, attempt.parent, attempt.service) == (TRACE, request.id, "trainyard-worker")

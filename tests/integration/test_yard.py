@@ -177,7 +177,7 @@ def test_kill_of_the_parent_leaves_nothing_and_the_job_goes_on(tmp_path: Path) -
     assert len(below) >= 4, "queue server, API, worker and trainer"
     os.kill(first.process.pid, signal.SIGKILL)
     first.process.wait()
-    _close(first)
+    first.close()
     deadline = time.monotonic() + 5
     while alive := [pid for pid in below if _is_alive(pid)]:
         assert time.monotonic() < deadline, [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in alive]
@@ -189,7 +189,6 @@ def test_kill_of_the_parent_leaves_nothing_and_the_job_goes_on(tmp_path: Path) -
             resumed = client.wait(job["id"], timeout_s=180)
     finally:
         assert second.stop() == 0
-        _close(second)
     assert resumed["state"] == "succeeded", resumed["error"]
     assert resumed["attempt"] == 2
     reasons = [change["reason"] for change in resumed["state_history"]]
@@ -208,11 +207,6 @@ def _png(pixels_HWC: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels_HWC.squeeze()).save(file, format="PNG")
     return file.getvalue()
-
-
-def _close(yard: RunningYard) -> None:
-    assert yard.process.stdout is not None
-    yard.process.stdout.close()
 
 
 def _is_alive(pid: int) -> bool:
