@@ -2,7 +2,6 @@ import { describe, expect, it } from 'vitest';
 import type { Job } from '../../src/state/job.svelte';
 import { namesOf } from '../../src/views/compare/lines';
 import { rowsOf } from '../../src/views/compare/rows';
-import { rangeOf, writeRange } from '../../src/views/job/zoom';
 
 function job(changes: Partial<Job>): Job {
   return {
@@ -78,9 +77,4 @@ it('tells jobs of one name apart by their ids', () => {
     job({ id: 'job_cccc', name: 'other' }),
   ]);
   expect([...names.values()]).toEqual(['base …aaaa', 'base …bbbb', 'other']);
-});
-
-it('reads the zoom that it wrote', () => {
-  expect(rangeOf(writeRange([100.123456789, 400]))).toEqual([100.1235, 400]);
-  expect([rangeOf(null), rangeOf('5~3'), rangeOf('a~b'), writeRange(null)]).toEqual([null, null, null, null]);
 });
