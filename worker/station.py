@@ -25,7 +25,8 @@ from worker.beside.lane import Lane, Runner
 from worker.claims import Claims
 from worker.datasets.preparation import PreparationFailed, has_pack, prepare_builtin
 from worker.datasets.validation import Validator
-from worker.devices import list_devices, list_gpus, lock_paths, threads_per_slot
+from worker.machine.device_meter import DeviceMeter
+from worker.machine.devices import list_devices, list_gpus, lock_paths, threads_per_slot
 from worker.predictions.bulk_prediction import BulkPredictor
 from worker.supervisor import Supervisor
 from worker.trainer import WarmTrainers
@@ -46,7 +47,9 @@ class Station:
         devices = list_devices(settings)
         self.identity = WorkerIdentity(new_id("wrk"), socket.gethostname(), os.getpid(), devices)
         threads = threads_per_slot(settings, len(devices))
-        paths = lock_paths(settings, self.identity.id, devices, list_gpus())
+        gpus = list_gpus()
+        paths = lock_paths(settings, self.identity.id, devices, gpus)
+        self._meter = DeviceMeter(devices, gpus)
         self._slots = [Slot(device, path, threads) for device, path in zip(devices, paths, strict=True)]
         self._free_slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for index in range(len(devices)):
@@ -78,6 +81,7 @@ class Station:
         Nothing may be raised here: Celery would log it and go on with a worker that is not registered and never trains.
         """
         self._sign_life()
+        self._meter.start()
         for name, body in (("heartbeats", self._show_life), ("idle-poll", self._look_for_work)):
             threading.Thread(target=body, name=name, daemon=True).start()
         for lane in self._lanes:
@@ -108,6 +112,7 @@ class Station:
     def _close(self) -> None:
         self._draining.set()
         self._ended.set()
+        self._meter.stop()
         for thread in self._own_threads:  # Celery waits for its own, but knows nothing of these
             thread.join()
         for lane in self._lanes:
@@ -182,7 +187,8 @@ class Station:
     def _sign_life(self) -> None:
         try:
             with self._database.writing() as session:
-                mark_seen(session, self.identity, draining=self._draining.is_set())
+                draining, readings = self._draining.is_set(), self._meter.readings()
+                mark_seen(session, self.identity, draining=draining, readings=readings)
         except DatabaseUnavailable:
             log.warning("the database does not answer; no heartbeat was written")
         except Exception:

@@ -11,7 +11,7 @@ from api.schemas.base import DESCRIBED, RowView, Time
 from api.schemas.jobs import wanted_of
 from trainyard.database.tables import NOT_YET, Job, Worker
 from trainyard.scheduling.queue_view import Waiting, WaitsFor
-from trainyard.scheduling.workers import WorkerState, state_of
+from trainyard.scheduling.workers import DeviceReading, WorkerState, readings_of, state_of
 
 
 class SlotRead(BaseModel):
@@ -25,6 +25,37 @@ class SlotRead(BaseModel):
     """Whether a job, anybody's, is in the slot."""
     job: str | None
     """Id of that job, if it is yours."""
+    device_name: str | None
+    """The device as its maker calls it, such as `NVIDIA H100 80GB HBM3`. This and the following are null where nothing
+    tells: of a CPU, and where the driver does not."""
+    memory_bytes: int | None
+    """The device's memory."""
+    memory_used_bytes: int | None
+    """How much of it is used, by any program. Null, too, if the worker is not there any more."""
+    utilisation: float | None
+    """How busy the device is, from 0 to 1: the part of the last second or less in which it computed. Null, too, if the
+    worker is not there any more."""
+
+    @classmethod
+    def of(cls, device: str, job: Job | None, reading: DeviceReading | None, *, is_own: bool, is_there: bool) -> Self:
+        """Build the slot: a device, the job in it, and what the worker's last heartbeat told of the device.
+
+        Args:
+            device: its name in PyTorch.
+            job: the job in the slot, if any.
+            reading: how full and how busy the device was.
+            is_own: whether the job is the caller's.
+            is_there: whether the worker sends heartbeats; else what its last one told is not so any more.
+        """
+        return cls(
+            device=device,
+            busy=job is not None,
+            job=job.id if job is not None and is_own else None,
+            device_name=reading.name if reading else None,
+            memory_bytes=reading.memory_bytes if reading else None,
+            memory_used_bytes=reading.memory_used_bytes if reading and is_there else None,
+            utilisation=reading.utilisation if reading and is_there else None,
+        )
 
 
 class WorkerRead(BaseModel):
@@ -56,13 +87,14 @@ class WorkerRead(BaseModel):
             moment: the database's clock.
             caller: who asks; of others' jobs only the slot is told.
         """
-        held = {job.slot: job for job in jobs}
+        state, held = state_of(row, moment), {job.slot: job for job in jobs}
+        is_there = state in (WorkerState.LIVE, WorkerState.DRAINING)
         slots = []
-        for index, device in enumerate(row.devices):
+        for index, (device, reading) in enumerate(zip(row.devices, readings_of(row), strict=True)):
             job = held.get(index)
-            own = job is not None and job.owner == caller
-            slots.append(SlotRead(device=device, busy=job is not None, job=job.id if job is not None and own else None))
-        return cls.model_validate(RowView(row, state=state_of(row, moment), slots=slots))
+            is_own = job is not None and job.owner == caller
+            slots.append(SlotRead.of(device, job, reading, is_own=is_own, is_there=is_there))
+        return cls.model_validate(RowView(row, state=state, slots=slots))
 
 
 class QueuedJobRead(BaseModel):

@@ -147,4 +147,5 @@ def _json(read: BaseModel) -> bytes:
 
 def _json_of_worker(read: BaseModel) -> bytes:
     """Leave out what changes with every heartbeat."""
-    return read.model_dump_json(exclude={"last_seen_at"}).encode()
+    figures = {"memory_used_bytes", "utilisation"}
+    return read.model_dump_json(exclude={"last_seen_at": True, "slots": {"__all__": figures}}).encode()

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from tests.api.served import wait_until
 from tests.trainyard import rows as db_rows
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
-from trainyard.database.tables import Job
+from trainyard.database.tables import Job, Worker
 from trainyard.errors import DatabaseUnavailable
 from trainyard.scheduling.leases import Ending, Lease, end_attempt
-from trainyard.scheduling.workers import count_live
+from trainyard.scheduling.workers import DeviceReading, count_live, readings_of
 from trainyard.settings import Settings
 from worker import station
 from worker.station import Station
@@ -118,4 +119,24 @@ def test_a_worker_beside_tables_of_another_release_takes_no_job_and_says_so_once
     said = [record.getMessage() for record in caplog.records if "takes no job" in record.getMessage()]
     assert len(said) == 1
     assert "newer release" in said[0]
+    database.close()
+
+
+def test_the_heartbeat_tells_how_full_and_how_busy_the_devices_are(
+    worker: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    database = Database(f"sqlite:///{tmp_path / 'data' / 'trainyard.db'}")
+    migrate(database)
+    reading = DeviceReading("H100", 80_000, 9_100, 0.62)
+    monkeypatch.setattr(worker._meter, "readings", lambda: [reading])
+
+    def told() -> list[DeviceReading | None]:
+        with database.reading() as session:
+            return [told for row in session.scalars(select(Worker)) for told in readings_of(row)]
+
+    worker.open()
+    wait_until(lambda: told() == [reading])
+    monkeypatch.setattr(worker._meter, "readings", lambda: [None])
+    wait_until(lambda: told() == [None])
     database.close()

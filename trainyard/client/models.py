@@ -1052,6 +1052,24 @@ class Slot(Answer):
     """
     Id of that job, if it is yours.
     """
+    device_name: str | None
+    """
+    The device as its maker calls it, such as `NVIDIA H100 80GB HBM3`. This and the following are null where nothing
+    tells: of a CPU, and where the driver does not.
+    """
+    memory_bytes: int | None
+    """
+    The device's memory.
+    """
+    memory_used_bytes: int | None
+    """
+    How much of it is used, by any program. Null, too, if the worker is not there any more.
+    """
+    utilisation: float | None
+    """
+    How busy the device is, from 0 to 1: the part of the last second or less in which it computed. Null, too, if the
+    worker is not there any more.
+    """
 
 
 class StateChange(Answer):

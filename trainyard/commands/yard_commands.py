@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import webbrowser
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,14 +11,31 @@ from trainyard.commands.connecting import FAILED, AsJson, Url, connected, find_y
 from trainyard.terminal.rows import Row
 from trainyard.terminal.tables import Column, print_table
 from trainyard.terminal.terminal import Terminal
-from trainyard.terminal.words import say_ago, say_count, say_waiting
+from trainyard.terminal.words import say_ago, say_bytes, say_count, say_waiting
 
 
 def _slots(row: Row) -> str:
-    return ", ".join(
-        f"{slot['device']} {'busy' if slot['busy'] else 'free'}{' ' + slot['job'] if slot['job'] else ''}"
-        for slot in row["slots"]
-    )
+    return ", ".join(_slot(slot) for slot in row["slots"])
+
+
+def _slot(slot: dict[str, Any]) -> str:
+    words = [slot["device"], "busy" if slot["busy"] else "free", slot["job"] or "", _usage(slot)]
+    return " ".join(word for word in words if word)
+
+
+def _usage(slot: dict[str, Any]) -> str:
+    """Return how busy and how full the device is; nothing where the yard does not tell."""
+    used, size, utilisation = (slot.get(name) for name in ("memory_used_bytes", "memory_bytes", "utilisation"))
+    parts = [
+        "" if utilisation is None else f"{utilisation:.0%}",
+        "" if used is None or size is None else f"{say_bytes(used)} of {say_bytes(size)}",
+    ]
+    told = ", ".join(part for part in parts if part)
+    return f"({told})" if told else ""
+
+
+def _device_names(row: Row) -> str:
+    return ", ".join(dict.fromkeys(slot["device_name"] for slot in row["slots"] if slot.get("device_name")))
 
 
 RECIPES = (
@@ -32,6 +49,7 @@ WORKERS = (
     Column("pid", lambda row: row["pid"], is_number=True),
     Column("state", lambda row: row["state"], is_state=True),
     Column("slots", _slots, may_be_cut=True),
+    Column("devices", _device_names, from_width=110, may_be_cut=True),
     Column("seen", lambda row: say_ago(row["last_seen_at"]), is_number=True),
     Column("version", lambda row: row["version"], from_width=110, may_be_cut=True),
     Column("id", lambda row: row["id"], from_width=150),
@@ -76,7 +94,7 @@ def workers(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the workers, with what each of their slots does."""
+    """List the workers, with what each of their slots does, and how busy and how full its device is."""
     with connected(url) as client:
         rows = client.list_workers(state=state)
     if as_json:

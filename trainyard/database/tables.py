@@ -319,6 +319,7 @@ class Worker(Base):
     pid: Mapped[int]
     slots: Mapped[int]
     devices: Mapped[list[Any]]
+    device_readings: Mapped[list[Any] | None]  #: `workers.DeviceReading` or None for each slot; None: of no slot
     version: Mapped[str]  #: the build: `build.build_id`
     revision: Mapped[str | None]  #: of the tables, as its code needs them; None: it is older than this column
     started_at: Mapped[float]

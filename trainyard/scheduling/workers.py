@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.orm import Session
@@ -40,7 +41,20 @@ class WorkerIdentity:
     devices: tuple[str, ...]  #: one a slot: `cpu`, `cuda:0`
 
 
-def register(session: Session, identity: WorkerIdentity) -> None:
+@dataclass(frozen=True)
+class DeviceReading:
+    """A device, and how full and how busy it is. None: the driver does not tell."""
+
+    name: str | None  #: as its maker calls it
+    memory_bytes: int | None
+    memory_used_bytes: int | None  #: by all processes on it, also by those that are not of the yard
+    utilisation: float | None  #: the fraction of the last second or less in which it computed, from 0 to 1
+
+
+Readings = Sequence[DeviceReading | None]  #: one a slot; None: nothing is known of its device
+
+
+def register(session: Session, identity: WorkerIdentity, readings: Readings = ()) -> None:
     """Register a worker that starts."""
     session.add(
         Worker(
@@ -49,6 +63,7 @@ def register(session: Session, identity: WorkerIdentity) -> None:
             pid=identity.pid,
             slots=len(identity.devices),
             devices=list(identity.devices),
+            device_readings=_stored(readings),
             version=build_id(),
             revision=newest_revision(),
             started_at=now(),
@@ -57,11 +72,17 @@ def register(session: Session, identity: WorkerIdentity) -> None:
     )
 
 
-def mark_seen(session: Session, identity: WorkerIdentity, *, draining: bool) -> None:
+def mark_seen(session: Session, identity: WorkerIdentity, *, draining: bool, readings: Readings = ()) -> None:
     """Record a heartbeat. A worker that was removed from the table registers again."""
-    seen = update(Worker).where(Worker.id == identity.id).values(last_seen_at=now(), draining=draining)
-    if update_rows(session, seen) == 0:
-        register(session, identity)
+    told = {"last_seen_at": now(), "draining": draining, "device_readings": _stored(readings)}
+    if update_rows(session, update(Worker).where(Worker.id == identity.id).values(told)) == 0:
+        register(session, identity, readings)
+
+
+def readings_of(worker: Worker) -> list[DeviceReading | None]:
+    """Return what a worker's last heartbeat told of the device of each slot."""
+    stored = worker.device_readings or [None] * worker.slots
+    return [None if reading is None else DeviceReading(**reading) for reading in stored]
 
 
 def mark_stopped(session: Session, worker_id: str) -> None:
@@ -171,3 +192,9 @@ def _is(state: WorkerState) -> ColumnElement[bool]:
 
 def _is_live() -> ColumnElement[bool]:
     return _is(WorkerState.LIVE)
+
+
+def _stored(readings: Readings) -> list[dict[str, Any] | None] | None:
+    if not any(readings):
+        return None
+    return [None if reading is None else asdict(reading) for reading in readings]

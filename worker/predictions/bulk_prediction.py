@@ -43,7 +43,7 @@ from worker.beside.endings import explain, write_ending
 from worker.beside.heartbeats import Heartbeats
 from worker.beside.reporting_child import ChildEnded, ReportingChild
 from worker.datasets.preparation import PreparationFailed, has_pack, prepare_builtin
-from worker.devices import threads_per_slot
+from worker.machine.devices import threads_per_slot
 from worker.waiting import enter_beside, run_beside
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,9 @@ from trainyard.database.tables import Job, Worker
 from trainyard.jobs import jobs
 from trainyard.jobs.jobs import NewJob
 from trainyard.scheduling import leases, workers
-from trainyard.scheduling.workers import WorkerIdentity
+from trainyard.scheduling.workers import DeviceReading, WorkerIdentity
+
+NO_READING = {"device_name": None, "memory_bytes": None, "memory_used_bytes": None, "utilisation": None}
 
 
 def add_worker(served: Served, worker_id: str, *devices: str, **columns: Any) -> None:
@@ -55,15 +57,43 @@ class TestWorkers:
         assert (worker["object"], worker["host"], worker["pid"], worker["state"]) == ("worker", "host-1", 7, "live")
         assert worker["version"]
         assert worker["slots"] == [
-            {"device": "cuda:0", "busy": False, "job": None},
-            {"device": "cuda:1", "busy": True, "job": job},
+            NO_READING | {"device": "cuda:0", "busy": False, "job": None},
+            NO_READING | {"device": "cuda:1", "busy": True, "job": job},
         ]
         assert served.http.get(f"/jobs/{job}").json()["worker"] == "wrk_1"
         served.http.post(f"/jobs/{job}/cancel")
         with served.database.writing() as session:
             lease = leases.Lease(job, 1, "wrk_1")
             leases.end_attempt(session, lease, leases.Ending(stopped="cancel"), first_backoff_s=0)
-        assert listed(served.http, "/workers")[0]["slots"][1] == {"device": "cuda:1", "busy": False, "job": None}
+        assert listed(served.http, "/workers")[0]["slots"][1] == NO_READING | {
+            "device": "cuda:1",
+            "busy": False,
+            "job": None,
+        }
+
+    def test_how_full_and_how_busy_a_device_is_comes_with_the_heartbeat(self, served: Served) -> None:
+        add_worker(served, "wrk_1", "cuda:0", "cpu")
+        identity = WorkerIdentity("wrk_1", "host-1", 7, ("cuda:0", "cpu"))
+        reading = DeviceReading("H100", 80_000, 9_100, 0.62)
+        with served.database.writing() as session:
+            workers.mark_seen(session, identity, draining=False, readings=[reading, None])
+        gpu, cpu = listed(served.http, "/workers")[0]["slots"]
+        told = {"device_name": "H100", "memory_bytes": 80_000, "memory_used_bytes": 9_100, "utilisation": 0.62}
+        assert (gpu, cpu) == (
+            told | {"device": "cuda:0", "busy": False, "job": None},
+            NO_READING | {"device": "cpu", "busy": False, "job": None},
+        )
+        with served.database.writing() as session:
+            session.execute(update(Worker).values(last_seen_at=now() - 20))
+        [lost] = listed(served.http, "/workers")
+        assert lost["slots"][0] == gpu | {"memory_used_bytes": None, "utilisation": None}, "nobody knows them any more"
+        with served.database.writing() as session:
+            workers.mark_seen(session, identity, draining=False, readings=[None, None])
+        assert listed(served.http, "/workers")[0]["slots"][0] == NO_READING | {
+            "device": "cuda:0",
+            "busy": False,
+            "job": None,
+        }
 
     def test_the_job_of_another_owner_is_not_named(self, served: Served) -> None:
         add_worker(served, "wrk_1")
@@ -71,7 +101,9 @@ class TestWorkers:
         claim(served, "wrk_1", 0)
         with served.database.writing() as session:
             session.execute(update(Job).where(Job.id == job).values(owner="bob"))
-        assert listed(served.http, "/workers")[0]["slots"] == [{"device": "cpu", "busy": True, "job": None}]
+        assert listed(served.http, "/workers")[0]["slots"] == [
+            NO_READING | {"device": "cpu", "busy": True, "job": None}
+        ]
 
     @pytest.mark.parametrize(
         ("columns", "state", "is_listed"),

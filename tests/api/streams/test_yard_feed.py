@@ -248,11 +248,13 @@ def test_a_worker_is_told_when_it_changes_and_not_at_each_heartbeat(served: Serv
     served.app.state.services.events._feed.unnumbered_s = 0.0
     identity = workers.WorkerIdentity("wrk_new", "host", 1, ("cpu",))
     with watching(served) as watcher:
-        for _ in range(3):
+        for utilisation in (0.1, 0.2, 0.3):
+            reading = workers.DeviceReading("H100", 80_000, round(80_000 * utilisation), utilisation)
             with served.database.writing() as session:
-                workers.mark_seen(session, identity, draining=False)
+                workers.mark_seen(session, identity, draining=False, readings=[reading])
             time.sleep(0.6)
         assert [told["state"] for told in watcher.of("worker")] == ["live"]
+        assert watcher.of("worker")[0]["slots"][0]["device_name"] == "H100"
         with served.database.writing() as session:
             workers.mark_stopped(session, "wrk_new")
         wait_until(lambda: len(watcher.of("worker")) == 2)

@@ -23,7 +23,11 @@ def test_workers_are_listed_with_what_they_do(run: Run, served: Served) -> None:
     assert "trainyard worker" in run("workers").stdout
     add_worker(served, "wrk_1", "cpu", "cuda:0")
     assert "cpu free, cuda:0 free" in run("workers").stdout
-    assert json.loads(run("workers", "--json").stdout)[0]["id"] == "wrk_1"
+    reading = {"name": "H100", "memory_bytes": 80_000_000_000, "memory_used_bytes": 9_100_000_000, "utilisation": 0.62}
+    add_worker(served, "wrk_2", "cuda:0", device_readings=[reading])
+    line = next(line for line in run("workers").stdout.splitlines() if "wrk_2" in line)
+    assert "cuda:0 free (62%, 9.1 GB of 80.0 GB)  H100 " in line
+    assert json.loads(run("workers", "--json").stdout)[1]["id"] == "wrk_1"
     assert json.loads(run("workers", "--state", "lost", "--json").stdout) == []
 
 

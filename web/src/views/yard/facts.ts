@@ -2,15 +2,9 @@
 
 import type { Schemas } from '../../api/client';
 
-/** A slot; a yard that looks at its devices says more of them. */
-export type Slot = Schemas['SlotRead'] & {
-  device_name?: string | null;
-  memory_bytes?: number | null;
-  memory_used_bytes?: number | null;
-  /** From 0 to 1. */
-  utilisation?: number | null;
-};
-export type Worker = Omit<Schemas['WorkerRead'], 'slots'> & { slots: Slot[] };
+/** A slot; a worker of an earlier version tells nothing of its device. */
+export type Slot = Schemas['SlotRead'];
+export type Worker = Schemas['WorkerRead'];
 export type Queued = Schemas['QueuedJobRead'];
 export type Readiness = Schemas['Readiness'];
 

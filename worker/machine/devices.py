@@ -14,6 +14,7 @@ from pathlib import Path
 
 from trainyard.settings import Settings
 
+NVIDIA_SMI_S = 20.0  # it takes seconds where the driver has to wake the GPUs first
 _GPU_LINE = re.compile(r"^GPU \d+: .*\(UUID: ([\w-]+)\)", re.M)
 
 
@@ -76,12 +77,20 @@ def lock_paths(settings: Settings, worker_id: str, devices: Sequence[str], gpus:
 
 
 def _ask_driver() -> str:
-    """Return NVIDIA's own list, because asking torch would take a second and some hundred MB."""
+    return ask_nvidia_smi("-L")
+
+
+def ask_nvidia_smi(*options: str) -> str:
+    """Return what NVIDIA's tool prints, because asking torch would take a second and some hundred MB.
+
+    Returns:
+        Nothing if there is no such tool, or if it fails or hangs, as with a GPU that is broken.
+    """
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ""
     try:
-        listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20, check=False)
+        answer = subprocess.run([tool, *options], capture_output=True, text=True, timeout=NVIDIA_SMI_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return listing.stdout if listing.returncode == 0 else ""
+    return answer.stdout if answer.returncode == 0 else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainyard.settings import Settings
-from worker import devices
+from worker.machine import devices
 
 LISTING = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-aaaa-1)
 GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-bbbb-2)
