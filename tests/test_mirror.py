@@ -27,6 +27,7 @@ TESTED_BY: dict[str, str] = {
     "api/remote/engine_server.py": "api/remote/test_engine_client.py",
     "api/serving/interface.py": "api/remote/test_engine_client.py",
     "api/serving/refusals.py": "api/remote/test_engine_client.py",
+    "trainyard/tracking/wandb_writer.py": "trainyard/tracking/test_wandb_export.py",
     "trainyard/image_refusals.py": "api/routes/test_predictions.py",
     "trainyard/launch/children.py": "trainyard/launch/test_yard.py",
     "alexnet_core/inference/averages.py": "alexnet_core/export/test_onnx.py",

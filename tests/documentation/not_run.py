@@ -33,6 +33,14 @@ NOT_RUN: dict[str, dict[str, str]] = {
         "$ python -m alexnet_core import-keras alexnet.h5": _WEIGHTS,
         "python -m alexnet_core import-torchvision": _WEIGHTS,
     },
+    "docs/how-to/export-to-a-tracker.md": {
+        "$ trainyard export mlflow": (
+            "needs a tracking server; tests/trainyard/tracking/test_mlflow_export.py makes the same calls to one"
+        ),
+        "$ pip install 'trainyard[wandb]'": (
+            "changes what is installed; tests/trainyard/tracking/test_wandb_export.py has an environment for it"
+        ),
+    },
     "docs/how-to/several-gpus.md": {
         '$ NET="--override norm=none': _SEVERAL,
         "$ python -m alexnet_core train --dataset digits --seed 3 $NET": _SEVERAL,

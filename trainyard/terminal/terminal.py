@@ -103,6 +103,17 @@ class Terminal:
             yield lambda done, total: bar.update(task, completed=done, total=total or None)
 
     @contextmanager
+    def exporting(self, name: str) -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
+        """Show an export; yields what is told the checkpoint's bytes that have come, and what is told each file."""
+        with self._bar(DownloadColumn(), transient=True) as bar:
+            task = bar.add_task(f"exporting {name}", total=None)
+
+            def tell(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total or None)
+
+            yield tell, lambda file: bar.update(task, description=f"exporting {name}: {file}")
+
+    @contextmanager
     def validating(self, name: str) -> Iterator[Callable[[Row], None]]:
         """Show a dataset's validation; yields what is told the dataset."""
         with self._bar(MofNCompleteColumn(), TimeRemainingColumn(), transient=True) as bar:

@@ -1,0 +1,1 @@
+"""Exports jobs to the experiment trackers that others use: MLflow and Weights & Biases."""
