@@ -41,7 +41,11 @@ class Settings(BaseSettings):
     """Port that the API listens on. 0: any free one; the line that says "ready" names it."""
 
     url: str | None = None
-    """Address of the yard for commands such as `trainyard train`. Default: `http://` with `host` and `port`."""
+    """Address of the yard for commands such as `trainyard train` and for the Python client. Default: `http://` with
+    `host` and `port`, for the client `http://127.0.0.1:8000`."""
+
+    key: SecretStr | None = None
+    """Key that commands and the Python client send. Default: `admin_key`, or what `trainyard login` kept."""
 
     admin_key: SecretStr | None = None
     """Key that every request must send as `Authorization: Bearer <key>`; at least 16 characters. Default: no key."""
@@ -381,7 +385,7 @@ class Settings(BaseSettings):
     def as_environment(self) -> dict[str, str]:
         """Return these settings as environment variables for a child process, without the defaults."""
         env: dict[str, str] = {}
-        for name in self.model_fields_set:
+        for name in self.model_fields_set - {"key"}:  # a client's; no service needs it
             if (value := getattr(self, name)) is not None:
                 text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
                 env[f"TRAINYARD_{name.upper()}"] = text

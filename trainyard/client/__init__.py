@@ -15,5 +15,7 @@ from trainyard.client.errors import TrainyardError as TrainyardError
 from trainyard.client.errors import Unavailable as Unavailable
 from trainyard.client.kinds import Json as Json
 from trainyard.client.series import Metrics as Metrics
+from trainyard.client.series import Series as Series
 from trainyard.client.synchronous.client import Client as Client
 from trainyard.client.synchronous.training_job import TrainingJob as TrainingJob
+from trainyard.client.yard_events import YardEvent as YardEvent

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 Kind = Literal["by_epoch", "by_step"]
 
 
-class Metrics(models.Metrics):
-    """Both series of a job: `by_step` and `by_epoch`."""
+class _Tables:
+    by_step: list[dict[str, Any]]
+    by_epoch: list[dict[str, Any]]
 
     def to_pandas(self, series: Kind = "by_epoch") -> pandas.DataFrame:
         """Return a series as a table of pandas, with a row for each point; `pip install pandas`."""
@@ -53,3 +54,11 @@ class Metrics(models.Metrics):
             if axes.lines:
                 axes.legend()
         return figure
+
+
+class Metrics(_Tables, models.Metrics):
+    """Both series of a job: `by_step` and `by_epoch`."""
+
+
+class Series(_Tables, models.Series):
+    """Both series of one of several jobs: `by_step` and `by_epoch`."""

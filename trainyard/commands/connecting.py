@@ -43,7 +43,7 @@ def connected(url: str | None) -> Iterator[Client]:
     """Yield a client for the yard. A refusal is one line on standard error, with exit status 1."""
     address, key = find_yard(url)
     try:
-        with Client(address, key=key, retries=1) as client:
+        with Client(address, key=key or "", retries=1) as client:
             yield client
     except ApiError as exc:
         text = str(exc)
@@ -68,8 +68,9 @@ def find_yard(url: str | None) -> tuple[str, str | None]:
     except LoginFileUnreadable as exc:
         raise refusal(str(exc), USAGE) from exc
     address = url or settings.url or logins.url or f"http://{settings.host}:{settings.port}"
-    if settings.admin_key is not None:
-        return address, settings.admin_key.get_secret_value()
+    for key in (settings.key, settings.admin_key):
+        if key is not None and key.get_secret_value():
+            return address, key.get_secret_value()
     return address, logins.key_of(address)
 
 

@@ -57,17 +57,23 @@ COLUMNS = (
 def jobs(
     state: Annotated[str | None, typer.Option(help="Only jobs in this state, such as running.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Only jobs on this dataset, by id or name.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Only jobs of this recipe.")] = None,
+    search: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only jobs whose id, name or dataset's name contains it.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Most jobs to list.")] = 20,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """List your jobs, newest first."""
     with connected(url) as client:
-        rows = list(islice(client.iter_jobs(state=state, dataset=dataset), limit))
+        rows = list(islice(client.iter_jobs(state=state, dataset=dataset, recipe=recipe, text=search), limit))
     if as_json:
         print_json(rows)
         return
-    empty = "no such jobs" if state or dataset else "no jobs yet: `trainyard train FOLDER` begins one"
+    empty = (
+        "no such jobs" if state or dataset or recipe or search else "no jobs yet: `trainyard train FOLDER` begins one"
+    )
     print_table(Terminal(), COLUMNS, rows, empty=empty)
 
 

@@ -32,7 +32,7 @@ def login(
     address = (url or find_yard(None)[0]).rstrip("/")
     key = _ask_for_key(address) if with_key else None
     try:
-        with Client(address, key=key) as client:
+        with Client(address, key=key or "") as client:
             client.list_queue()
     except ApiError as exc:
         raise refusal(f"{address} refuses this key: {exc}" if exc.status == 401 else str(exc), FAILED) from exc

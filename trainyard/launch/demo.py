@@ -27,7 +27,7 @@ def run_demo(dataset: str, epochs: int | None) -> int:
             data_dir=Path(folder), port=0, host="127.0.0.1", admin_key=None, redis_url=None, database_url=None
         )
         try:
-            with Yard(settings) as yard, Client(yard.url) as client:
+            with Yard(settings) as yard, Client(yard.url, key="") as client:
                 print(f"ready after {time.monotonic() - began:.1f} s: {yard.url}", flush=True)
                 succeeded = _train_and_predict(client, Path(folder), dataset, epochs)
         except YardError as exc:

@@ -26,6 +26,10 @@ def test_jobs_are_listed_newest_first_and_filtered(served: Served, run: Run, tra
     assert {"running", "50.0%", "ds_digits"} <= set(lines[2].split())
     assert [line.split()[0] for line in run("jobs", "--state", "queued").stdout.splitlines()] == ["id", waiting]
     assert run("jobs", "--state", "failed").stdout == "no such jobs\n"
+    for option in ("--search=ROSE", "--recipe=quick"):
+        found = [line.split()[0] for line in run("jobs", option).stdout.splitlines()]
+        assert found == ["id", waiting] + ([trained] if "quick" in option else []), option
+    assert run("jobs", "--recipe", "caffe").stdout == run("jobs", "--search", "tulip").stdout == "no such jobs\n"
     rows = json.loads(run("jobs", "--json", "--limit", "1").stdout)
     assert rows == served.http.get("/jobs?limit=1").json()["data"]
 

@@ -47,6 +47,18 @@ def test_what_is_set_goes_before_what_is_kept(monkeypatch: pytest.MonkeyPatch) -
     assert find_yard(None) == ("http://set:2", None)
     monkeypatch.setenv("TRAINYARD_ADMIN_KEY", "s" * 16)
     assert find_yard("http://kept:1") == ("http://kept:1", "s" * 16)
+    monkeypatch.setenv("TRAINYARD_KEY", "")
+    assert find_yard("http://kept:1") == ("http://kept:1", "s" * 16)
+    monkeypatch.setenv("TRAINYARD_KEY", "mine")
+    assert find_yard("http://kept:1") == ("http://kept:1", "mine")
+
+
+def test_a_login_without_a_key_sends_none_of_the_environment(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    yard = serve(admin_key=SecretStr("k" * 16))
+    monkeypatch.setenv("TRAINYARD_KEY", "k" * 16)
+    assert run("jobs", "--url", yard.url)[0] == 0
+    status, _, said = run("login", yard.url, "--no-key")
+    assert (status, "unauthenticated" in said) == (1, True)
 
 
 def test_a_yard_that_does_not_answer_is_not_kept() -> None:

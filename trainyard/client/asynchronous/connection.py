@@ -13,6 +13,7 @@ import httpx
 
 from trainyard.client.answers import Answer
 from trainyard.client.asynchronous.waiting import run_blocking, sleep
+from trainyard.client.environment import find_address
 from trainyard.client.errors import NotFound, check, read_error
 from trainyard.client.kinds import Json, OnProgress
 
@@ -29,15 +30,18 @@ class AsyncConnection:
     """One connection to a yard.
 
     Args:
-        url: the yard's address.
-        key: sent with every request; None: the yard asks for none.
+        url: the yard's address; None: what `TRAINYARD_URL` says, else a yard on this machine, `http://127.0.0.1:8000`.
+        key: sent with every request; None: what `TRAINYARD_KEY` says, if anything; an empty one: no key.
         timeout_s: seconds without a byte, after which a request fails.
         retries: how often a request that may be repeated is sent again, if the connection is lost or the yard can't
             answer just now. The yard's `Retry-After` says when, up to half a minute. A request that makes something
             carries an `Idempotency-Key`, so that it makes one thing however often it is sent.
     """
 
-    def __init__(self, url: str, *, key: str | None = None, timeout_s: float = 60, retries: int = 3) -> None:
+    def __init__(
+        self, url: str | None = None, *, key: str | None = None, timeout_s: float = 60, retries: int = 3
+    ) -> None:
+        url, key = find_address(url, key)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout_s, trust_env=False)
         self._retries = retries
@@ -101,9 +105,11 @@ class AsyncConnection:
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return await self._read(kind, "POST", path, json=body, headers=headers, may_repeat=True)
 
-    async def _iterate(self, kind: type[AnyAnswer], path: str, filters: Json | None = None) -> AsyncIterator[AnyAnswer]:
+    async def _iterate(
+        self, kind: type[AnyAnswer], path: str, filters: Json | None = None, *, at_a_time: int = 100
+    ) -> AsyncIterator[AnyAnswer]:
         """Yield the entries of a list, page by page."""
-        wanted = without_none(filters or {}) | {"limit": 100}
+        wanted = without_none(filters or {}) | {"limit": at_a_time}
         while True:
             page = await self._request("GET", path, params=wanted)
             for entry in page["data"]:

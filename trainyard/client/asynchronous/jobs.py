@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,15 @@ from typing import Any
 import httpx
 from httpx_sse import aconnect_sse
 
-from trainyard.client.asynchronous.connection import AsyncConnection
+from trainyard.client.asynchronous.connection import AsyncConnection, without_none
 from trainyard.client.asynchronous.waiting import sleep
 from trainyard.client.errors import check
 from trainyard.client.kinds import FINAL_STATES, Json, OnProgress
-from trainyard.client.models import Checkpoint, Event, Job
+from trainyard.client.models import Checkpoint, Event, Job, JobRow
 from trainyard.client.progress import show_bytes
-from trainyard.client.series import Metrics
+from trainyard.client.series import Metrics, Series
 
+_JOBS_OF_A_SERIES = 20  # as many as the yard gives at once
 _COME_BACK_S = 0.2  # to a stream that was cut off
 _NEXT_LINES_S = 1.0  # between two looks at a log
 
@@ -35,17 +36,48 @@ class AsyncJobMethods(AsyncConnection):
         return await self._read(Job, "GET", f"/jobs/{job_id}")
 
     def iter_jobs(
-        self, *, state: str | None = None, dataset: str | None = None, metadata: dict[str, str] | None = None
+        self,
+        *,
+        state: str | Sequence[str] | None = None,
+        dataset: str | None = None,
+        recipe: str | None = None,
+        text: str | None = None,
+        metadata: dict[str, str] | None = None,
     ) -> AsyncIterator[Job]:
         """Yield your jobs, newest first, page by page.
 
         Args:
-            state: only jobs in this state.
+            state: only jobs in this state, or in one of these.
             dataset: only jobs on this dataset, by id or name.
+            recipe: only jobs of the recipe with this name.
+            text: only jobs whose id, name or dataset's name contains it.
             metadata: only jobs with all these pairs.
         """
-        pairs = {f"metadata[{key}]": value for key, value in (metadata or {}).items()}
-        return self._iterate(Job, "/jobs", {"state": state, "dataset": dataset} | pairs)
+        return self._iterate(Job, "/jobs", _filters(state, dataset, recipe, text, metadata))
+
+    def iter_job_rows(
+        self,
+        *,
+        state: str | Sequence[str] | None = None,
+        dataset: str | None = None,
+        recipe: str | None = None,
+        text: str | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> AsyncIterator[JobRow]:
+        """Yield what a table shows of your jobs, newest first, a thousand at a time.
+
+        A row is a job without `config`, `state_history` and `links`, and has its training loss in up to 24 numbers. The
+        arguments are those of `iter_jobs`.
+        """
+        filters = _filters(state, dataset, recipe, text, metadata)
+        return self._iterate(JobRow, "/jobs", filters | {"view": "row"}, at_a_time=1000)
+
+    async def count_jobs(
+        self, *, dataset: str | None = None, recipe: str | None = None, text: str | None = None
+    ) -> dict[str, int]:
+        """Return how many of your jobs are in each state; the arguments are those of `iter_jobs`."""
+        filters = without_none(_filters(None, dataset, recipe, text, None)) | {"view": "row", "limit": 1}
+        return dict((await self._request("GET", "/jobs", params=filters))["counts"])
 
     async def update_job(self, job_id: str, **fields: Any) -> Job:
         """Change a job's `name`, `note`, `metadata` or, while it waits, its `priority`; see `PATCH /jobs/{job_id}`."""
@@ -113,6 +145,15 @@ class AsyncJobMethods(AsyncConnection):
         """Return a job's series `by_step` and `by_epoch`; for newer points pass `after=metrics.last_step`."""
         wanted = {"after": after, "max_points": max_points}
         return await self._read(Metrics, "GET", f"/jobs/{job_id}/metrics", params=wanted)
+
+    async def get_series(self, job_ids: Sequence[str], *, max_points: int = 500) -> dict[str, Series]:
+        """Return the series of several jobs, to be compared, by their ids: twenty jobs with one request."""
+        found: dict[str, Series] = {}
+        for begin in range(0, len(job_ids), _JOBS_OF_A_SERIES):
+            wanted = {"job": list(job_ids[begin : begin + _JOBS_OF_A_SERIES]), "max_points": max_points}
+            answer = await self._request("GET", "/series", params=wanted)
+            found |= {job_id: Series.read(series) for job_id, series in answer["data"].items()}
+        return found
 
     async def get_logs(self, job_id: str, *, tail: int = 200) -> str:
         """Return the last lines that the job's trainers wrote."""
@@ -226,3 +267,15 @@ class AsyncJobMethods(AsyncConnection):
         if answer.status_code == 304 and known is not None:
             return known, tag
         return Job.read(answer.json()), answer.headers.get("ETag", "")
+
+
+def _filters(
+    state: str | Sequence[str] | None,
+    dataset: str | None,
+    recipe: str | None,
+    text: str | None,
+    metadata: dict[str, str] | None,
+) -> Json:
+    states = None if state is None else [state] if isinstance(state, str) else list(state)
+    pairs = {f"metadata[{key}]": value for key, value in (metadata or {}).items()}
+    return {"state": states, "dataset": dataset, "recipe": recipe, "q": text} | pairs

@@ -6,7 +6,9 @@ from trainyard.client.asynchronous.aliases import AsyncAliasMethods
 from trainyard.client.asynchronous.datasets import AsyncDatasetMethods
 from trainyard.client.asynchronous.insight import AsyncInsightMethods
 from trainyard.client.asynchronous.jobs import AsyncJobMethods
+from trainyard.client.asynchronous.keys import AsyncKeyMethods
 from trainyard.client.asynchronous.predictions import AsyncPredictionMethods
+from trainyard.client.asynchronous.yard_events import AsyncYardEventMethods
 from trainyard.client.asynchronous.yards import AsyncYardMethods
 
 
@@ -16,6 +18,8 @@ class AsyncRequests(
     AsyncPredictionMethods,
     AsyncInsightMethods,
     AsyncAliasMethods,
+    AsyncKeyMethods,
     AsyncYardMethods,
+    AsyncYardEventMethods,
 ):
     """What a yard can be asked."""

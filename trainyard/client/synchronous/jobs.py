@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from httpx_sse import connect_sse
 
 from trainyard.client.errors import check
 from trainyard.client.kinds import FINAL_STATES, Json, OnProgress
-from trainyard.client.models import Checkpoint, Event, Job
+from trainyard.client.models import Checkpoint, Event, Job, JobRow
 from trainyard.client.progress import show_bytes
-from trainyard.client.series import Metrics
-from trainyard.client.synchronous.connection import Connection
+from trainyard.client.series import Metrics, Series
+from trainyard.client.synchronous.connection import Connection, without_none
 from trainyard.client.synchronous.waiting import sleep
 
+_JOBS_OF_A_SERIES = 20  # as many as the yard gives at once
 _COME_BACK_S = 0.2  # to a stream that was cut off
 _NEXT_LINES_S = 1.0  # between two looks at a log
 
@@ -36,17 +37,48 @@ class JobMethods(Connection):
         return self._read(Job, "GET", f"/jobs/{job_id}")
 
     def iter_jobs(
-        self, *, state: str | None = None, dataset: str | None = None, metadata: dict[str, str] | None = None
+        self,
+        *,
+        state: str | Sequence[str] | None = None,
+        dataset: str | None = None,
+        recipe: str | None = None,
+        text: str | None = None,
+        metadata: dict[str, str] | None = None,
     ) -> Iterator[Job]:
         """Yield your jobs, newest first, page by page.
 
         Args:
-            state: only jobs in this state.
+            state: only jobs in this state, or in one of these.
             dataset: only jobs on this dataset, by id or name.
+            recipe: only jobs of the recipe with this name.
+            text: only jobs whose id, name or dataset's name contains it.
             metadata: only jobs with all these pairs.
         """
-        pairs = {f"metadata[{key}]": value for key, value in (metadata or {}).items()}
-        return self._iterate(Job, "/jobs", {"state": state, "dataset": dataset} | pairs)
+        return self._iterate(Job, "/jobs", _filters(state, dataset, recipe, text, metadata))
+
+    def iter_job_rows(
+        self,
+        *,
+        state: str | Sequence[str] | None = None,
+        dataset: str | None = None,
+        recipe: str | None = None,
+        text: str | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> Iterator[JobRow]:
+        """Yield what a table shows of your jobs, newest first, a thousand at a time.
+
+        A row is a job without `config`, `state_history` and `links`, and has its training loss in up to 24 numbers. The
+        arguments are those of `iter_jobs`.
+        """
+        filters = _filters(state, dataset, recipe, text, metadata)
+        return self._iterate(JobRow, "/jobs", filters | {"view": "row"}, at_a_time=1000)
+
+    def count_jobs(
+        self, *, dataset: str | None = None, recipe: str | None = None, text: str | None = None
+    ) -> dict[str, int]:
+        """Return how many of your jobs are in each state; the arguments are those of `iter_jobs`."""
+        filters = without_none(_filters(None, dataset, recipe, text, None)) | {"view": "row", "limit": 1}
+        return dict((self._request("GET", "/jobs", params=filters))["counts"])
 
     def update_job(self, job_id: str, **fields: Any) -> Job:
         """Change a job's `name`, `note`, `metadata` or, while it waits, its `priority`; see `PATCH /jobs/{job_id}`."""
@@ -114,6 +146,15 @@ class JobMethods(Connection):
         """Return a job's series `by_step` and `by_epoch`; for newer points pass `after=metrics.last_step`."""
         wanted = {"after": after, "max_points": max_points}
         return self._read(Metrics, "GET", f"/jobs/{job_id}/metrics", params=wanted)
+
+    def get_series(self, job_ids: Sequence[str], *, max_points: int = 500) -> dict[str, Series]:
+        """Return the series of several jobs, to be compared, by their ids: twenty jobs with one request."""
+        found: dict[str, Series] = {}
+        for begin in range(0, len(job_ids), _JOBS_OF_A_SERIES):
+            wanted = {"job": list(job_ids[begin : begin + _JOBS_OF_A_SERIES]), "max_points": max_points}
+            answer = self._request("GET", "/series", params=wanted)
+            found |= {job_id: Series.read(series) for job_id, series in answer["data"].items()}
+        return found
 
     def get_logs(self, job_id: str, *, tail: int = 200) -> str:
         """Return the last lines that the job's trainers wrote."""
@@ -227,3 +268,15 @@ class JobMethods(Connection):
         if answer.status_code == 304 and known is not None:
             return known, tag
         return Job.read(answer.json()), answer.headers.get("ETag", "")
+
+
+def _filters(
+    state: str | Sequence[str] | None,
+    dataset: str | None,
+    recipe: str | None,
+    text: str | None,
+    metadata: dict[str, str] | None,
+) -> Json:
+    states = None if state is None else [state] if isinstance(state, str) else list(state)
+    pairs = {f"metadata[{key}]": value for key, value in (metadata or {}).items()}
+    return {"state": states, "dataset": dataset, "recipe": recipe, "q": text} | pairs

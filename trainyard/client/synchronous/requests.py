@@ -7,7 +7,9 @@ from trainyard.client.synchronous.aliases import AliasMethods
 from trainyard.client.synchronous.datasets import DatasetMethods
 from trainyard.client.synchronous.insight import InsightMethods
 from trainyard.client.synchronous.jobs import JobMethods
+from trainyard.client.synchronous.keys import KeyMethods
 from trainyard.client.synchronous.predictions import PredictionMethods
+from trainyard.client.synchronous.yard_events import YardEventMethods
 from trainyard.client.synchronous.yards import YardMethods
 
 
@@ -17,6 +19,8 @@ class Requests(
     PredictionMethods,
     InsightMethods,
     AliasMethods,
+    KeyMethods,
     YardMethods,
+    YardEventMethods,
 ):
     """What a yard can be asked."""

@@ -16,6 +16,7 @@ from tests.api.keyed import ADMIN_KEY, ALL_BUT_ADMIN, WITH_KEYS, add_key, as_adm
 from tests.api.served import Served, error_of, wait_until
 from tests.api.tus import PATCH, TUS
 from trainyard.access.scopes import Scope
+from trainyard.client import Client, NotAllowed
 from trainyard.database.tables import JobEvent
 
 Serve = Callable[..., Served]
@@ -234,3 +235,19 @@ def test_a_yard_without_a_key_can_prepare_some(served: Served) -> None:
     made = make(served, owner="ada")
     with client_of(served, made["key"]) as client:
         assert client.get("/session").json()["owner"] == "local", "nobody is asked for a key here"
+
+
+def test_the_client_makes_lists_and_revokes_keys(locked: Served) -> None:
+    with Client(locked.url, key=ADMIN_KEY) as client:
+        made = client.create_key(owner="ada", name="camera", scopes=("predict",))
+        assert (made.owner, made.scopes, client.create_key().scopes) == (
+            "ada",
+            ["predict"],
+            ["predict", "read", "train"],
+        )
+        assert {key.id for key in client.iter_keys()} >= {made.id}
+        assert all("key" not in key for key in client.iter_keys())
+        with Client(locked.url, key=made.key) as camera, pytest.raises(NotAllowed, match="scope_missing"):
+            camera.create_key()
+        client.revoke_key(made.id)
+        assert made.id not in {key.id for key in client.iter_keys()}

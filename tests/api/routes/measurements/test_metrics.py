@@ -15,6 +15,7 @@ from api.schemas.runs.series import SeriesRead
 from api.series_reader import Section
 from api.services import MAX_SERIES
 from tests.api.served import Served, error_of
+from trainyard.client import Client, NotFound
 from trainyard.scheduling import leases
 from worker.report_writer import write_reports
 
@@ -185,3 +186,15 @@ def test_many_who_compare_at_once_take_turns_and_hold_up_nobody_else(
     for _ in range(3):
         assert begun.acquire(timeout=10)
     assert not begun.acquire(timeout=0.2)  # nothing was read for who had left
+
+
+def test_the_client_asks_for_the_series_of_any_number_of_jobs(served: Served) -> None:
+    job_ids = [served.add_job() for _ in range(23)]
+    report(served, job_ids[-1], interval(10, 2.0))
+    with Client(served.url) as client:
+        series = client.get_series(job_ids)
+        assert list(series) == job_ids
+        assert series[job_ids[-1]].to_pandas("by_step")["train_loss"].to_dict() == {10: 2.0}
+        assert client.get_series([]) == {}
+        with pytest.raises(NotFound, match="job_not_found"):
+            client.get_series([*job_ids, "job_missing"])
