@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from alexnet_core.messages import EpochEnd
+from alexnet_core.messages import AnyReport, EpochEnd
 from tests.api.conftest import database, runtime, serve, served, settings
 from tests.api.routes.measurements.test_metrics import interval
 from tests.api.routes.test_job_evaluation import write
@@ -32,14 +32,12 @@ TEST = {"loss": 0.4, "top1": 0.75, "top5": 1.0, "num_images": 4, "chosen_on": "v
 
 def train(served: Served, job_id: str, *epochs: int) -> None:
     """Let a job write the points of epochs of ten steps, and a checkpoint for each."""
-    reports = [
-        report
-        for epoch in epochs
-        for report in (
-            *(interval(step, 10 / step) for step in (10 * epoch - 5, 10 * epoch)),
-            EpochEnd(step=10 * epoch, epoch=epoch, metrics={"train_loss": 1 / epoch, "val_top1": epoch / 10}),
+    reports: list[AnyReport] = []
+    for epoch in epochs:
+        reports += [interval(step, 10 / step) for step in (10 * epoch - 5, 10 * epoch)]
+        reports.append(
+            EpochEnd(step=10 * epoch, epoch=epoch, metrics={"train_loss": 1 / epoch, "val_top1": epoch / 10})
         )
-    ]
     with served.database.writing() as session:
         write_reports(session, leases.Lease(job_id, 1, "wrk_test"), reports, keep_latest=9)
     for epoch in epochs:
