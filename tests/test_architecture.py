@@ -97,7 +97,7 @@ FOLDERS = {
     "api.access": set(),
     "api.routes.access": {"access", "http", "routes", "schemas"},
     "api.routes.fine_tuning": {"http", "reading", "routes", "schemas", "schemas.runs"},
-    "api.routes.insight": {"downloads", "http", "insight", "routes", "schemas"},
+    "api.routes.insight": {"downloads", "http", "insight", "reading", "routes", "schemas"},
     "api.routes.measurements": {"http", "routes", "schemas.runs"},
     "api.routes.models": {"http", "open_inference", "routes", "schemas", "serving"},
     "api.routes.bulk": {"downloads", "http", "routes", "schemas", "streams"},

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import time
-from collections.abc import Coroutine
 from dataclasses import asdict
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import anyio.to_thread
-from fastapi import APIRouter, Header, Query, Request, Response
-from starlette.datastructures import UploadFile
+from fastapi import APIRouter, Query, Request, Response
 
 from alexnet_core.insight.serving_facts import ServingFacts
 from api.http import errors
-from api.http.connections import ARRIVED_AT
+from api.http.client_patience import TimeoutHeader, answer_nobody, count_left_ms, unless_gone
+from api.http.image_bodies import IMAGES_BODY, is_raw_image, read_images
 from api.http.quick_route import ATTRIBUTE, QuickRoute
 from api.insight.calibrations import get_calibration
+from api.reading.checkpoint_reader import find_checkpoint
+from api.routes.queries import MAX_REFERENCE, ModelQuery, StickyHeader
 from api.schemas.predictions import (
     FileResult,
     LabelRead,
@@ -30,9 +30,7 @@ from api.schemas.predictions import (
 )
 from api.services import CallerDep, Services, ServicesDep, get_caller, get_services
 from api.serving.interface import Classified, ModelInfo, Outcome
-from trainyard.artifacts import checkpoints
 from trainyard.artifacts.checkpoints import LATEST
-from trainyard.database.tables import Checkpoint
 from trainyard.errors import (
     BodyUnreadable,
     CheckpointIncompatible,
@@ -67,50 +65,8 @@ from trainyard.serving_errors import AliasNotFound, DeadlineExceeded
 
 router = APIRouter(tags=["predictions"], route_class=QuickRoute)
 
-T = TypeVar("T")
-
-MAX_FIELDS = 16
-MAX_REFERENCE, MAX_STICKY = 200, 200  #: characters
-StickyHeader = Annotated[
-    str | None,
-    Header(
-        alias="X-Trainyard-Sticky",
-        min_length=1,
-        max_length=MAX_STICKY,
-        description="For an alias with a canary: requests with the same text, such as a user's id, are answered by the "
-        "same side. Without it chance decides.",
-    ),
-]
-TimeoutHeader = Annotated[
-    int | None,
-    Header(
-        alias="X-Trainyard-Timeout-Ms",
-        ge=1,
-        le=600_000,
-        description="Milliseconds after which nobody needs the answer any more: then nothing more is computed for it, "
-        "and it is 504 `deadline_exceeded`.",
-    ),
-]
 _UNUSUAL_HEADERS = {"x-trainyard-sticky", "x-trainyard-timeout-ms"}
 _PLAIN_NUMBER = re.compile("[1-9][0-9]{0,2}")
-CLIENT_GONE = 499  # nobody reads it
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_REQUEST_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}},
-                }
-            },
-            "image/*": _BINARY,
-            "application/octet-stream": _BINARY,
-        },
-    }
-}
 
 
 @router.post(
@@ -119,7 +75,7 @@ _REQUEST_BODY: dict[str, Any] = {
     response_model_exclude_unset=True,  # unfamiliarity is told only to who asks for it
     summary="Classify images",
     response_description="The classes, most probable first. `X-Trainyard-Checkpoint` names the checkpoint.",
-    openapi_extra=_REQUEST_BODY,
+    openapi_extra=IMAGES_BODY,
     responses=errors.responses(
         *(
             JobNotFound,
@@ -151,13 +107,7 @@ async def predict(
     response: Response,
     services: ServicesDep,
     caller: CallerDep,
-    model: Annotated[
-        str,
-        Query(
-            max_length=MAX_REFERENCE,
-            description="`latest`, an alias, `job_…` (its best), `job_…@latest`, `job_…@epoch-3` or `ckpt_…`.",
-        ),
-    ] = LATEST,
+    model: ModelQuery = LATEST,
     top_k: Annotated[int, Query(ge=1, le=1000, description="How many classes to name, if there are so many.")] = 5,
     sticky: StickyHeader = None,
     calibrated: Annotated[
@@ -172,12 +122,12 @@ async def predict(
     error. The request fails only if none of the images could be classified.
     """
     started = time.perf_counter()
-    images = await _read_images(request, services.settings.max_queued_predictions)
+    images = await read_images(request, services.settings.max_queued_predictions)
     left_ms = count_left_ms(request, timeout_ms)
     working = _classify(services, caller, model, [data for _, data in images], top_k, sticky, calibrated)
     classified = await unless_gone(request, working, left_ms)
     if classified is None:
-        return Response(status_code=CLIENT_GONE)
+        return answer_nobody()
     answered = _list_answered(classified)
     response.headers["X-Trainyard-Checkpoint"] = classified.model.checkpoint
     named = _describe_model(classified.model)
@@ -194,21 +144,6 @@ async def predict(
     return PredictManyRead(model=named, results=results, timing=timing)
 
 
-def count_left_ms(request: Request, timeout_ms: int | None) -> float | None:
-    """Return how long the client still waits: its time began when the request's headers were there.
-
-    Raises:
-        DeadlineExceeded: no longer.
-    """
-    if timeout_ms is None:
-        return None
-    now = asyncio.get_running_loop().time()
-    left_ms = timeout_ms - 1000 * (now - request.scope.get(ARRIVED_AT, now))
-    if left_ms <= 0:
-        raise DeadlineExceeded
-    return float(left_ms)
-
-
 async def _classify(
     services: Services, caller: str, model: str, images: list[bytes], top_k: int, sticky: str | None, calibrated: bool
 ) -> Classified:
@@ -217,7 +152,7 @@ async def _classify(
     classified = await classify(caller, model, images, top_k, sticky, calibrated)
     if not calibrated or classified.facts is not None:
         return classified
-    checkpoint = await anyio.to_thread.run_sync(_find_checkpoint, services, caller, classified.model.checkpoint)
+    checkpoint = await anyio.to_thread.run_sync(find_checkpoint, services.database, caller, classified.model.checkpoint)
     await get_calibration(services.database, services.insight, checkpoint)
     classified = await classify(caller, model, images, top_k, sticky, calibrated)
     if classified.facts is None:
@@ -225,16 +160,11 @@ async def _classify(
     return classified
 
 
-def _find_checkpoint(services: Services, caller: str, checkpoint_id: str) -> Checkpoint:
-    with services.database.reading() as session:
-        return checkpoints.get_checkpoint(session, caller, checkpoint_id)
-
-
 async def _predict_plainly(request: Request) -> Response | None:
     """Answer a request whose body is one image, with nothing unusual about it. None: it is not such a request."""
     started = time.perf_counter()
     query, headers = request.query_params, request.headers
-    if not _is_raw_image(headers.get("content-type", "")) or not _UNUSUAL_HEADERS.isdisjoint(headers.keys()):
+    if not is_raw_image(request) or not _UNUSUAL_HEADERS.isdisjoint(headers.keys()):
         return None
     model, top_k = query.get("model", LATEST), query.get("top_k", "5")
     if not query.keys() <= {"model", "top_k"} or len(model) > MAX_REFERENCE or not _PLAIN_NUMBER.fullmatch(top_k):
@@ -243,7 +173,7 @@ async def _predict_plainly(request: Request) -> Response | None:
     working = services.engine.classify(caller, model, [await request.body()], int(top_k))
     classified = await unless_gone(request, working)
     if classified is None:
-        return Response(status_code=CLIENT_GONE)
+        return answer_nobody()
     [outcome] = _list_answered(classified)
     body = {
         "model": asdict(classified.model),
@@ -270,53 +200,6 @@ def _list_answered(classified: Classified) -> list[Outcome]:
     if not answered:
         raise next(outcome.refusal.to_error() for outcome in classified.outcomes if outcome.refusal is not None)
     return answered
-
-
-def _is_raw_image(content_type: str) -> bool:
-    kind = content_type.partition(";")[0].strip().lower()
-    return kind == "application/octet-stream" or kind.startswith("image/")
-
-
-async def _read_images(request: Request, max_files: int) -> list[tuple[str, bytes]]:
-    """Read the request's images with their file names."""
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if _is_raw_image(content_type):
-        return [("", await request.body())]
-    if content_type != "multipart/form-data":
-        raise UnsupportedMedia(
-            f"Content-Type is {content_type[:100]!r}: send the image as multipart field `file`, "
-            "or as the body with `image/…` or `application/octet-stream`"
-        )
-    async with request.form(max_files=max_files, max_fields=MAX_FIELDS) as form:
-        parts = form.getlist("file")
-        if not parts or not all(isinstance(part, UploadFile) for part in parts):
-            raise InvalidRequest("there is no file: send the image as multipart field `file`", param="file")
-        return [(part.filename or "", await part.read()) for part in parts if isinstance(part, UploadFile)]
-
-
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T], timeout_ms: float | None = None) -> T | None:
-    """Return the result of the work. None: the client closed the connection, and the work was cancelled.
-
-    Raises:
-        DeadlineExceeded: it took longer than the client wants to wait; the work was cancelled.
-    """
-    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_wait_until_gone(request))
-    try:
-        wait_s = None if timeout_ms is None else timeout_ms / 1000
-        done, _ = await asyncio.wait({working, leaving}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-        if not done:
-            raise DeadlineExceeded
-        return await working if working.done() else None
-    finally:
-        for task in (working, leaving):
-            task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _wait_until_gone(request: Request) -> None:
-    """Return when the client has closed the connection. Its body must have been read before."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _describe_model(model: ModelInfo) -> ModelRead:

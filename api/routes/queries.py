@@ -8,6 +8,14 @@ from fastapi import Header, Path, Query
 
 Split = Literal["train", "validation", "test"]
 
+MAX_REFERENCE = 200  #: characters of the name of a model
+ModelQuery = Annotated[
+    str,
+    Query(
+        max_length=MAX_REFERENCE,
+        description="`latest`, an alias, `job_…` (its best), `job_…@latest`, `job_…@epoch-3` or `ckpt_…`.",
+    ),
+]
 LimitQuery = Annotated[int, Query(ge=1, le=100, description="Most entries on the page.")]
 AfterQuery = Annotated[
     str | None, Query(pattern=r"^[0-9A-Za-z_-]{1,100}$", description="`last_id` of the previous page.")
@@ -19,6 +27,16 @@ KeyHeader = Annotated[
         pattern=r"^[!-~]([ -~]{0,253}[!-~])?$",
         description="1 to 255 characters of your choice: the same request, sent again with the same key within a day, "
         "gives what it made the first time.",
+    ),
+]
+StickyHeader = Annotated[
+    str | None,
+    Header(
+        alias="X-Trainyard-Sticky",
+        min_length=1,
+        max_length=200,
+        description="For an alias with a canary: requests with the same text, such as a user's id, are answered by the "
+        "same side. Without it chance decides.",
     ),
 ]
 JobPath = Annotated[str, Path(description="The job's id, such as `job_01m867mjxcwzg9jmycd4rmka44`.")]

@@ -12,6 +12,7 @@ from alexnet_core.insight.protocol import Similar
 from alexnet_core.reliability import Calibration
 from api.schemas.base import DESCRIBED
 from api.schemas.predictions import LabelRead
+from trainyard.database.tables import Checkpoint
 
 
 class SubjectRead(BaseModel):
@@ -27,6 +28,16 @@ class SubjectRead(BaseModel):
     """Number of complete epochs."""
     weights_sha256: str
     """Hash of its weights."""
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Self:
+        """Name a checkpoint."""
+        return cls(
+            checkpoint=checkpoint.id,
+            job=checkpoint.job_id,
+            epoch=checkpoint.epoch,
+            weights_sha256=checkpoint.weights_sha256,
+        )
 
 
 class ExplanationRead(BaseModel):

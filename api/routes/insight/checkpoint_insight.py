@@ -11,8 +11,8 @@ from api.http import errors
 from api.http.guarded_route import GuardedRoute
 from api.http.validators import NOT_MODIFIED, IfNoneMatch, answer_json, is_known, lasting_headers
 from api.insight import calibrations
+from api.reading.checkpoint_reader import find_checkpoint
 from api.routes.insight.explanations import ScaleQuery
-from api.routes.insight.subjects import find_checkpoint
 from api.routes.queries import CheckpointPath
 from api.schemas.insight import CalibrationRead
 from api.services import CallerDep, ServicesDep
@@ -60,7 +60,7 @@ async def get_filters(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Draw the kernels of the first convolution, sixteen in a row, as in Figure 3 of Krizhevsky 2012."""
-    checkpoint = await anyio.to_thread.run_sync(find_checkpoint, services, caller, checkpoint_id)
+    checkpoint = await anyio.to_thread.run_sync(find_checkpoint, services.database, caller, checkpoint_id)
     headers = lasting_headers(repr((__version__, checkpoint.manifest_sha256, scale)).encode())
     if is_known(headers, if_none_match):
         return Response(status_code=304, headers=headers)
@@ -88,7 +88,7 @@ async def get_calibration(
 
     They are of images that the network was not trained on: those that it was validated on, or else the test images.
     """
-    checkpoint = await anyio.to_thread.run_sync(find_checkpoint, services, caller, checkpoint_id)
+    checkpoint = await anyio.to_thread.run_sync(find_checkpoint, services.database, caller, checkpoint_id)
     found = await calibrations.get_calibration(services.database, services.insight, checkpoint)
     body = CalibrationRead(**found.model_dump(), checkpoint=checkpoint.id, job=checkpoint.job_id)
     return answer_json(body.model_dump_json().encode(), if_none_match)

@@ -15,8 +15,10 @@ from alexnet_core.insight.methods import Method, Scale, View
 from alexnet_core.insight.protocol import Activate, Explain
 from api.http import errors
 from api.http.guarded_route import GuardedRoute
-from api.routes.insight.subjects import IMAGE_BODY, ModelQuery, describe_subject, find_model, read_image
-from api.schemas.insight import ExplanationRead
+from api.http.image_bodies import IMAGE_BODY, read_image
+from api.reading.checkpoint_reader import find_model
+from api.routes.queries import ModelQuery
+from api.schemas.insight import ExplanationRead, SubjectRead
 from api.schemas.predictions import LabelRead
 from api.services import CallerDep, ServicesDep
 from trainyard.artifacts.checkpoints import LATEST
@@ -98,7 +100,7 @@ async def explain(
     probable classes, too.
     """
     image = await read_image(request)
-    checkpoint = await anyio.to_thread.run_sync(find_model, services, caller, model)
+    checkpoint = await anyio.to_thread.run_sync(find_model, services.database, caller, model)
     answer, picture = await services.insight.ask(
         checkpoint,
         lambda opened: Explain(
@@ -112,7 +114,7 @@ async def explain(
         return Response(picture, headers=headers, media_type="image/png")
     assert answer.target is not None
     body = ExplanationRead(
-        model=describe_subject(checkpoint),
+        model=SubjectRead.of(checkpoint),
         method=method,
         target=_describe(answer.target),
         predictions=[_describe(one) for one in answer.predictions],
@@ -142,7 +144,7 @@ async def draw_activations(
 ) -> Response:
     """Draw what a layer computes for an image: its maps, sixteen in a row, or its units, which fill a square."""
     image = await read_image(request)
-    checkpoint = await anyio.to_thread.run_sync(find_model, services, caller, model)
+    checkpoint = await anyio.to_thread.run_sync(find_model, services.database, caller, model)
     _, picture = await services.insight.ask(
         checkpoint,
         lambda opened: Activate(

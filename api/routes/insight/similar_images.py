@@ -11,16 +11,12 @@ from alexnet_core.insight.methods import PassKind
 from alexnet_core.insight.protocol import FindSimilar
 from api.http import errors
 from api.http.guarded_route import GuardedRoute
+from api.http.image_bodies import IMAGE_BODY, read_image
 from api.insight.training_data import find_training_data
+from api.reading.checkpoint_reader import find_model
 from api.routes.insight.explanations import REFUSALS
-from api.routes.insight.subjects import (
-    IMAGE_BODY,
-    ModelQuery,
-    describe_subject,
-    find_model,
-    read_image,
-)
-from api.schemas.insight import SimilarImagesRead
+from api.routes.queries import ModelQuery
+from api.schemas.insight import SimilarImagesRead, SubjectRead
 from api.services import CallerDep, ServicesDep
 from trainyard.artifacts.checkpoints import LATEST
 from trainyard.errors import DatasetNotFound, DatasetNotReady, DatasetRejected
@@ -52,7 +48,7 @@ async def find_similar(
     is 503 `insight_in_progress`, whose `Retry-After` says when to ask again.
     """
     image = await read_image(request)
-    checkpoint = await anyio.to_thread.run_sync(find_model, services, caller, model)
+    checkpoint = await anyio.to_thread.run_sync(find_model, services.database, caller, model)
     pack, _ = await anyio.to_thread.run_sync(find_training_data, services.database, checkpoint)
     index = await services.insight.need(checkpoint, pack, PassKind.INDEX, "train")
     try:
@@ -63,4 +59,4 @@ async def find_similar(
         await anyio.to_thread.run_sync(services.insight.forget, checkpoint, PassKind.INDEX, "train")
         raise
     response.headers["X-Trainyard-Checkpoint"] = checkpoint.id
-    return SimilarImagesRead.of(describe_subject(checkpoint), pack.dataset_id, answer.num_indexed, answer.similar)
+    return SimilarImagesRead.of(SubjectRead.of(checkpoint), pack.dataset_id, answer.num_indexed, answer.similar)

@@ -12,12 +12,13 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from sqlalchemy.orm import Session
 
 from api.http import errors
+from api.http.client_patience import answer_nobody, unless_gone
 from api.http.errors import Responses
 from api.http.guarded_route import GuardedRoute
 from api.open_inference.answers import LABELS, PROBABILITIES, build_outputs, check_outputs, encode, most_named
 from api.open_inference.requests import Images, check_pixels, read_request
 from api.routes.health import look
-from api.routes.predictions import CLIENT_GONE, StickyHeader, unless_gone
+from api.routes.queries import StickyHeader
 from api.schemas.open_inference import (
     IndexEntry,
     IndexRequest,
@@ -277,7 +278,7 @@ async def _infer(
     working = _ask(services, caller, reference, images, most_named(parsed), sticky)
     inferred = await unless_gone(request, working)
     if inferred is None:
-        return Response(status_code=CLIENT_GONE)
+        return answer_nobody()
     model = inferred.model
     probabilities_NK = np.array(inferred.probabilities, np.float32)
     content: dict[str, Any] = {

@@ -1,4 +1,3 @@
-import asyncio
 import io
 import socket
 import threading
@@ -8,14 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from fastapi import Request
 
-from api.http.connections import ARRIVED_AT
-from api.routes.predictions import count_left_ms
 from api.serving.decoding import Decoding
 from tests.api.served import FILES, FakeModel, FakeRuntime, Served, error_of, png, wait_until
 from trainyard.artifacts.calibrations import keep_of_checkpoint
-from trainyard.serving_errors import DeadlineExceeded
 
 PNG = {"Content-Type": "image/png"}
 
@@ -404,16 +399,3 @@ def test_a_checkpoint_of_another_version_is_refused_and_not_read_for_every_reque
         error_of(refused, 409, "checkpoint_incompatible")
     assert runtime.loads.count("epoch-00000001-e1") <= 2, "the one before it, and this one once"
     assert served.http.post("/predict", content=png(), headers=PNG).status_code == 200
-
-
-def test_the_time_that_a_request_waited_counts_for_its_deadline() -> None:
-    async def left_of(timeout_ms: int | None, waited_s: float) -> float | None:
-        arrived_at = asyncio.get_running_loop().time() - waited_s
-        return count_left_ms(Request({"type": "http", ARRIVED_AT: arrived_at}), timeout_ms)
-
-    left_ms = asyncio.run(left_of(5000, 2))
-    assert left_ms is not None
-    assert 2000 < left_ms <= 3000
-    assert asyncio.run(left_of(None, 600)) is None
-    with pytest.raises(DeadlineExceeded):
-        asyncio.run(left_of(5000, 6))
