@@ -5,21 +5,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Header, Query, Request
+from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from api.http import errors
 from api.http.guarded_route import GuardedRoute
 from api.routes.queries import DatasetPath, JobPath, LimitQuery, PredictionPath
 from api.schemas.base import ListRead
-from api.schemas.events import DatasetEventRead, EventRead, PredictionEventRead
+from api.schemas.events import DatasetEventRead, EventRead, LoggedEvent, PredictionEventRead
 from api.services import CallerDep, Services, ServicesDep
 from api.streams.event_stream import EventStream, YardStream
 from trainyard.artifacts import datasets, predictions
-from trainyard.database.tables import Job
+from trainyard.database.tables import Job, JobEvent
 from trainyard.errors import (
     DatabaseUnavailable,
     DatasetNotFound,
@@ -77,8 +79,7 @@ def list_job_events(
         job = jobs.get_job(session, caller, job_id)
         wanted = _Wanted.of(request, job, f"job {job_id}", after, last_event_id)
         if not wanted.live:
-            page = list_events(session, job_id, after=wanted.known, limit=limit)
-            return ListRead[EventRead].of([EventRead.of(event) for event in page.items], has_more=page.has_more)
+            return wanted.list_page(session, limit, EventRead.of)
     return wanted.stream(services)
 
 
@@ -112,9 +113,7 @@ def list_dataset_events(
             return Response(status_code=204) if _wants_stream(request) else ListRead[EventRead].of([], has_more=False)
         wanted = _Wanted.of(request, work, f"dataset {dataset_id}", after, last_event_id)
         if not wanted.live:
-            page = list_events(session, work.id, after=wanted.known, limit=limit)
-            found = [DatasetEventRead.of(event) for event in page.items]
-            return ListRead[DatasetEventRead].of(found, has_more=page.has_more)
+            return wanted.list_page(session, limit, DatasetEventRead.of)
     return wanted.stream(services)
 
 
@@ -145,9 +144,7 @@ def list_prediction_events(
         work = predictions.get_prediction(session, caller, prediction_id)
         wanted = _Wanted.of(request, work, f"prediction {prediction_id}", after, last_event_id)
         if not wanted.live:
-            page = list_events(session, work.id, after=wanted.known, limit=limit)
-            found = [PredictionEventRead.of(event) for event in page.items]
-            return ListRead[PredictionEventRead].of(found, has_more=page.has_more)
+            return wanted.list_page(session, limit, PredictionEventRead.of)
     return wanted.stream(services)
 
 
@@ -207,6 +204,11 @@ class _Wanted:
                 f"{param} is {known}, but {name} has {row.event_seq} events: take `last_id` of a page", param=param
             )
         return cls(row.id, Head.of(row), live, known)
+
+    def list_page(self, session: Session, limit: int, read: Callable[[JobEvent], LoggedEvent]) -> ListRead[LoggedEvent]:
+        """Answer with a page of the log."""
+        page = list_events(session, self.log_id, after=self.known, limit=limit)
+        return ListRead[LoggedEvent].of([read(event) for event in page.items], has_more=page.has_more)
 
     def stream(self, services: Services) -> Response:
         """Answer with a stream."""
