@@ -208,6 +208,23 @@ def test_a_cell_of_the_confusion_opens_exactly_its_images_and_the_hardest_come_f
     expect(dialog.get_by_role("img", name="training image").first).to_be_visible()
 
 
+def test_a_heat_map_that_is_still_being_computed_comes_by_itself(
+    page: Page, yard: RunningYard, learnt: Json, watch: Watch
+) -> None:
+    watch.expect(r"status of 503 .*/(evaluation|explain|similar)")
+    error = {"code": "insight_in_progress", "message": "It is being computed.", "request_id": "req_1"}
+    page.route(
+        re.compile("/explain"),
+        lambda route: route.fulfill(status=503, headers={"Retry-After": "1"}, json={"error": error}),
+        times=1,
+    )
+    open_view(page, yard.url, f"#/jobs/{learnt['id']}/evaluation")
+    page.get_by_role("region", name="Images", exact=True).locator("li img").first.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("It is being computed.")
+    expect(dialog.get_by_role("img", name="as heat")).to_be_visible()
+
+
 def test_an_evaluation_that_comes_after_its_tab_was_left_changes_nothing(
     page: Page, yard: RunningYard, learnt: Json, watch: Watch
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Photograph
 from tests.browser.watching import Watch, list_faults, open_view
@@ -107,3 +107,36 @@ def test_a_clone_has_the_options_of_its_job(page: Page, yard: RunningYard, clien
     assert clone["id"] != job["id"]
     assert clone["config"] == job["config"]
     assert clone["metadata"] == {"team": "a"}
+
+
+def test_a_form_that_is_sent_before_its_options_came_starts_the_job_when_they_come(
+    page: Page, yard: RunningYard, http: httpx.Client
+) -> None:
+    held: list[Route] = []
+    page.route(re.compile("/recipes/quick"), lambda route: held.append(route))
+    open_view(page, yard.url, "#/new?dataset=digits&recipe=quick")
+    page.get_by_label("Name", exact=True).fill("sent at once")
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_role("button", name="Start training")).to_have_attribute("aria-busy", "true")
+    assert len(held) == 1
+    held[0].continue_()
+    expect(page).to_have_url(re.compile("#/jobs/job_"))
+    job_id = page.url.rpartition("/")[2]
+    assert http.get(f"/jobs/{job_id}").json()["name"] == "sent at once"
+    http.post(f"/jobs/{job_id}/cancel")
+
+
+def test_a_form_that_was_left_before_its_data_came_does_not_filter_the_jobs(page: Page, yard: RunningYard) -> None:
+    data: list[Route] = []
+    chunks: list[Route] = []
+    page.route(re.compile("/datasets[?]"), lambda route: data.append(route))
+    page.route(re.compile("/assets/Jobs-.*js"), lambda route: chunks.append(route))
+    open_view(page, yard.url, "#/new")
+    page.get_by_role("link", name="Jobs", exact=True).click()
+    expect(page).to_have_url(re.compile("#/jobs$"))
+    with page.expect_response(re.compile("/recipes/")):  # what the form asks for next
+        data[0].continue_()
+    page.wait_for_timeout(200)
+    chunks[0].continue_()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
+    assert page.url.endswith("#/jobs")

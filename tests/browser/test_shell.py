@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PHONE
 from tests.browser.training import start_job, wait_for_end
-from tests.browser.watching import list_faults, open_view, scrolls_sideways
+from tests.browser.watching import Watch, list_faults, open_view, scrolls_sideways
 from tests.integration.running import RunningYard
 
 VIEWS = ["jobs", "new", "compare", "datasets", "predict", "yard", "settings"]
@@ -51,3 +53,17 @@ def test_no_view_scrolls_sideways_on_a_phone_or_at_320_px(page: Page, yard: Runn
         for view in VIEWS:
             open_view(page, yard.url, f"#/{view}")
             assert not scrolls_sideways(page), (view, width)
+
+
+def test_what_the_yard_can_not_do_now_is_tried_again_when_it_says(page: Page, yard: RunningYard, watch: Watch) -> None:
+    watch.expect("status of 503 .*/recipes")
+    error = {"code": "database_unavailable", "message": "The database does not answer.", "request_id": "req_1"}
+    page.route(
+        re.compile("/recipes$"),
+        lambda route: route.fulfill(status=503, headers={"Retry-After": "2"}, json={"error": error}),
+        times=1,
+    )
+    open_view(page, yard.url, "#/new")
+    expect(page.get_by_role("alert")).to_contain_text("The database does not answer.")
+    expect(page.get_by_role("button", name="Try again (by itself in 1 s)")).to_be_visible()
+    expect(page.get_by_role("button", name="Start training")).to_be_visible()
