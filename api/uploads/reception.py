@@ -15,6 +15,7 @@ import anyio.to_thread
 from starlette.requests import ClientDisconnect
 
 from api.uploads.forms import UploadForm
+from api.uploads.shares import OwnerShares
 from api.uploads.turns import UploadTurns
 from api.uploads.writing import Checksum, Digests, Place, Unwrap, UploadWriter, open_writer
 from trainyard.artifacts import uploads
@@ -49,7 +50,7 @@ class Reception:
         )
         self._expires_s, self._is_draining = settings.upload_expires_s, is_draining
         self._limiter = anyio.CapacityLimiter(THREADS)
-        self._turns = UploadTurns()
+        self._turns, self._shares = UploadTurns(), OwnerShares(settings.max_uploads_at_once)
 
     # --- what the routes call ---
 
@@ -191,7 +192,8 @@ class Reception:
         )
         try:
             try:
-                await self._pump(writer, body)
+                with self._shares.taking(owner):
+                    await self._pump(writer, body)
             except ClientDisconnect:
                 if not is_whole:
                     await self._run(writer.save)

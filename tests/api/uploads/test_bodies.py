@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +266,19 @@ def test_only_so_many_files_arrive_at_once_and_predictions_keep_their_places(ser
         assert response.status_code != 503 or response.json()["error"]["code"] == "no_checkpoint"
     wait_until(lambda: served.door.admission._free_streams == 2)
     assert post(served, b"x" * 100_000, ZIP).status_code == 202
+
+
+def test_an_owner_leaves_a_place_to_the_others(serve: Serve) -> None:
+    served = serve(max_uploads_at_once=4)
+    head = POST + b"Content-Type: application/zip\r\nContent-Length: 5000000\r\n\r\n"
+    with ExitStack() as clients:
+        for _ in range(3):
+            clients.enter_context(connected(served)).sendall(head + b"x" * 100_000)
+        wait_until(lambda: len(files_of(served)) == 3)
+        fourth = clients.enter_context(connected(served))
+        fourth.sendall(head + b"x" * 100_000)
+        assert "you are sending 3 files" in error_of(answer_of(fourth), 503, "too_many_uploads")["message"]
+    assert_nothing_stays(served)
 
 
 def test_a_slow_body_within_the_limits_is_taken(serve: Serve) -> None:
