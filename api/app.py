@@ -11,9 +11,8 @@ from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 
-from api import page
 from api.access.gate import Gate
-from api.http import documentation, errors
+from api.http import documentation, errors, page
 from api.http.compression import Compression
 from api.http.guarded_route import check_all_guarded
 from api.http.middleware import (

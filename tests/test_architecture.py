@@ -135,7 +135,6 @@ TOP = {
     "api.engine_process": {"observability", "remote", "serving"},
     "api.supervisor": {"observability"},
     "api.web_process": {"http", "remote"},
-    "api.page": {"http"},
     "api.services": {"access", "downloads", "insight", "observability", "reading", "serving", "streams", "uploads"},
     "api.series_reader": {"schemas.runs"},
     "api.submission": {"reading", "schemas"},

@@ -212,10 +212,7 @@ class Settings(BaseSettings):
     """Largest file of which a dataset can be made: of `POST /datasets` and of an upload, in bytes."""
 
     max_uploads_at_once: int = Field(16, ge=1)
-    """Files for datasets that an API process receives at the same time; one owner may have three quarters of them.
-
-    Beyond it the answer is 503.
-    """
+    """Files for datasets that an API process receives at once; one owner may send 3/4 of them. Beyond it: 503."""
 
     max_open_uploads_per_owner: int = Field(100, ge=1)
     """Uploads of one owner that no dataset has been made of yet."""

@@ -14,10 +14,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import page
 from api.access.gate import Gate
 from api.access.identity import IDENTITY, REFUSAL
-from api.http import documentation
+from api.http import documentation, page
 from api.http.errors import build_response, is_of_open_inference
 from api.http.streamed_bodies import is_streamed
 from api.observability.requests import ROUTE, note

@@ -104,4 +104,4 @@ def test_a_wheel_holds_the_page(tmp_path: Path) -> None:
     built = {f"api/page/{file.relative_to(page).as_posix()}" for file in page.rglob("*") if file.is_file()}
     with zipfile.ZipFile(wheel) as archive:
         assert built <= set(archive.namelist())
-        assert "api/page.py" in archive.namelist()
+        assert "api/http/page.py" in archive.namelist()

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from api import page
+from api.http import page
 from tests.api.served import Served
 
 INDEX = b"<!doctype html><title>Trainyard</title>"

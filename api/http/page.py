@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, Response
 
 from api.http.validators import is_known
 
-FOLDER = Path(__file__).parent / "page"
+FOLDER = Path(__file__).parents[1] / "page"
 ASSETS = "/assets/"  #: below it are the files that `/` names; like `/` they are open, as they tell nothing of the yard
 ICON = "/favicon.svg"
 POLICY = (
