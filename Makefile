@@ -11,7 +11,9 @@ TORCH_FROM := $(if $(PYTORCH_INDEX_URL),--extra-index-url $(PYTORCH_INDEX_URL))
 # Tests that run at a time: more than two cores, as many wait for a yard rather than compute.
 AT_A_TIME ?= 4
 TOGETHER := -n $(AT_A_TIME) --dist loadfile --no-loadscope-reorder
-.PHONY: help setup page demo up docs test slow test-browser test-docs web chaos coverage check lint spelling types format openapi client constraints clean
+BESIDE_OTHERS := not alone and not chaos and not browser and not documentation
+ALONE := alone and not chaos and not browser and not documentation
+.PHONY: help setup page demo up docs test slow test-all test-browser test-docs web chaos coverage check lint spelling types format openapi client constraints clean
 
 help:  ## Explain the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)$$/  make \1|\2/' | column -t -s '|'
@@ -38,11 +40,16 @@ docs: $(STAMP)  ## Make the documentation's site: build/docs/index.html
 	$(BIN)/python -m sphinx -W --keep-going -n -q -j auto -c docs/site docs build/docs
 
 test: $(STAMP)  ## Run the tests, several at a time, but for those that take long
-	$(BIN)/pytest $(TOGETHER) -m 'not chaos and not slow and not alone and not browser and not documentation'
+	$(BIN)/pytest $(TOGETHER) -m '$(BESIDE_OTHERS) and not slow'
 
 slow: $(STAMP) page  ## Run the tests that take long, likewise; then those that need the cores to themselves
-	$(BIN)/pytest $(TOGETHER) -m 'slow and not chaos and not alone and not browser and not documentation'
-	$(BIN)/pytest -m 'alone and not chaos and not browser and not documentation'
+	$(BIN)/pytest $(TOGETHER) -m '$(BESIDE_OTHERS) and slow'
+	$(BIN)/pytest -m '$(ALONE)'
+
+# Those that take long wait much, so they are over sooner beside the others than after them.
+test-all: $(STAMP) page  ## Run what `make test` and `make slow` run, in less time than both
+	$(BIN)/pytest $(TOGETHER) -m '$(BESIDE_OTHERS)'
+	$(BIN)/pytest -m '$(ALONE)'
 
 test-browser: $(STAMP) page  ## Run the tests of the page, in Chromium on a real yard
 	$(BIN)/pytest -m 'browser and not chaos and not documentation' tests/browser
@@ -60,11 +67,11 @@ chaos: $(STAMP)  ## Run the tests that take minutes and break a yard in many way
 
 coverage: $(STAMP)  ## Run what `make test` runs, processes of yards included, and report the lines that none reached
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(TOGETHER) -m 'not chaos and not slow and not alone and not browser and not documentation'
+	$(BIN)/coverage run -m pytest $(TOGETHER) -m '$(BESIDE_OTHERS) and not slow'
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-check: $(STAMP) lint spelling types web test slow test-browser  ## Format check, lint, spelling, types and all tests but chaos and test-docs: what CI runs
+check: $(STAMP) lint spelling types web test-all test-browser  ## Format check, lint, spelling, types and all tests but chaos and test-docs: what CI runs
 
 spelling: $(STAMP)  ## Check spelling
 	$(BIN)/codespell
