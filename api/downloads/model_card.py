@@ -20,6 +20,7 @@ from alexnet_core.data.published.builtin import BUILTINS
 from alexnet_core.evaluation.job_evaluation import JobEvaluation
 from alexnet_core.layout import CLASSES, METADATA, PREPROCESSING
 from alexnet_core.network.geometry import count_parameters
+from alexnet_core.reliability import Calibration
 from api.downloads.loading_code import describe_loading
 from trainyard.build import build_id
 from trainyard.database.tables import Checkpoint, Dataset, Job
@@ -55,6 +56,7 @@ def write_card(facts: CardFacts, form: str, files: Mapping[str, Mapping[str, Any
         _introduction(facts),
         _data(facts),
         _evaluation(facts),
+        _calibration(facts),
         _curves(facts),
         _use(facts, form),
         _configuration(facts),
@@ -160,6 +162,28 @@ def _evaluation(facts: CardFacts) -> list[str]:
         pairs = [(_plain(one.true), _plain(one.predicted), f"{one.count:,}") for one in found.confused[:MAX_PAIRS]]
         lines += ["", "Confused most often:", "", *_table(("is", "was taken for", "images"), pairs)]
     return lines
+
+
+def _calibration(facts: CardFacts) -> list[str]:
+    title = ["## Calibration", ""]
+    if facts.checkpoint.calibration is None:
+        return [*title, "How far this checkpoint's probabilities can be trusted was not measured (yet)."]
+    found = Calibration.model_validate(facts.checkpoint.calibration)
+    rows = [
+        (name, _number(of.ece), _number(of.nll), _share(of.confidence), _share(of.accuracy))
+        for name, of in (("the network's own", found.before), ("corrected", found.after))
+    ]
+    return [
+        *title,
+        f"How far this checkpoint's probabilities can be trusted, by the {found.num_images:,} {found.split} images:",
+        "",
+        *_table(
+            ("probabilities", "expected calibration error", "loss", "mean of the first class", "it is right"), rows
+        ),
+        "",
+        f"To correct them, divide the logits by the temperature {_number(found.temperature)} before the softmax. "
+        "It was fitted on the same images, so on others the error will be a little larger.",
+    ]
 
 
 def _curves(facts: CardFacts) -> list[str]:

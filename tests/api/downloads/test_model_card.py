@@ -108,3 +108,22 @@ def test_a_configuration_of_another_version_is_shown_as_it_is() -> None:
 
 def test_the_same_facts_make_the_same_card() -> None:
     assert write_card(facts_of(), "keras", FILES) == write_card(facts_of(), "keras", FILES)
+
+
+def test_it_says_how_far_the_probabilities_can_be_trusted_if_that_is_known() -> None:
+    facts = facts_of()
+    assert "was not measured (yet)" in card_of(facts)
+    own = {"ece": 0.08, "nll": 0.5, "accuracy": 0.9, "confidence": 0.98, "bins": []}
+    corrected = own | {"ece": 0.02, "nll": 0.4, "confidence": 0.91}
+    facts.checkpoint.calibration = {
+        "split": "validation", "num_images": 1234, "temperature": 1.75, "before": own, "after": corrected,
+        "unfamiliarity_threshold": -3.0,
+    }  # fmt: skip
+    card = card_of(facts)
+    for text in (
+        "by the 1,234 validation images",
+        "| the network's own | 0.0800 | 0.5000 | 98.00 % | 90.00 % |",
+        "| corrected | 0.0200 | 0.4000 | 91.00 % | 90.00 % |",
+        "the temperature 1.7500",
+    ):
+        assert text in card
