@@ -97,7 +97,7 @@ client: $(STAMP)  ## Write the parts of the Python client that follow from other
 	$(BIN)/python -m generation.synchronous_client
 
 constraints: $(STAMP)  ## Choose the newest versions that pyproject.toml allows, for the next `make setup`
-	$(BIN)/pip install --dry-run --ignore-installed --quiet --report - '.[dev]' | $(BIN)/python -c "$$WRITE" > constraints.new
+	$(BIN)/pip install --dry-run --ignore-installed --quiet --report - '.[dev,wandb]' | $(BIN)/python -c "$$WRITE" > constraints.new
 	mv constraints.new constraints.txt
 
 define WRITE

@@ -1,5 +1,5 @@
 """`python -m trainyard`: the same as the `trainyard` command."""
 
-from trainyard.launch.cli import main
+from trainyard.launch.program import main
 
 main()

@@ -16,7 +16,6 @@ _WEIGHTS = "needs files that others publish; tests/alexnet_core/export writes sm
 NOT_RUN: dict[str, dict[str, str]] = {
     "README.md": {
         "make setup": _SET_UP,
-        "alexnet_core/   the network": _PICTURE,
     },
     "docs/life-of-a-job.md": {
         "client ── HTTP ──> api": _PICTURE,

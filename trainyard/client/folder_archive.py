@@ -19,6 +19,7 @@ from typing import Protocol
 _BLOCK = tarfile.BLOCKSIZE
 _END = bytes(2 * _BLOCK)
 _CHUNK = 1024 * 1024
+_COMPRESSED = (b"PK", b"\x1f\x8b", b"\x28\xb5\x2f\xfd")  # zip, gzip, zstd
 
 
 class SourceChanged(Exception):
@@ -58,9 +59,31 @@ def open_source(path: Path) -> UploadSource:
 
     Raises:
         FileNotFoundError: there is neither.
-        ValueError: the folder holds no file.
+        ValueError: the folder holds no file, or the file is no archive.
     """
-    return FolderArchive(path) if path.is_dir() else ArchiveFile(path)
+    if path.is_dir():
+        return FolderArchive(path)
+    _require_archive(path)
+    return ArchiveFile(path)
+
+
+def _require_archive(path: Path) -> None:
+    """Refuse a picture or a text before it is sent: a yard takes zip, tar, tar.gz and tar.zst, whatever their names."""
+    with path.open("rb") as file:
+        begin = file.read(_BLOCK)
+    if not begin.startswith(_COMPRESSED) and not _is_tar(begin):
+        raise ValueError(
+            f"{path} is no archive: give a folder with a folder of pictures for each class, or a zip, tar, tar.gz or "
+            "tar.zst of one"
+        )
+
+
+def _is_tar(begin: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(begin, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 class ArchiveFile:
@@ -124,12 +147,12 @@ class FolderArchive:
         self._members: list[_Member] = []
         start = 0
         for relative in _list_files(folder):
-            facts = _look(folder / relative)
+            facts = _look_again(folder / relative)
             member = _Member(folder / relative, facts, _header(relative, facts.size), start)
             self._members.append(member)
             start = member.end
         if not self._members:
-            raise ValueError(f"{folder} holds no file")
+            raise ValueError(f"{folder} holds no file: put a folder of pictures for each class into it")
         self._size = start + len(_END)
 
     @property
@@ -194,6 +217,7 @@ def _look(path: Path) -> _Facts:
 
 def _read_file(path: Path, facts: _Facts, offset: int) -> Iterator[bytes]:
     left = facts.size - offset
+    _look_again(path)
     with path.open("rb") as file:
         file.seek(offset)
         while left > 0 and (chunk := file.read(min(_CHUNK, left))):
@@ -205,8 +229,16 @@ def _read_file(path: Path, facts: _Facts, offset: int) -> Iterator[bytes]:
         _require_unchanged(path, facts)
 
 
+def _look_again(path: Path) -> _Facts:
+    """Return what a file is that was there a moment ago."""
+    try:
+        return _look(path)
+    except FileNotFoundError as exc:
+        raise SourceChanged(f"{path} was removed while its folder was read: start again") from exc
+
+
 def _require_unchanged(path: Path, facts: _Facts) -> None:
-    if _look(path) != facts:
+    if _look_again(path) != facts:
         raise SourceChanged(f"{path} has changed while it was uploaded: start again")
 
 

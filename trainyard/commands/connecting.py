@@ -18,6 +18,7 @@ from trainyard.client.folder_archive import SourceChanged
 from trainyard.commands.login_file import LoginFileUnreadable, login_path, read_logins
 from trainyard.refused_settings import explain
 from trainyard.settings import Settings
+from trainyard.terminal.command_name import own_name
 
 FAILED, USAGE, DETACHED = 1, 2, 130
 
@@ -27,6 +28,15 @@ Url = Annotated[
         help="Address of the yard. Default: TRAINYARD_URL, else what `trainyard login` kept, else host and port."
     ),
 ]
+#: The command that shows what a route does.
+_COMMANDS = {
+    "GET /aliases": "aliases list",
+    "GET /checkpoints": "checkpoints",
+    "GET /datasets": "datasets list",
+    "GET /jobs": "jobs",
+    "GET /recipes": "recipes",
+    "GET /workers": "workers",
+}
 _IS_FOR_PROGRAMS = ContextVar("_IS_FOR_PROGRAMS", default=False)
 
 
@@ -46,14 +56,15 @@ def connected(url: str | None) -> Iterator[Client]:
         with Client(address, key=key or "", retries=1) as client:
             yield client
     except ApiError as exc:
-        text = str(exc)
+        text = _in_commands(str(exc))
         if exc.status == 401:
-            text += f" (`trainyard login {address}` keeps a key)"
+            text += f" (`{own_name()} login {address}` keeps a key)"
         raise refusal(text, FAILED, code=exc.code) from exc
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as exc:
         raise refusal(f"{address!r} is no address of a yard: write it as http://host:port", USAGE) from exc
     except httpx.TransportError as exc:
-        text = f"the yard at {address} does not answer ({exc}): start it with `trainyard up`, or name it with --url"
+        why, start = str(exc) or type(exc).__name__, f"start it with `{own_name()} up`"
+        text = f"the yard at {address} does not answer ({why}): {start}, or name it with --url"
         raise refusal(text, FAILED, code="yard_unreachable") from exc
     except (OSError, ValueError, SourceChanged) as exc:
         raise refusal(str(exc), FAILED) from exc
@@ -72,6 +83,13 @@ def find_yard(url: str | None) -> tuple[str, str | None]:
         if key is not None and key.get_secret_value():
             return address, key.get_secret_value()
     return address, logins.key_of(address)
+
+
+def _in_commands(message: str) -> str:
+    """Return a refusal of the API with commands in the place of its routes."""
+    for route, command in _COMMANDS.items():
+        message = message.replace(f"`{route}`", f"`{own_name()} {command}`")
+    return message
 
 
 def refusal(message: str, status: int, *, code: str | None = None) -> typer.Exit:

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from trainyard.client import Client
+from trainyard.client import ApiError, Client
 from trainyard.commands.connecting import FAILED, AsJson, Url, connected, print_json
+from trainyard.terminal.command_name import own_name
 from trainyard.terminal.rows import Row
 from trainyard.terminal.tables import Column, print_table
 from trainyard.terminal.terminal import Terminal
@@ -68,6 +69,28 @@ def push(
     print_json(dataset) if as_json else _describe(terminal, dataset)
     if dataset["state"] == "rejected":
         raise typer.Exit(FAILED)
+
+
+def find_dataset(client: Client, source: str) -> Row:
+    """Return the dataset with this id or name; where there is none, no folder and no file is meant either.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    try:
+        return client.get_dataset(source)
+    except ApiError as exc:
+        if exc.status != 404:
+            raise
+        raise FileNotFoundError(say_missing(source)) from exc
+
+
+def say_missing(source: str) -> str:
+    """Return what is said of a source that is neither on this machine nor in the yard."""
+    if {"/", "\\"} & set(source):
+        return f"there is no folder and no file {source}"
+    lists = f"`{own_name()} datasets list`"
+    return f"there is no folder and no file {source} here, and no dataset of this name in the yard ({lists})"
 
 
 def push_source(client: Client, terminal: Terminal, source: Path, **options: Any) -> Row:

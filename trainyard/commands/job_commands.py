@@ -12,6 +12,7 @@ from trainyard.client import Client
 from trainyard.commands.connecting import DETACHED, FAILED, USAGE, AsJson, Url, connected, print_json, refusal
 from trainyard.commands.job_references import JOB_HELP, find_job
 from trainyard.commands.train_commands import Options, read_options
+from trainyard.terminal.command_name import own_name
 from trainyard.terminal.rows import Row
 from trainyard.terminal.sparkline import draw_sparkline
 from trainyard.terminal.tables import Column, print_table
@@ -45,7 +46,7 @@ COLUMNS = (
     Column("id", lambda job: job["id"]),
     Column("name", lambda job: job["name"], may_be_cut=True, from_width=76),
     Column("state", lambda job: job["state"], is_state=True),
-    Column("dataset", lambda job: job["dataset"], may_be_cut=True, from_width=110),
+    Column("dataset", lambda job: job["dataset_name"], may_be_cut=True, from_width=110),
     Column("recipe", lambda job: job["recipe"], may_be_cut=True, from_width=100),
     Column("epoch", _epochs, is_number=True),
     Column("validation", lambda job: say_percent(_best(job)), is_number=True),
@@ -68,13 +69,15 @@ def jobs(
     """List your jobs, newest first."""
     with connected(url) as client:
         rows = list(islice(client.iter_jobs(state=state, dataset=dataset, recipe=recipe, text=search), limit))
+        names = {} if as_json else {each["id"]: each["name"] for each in client.list_datasets()}
     if as_json:
         print_json(rows)
         return
     empty = (
         "no such jobs" if state or dataset or recipe or search else "no jobs yet: `trainyard train FOLDER` begins one"
     )
-    print_table(Terminal(), COLUMNS, rows, empty=empty)
+    named = [dict(row) | {"dataset_name": names.get(row["dataset"], row["dataset"])} for row in rows]
+    print_table(Terminal(), COLUMNS, named, empty=empty)
 
 
 def show(job: Job = "last", url: Url = None, as_json: AsJson = False) -> None:
@@ -149,6 +152,8 @@ def logs(
         text = client.get_logs(found["id"], tail=tail)
     if as_json:
         print_json({"job": found["id"], "lines": text.splitlines()})
+    elif not text:
+        Terminal().say(f"the trainers of job {found['id']} have written nothing yet")
     else:
         typer.echo(text, nl=False)
 
@@ -158,7 +163,7 @@ def _follow(client: Client, job_id: str) -> None:
         for piece in client.iter_log(job_id, follow=True):
             typer.echo(piece, nl=False)
     except KeyboardInterrupt:
-        raise refusal(f"job {job_id} goes on; `trainyard logs -f {job_id}` shows its log again", DETACHED) from None
+        raise refusal(f"job {job_id} goes on; `{own_name()} logs -f {job_id}` shows its log again", DETACHED) from None
 
 
 def pause(jobs: Jobs, url: Url = None, as_json: AsJson = False) -> None:

@@ -11,7 +11,23 @@ import typer
 
 from alexnet_core.predictions.result_tables import write_csv
 from trainyard.client import Client
-from trainyard.commands.connecting import DETACHED, FAILED, USAGE, AsJson, Url, connected, print_json, refusal, to_text
+from trainyard.client.errors import InvalidRequest, NotFound
+from trainyard.client.models import Classification
+from trainyard.commands.connecting import (
+    DETACHED,
+    FAILED,
+    USAGE,
+    AsJson,
+    Url,
+    connected,
+    find_yard,
+    print_json,
+    refusal,
+    to_text,
+)
+from trainyard.commands.dataset_commands import say_missing
+from trainyard.commands.job_references import find_job
+from trainyard.terminal.command_name import own_name
 from trainyard.terminal.rows import Row
 from trainyard.terminal.terminal import Terminal
 
@@ -26,7 +42,9 @@ def predict(
             metavar="SOURCE...", help="Image files; or one folder or archive of images, or a dataset's id or name."
         ),
     ],
-    model: Annotated[str, typer.Option(help="latest, an alias, job_…, job_…@epoch-3 or ckpt_….")] = "latest",
+    model: Annotated[
+        str, typer.Option(help="latest, an alias, a job's name, job_…, job_…@epoch-3 or ckpt_….")
+    ] = "latest",
     top_k: Annotated[int, typer.Option(min=1, max=1000, metavar="K", help="Classes to name.")] = 5,
     calibrated: Annotated[
         bool, typer.Option("--calibrated", help="Correct the probabilities by the checkpoint's calibration.")
@@ -56,6 +74,7 @@ def predict(
     fields: dict[str, Any] = {"model": model, "top_k": top_k} | ({"calibrated": True} if calibrated else {})
     terminal = Terminal()
     with connected(url) as client:
+        fields["model"] = find_model(client, model)
         if are_files:
             _predict_files(client, terminal, paths, as_csv=as_csv, as_json=as_json, **fields)
             return
@@ -65,7 +84,7 @@ def predict(
             with terminal.predicting(sources[0]) as show:
                 prediction = client.wait_for_prediction(prediction["id"], on_change=show)
         except KeyboardInterrupt:
-            raise _detached(prediction) from None
+            raise _detached(prediction, find_yard(url)[0]) from None
         if as_csv:
             print_csv(client.iter_results(prediction["id"]), top_k=top_k)
         elif out is not None:
@@ -76,10 +95,10 @@ def predict(
     _tell_end(terminal, prediction, out, as_json=as_json)
 
 
-def _detached(prediction: Row | None) -> typer.Exit:
+def _detached(prediction: Row | None, address: str) -> typer.Exit:
     if prediction is None:
         return refusal("stopped; the same command goes on with the upload", DETACHED)
-    return refusal(f"it goes on; its rows are at /predictions/{prediction['id']}/results", DETACHED)
+    return refusal(f"it goes on; its rows are at {address}/predictions/{prediction['id']}/results", DETACHED)
 
 
 def _read_kind(out: Path | None) -> str:
@@ -92,8 +111,13 @@ def _read_kind(out: Path | None) -> str:
 def _begin(client: Client, terminal: Terminal, source: str, *, is_many: bool, split: str | None, **fields: Any) -> Row:
     if not is_many:
         if {"/", "\\"} & set(source):
-            raise FileNotFoundError(f"there is no folder and no file {source}")
-        return client.create_prediction(dataset=source, split=split, **fields)
+            raise FileNotFoundError(say_missing(source))
+        try:
+            return client.create_prediction(dataset=source, split=split, **fields)
+        except NotFound as exc:
+            if exc.code != "dataset_not_found":
+                raise
+            raise FileNotFoundError(say_missing(source)) from exc
     if split is not None:
         raise refusal(f"--split is for a dataset; {source} is a folder or archive", USAGE)
     with terminal.uploading(source) as tell:
@@ -105,7 +129,7 @@ def _predict_files(
 ) -> None:
     answers: list[dict[str, Any]] = []
     for path in paths:
-        answer = client.predict(path.read_bytes(), **fields)
+        answer = _predict_file(client, path, **fields)
         answers.append({"file": str(path)} | dict(answer))
         if not as_json and not as_csv:
             terminal.tell(describe_row({"error": None} | answers[-1]))
@@ -114,6 +138,29 @@ def _predict_files(
         print_csv(({"row": number} | unknown | row for number, row in enumerate(answers)), top_k=fields["top_k"])
     elif as_json:
         print_json(answers)
+
+
+def _predict_file(client: Client, path: Path, **fields: Any) -> Classification:
+    try:
+        return client.predict(path.read_bytes(), **fields)
+    except InvalidRequest as exc:
+        if exc.param in {None, "file"}:
+            raise ValueError(f"{path}: {exc}") from exc
+        raise
+
+
+def find_model(client: Client, model: str) -> str:
+    """Return what the API knows a model by: where no alias has this name, the job that has."""
+    if model == "latest" or model.startswith(("job_", "ckpt_")):
+        return model
+    try:
+        return str(client.get_alias(model)["name"])
+    except NotFound as exc:
+        try:
+            return str(find_job(client, model)["id"])
+        except ValueError:
+            lists = f"`{own_name()} aliases list` and `{own_name()} jobs`"
+            raise ValueError(f"there is no alias and no job named {model!r}: {lists} list yours") from exc
 
 
 def print_csv(rows: Iterable[Any], *, top_k: int) -> None:

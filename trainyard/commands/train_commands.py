@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,11 +12,24 @@ import typer
 from trainyard.client import Client
 from trainyard.client.kinds import SETTLED
 from trainyard.commands.connecting import DETACHED, FAILED, USAGE, AsJson, Url, connected, print_json, refusal
-from trainyard.commands.dataset_commands import ImagePx, Name, NoFlip, push_source, wait_for_dataset
+from trainyard.commands.dataset_commands import (
+    ImagePx,
+    Name,
+    NoFlip,
+    find_dataset,
+    push_source,
+    say_missing,
+    wait_for_dataset,
+)
 from trainyard.commands.job_references import JOB_HELP, find_job
+from trainyard.terminal.command_name import own_name
 from trainyard.terminal.rows import Row
 from trainyard.terminal.terminal import Terminal
 from trainyard.terminal.training_display import Curves
+from trainyard.terminal.words import say_percent
+
+BETTER_THAN_A_GUESS = 0.1  #: of the test images; a network that has learnt is right that much more often
+MAX_EPOCHS = 1000  #: that the training option takes
 
 Options = Annotated[
     list[str] | None,
@@ -41,6 +55,7 @@ def train(
     terminal, overrides = Terminal(), read_options(options or [])
     with connected(url) as client:
         job: Row | None = None
+        check_options(client, recipe, overrides)
         try:
             dataset = _find_or_push(
                 client, terminal, source, name=name, image_px=image_px, flip_safe=False if no_flip else None
@@ -54,7 +69,8 @@ def train(
                 job = _watch(client, terminal, job["id"])
         except KeyboardInterrupt:
             raise _detached(job) from None
-    _tell(terminal, job, as_json=as_json, ended=watch)
+        advice = advise(client, job) if watch else None
+    _tell(terminal, job, as_json=as_json, ended=watch, advice=advice)
 
 
 def watch(
@@ -68,7 +84,8 @@ def watch(
             found = _watch(client, terminal, found["id"])
         except KeyboardInterrupt:
             raise _detached(found) from None
-    _tell(terminal, found, as_json=as_json, ended=True)
+        advice = advise(client, found)
+    _tell(terminal, found, as_json=as_json, ended=True, advice=advice)
 
 
 def _find_or_push(client: Client, terminal: Terminal, source: str, **options: Any) -> Row:
@@ -76,10 +93,10 @@ def _find_or_push(client: Client, terminal: Terminal, source: str, **options: An
     if Path(source).exists():
         return push_source(client, terminal, Path(source), **options)
     if {"/", "\\"} & set(source):
-        raise FileNotFoundError(f"there is no folder and no file {source}")
+        raise FileNotFoundError(say_missing(source))
     if any(value is not None for value in options.values()):
         raise refusal(f"--name, --image-px and --no-flip are for a folder or archive; {source} is none", USAGE)
-    return client.get_dataset(source)
+    return find_dataset(client, source)
 
 
 def _watch(client: Client, terminal: Terminal, job_id: str) -> Row:
@@ -94,21 +111,54 @@ def _watch(client: Client, terminal: Terminal, job_id: str) -> Row:
 def _detached(job: Row | None) -> typer.Exit:
     if job is None:
         return refusal("stopped; the same command goes on with the upload", DETACHED)
-    return refusal(f"job {job['id']} goes on; `trainyard watch {job['id']}` shows it again", DETACHED)
+    return refusal(f"job {job['id']} goes on; `{own_name()} watch {job['id']}` shows it again", DETACHED)
 
 
-def _tell(terminal: Terminal, job: Row, *, as_json: bool, ended: bool) -> None:
+def advise(client: Client, job: Row) -> str | None:
+    """Return what to do where a network is hardly better than a guess; None if it is. An epoch of few pictures is few
+    steps, so a small dataset needs more of them.
+    """
+    if job["state"] != "succeeded" or not job["test"]:
+        return None
+    num_classes = client.get_dataset(job["dataset"])["num_classes"]
+    if not num_classes or job["test"]["top1"] >= 1 / num_classes + BETTER_THAN_A_GUESS:
+        return None
+    epochs = min(3 * job["config"]["epochs"], MAX_EPOCHS)
+    guess = say_percent(1 / num_classes)
+    return (
+        f"it has learnt little: a guess is right in {guess}. Train longer (--set epochs={epochs}), or on more pictures"
+    )
+
+
+def _tell(terminal: Terminal, job: Row, *, as_json: bool, ended: bool, advice: str | None = None) -> None:
     if as_json:
         print_json(job)
     elif ended:
         terminal.tell_end(job)
         if job["state"] == "succeeded":
-            terminal.say(f"next: trainyard predict IMAGE --model {job['id']}")
+            if advice is not None:
+                terminal.say(advice)
+            terminal.say(f"next: {own_name()} predict IMAGE --model {job['id']}")
     else:
         terminal.tell(job["id"])
-        terminal.say("`trainyard watch` shows it, `trainyard jobs` lists all")
+        terminal.say(f"`{own_name()} watch` shows it, `{own_name()} jobs` lists all")
     if ended and job["state"] != "succeeded":
         raise typer.Exit(FAILED)
+
+
+def check_options(client: Client, recipe: str | None, overrides: dict[str, Any]) -> None:
+    """Refuse a recipe or an option that does not exist, before anything is uploaded."""
+    if recipe is None and not overrides:
+        return
+    recipes = {each["name"]: each for each in client.list_recipes()}
+    if recipe is not None and recipe not in recipes:
+        raise refusal(f"there is no recipe {recipe!r}: use one of {', '.join(recipes)}", FAILED, code="recipe_unknown")
+    known = next(iter(recipes.values()))["config"]
+    for name in overrides:
+        if name not in known:
+            close = get_close_matches(name, known, n=3)
+            advice = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
+            raise refusal(f"--set {name}: there is no such training option; {advice}", FAILED, code="config_invalid")
 
 
 def read_options(pairs: list[str]) -> dict[str, Any]:

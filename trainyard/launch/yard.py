@@ -34,6 +34,7 @@ from trainyard.launch.queue_server import QueueServer, free_port
 from trainyard.scheduling.workers import count_live
 from trainyard.settings import LOOPBACK_HOSTS, Settings, child_environment
 from trainyard.states import JobState, WorkKind
+from trainyard.terminal.command_name import own_name
 
 READY_S = 60.0
 CHILD_GRACE_S = 10.0
@@ -213,5 +214,5 @@ def describe(yard: Yard) -> str:
     if is_open and yard.settings.host in LOOPBACK_HOSTS:
         lines.append("Anyone on this machine may use it; set TRAINYARD_ADMIN_KEY to ask for a key.")
     lines.append(f"Data and logs: {yard.settings.data_dir.absolute()}")
-    lines.append("In another terminal: trainyard train FOLDER --watch   Here: Ctrl-C stops the yard.")
+    lines.append(f"In another terminal: {own_name()} train FOLDER --watch   Here: Ctrl-C stops the yard.")
     return "\n".join(lines)

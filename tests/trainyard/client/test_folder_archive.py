@@ -3,7 +3,9 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import zipfile
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -72,7 +74,7 @@ def test_a_file_that_changes_meanwhile_is_noticed(folder: Path, content: bytes) 
 def test_an_archive_that_changes_meanwhile_is_noticed_before_its_last_bytes_are_sent(tmp_path: Path) -> None:
     """An upload that has all bytes is complete: nobody asks the source for more."""
     path = tmp_path / "flowers.zip"
-    path.write_bytes(b"a" * 5000)
+    path.write_bytes(b"PK" + b"a" * 4998)
     source = open_source(path)
     path.write_bytes(b"b" * 5000)
     os.utime(path, ns=(1, 1))
@@ -82,7 +84,7 @@ def test_an_archive_that_changes_meanwhile_is_noticed_before_its_last_bytes_are_
 
 def test_an_archive_is_sent_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "flowers.zip"
-    path.write_bytes(bytes(range(256)) * 10)
+    path.write_bytes(b"PK\3\4" + bytes(range(4, 256)) + bytes(range(256)) * 9)
     source = open_source(path)
     assert isinstance(source, ArchiveFile)
     assert (source.file_name, source.size_bytes) == ("flowers.zip", 2560)
@@ -95,3 +97,35 @@ def test_what_can_not_be_sent_is_refused(tmp_path: Path) -> None:
         open_source(tmp_path / "empty")
     with pytest.raises(FileNotFoundError):
         open_source(tmp_path / "missing.zip")
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\x89PNG\r\n\x1a\n" + bytes(600), bytes(600)])
+def test_a_file_that_is_no_archive_is_refused_before_it_is_sent(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "rose.zip"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is no archive: give a folder with a folder of pictures for each class"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("mode", ["w:", "w:gz"])
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_archives_are_known_by_their_bytes_whatever_their_names(
+    tmp_path: Path, mode: Literal["w:", "w:gz"], form: int
+) -> None:
+    path = tmp_path / "flowers"
+    (tmp_path / "ä").write_bytes(b"1")
+    with tarfile.open(path, mode, format=form) as tar:
+        tar.add(tmp_path / "ä", "ä" * 40)
+    assert open_source(path).size_bytes == path.stat().st_size
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a", b"1")
+    assert open_source(path).size_bytes == path.stat().st_size
+
+
+def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"1")
+    source = open_source(tmp_path)
+    (tmp_path / "b").unlink()
+    with pytest.raises(SourceChanged, match="b was removed while its folder was read: start again"):
+        list(source.read_from(0))

@@ -23,7 +23,7 @@ def test_jobs_are_listed_newest_first_and_filtered(served: Served, run: Run, tra
     lines = run("jobs").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["id", waiting, trained]
     assert {"roses", "queued", "0/20"} <= set(lines[1].split())
-    assert {"running", "50.0%", "ds_digits"} <= set(lines[2].split())
+    assert {"running", "50.0%", "digits"} <= set(lines[2].split())
     assert [line.split()[0] for line in run("jobs", "--state", "queued").stdout.splitlines()] == ["id", waiting]
     assert run("jobs", "--state", "failed").stdout == "no such jobs\n"
     for option in ("--search=ROSE", "--recipe=quick"):
@@ -125,3 +125,16 @@ def test_a_job_that_can_not_be_changed_says_why(run: Run, served: Served, comman
         assert done.exit_code == 0, "repeating a cancel is harmless"
     else:
         assert (done.exit_code, "illegal_transition" in done.stderr) == (1, True)
+
+
+def test_a_job_that_has_written_nothing_is_said_to(served: Served, run: Run) -> None:
+    job_id = served.add_job()
+    done = run("logs", job_id)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert f"the trainers of job {job_id} have written nothing yet" in done.stderr
+
+
+def test_a_refusal_names_commands_rather_than_routes(run: Run) -> None:
+    done = run("show", "job_00000000000000000000000000")
+    assert (done.exit_code, "`trainyard jobs` lists yours" in done.stderr) == (1, True), done.stderr
+    assert "GET /" not in done.stderr

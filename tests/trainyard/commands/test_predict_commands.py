@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from trainyard.client.errors import InvalidRequest, NotFound
 from trainyard.commands import connecting
 from trainyard.launch import cli
 
@@ -33,6 +34,14 @@ class ActedClient:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def get_alias(self, name: str) -> dict[str, Any]:
+        if name != "champion":
+            raise NotFound(404, {"error": {"code": "alias_not_found", "message": f"there is no alias {name!r}"}})
+        return {"name": name}
+
+    def iter_jobs(self) -> Iterator[dict[str, Any]]:
+        yield {"id": "job_7", "name": "roses"}
 
     def predict(self, image: bytes, *, model: str, top_k: int, **more: Any) -> dict[str, Any]:
         self.calls.append(("predict", (image, model, top_k, *more.items())))
@@ -143,3 +152,38 @@ def test_a_failed_prediction_and_ctrl_c_end_with_a_status(client: ActedClient) -
     client.interrupts = True
     done = run("flowers")
     assert (done.exit_code, "/predictions/pred_1/results" in done.stderr) == (130, True)
+
+
+def test_a_model_may_be_named_after_its_job(client: ActedClient, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    assert run(str(tmp_path / "a.png"), "--model", "roses").exit_code == 0
+    assert client.calls == [("predict", (b"a", "job_7", 5))]
+    done = run(str(tmp_path / "a.png"), "--model", "rose")
+    assert (done.exit_code, client.calls[1:]) == (1, [])
+    assert "there is no alias and no job named 'rose': `trainyard aliases list` and `trainyard jobs`" in done.stderr
+
+
+def test_a_source_that_is_nowhere_is_said_to_be_no_file_either(
+    client: ActedClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: Any) -> None:
+        raise NotFound(404, {"error": {"code": "dataset_not_found", "message": "there is no dataset 'rose.png'"}})
+
+    monkeypatch.setattr(client, "create_prediction", refuse)
+    done = run("rose.png")
+    assert done.exit_code == 1
+    assert "there is no folder and no file rose.png here, and no dataset of this name" in done.stderr
+
+
+def test_a_file_that_can_not_be_read_is_named(
+    client: ActedClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        error = {"code": "image_format_unsupported", "message": "No image.", "param": "file"}
+        raise InvalidRequest(415, {"error": error})
+
+    (tmp_path / "a.png").write_bytes(b"a")
+    monkeypatch.setattr(client, "predict", refuse)
+    done = run(str(tmp_path / "a.png"))
+    assert done.exit_code == 1
+    assert f"{tmp_path / 'a.png'}: 415 image_format_unsupported: No image." in done.stderr

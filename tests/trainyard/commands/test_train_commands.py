@@ -22,7 +22,7 @@ DATASET = {
 }  # fmt: skip
 JOB = {
     "id": "job_1", "state": "running", "state_reason": "training", "waiting_for": None, "error": None, "test": None,
-    "metrics": None, "started_at": None, "finished_at": None,
+    "metrics": None, "started_at": None, "finished_at": None, "dataset": "flowers", "config": {"epochs": 2},
     "progress": {"epoch": 0, "epochs": 2, "step": 0, "steps": 20, "images_per_s": None, "eta_s": None},
 }  # fmt: skip
 
@@ -35,6 +35,9 @@ class ActedClient:
         self.ends: dict[str, Any] = {"state": "succeeded", "test": {"top1": 0.9, "num_images": 40}}
         self.dataset_ends: dict[str, Any] = {}
         self.interrupts = False
+
+    def list_recipes(self) -> list[dict[str, Any]]:
+        return [{"name": name, "config": {"epochs": 20, "schedule": "cosine"}} for name in ("quick", "caffe")]
 
     def create_dataset(self, source: Path, *, on_sent: Any, **options: Any) -> dict[str, Any]:
         self.calls.append(("create_dataset", source, {k: v for k, v in options.items() if v is not None}))
@@ -107,6 +110,23 @@ def test_a_folder_is_uploaded_trained_on_and_watched(client: ActedClient, folder
     assert "epoch 1 of 2: loss 0.500, validation 75.0%" in done.stderr
 
 
+@pytest.mark.parametrize("wrong", [("--recipe", "nope"), ("--set", "epoch=3")])
+def test_what_does_not_exist_is_refused_before_anything_is_uploaded(
+    client: ActedClient, folder: str, wrong: tuple[str, str]
+) -> None:
+    assert run("train", folder, *wrong).exit_code == 1
+    assert client.calls == []
+
+
+@pytest.mark.parametrize(("top1", "says"), [(0.55, True), (0.9, False)])
+def test_a_network_that_guesses_is_told_of_with_what_to_do(client: ActedClient, top1: float, says: bool) -> None:
+    client.ends = {"state": "succeeded", "test": {"top1": top1, "num_images": 40}}
+    for command in (("train", "flowers", "--watch"), ("watch", "job_1")):
+        done = run(*command)
+        hint = "it has learnt little: a guess is right in 50.0%. Train longer (--set epochs=6), or on more pictures"
+        assert (done.exit_code, hint in done.stderr) == (0, says), done.stderr
+
+
 def test_without_watch_only_the_id_is_printed(client: ActedClient) -> None:
     done = run("train", "flowers")
     assert (done.exit_code, done.stdout) == (0, "job_1\n")
@@ -133,7 +153,14 @@ def test_ctrl_c_stops_the_showing_and_says_how_to_come_back(client: ActedClient)
     ("args", "said", "status"),
     [
         (["train", "no/such/folder"], "there is no folder and no file no/such/folder", 1),
-        (["train", "daisies"], "no daisies", 1),
+        (["train", "daisies"], "there is no folder and no file daisies here, and no dataset of this name", 1),
+        (["train", "flowers", "--recipe", "nope"], "no recipe 'nope': use one of quick, caffe", 1),
+        (
+            ["train", "flowers", "--set", "epoch=3"],
+            "no such training option; did you mean epochs?",
+            1,
+        ),
+        (["train", "flowers", "--set", "zzz=3"], "there are epochs, schedule", 1),
         (["train", "flowers", "--name", "x"], "flowers is none", 2),
         (["train", "flowers", "--set", "epochs"], "FIELD=VALUE", 2),
         (["datasets", "push", "no-such-folder"], "no folder and no file no-such-folder", 1),
