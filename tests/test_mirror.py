@@ -13,6 +13,7 @@ NOT_MIRRORED = {"__init__", "__main__", "env"}  #: assembled from the others, or
 
 #: What is tested by what uses it, and where: a test of its own would repeat that.
 TESTED_BY: dict[str, str] = {
+    "api/http/image_bodies.py": "api/routes/test_predictions.py",
     "api/http/guarded_route.py": "api/access/test_route_scopes.py",
     "trainyard/access/refusals.py": "api/routes/access/test_keys.py",
     "api/access/identity.py": "api/access/test_gate.py",
@@ -78,7 +79,6 @@ TESTED_BY: dict[str, str] = {
     "api/insight/calibrations.py": "api/routes/insight/test_checkpoint_insight.py",
     "api/insight/training_data.py": "api/routes/insight/test_similar_images.py",
     "alexnet_core/insight/methods.py": "alexnet_core/insight/test_child.py",
-    "api/routes/insight/subjects.py": "api/routes/insight/test_explanations.py",
     "api/schemas/insight.py": "api/routes/insight/test_explanations.py",
     "trainyard/insight_errors.py": "api/insight/test_refusals.py",
     "alexnet_core/network/checkpoint.py": "alexnet_core/training/test_loop.py",
