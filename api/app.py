@@ -107,6 +107,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
+        routes=[routes_predictions.quick_route],
         middleware=[
             Middleware(CountRequests, metrics=metrics),
             Middleware(TraceRequests),

@@ -16,23 +16,23 @@ from trainyard.access.refusals import ScopeMissing
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-class GuardedRoute(APIRoute):
+class Guarded:
+    """A route that checks the scope of each request."""
+
+
+class GuardedRoute(APIRoute, Guarded):
     """Refuses a request whose key lacks the scopes that `route_scopes` has for this route."""
 
     def get_route_handler(self) -> Handler:
         """See FastAPI."""
         needed = {method: scopes_of(method, self.path) for method in self.methods or ()}
-        handle = self.build_handler()
+        handle = super().get_route_handler()
 
         async def handle_if_allowed(request: Request) -> Response:
             check_scope(request, needed[request.method])
             return await handle(request)
 
         return handle_if_allowed
-
-    def build_handler(self) -> Handler:
-        """Build what answers those who may ask."""
-        return super().get_route_handler()
 
 
 def check_scope(request: Request, needed: Needed | None) -> None:
@@ -60,5 +60,5 @@ def check_all_guarded(routes: Iterable[BaseRoute], is_open: Callable[[str], bool
     """
     for context in iter_route_contexts(list(routes)):
         route = context.original_route
-        if not isinstance(route, GuardedRoute) and not is_open(route.path if isinstance(route, Route) else ""):
+        if not isinstance(route, Guarded) and not is_open(route.path if isinstance(route, Route) else ""):
             raise TypeError(f"{context.path} is not guarded: give its router `route_class=GuardedRoute`")
