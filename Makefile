@@ -37,7 +37,7 @@ up: $(STAMP)  ## Start queue, worker and API; Ctrl-C stops them
 	$(BIN)/trainyard up
 
 docs: $(STAMP)  ## Make the documentation's site: build/docs/index.html
-	$(BIN)/python -m sphinx -W --keep-going -n -q -j auto -c docs/site docs build/docs
+	$(BIN)/python -m sphinx -W --keep-going -n -q -j auto -a -E -c docs/site docs build/docs
 
 test: $(STAMP)  ## Run the tests, several at a time, but for those that take long
 	$(BIN)/pytest $(TOGETHER) -m '$(BESIDE_OTHERS) and not slow'

@@ -397,8 +397,10 @@ def test_every_relative_link_resolves(path: Path) -> None:
 
 
 def test_the_index_leads_to_every_page() -> None:
-    links = re.findall(r"\]\(([^)#\s]+)\)", (DOCS / "README.md").read_text())
-    linked = {(DOCS / link).resolve() for link in links if "://" not in link}
+    linked: set[Path] = set()
+    for index in (DOCS / "README.md", DOCS / "decisions" / "README.md"):
+        links = re.findall(r"\]\(([^)#\s]+)\)", index.read_text())
+        linked |= {(index.parent / link).resolve() for link in links if "://" not in link}
     assert {page for page in PAGES if page.name != "README.md"} <= linked
 
 

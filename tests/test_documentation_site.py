@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -28,6 +30,25 @@ def test_the_first_page_leads_to_every_page(site: Path) -> None:
     linked = set(re.findall(r'<a class="reference internal" href="([^"#]+)"', (site / "index.html").read_text()))
     pages = {str(page.relative_to(DOCS).with_suffix(".html")) for page in DOCS.rglob("*.md")}
     assert pages - {"README.html"} <= linked, pages - linked
+
+
+def test_the_navigation_has_four_kinds_of_pages(site: Path) -> None:
+    captions = re.findall(r'<span class="caption-text">([^<]+)</span>', (site / "index.html").read_text())
+    assert captions == ["Quickstart", "How to", "Discussion", "Reference"]
+
+
+def test_no_link_is_dead(site: Path) -> None:
+    pages = {page: page.read_text() for page in site.rglob("*.html")}
+    anchors = {page: set(re.findall(r'\bid="([^"]+)"', text)) for page, text in pages.items()}
+    links = [(page, link) for page, text in pages.items() for link in re.findall(r'(?:href|src)="([^"]+)"', text)]
+    assert len(links) > 5000
+    for page, link in links:
+        path, _, anchor = unquote(html.unescape(link)).partition("#")
+        if re.match(r"[a-z]+:", path):
+            continue
+        target = (page.parent / path.partition("?")[0]).resolve() if path else page
+        assert target.exists(), f"{page.relative_to(site)}: {link}"
+        assert not anchor or anchor in anchors.get(target, {anchor}), f"{page.relative_to(site)}: {link}"
 
 
 def test_no_page_loads_anything_from_another_place(site: Path) -> None:

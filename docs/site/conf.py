@@ -34,19 +34,28 @@ html_theme_options = {
 }
 highlight_language = "none"  # a block without a language is a terminal's text
 
-_SECTION = re.compile(r"^\*\*(?P<title>[^*]+)\*\*", re.MULTILINE)
-_PAGE = re.compile(r"\]\((?P<page>[a-z0-9/-]+)\.md\)")
+_SECTION = re.compile(r"^## (?P<title>.+)$", re.MULTILINE)
+_PAGE = re.compile(r"\]\((?P<page>[A-Za-z0-9/-]+)\.md\)")
+DECISIONS = "decisions/README"
 
 
 def add_navigation(_app: Sphinx, name: str, source: list[str]) -> None:
-    """Give the first page a hidden table of contents for each of its lists."""
+    """Give the first page a hidden table of contents for each of its lists, and the list of decisions one."""
+    if name == DECISIONS:
+        source[0] += _table_of(source[0], "")
     if name != root_doc:
         return
-    starts = [*_SECTION.finditer(source[0])]
-    ends = [*(match.start() for match in starts[1:]), len(source[0])]
+    text = source[0]
+    starts = [*_SECTION.finditer(text)]
+    ends = [*(match.start() for match in starts[1:]), len(text)]
     for match, end in zip(starts, ends, strict=True):
-        pages = dict.fromkeys(_PAGE.findall(source[0][match.start() : end]))
-        source[0] += "\n".join(["\n\n```{toctree}", ":hidden:", f":caption: {match['title']}", "", *pages, "```", ""])
+        source[0] += _table_of(text[match.start() : end], f":caption: {match['title']}")
+
+
+def _table_of(text: str, option: str) -> str:
+    """Return a hidden table of contents of the pages that a text leads to."""
+    pages = dict.fromkeys(_PAGE.findall(text))
+    return "\n".join(["\n\n```{toctree}", ":hidden:", *filter(None, [option]), "", *pages, "```", ""])
 
 
 def make_index(app: Sphinx, failure: Exception | None) -> None:
