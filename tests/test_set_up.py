@@ -25,9 +25,13 @@ EXTRAS = [
 ]
 
 
+MARKS = dict(re.findall(r"^(BESIDE_OTHERS|ALONE) := (.*)$", MAKEFILE, flags=re.M))  #: which tests a target runs
+
+
 def recipe(target: str) -> str:
-    """The commands of a target of make."""
-    return re.split(rf"^{target}: .*\n", MAKEFILE, flags=re.M)[1].partition("\n\n")[0]
+    """The commands of a target of make, with the marks of the tests that it runs."""
+    text = re.split(rf"^{target}: .*\n", MAKEFILE, flags=re.M)[1].partition("\n\n")[0]
+    return re.sub(r"\$\((BESIDE_OTHERS|ALONE)\)", lambda name: MARKS[name[1]], text)
 
 
 def needs(target: str) -> set[str]:
@@ -63,25 +67,34 @@ def test_set_up_and_images_keep_to_the_constraints() -> None:
         assert path.read_text().count("--constraint") == path.read_text().count("pip install --"), path
 
 
-def test_every_test_runs_in_one_target_of_make() -> None:
+@pytest.mark.parametrize(
+    ("targets", "commands"),
+    [
+        (("test", "slow", "test-browser", "test-docs", "chaos"), [1, 2, 1, 1, 1]),
+        (("test-all", "test-browser", "test-docs", "chaos"), [2, 1, 1, 1]),
+    ],
+)
+def test_every_test_runs_in_one_target_of_make(targets: tuple[str, ...], commands: list[int]) -> None:
     """By its marks; a test with two of them must not fall between the targets, nor run twice."""
-    targets = ("test", "slow", "test-browser", "test-docs", "chaos")
     calls = {target: re.findall(r"-m '?([^'\n]+)", recipe(target)) for target in targets}
-    assert [len(expressions) for expressions in calls.values()] == [1, 2, 1, 1, 1]
+    assert [len(expressions) for expressions in calls.values()] == commands
     for marks in itertools.product([False, True], repeat=5):
         given = dict(zip(("alone", "slow", "browser", "documentation", "chaos"), marks, strict=True))
         chosen = [text for texts in calls.values() for text in texts if eval(text, {}, given)]
         assert len(chosen) == 1, (given, chosen)
 
 
+TARGETS = ("test", "slow", "test-all", "test-browser", "chaos")
+
+
 def test_nothing_runs_beside_a_test_that_needs_the_cores_to_itself() -> None:
     assert re.search(r"^TOGETHER := -n ", (ROOT / "Makefile").read_text(), re.M)
-    for line in (line for target in ("test", "slow", "test-browser", "chaos") for line in recipe(target).splitlines()):
+    for line in (line for target in TARGETS for line in recipe(target).splitlines()):
         assert ("$(TOGETHER)" in line) == ("not alone" in line), line
 
 
 def test_what_decides_in_ci_is_what_a_contributor_runs() -> None:
-    assert needs("check") == {"lint", "spelling", "types", "web", "test", "slow", "test-browser"}
+    assert needs("check") == {"lint", "spelling", "types", "web", "test-all", "test-browser"}
     assert re.findall(r"^make (\w+)$", (ROOT / ".ci/run").read_text(), re.M) == ["setup", "check"]
 
 
