@@ -15,7 +15,9 @@ from tests.browser.watching import ROOT, Watch
 from tests.integration.running import RunningYard, running_yard
 from trainyard.client import Client
 
+HOST_NAME = "gpu-box"  #: means this machine to the browser, and is no name that it trusts
 ARGUMENTS = [
+    f"--host-resolver-rules=MAP {HOST_NAME} 127.0.0.1",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import PHONE, Photograph
+from tests.browser.conftest import Photograph
 from tests.browser.training import DIVERGES, Json, read_job, start_job, wait_for_end, wait_for_job
-from tests.browser.watching import Watch, list_faults, open_view, scrolls_sideways
+from tests.browser.watching import Watch, open_view
 from tests.integration.running import RunningYard
 
 TABS = ["", "/evaluation", "/checkpoints", "/events", "/log", "/config"]
@@ -259,22 +259,3 @@ def test_a_failed_job_says_why_what_to_do_and_how_on_one_screen(
     retried = page.url.rpartition("/")[2]
     http.post(f"/jobs/{retried}/cancel").raise_for_status()
     assert read_job(http, retried)["config"]["lr"] == 0.05
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_no_tab_of_a_job_has_a_serious_fault_or_scrolls_sideways(
-    page: Page, yard: RunningYard, learnt: Json, theme: str, photograph: Photograph, watch: Watch
-) -> None:
-    watch.expect(r"status of 503 .*/evaluation")
-    page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
-    for tab in TABS:
-        open_view(page, yard.url, f"#/jobs/{learnt['id']}{tab}")
-        page.locator("nav a[aria-current=page]").last.wait_for()
-        page.wait_for_timeout(700)
-        assert list_faults(page) == [], tab
-        photograph(page, f"job{tab.replace('/', '-')}-{theme}")
-        if theme == "light":
-            page.set_viewport_size(PHONE)
-            assert not scrolls_sideways(page), tab
-            photograph(page, f"job{tab.replace('/', '-')}-phone")
-            page.set_viewport_size({"width": 1280, "height": 800})

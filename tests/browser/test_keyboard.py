@@ -6,9 +6,10 @@ import re
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Photograph
+from tests.browser.training import Json, start_job, wait_for_end
 from tests.browser.watching import list_faults, open_view
 from tests.integration.running import RunningYard
 
@@ -104,3 +105,85 @@ def test_a_job_is_made_and_paused_without_a_mouse(page: Page, yard: RunningYard)
     page.keyboard.press("j")
     page.keyboard.press("p")
     expect(row).to_contain_text(re.compile("paus"))
+
+
+@pytest.fixture(scope="module")
+def trained(yard: RunningYard) -> list[Json]:
+    """Two jobs that have succeeded, of names that no other has."""
+    with httpx.Client(base_url=yard.url, trust_env=False, timeout=30) as http:
+        ids = [start_job(http, f"keyed {lr}", epochs=2, lr=lr)["id"] for lr in (0.05, 0.02)]
+        return [wait_for_end(http, job_id) for job_id in ids]
+
+
+def go_to(page: Page, wanted: Locator, most: int = 60) -> None:
+    """Press Tab until this has the focus."""
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        if wanted.evaluate("one => one === document.activeElement"):
+            return
+    raise AssertionError(f"{most} times Tab do not lead to {wanted}")
+
+
+def test_a_job_is_watched_without_a_mouse(page: Page, yard: RunningYard, trained: list[Json]) -> None:
+    open_view(page, yard.url, "#/jobs?q=keyed")
+    expect(page.locator("tr[data-job]")).to_have_count(2)
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("keyed 0.02")
+    cursor = page.get_by_role("figure", name="Accuracy").get_by_role("slider")
+    cursor.wait_for()
+    go_to(page, cursor)
+    page.keyboard.press("Home")
+    expect(cursor).to_have_attribute("aria-valuetext", re.compile(r"top-1 [\d.]+ %"))
+    page.keyboard.press("b")
+    best = next(job["best"] for job in trained if job["name"] == "keyed 0.02")
+    expect(page.get_by_role("figure", name="Accuracy").get_by_role("status")).to_contain_text(f"epoch {best['epoch']}")
+    page.keyboard.press("t")
+    expect(page.get_by_role("region", name="Accuracy: points")).to_be_visible()
+    go_to(page, page.get_by_role("link", name="Evaluation"), most=120)
+    page.keyboard.press("Enter")
+    cell = page.get_by_role("region", name="Confusion").get_by_role("button").first
+    cell.wait_for()
+
+
+def test_jobs_are_compared_without_a_mouse(page: Page, yard: RunningYard, trained: list[Json]) -> None:
+    open_view(page, yard.url, "#/jobs?q=keyed")
+    expect(page.locator("tr[data-job]")).to_have_count(2)
+    for key in ("j", "x", "j", "x"):
+        page.keyboard.press(key)
+    expect(page.get_by_role("checkbox", checked=True)).to_have_count(3)  # with the one that selects all
+    page.keyboard.press("c")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Compare 2 jobs")
+    chart = page.get_by_role("figure").get_by_role("slider")
+    chart.wait_for()
+    go_to(page, chart)
+    page.keyboard.press("End")
+    expect(chart).to_have_attribute(
+        "aria-valuetext", re.compile(r"keyed 0.05 .*%.*keyed 0.02 .*%|keyed 0.02.*keyed 0.05")
+    )
+    go_to(page, page.get_by_role("button", name="make baseline"))
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("base=job_"))
+
+
+def test_a_picture_is_predicted_without_a_mouse(page: Page, yard: RunningYard, trained: list[Json]) -> None:
+    open_view(page, yard.url, f"#/predict?model={trained[0]['id']}")
+    go_to(page, page.get_by_role("button", name="Test image"))
+    page.keyboard.press("Enter")
+    rows = page.locator("main table tbody tr")
+    expect(rows).to_have_count(5)
+    second = rows.nth(1).get_by_role("button")
+    go_to(page, page.get_by_role("checkbox", name=re.compile("Heat map")))
+    page.keyboard.press("Space")
+    expect(page.get_by_alt_text(re.compile("Heat map of"))).to_be_visible(timeout=60_000)
+    go_to(page, second)
+    page.keyboard.press("Enter")
+    expect(second).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_alt_text(f"Heat map of what speaks for {second.inner_text()}")).to_be_visible(timeout=60_000)
+    with page.expect_file_chooser():
+        page.keyboard.press("Shift+Tab")
+        for _ in range(60):
+            if page.get_by_role("button", name="Choose", exact=True).evaluate("one => one === document.activeElement"):
+                break
+            page.keyboard.press("Shift+Tab")
+        page.keyboard.press("Enter")

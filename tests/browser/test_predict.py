@@ -99,3 +99,23 @@ def test_several_pictures_have_an_answer_each_and_an_error_stands_at_its_own(
     tiles = page.get_by_role("list", name="Pictures").get_by_role("button")
     expect(tiles.nth(0)).to_contain_text(re.compile(r"\d+\.\d %"))
     expect(tiles.nth(1)).to_contain_text("damaged")
+
+
+def test_the_answer_gains_a_column_with_each_epoch_while_the_job_trains(
+    page: Page, yard: RunningYard, client: Client, picture: Path, photograph: Photograph, watch: Watch
+) -> None:
+    watch.expect("status of 409")  # asked before its first epoch has ended
+    followed = client.create_job("digits", overrides={"epochs": 100}, name="followed")["id"]
+    open_view(page, yard.url, f"#/predict?model={followed}@latest")
+    expect(page.get_by_role("checkbox", name="Follow while it trains")).to_be_checked()
+    page.get_by_label("Pictures to ask about").set_input_files(picture)
+    columns = page.locator("main table thead th.epoch")
+    expect(columns).to_have_count(4, timeout=120_000)
+    epochs = [int(re.sub(r"\D", "", text)) for text in columns.all_inner_texts()]
+    assert epochs == sorted(set(epochs))
+    assert client.get_job(followed)["state"] == "running"
+    expect(columns.last).not_to_have_text(str(epochs[-1]), timeout=60_000)  # it goes on by itself
+    photograph(page, "predict-followed")
+    client.cancel_job(followed)
+    client.wait(followed)
+    expect(page.get_by_text(re.compile("Answered by"))).to_contain_text("followed, epoch")

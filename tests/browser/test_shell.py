@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import re
 
-import httpx
-import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PHONE
-from tests.browser.training import start_job, wait_for_end
-from tests.browser.watching import Watch, list_faults, open_view, scrolls_sideways
+from tests.browser.watching import Watch, open_view
 from tests.integration.running import RunningYard
-
-VIEWS = ["jobs", "new", "compare", "datasets", "predict", "yard", "settings"]
 
 
 def test_the_ways_to_the_views_lead_there_and_focus_their_heading(page: Page, yard: RunningYard) -> None:
@@ -35,24 +29,6 @@ def test_the_skip_link_leads_past_the_navigation(page: Page, yard: RunningYard) 
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
     assert page.url.endswith("#/jobs")
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_no_view_has_a_serious_fault(page: Page, yard: RunningYard, theme: str) -> None:
-    page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
-    for view in VIEWS:
-        open_view(page, yard.url, f"#/{view}")
-        assert list_faults(page) == [], view
-
-
-def test_no_view_scrolls_sideways_on_a_phone_or_at_320_px(page: Page, yard: RunningYard, http: httpx.Client) -> None:
-    named = start_job(http, "a name that is longer than a narrow window is wide", epochs=1)
-    wait_for_end(http, named["id"])
-    for width in (PHONE["width"], 320):
-        page.set_viewport_size({"width": width, "height": 844})
-        for view in VIEWS:
-            open_view(page, yard.url, f"#/{view}")
-            assert not scrolls_sideways(page), (view, width)
 
 
 def test_what_the_yard_can_not_do_now_is_tried_again_when_it_says(page: Page, yard: RunningYard, watch: Watch) -> None:

@@ -45,7 +45,8 @@ class Watch:
 
 
 def open_view(page: Page, url: str, view: str = "#/jobs") -> None:
-    """Open a view and wait until its chunk is there."""
+    """Open a view anew and wait until its chunk is there; the view that was shown before is gone."""
+    page.goto("about:blank")
     page.goto(f"{url}/{view}")
     page.locator("h1:not(:empty)").wait_for()
 
