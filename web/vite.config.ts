@@ -18,6 +18,17 @@ export default defineConfig({
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
     manifest: 'manifest.json', // which file each part became, for the test of the budgets
+    rolldownOptions: {
+      output: {
+        codeSplitting: {
+          // What draws is a chunk of its own, loaded beside what stands around it; the list's small curves need none of it.
+          groups: [
+            { name: 'numbers', test: /src\/charts\/smooth/, priority: 1 },
+            { name: 'drawing', test: /node_modules\/uplot\/|src\/charts\/(plot|overlay)/ },
+          ],
+        },
+      },
+    },
     license: { fileName: 'assets/licences.txt' }, // of what is in the page; a name of its own, so it is asked for each time
   },
   server: {

@@ -14,7 +14,7 @@ from tests.browser.watching import ROOT
 
 PAGE = ROOT / "api/page"
 FIRST_LOOK_KB = 90  #: the list of jobs, with the shell
-CHART_KB = 31  #: uPlot is 23 of them; the rest is caption, cursor by keys, table, band, zoom
+CHART_KB = 26  #: uPlot, which is 23 of them, and what draws by it
 VIEW_KB = 18  #: its scripts
 STYLE_KB = 12  #: of a view, with the shell
 EVERYTHING_KB = 230

@@ -89,6 +89,11 @@ export function tail(id: string, length = 6): string {
   return id.slice(-length);
 }
 
+/** A job's name, or the end of its id. */
+export function nameOf(job: { id: string; name: string | null }): string {
+  return job.name ?? `job …${tail(job.id)}`;
+}
+
 function missing(value: Maybe<number>): value is null | undefined {
   return value === null || value === undefined || !Number.isFinite(value);
 }

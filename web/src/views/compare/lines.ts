@@ -4,9 +4,9 @@ import type { Measure, XMode } from '../../charts/axes';
 import type { LineLook } from '../../charts/palette';
 import { isNumber, type Value } from '../../charts/smooth';
 import type { ChartLine, Range, Star } from '../../charts/spec';
+import { nameOf } from '../../format';
 import type { ComparedJob } from '../../state/compared.svelte';
-import { nameOf } from '../jobs/list';
-import { placeOf } from '../job/curves';
+import { placeOf } from '../job/places';
 import { numberIn } from '../job/numbers';
 
 export type MetricName = 'val_top1' | 'val_top5' | 'val_loss' | 'train_loss' | 'lr' | 'images_per_s';

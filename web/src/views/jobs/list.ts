@@ -1,6 +1,6 @@
 /** Which jobs the list shows and in which order, and what it says of each. */
 
-import { count, duration, NONE, percent } from '../../format';
+import { count, duration, nameOf, NONE, percent } from '../../format';
 import type { JobRow } from '../../state/jobs.svelte';
 import { sayState, type State } from '../../words';
 import { numberIn } from '../job/numbers';
@@ -14,11 +14,6 @@ export interface Filter {
 
 export const SORTS = ['newest', 'name', 'best', 'state'] as const;
 export type Sort = (typeof SORTS)[number];
-
-/** Returns the job's name, or the end of its id. */
-export function nameOf(row: Pick<JobRow, 'id' | 'name'>): string {
-  return row.name ?? `job …${row.id.slice(-6)}`;
-}
 
 /** Returns a dataset's name out of a built-in one's id; any other id is as it is. */
 export function datasetOf(row: Pick<JobRow, 'dataset'>): string {
