@@ -194,7 +194,7 @@ def _has_a_holiday(reader: Reader) -> None:
 
 def _has_digits_and_flowers(reader: Reader) -> None:
     _has_digits(reader)
-    write_classes(reader.folder / "flowers", FLOWERS)
+    write_classes(reader.folder / "flowers", FLOWERS, each=120)  # of fewer, 20 epochs teach too little to be shown
 
 
 _RENAME = "ALTER ROLE trainyard RENAME TO administrator"  # it is the one that the server began with

@@ -43,6 +43,7 @@ def train(
     ],
     recipe: Annotated[str | None, typer.Option(help="A recipe. Default: the one that fits the images.")] = None,
     options: Options = None,
+    job_name: Annotated[str | None, typer.Option(metavar="NAME", help="The job's name.")] = None,
     name: Name = None,
     image_px: ImagePx = None,
     no_flip: NoFlip = False,
@@ -60,7 +61,7 @@ def train(
             dataset = _find_or_push(
                 client, terminal, source, name=name, image_px=image_px, flip_safe=False if no_flip else None
             )
-            fields: dict[str, Any] = {"overrides": overrides, "recipe": recipe, "seed": seed}
+            fields: dict[str, Any] = {"overrides": overrides, "recipe": recipe, "seed": seed, "name": job_name}
             job = client.create_job(dataset["id"], **{key: it for key, it in fields.items() if it is not None})
             terminal.say(f"job {job['id']} on {dataset['name']}")
             if watch:

@@ -98,12 +98,23 @@ def run(*args: str) -> Any:
 
 def test_a_folder_is_uploaded_trained_on_and_watched(client: ActedClient, folder: str) -> None:
     done = run(
-        "train", folder, "--watch", "--set", "epochs=2", "--set", "schedule=constant", "--seed", "3", "--no-flip"
+        "train",
+        folder,
+        "--watch",
+        "--set",
+        "epochs=2",
+        "--set",
+        "schedule=constant",
+        "--seed",
+        "3",
+        "--no-flip",
+        "--job-name",
+        "evening",
     )
     assert done.exit_code == 0, done.output
     assert client.calls == [
         ("create_dataset", Path(folder), {"flip_safe": False}),
-        ("create_job", "ds_1", {"overrides": {"epochs": 2, "schedule": "constant"}, "seed": 3}),
+        ("create_job", "ds_1", {"overrides": {"epochs": 2, "schedule": "constant"}, "seed": 3, "name": "evening"}),
     ]
     assert "succeeded job_1" in done.stdout
     assert "test: 90.0% right of 40 images" in done.stdout
