@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 
 from api.access.gate import Gate
+from api.access.rate_limit import RateLimiter, build_rate_limiter
 from api.http import documentation, errors, page
 from api.http.compression import Compression
 from api.http.guarded_route import check_all_guarded
@@ -95,14 +96,14 @@ def create_app(
         runtime: what runs models in this process; None: OpenVINO.
         engine: what answers predictions, in another process; None: one in this process.
     """
-    metrics, gate = Metrics(), Gate(settings, is_open)
+    metrics, gate, limiter = Metrics(), Gate(settings, is_open), build_rate_limiter(settings)
     app = documentation.DocumentedApp(
         title="Trainyard",
         summary="Training-as-a-service for AlexNet",
         description=documentation.DESCRIPTION,
         openapi_tags=documentation.TAGS,
         version=__version__,
-        lifespan=_lifespan(settings, gate, metrics, database, waker, runtime, engine),
+        lifespan=_lifespan(settings, gate, limiter, metrics, database, waker, runtime, engine),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -127,7 +128,7 @@ def create_app(
             Middleware(Compression),
         ],
     )
-    app.state.gate = gate  # for the server, which asks it before the app
+    app.state.gate, app.state.limiter = gate, limiter  # for the server, which asks them before the app
     errors.install(app)
     app.include_router(page.build_router())
     app.include_router(routes_health.router)
@@ -172,6 +173,7 @@ def _operation_id(route: APIRoute) -> str:
 def _lifespan(
     settings: Settings,
     gate: Gate,
+    limiter: RateLimiter | None,
     metrics: Metrics,
     given: Database | None,
     waker: Waker | None,
@@ -207,6 +209,8 @@ def _lifespan(
         finally:
             services.draining = True
             await gate.close()
+            if limiter is not None:
+                await limiter.close()
             await anyio.to_thread.run_sync(services.insight.close)
             await services.engine.stop()
             await anyio.to_thread.run_sync(services.reconciler.stop)

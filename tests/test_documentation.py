@@ -46,6 +46,7 @@ OPENAPI: dict[str, Any] = create_app(Settings()).openapi()
 EVERYWHERE = {
     "unauthenticated",
     "scope_missing",
+    "rate_limited",
     "internal_error",
 }  #: of every route that asks for a key; said once
 UNITS = {"_s": "seconds", "_bytes": "bytes", "_pixels": "pixels", "_threads": "threads"}

@@ -75,17 +75,12 @@ class Settings(BaseSettings):
     """CPU threads of the API's inference. Default: half of the cores, at least one."""
 
     web_processes: int | None = Field(None, ge=1, le=64)
-    """Processes of one API that answer requests on its port. Default: a quarter of the cores, 1 to 4.
-
-    One more process, the engine, computes the predictions for all of them.
-    """
+    """Processes of one API that answer requests on its port; one more, the engine, computes the predictions for all.
+    Default: a quarter of the cores, 1 to 4."""
 
     serving_precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision in which the API computes predictions on a CPU.
-
-    `auto` measures both when the first network of a kind is loaded, and takes `bf16` only where that is at least 1.1
-    times as fast as `fp32`.
-    """
+    """Precision in which the API computes predictions on a CPU. `auto` measures both when the first network of a kind
+    is loaded, and takes `bf16` only where that is at least 1.1 times as fast as `fp32`."""
 
     datasets_dir: Path | None = None
     """Folder with the published files of built-in datasets, each in a sub-folder with its name, such as `cifar10`.
@@ -237,6 +232,12 @@ class Settings(BaseSettings):
 
     max_upload_bytes_at_once: int = Field(128 * 1024 * 1024, ge=1024)
     """Bytes of bodies over 64 KiB that an API process receives at the same time. Beyond it the answer is 503."""
+
+    max_requests_per_s: float | None = Field(None, gt=0, le=1e6)
+    """Requests a second that each API key may send on average, over all API processes. Default: no limit."""
+
+    max_request_burst: int = Field(100, ge=1, le=1_000_000)
+    """Requests that a key may send at once, where `max_requests_per_s` is set."""
 
     max_connections: int = Field(1000, ge=1)
     """Connections that an API process keeps open; fewer if the open-file limit is lower. Beyond it the connection that

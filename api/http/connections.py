@@ -27,6 +27,7 @@ from uvicorn.server import ServerState
 
 from api.access.gate import Gate
 from api.access.identity import REFUSAL, Identity
+from api.access.rate_limit import RateLimiter
 from api.http.admission import SMALL_BYTES, Admission, Ticket, announced_bytes
 from api.http.errors import encode
 from api.http.middleware import identify
@@ -60,6 +61,7 @@ class Door:
     admission: Admission
     gate: Gate
     max_connections: int
+    limiter: RateLimiter | None = None  #: of the requests that a key may send; None: it may send any number
     head_s: float = 10.0
     body_grace_s: float = 20.0
     body_bytes_per_s: float = 20_000.0
@@ -219,15 +221,17 @@ class Connection(HttpToolsProtocol):
         if busy > self._door.max_connections and path not in PROBES:
             self._answer(cycle, TooManyConnections(), closes=True)
             return
-        judged = self._door.gate.judge(dict(cycle.scope))
-        if judged is None:
+        judged, limiter = self._door.gate.judge(dict(cycle.scope)), self._door.limiter
+        if judged is None or (limiter is not None and limiter.concerns(judged, path)):
             self._looking = self.loop.create_task(self._start_when_known(cycle, app))
         else:
             self._start_judged(judged, cycle, app)
 
     async def _start_when_known(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Start a request when the database has said whether its key is valid."""
-        judged = await self._door.gate.identify(dict(cycle.scope))
+        """Start a request when it is known whether its key is valid, and has not sent too many."""
+        judged, limiter = await self._door.gate.identify(dict(cycle.scope)), self._door.limiter
+        if limiter is not None and isinstance(judged, Identity) and limiter.concerns(judged, cycle.scope["path"]):
+            judged = await limiter.admit(judged) or judged
         if not self.transport.is_closing():
             self._start_judged(judged, cycle, app)
 

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from alexnet_core import errors as core
 from api.observability.requests import CODE, note
-from trainyard.access.refusals import ScopeMissing
+from trainyard.access.refusals import RateLimited, ScopeMissing
 from trainyard.errors import (
     BodyUnreadable,
     CheckpointIncompatible,
@@ -69,7 +69,7 @@ Responses = dict[int | str, dict[str, Any]]
 def responses(*kinds: type[ServiceError], success: Responses | None = None) -> Responses:
     """Return the entries of a route's OpenAPI `responses` for its errors, besides its own."""
     by_status: dict[int | str, list[str]] = {}
-    listed: list[type[ServiceError]] = [*kinds, Unauthenticated, ScopeMissing, ServiceError]
+    listed: list[type[ServiceError]] = [*kinds, Unauthenticated, ScopeMissing, RateLimited, ServiceError]
     for kind in listed:
         by_status.setdefault(kind.status, []).append(f"`{kind.code}`")
     refusals: Responses = {

@@ -17,9 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.access.gate import Gate
 from api.access.identity import IDENTITY, REFUSAL
 from api.http import documentation, page
+from api.http.admission import SMALL_BYTES, announced_bytes
 from api.http.errors import build_response, is_of_open_inference
 from api.http.streamed_bodies import is_streamed
 from api.observability.requests import ROUTE, note
+from trainyard.access.refusals import RateLimited
 from trainyard.database.ids import new_id
 from trainyard.errors import ServiceError, TooLarge, Unauthenticated
 from trainyard.logs import request_id
@@ -133,7 +135,8 @@ class Authentication:
             return
         identity = scope.get(REFUSAL) or await self._gate.identify(scope)
         if isinstance(identity, ServiceError):
-            await build_response(identity, _CLOSE)(scope, receive, send)
+            headers = {} if isinstance(identity, RateLimited) and _has_small_body(scope) else _CLOSE
+            await build_response(identity, headers)(scope, receive, send)
             return
         scope[IDENTITY] = identity
         if identity.can_end:
@@ -175,6 +178,12 @@ class Authentication:
         elif is_stream:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         # any other answer stays incomplete, and the server closes the connection
+
+
+def _has_small_body(scope: Scope) -> bool:
+    """Whether the body of a request that is refused is read and dropped, so that the connection can stay."""
+    size = announced_bytes(list(scope["headers"]))
+    return size is not None and size <= SMALL_BYTES
 
 
 class _KeyEnded(Exception):

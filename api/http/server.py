@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.access.gate import Gate
+from api.access.rate_limit import RateLimiter
 from api.http.admission import CALM_RUNNING, Admission
 from api.http.connections import Connection, Door
 from trainyard.settings import Settings
@@ -99,7 +100,7 @@ class Server(uvicorn.Server):
         return [connection for connection in self.server_state.connections if isinstance(connection, Connection)]
 
 
-def build_door(settings: Settings, gate: Gate) -> Door:
+def build_door(settings: Settings, gate: Gate, limiter: RateLimiter | None = None) -> Door:
     """Return what clients of an API with these settings may send and hold, within the open-file limit."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     admission = Admission(
@@ -109,7 +110,8 @@ def build_door(settings: Settings, gate: Gate) -> Door:
         max_streams=settings.max_uploads_at_once,
         calm_running=CALM_RUNNING,
     )
-    return Door(admission, gate, max_connections=max(1, min(settings.max_connections, files - RESERVED_FILES)))
+    most = max(1, min(settings.max_connections, files - RESERVED_FILES))
+    return Door(admission, gate, max_connections=most, limiter=limiter)
 
 
 def raise_file_limit() -> None:

@@ -2,6 +2,7 @@
 
 ServiceError
 ├── ScopeMissing 403                    scope_missing
+├── RateLimited 429                     rate_limited
 └── NotFound
     └── KeyNotFound                     key_not_found
 """
@@ -21,3 +22,9 @@ class ScopeMissing(ServiceError):
     """The key may not do this. `GET /session` lists its scopes; an administrator can make a key that has more."""
 
     status, type, code = 403, "forbidden", "scope_missing"
+
+
+class RateLimited(ServiceError):
+    """The key sent more requests than it may. Wait as long as `Retry-After` says."""
+
+    status, type, code = 429, "rate_limit", "rate_limited"
