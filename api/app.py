@@ -52,6 +52,8 @@ from api.routes.access import session as routes_session
 from api.routes.access import yard as routes_yard
 from api.routes.bulk import predictions_of_many as routes_predictions_of_many
 from api.routes.fine_tuning import fine_tuning_jobs as routes_fine_tuning
+from api.routes.fine_tuning import openai_files as routes_openai_files
+from api.routes.fine_tuning import openai_models as routes_openai_models
 from api.routes.insight import checkpoint_insight as routes_checkpoint_insight
 from api.routes.insight import evaluations as routes_evaluations
 from api.routes.insight import explanations as routes_explanations
@@ -145,6 +147,8 @@ def create_app(
     app.include_router(routes_events.router, dependencies=locked)
     app.include_router(routes_metrics.router, dependencies=locked)
     app.include_router(routes_fine_tuning.router, dependencies=locked)
+    app.include_router(routes_openai_models.router, dependencies=locked)
+    app.include_router(routes_openai_files.router, dependencies=locked)
     app.include_router(routes_logs.router, dependencies=locked)
     app.include_router(routes_predictions.router, dependencies=locked)
     app.include_router(routes_aliases.router, dependencies=locked)

@@ -169,8 +169,10 @@ def submit_dataset(
 def _with_upload(session: Session, owner: str, new: NewDataset, upload_id: str) -> NewDataset:
     """Keep the dataset's upload for it, and note what is known of the file."""
     is_whole = uploads.hold(session, owner, upload_id)
-    sha256 = uploads.get_upload(session, owner, upload_id, param="upload").sha256
-    return replace(new, is_whole=is_whole, source=new.source | ({"sha256": sha256} if is_whole else {}))
+    file = uploads.get_upload(session, owner, upload_id, param="upload")
+    known = {"sha256": file.sha256} if is_whole else {}
+    told = {"file_name": file.name, "size_bytes": file.size_bytes}
+    return replace(new, is_whole=is_whole, source=new.source | known | told)
 
 
 def check_first_weights(session: Session, owner: str, dataset: Dataset, new: NewJob, *, param: str) -> None:

@@ -20,7 +20,7 @@ from bench.overload import Tally, ask, build_request
 from bench.serving import predicting_api
 
 KEY = "bench-0123456789abcdef"
-LIMIT = {"TRAINYARD_MAX_REQUESTS_PER_S": "100000", "TRAINYARD_MAX_REQUEST_BURST": "100000"}
+LIMIT = {"TRAINYARD_MAX_REQUESTS_PER_S": "5000", "TRAINYARD_MAX_REQUEST_BURST": "200"}
 
 
 def main() -> None:

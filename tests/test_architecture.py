@@ -96,7 +96,7 @@ FOLDERS = {
     },
     "api.access": set(),
     "api.routes.access": {"access", "http", "routes", "schemas"},
-    "api.routes.fine_tuning": {"http", "reading", "routes", "schemas", "schemas.runs"},
+    "api.routes.fine_tuning": {"downloads", "http", "reading", "routes", "schemas", "schemas.runs", "uploads"},
     "api.routes.insight": {"downloads", "http", "insight", "reading", "routes", "schemas"},
     "api.routes.measurements": {"http", "routes", "schemas.runs"},
     "api.routes.models": {"http", "open_inference", "routes", "schemas", "serving"},

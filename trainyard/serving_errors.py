@@ -3,6 +3,7 @@
 ServiceError
 ├── NotFound
 │   ├── AliasNotFound                   alias_not_found
+│   ├── ModelNotFound                   model_not_found
 │   └── PredictionNotFound              prediction_not_found
 ├── Unavailable
 │   └── DeadlineExceeded 504            deadline_exceeded
@@ -24,6 +25,12 @@ class AliasNotFound(NotFound):
     """There is no such alias. `GET /aliases` lists them."""
 
     code = "alias_not_found"
+
+
+class ModelNotFound(NotFound):
+    """There is no such model. `GET /v1/models` lists them."""
+
+    code = "model_not_found"
 
 
 class CheckpointUnusable(Conflict):

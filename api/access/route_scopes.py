@@ -85,7 +85,7 @@ ROUTES: dict[str, Needed | None] = {
     "GET /uploads/{upload_id}": _READ | _TRAIN | _PREDICT,
     "PATCH /uploads/{upload_id}": _TRAIN | _PREDICT,
     "DELETE /uploads/{upload_id}": _TRAIN | _PREDICT,
-    # jobs as OpenAI's package knows them
+    # jobs, models and files as OpenAI's package knows them
     "POST /v1/fine_tuning/jobs": _TRAIN,
     "GET /v1/fine_tuning/jobs": _READ,
     "GET /v1/fine_tuning/jobs/{fine_tuning_job_id}": _READ,
@@ -94,6 +94,14 @@ ROUTES: dict[str, Needed | None] = {
     "POST /v1/fine_tuning/jobs/{fine_tuning_job_id}/resume": _TRAIN,
     "GET /v1/fine_tuning/jobs/{fine_tuning_job_id}/events": _READ,
     "GET /v1/fine_tuning/jobs/{fine_tuning_job_id}/checkpoints": _READ,
+    "GET /v1/models": _READ,
+    "GET /v1/models/{model}": _READ,
+    "DELETE /v1/models/{model}": _TRAIN,
+    "POST /v1/files": _TRAIN,
+    "GET /v1/files": _READ,
+    "GET /v1/files/{file_id}": _READ,
+    "DELETE /v1/files/{file_id}": _TRAIN,
+    "GET /v1/files/{file_id}/content": _READ,
     # predictions
     "POST /predict": _PREDICT,
     "POST /explain": _PREDICT,

@@ -222,7 +222,7 @@ class Connection(HttpToolsProtocol):
             self._answer(cycle, TooManyConnections(), closes=True)
             return
         judged, limiter = self._door.gate.judge(dict(cycle.scope)), self._door.limiter
-        if judged is None or (limiter is not None and limiter.concerns(judged, path)):
+        if judged is None or (limiter is not None and limiter.concerns(judged, path) and not _passes(limiter, judged)):
             self._looking = self.loop.create_task(self._start_when_known(cycle, app))
         else:
             self._start_judged(judged, cycle, app)
@@ -293,6 +293,11 @@ class Connection(HttpToolsProtocol):
                 return
         self.transport.write(_encode_answer(error, self.headers or [], closes=True))
         self.transport.close()
+
+
+def _passes(limiter: RateLimiter, judged: Identity | ServiceError) -> bool:
+    """Whether the limit of requests lets a request pass without asking anybody."""
+    return isinstance(judged, Identity) and limiter.admits_at_once(judged)
 
 
 async def _run_with(ticket: Ticket, app: Any, scope: Any, receive: Any, send: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-DATASETS, UPLOADS = "/datasets", "/uploads"
+DATASETS, UPLOADS, FILES = "/datasets", "/uploads", "/v1/files"
 FORM_BYTES = 2 * 1024 * 1024  #: that a form may have beside its file: boundaries, headers and fields
 _UPLOAD = re.compile(rf"{UPLOADS}(/[^/]+)?")
 
@@ -26,6 +26,8 @@ def is_streamed(method: str, path: str, headers: Headers) -> bool:
     """
     if is_of_uploads(path):
         return method in {"POST", "PATCH"}
+    if (method, path) == ("POST", FILES):
+        return True
     return (method, path) == ("POST", DATASETS) and not _is_json(headers)
 
 

@@ -52,13 +52,15 @@ async def create_dataset_of_body(
     idempotency_key: KeyHeader = None,
 ) -> DatasetRead:
     """Store the file in the body, and add a dataset that is made of it. If anything is wrong, nothing of it stays."""
-    in_query = _collect(request.query_params.multi_items())
+    in_query = collect(request.query_params.multi_items())
     can_name = check_type(request) == FORM and "name" not in in_query
-    _read_options(in_query | ({"name": ANY_NAME} if can_name else {}))  # what is wrong already needs no body
+    read_options(in_query | ({"name": ANY_NAME} if can_name else {}))  # what is wrong already needs no body
     received = await receive_body(request, services.uploads, caller)
     try:
-        asked = _read_options(_collect([*in_query.items(), *received.fields.items()]))
-        submitted = await anyio.to_thread.run_sync(lambda: _submit(services, caller, asked, received, idempotency_key))
+        asked = read_options(collect([*in_query.items(), *received.fields.items()]))
+        submitted = await anyio.to_thread.run_sync(
+            lambda: submit_received(services, caller, asked, received, idempotency_key)
+        )
     except BaseException:
         with anyio.CancelScope(shield=True):
             await services.uploads.discard(received.upload_id)
@@ -69,7 +71,12 @@ async def create_dataset_of_body(
     return submitted.dataset
 
 
-def _collect(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+def collect(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return what was given by name.
+
+    Raises:
+        InvalidRequest: something comes twice.
+    """
     found: dict[str, str] = {}
     for name, value in pairs:
         if name in found:
@@ -78,7 +85,12 @@ def _collect(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-def _read_options(given: dict[str, str]) -> DatasetOptions:
+def read_options(given: dict[str, str]) -> DatasetOptions:
+    """Read what is asked of a dataset from texts.
+
+    Raises:
+        RequestValidationError: something is missing, unknown or out of range.
+    """
     try:
         return DatasetOptions.model_validate_strings(given)
     except ValidationError as exc:
@@ -86,9 +98,10 @@ def _read_options(given: dict[str, str]) -> DatasetOptions:
         raise RequestValidationError(problems) from exc
 
 
-def _submit(
+def submit_received(
     services: Services, owner: str, asked: DatasetOptions, received: ReceivedFile, key: str | None
 ) -> SubmittedDataset:
+    """Add a dataset that is made of a file which was received, or find the one that the same file already made."""
     with services.database.reading() as session:
         sha256 = uploads.get_upload(session, owner, received.upload_id).sha256
     new = NewDataset(asked.name, {"upload": received.upload_id}, asked.options, parent_id=asked.parent_id)

@@ -164,6 +164,11 @@ def delete_job(job_id: JobPath, services: ServicesDep, caller: CallerDep) -> Non
 
     `latest` falls back to the checkpoint that was published before, or to none.
     """
+    remove_job(services, caller, job_id)
+
+
+def remove_job(services: Services, caller: str, job_id: str) -> None:
+    """Remove a job that has ended, with everything that belongs to it. Call it in a thread of the routes."""
     with services.database.writing() as session:
         keys = deletion.delete_job(session, caller, job_id)
     with suppress(ServiceError):  # an engine that is being started again has forgotten everything

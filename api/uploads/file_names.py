@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 MAX_CHARACTERS = 255
+_ARCHIVE = re.compile(r"\.(zip|tar|tgz|tzst|tar\.gz|tar\.zst)$", re.I)
 
 
 def clean_file_name(given: str) -> str | None:
@@ -13,3 +14,8 @@ def clean_file_name(given: str) -> str | None:
     last = re.split(r"[/\\]", given)[-1]
     shown = "".join(letter for letter in unicodedata.normalize("NFC", last) if letter.isprintable())
     return shown.strip()[:MAX_CHARACTERS] or None
+
+
+def strip_archive_endings(name: str) -> str:
+    """Return what a file is called without the ending of an archive: `flowers` of `flowers.tar.gz`."""
+    return _ARCHIVE.sub("", name)

@@ -68,6 +68,7 @@ NOT_RUN: dict[str, dict[str, str]] = {
     "docs/how-to/use-a-key.md": {
         "$ export TRAINYARD_ADMIN_KEY": _KEY,
         "$ curl -s localhost:8000/jobs": _KEY,
+        "$ TRAINYARD_MAX_REQUESTS_PER_S": "needs a yard with a key; tests/api/access/test_rate_limit.py limits some",
         "$ curl -s localhost:8000/keys": "needs a yard with a key; tests/api/routes/access/test_keys.py makes some",
     },
     "docs/how-to/use-an-object-store.md": {
@@ -78,7 +79,7 @@ NOT_RUN: dict[str, dict[str, str]] = {
     "docs/how-to/use-existing-clients.md": {
         "pip install 'tritonclient[http]'": _INSTALLS,
         "from openai import OpenAI": (
-            "trains a job; tests/api/routes/fine_tuning/test_fine_tuning_jobs.py makes the same calls with the package"
+            "trains a job; the tests in tests/api/routes/fine_tuning make the same calls with the package"
         ),
         "import asyncio, base64": (
             "kserve needs an environment of its own; tests/api/routes/models/test_kserve_client.py makes it"

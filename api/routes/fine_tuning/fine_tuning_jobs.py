@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from sqlalchemy.orm import Session
 
-from alexnet_core.errors import ConfigError
 from alexnet_core.recipes import default_recipe, get_recipe
 from api import submission
 from api.http import errors
 from api.http.guarded_route import GuardedRoute
 from api.reading.checkpoint_reader import describe_checkpoints
 from api.reading.job_reader import describe_jobs
+from api.routes.fine_tuning.openai_words import in_openai_words
 from api.routes.jobs import METADATA_FILTER, metadata_filters
 from api.routes.queries import AfterQuery, KeyHeader, LimitQuery
 from api.schemas.events import EventRead
@@ -45,7 +44,6 @@ from trainyard.errors import (
     InvalidRequest,
     JobNotFound,
     JsonInvalid,
-    ServiceError,
     TooLarge,
     UnknownRecipe,
 )
@@ -56,16 +54,6 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning"], route_cl
 
 FineTuningJobPath = Annotated[str, Path(description="The job's id, such as `job_01m867mjxcwzg9jmycd4rmka44`.")]
 _REFUSALS = errors.responses(JobNotFound, IllegalTransition, DatabaseUnavailable)
-#: What our own words are called here.
-_NAMES = {
-    "dataset": "training_file",
-    "recipe": "model",
-    "name": "suffix",
-    "overrides.epochs": "hyperparameters.n_epochs",
-    "overrides.batch_size": "hyperparameters.batch_size",
-    "overrides.lr": "hyperparameters.learning_rate_multiplier",
-    "job_id": "fine_tuning_job_id",
-}
 
 
 @router.post(
@@ -81,7 +69,7 @@ def create_fine_tuning_job(
     body: FineTuningCreate, services: ServicesDep, caller: CallerDep, idempotency_key: KeyHeader = None
 ) -> FineTuningJobRead:
     """Queue a training run of a recipe (`model`) on a dataset (`training_file`)."""
-    with _in_its_words():
+    with in_openai_words():
         wanted = JobCreate(
             dataset=body.training_file,
             recipe=None if body.model == FITTING else body.model,
@@ -145,7 +133,7 @@ def get_fine_tuning_job(
     fine_tuning_job_id: FineTuningJobPath, services: ServicesDep, caller: CallerDep
 ) -> FineTuningJobRead:
     """Return one job."""
-    with _in_its_words():
+    with in_openai_words():
         return _read(services, caller, fine_tuning_job_id)
 
 
@@ -190,7 +178,7 @@ def list_fine_tuning_events(
 ) -> OpenAIList[FineTuningEventRead]:
     """Return a page of what happened to a job, the newest first."""
     before = None if after is None else int(after.rpartition("-")[2])
-    with _in_its_words(), services.database.reading() as session:
+    with in_openai_words(), services.database.reading() as session:
         job = jobs.read_job(session, caller, fine_tuning_job_id)
         page = list_newest_events(session, job.id, before=before, limit=limit)
         found = [FineTuningEventRead.of(EventRead.of(event)) for event in page.items]
@@ -210,14 +198,14 @@ def list_fine_tuning_checkpoints(
     after: AfterQuery = None,
 ) -> OpenAIList[FineTuningCheckpointRead]:
     """Return a page of a job's checkpoints, the newest first."""
-    with _in_its_words(), services.database.reading() as session:
+    with in_openai_words(), services.database.reading() as session:
         page = checkpoints.list_checkpoints(session, caller, job_id=fine_tuning_job_id, limit=limit, after=after)
         found = describe_checkpoints(session, page.items)
     return OpenAIList(data=[FineTuningCheckpointRead.of(it) for it in found], has_more=page.has_more)
 
 
 def _act(action: Callable[[Session, str, str], Job], services: Services, caller: str, job_id: str) -> FineTuningJobRead:
-    with _in_its_words():
+    with in_openai_words():
         with services.database.writing() as session:
             action(session, caller, job_id)
         services.reconciler.wake()
@@ -228,13 +216,3 @@ def _read(services: Services, caller: str, job_id: str) -> FineTuningJobRead:
     with services.database.reading() as session:
         job = describe_jobs(session, services.settings, [jobs.read_job(session, caller, job_id)])[0]
     return FineTuningJobRead.of(job, datetime.now(UTC))
-
-
-@contextmanager
-def _in_its_words() -> Iterator[None]:
-    """Let a refusal name the field of this API."""
-    try:
-        yield
-    except (ServiceError, ConfigError) as exc:
-        exc.param = _NAMES.get(exc.param or "", exc.param)
-        raise

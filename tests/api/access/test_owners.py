@@ -25,12 +25,14 @@ CODES = {
     "job_id": "job_not_found", "fine_tuning_job_id": "job_not_found",
     "checkpoint_id": "checkpoint_not_found", "dataset_id": "dataset_not_found",
     "upload_id": "upload_not_found", "prediction_id": "prediction_not_found", "name": "alias_not_found",
+    "file_id": "dataset_not_found", "model": "checkpoint_not_found",
 }  # fmt: skip
 MADE_UP = {
     "job_id": "job_0000000000000000000000000a", "fine_tuning_job_id": "job_0000000000000000000000000a",
     "checkpoint_id": "ckpt_0000000000000000000000000a",
     "dataset_id": "ds_0000000000000000000000000a", "upload_id": "upl_0000000000000000000000000a",
     "prediction_id": "pred_0000000000000000000000000a", "name": "nothing-here", "dataset_name": "nothing-here",
+    "file_id": "ds_0000000000000000000000000a", "model": "ckpt_0000000000000000000000000a",
 }  # fmt: skip
 OF_NOBODY = {"GET /recipes/{name}", "DELETE /keys/{key_id}"}  #: what their paths name has no owner
 MAKES_WHAT_IT_NAMES = {"PUT /aliases/{name}"}  #: each owner has names of their own
@@ -72,6 +74,7 @@ def fill(served: Served) -> dict[str, str]:
         "job_id": job_id, "fine_tuning_job_id": job_id,
         "checkpoint_id": checkpoint_id, "dataset_id": made.json()["id"], "upload_id": other,
         "prediction_id": predicted.json()["id"], "name": "production", "dataset_name": "secret",
+        "file_id": made.json()["id"], "model": checkpoint_id,
     }  # fmt: skip
 
 

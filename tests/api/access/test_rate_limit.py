@@ -11,6 +11,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from api.access import buckets
 from api.access.buckets import Buckets, BucketsUnavailable, LocalBuckets, Rate, SharedBuckets, Taken
 from api.access.identity import ADMINISTRATOR, STRANGER, Identity
 from api.access.rate_limit import RateLimiter, build_rate_limiter
@@ -53,22 +54,22 @@ class Clock:
         return self.now
 
 
-def limiter_of(buckets: Buckets, clock: Clock | None = None) -> RateLimiter:
-    return RateLimiter(buckets, Rate(10, 5), clock or Clock())
+def limiter_of(counting: Buckets, clock: Clock | None = None) -> RateLimiter:
+    return RateLimiter(counting, Rate(10, 5), clock or Clock())
 
 
 def test_requests_that_come_during_a_question_are_asked_together_after_it() -> None:
     async def run() -> list[dict[str, int]]:
-        buckets = Scripted()
-        limiter = limiter_of(buckets)
-        buckets.may_answer.clear()
+        counting = Scripted()
+        limiter = limiter_of(counting)
+        counting.may_answer.clear()
         asking = [asyncio.create_task(limiter.admit(identity)) for identity in (ADA, ADA, BEN, ADMINISTRATOR)]
         await asyncio.sleep(0)
         asking += [asyncio.create_task(limiter.admit(ADA)) for _ in range(50)]
         await asyncio.sleep(0)
-        buckets.may_answer.set()
+        counting.may_answer.set()
         assert set(await asyncio.gather(*asking)) == {None}
-        return buckets.asked
+        return counting.asked
 
     first, *more = asyncio.run(run())
     assert first == {"ty_ada": 2, "ty_ben": 1, "settings": 1}
@@ -77,8 +78,8 @@ def test_requests_that_come_during_a_question_are_asked_together_after_it() -> N
 
 def test_who_was_refused_is_refused_from_memory_until_it_may_send_again() -> None:
     async def run() -> None:
-        clock, buckets = Clock(), Scripted(granted=1, next_after_s=2.5)
-        limiter = limiter_of(buckets, clock)
+        clock, counting = Clock(), Scripted(granted=1, next_after_s=2.5)
+        limiter = limiter_of(counting, clock)
         first, second = await asyncio.gather(limiter.admit(ADA), limiter.admit(ADA))
         assert first is None
         assert second is not None
@@ -87,7 +88,7 @@ def test_who_was_refused_is_refused_from_memory_until_it_may_send_again() -> Non
             assert text in str(second)
         for _ in range(100):
             assert await limiter.admit(ADA) is not None
-        assert len(buckets.asked) == 1, "a client that sends too much costs no round trip"
+        assert len(counting.asked) == 1, "a client that sends too much costs no round trip"
         assert await limiter.admit(BEN) is None
         clock.now += 2.6
         assert await limiter.admit(ADA) is None
@@ -97,17 +98,17 @@ def test_who_was_refused_is_refused_from_memory_until_it_may_send_again() -> Non
 
 def test_while_nobody_counts_requests_pass_without_waiting(caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
-        clock, buckets = Clock(), Scripted(granted=0, next_after_s=9)
-        limiter = limiter_of(buckets, clock)
-        buckets.is_out = True
+        clock, counting = Clock(), Scripted(granted=0, next_after_s=9)
+        limiter = limiter_of(counting, clock)
+        counting.is_out = True
         assert await limiter.admit(ADA) is None
         assert [await limiter.admit(ADA) for _ in range(20)] == [None] * 20
-        assert len(buckets.asked) == 1, "it is not asked at each request meanwhile"
+        assert len(counting.asked) == 1, "it is not asked at each request meanwhile"
         clock.now += 1.1
         assert await limiter.admit(ADA) is None
         await asyncio.sleep(0.01)
-        assert len(buckets.asked) == 2
-        buckets.is_out = False
+        assert len(counting.asked) == 2
+        counting.is_out = False
         clock.now += 1.1
         assert await limiter.admit(ADA) is None, "it asks beside the request"
         await asyncio.sleep(0.01)
@@ -122,13 +123,13 @@ def test_while_nobody_counts_requests_pass_without_waiting(caplog: pytest.LogCap
 
 def test_a_request_that_is_given_up_takes_nobody_else_s_answer() -> None:
     async def run() -> None:
-        buckets = Scripted(granted=2)
-        limiter = limiter_of(buckets)
-        buckets.may_answer.clear()
+        counting = Scripted(granted=2)
+        limiter = limiter_of(counting)
+        counting.may_answer.clear()
         asking = [asyncio.create_task(limiter.admit(ADA)) for _ in range(3)]
         await asyncio.sleep(0)
         asking[0].cancel()
-        buckets.may_answer.set()
+        counting.may_answer.set()
         gone, *others = await asyncio.gather(*asking, return_exceptions=True)
         assert isinstance(gone, asyncio.CancelledError)
         assert others[0] is None
@@ -200,7 +201,48 @@ def test_an_event_stream_that_is_open_goes_on(limited: Served) -> None:
         assert sum("event: tick" in next(lines) for _ in range(8)) >= 2, "ticks come every five seconds"
 
 
-def test_processes_that_share_a_queue_share_the_limit(serve: Serve, valkey_url: str) -> None:
+def test_some_requests_are_asked_for_ahead_and_pass_at_once() -> None:
+    async def run() -> None:
+        clock, counting = Clock(), Scripted(granted=11)
+        limiter = RateLimiter(counting, Rate(per_s=100, burst=200), clock)
+        assert not limiter.admits_at_once(ADA)
+        assert await limiter.admit(ADA) is None
+        assert counting.asked == [{"ty_ada": 1 + 10}], "a tenth of a second's worth"
+        assert not limiter.admits_at_once(BEN)
+        assert [limiter.admits_at_once(ADA) for _ in range(11)] == [True] * 10 + [False]
+        assert await limiter.admit(ADA) is None
+        clock.now += 1.1
+        assert not limiter.admits_at_once(ADA), "what was not used in time is lost"
+        assert len(counting.asked) == 2
+        counting.granted, counting.next_after_s = 3, 0.5
+        assert set(await asyncio.gather(*(limiter.admit(ADA) for _ in range(3)))) == {None}
+        assert not limiter.admits_at_once(ADA)
+        for rate in (Rate(per_s=9, burst=1000), Rate(per_s=1000, burst=9)):
+            await RateLimiter(counting, rate, clock).admit(BEN)
+            assert counting.asked[-1] == {"ty_ben": 1}, "of a small limit nothing is held back from other processes"
+
+    asyncio.run(run())
+
+
+def test_a_busy_key_costs_a_question_only_now_and_then(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    genuine = LocalBuckets.take
+
+    async def count(self: LocalBuckets, wanted: Mapping[str, int]) -> dict[str, Taken]:
+        asked.append(sum(wanted.values()))
+        return await genuine(self, wanted)
+
+    monkeypatch.setattr(LocalBuckets, "take", count)
+    served = serve(**WITH_KEYS, max_requests_per_s=1000, max_request_burst=1000)
+    with client_for(served, "ada") as ada:
+        assert {ada.get("/jobs?limit=1").status_code for _ in range(50)} == {200}
+    assert len(asked) < 10
+
+
+def test_processes_that_share_a_queue_share_the_limit(
+    serve: Serve, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buckets, "ANSWER_WITHIN_S", 20.0)
     shared = SLOW | {"redis_url": SecretStr(valkey_url)}
     first, second = serve(**WITH_KEYS, **shared), serve(**WITH_KEYS, **shared)
     _, key = add_key(first, "ada")

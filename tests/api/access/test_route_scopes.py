@@ -24,7 +24,8 @@ Serve = Callable[..., Served]
 FILL = {
     "job_id": "job_0", "fine_tuning_job_id": "job_0",
     "checkpoint_id": "ckpt_0", "dataset_id": "ds_0", "upload_id": "upl_0", "prediction_id": "pred_0",
-    "key_id": "key_0", "name": "nothing", "version": "1", "split": "train", "index": "0",
+    "file_id": "ds_0", "model": "ckpt_0", "key_id": "key_0", "name": "nothing",
+    "version": "1", "split": "train", "index": "0",
 }  # fmt: skip
 
 

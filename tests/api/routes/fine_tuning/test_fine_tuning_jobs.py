@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from openai import DefaultHttpxClient, OpenAI
+from openai import OpenAI
 
 from tests.api.served import Served, error_of
 from trainyard.database.tables import Job
@@ -17,15 +16,6 @@ from trainyard.scheduling import leases
 from trainyard.scheduling.leases import Ending, Lease
 
 PATH = "/v1/fine_tuning/jobs"
-
-
-@pytest.fixture
-def client(served: Served) -> Iterator[OpenAI]:
-    with (
-        DefaultHttpxClient(trust_env=False, timeout=20) as http,
-        OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0, http_client=http) as client,
-    ):
-        yield client
 
 
 def test_a_job_is_made_and_is_an_ordinary_one(served: Served, client: OpenAI) -> None:
