@@ -13,7 +13,9 @@ All servers of a case are started, must answer as the plain handler does, and ar
 in every round each is loaded by `wrk` with each number of clients, while the processes of all others are stopped.
 (PyTriton ends when it is stopped, so it is ended, and started and warmed up for each round.)
 Printed is the median of the rounds, as a Markdown table. A percentile only knows requests that were answered within
---seconds. Memory is that of all of a server's processes after the last round, as if no other server shared its files.
+--seconds. CPU is the time on the cores of all of a server's processes for each answer, with the most clients; other
+programs hardly change it. Memory is that of all of its processes after the last round, as if no other server shared its
+files.
 
 Needs `wrk`, and `java` (17) for TorchServe: `apt install wrk openjdk-17-jre-headless`.
 """
@@ -29,7 +31,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from bench.serving_peers import contenders, environments, load, machine, tables
@@ -196,7 +198,11 @@ def _measure(contender: Contender, clients: Sequence[int], seconds: int) -> Iter
         contender.process.ask(contender.path, contender.message)
     port, path, script = contender.process.port, contender.path, contender.script
     for connections in clients:
-        yield connections, load.measure(port, path, script, clients=connections, seconds=seconds)
+        before_s = contender.process.cpu_s()
+        measured = load.measure(port, path, script, clients=connections, seconds=seconds)
+        spent_s = contender.process.cpu_s() - before_s
+        answers = measured.requests_per_s * seconds
+        yield connections, replace(measured, cpu_ms=1000 * spent_s / answers if answers else 0.0)
 
 
 if __name__ == "__main__":

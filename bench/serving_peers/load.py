@@ -36,6 +36,7 @@ class Measurement:
     p50_ms: float
     p99_ms: float
     errors: int  #: refused, lost or late
+    cpu_ms: float = 0.0  #: time on the cores for each answer, of all processes of the server
 
 
 def write_script(message: Message, folder: Path) -> Path:

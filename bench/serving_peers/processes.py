@@ -94,6 +94,11 @@ class ServerProcess:
         """Return what the tree takes of memory."""
         return sum_memory([text for pid in self.find_pids() if (text := _read(f"/proc/{pid}/smaps"))])
 
+    def cpu_s(self) -> float:
+        """Return how long the processes of the tree have been on a core, with their children that have ended."""
+        ticks = sum(sum_ticks(text) for pid in self.find_pids() if (text := _read(f"/proc/{pid}/stat")))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def end(self) -> None:
         """End every process, politely first."""
         before = {pid: _read_start(pid) for pid in self.find_pids()}
@@ -171,6 +176,11 @@ def sum_memory(smaps: Sequence[str]) -> int:
         for file, kilobytes in of_process.items():
             by_file[file] = max(by_file[file], kilobytes)
     return 1024 * (proportional + sum(by_file.values()))
+
+
+def sum_ticks(stat: str) -> int:
+    """Return the kernel's ticks in a process's `/proc/PID/stat`: its own and its ended children's, user and system."""
+    return sum(int(field) for field in stat.rpartition(")")[2].split()[11:15])
 
 
 def read_environment() -> dict[str, str]:

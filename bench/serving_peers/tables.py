@@ -26,6 +26,7 @@ def take_median(rounds: Sequence[Measurement]) -> Measurement:
         p50_ms=statistics.median(one.p50_ms for one in rounds),
         p99_ms=statistics.median(one.p99_ms for one in rounds),
         errors=sum(one.errors for one in rounds),
+        cpu_ms=statistics.median(one.cpu_ms for one in rounds),
     )
 
 
@@ -34,12 +35,13 @@ def list_lines(title: str, rows: Sequence[Row]) -> Iterable[str]:
     clients = list(rows[0].by_clients)
     yield f"**{title}**: requests/s (p50 / p99, ms)"
     yield ""
-    yield f"| server | {' | '.join(f'c={number}' for number in clients)} | memory, MB |"
-    yield "|---" * (len(clients) + 2) + "|"
     busiest = clients[-1]
+    yield f"| server | {' | '.join(f'c={number}' for number in clients)} | CPU, ms (c={busiest}) | memory, MB |"
+    yield "|---" * (len(clients) + 3) + "|"
     for row in sorted(rows, key=lambda row: (not row.is_ours, -row.by_clients[busiest].requests_per_s)):
         cells = [_format(row.by_clients[number]) for number in clients]
-        yield f"| {row.title} | {' | '.join(cells)} | {row.memory_bytes / 1e6:,.0f} |"
+        cpu = f"{row.by_clients[busiest].cpu_ms:.2f}"
+        yield f"| {row.title} | {' | '.join(cells)} | {cpu} | {row.memory_bytes / 1e6:,.0f} |"
     ours, peers = next((row for row in rows if row.is_ours), None), [row for row in rows if not row.is_ours]
     if ours is None or not peers:
         return
@@ -61,9 +63,17 @@ def _list_ratios(ours: Row, peers: Sequence[Row], clients: Sequence[int]) -> Ite
         tails.append(f"{mine.p99_ms / least_late.p99_ms:.2f}x ({calmest})")
     least = min(peers, key=lambda row: row.memory_bytes)
     memory = f"{ours.memory_bytes / least.memory_bytes:.2f}x ({least.title})"
-    yield f"| requests/s against the best peer | {' | '.join(rates)} | |"
-    yield f"| p99 against the best peer | {' | '.join(tails)} | |"
-    yield f"| memory against the smallest peer | {' | '.join([''] * len(clients))} | {memory} |"
+    blank = " | ".join([""] * len(clients))
+    yield f"| requests/s against the best peer | {' | '.join(rates)} | | |"
+    yield f"| p99 against the best peer | {' | '.join(tails)} | | |"
+    yield f"| CPU against the thriftiest peer | {blank} | {_compare_cpu(ours, peers, clients[-1])} | |"
+    yield f"| memory against the smallest peer | {blank} | | {memory} |"
+
+
+def _compare_cpu(ours: Row, peers: Sequence[Row], clients: int) -> str:
+    mine, spent = ours.by_clients[clients].cpu_ms, [(row.by_clients[clients].cpu_ms, row.title) for row in peers]
+    least = min((pair for pair in spent if pair[0]), default=None)
+    return "" if least is None else f"{mine / least[0]:.2f}x ({least[1]})"
 
 
 def _format(measured: Measurement) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.serving_peers.messages import Message
-from bench.serving_peers.processes import NoAnswer, ServerProcess, sum_memory
+from bench.serving_peers.processes import NoAnswer, ServerProcess, sum_memory, sum_ticks
 from trainyard.launch.queue_server import free_port
 
 LIBRARY = "7f00-7f10 r-xp 00000000 fe:00 77 /lib/libtorch.so"
@@ -101,3 +101,12 @@ def test_a_server_that_ends_at_once_is_told_with_its_log(tmp_path: Path) -> None
     with pytest.raises(NoAnswer, match="status 1: no such option"):
         process.wait_until_answering("/", Message({}, b""), 10)
     process.end()
+
+
+def test_the_time_on_the_cores_is_that_of_a_process_and_of_its_ended_children() -> None:
+    assert sum_ticks("12 (a b) c) S 1 12 12 0 -1 4194560 9 8 7 6 100 20 3 4 20 0 1 0 5555 1000 200") == 127
+
+
+def test_a_server_that_answers_has_been_on_a_core(server: ServerProcess) -> None:
+    server.wait_until_answering("/ok", Message({}, b"x"), 10)
+    assert 0.01 < server.cpu_s() < 60
