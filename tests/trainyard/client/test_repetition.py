@@ -100,6 +100,21 @@ def test_what_does_something_twice_is_sent_once(waits: list[float], act: Callabl
     assert (len(asked), waits) == (1, [])
 
 
+def test_what_the_limit_of_requests_refused_is_sent_again_whatever_it_is(waits: list[float]) -> None:
+    limited = httpx.Response(429, headers={"Retry-After": "2"}, json={"error": {"code": "rate_limited"}})
+    client, asked = play(limited, limited, httpx.Response(200, json={"name": "live"}))
+    assert client.roll_back_alias("live")["name"] == "live"
+    assert (len(asked), waits) == (3, [2, 2])
+    client, asked = play(httpx.Response(429, json={"error": {"code": "other"}}))
+    with pytest.raises(TooManyRequests):
+        client.roll_back_alias("live")
+    assert len(asked) == 1
+    client, asked = play(*[limited] * 4)
+    with pytest.raises(TooManyRequests, match="rate_limited"):
+        client.roll_back_alias("live")
+    assert len(asked) == 4
+
+
 def test_a_refusal_that_stays_is_not_asked_again(waits: list[float]) -> None:
     client, asked = play(httpx.Response(404, json={"error": {"code": "job_not_found", "message": "there is none"}}))
     with pytest.raises(NotFound, match="there is none"):

@@ -22,6 +22,7 @@ AnyAnswer = TypeVar("AnyAnswer", bound=Answer)
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 30.0  #: between two tries, where the yard does not say how long
 _FIRST_BYTE_S = 600.0  # of a download: a format may be made first
+RATE_LIMITED = "rate_limited"
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 #: What of a connection means that a request may have reached nobody, or its answer was cut.
 _LOST = (httpx.ConnectError, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
@@ -62,6 +63,8 @@ class Connection:
     def _send(self, method: str, path: str, *, may_repeat: bool | None = None, **kw: Any) -> httpx.Response:
         """Send a request, again where that is harmless, and return its answer.
 
+        One that the yard's limit of requests refused has done nothing, so any may be sent again.
+
         Args:
             method: of HTTP.
             path: below the yard's address.
@@ -72,13 +75,14 @@ class Connection:
             ApiError: the API refuses it.
             httpx.TransportError: the yard can't be reached.
         """
-        tries = 1 + (self._retries if (method in _REPEATABLE if may_repeat is None else may_repeat) else 0)
-        for number in range(1, tries + 1):
+        may_repeat = method in _REPEATABLE if may_repeat is None else may_repeat
+        for number in range(1, self._retries + 2):
+            is_last = number == self._retries + 1
             wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (number - 1)) * random.uniform(0.75, 1.25)
             try:
                 answer = self._http.request(method, path, **kw)
             except _LOST:
-                if number == tries:
+                if is_last or not may_repeat:
                     raise
             else:
                 if answer.status_code < 400:
@@ -86,7 +90,7 @@ class Connection:
                 error = read_error(answer)
                 if isinstance(error, NotFound) and method == "DELETE" and number > 1:
                     return answer  # the try whose answer was lost has removed it
-                if number == tries or not error.may_pass:
+                if is_last or not error.may_pass or not (may_repeat or error.code == RATE_LIMITED):
                     raise error
                 wait_s = wait_s if error.retry_after_s is None else min(LONGEST_WAIT_S, error.retry_after_s)
             sleep(wait_s)
