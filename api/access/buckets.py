@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import redis.asyncio
-from redis.exceptions import RedisError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError, RedisError
 
-ANSWER_WITHIN_S = 0.25  #: of the server; a request waits no longer for it
+ANSWER_WITHIN_S = 0.25  #: of the server, and so long for a connection; a request waits no longer for each
 PREFIX = "trainyard:rate:"
 
 #: Redis computes with doubles: microseconds since 1970 fit. It numbers its arrays from 1. `%.0f` writes them in full.
@@ -116,7 +118,10 @@ class SharedBuckets:
         """
         self._rate = rate
         self._client = redis.asyncio.Redis.from_url(
-            url.split(";")[0], socket_timeout=ANSWER_WITHIN_S, socket_connect_timeout=ANSWER_WITHIN_S
+            url.split(";")[0],
+            socket_timeout=ANSWER_WITHIN_S,
+            socket_connect_timeout=ANSWER_WITHIN_S,
+            retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),  # the server was started again meanwhile
         )
         self._script = self._client.register_script(_TAKE)
 
