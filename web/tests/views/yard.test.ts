@@ -1,5 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { countSlots, inOrder, partsOf, type Readiness, type Worker } from '../../src/views/yard/facts';
+import {
+  countSlots,
+  inOrder,
+  partsOf,
+  usageOf,
+  type Readiness,
+  type Worker,
+} from '../../src/views/yard/facts';
 
 const READY: Readiness = {
   status: 'ready',
@@ -33,6 +40,22 @@ const worker = (id: string, state: Worker['state'], busy: boolean[]): Worker => 
   started_at: '2026-01-01T00:00:00Z',
   last_seen_at: '2026-01-01T00:00:00Z',
   stopped_at: null,
+});
+
+describe('the use of a device', () => {
+  const [cpu] = worker('w', 'live', [false]).slots;
+  const gpu = { ...cpu!, memory_bytes: 80e9, memory_used_bytes: 9.1e9, utilisation: 0.62 };
+
+  it('is told as far as the driver tells it', () => {
+    expect(usageOf(gpu)).toBe('62 % busy, 9.1 GB of 80 GB');
+    expect(usageOf({ ...gpu, utilisation: null })).toBe('9.1 GB of 80 GB');
+    expect(usageOf({ ...gpu, utilisation: 0, memory_used_bytes: null })).toBe('0 % busy');
+  });
+
+  it('is not told of a CPU, and not by a yard of an earlier version', () => {
+    expect(usageOf(cpu!)).toBe('');
+    expect(usageOf({ device: 'cpu', busy: false, job: null } as typeof gpu)).toBe('');
+  });
 });
 
 describe('the parts of a yard', () => {

@@ -1,6 +1,7 @@
 /** What the yard tells of its workers and its queue. */
 
 import type { Schemas } from '../../api/client';
+import { bytes, percent } from '../../format';
 
 /** A slot; a worker of an earlier version tells nothing of its device. */
 export type Slot = Schemas['SlotRead'];
@@ -52,6 +53,15 @@ export function inOrder(workers: readonly Worker[]): Worker[] {
       one.host.localeCompare(other.host) ||
       one.id.localeCompare(other.id),
   );
+}
+
+/** How busy and how full a slot's device is; empty where the yard does not tell, as of a CPU. */
+export function usageOf({ utilisation, memory_used_bytes: used, memory_bytes: all }: Slot): string {
+  const parts = [
+    utilisation == null ? '' : `${percent(utilisation, 0)} busy`,
+    used == null || all == null ? '' : `${bytes(used)} of ${bytes(all)}`,
+  ];
+  return parts.filter(Boolean).join(', ');
 }
 
 /** How many slots there are that take jobs, and how many of them are free. */
