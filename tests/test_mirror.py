@@ -13,6 +13,8 @@ NOT_MIRRORED = {"__init__", "__main__", "env"}  #: assembled from the others, or
 
 #: What is tested by what uses it, and where: a test of its own would repeat that.
 TESTED_BY: dict[str, str] = {
+    "api/routes/fine_tuning/openai_words.py": "api/routes/fine_tuning/test_fine_tuning_jobs.py",
+    "api/schemas/runs/openai_objects.py": "api/routes/fine_tuning/test_openai_files.py",
     "api/http/image_bodies.py": "api/routes/test_predictions.py",
     "api/http/guarded_route.py": "api/access/test_route_scopes.py",
     "trainyard/access/refusals.py": "api/routes/access/test_keys.py",
@@ -20,7 +22,6 @@ TESTED_BY: dict[str, str] = {
     "trainyard/access/scopes.py": "api/access/test_gate.py",
     "trainyard/access/yard_secret.py": "api/access/test_sessions.py",
     "trainyard/database/access_tables.py": "trainyard/database/test_schema.py",
-    "api/http/quick_route.py": "api/routes/test_predictions.py",
     "api/bootstrap.py": "api/test_supervisor.py",
     "api/engine_process.py": "api/test_supervisor.py",
     "api/web_process.py": "api/test_supervisor.py",
