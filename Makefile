@@ -55,7 +55,7 @@ test-browser: $(STAMP) page  ## Run the tests of the page, in Chromium on a real
 	$(BIN)/pytest -m 'browser and not chaos and not documentation' tests/browser
 
 test-docs: $(STAMP) page  ## Run the commands of README and docs on real yards: minutes, and best on an idle machine
-	$(BIN)/pytest -m 'documentation and not chaos' tests/documentation
+	$(BIN)/pytest -n 2 --dist loadfile -m 'documentation and not chaos' tests/documentation
 
 web: page  ## Check the page's format and types, and run the tests of its parts
 	$(BIN)/python web/build.py --run npm run --silent lint
