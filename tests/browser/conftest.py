@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
 
 from tests.browser.watching import ROOT, Watch
@@ -97,6 +99,8 @@ def photograph() -> Photograph:
 
     def take(page: Page, name: str) -> None:
         if PICTURES is not None:
-            page.screenshot(path=Path(PICTURES) / f"{name}.png")
+            taken = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+            small = taken.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+            small.save(Path(PICTURES) / f"{name}.png", optimize=True)
 
     return take
