@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
@@ -31,6 +32,8 @@ ARGUMENTS = [
 DESKTOP = ViewportSize(width=1280, height=800)
 PHONE = ViewportSize(width=390, height=844)
 PICTURES = os.environ.get("TRAINYARD_PICTURES")  #: where pictures of the views go; none are taken without it
+
+NUM_FREQUENT = 96  #: colours of a picture that are kept as they are
 
 Photograph = Callable[[Page, str], None]
 
@@ -100,7 +103,16 @@ def photograph() -> Photograph:
     def take(page: Page, name: str) -> None:
         if PICTURES is not None:
             taken = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-            small = taken.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-            small.save(Path(PICTURES) / f"{name}.png", optimize=True)
+            shrink(taken).save(Path(PICTURES) / f"{name}.png", optimize=True)
 
     return take
+
+
+def shrink(picture: Image.Image) -> Image.Image:
+    """The picture in 256 colours: the most frequent ones, so that grounds and words keep theirs, and others."""
+    colours, counts = np.unique(np.asarray(picture).reshape(-1, 3), axis=0, return_counts=True)
+    frequent = colours[np.argsort(-counts)[:NUM_FREQUENT]]
+    others = Image.fromarray(colours[np.newaxis]).quantize(256 - len(frequent), method=Image.Quantize.MEDIANCUT)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(frequent.tobytes() + bytes(others.getpalette() or []))
+    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
