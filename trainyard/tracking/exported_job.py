@@ -25,7 +25,7 @@ _BY_EPOCH = {
     "val_top1": "val/top1",
     "val_top5": "val/top5",
 }
-_AT_THE_END = {"loss": "test/loss", "top1": "test/top1", "top5": "test/top5", "num_images": "test/num_images"}
+_AT_THE_END = {"loss": "test/loss", "top1": "test/top1", "top5": "test/top5"}
 
 
 @dataclass(frozen=True)
