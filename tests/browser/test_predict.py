@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Photograph
 from tests.browser.watching import Watch, list_faults, open_view
@@ -99,6 +99,23 @@ def test_several_pictures_have_an_answer_each_and_an_error_stands_at_its_own(
     tiles = page.get_by_role("list", name="Pictures").get_by_role("button")
     expect(tiles.nth(0)).to_contain_text(re.compile(r"\d+\.\d %"))
     expect(tiles.nth(1)).to_contain_text("damaged")
+
+
+def test_a_picture_that_is_given_while_a_test_image_is_read_stays(
+    page: Page, yard: RunningYard, job: str, picture: Path
+) -> None:
+    held: list[Route] = []
+    page.route("**/datasets/*/images/test/*", lambda route: held.append(route))
+    open_view(page, yard.url, f"#/predict?model={job}")
+    with page.expect_request("**/datasets/*/images/test/*"):
+        page.get_by_role("button", name="Test image").click()
+    page.get_by_label("Pictures to ask about").set_input_files(picture)
+    shown = page.locator(".stage img").first
+    expect(shown).to_have_attribute("alt", picture.name)
+    for route in held:
+        route.continue_()
+    expect(page.get_by_role("button", name="Test image")).to_be_enabled()
+    expect(shown).to_have_attribute("alt", picture.name)
 
 
 def test_the_answer_gains_a_column_with_each_epoch_while_the_job_trains(
