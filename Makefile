@@ -46,8 +46,7 @@ slow: $(STAMP) page  ## Run the tests that take long, likewise; then those that 
 	$(BIN)/pytest $(TOGETHER) -m '$(BESIDE_OTHERS) and slow'
 	$(BIN)/pytest -m '$(ALONE)'
 
-# Those that take long wait much, so they are over sooner beside the others than after them.
-test-all: $(STAMP) page  ## Run what `make test` and `make slow` run, in less time than both
+test-all: $(STAMP) page  ## Run what `make test` and `make slow` run, in one go
 	$(BIN)/pytest $(TOGETHER) -m '$(BESIDE_OTHERS)'
 	$(BIN)/pytest -m '$(ALONE)'
 

@@ -89,7 +89,8 @@ def refuse_constant(name: str) -> None:
 
 
 def test_labels_follow_the_weights_and_all_apis_agree_while_classes_change(gather: Gather) -> None:
-    fleet = gather(idle_poll_s=0.5, serving_threads=1)
+    # Each API measures by itself which precision is faster here, and a busy machine may tell them different things.
+    fleet = gather(idle_poll_s=0.5, serving_threads=1, serving_precision="fp32")
     for name, classes in (("first", FIRST), ("second", SECOND)):
         add_dataset(fleet, name, classes)
     fleet.start_worker()
