@@ -5,7 +5,7 @@ The two share a path: which one answers depends on the Content-Type. The documen
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import anyio.to_thread
@@ -52,37 +52,40 @@ async def create_dataset_of_body(
     idempotency_key: KeyHeader = None,
 ) -> DatasetRead:
     """Store the file in the body, and add a dataset that is made of it. If anything is wrong, nothing of it stays."""
-    in_query = collect(request.query_params.multi_items())
+    in_query = _collect(request.query_params.multi_items())
     can_name = check_type(request) == FORM and "name" not in in_query
     read_options(in_query | ({"name": ANY_NAME} if can_name else {}))  # what is wrong already needs no body
-    received = await receive_body(request, services.uploads, caller)
+
+    def submit(received: ReceivedFile) -> SubmittedDataset:
+        asked = read_options(_collect([*in_query.items(), *received.fields.items()]))
+        return submit_received(services, caller, asked, received, idempotency_key)
+
+    submitted = await take_dataset(request, services, caller, submit)
+    submission.tell_where(response, f"/datasets/{submitted.dataset.id}", is_new=submitted.is_new)
+    return submitted.dataset
+
+
+async def take_dataset(
+    request: Request, services: Services, owner: str, submit: Callable[[ReceivedFile], SubmittedDataset]
+) -> SubmittedDataset:
+    """Receive the file in a request's body, and add a dataset that is made of it. Else nothing of the file stays.
+
+    Args:
+        request: with the file.
+        services: of the API.
+        owner: whose it will be.
+        submit: adds the dataset, in a thread.
+    """
+    received = await receive_body(request, services.uploads, owner)
     try:
-        asked = read_options(collect([*in_query.items(), *received.fields.items()]))
-        submitted = await anyio.to_thread.run_sync(
-            lambda: submit_received(services, caller, asked, received, idempotency_key)
-        )
+        submitted = await anyio.to_thread.run_sync(submit, received)
     except BaseException:
         with anyio.CancelScope(shield=True):
             await services.uploads.discard(received.upload_id)
         raise
     if not submitted.is_new:
         await services.uploads.discard(received.upload_id)  # the first one has its own
-    submission.tell_where(response, f"/datasets/{submitted.dataset.id}", is_new=submitted.is_new)
-    return submitted.dataset
-
-
-def collect(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return what was given by name.
-
-    Raises:
-        InvalidRequest: something comes twice.
-    """
-    found: dict[str, str] = {}
-    for name, value in pairs:
-        if name in found:
-            raise InvalidRequest(f"{name[:100]!r} comes twice: send it once, in the query or in the form", param=name)
-        found[name] = value
-    return found
+    return submitted
 
 
 def read_options(given: dict[str, str]) -> DatasetOptions:
@@ -107,3 +110,17 @@ def submit_received(
     new = NewDataset(asked.name, {"upload": received.upload_id}, asked.options, parent_id=asked.parent_id)
     content = asked.model_dump(mode="json") | {"sha256": sha256}
     return submission.submit_dataset(services, owner, new, content, key)
+
+
+def _collect(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return what was given by name.
+
+    Raises:
+        InvalidRequest: something comes twice.
+    """
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name in found:
+            raise InvalidRequest(f"{name[:100]!r} comes twice: send it once, in the query or in the form", param=name)
+        found[name] = value
+    return found

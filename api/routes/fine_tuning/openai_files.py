@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import StreamingResponse
@@ -14,7 +13,7 @@ from api.downloads.response import ArchiveResponse
 from api.downloads.stored_packs import StoredPack
 from api.http import errors
 from api.http.guarded_route import GuardedRoute
-from api.routes.dataset_bodies import collect, read_options, submit_received
+from api.routes.dataset_bodies import read_options, submit_received, take_dataset
 from api.routes.fine_tuning.openai_words import in_openai_words
 from api.routes.queries import AfterQuery, KeyHeader
 from api.schemas.datasets import DatasetOptions
@@ -22,7 +21,7 @@ from api.schemas.runs.fine_tuning import OpenAIList
 from api.schemas.runs.openai_objects import FINE_TUNE, OpenAIDeleted, OpenAIFileRead
 from api.services import CallerDep, Services, ServicesDep
 from api.submission import SubmittedDataset
-from api.uploads.bodies import FORM, ReceivedFile, check_type, receive_body
+from api.uploads.bodies import FORM, ReceivedFile, check_type
 from api.uploads.file_names import strip_archive_endings
 from trainyard.artifacts import dataset_intake, datasets, deletion, uploads
 from trainyard.errors import (
@@ -81,15 +80,9 @@ async def create_openai_file(
     """
     if check_type(request) != FORM:
         raise UnsupportedMedia("send the archive as multipart field `file`, with `purpose`, as OpenAI's clients do")
-    received = await receive_body(request, services.uploads, caller)
-    try:
-        made = await anyio.to_thread.run_sync(_submit, services, caller, received, idempotency_key)
-    except BaseException:
-        with anyio.CancelScope(shield=True):
-            await services.uploads.discard(received.upload_id)
-        raise
-    if not made.is_new:
-        await services.uploads.discard(received.upload_id)  # the first one has its own
+    made = await take_dataset(
+        request, services, caller, lambda received: _submit(services, caller, received, idempotency_key)
+    )
     return await anyio.to_thread.run_sync(_read, services, caller, made.dataset.id)
 
 
@@ -172,7 +165,7 @@ def _submit(services: Services, caller: str, received: ReceivedFile, key: str | 
         with services.database.reading() as session:
             file_name = uploads.get_upload(session, caller, received.upload_id).name
         given["name"] = strip_archive_endings(file_name or "")
-    return submit_received(services, caller, read_options(collect(given.items())), received, key)
+    return submit_received(services, caller, read_options(given), received, key)
 
 
 def _read(services: Services, caller: str, reference: str) -> OpenAIFileRead:
