@@ -107,11 +107,10 @@ class MlflowServer:
         Raises:
             MlflowError: it is deleted, or the server refuses.
         """
-        found = self._ask("GET", "experiments/get-by-name", params={"experiment_name": name}, may_be_missing=True)
-        if found is None:
-            made = self._ask("POST", "experiments/create", json={"name": name})
-            return str(made["experiment_id"])
-        experiment = found["experiment"]
+        named = {"experiment_name": name}
+        experiment = self._ask("GET", "experiments/get-by-name", params=named, field="experiment", may_be_missing=True)
+        if experiment is None:
+            return str(self._ask("POST", "experiments/create", json={"name": name}, field="experiment_id"))
         if experiment.get("lifecycle_stage") == "deleted":
             raise MlflowError(
                 "mlflow_experiment_deleted",
@@ -140,7 +139,7 @@ class MlflowServer:
             "start_time": start_ms,
             "tags": _as_list(tags, MAX_TAG_CHARS),
         }
-        run: Json = self._ask("POST", "runs/create", json=wanted)["run"]
+        run: Json = self._ask("POST", "runs/create", json=wanted, field="run")
         return run
 
     def update_run(self, run_id: str, *, status: str, name: str, end_ms: int | None) -> None:
@@ -191,12 +190,12 @@ class MlflowServer:
         if not answer.is_success:
             raise self._read_error(answer, _read_json(answer))
 
-    def _ask(self, method: str, path: str, *, may_be_missing: bool = False, **kw: Any) -> Any:
-        """Return what the server answers; None if a thing that may be missing is."""
+    def _ask(self, method: str, path: str, *, field: str | None = None, may_be_missing: bool = False, **kw: Any) -> Any:
+        """Return what the server answers, or one field of it; None if a thing that may be missing is."""
         answer = self._send(method, f"mlflow/{path}", **kw)
         body = _read_json(answer)
-        if answer.is_success and body is not None:
-            return body
+        if answer.is_success and body is not None and (field is None or field in body):
+            return body if field is None else body[field]
         if may_be_missing and body is not None and body.get("error_code") == "RESOURCE_DOES_NOT_EXIST":
             return None
         raise self._read_error(answer, body)

@@ -89,6 +89,14 @@ def test_a_refusal_says_what_to_do(answer: httpx.Response, code: str, says: str)
     assert "secret" not in str(told.value)
 
 
+def test_a_server_that_answers_with_json_of_another_kind_is_no_tracking_server() -> None:
+    with server(lambda _: httpx.Response(200, json={"status": "ok"})) as one:
+        for ask in (lambda: one.find_or_make_experiment("a"), lambda: one.make_run("0", "a", 0, {})):
+            with pytest.raises(MlflowError, match="is this a tracking server") as told:
+                ask()
+            assert told.value.code == "mlflow_not_understood"
+
+
 @pytest.mark.parametrize("uri", ["mlruns", "sqlite:///mlflow.db", "databricks", "http://", "file:///tmp/x"])
 def test_an_address_of_no_server_is_refused(uri: str) -> None:
     with pytest.raises(MlflowError) as told:
