@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 
 
@@ -26,6 +29,30 @@ def find_child(parent: int, module: str) -> int:
 
 def is_alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return _state_of(Path(f"/proc/{pid}/stat")) != "Z"
     except OSError:
         return False
+
+
+def stop_threads(pids: list[int], timeout_s: float = 60) -> None:
+    """Stop processes with SIGSTOP, and wait until no thread of theirs runs any more.
+
+    A thread that is in a system call at the signal ends that call first, which may take a lock.
+    """
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + timeout_s
+    while not all(_is_stopped(stat) for pid in pids for stat in Path("/proc").glob(f"{pid}/task/*/stat")):
+        assert time.monotonic() < deadline, "a process did not stop"
+        time.sleep(0.01)
+
+
+def _is_stopped(stat: Path) -> bool:
+    try:
+        return _state_of(stat) in {"T", "Z"}
+    except OSError:  # the thread is gone
+        return True
+
+
+def _state_of(stat: Path) -> str:
+    return stat.read_text().rpartition(")")[2].split()[0]

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.integration.fleet import FAST, NEVER_S, SLOW, Fleet, wait_for
-from tests.processes import children_of, is_alive
+from tests.processes import children_of, is_alive, stop_threads
 from trainyard.database.connection import Database
 from trainyard.errors import DatabaseUnavailable
 from trainyard.scheduling.queue import QUEUE_NAME, CeleryWaker
@@ -166,8 +166,7 @@ def test_the_trainer_of_a_frozen_worker_ends_by_itself(gather: Gather) -> None:
 def freeze(database: Database, pids: list[int]) -> None:
     """Stop processes, but not in the middle of a write, which would hold SQLite's lock for all the others."""
     while True:
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+        stop_threads(pids)
         try:
             with database.writing():
                 return

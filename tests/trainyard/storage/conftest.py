@@ -19,7 +19,7 @@ def server() -> Iterator[ObjectServer]:
 
 @pytest.fixture
 def filesystem(server: ObjectServer, tmp_path_factory: pytest.TempPathFactory) -> FaultyFilesystem:
-    return FaultyFilesystem(object_store.connect(server.settings(tmp_path_factory.mktemp("none"), storage_timeout_s=2)))
+    return FaultyFilesystem(object_store.connect(server.settings(tmp_path_factory.mktemp("none"))))
 
 
 @pytest.fixture

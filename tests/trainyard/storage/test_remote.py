@@ -100,7 +100,9 @@ def test_a_bucket_that_is_not_there_and_a_wrong_key(server: ObjectServer, tmp_pa
         files.write("x", b"1")
 
 
-def test_a_server_that_is_frozen_costs_its_time_limit_once(files: RemoteFiles, server: ObjectServer) -> None:
+def test_a_server_that_is_frozen_costs_its_time_limit_once(server: ObjectServer, tmp_path: Path) -> None:
+    impatient = connect(server.settings(tmp_path, storage_timeout_s=2))
+    files = RemoteFiles(impatient, f"{BUCKET}/frozen", sleep=lambda _: None)
     files.write("x", b"1")
     server.freeze()
     try:
