@@ -12,8 +12,8 @@ from alexnet_core.memory import bound_arenas
 from api.garbage import collect_rarely
 from trainyard import failpoints, logs, tracing
 from trainyard.private_files import keep_private
-from trainyard.refused_settings import explain
 from trainyard.settings import Settings
+from trainyard.settings.refused_settings import explain
 
 
 def read_settings() -> Settings | None:

@@ -61,17 +61,28 @@ FOLDERS = {
     "alexnet_core.inference": {"data", "network"},
     "alexnet_core.export": {"data.published", "network", "evaluation", "inference"},
     "trainyard.database": set(),
-    "trainyard.database.migrations": {"database"},
+    "trainyard.database.migrations": {"database", "settings"},
     "trainyard.database.migrations.versions": set(),
-    "trainyard.storage": {"database"},
+    "trainyard.storage": {"database", "settings"},
     "trainyard.jobs": {"database", "storage"},
     "trainyard.scheduling": {"database", "jobs"},
-    "trainyard.artifacts": {"database", "jobs", "scheduling", "storage"},
+    "trainyard.artifacts": {"database", "jobs", "scheduling", "storage", "settings"},
     "trainyard.artifacts.naming": {"artifacts", "database", "jobs"},
     "trainyard.access": {"database"},
-    "trainyard.upkeep": {"database", "jobs", "scheduling", "artifacts", "storage"},
-    "trainyard.launch": {"database", "scheduling", "artifacts", "storage", "upkeep", "client", "commands", "terminal"},
-    "trainyard.commands": {"client", "terminal", "tracking"},
+    "trainyard.upkeep": {"database", "jobs", "scheduling", "artifacts", "storage", "settings"},
+    "trainyard.launch": {
+        "database",
+        "scheduling",
+        "artifacts",
+        "storage",
+        "upkeep",
+        "client",
+        "commands",
+        "terminal",
+        "settings",
+    },
+    "trainyard.commands": {"client", "terminal", "tracking", "settings"},
+    "trainyard.settings": set(),
     "trainyard.terminal": set(),
     "trainyard.tracking": {"client"},
     "trainyard.client": {"client.asynchronous", "client.synchronous", "terminal"},
@@ -119,6 +130,8 @@ TOP = {
     "alexnet_core.__main__": {"commands"},
     "trainyard": {"client"},
     "trainyard.__main__": {"launch"},
+    "trainyard.failpoints": {"settings"},
+    "trainyard.tracing": {"settings"},
     "api.app": {
         "access",
         "routes.access",
@@ -148,7 +161,7 @@ GROWING = {"trainyard/database/migrations/versions"}  #: a history in the order 
 GENERATED = {"trainyard/client/models.py"}  #: from the API's description; nobody reads it from the start to the end
 READS_ENVIRONMENT = {
     "alexnet_core/child_processes.py",  # hands a scrubbed environment to children
-    "trainyard/settings.py",
+    "trainyard/settings/yard_settings.py",
     "alexnet_core/cpu_speed.py",  # reads where caches are kept, and what CPU libraries may use
     "alexnet_core/commands/intake.py",  # reads what it says of the C library's memory
     "alexnet_core/commands/predict_many.py",  # reads what it says of the C library's memory

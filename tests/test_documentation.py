@@ -37,6 +37,7 @@ from trainyard.errors import ServiceError
 from trainyard.jobs.failures import FAILURES
 from trainyard.scheduling.queue import SilentWaker
 from trainyard.settings import Settings
+from trainyard.settings.documented_settings import DocumentedSettings
 from trainyard.states import MOVES, Desired, EventType, JobState, ShownState
 
 ROOT = Path(__file__).parent.parent
@@ -101,14 +102,18 @@ def _value(value: object) -> str:
 
 
 def settings_table() -> str:
-    """Every setting: default, unit, meaning."""
-    lines = ["| setting | default | unit | meaning |", "|---|---|---|---|"]
-    for name, field in Settings.model_fields.items():
-        unit = next((unit for ending, unit in UNITS.items() if name.endswith(ending)), "")
-        lines.append(
-            f"| `TRAINYARD_{name.upper()}` | {_value(field.default)} | {unit} | {_one_line(field.description)} |"
-        )
-    return "\n".join(lines)
+    """Every setting, by its group: default, unit, meaning."""
+    lines: list[str] = []
+    for group in Settings.__bases__:
+        assert issubclass(group, DocumentedSettings)
+        assert group.__doc__
+        lines += ["", f"## {group.__doc__.strip().removesuffix('.')}", ""]
+        lines += ["| setting | default | unit | meaning |", "|---|---|---|---|"]
+        for name, field in group.model_fields.items():
+            unit = next((unit for ending, unit in UNITS.items() if name.endswith(ending)), "")
+            value, meaning = _value(field.default), _one_line(field.description)
+            lines.append(f"| `TRAINYARD_{name.upper()}` | {value} | {unit} | {meaning} |")
+    return "\n".join([*lines, ""])
 
 
 def _allowed(name: str) -> str:

@@ -18,9 +18,9 @@ from trainyard import failpoints, logs, tracing
 from trainyard.database.connection import Database
 from trainyard.errors import DatabaseUnavailable
 from trainyard.private_files import keep_private
-from trainyard.refused_settings import explain
 from trainyard.scheduling import workers
 from trainyard.settings import Settings
+from trainyard.settings.refused_settings import explain
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

@@ -1,3 +1,4 @@
+import io
 import json
 import logging
 import subprocess
@@ -67,3 +68,13 @@ def test_what_pillow_says_of_an_image_is_json_too(filters: str) -> None:
     messages = [str(line["message"]) for line in lines if line["category"] != "ResourceWarning"]
     assert messages
     assert not any("bomb" in message for message in messages)
+
+
+def test_a_log_record_is_one_line_of_json() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines())
+    record = logging.makeLogRecord({"msg": "a\nb %s", "args": ("\x1b[\r\n",), "name": "n\nm", "job_id": "x\ny"})
+    handler.emit(record)
+    (line,) = stream.getvalue().splitlines()
+    assert json.loads(line)["job_id"] == "x\ny"

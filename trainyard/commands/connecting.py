@@ -16,8 +16,8 @@ from trainyard.client import ApiError, Client
 from trainyard.client.answers import Answer
 from trainyard.client.folder_archive import SourceChanged
 from trainyard.commands.login_file import LoginFileUnreadable, login_path, read_logins
-from trainyard.refused_settings import explain
 from trainyard.settings import Settings
+from trainyard.settings.refused_settings import explain
 from trainyard.terminal.command_name import own_name
 
 FAILED, USAGE, DETACHED = 1, 2, 130

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from trainyard.commands.connecting import FAILED, USAGE, AsJson, Url, connected, print_json, refusal
 from trainyard.commands.job_references import JOB_HELP, find_job
-from trainyard.refused_settings import explain
+from trainyard.settings.refused_settings import explain
 from trainyard.terminal.terminal import Terminal
 from trainyard.tracking.exported_job import read_job
 from trainyard.tracking.mlflow_export import export_run

@@ -17,8 +17,8 @@ from trainyard import __version__, logs
 from trainyard.commands import registration
 from trainyard.commands.connecting import AsJson, Url, find_yard, print_json
 from trainyard.private_files import keep_private
-from trainyard.refused_settings import explain
 from trainyard.settings import Settings
+from trainyard.settings.refused_settings import explain
 from trainyard.terminal.terminal import Terminal
 
 HELP = """Train AlexNet on your pictures, watch it, and predict.
