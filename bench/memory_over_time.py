@@ -1,11 +1,12 @@
-"""Measures an API process's memory over time under mixed load: resident, anonymous and file-backed megabytes.
+"""Measures what the processes of a yard hold over time under mixed load: resident megabytes, threads, open files.
 
     .venv/bin/python -m bench.memory_over_time [--minutes 20] [--clients 4] [--pause-ms 20] [--every-s 15]
 
 Starts a yard on a temporary folder, trains `digits` once, waits, and prints the memory at rest. Then clients request
 everything that an API answers: predictions of PNG and JPEG files, alone and many in one request, also of damaged ones;
 jobs, events, metrics, curves, logs, datasets, recipes, workers, downloads, 404s, the OpenAPI document. Every few
-seconds it prints a line: minutes, megabytes, threads, and answers so far. It works only on Linux (`smaps_rollup`).
+seconds it prints a line: minutes, a triple for each process, and answers so far; at the end, how many megabytes an hour
+each process gained, by a straight line through the second half. It works only on Linux (`smaps_rollup`).
 """
 
 from __future__ import annotations
@@ -24,19 +25,62 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from bench.serving import find_child
 from trainyard.client import Client
 from trainyard.launch.yard import Yard
 from trainyard.settings import Settings
 
 REST_S = 20.0
-_FIGURE = re.compile(r"^(Rss|Pss|Pss_Anon|Pss_File|Private_Dirty):\s+(\d+) kB", re.MULTILINE)
+_RESIDENT = re.compile(r"^Rss:\s+(\d+) kB", re.MULTILINE)
 
 
-def read_memory(pid: int) -> dict[str, int]:
-    """Return megabytes by kind."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return {name: int(value) // 1024 for name, value in _FIGURE.findall(text)}
+class Watch:
+    """The processes of a yard, as they are when it is made, and what each held at every look."""
+
+    def __init__(self, yard: Yard) -> None:
+        pids = [child.process.pid for child in yard.children if child.process is not None]
+        for pid in pids:
+            pids.extend(it for it in children_of(pid) if it not in pids)
+        self._names: dict[int, str] = {}
+        for pid in pids:
+            name = _name_of(pid)
+            taken = sum(other.split("-")[0] == name for other in self._names.values())
+            self._names[pid] = f"{name}-{taken + 1}" if taken else name
+        self._seen: dict[str, list[tuple[float, float]]] = {name: [] for name in self._names.values()}
+
+    def look(self, minutes: float) -> dict[str, tuple[int, int, int]]:
+        """Return resident megabytes, threads and open files of each process, and remember the first."""
+        found = {}
+        for pid, name in self._names.items():
+            folder = Path(f"/proc/{pid}")
+            match = _RESIDENT.search((folder / "smaps_rollup").read_text())
+            assert match is not None
+            resident_mb = int(match[1]) / 1024
+            self._seen[name].append((minutes, resident_mb))
+            found[name] = (round(resident_mb), _count(folder / "task"), _count(folder / "fd"))
+        return found
+
+    def gains(self) -> dict[str, float]:
+        """Return the megabytes an hour that each process gained in the second half of the looks."""
+        gained = {}
+        for name, looks in self._seen.items():
+            minutes, resident_mb = np.array(looks[len(looks) // 2 :]).T
+            gained[name] = round(60 * float(np.polyfit(minutes, resident_mb, 1)[0]), 2) if len(minutes) > 1 else 0.0
+        return gained
+
+
+def children_of(parent: int) -> list[int]:
+    """Return the processes that a process has started and that still run."""
+    return [int(pid) for file in Path(f"/proc/{parent}/task").glob("*/children") for pid in file.read_text().split()]
+
+
+def _name_of(pid: int) -> str:
+    """Return the module that a process of Python runs, or the program's name."""
+    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    return words[words.index("-m") + 1] if "-m" in words else Path(words[0]).name.split()[0]
+
+
+def _count(folder: Path) -> int:
+    return sum(1 for _ in folder.iterdir())
 
 
 def encode(side: int, file_format: str, draw: np.random.Generator) -> bytes:
@@ -107,25 +151,23 @@ def main() -> None:
         with Yard(settings) as yard, Client(yard.url) as client:
             job = client.create_job("digits", overrides={"epochs": 2})
             assert client.wait(job["id"])["state"] == "succeeded"
-            process = next(child.process for child in yard.children if child.name == "api")
-            assert process is not None
-            engine = find_child(process.pid, "api.engine_process")
             time.sleep(REST_S)
-            print(f"at rest: {read_memory(engine)}", flush=True)
+            watch = Watch(yard)
+            print(f"at rest: {Watch(yard).look(0)}", flush=True)
             load = Load(yard.url, job["id"], arguments.pause_ms / 1000)
             threads = [threading.Thread(target=load.run, args=(seed,)) for seed in range(arguments.clients)]
             for thread in threads:
                 thread.start()
             began = time.monotonic()
             while (minutes := (time.monotonic() - began) / 60) < arguments.minutes:
-                num_threads = len(list(Path(f"/proc/{engine}/task").iterdir()))
-                print(f"{minutes:5.1f} {read_memory(engine)} {num_threads} threads {load.answers}", flush=True)
+                print(f"{minutes:5.1f} {watch.look(minutes)} {load.answers}", flush=True)
                 time.sleep(arguments.every_s)
             load.end()
             for thread in threads:
                 thread.join()
+            print(f"MB gained an hour, second half: {watch.gains()}", flush=True)
             time.sleep(REST_S)
-            print(f"at rest again: {read_memory(engine)}; answers by status: {load.statuses}", flush=True)
+            print(f"at rest again: {Watch(yard).look(0)}; answers by status: {load.statuses}", flush=True)
 
 
 if __name__ == "__main__":
