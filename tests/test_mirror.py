@@ -159,7 +159,6 @@ TESTED_BY: dict[str, str] = {
     "api/streams/event_stream.py": "api/routes/test_events.py",
     "api/uploads/file_names.py": "api/uploads/test_forms.py",
     "api/uploads/reception.py": "api/uploads/test_bodies.py",
-    "api/uploads/turns.py": "api/routes/test_uploads.py",
     "api/uploads/tus.py": "api/routes/test_uploads.py",
     "api/uploads/writing.py": "api/routes/test_uploads.py",
     "trainyard/artifacts/quotas.py": "trainyard/artifacts/test_uploads.py",

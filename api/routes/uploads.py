@@ -149,14 +149,14 @@ async def get_upload(
         str | None,
         Header(
             alias="Tus-Resumable",
-            description="`1.0.0`: you are about to resume. A request that still writes to the upload is ended.",
+            description="`1.0.0`: you are about to resume. A request for the upload that gets no more bytes is ended.",
         ),
     ] = None,
 ) -> UploadRead:
     """Return how far an upload has come: `Upload-Offset` is where to go on."""
     upload = await _read(services, caller, upload_id)
     if version is not None:
-        await services.uploads.interrupt(upload.id)
+        await services.uploads.prepare_to_resume(upload.id)
         upload = await _read(services, caller, upload_id)
     response.headers.update(tus.describe(upload))
     return UploadRead.model_validate(upload)

@@ -76,8 +76,9 @@ class Reception:
             ServiceError: it does not go on there, is written by another request, or can't be written.
         """
         offset = 0
-        async with self._turns.taking(upload_id):
-            offset = await self._write(owner, upload_id, start, body, checksum=checksum, expires_s=self._expires_s)
+        async with self._turns.taking(upload_id) as turn:
+            pieces = turn.watch(body)
+            offset = await self._write(owner, upload_id, start, pieces, checksum=checksum, expires_s=self._expires_s)
         return offset
 
     async def receive_whole(
@@ -110,8 +111,16 @@ class Reception:
             raise
         return upload.id
 
+    async def prepare_to_resume(self, upload_id: str) -> None:
+        """End the request that writes to an upload and gets no bytes: its client has come back.
+
+        Raises:
+            UploadLocked: a request still gets bytes, or does not end.
+        """
+        await self._turns.replace(upload_id)
+
     async def interrupt(self, upload_id: str) -> None:
-        """End the request that writes to an upload, if there is one: its client has come back, or gives it up.
+        """End the request that writes to an upload, if there is one: its client gives it up.
 
         Raises:
             UploadLocked: it does not end.

@@ -1,7 +1,8 @@
-"""Lets the newest request for an upload write to it.
+"""Whose turn it is to write to an upload.
 
 A client whose line was cut comes back with a new connection, while the old one still waits for bytes that never come.
-So a request that wants to write, or to know where to go on, ends the one before it.
+So a request that wants to write, or to know where to go on, ends the one before it, if that one gets no bytes. While
+bytes come, another client is at work: that one is left alone, and the newcomer is told that the upload is locked.
 """
 
 from __future__ import annotations
@@ -14,38 +15,87 @@ import anyio
 
 from trainyard.upload_errors import UploadLocked
 
+QUIET_S = 2.0  #: without a byte, after which a request is taken for one whose line was cut
 WAIT_S = 10.0  #: for the one before to save what has come
+_LOOK_S = 0.05  # between two looks whether the one before still gets bytes
 
 
 @dataclass(eq=False)
-class _Turn:
+class Turn:
+    """One request that writes to an upload."""
+
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     ended: anyio.Event = field(default_factory=anyio.Event)
+    waits_since: float | None = None  #: for bytes of its client, by the event loop's clock; None: it does not wait
+
+    async def watch(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield the pieces of the request's body, and note since when it waits for the next one."""
+        self.waits_since = anyio.current_time()
+        async for piece in body:
+            self.waits_since = None
+            yield piece
+            self.waits_since = anyio.current_time()
+        self.waits_since = None
+
+    def is_quiet(self, quiet_s: float) -> bool:
+        """Whether nothing has come for so long. A request that writes what has come is not quiet."""
+        return self.waits_since is not None and anyio.current_time() - self.waits_since >= quiet_s
+
+    async def end(self) -> None:
+        """End the request, and wait until what came is saved.
+
+        Raises:
+            UploadLocked: it does not end.
+        """
+        self.scope.cancel()
+        with anyio.move_on_after(WAIT_S):
+            await self.ended.wait()
+            return
+        raise UploadLocked(retry_after_s=1)
 
 
 class UploadTurns:
     """The requests of this process that write to uploads. It belongs to the process's event loop."""
 
-    def __init__(self) -> None:
-        self._turns: dict[str, _Turn] = {}
+    def __init__(self, *, quiet_s: float = QUIET_S) -> None:
+        self._turns: dict[str, Turn] = {}
+        self._quiet_s = quiet_s
 
     @asynccontextmanager
-    async def taking(self, upload_id: str) -> AsyncIterator[None]:
+    async def taking(self, upload_id: str) -> AsyncIterator[Turn]:
         """Write to an upload inside the block, after the request before has ended.
 
         Raises:
             UploadLocked: the one before does not end, or another request came and ended the block.
         """
-        await self.interrupt(upload_id)
-        turn = self._turns[upload_id] = _Turn()
+        await self.replace(upload_id)
+        turn = self._turns[upload_id] = Turn()
         try:
             with turn.scope:
-                yield
+                yield turn
         finally:
             del self._turns[upload_id]
             turn.ended.set()
         if turn.scope.cancelled_caught:
             raise UploadLocked("another request for this upload came, so this one has ended", retry_after_s=1)
+
+    async def replace(self, upload_id: str) -> None:
+        """Wait until nobody writes to an upload. A request that gets no bytes is ended.
+
+        Raises:
+            UploadLocked: a request still gets bytes, or does not end.
+        """
+        until = anyio.current_time() + self._quiet_s + 2 * _LOOK_S  # one whose line was cut is quiet by then
+        while (turn := self._turns.get(upload_id)) is not None:
+            if turn.is_quiet(self._quiet_s):
+                await turn.end()
+            elif anyio.current_time() >= until:
+                raise UploadLocked(
+                    "another request writes to this upload: wait until it has ended, or begin an upload of your own",
+                    retry_after_s=1,
+                )
+            else:
+                await anyio.sleep(_LOOK_S)
 
     async def interrupt(self, upload_id: str) -> None:
         """End the request that writes to an upload, if there is one, and wait until what came is saved.
@@ -53,9 +103,5 @@ class UploadTurns:
         Raises:
             UploadLocked: it does not end.
         """
-        with anyio.move_on_after(WAIT_S):
-            while (turn := self._turns.get(upload_id)) is not None:
-                turn.scope.cancel()
-                await turn.ended.wait()
-            return
-        raise UploadLocked(retry_after_s=1)
+        while (turn := self._turns.get(upload_id)) is not None:
+            await turn.end()

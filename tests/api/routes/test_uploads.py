@@ -480,3 +480,25 @@ def test_a_client_that_comes_back_ends_its_own_stale_request(served: Served) -> 
     going_on.set()
     stale.join(20)
     assert content_of(served, path) == b"a" * MIB + b"b" * (2 * MIB)
+
+
+def test_a_second_client_does_not_disturb_one_whose_bytes_still_come(served: Served) -> None:
+    path, enough = begin(served, 40 * MIB), threading.Event()
+    sent: list[int] = []
+
+    def pieces() -> Any:
+        for _ in range(40):
+            yield b"a" * MIB
+            enough.wait(0.15)
+
+    first = threading.Thread(target=lambda: sent.append(send(served, path, 0, pieces()).status_code))
+    first.start()
+    wait_until(lambda: (served.settings.data_dir / path.strip("/") / "content").stat().st_size >= MIB)
+    head = served.http.head(path, headers=TUS)
+    assert (head.status_code, head.headers["retry-after"]) == (423, "1")
+    error_of(send(served, path, 0, b"b"), 423, "upload_locked")
+    assert served.http.get(path).status_code == 200, "only who wants to resume is refused"
+    enough.set()
+    first.join(20)
+    assert sent == [204]
+    assert look(served, path)["state"] == "whole"

@@ -22,20 +22,28 @@ class ActedYard:
         self.content: dict[str, bytearray] = {}
         self.facts: dict[str, dict[str, str]] = {}
         self.patches: list[int] = []
+        self.locked: dict[str, int] = {}  # HEADs of an upload to be refused
         self.trouble: Callable[[int, bytes], httpx.Response | int | None] = lambda number, body: None
         self.http = httpx.Client(base_url="http://yard", transport=httpx.MockTransport(self.answer))
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         upload_id = request.url.path.rpartition("/")[2]
         if request.method == "POST":
-            self.facts["upl_1"] = {
+            made = f"upl_{len(self.content) + 1}"
+            self.facts[made] = {
                 "length": request.headers["Upload-Length"],
                 "meta": request.headers["Upload-Metadata"],
             }
-            self.content["upl_1"] = bytearray()
-            return httpx.Response(201, json={"id": "upl_1"})
+            self.content[made] = bytearray()
+            return httpx.Response(201, json={"id": made})
+        if request.method == "GET" and upload_id in self.content:
+            facts = {"offset_bytes": len(self.content[upload_id]), "size_bytes": int(self.facts[upload_id]["length"])}
+            return httpx.Response(200, json=facts)
         if request.method == "GET":
             return httpx.Response(200, json={"data": [self.row(each) for each in self.content]})
+        if request.method == "HEAD" and self.locked.get(upload_id, 0) > 0:
+            self.locked[upload_id] -= 1
+            return httpx.Response(423)
         if request.method == "HEAD":
             offset = str(len(self.content[upload_id]))
             return httpx.Response(
@@ -147,5 +155,75 @@ def test_an_upload_of_other_files_is_left_alone(source: FolderArchive, tmp_path:
     yard.trouble = lambda number, body: None
     changed = FolderArchive(tmp_path / "pictures")
     assert changed.size_bytes == source.size_bytes
-    send(yard, changed)
-    assert bytes(yard.content["upl_1"]) == b"".join(changed.read_from(0))
+    upload_id, _, _ = send(yard, changed)
+    assert upload_id == "upl_2"
+    assert bytes(yard.content["upl_2"]) == b"".join(changed.read_from(0))
+    assert len(yard.content["upl_1"]) == 100
+
+
+def cut_off(yard: ActedYard, source: FolderArchive) -> None:
+    """Leave an upload behind that was begun and not completed."""
+    yard.trouble = lambda number, body: 100
+    with pytest.raises(httpx.TransportError):
+        send(yard, source, patience_s=-1)
+    yard.trouble = lambda number, body: None
+
+
+def test_an_upload_that_somebody_else_sends_now_is_left_to_them(source: FolderArchive) -> None:
+    yard = ActedYard()
+    cut_off(yard, source)
+    yard.locked["upl_1"] = 1
+    upload_id, waits, _ = send(yard, source)
+    assert (upload_id, waits) == ("upl_2", [])
+    assert len(yard.content["upl_1"]) == 100
+    assert bytes(yard.content["upl_2"]) == b"".join(source.read_from(0))
+
+
+def test_one_that_somebody_else_goes_on_with_first_is_left_to_them(source: FolderArchive) -> None:
+    """Both found it free; the other one was faster, so this one's bytes are refused."""
+    yard = ActedYard()
+    cut_off(yard, source)
+
+    def refuse_once(number: int, body: bytes) -> httpx.Response | None:
+        if number > 2:
+            return None
+        yard.locked["upl_1"] = 1
+        return httpx.Response(423, json={"error": {"code": "upload_locked"}})
+
+    yard.trouble = refuse_once
+    upload_id, waits, _ = send(yard, source)
+    assert (upload_id, waits) == ("upl_2", [1.0])
+    assert bytes(yard.content["upl_2"]) == b"".join(source.read_from(0))
+
+
+def test_one_that_somebody_else_has_used_up_is_sent_again(source: FolderArchive) -> None:
+    yard = ActedYard()
+    cut_off(yard, source)
+    yard.trouble = lambda number, body: (
+        httpx.Response(404, json={"error": {"code": "upload_not_found"}}) if number == 2 else None
+    )
+    assert send(yard, source)[0] == "upl_2"
+
+
+def test_its_own_upload_is_given_up_only_after_some_tries(source: FolderArchive) -> None:
+    """The request before may end a little later: a proxy still hands over what it has."""
+    yard = ActedYard()
+    yard.trouble = lambda number, body: 1000 if number == 1 else None
+    yard.locked["upl_1"] = 1
+    assert send(yard, source)[0] == "upl_1"
+    other = ActedYard()
+    other.trouble = lambda number, body: 0 if number <= 4 else None
+    other.locked["upl_1"] = 4
+    upload_id, waits, told = send(other, source)
+    assert (upload_id, waits) == ("upl_2", [1.0, 2.0, 4.0, 8.0])
+    assert told[-1] == (source.size_bytes, source.size_bytes)
+
+
+def test_one_that_is_only_being_stored_is_waited_for(source: FolderArchive) -> None:
+    """All bytes are there, and the connection was cut before the yard could say so."""
+    yard = ActedYard()
+    last = -(-source.size_bytes // 5000)
+    yard.trouble = lambda number, body: len(body) if number == last else None
+    yard.locked["upl_1"] = 1
+    assert send(yard, source)[0] == "upl_1"
+    assert len(yard.content) == 1

@@ -6,11 +6,12 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 import httpx
 
-from trainyard.client.errors import ApiError, check
+from trainyard.client.errors import ApiError, NotFound, check
 from trainyard.client.folder_archive import UploadSource
 from trainyard.client.kinds import OnProgress
 from trainyard.client.synchronous.waiting import Sleep, iterate
@@ -19,6 +20,7 @@ from trainyard.client.synchronous.waiting import sleep as wait_for
 PIECE_BYTES = 64 * 1024 * 1024  # of one request: what a proxy in between may have to hold
 LONGEST_WAIT_S = 30.0
 PATIENCE_S = 600.0  # without a byte more
+LOCKED_TRIES = 3  # at an upload of one's own that somebody else goes on with, before another one is begun
 _TUS = {"Tus-Resumable": "1.0.0"}
 
 
@@ -32,7 +34,8 @@ def upload(
 ) -> str:
     """Upload a source, and return the upload's id.
 
-    An upload of the same files that was begun before, and not completed, is gone on with.
+    An upload of the same files that was begun before, and not completed, is gone on with, unless somebody else sends
+    it now: then this one is another upload, and neither disturbs the other.
 
     Args:
         http: of the yard.
@@ -48,7 +51,9 @@ def upload(
         OSError: a file can't be read.
     """
     tell = on_sent or (lambda sent, total: None)
-    upload_id, offset = _find_begun(http, source) or (_begin(http, source), 0)
+    begun = _find_begun(http, source)
+    upload_id, offset = begun or (_begin(http, source), 0)
+    tries_left = LOCKED_TRIES if begun is None else 0
     tell(offset, source.size_bytes)
     waits, moved_at = 1.0, time.monotonic()
     while offset < source.size_bytes:
@@ -56,12 +61,18 @@ def upload(
         try:
             offset = _send_piece(http, upload_id, source, offset, tell)
         except (httpx.TransportError, ApiError) as exc:
-            is_over = isinstance(exc, ApiError) and not exc.is_worth_another_try
+            is_used_up = isinstance(exc, NotFound) and tries_left < LOCKED_TRIES  # somebody else was faster
+            is_over = isinstance(exc, ApiError) and not exc.is_worth_another_try and not is_used_up
             if is_over or time.monotonic() - moved_at > patience_s:
                 raise
             sleep(waits)
             waits = min(LONGEST_WAIT_S, 2 * waits)
-            offset = _ask_offset(http, upload_id, offset)
+            offset, is_locked = _ask_offset(http, upload_id, offset)
+            if is_used_up or (is_locked and tries_left == 0):
+                upload_id, offset, before = _begin(http, source), 0, -1
+                tries_left = LOCKED_TRIES
+            else:
+                tries_left -= is_locked
         if offset > before:
             waits, moved_at = 1.0, time.monotonic()
         tell(offset, source.size_bytes)
@@ -100,13 +111,22 @@ def _fingerprint_of(metadata: str) -> str | None:
     return None
 
 
-def _ask_offset(http: httpx.Client, upload_id: str, known: int) -> int:
-    """Return where the upload goes on. If nobody answers, what is known: the next try shows it."""
+def _ask_offset(http: httpx.Client, upload_id: str, known: int) -> tuple[int, bool]:
+    """Return where the upload goes on, and whether somebody else sends it now.
+
+    If nobody answers, it is what is known: the next try shows it.
+    """
     try:
         head = http.head(f"/uploads/{upload_id}", headers=_TUS)
+        if head.status_code != HTTPStatus.LOCKED:
+            return (int(head.headers["Upload-Offset"]) if head.is_success else known), False
+        look = http.get(f"/uploads/{upload_id}")  # without that header it only asks
     except httpx.TransportError:
-        return known
-    return int(head.headers["Upload-Offset"]) if head.status_code < 400 else known
+        return known, False
+    if not look.is_success:
+        return known, True
+    found = look.json()
+    return int(found["offset_bytes"]), found["offset_bytes"] != found["size_bytes"]
 
 
 def _send_piece(http: httpx.Client, upload_id: str, source: UploadSource, offset: int, tell: OnProgress) -> int:
