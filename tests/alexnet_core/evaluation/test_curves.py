@@ -1,3 +1,4 @@
+import gc
 import io
 import math
 import subprocess
@@ -113,6 +114,18 @@ def test_equal_points_give_equal_bytes_from_any_thread() -> None:
 
 def test_a_title_is_text_and_nothing_else() -> None:
     assert draw_curves(Curves(), "costs $\\frac{$") != draw_curves(Curves(), "costs")
+
+
+def test_nothing_of_a_picture_is_kept_after_it() -> None:
+    from matplotlib.figure import Figure
+
+    gc.collect()
+    gc.disable()  # an API collects so seldom that none comes during a picture
+    try:
+        draw_curves(Curves.of(by_step(50), by_epoch(5), best_epoch=3))
+    finally:
+        gc.enable()
+    assert [it for it in gc.get_objects() if type(it) is Figure] == []
 
 
 def test_drawing_needs_no_torch_and_touches_no_global_figures() -> None:
