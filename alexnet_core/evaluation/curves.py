@@ -95,9 +95,7 @@ def draw_curves(curves: Curves, title: str = "") -> bytes:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", metadata={"Software": None})
         del figure
-        gc.collect(
-            1
-        )  # the parts of a figure refer to each other: 4.5 MB that a server would keep until it next collects
+        gc.collect(1)  # its parts refer to each other: 4.5 MB that a server would keep until it next collects
     return buffer.getvalue()
 
 
