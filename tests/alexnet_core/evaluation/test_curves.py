@@ -123,9 +123,9 @@ def test_nothing_of_a_picture_is_kept_after_it() -> None:
     gc.disable()  # an API collects so seldom that none comes during a picture
     try:
         draw_curves(Curves.of(by_step(50), by_epoch(5), best_epoch=3))
+        assert [it for it in gc.get_objects() if type(it) is Figure] == []
     finally:
         gc.enable()
-    assert [it for it in gc.get_objects() if type(it) is Figure] == []
 
 
 def test_drawing_needs_no_torch_and_touches_no_global_figures() -> None:
