@@ -89,6 +89,11 @@ class EventHub:
         self._poll_turn, self._page_turns = anyio.CapacityLimiter(1), anyio.CapacityLimiter(4)
 
     @property
+    def heartbeat_s(self) -> float:
+        """Seconds without anything to send, after which a stream sends something, so that no proxy cuts it."""
+        return self._heartbeat_s
+
+    @property
     def num_watchers(self) -> int:
         """The number of streams that wait for events, or read what they have missed."""
         of_jobs = sum(channel.watchers for channel in self._channels.values())

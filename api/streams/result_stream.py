@@ -1,11 +1,13 @@
 """Streams a prediction's results as they are stored, until it has ended: to one client, as NDJSON.
 
-The rows of a segment are sent once it is stored. The prediction's events say when there are more.
+The rows of a segment are sent once it is stored. The prediction's events say when there are more. While there are none
+a space is sent from time to time, so that no proxy cuts the connection: a line of JSON may begin with spaces.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
@@ -24,6 +26,7 @@ from trainyard.storage.interface import Storage
 
 log = logging.getLogger(__name__)
 
+KEEP_ALIVE = b" "
 SEND_WITHIN_S = 60.0  # a client that takes nothing for so long is dropped
 
 
@@ -67,10 +70,15 @@ class ResultStream(StreamingResponse):
             async for piece in pieces:
                 yield piece
         async with aclosing(self._hub.follow(self._work_id, self._head.seq, self._head)) as events:
+            sent_at = time.monotonic()
             async for _ in events:
                 async with aclosing(self._read_stored()) as pieces:
                     async for piece in pieces:
                         yield piece
+                        sent_at = time.monotonic()
+                if time.monotonic() - sent_at >= self._hub.heartbeat_s:
+                    yield KEEP_ALIVE
+                    sent_at = time.monotonic()
         if not await anyio.to_thread.run_sync(self._has_ended):
             raise ResultsCutOff(f"{self._work_id} has not ended")
 

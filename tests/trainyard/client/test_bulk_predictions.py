@@ -58,6 +58,12 @@ def test_a_name_may_hold_an_end_of_a_line_and_a_row_may_come_in_pieces() -> None
     assert list(connect(lambda _: httpx.Response(200, content=iter(pieces))).iter_results("pred_1")) == rows
 
 
+def test_spaces_that_keep_the_connection_alive_are_no_rows() -> None:
+    content = b"  " + line(0) + b" " + line(1) + b"\n   "
+    client = connect(lambda _: httpx.Response(200, content=content))
+    assert [row["row"] for row in client.iter_results("pred_1")] == [0, 1]
+
+
 def test_results_of_nothing_are_refused_at_once() -> None:
     refusal = httpx.Response(404, json={"error": {"code": "prediction_not_found", "message": "there is none"}})
     with pytest.raises(ApiError, match="there is none"):

@@ -200,8 +200,9 @@ class AsyncPredictionMethods(AsyncConnection):
                         raise httpx.ReadError(str(exc)) from exc
                     raise
             async for line in _split_lines(answer.aiter_bytes()):
-                row: Json = json.loads(line)
-                yield row
+                if line.strip():  # a yard without a new row sends spaces
+                    row: Json = json.loads(line)
+                    yield row
 
     async def download_results(
         self,

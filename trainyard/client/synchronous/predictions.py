@@ -199,8 +199,9 @@ class PredictionMethods(Connection):
                         raise httpx.ReadError(str(exc)) from exc
                     raise
             for line in _split_lines(answer.iter_bytes()):
-                row: Json = json.loads(line)
-                yield row
+                if line.strip():  # a yard without a new row sends spaces
+                    row: Json = json.loads(line)
+                    yield row
 
     def download_results(
         self,

@@ -5,14 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+import subprocess
 import threading
 from typing import Any
 
 import httpx
+import pandas
 import pytest
 from pyarrow import parquet as pq
 from sqlalchemy import select, update
 
+from api.streams.event_stream import EventHub
 from tests.api.predicted import (
     add_dataset,
     add_model,
@@ -135,6 +139,35 @@ def test_results_are_streamed_while_others_are_computed_and_end_when_it_has_ende
     assert got == [row(number) for number in range(17)]
     found = served.http.get(f"/predictions/{made['id']}").json()
     assert (found["state"], found["summary"]["num_rows"], found["summary"]["num_errors"]) == ("succeeded", 17, 3)
+
+
+def test_results_that_wait_for_a_row_keep_the_connection_alive_and_stay_readable(served: Served) -> None:
+    hub = EventHub(served.database, lambda: False, max_streams=1, tick_s=0.02, heartbeat_s=0.05)
+    served.app.state.services.events = hub
+    add_model(served)
+    made = submit(served, dataset=add_dataset(served))
+    lease = claim(served)
+    store(served, lease, [row(0)])
+    got = bytearray()
+
+    def read() -> None:
+        with served.http.stream("GET", f"/predictions/{made['id']}/results") as response:
+            for piece in response.iter_raw():
+                got.extend(piece)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    wait_until(lambda: got.endswith(b"\n  "))
+    store(served, lease, [row(1)])
+    wait_until(lambda: got.endswith(b"}\n  "))
+    end(served, lease)
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+    assert [json.loads(line) for line in got.split(b"\n") if line.strip()] == [row(0), row(1)]
+    assert list(pandas.read_json(io.BytesIO(got), lines=True)["row"]) == [0, 1]
+    if (jq := shutil.which("jq")) is not None:
+        printed = subprocess.run([jq, "-c", ".row"], input=bytes(got), capture_output=True, check=True).stdout
+        assert printed == b"0\n1\n"
 
 
 @pytest.mark.parametrize("after", [-1, 0, 8, 9, 10, 15, 16, 500])
