@@ -296,6 +296,10 @@ class BeyondTheEnd(ServiceError):
 
     status, type, code = 416, "invalid_request", "beyond_the_end"
 
+    def __init__(self, message: str | None = None, *, param: str | None = None, size_bytes: int | None = None) -> None:
+        self.size_bytes = size_bytes  #: of a file of which a range was asked for
+        super().__init__(message, param=param)
+
 
 class HostRefused(ServiceError):
     """This yard asks for no key, so it answers only under its own names. Add this one to `TRAINYARD_TRUSTED_HOSTS`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import tarfile
@@ -35,6 +36,8 @@ class _DatasetArchive:
     """What both archives hold: an open pack, which nobody removes, and one of the downloads at a time."""
 
     size_bytes: int | None = None
+    etag: str | None = None
+    sha256: bytes | None = None
 
     def __init__(self, storage: Storage, stored: StoredPack, slot: DownloadSlot) -> None:
         """Open the pack. The slot is given back by `close`, or at once if that fails.
@@ -68,7 +71,7 @@ class PackArchive(_DatasetArchive):
 
     def _open(self, held: contextlib.ExitStack) -> None:
         self._files: list[tuple[str, BinaryIO, int]] = []
-        total = 2 * _BLOCK_BYTES
+        total, tag = 2 * _BLOCK_BYTES, hashlib.sha256(self._pack.digest.encode())
         for name in (*_ARRAYS, *_OPTIONAL, PACK_FACTS):
             try:
                 file = held.enter_context(open_regular(self._pack.path, name))
@@ -78,8 +81,14 @@ class PackArchive(_DatasetArchive):
                 continue
             size = os.fstat(file.fileno()).st_size
             self._files.append((name, file, size))
-            total += len(self._head(name, size)) + size + _padding(size)
-        self.size_bytes = total
+            head = self._head(name, size)
+            total += len(head) + size + _padding(size)
+            tag.update(head)
+            if name not in _ARRAYS:  # those are in the digest, with which they are compared while they are sent
+                while piece := file.read(_PIECE_BYTES):
+                    tag.update(piece)
+                file.seek(0)
+        self.size_bytes, self.etag = total, f'"{tag.hexdigest()}"'
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the tar's bytes; can be called once.

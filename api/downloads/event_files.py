@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 from collections.abc import Iterator
@@ -38,6 +39,12 @@ class EventFileArchive:
             raise
         self.size_bytes = self._spool.tell()
         self._spool.seek(0)
+        whole = hashlib.sha256()
+        while piece := self._spool.read(_PIECE_BYTES):
+            whole.update(piece)
+        self._spool.seek(0)
+        self.sha256 = whole.digest()
+        self.etag = f'"{self.sha256.hex()}"'
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the tar's bytes; can be called once."""

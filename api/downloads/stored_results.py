@@ -54,6 +54,8 @@ class ResultTable:
     """The results of a prediction that has ended as CSV or Parquet, made while they are sent."""
 
     size_bytes: int | None = None
+    etag: str | None = None
+    sha256: bytes | None = None
 
     def __init__(self, kind: str, top_k: int, rows: Callable[[], Iterator[bytes]], slot: DownloadSlot) -> None:
         self._slot = slot

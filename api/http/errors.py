@@ -24,6 +24,7 @@ from alexnet_core import errors as core
 from api.observability.requests import CODE, note
 from trainyard.access.refusals import RateLimited, ScopeMissing
 from trainyard.errors import (
+    BeyondTheEnd,
     BodyUnreadable,
     CheckpointIncompatible,
     DatabaseUnavailable,
@@ -117,6 +118,8 @@ def build_response(error: ServiceError, headers: dict[str, str] | None = None) -
         sent["Retry-After"] = str(error.retry_after_s)
     if error.status == 401:
         sent["WWW-Authenticate"] = 'Bearer realm="trainyard"'
+    if isinstance(error, BeyondTheEnd) and error.size_bytes is not None:
+        sent["Content-Range"] = f"bytes */{error.size_bytes}"
     return _ErrorResponse(error, sent)
 
 

@@ -13,6 +13,7 @@ from alexnet_core.layout import STATE, tensorboard_key
 from api.downloads.archive import Damaged
 from api.downloads.event_files import EventFileArchive
 from api.downloads.packing import SAFETENSORS, pack_checkpoint, read_card_facts
+from api.downloads.ranges import PARTIAL, RangeDep, RangeRequest
 from api.downloads.response import ArchiveResponse
 from api.http import errors
 from api.http.guarded_route import GuardedRoute
@@ -25,6 +26,7 @@ from trainyard.artifacts import checkpoints
 from trainyard.artifacts.examination import Condition, set_aside_unless_whole
 from trainyard.database.tables import Checkpoint
 from trainyard.errors import (
+    BeyondTheEnd,
     CheckpointIncompatible,
     CheckpointNotFound,
     CheckpointPruned,
@@ -73,6 +75,7 @@ def get_checkpoint(checkpoint_id: CheckpointPath, services: ServicesDep, caller:
         CheckpointPruned,
         EventFilesNotFound,
         InvalidRequest,
+        BeyondTheEnd,
         DatabaseUnavailable,
         StorageUnavailable,
         CheckpointIncompatible,
@@ -80,13 +83,17 @@ def get_checkpoint(checkpoint_id: CheckpointPath, services: ServicesDep, caller:
         ExportFailed,
         TooManyDownloads,
         DiskFull,
-        success={200: {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}}},
+        success={
+            200: {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}},
+            **PARTIAL,
+        },
     ),
 )
 def download_checkpoint(
     checkpoint_id: CheckpointPath,
     services: ServicesDep,
     caller: CallerDep,
+    ranges: RangeDep,
     format: Annotated[
         Literal["safetensors", "onnx", "keras", "torch_export"],
         Query(
@@ -100,13 +107,13 @@ def download_checkpoint(
 ) -> StreamingResponse:
     """Download a tar with weights, config, class names, preprocessing, metadata and a model card.
 
-    Its files are verified before they are sent.
+    Its files are verified before they are sent. A download that was cut goes on with `Range`.
     """
     with services.database.reading() as session:
         row = checkpoints.get_checkpoint(session, caller, checkpoint_id)
         facts = None if what == "tensorboard" else read_card_facts(session, services.storage, row)
     if facts is None:
-        return _send_event_files(services, row)
+        return _send_event_files(services, row, ranges)
     try:
         with contextlib.ExitStack() as held:
             if format != SAFETENSORS:
@@ -125,10 +132,10 @@ def download_checkpoint(
         ) from exc
     except OSError as exc:
         raise StorageUnavailable(f"checkpoint {row.id} can't be read now: try again in a moment") from exc
-    return ArchiveResponse(archive, f"{row.id}.tar", {"X-Trainyard-Checkpoint": row.id})
+    return ArchiveResponse(archive, f"{row.id}.tar", {"X-Trainyard-Checkpoint": row.id}, ranges=ranges)
 
 
-def _send_event_files(services: Services, row: Checkpoint) -> StreamingResponse:
+def _send_event_files(services: Services, row: Checkpoint, ranges: RangeRequest) -> StreamingResponse:
     try:
         archive = EventFileArchive(services.storage, tensorboard_key(row.job_id))
     except FileNotFoundError as exc:
@@ -137,4 +144,4 @@ def _send_event_files(services: Services, row: Checkpoint) -> StreamingResponse:
             f"/jobs/{row.job_id}/curves.png",
             param="what",
         ) from exc
-    return ArchiveResponse(archive, f"{row.job_id}-tensorboard.tar")
+    return ArchiveResponse(archive, f"{row.job_id}-tensorboard.tar", ranges=ranges)

@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from alexnet_core.predictions.spreadsheet_cells import disarm
 from api.downloads.dataset_archives import ImageArchive, PackArchive
+from api.downloads.ranges import PARTIAL, RangeDep
 from api.downloads.response import ArchiveResponse
 from api.downloads.stored_packs import StoredPack
 from api.http import errors
@@ -24,6 +25,7 @@ from api.services import CallerDep, Services, ServicesDep
 from trainyard.artifacts import datasets
 from trainyard.database.tables import Dataset
 from trainyard.errors import (
+    BeyondTheEnd,
     DatabaseUnavailable,
     DatasetNotFound,
     DatasetNotReady,
@@ -110,15 +112,19 @@ def list_rejected(
     response_description="A tar.",
     response_class=StreamingResponse,
     responses=errors.responses(
-        *(DatasetNotFound, DatasetNotReady, DatasetRejected, InvalidRequest),
+        *(DatasetNotFound, DatasetNotReady, DatasetRejected, InvalidRequest, BeyondTheEnd),
         *(TooManyDownloads, DatabaseUnavailable, StorageUnavailable),
-        success={200: {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}}},
+        success={
+            200: {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}},
+            **PARTIAL,
+        },
     ),
 )
 def download_dataset(
     dataset_id: DatasetPath,
     services: ServicesDep,
     caller: CallerDep,
+    ranges: RangeDep,
     format: Annotated[
         Literal["pack", "images"],
         Query(
@@ -130,14 +136,16 @@ def download_dataset(
     """Download a dataset as a tar, under its id: its pack, or its images as they are stored.
 
     A pack is compared with its digest while it is sent. If it is damaged, the download ends before its last file,
-    `pack.json`, without which nothing reads it.
+    `pack.json`, without which nothing reads it. The download of a pack that was cut goes on with `Range`.
     """
     with services.database.reading() as session:
         stored = StoredPack.of(datasets.get_dataset(session, caller, dataset_id, param="dataset_id"))
     slot = services.downloads.take()
     try:
         if format == "pack":
-            return ArchiveResponse(PackArchive(services.storage, stored, slot), f"{stored.dataset_id}.tar")
+            return ArchiveResponse(
+                PackArchive(services.storage, stored, slot), f"{stored.dataset_id}.tar", ranges=ranges
+            )
         return ArchiveResponse(ImageArchive(services.storage, stored, slot), f"{stored.dataset_id}-images.tar")
     except OSError as exc:
         raise StorageUnavailable(f"dataset {stored.dataset_id} can't be read now: try again in a moment") from exc

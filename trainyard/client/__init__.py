@@ -4,6 +4,7 @@ from trainyard.client.asynchronous.client import AsyncClient as AsyncClient
 from trainyard.client.asynchronous.training_job import AsyncTrainingJob as AsyncTrainingJob
 from trainyard.client.errors import ApiError as ApiError
 from trainyard.client.errors import Conflict as Conflict
+from trainyard.client.errors import DownloadDamaged as DownloadDamaged
 from trainyard.client.errors import InvalidRequest as InvalidRequest
 from trainyard.client.errors import JobFailed as JobFailed
 from trainyard.client.errors import KeyRefused as KeyRefused

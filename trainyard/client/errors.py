@@ -10,6 +10,7 @@ TrainyardError
 │   ├── QuotaExceeded      402, 507: there is no room for it
 │   ├── TooManyRequests    429: later; `retry_after_s`
 │   └── Unavailable        5xx: the yard can't answer now; `retry_after_s`
+├── DownloadDamaged        what was downloaded is not what the yard said it is
 └── JobFailed              a job that was waited for failed or was cancelled
 """
 
@@ -80,6 +81,10 @@ class TooManyRequests(ApiError):
 
 class Unavailable(ApiError):
     """The yard can't answer now."""
+
+
+class DownloadDamaged(TrainyardError):
+    """What was downloaded is not what the yard said it is."""
 
 
 class JobFailed(TrainyardError):

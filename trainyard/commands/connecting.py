@@ -12,7 +12,7 @@ import httpx
 import typer
 from pydantic import ValidationError
 
-from trainyard.client import ApiError, Client
+from trainyard.client import ApiError, Client, DownloadDamaged
 from trainyard.client.answers import Answer
 from trainyard.client.folder_archive import SourceChanged
 from trainyard.commands.login_file import LoginFileUnreadable, login_path, read_logins
@@ -66,7 +66,7 @@ def connected(url: str | None) -> Iterator[Client]:
         why, start = str(exc) or type(exc).__name__, f"start it with `{own_name()} up`"
         text = f"the yard at {address} does not answer ({why}): {start}, or name it with --url"
         raise refusal(text, FAILED, code="yard_unreachable") from exc
-    except (OSError, ValueError, SourceChanged) as exc:
+    except (OSError, ValueError, SourceChanged, DownloadDamaged) as exc:
         raise refusal(str(exc), FAILED) from exc
 
 

@@ -55,6 +55,8 @@ def test_views_of_a_pack_in_an_object_store_are_those_of_one_in_a_folder(
         assert (found.status_code, found.content) == (200, response.content), view
         assert found.headers["etag"] == response.headers["etag"]
     archive = far.http.get(f"/datasets/{dataset_id}/download").content
+    rest = far.http.get(f"/datasets/{dataset_id}/download", headers={"Range": "bytes=5000-"})
+    assert (rest.status_code, rest.content) == (206, archive[5000:])
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(tmp_path / "out", filter="data")
     copy = open_pack(tmp_path / "out" / dataset_id)

@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import io
 import tarfile
 
@@ -5,6 +7,7 @@ import pytest
 
 from tests.alexnet_core.test_regular_files import Impostor, fifo, link, put_in_place
 from tests.api.served import FILES, Served, error_of, png, read_member, sha256
+from trainyard.database.tables import Job
 
 PNG = {"Content-Type": "image/png"}
 
@@ -34,6 +37,40 @@ def test_a_download_is_a_whole_tar(served: Served) -> None:
         weights = tar.extractfile(names[0])
         assert weights is not None
         assert sha256(weights.read()) == checkpoint.files[FILES[0]]["sha256"]
+
+
+def test_a_download_goes_on_at_any_byte(served: Served) -> None:
+    checkpoint = served.add_checkpoint(served.add_job(), 1)
+    path = f"/checkpoints/{checkpoint.id}/download"
+    whole = served.http.get(path)
+    assert whole.headers["accept-ranges"] == "bytes"
+    digest = base64.b64encode(hashlib.sha256(whole.content).digest()).decode()
+    assert whole.headers["repr-digest"] == f"sha-256=:{digest}:"
+    tag, size = whole.headers["etag"], len(whole.content)
+    for asked, start, end in (("700-", 700, size), ("5-5", 5, 6), ("-10", size - 10, size), ("600-1200", 600, 1201)):
+        part = served.http.get(path, headers={"Range": f"bytes={asked}", "If-Range": tag})
+        assert (part.status_code, part.content) == (206, whole.content[start:end])
+        assert part.headers["content-range"] == f"bytes {start}-{end - 1}/{size}"
+        assert (part.headers["etag"], int(part.headers["content-length"])) == (tag, end - start)
+    other = served.http.get(path, headers={"Range": "bytes=700-", "If-Range": '"another"'})
+    assert (other.status_code, other.content) == (200, whole.content)
+    head = served.http.head(path)
+    assert (head.headers["etag"], head.headers["content-length"]) == (tag, str(size))
+    beyond = served.http.get(path, headers={"Range": f"bytes={size}-"})
+    error_of(beyond, 416, "beyond_the_end")
+    assert beyond.headers["content-range"] == f"bytes */{size}"
+
+
+def test_a_checkpoint_whose_card_has_changed_is_another_file(served: Served) -> None:
+    job_id = served.add_job()
+    checkpoint = served.add_checkpoint(job_id, 1)
+    path = f"/checkpoints/{checkpoint.id}/download"
+    tag = served.http.get(path).headers["etag"]
+    served.add_checkpoint(job_id, 2)
+    with served.database.writing() as session:
+        session.get_one(Job, job_id).name = "another name"
+    changed = served.http.get(path, headers={"Range": "bytes=700-", "If-Range": tag})
+    assert (changed.status_code, changed.headers["etag"] != tag) == (200, True)
 
 
 def test_a_damaged_file_is_never_sent(served: Served) -> None:

@@ -132,6 +132,37 @@ def test_a_downloaded_pack_is_the_pack(served: Served, tmp_path: Path) -> None:
     assert (unpacked.path / "report.json").read_bytes() == (pack.path / "report.json").read_bytes()
 
 
+def test_the_download_of_a_pack_goes_on_at_any_byte(served: Served, tmp_path: Path) -> None:
+    dataset_id, _ = add_classes(served, tmp_path)
+    path = f"/datasets/{dataset_id}/download"
+    whole = served.http.get(path)
+    size = len(whole.content)
+    for start in (0, 100, size // 2, size - 1):
+        part = served.http.get(path, headers={"Range": f"bytes={start}-", "If-Range": whole.headers["etag"]})
+        assert (part.status_code, part.content) == (206, whole.content[start:])
+    assert served.http.get(path, headers={"Range": f"bytes={size}-"}).status_code == 416
+    images = served.http.get(f"{path}?format=images", headers={"Range": "bytes=100-"})
+    assert (images.status_code, images.headers["accept-ranges"]) == (200, "none"), "its length is not known before"
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy"])
+def test_the_rest_of_a_damaged_pack_is_not_sent_to_its_end(served: Served, tmp_path: Path, name: str) -> None:
+    """The damage is in the part that the client has already."""
+    dataset_id, pack = add_classes(served, tmp_path)
+    content = bytearray((pack.path / name).read_bytes())
+    content[-8] ^= 1
+    (pack.path / name).write_bytes(content)
+    whole = served.http.head(f"/datasets/{dataset_id}/download")
+    start = int(whole.headers["content-length"]) - 4000
+    headers = {"Range": f"bytes={start}-"}
+    received = bytearray()
+    with served.http.stream("GET", f"/datasets/{dataset_id}/download", headers=headers) as response:
+        assert response.status_code == 206
+        with pytest.raises(httpx.RemoteProtocolError):
+            receive(response, received)
+    assert b"format_version" not in received
+
+
 def test_a_built_in_pack_has_neither_report_nor_names(served: Served) -> None:
     make_digits_ready(served)
     response = served.http.get("/datasets/digits/download")

@@ -12,15 +12,15 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from trainyard.client.answers import Answer
-from trainyard.client.asynchronous.waiting import run_blocking, sleep
+from trainyard.client.asynchronous.downloading import download
+from trainyard.client.asynchronous.waiting import sleep
 from trainyard.client.environment import find_address
-from trainyard.client.errors import NotFound, check, read_error
+from trainyard.client.errors import NotFound, read_error
 from trainyard.client.kinds import Json, OnProgress
 
 AnyAnswer = TypeVar("AnyAnswer", bound=Answer)
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 30.0  #: between two tries, where the yard does not say how long
-_FIRST_BYTE_S = 600.0  # of a download: a format may be made first
 RATE_LIMITED = "rate_limited"
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 #: What of a connection means that a request may have reached nobody, or its answer was cut.
@@ -128,24 +128,8 @@ class AsyncConnection:
         return [kind.read(entry) for entry in page["data"]]
 
     async def _download(self, path: str, target: Path, params: Json, on_progress: OnProgress | None = None) -> None:
-        """Write an answer's body to a file, complete or not at all."""
-        draft = target.with_name(f".{target.name}.part")
-        timeout = httpx.Timeout(self._http.timeout.connect, read=_FIRST_BYTE_S)
-        try:
-            async with self._http.stream("GET", path, params=params, timeout=timeout) as answer:
-                if answer.status_code >= 400:
-                    await answer.aread()
-                    check(answer)
-                total, received = int(answer.headers.get("Content-Length", 0)), 0
-                with draft.open("wb") as file:
-                    async for piece in answer.aiter_bytes():
-                        await run_blocking(file.write, piece)
-                        received += len(piece)
-                        if on_progress is not None:
-                            on_progress(received, total)
-            draft.replace(target)
-        finally:
-            draft.unlink(missing_ok=True)
+        """Write an answer's body to a file, complete or not at all. After a cut it goes on where it stopped."""
+        await download(self._http, path, target, params, retries=self._retries, on_received=on_progress)
 
 
 def without_none(values: Json) -> Json:

@@ -212,7 +212,7 @@ class AsyncJobMethods(AsyncConnection):
         progress: bool = False,
         on_received: OnProgress | None = None,
     ) -> None:
-        """Download a checkpoint as a tar into a file, complete or not at all.
+        """Download a checkpoint as a tar into a file, complete or not at all. After a cut it goes on where it stopped.
 
         Args:
             checkpoint_id: which one.
