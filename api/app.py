@@ -44,6 +44,7 @@ from api.routes import health as routes_health
 from api.routes import job_actions as routes_job_actions
 from api.routes import jobs as routes_jobs
 from api.routes import predictions as routes_predictions
+from api.routes import quick_predictions as routes_quick_predictions
 from api.routes import recipes as routes_recipes
 from api.routes import uploads as routes_uploads
 from api.routes import workers as routes_workers
@@ -131,6 +132,7 @@ def create_app(
         ],
     )
     app.state.gate, app.state.limiter = gate, limiter  # for the server, which asks them before the app
+    app.state.answerer = routes_quick_predictions.QuickPredictions(settings, metrics, app.state)
     errors.install(app)
     app.include_router(page.build_router())
     app.include_router(routes_health.router)

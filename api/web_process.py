@@ -42,7 +42,9 @@ def serve(engine_socket: Path, listener: socket.socket) -> int:
     )
     raise_file_limit()
     keep_what_is_there()
-    server = Server(config, served, build_door(settings, served.state.gate, served.state.limiter))
+    server = Server(
+        config, served, build_door(settings, served.state.gate, served.state.limiter, served.state.answerer)
+    )
     with suppress(KeyboardInterrupt):  # raised again by uvicorn once everything is down
         server.run([listener])
     return 0 if server.started else 3

@@ -94,9 +94,11 @@ FOLDERS = {
     "worker.predictions": {"beside", "datasets", "machine"},
     "api.previews": {"schemas.runs"},
     "api.routes": {
+        "access",
         "downloads",
         "http",
         "insight",
+        "observability",
         "previews",
         "reading",
         "schemas",

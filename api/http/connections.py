@@ -31,6 +31,7 @@ from api.access.rate_limit import RateLimiter
 from api.http.admission import SMALL_BYTES, Admission, Ticket, announced_bytes
 from api.http.errors import encode
 from api.http.middleware import identify
+from api.http.quick_route import Answerer, Asked, Reply
 from trainyard.errors import (
     AddressTooLong,
     HeadersTooLarge,
@@ -62,6 +63,7 @@ class Door:
     gate: Gate
     max_connections: int
     limiter: RateLimiter | None = None  #: of the requests that a key may send; None: it may send any number
+    answerer: Answerer | None = None  #: of what is answered without the app
     head_s: float = 10.0
     body_grace_s: float = 20.0
     body_bytes_per_s: float = 20_000.0
@@ -96,6 +98,7 @@ class Connection(HttpToolsProtocol):
         self._ticket: Ticket | None = None  # of the request whose body arrives
         self._looking: asyncio.Task[None] | None = None  # for the key of the request that is to be started
         self._waits: Ticket | None = None  # of the request that waits to be started
+        self._asked: Asked | None = None  # what is being answered without the app
 
     # --- a connection comes and goes ---
 
@@ -117,6 +120,14 @@ class Connection(HttpToolsProtocol):
         self._deadline = self._ticket = None
         if self._waits is not None:
             self._door.admission.leave(self._waits)
+        if (asked := self._asked) is not None:
+            self._asked = None
+            self._door.admission.leave(asked.ticket)
+            if asked.give_up is not None:
+                asked.give_up()
+            else:
+                path = asked.cycle.scope["path"]
+                log.info("a client left before its request was complete", extra={"path": path})
         super().connection_lost(exc)
 
     @property
@@ -206,6 +217,8 @@ class Connection(HttpToolsProtocol):
         if self.cycle.response_complete:  # the answer did not wait for the body: from now on the connection is idle
             self._deadline = self.loop.time() + self._door.head_s
         super().on_message_complete()
+        if self._asked is not None and self._asked.cycle is self.cycle:
+            self._ask(self._asked)
 
     def _fail(self, error: ServiceError) -> None:
         self._refusal = error
@@ -254,13 +267,38 @@ class Connection(HttpToolsProtocol):
                 self.refuse(TooManyUploads())
                 return
         self._waits = ticket
-        self._door.admission.start(ticket, partial(self._start, ticket, cycle, app))
+        self._door.admission.start(ticket, partial(self._start, ticket, judged, cycle, app))
 
-    def _start(self, ticket: Ticket, cycle: RequestResponseCycle, app: Any) -> None:
+    def _start(self, ticket: Ticket, judged: Identity, cycle: RequestResponseCycle, app: Any) -> None:
         self._waits = None
         if ticket.runs:
             self.loop.call_later(MAKE_WAY_S, self._door.admission.make_way, ticket)
+        answerer = self._door.answerer
+        if answerer is not None and (question := answerer.read(cycle.scope, judged)) is not None:
+            self._asked = Asked(question, cycle, ticket)
+            if not cycle.more_body:
+                self._ask(self._asked)
+            return
         super()._start_asgi_task(cycle, partial(_run_with, ticket, app))
+
+    def _ask(self, asked: Asked) -> None:
+        assert self._door.answerer is not None, "it has read the question"
+        asked.give_up = self._door.answerer.ask(asked.question, bytes(asked.cycle.body), partial(self._reply, asked))
+
+    def _reply(self, asked: Asked, reply: Reply | ServiceError) -> None:
+        """Answer what was asked without the app."""
+        if self._asked is not asked:
+            return  # the client is gone
+        self._asked, cycle = None, asked.cycle
+        self._door.admission.leave(asked.ticket)
+        if isinstance(reply, ServiceError):
+            self._answer(cycle, reply, closes=False)
+            return
+        cycle.response_started = cycle.response_complete = True
+        self.transport.write(_encode_reply(reply, cycle.default_headers, closes=not cycle.keep_alive))
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def on_response_complete(self) -> None:
         """See uvicorn."""
@@ -305,6 +343,13 @@ async def _run_with(ticket: Ticket, app: Any, scope: Any, receive: Any, send: An
         await app(scope, receive, send)
     finally:
         ticket.admission.leave(ticket)
+
+
+def _encode_reply(reply: Reply, headers: list[tuple[bytes, bytes]], *, closes: bool) -> bytes:
+    general = b"".join([b"%b: %b\r\n" % header for header in headers])
+    closing = b"connection: close\r\n" if closes else b""
+    length = b"content-length: %d\r\n\r\n" % len(reply.body)
+    return b"".join((b"HTTP/1.1 200 OK\r\n", general, reply.headers, closing, length, reply.body))
 
 
 def _encode_answer(error: ServiceError, headers: list[tuple[bytes, bytes]], *, closes: bool) -> bytes:

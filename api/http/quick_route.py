@@ -1,15 +1,26 @@
-"""A route that answers plain requests before FastAPI looks for theirs: that costs more than to decode a small image."""
+"""Two ways to answer plain requests quickly: on their connection without the app, or before FastAPI looks for a route.
+
+Each layer of the app and each task costs microseconds, and for a small image they add up to more than its prediction.
+What is answered without the app must be what the app would answer: every check of the app is made there too, or a
+request that would not pass it is left to the app.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from fastapi import Request
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from api.access.identity import Identity
 from api.access.route_scopes import scopes_of
+from api.http.admission import Ticket
 from api.http.guarded_route import Guarded, Handler, check_scope
+from trainyard.errors import ServiceError
 
 
 class QuickRoute(Route, Guarded):
@@ -42,3 +53,50 @@ class QuickRoute(Route, Guarded):
         check_scope(request, self._needed)
         response = await self._answer(request)
         await response(scope, receive, send)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request that is answered without the app."""
+
+    owner: str
+    model: str
+    top_k: int
+    request_id: str
+    began: float  #: by `time.perf_counter`
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a question; its status is 200."""
+
+    headers: bytes  #: lines, each with its end
+    body: bytes
+
+
+class Answerer(Protocol):
+    """Answers questions. Used in the event loop only."""
+
+    def read(self, scope: Any, identity: Identity) -> Question | None:
+        """Return the question of a request whose headers are there. None: the app must answer it."""
+        ...
+
+    def ask(
+        self, question: Question, body: bytes, then: Callable[[Reply | ServiceError], None]
+    ) -> Callable[[], object]:
+        """Answer a question when its body is there.
+
+        Returns:
+            What is called when the client is gone; then `then` is not called any more.
+        """
+        ...
+
+
+@dataclass(eq=False, slots=True)
+class Asked:
+    """A question that is not answered yet, on its connection."""
+
+    question: Question
+    cycle: RequestResponseCycle
+    ticket: Ticket
+    give_up: Callable[[], object] | None = None  #: None: its body is not there yet

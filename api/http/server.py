@@ -20,6 +20,7 @@ from api.access.gate import Gate
 from api.access.rate_limit import RateLimiter
 from api.http.admission import CALM_RUNNING, Admission
 from api.http.connections import Connection, Door
+from api.http.quick_route import Answerer
 from trainyard.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,9 @@ class Server(uvicorn.Server):
         return [connection for connection in self.server_state.connections if isinstance(connection, Connection)]
 
 
-def build_door(settings: Settings, gate: Gate, limiter: RateLimiter | None = None) -> Door:
+def build_door(
+    settings: Settings, gate: Gate, limiter: RateLimiter | None = None, answerer: Answerer | None = None
+) -> Door:
     """Return what clients of an API with these settings may send and hold, within the open-file limit."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     admission = Admission(
@@ -111,7 +114,7 @@ def build_door(settings: Settings, gate: Gate, limiter: RateLimiter | None = Non
         calm_running=CALM_RUNNING,
     )
     most = max(1, min(settings.max_connections, files - RESERVED_FILES))
-    return Door(admission, gate, max_connections=most, limiter=limiter)
+    return Door(admission, gate, max_connections=most, limiter=limiter, answerer=answerer)
 
 
 def raise_file_limit() -> None:

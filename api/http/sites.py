@@ -9,6 +9,7 @@ machine ("DNS rebinding") sends that name as `Host`. Programs (curl, our client)
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -26,13 +27,25 @@ _PORTS = {"http": 80, "https": 443}
 Place = tuple[str, int | None]  #: a host's name, in lower case, and its port where it is not the scheme's own
 
 
+class HostNames:
+    """The names under which a yard without a key answers."""
+
+    def __init__(self, settings: Settings) -> None:
+        names = {settings.host, *settings.trusted_hosts.split(",")}
+        self._own = {name.strip().lower().strip("[]") for name in names} - {""}
+        self.accept = lru_cache(maxsize=256)(self._accept)
+
+    def _accept(self, host: str) -> bool:
+        """Whether a request's `Host` is one of them."""
+        name = place_of(f"http://{host}")[0]
+        return name in self._own or is_loopback(name)
+
+
 class SiteGuard:
     """Refuses what a page of another site sends."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app = app
-        names = {settings.host, *settings.trusted_hosts.split(",")}
-        self._own_names = {name.strip().lower().strip("[]") for name in names} - {""}
+        self._app, self._names = app, HostNames(settings)
         self._asks_for_a_key = settings.admin_key is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,7 +59,7 @@ class SiteGuard:
     def _judge(self, scope: Scope) -> ServiceError | None:
         headers = Headers(scope=scope)
         host = headers.get("host")
-        if not self._asks_for_a_key and scope["path"] not in PROBES and host and not self._is_own(host):
+        if not self._asks_for_a_key and scope["path"] not in PROBES and host and not self._names.accept(host):
             return HostRefused(
                 f"Host is {host[:100]!r}: a yard without a key answers only as localhost, and under the names in "
                 "TRAINYARD_TRUSTED_HOSTS. Add this one there, or set TRAINYARD_ADMIN_KEY",
@@ -55,10 +68,6 @@ class SiteGuard:
         if scope["method"] not in READS:
             return _judge_write(headers, host)
         return None
-
-    def _is_own(self, host: str) -> bool:
-        name = place_of(f"http://{host}")[0]
-        return name in self._own_names or is_loopback(name)
 
 
 def _judge_write(headers: Headers, host: str | None) -> ServiceError | None:

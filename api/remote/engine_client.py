@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from api.remote.calls import get_call
 from api.remote.messages import MessageProtocol
-from api.serving.interface import Classified, ImageForm, Inferred, ModelDescription, ModelState
+from api.remote.plain_messages import pack_question, unpack_answer
+from api.serving.interface import Classified, ImageForm, Inferred, ModelDescription, ModelState, PlainAnswer, Then
 from api.serving.refusals import Refusal
 from trainyard import tracing
-from trainyard.errors import ModelLoading, PredictQueueFull
+from trainyard.errors import ModelLoading, PredictQueueFull, ServiceError
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +34,26 @@ MAX_TRIES = 3  #: of a call: one during which the engine's process ends again an
 class _Pending:
     """A call that is not answered yet."""
 
-    content: dict[str, Any]
-    parts: Sequence[bytes]
-    answer: asyncio.Future[Any]
+    name: str
+    send: Callable[[MessageProtocol], bool]
+    then: Callable[[Any], None]  #: takes its result, or the error why there is none
+    is_over: bool = False
     tries: int = 0
+
+    def settle(self, result: Any) -> None:
+        """Hand on the result or the error, the first that comes."""
+        if not self.is_over:
+            self.is_over = True
+            self.then(result)
+
+
+def _settle(future: asyncio.Future[Any], result: Any) -> None:
+    if future.done():
+        return
+    if isinstance(result, ServiceError):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
 
 
 class RemoteEngine:
@@ -150,18 +168,47 @@ class RemoteEngine:
         content = {"number": number, "call": name, "arguments": values}
         if (trace := tracing.current()) is not None:
             content["trace"] = trace
-        pending = _Pending(content, parts, asyncio.get_running_loop().create_future())
+        answer = asyncio.get_running_loop().create_future()
+        pending = _Pending(name, lambda link: link.send(content, parts), partial(_settle, answer))
         self._pending[number] = pending
         try:
             self._send(pending)
-            return call.unpack_result(await pending.answer)
+            return call.unpack_result(await answer)
         finally:
             del self._pending[number]
-            if not pending.answer.done() or pending.answer.cancelled():
+            if not answer.done() or answer.cancelled():
                 self._tell_cancelled(number)
 
+    def predict_plainly(self, owner: str, reference: str, image: bytes, top_k: int, then: Then) -> Callable[[], object]:
+        """See `ServingEngine`."""
+        number = next(self._numbers)
+        if self._link is not None and self._link.unsent_bytes > MAX_UNSENT_BYTES:
+            then(PredictQueueFull(retry_after_s=1))
+        else:
+            message = pack_question(number, owner, reference, image, top_k)
+
+            def end(result: PlainAnswer | ServiceError) -> None:
+                self._pending.pop(number, None)
+                then(result)
+
+            pending = _Pending("predict_plainly", lambda link: link.send_bytes(message), end)
+            self._pending[number] = pending
+            self._send(pending)
+        return partial(self._give_up_plain, number)
+
+    def _give_up_plain(self, number: int) -> None:
+        pending = self._pending.pop(number, None)
+        if pending is not None and not pending.is_over:
+            self._tell_cancelled(number)
+
+    def _take_plain(self, message: bytes) -> None:
+        """Take the answer to a plain prediction."""
+        number, answer = unpack_answer(message)
+        if (pending := self._pending.get(number)) is not None:
+            pending.settle(answer)
+
     def _send(self, pending: _Pending) -> None:
-        if self._link is not None and self._link.send(pending.content, pending.parts):
+        if self._link is not None and pending.send(self._link):
             pending.tries += 1
 
     def _tell_cancelled(self, number: int) -> None:
@@ -174,12 +221,9 @@ class RemoteEngine:
             self._state = content["state"]
             return
         pending = self._pending.get(content["number"])
-        if pending is None or pending.answer.done():
+        if pending is None:
             return  # nobody waits for it any more
-        if "refusal" in content:
-            pending.answer.set_exception(Refusal(**content["refusal"]).to_error())
-        else:
-            pending.answer.set_result(content["result"])
+        pending.settle(Refusal(**content["refusal"]).to_error() if "refusal" in content else content["result"])
 
     async def _connect(self) -> None:
         """Connect, and ask again what is not answered."""
@@ -204,7 +248,7 @@ class RemoteEngine:
             OSError: the engine does not listen.
         """
         lost = asyncio.Event()
-        link = MessageProtocol(self._take, lost.set)
+        link = MessageProtocol(self._take, lost.set, self._take_plain)
         await asyncio.get_running_loop().create_unix_connection(lambda: link, str(self._path))
         self._link = link
         try:
@@ -217,15 +261,11 @@ class RemoteEngine:
     def _refuse_all(self) -> None:
         """Refuse what waits: the engine has been away for too long."""
         for pending in [*self._pending.values()]:
-            if not pending.answer.done():
-                away = ModelLoading("the engine is being started: try again in a moment", retry_after_s=2)
-                pending.answer.set_exception(away)
+            pending.settle(ModelLoading("the engine is being started: try again in a moment", retry_after_s=2))
 
     def _ask_again(self, pending: _Pending) -> None:
-        if pending.tries >= MAX_TRIES and not pending.answer.done():
-            log.error(
-                "the engine's process ended during a call, again and again", extra={"call": pending.content["call"]}
-            )
-            pending.answer.set_exception(ModelLoading("the engine could not answer this: it ended each time"))
+        if pending.tries >= MAX_TRIES and not pending.is_over:
+            log.error("the engine's process ended during a call, again and again", extra={"call": pending.name})
+            pending.settle(ModelLoading("the engine could not answer this: it ended each time"))
             return
         self._send(pending)

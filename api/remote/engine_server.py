@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from api.remote.calls import get_call
 from api.remote.messages import MessageProtocol
-from api.serving.interface import ServingEngine
+from api.remote.plain_messages import pack_answer, unpack_question
+from api.serving.interface import PlainAnswer, ServingEngine
 from api.serving.refusals import Refusal
 from trainyard import tracing
 from trainyard.errors import ServiceError
@@ -18,13 +21,14 @@ from trainyard.errors import ServiceError
 log = logging.getLogger(__name__)
 
 STATE_EVERY_S = 0.1
+LOOK_AGAIN_S = 0.01  # whether plain predictions are answered, before the server ends
 
 
 class EngineServer:
     """Serves an engine on a socket in the file system."""
 
     def __init__(self, engine: ServingEngine, path: Path) -> None:
-        self._engine, self._path = engine, path
+        self.engine, self._path = engine, path
         self._clients: set[_Client] = set()
         self._running: set[asyncio.Task[None]] = set()
 
@@ -41,6 +45,8 @@ class EngineServer:
             telling.cancel()
         if self._running:
             await asyncio.wait(self._running)
+        while any(client.is_asking_plainly for client in self._clients):
+            await asyncio.sleep(LOOK_AGAIN_S)
         self.drop_clients()
 
     def drop_clients(self) -> None:
@@ -56,7 +62,7 @@ class EngineServer:
     async def _tell_state(self) -> None:
         told = None
         while True:
-            if (state := self._engine.model_state) != told:
+            if (state := self.engine.model_state) != told:
                 told = state
                 for client in self._clients:
                     client.send({"state": state})
@@ -64,7 +70,7 @@ class EngineServer:
 
     def greet(self, client: _Client) -> None:
         """Tell a web process that has just connected what state the engine is in."""
-        client.send({"state": self._engine.model_state})
+        client.send({"state": self.engine.model_state})
 
     def forget(self, client: _Client) -> None:
         """Forget a web process whose connection is gone."""
@@ -82,7 +88,7 @@ class EngineServer:
         try:
             call = get_call(content["call"])
             with tracing.span(call.name, parent=content.get("trace"), kind="server"):
-                result = await getattr(self._engine, call.name)(**call.unpack(content["arguments"], parts))
+                result = await getattr(self.engine, call.name)(**call.unpack(content["arguments"], parts))
             client.send({"number": number, "result": call.pack_result(result)})
         except ServiceError as exc:
             client.send({"number": number, "refusal": asdict(Refusal.of(exc))})
@@ -95,9 +101,15 @@ class _Client(MessageProtocol):
     """The connection of one web process. What it asked for is given up when it is gone."""
 
     def __init__(self, server: EngineServer) -> None:
-        super().__init__(self._take, self._give_up)
+        super().__init__(self._take, self._give_up, self._take_plain)
         self._server = server
         self._calls: dict[int, asyncio.Task[None]] = {}
+        self._plain: dict[int, Callable[[], object] | None] = {}  #: how to give up each plain prediction
+
+    @property
+    def is_asking_plainly(self) -> bool:
+        """Whether a plain prediction is to be answered."""
+        return bool(self._plain)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -107,11 +119,34 @@ class _Client(MessageProtocol):
         if (number := content.get("cancel")) is not None:
             if (task := self._calls.get(number)) is not None:
                 task.cancel()
+            elif (give_up := self._plain.pop(number, None)) is not None:
+                give_up()
             return
         task = self._calls[content["number"]] = self._server.start(self, content, parts)
         task.add_done_callback(lambda _: self._calls.pop(content["number"], None))
 
+    def _take_plain(self, message: bytes) -> None:
+        number, owner, reference, image, top_k = unpack_question(message)
+        self._plain[number] = None
+        give_up = self._server.engine.predict_plainly(
+            owner, reference, image, top_k, partial(self._answer_plainly, number)
+        )
+        if number in self._plain:  # else it is answered already
+            self._plain[number] = give_up
+
+    def _answer_plainly(self, number: int, answer: PlainAnswer | ServiceError) -> None:
+        if number not in self._plain:
+            return  # nobody waits for it any more
+        del self._plain[number]
+        if isinstance(answer, PlainAnswer):
+            self.send_bytes(pack_answer(number, answer))
+        else:
+            self.send({"number": number, "refusal": asdict(Refusal.of(answer))})
+
     def _give_up(self) -> None:
         self._server.forget(self)
+        plain, self._plain = self._plain, {}
+        for give_up in filter(None, plain.values()):
+            give_up()
         for task in [*self._calls.values()]:
             task.cancel()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -77,13 +78,69 @@ class Computed:
     batch_size: int
 
 
-@dataclass
-class _Item:
+@dataclass(frozen=True)
+class Batch:
+    """What came of images that were computed together."""
+
+    rows: Rows | None  #: None: it failed
+    error: Exception | None
+    started: float  #: by `time.perf_counter`
+    took_s: float
+    size: int
+
+
+@dataclass(eq=False)
+class Item:
+    """An image that waits to be computed."""
+
     model: Model
     input: Any
-    future: Future[Computed]
-    ready_at: float
+    ready_at: float  #: by `time.perf_counter`
     trace: str | None  #: the context of its request's span; None: it is not traced
+    inbox: Inbox
+
+    def begin(self) -> bool:
+        """Say in the inference thread whether somebody still waits for it: from now on it is computed."""
+        return True
+
+
+class Inbox(Protocol):
+    """Takes what was computed, all images of a batch at once."""
+
+    def deliver(self, items: Sequence[Item], places: Sequence[int], batch: Batch) -> None:
+        """Take what came of items; called in the inference thread, so it must return at once.
+
+        Args:
+            items: whose inbox this is.
+            places: their rows in the batch.
+            batch: what they were computed in.
+        """
+        ...
+
+
+@dataclass(eq=False)
+class _FutureItem(Item):
+    future: Future[Computed] = field(default_factory=Future)
+
+    def begin(self) -> bool:
+        return self.future.set_running_or_notify_cancel()
+
+
+class _Futures:
+    """The inbox of items that have a future each."""
+
+    def deliver(self, items: Sequence[Item], places: Sequence[int], batch: Batch) -> None:
+        for item, place in zip(items, places, strict=True):
+            assert isinstance(item, _FutureItem)
+            if batch.rows is None:
+                item.future.set_exception(batch.error)
+                continue
+            row, log_sum = batch.rows.probabilities[place], batch.rows.log_sums[place]
+            waited_ms, took_ms = 1000 * (batch.started - item.ready_at), 1000 * batch.took_s
+            item.future.set_result(Computed(row, log_sum, waited_ms, took_ms, batch.size))
+
+
+_FUTURES = _Futures()
 
 
 class Batcher(threading.Thread):
@@ -92,7 +149,7 @@ class Batcher(threading.Thread):
     def __init__(self, max_batch: int, observer: ServingObserver | None = None) -> None:
         super().__init__(name="inference", daemon=True)
         self._max_batch, self._observer = max_batch, observer or SilentObserver()
-        self._waiting: FairQueue[_Item] = FairQueue()
+        self._waiting: FairQueue[Item] = FairQueue()
         self._image_s: WeakKeyDictionary[Model, float] = WeakKeyDictionary()  #: an image's share of the fastest batch
         self._changed = threading.Condition()
         self._stopped = False
@@ -111,14 +168,19 @@ class Batcher(threading.Thread):
             model_input: made by the model's `preprocess`.
             turn: of the request that it came with; None: it came alone.
         """
-        future: Future[Computed] = Future()
+        item = _FutureItem(model, model_input, time.perf_counter(), tracing.current(), _FUTURES)
+        if not self.add(item, turn or Turn()):
+            item.future.cancel()
+        return item.future
+
+    def add(self, item: Item, turn: Turn) -> bool:
+        """Queue an image whose inbox is told of it. False: nothing is computed any more."""
         with self._changed:
             if self._stopped:
-                future.cancel()
-                return future
-            self._waiting.put(turn or Turn(), _Item(model, model_input, future, time.perf_counter(), tracing.current()))
+                return False
+            self._waiting.put(turn, item)
             self._changed.notify()
-        return future
+        return True
 
     def stop(self) -> None:
         """Finish what is waiting, then end the thread."""
@@ -136,7 +198,7 @@ class Batcher(threading.Thread):
             except Exception:  # of what observes: the thread goes on for everybody else
                 log.exception("a batch of predictions can't be told of")
 
-    def _take(self) -> list[_Item]:
+    def _take(self) -> list[Item]:
         """Return the image whose turn it is, with others for the same model; empty: time to end."""
         with self._changed:
             while True:
@@ -145,10 +207,10 @@ class Batcher(threading.Thread):
                         return []
                     self._changed.wait()
                 batch = [first[1], *self._take_more(first[1].model)]
-                if alive := [item for item in batch if item.future.set_running_or_notify_cancel()]:
+                if alive := [item for item in batch if item.begin()]:
                     return alive
 
-    def _take_more(self, model: Model) -> Iterator[_Item]:
+    def _take_more(self, model: Model) -> Iterator[Item]:
         for _ in range(self._most_at_once(model) - 1):
             if (more := self._waiting.take(lambda _, item: item.model is model)) is None:
                 return
@@ -159,28 +221,31 @@ class Batcher(threading.Thread):
         image_s = self._image_s.get(model, 0)
         return self._max_batch if image_s <= 0 else max(1, min(self._max_batch, int(BATCH_S / image_s)))
 
-    def _compute(self, batch: list[_Item]) -> None:
-        started = time.perf_counter()
+    def _compute(self, items: list[Item]) -> None:
+        started, model = time.perf_counter(), items[0].model
         try:
-            rows = batch[0].model.compute([item.input for item in batch])
+            rows = model.compute([item.input for item in items])
         except Exception as exc:
-            log.exception("a batch of predictions failed", extra={"images": len(batch)})
-            for item in batch:
-                item.future.set_exception(exc)
+            log.exception("a batch of predictions failed", extra={"images": len(items)})
+            _deliver(items, Batch(None, exc, started, time.perf_counter() - started, len(items)))
             return
         took_s = time.perf_counter() - started
-        model = batch[0].model
-        self._image_s[model] = min(took_s / len(batch), self._image_s.get(model, took_s))
-        inference_ms = 1000 * took_s
-        for item, row, log_sum in zip(batch, rows.probabilities, rows.log_sums, strict=True):
-            waited_ms = 1000 * (started - item.ready_at)
-            item.future.set_result(Computed(row, log_sum, waited_ms, inference_ms, len(batch)))
-        self._observer.computed(len(batch), took_s, [started - item.ready_at for item in batch])
-        if traced := [item for item in batch if item.trace is not None]:
-            _trace(traced, len(batch), started)
+        self._image_s[model] = min(took_s / len(items), self._image_s.get(model, took_s))
+        _deliver(items, Batch(rows, None, started, took_s, len(items)))
+        self._observer.computed(len(items), took_s, [started - item.ready_at for item in items])
+        if traced := [item for item in items if item.trace is not None]:
+            _trace(traced, len(items), started)
 
 
-def _trace(items: list[_Item], images: int, began_at: float) -> None:
+def _deliver(items: list[Item], batch: Batch) -> None:
+    places: defaultdict[Inbox, list[int]] = defaultdict(list)
+    for place, item in enumerate(items):
+        places[item.inbox].append(place)
+    for inbox, its_places in places.items():
+        inbox.deliver([items[place] for place in its_places], its_places, batch)
+
+
+def _trace(items: list[Item], images: int, began_at: float) -> None:
     """Record a batch that is computed, in the trace of its first image and linked to the others'; and in each of them
     how long the image waited for it.
     """

@@ -29,8 +29,18 @@ from api.serving.alias_traffic import AliasTraffic
 from api.serving.batching import Batcher, Computed
 from api.serving.decoding import Decoding
 from api.serving.image_arrays import to_model_input
-from api.serving.interface import Classified, ImageForm, Inferred, ModelDescription, ModelInfo, ModelState, Outcome
+from api.serving.interface import (
+    Classified,
+    ImageForm,
+    Inferred,
+    Label,
+    ModelDescription,
+    ModelState,
+    Outcome,
+    Then,
+)
 from api.serving.loading import Loaded, Loader
+from api.serving.plain_predictions import Plain, PlainPredictions, Times
 from api.serving.refusals import Refusal
 from api.serving.resolution import Choice, Resolution
 from api.serving.runtime import Runtime
@@ -39,13 +49,7 @@ from api.serving.turns import Turn
 from trainyard import tracing
 from trainyard.artifacts.calibrations import read_calibration
 from trainyard.database.connection import Database
-from trainyard.errors import (
-    InvalidRequest,
-    PredictQueueFull,
-    ServiceError,
-    TooLarge,
-    Unavailable,
-)
+from trainyard.errors import InvalidRequest, PredictQueueFull, ServiceError, TooLarge, Unavailable
 from trainyard.image_refusals import refuse_image
 from trainyard.serving_errors import CheckpointUnusable
 from trainyard.settings import Settings
@@ -100,6 +104,13 @@ class Engine:
         wait_s = settings.model_wait_s
         self._resolution = Resolution(database, self._loader, self._lookups, self._traffic, wait_s=wait_s)
         self._shadows = Shadows(self._loader, self._resolution, self._decoding, self._batcher, self._traffic)
+        self._plain = PlainPredictions(
+            *(self._resolution, self._decoding, self._batcher),
+            admit=self.admit,
+            release=self.release,
+            note=self._note_plain,
+            usual=self.classify,
+        )
         self._upkeep = AliasUpkeep(self._resolution.aliases, self._traffic.write)
         self._database = database
         self._facts: dict[str, ServingFacts] = {}
@@ -248,7 +259,23 @@ class Engine:
             self.release(len(images))
         self.note(choice, images, outcomes)
         facts = await self._find_facts(choice.loaded.checkpoint_id) if calibrated else None
-        return Classified(_describe(choice), [_to_outcome(outcome, top_k, facts) for outcome in outcomes], facts)
+        return Classified(choice.describe(), [_to_outcome(outcome, top_k, facts) for outcome in outcomes], facts)
+
+    def predict_plainly(self, owner: str, reference: str, image: bytes, top_k: int, then: Then) -> Callable[[], object]:
+        """See `ServingEngine`."""
+        return self._plain.predict(owner, reference, image, top_k, then)
+
+    def _note_plain(self, plain: Plain, answered: tuple[Sequence[Label], Times] | None) -> None:
+        """Count for an alias what came of a plain prediction; None: it failed."""
+        choice = plain.choice
+        if choice.entry is None:
+            return
+        if answered is None:
+            self._traffic.failed(choice.entry, choice.side)
+            return
+        labels, times_ms = answered
+        self._traffic.answered(choice.entry, choice.side, sum(times_ms))
+        self._shadows.offer(choice, plain.image, labels[0][0])
 
     async def _find_facts(self, checkpoint_id: str) -> ServingFacts | None:
         """Return what a checkpoint's calibration says for predictions. None: it has none yet."""
@@ -299,7 +326,7 @@ class Engine:
         model = choice.loaded.model
         agreement = self._loader.comparison.agreements.get(choice.loaded.checkpoint_id)
         names = list(model.class_names)
-        return ModelDescription(_describe(choice), names, model.input_shape, model.precision, agreement)
+        return ModelDescription(choice.describe(), names, model.input_shape, model.precision, agreement)
 
     async def infer(
         self,
@@ -329,7 +356,7 @@ class Engine:
         if not all(math.isfinite(value) for row in probabilities for value in row):
             raise InvalidRequest("the network computes no numbers for these images", param="inputs")
         named = [[name for name, *_ in answer.top(num_named)] for answer in answers]
-        return Inferred(_describe(choice), probabilities, named)
+        return Inferred(choice.describe(), probabilities, named)
 
     async def _infer_one(self, loaded: Loaded, data: bytes, turn: Turn, form: ImageForm, shape: list[int]) -> Answer:
         if form is ImageForm.FILES:
@@ -351,19 +378,6 @@ class Engine:
     @staticmethod
     async def _in_pool(pool: ThreadPoolExecutor, function: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(pool, function, *args)
-
-
-def _describe(choice: Choice) -> ModelInfo:
-    loaded = choice.loaded
-    return ModelInfo(
-        checkpoint=loaded.checkpoint_id,
-        job=loaded.job_id,
-        epoch=loaded.epoch,
-        weights_sha256=loaded.weights_sha256,
-        alias=choice.alias,
-        version=choice.version,
-        side=choice.told_side,
-    )
 
 
 def _to_outcome(outcome: Answer | BaseException, top_k: int, facts: ServingFacts | None) -> Outcome:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
 
 from alexnet_core.insight.serving_facts import ServingFacts
 from api.serving.refusals import Refusal
+from trainyard.errors import ServiceError
 from trainyard.states import Side
 
 ModelState = Literal["none", "loading", "ok"]
@@ -26,11 +28,14 @@ class ModelInfo:
     side: Side | None  #: of an alias with a canary
 
 
+Label = tuple[str, int, float]  #: name, index, probability
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What came of one image: its most probable classes, or why there are none."""
 
-    labels: list[tuple[str, int, float]]  #: name, index, probability; the most probable first
+    labels: list[Label]  #: the most probable first
     preprocess_ms: float
     queue_ms: float
     inference_ms: float
@@ -45,6 +50,17 @@ class Classified:
     model: ModelInfo
     outcomes: list[Outcome]  #: one for each image, in their order
     facts: ServingFacts | None = None  #: by which the probabilities are calibrated; None: they are the network's own
+
+
+@dataclass(frozen=True, slots=True)
+class PlainAnswer:
+    """The answer for one image, as its client gets it but for the end of it."""
+
+    checkpoint: str
+    text: bytes  #: JSON up to the value of its last field, `total_ms`
+
+
+Then = Callable[[PlainAnswer | ServiceError], None]  #: is called once, with the answer or why there is none
 
 
 class ImageForm(StrEnum):
@@ -121,6 +137,21 @@ class ServingEngine(Protocol):
         Raises:
             ServiceError: no model can answer, or there is no room now. What is wrong with a single image stands in its
                 outcome.
+        """
+        ...
+
+    def predict_plainly(self, owner: str, reference: str, image: bytes, top_k: int, then: Then) -> Callable[[], object]:
+        """Classify one image without a coroutine. Must be called in the event loop.
+
+        Args:
+            owner: whose models.
+            reference: of the model, as in `?model=`.
+            image: its file.
+            top_k: classes to name.
+            then: is called in the event loop when it is answered or refused, perhaps before this returns.
+
+        Returns:
+            What gives it up: nothing more is computed for it, and `then` is not called any more.
         """
         ...
 

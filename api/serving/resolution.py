@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from api.serving.alias_table import AliasTable, Entry
 from api.serving.alias_traffic import AliasTraffic
+from api.serving.interface import ModelInfo
 from api.serving.loading import Loaded, Loader
 from trainyard.artifacts.aliases import LATEST, is_alias_name
 from trainyard.artifacts.checkpoints import get_checkpoint, get_latest, resolve_model
@@ -37,6 +38,19 @@ class Choice:
     version: int | None = None  #: of the alias: its last move; of `latest`: the publication. It never goes back
     side: Side = Side.STABLE
     entry: Entry | None = None  #: of an alias
+
+    def describe(self) -> ModelInfo:
+        """Describe the model for the client."""
+        loaded = self.loaded
+        return ModelInfo(
+            checkpoint=loaded.checkpoint_id,
+            job=loaded.job_id,
+            epoch=loaded.epoch,
+            weights_sha256=loaded.weights_sha256,
+            alias=self.alias,
+            version=self.version,
+            side=self.told_side,
+        )
 
     @property
     def told_side(self) -> Side | None:
@@ -73,6 +87,21 @@ class Resolution:
         self._database, self._loader, self._pool, self._traffic = database, loader, pool, traffic
         self._wait_s = wait_s
         self.aliases = AliasTable(database, loader)
+
+    def choose_at_once(self, owner: str, reference: str) -> Choice | None:
+        """Return the loaded model that `latest` or an alias names. None: `choose` must be asked."""
+        if reference == LATEST:
+            latest = self._loader.latest
+            return None if latest is None or latest.owner != owner else Choice(latest, LATEST, latest.publication)
+        if not is_alias_name(reference) or (entry := self.aliases.find(owner, reference)) is None:
+            return None
+        canary = None if entry.canary_id is None else self._loader.find(entry.canary_id)
+        stable = self._loader.find(entry.checkpoint_id)
+        if stable is None or (canary is None and entry.canary_id is not None):
+            return None
+        side = choose_side(entry, None)
+        answering = canary if canary is not None and side is Side.CANARY else stable
+        return Choice(answering, reference, entry.version, side, entry)
 
     async def choose(self, owner: str, reference: str, sticky: str | None = None) -> Choice:
         """Return the loaded model that a reference names. Waits for it if no older one can answer.

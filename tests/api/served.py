@@ -118,7 +118,7 @@ class Served:
     ) -> None:
         self.app, self.database, self.settings = app, database, settings
         config = uvicorn.Config(app, port=0, log_config=None, access_log=False, server_header=False, ws="none")
-        self.door = replace(build_door(settings, app.state.gate, app.state.limiter), **door)
+        self.door = replace(build_door(settings, app.state.gate, app.state.limiter, app.state.answerer), **door)
         self._server = Server(config, app, self.door, taken_within_s=taken_within_s)
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()

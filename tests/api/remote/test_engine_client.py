@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,9 @@ from api.serving.interface import (
     ModelInfo,
     ModelState,
     Outcome,
+    PlainAnswer,
     ServingEngine,
+    Then,
 )
 from api.serving.refusals import Refusal
 from trainyard.errors import ImageTooLarge, JobNotFound, ModelLoading, PredictQueueFull, ServiceError
@@ -68,6 +70,17 @@ class ToyEngine:
             raise
         outcomes = [Outcome([("cat", 1, 0.75)], 1.5, 0.5, float(len(data))) for data in images]
         return Classified(MODEL, [*outcomes, Outcome([], 0, 0, 0, Refusal.of(ImageTooLarge("too big", param="file")))])
+
+    def predict_plainly(self, owner: str, reference: str, image: bytes, top_k: int, then: Then) -> Callable[[], object]:
+        async def answer() -> None:
+            try:
+                classified = await self.classify(owner, reference, [image], top_k)
+            except ServiceError as exc:
+                then(exc)
+            else:
+                then(PlainAnswer(classified.model.checkpoint, image + b', "total_ms":'))
+
+        return asyncio.get_running_loop().create_task(answer()).cancel
 
     async def warm(self, owner: str, checkpoint_ids: dict[str, str]) -> None:
         self.asked.append((owner, "warm", [], len(checkpoint_ids)))
@@ -190,6 +203,73 @@ def test_a_call_that_is_given_up_is_given_up_in_the_engine_too(tmp_path: Path) -
             await until(lambda: engine.cancelled == 1)
             engine.gate.set()
             assert (await calls[1]).model == MODEL
+
+    run(test())
+
+
+def test_a_plain_prediction_is_answered_refused_and_given_up_like_any_call(tmp_path: Path) -> None:
+    async def test() -> None:
+        engine, answers = ToyEngine(), list[PlainAnswer | ServiceError]()
+        async with served(engine, tmp_path / "s"), connected(tmp_path / "s") as client:
+            for image in (b"kept", b"given up"):
+                give_up = client.predict_plainly("änn", "prod", image, 3, answers.append)
+            await until(lambda: len(engine.asked) == 2)
+            assert engine.asked[0] == ("änn", "prod", [b"kept"], 3)
+            give_up()
+            await until(lambda: engine.cancelled == 1)
+            engine.gate.set()
+            await until(lambda: answers)
+            assert answers == [PlainAnswer("ckpt_1", b'kept, "total_ms":')]
+            engine.error = JobNotFound("no such job", param="model")
+            client.predict_plainly("ann", "job_x", b"x", 1, answers.append)
+            await until(lambda: len(answers) == 2)
+            assert isinstance(answers[1], JobNotFound)
+            assert not client._pending, "nothing is kept of what is over"
+
+    run(test())
+
+
+def test_plain_predictions_are_given_up_when_their_web_process_ends(tmp_path: Path) -> None:
+    async def test() -> None:
+        engine = ToyEngine()
+        async with served(engine, tmp_path / "s"):
+            async with connected(tmp_path / "s") as client:
+                client.predict_plainly("ann", "latest", b"x", 1, lambda answer: None)
+                await until(lambda: engine.asked)
+            await until(lambda: engine.cancelled == 1)
+
+    run(test())
+
+
+def test_an_engine_that_ends_answers_plain_predictions_first(tmp_path: Path) -> None:
+    async def test() -> None:
+        engine, answers, over = ToyEngine(), list[PlainAnswer | ServiceError](), asyncio.Event()
+        running = asyncio.create_task(EngineServer(engine, tmp_path / "s").run(over))
+        async with connected(tmp_path / "s") as client:
+            client.predict_plainly("ann", "latest", b"x", 1, answers.append)
+            await until(lambda: engine.asked)
+            over.set()
+            await asyncio.sleep(0.05)
+            engine.gate.set()
+            await running
+            await until(lambda: answers)
+            assert isinstance(answers[0], PlainAnswer)
+
+    run(test())
+
+
+def test_a_plain_prediction_is_asked_of_the_next_engine_and_refused_without_one(tmp_path: Path) -> None:
+    async def test() -> None:
+        second, answers = ToyEngine(), list[PlainAnswer | ServiceError]()
+        second.gate.set()
+        async with connected(tmp_path / "s", wait_s=0.2) as client:
+            client.predict_plainly("ann", "latest", b"early", 1, answers.append)
+            async with served(second, tmp_path / "s"):
+                await until(lambda: answers)
+            client.predict_plainly("ann", "latest", b"late", 1, answers.append)
+            await until(lambda: len(answers) == 2)
+            assert isinstance(answers[0], PlainAnswer)
+            assert isinstance(answers[1], ModelLoading)
 
     run(test())
 

@@ -23,6 +23,9 @@ class Wire(asyncio.Transport):
     def is_closing(self) -> bool:
         return False
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
 
 @pytest.mark.parametrize("size", [1, 3, 7, 1000])
 def test_messages_arrive_whole_in_pieces_of_any_size(size: int) -> None:
@@ -46,6 +49,27 @@ def test_messages_arrive_whole_in_pieces_of_any_size(size: int) -> None:
     for start in range(0, len(wire.written), size):
         receiver.data_received(wire.written[start : start + size])
     assert received == sent
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_messages_of_bytes_alone_arrive_between_the_others(size: int) -> None:
+    wire, received = Wire(), list[object]()
+
+    async def send() -> None:
+        sender = MessageProtocol(lambda content, parts: None)
+        sender.connection_made(wire)
+        for number in range(3):
+            sender.send_bytes(bytes([number]) * 40)
+            sender.send({"number": number}, [b"part"])
+        assert sender.unsent_bytes == 3 * (8 + 40) + 3 * (8 + len('{"number": 0, "_": [4]}') + 4)
+        await asyncio.sleep(0)
+        assert sender.unsent_bytes == 0
+
+    asyncio.run(send())
+    receiver = MessageProtocol(lambda content, parts: received.append(content), on_bytes=received.append)
+    for start in range(0, len(wire.written), size):
+        receiver.data_received(wire.written[start : start + size])
+    assert received == [it for number in range(3) for it in (bytes([number]) * 40, {"number": number})]
 
 
 def test_nothing_is_sent_over_a_connection_that_is_gone() -> None:
