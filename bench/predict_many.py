@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,6 @@ import numpy as np
 
 from alexnet_core.config import DatasetFacts
 from alexnet_core.data.pack_draft import PackDraft
-from bench.memory_over_time import read_memory
 from bench.serving import wait_until_ready
 from trainyard.client import Client
 from trainyard.database.connection import Database, now
@@ -40,6 +40,7 @@ from trainyard.states import DatasetState
 CLASSES = tuple("0123456789")
 AT_ONCE = 10_000
 LOOK_S = 1.0
+_FIGURE = re.compile(r"^(\w+):\s+(\d+) kB", re.MULTILINE)
 KINDS = ("predict-many", "table_process", "api.engine_process", "api.web_process", "worker", "api")
 
 
@@ -58,7 +59,7 @@ class Memory(threading.Thread):
                     words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
                     kind = next((kind for kind in KINDS if any(word.endswith(kind) for word in words[1:])), None)
                     if kind is not None:
-                        figures = read_memory(pid)
+                        figures = _read_memory(pid)
                         self.seen[kind].append((time.monotonic(), figures["Pss"], figures["Pss_Anon"]))
                 except (OSError, KeyError):
                     continue
@@ -80,6 +81,12 @@ class Memory(threading.Thread):
     def end(self) -> None:
         self._ended.set()
         self.join()
+
+
+def _read_memory(pid: int) -> dict[str, int]:
+    """Return megabytes by kind."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return {name: int(value) // 1024 for name, value in _FIGURE.findall(text)}
 
 
 def _list_below(pid: int) -> list[int]:
