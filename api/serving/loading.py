@@ -174,25 +174,31 @@ class Loader(threading.Thread):
             self._look_again_at = time.monotonic() + POLL_S
             self._follow_latest()
             self._serve_wanted()
-            self._compare_latest()
+            self._compare_loaded()
             with self._changed:
                 if not self._stopped and not self._wanted:
                     self._changed.wait(POLL_S)
 
-    def _compare_latest(self) -> None:
-        """Compare `latest` with itself in fp32, which takes its place if they disagree too often."""
-        latest = self.latest
-        if latest is None:
+    def _compare_loaded(self) -> None:
+        """Compare a loaded model with itself in fp32, which takes its place if they disagree too often."""
+        with self._changed:
+            loaded = [*reversed(self._loaded.values())]  # those that were used last first
+        latest, begun = self.latest, self.comparison.running_id
+        loaded.sort(
+            key=lambda it: (it is not latest, it.checkpoint_id != begun, it.checkpoint_id not in self.preferred)
+        )
+        due = (it for it in loaded if self.comparison.is_due(it.checkpoint_id, it.model))
+        if (found := next(due, None)) is None:
             return
-        exact = self.comparison.go_on(latest.checkpoint_id, latest.model, self._has_to_load)
+        exact = self.comparison.go_on(found.checkpoint_id, self._has_to_load)
         if exact is None:
             return
-        replacing = replace(latest, model=exact)
+        replacing = replace(found, model=exact)
         with self._changed:
-            if self.latest is latest:
+            if self.latest is found:
                 self.latest = replacing
-            if latest.checkpoint_id in self._loaded:
-                self._loaded[latest.checkpoint_id] = replacing
+            if found.checkpoint_id in self._loaded:
+                self._loaded[found.checkpoint_id] = replacing
 
     def _has_to_load(self) -> bool:
         return bool(self._stopped or self._wanted or time.monotonic() > self._look_again_at)

@@ -82,6 +82,16 @@ class Storage(Protocol):
         """
         ...
 
+    def read_part(self, key: str, file: str, start: int, end: int) -> bytes:
+        """Return the bytes of a published folder's file from `start` to before `end`, fewer if it ends earlier.
+
+        Nothing else of the folder is read, and the bytes are not compared with a checksum.
+
+        Raises:
+            FileNotFoundError: it is not in the store.
+        """
+        ...
+
     def exists(self, key: str, file: str = "") -> bool:
         """Whether a folder is published under this key, and has this file."""
         ...

@@ -61,6 +61,12 @@ class LocalStorage:
         finally:
             os.close(descriptor)
 
+    def read_part(self, key: str, file: str, start: int, end: int) -> bytes:
+        """See `Storage`."""
+        with self.materialise(key) as folder, (folder / file).open("rb") as found:
+            found.seek(start)
+            return found.read(max(0, end - start))
+
     def exists(self, key: str, file: str = "") -> bool:
         """See `Storage`."""
         is_there = (self.folder(key) / file).exists()

@@ -130,6 +130,14 @@ class ObjectStorage:
         with self._cache.holding(sizes, copy, fetch) as folder:
             yield folder
 
+    def read_part(self, key: str, file: str, start: int, end: int) -> bytes:
+        """See `Storage`."""
+        index = self._known.get(key) or self._known.setdefault(key, self._read_index(key))
+        if file not in index["files"]:
+            raise FileNotFoundError(f"{key}/{file}")
+        last = min(end, index["files"][file]["size"])
+        return self._files.read(f"{key}/{index['upload']}/{file}", start, last) if start < last else b""
+
     def exists(self, key: str, file: str = "") -> bool:
         """See `Storage`."""
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import pytest
 
 from alexnet_core.data.published.builtin import prepare
 from api.app import create_app
-from api.serving import agreement
+from api.serving import agreement, sampled_images
 from api.serving.agreement import Compared, Comparison
 from api.serving.interface import Agreement
 from api.serving.runtime import OpenVinoRuntime
-from tests.api.served import Served, wait_until
-from tests.api.stored_networks import store_network
+from tests.api.served import FakeModel, FakeRuntime, Served, wait_until
+from tests.api.stored_networks import store_epoch, store_network
 from trainyard.database.connection import Database
+from trainyard.database.tables import Checkpoint
+from trainyard.errors import StorageUnavailable
 from trainyard.scheduling.queue import SilentWaker
 from trainyard.settings import Settings
 from trainyard.storage.local import LocalStorage
@@ -48,7 +51,7 @@ def test_a_share_of_the_test_images_gets_the_same_class(settings: Settings, chec
     *steps, compared = run(settings, checkpoint_id)
     assert compared is not None
     assert compared.agreement.images == 360
-    assert len(steps) == -(-360 // agreement.STEP_IMAGES)
+    assert len(steps) == -(-360 // sampled_images.STEP_IMAGES)
     assert 0.9 < compared.agreement.share <= 1
     assert compared.exact.precision == "fp32"
 
@@ -85,3 +88,78 @@ def test_what_disagrees_too_often_is_replaced_by_fp32(
     finally:
         served.stop()
         database.close()
+
+
+def test_every_loaded_checkpoint_is_compared_the_newest_first(settings: Settings, checkpoint_id: str) -> None:
+    database = Database(settings.sqlalchemy_url)
+    with database.reading() as session:
+        job_id = session.get_one(Checkpoint, checkpoint_id).job_id
+    newest = store_epoch(settings, database, job_id, "quick", 2)
+    served = Served(create_app(settings, database=database, waker=SilentWaker()), database, settings)
+    try:
+        comparison = served.app.state.services.engine._loader.comparison
+        wait_until(lambda: newest in comparison.agreements)
+        assert checkpoint_id not in comparison.agreements, "it is not loaded"
+        about = f"/v2/models/{checkpoint_id}"
+        assert served.http.get(about).json()["parameters"]["agreement"] is None
+        wait_until(lambda: checkpoint_id in comparison.agreements)
+        assert served.http.get(about).json()["parameters"]["agreement"] > 0.9
+    finally:
+        served.stop()
+        database.close()
+
+
+class TestGoingOn:
+    """What is compared, when, and how often, with a comparison that the test plays."""
+
+    @pytest.fixture
+    def comparison(self, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Comparison]:
+        database = Database(settings.sqlalchemy_url)
+        played = Comparison(database, LocalStorage(settings.data_dir), OpenVinoRuntime(1, "bf16"))
+        self.begun: list[str] = []
+        self.closed: list[str] = []
+        self.error: Exception | None = None
+
+        def run(checkpoint_id: str) -> Iterator[Compared | None]:
+            self.begun.append(checkpoint_id)
+            try:
+                yield None
+                if self.error is not None:
+                    raise self.error
+                yield None
+            finally:
+                self.closed.append(checkpoint_id)
+
+        monkeypatch.setattr(played, "run", run)
+        yield played
+        database.close()
+
+    def test_it_goes_on_where_it_stopped_and_ends_for_another(self, comparison: Comparison) -> None:
+        assert comparison.go_on("ckpt_1", lambda: True) is None
+        assert comparison.running_id == "ckpt_1"
+        comparison.go_on("ckpt_1", lambda: True)
+        assert self.begun == ["ckpt_1"]
+        comparison.go_on("ckpt_2", lambda: True)
+        assert (self.begun, self.closed, comparison.running_id) == (["ckpt_1", "ckpt_2"], ["ckpt_1"], "ckpt_2")
+
+    def test_what_has_no_images_is_not_tried_again(self, comparison: Comparison) -> None:
+        model = BF16()
+        assert comparison.is_due("ckpt_1", model)
+        comparison.go_on("ckpt_1", lambda: False)
+        assert not comparison.is_due("ckpt_1", model)
+        assert comparison.is_due("ckpt_2", model)
+
+    def test_what_failed_is_tried_again_later(self, comparison: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.error = StorageUnavailable()
+        comparison.go_on("ckpt_1", lambda: False)
+        assert not comparison.is_due("ckpt_1", BF16())
+        later = time.monotonic() + agreement.TRY_AGAIN_S + 1
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        assert comparison.is_due("ckpt_1", BF16())
+
+
+class BF16(FakeModel):
+    precision = "bf16"
+
+    def __init__(self) -> None:
+        super().__init__(FakeRuntime(), "")

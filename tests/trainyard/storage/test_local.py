@@ -100,3 +100,11 @@ def test_streams_are_regular_files_and_grow(storage: LocalStorage) -> None:
 def test_a_key_stays_within_the_store(storage: LocalStorage, key: str) -> None:
     with pytest.raises(ValueError, match="not a key"):
         storage.folder(key)
+
+
+def test_a_part_of_a_file_is_read(storage: LocalStorage) -> None:
+    storage.publish(make(storage, "packs/ds_x"), "packs/ds_x")
+    assert storage.read_part("packs/ds_x", "file", 2, 5) == b"nte"
+    assert storage.read_part("packs/ds_x", "file", 5, 500) == b"nt"
+    with pytest.raises(FileNotFoundError):
+        storage.read_part("packs/ds_x", "nothing", 0, 5)

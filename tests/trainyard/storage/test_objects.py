@@ -89,6 +89,24 @@ def test_a_copy_is_fetched_once_and_serves_while_the_store_is_away(
     assert filesystem.calls == []
 
 
+def test_a_part_of_a_file_is_read_without_the_rest(
+    open_one: Callable[..., ObjectStorage], filesystem: FaultyFilesystem
+) -> None:
+    writer = open_one()
+    content = CONTENT | {"weights.safetensors": bytes(range(256)) * 4000}
+    writer.publish(make(writer, content=content), KEY)
+    reader = open_one()
+    filesystem.calls.clear()
+    assert reader.read_part(KEY, "weights.safetensors", 1000, 1010) == content["weights.safetensors"][1000:1010]
+    assert reader.read_part(KEY, "manifest.json", 1, 500) == b"}"
+    assert reader.read_part(KEY, "manifest.json", 2, 500) == b""
+    assert len(filesystem.calls) == 3, "the index, and each part"
+    with pytest.raises(FileNotFoundError):
+        reader.read_part(KEY, "nothing", 0, 10)
+    with pytest.raises(FileNotFoundError):
+        reader.read_part("checkpoints/job_1/none", "manifest.json", 0, 10)
+
+
 def test_a_publication_that_goes_on_with_other_content_sends_it(
     open_one: Callable[..., ObjectStorage], filesystem: FaultyFilesystem
 ) -> None:
