@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from typing import TypedDict
 
 import anyio.to_thread
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
+from starlette.routing import BaseRoute
 
 from api.access.gate import Gate
 from api.access.rate_limit import RateLimiter, build_rate_limiter
@@ -111,7 +113,11 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
-        routes=[routes_predictions.quick_route],
+        routes=[
+            routes_predictions.quick_route,
+            *page.build_router().routes,
+            *_build_routes(settings.admin_key is not None, settings.open_metrics),
+        ],
         middleware=[
             Middleware(CountRequests, metrics=metrics),
             Middleware(TraceRequests),
@@ -134,42 +140,48 @@ def create_app(
     app.state.gate, app.state.limiter = gate, limiter  # for the server, which asks them before the app
     app.state.answerer = routes_quick_predictions.QuickPredictions(settings, metrics, app.state)
     errors.install(app)
-    app.include_router(page.build_router())
-    app.include_router(routes_health.router)
-    app.include_router(routes_yard.router)
-    app.include_router(routes_session.open_router)
-    app.include_router(documentation.router)
-    locked = [] if settings.admin_key is None else [Depends(documentation.bearer)]
-    app.include_router(routes_health.metrics_router, dependencies=[] if settings.open_metrics else locked)
-    app.include_router(routes_session.router, dependencies=locked)
-    app.include_router(routes_keys.router, dependencies=locked)
-    app.include_router(routes_jobs.router, dependencies=locked)
-    app.include_router(routes_job_actions.router, dependencies=locked)
-    app.include_router(routes_curves.router, dependencies=locked)
-    app.include_router(routes_events.router, dependencies=locked)
-    app.include_router(routes_metrics.router, dependencies=locked)
-    app.include_router(routes_fine_tuning.router, dependencies=locked)
-    app.include_router(routes_openai_models.router, dependencies=locked)
-    app.include_router(routes_openai_files.router, dependencies=locked)
-    app.include_router(routes_logs.router, dependencies=locked)
-    app.include_router(routes_predictions.router, dependencies=locked)
-    app.include_router(routes_aliases.router, dependencies=locked)
-    app.include_router(routes_predictions_of_many.router, dependencies=locked)
-    app.include_router(routes_open_inference.router, dependencies=locked)
-    app.include_router(routes_checkpoints.router, dependencies=locked)
-    app.include_router(routes_checkpoint_insight.router, dependencies=locked)
-    app.include_router(routes_evaluations.router, dependencies=locked)
-    app.include_router(routes_explanations.router, dependencies=locked)
-    app.include_router(routes_similar_images.router, dependencies=locked)
-    app.include_router(routes_dataset_bodies.router, dependencies=locked)
-    app.include_router(routes_datasets.router, dependencies=locked)
-    app.include_router(routes_dataset_images.router, dependencies=locked)
-    app.include_router(routes_dataset_exports.router, dependencies=locked)
-    app.include_router(routes_recipes.router, dependencies=locked)
-    app.include_router(routes_uploads.router, dependencies=locked)
-    app.include_router(routes_workers.router, dependencies=locked)
     check_all_guarded(app.routes, is_open)
     return app
+
+
+@cache
+def _build_routes(with_keys: bool, open_metrics: bool) -> tuple[BaseRoute, ...]:
+    """Build the routes once for all apps of a process: FastAPI works out the arguments and models of each for long."""
+    router = APIRouter(generate_unique_id_function=_operation_id)
+    router.include_router(routes_health.router)
+    router.include_router(routes_yard.router)
+    router.include_router(routes_session.open_router)
+    router.include_router(documentation.router)
+    locked = [Depends(documentation.bearer)] if with_keys else []
+    router.include_router(routes_health.metrics_router, dependencies=[] if open_metrics else locked)
+    router.include_router(routes_session.router, dependencies=locked)
+    router.include_router(routes_keys.router, dependencies=locked)
+    router.include_router(routes_jobs.router, dependencies=locked)
+    router.include_router(routes_job_actions.router, dependencies=locked)
+    router.include_router(routes_curves.router, dependencies=locked)
+    router.include_router(routes_events.router, dependencies=locked)
+    router.include_router(routes_metrics.router, dependencies=locked)
+    router.include_router(routes_fine_tuning.router, dependencies=locked)
+    router.include_router(routes_openai_models.router, dependencies=locked)
+    router.include_router(routes_openai_files.router, dependencies=locked)
+    router.include_router(routes_logs.router, dependencies=locked)
+    router.include_router(routes_predictions.router, dependencies=locked)
+    router.include_router(routes_aliases.router, dependencies=locked)
+    router.include_router(routes_predictions_of_many.router, dependencies=locked)
+    router.include_router(routes_open_inference.router, dependencies=locked)
+    router.include_router(routes_checkpoints.router, dependencies=locked)
+    router.include_router(routes_checkpoint_insight.router, dependencies=locked)
+    router.include_router(routes_evaluations.router, dependencies=locked)
+    router.include_router(routes_explanations.router, dependencies=locked)
+    router.include_router(routes_similar_images.router, dependencies=locked)
+    router.include_router(routes_dataset_bodies.router, dependencies=locked)
+    router.include_router(routes_datasets.router, dependencies=locked)
+    router.include_router(routes_dataset_images.router, dependencies=locked)
+    router.include_router(routes_dataset_exports.router, dependencies=locked)
+    router.include_router(routes_recipes.router, dependencies=locked)
+    router.include_router(routes_uploads.router, dependencies=locked)
+    router.include_router(routes_workers.router, dependencies=locked)
+    return tuple(router.routes)
 
 
 def _operation_id(route: APIRoute) -> str:

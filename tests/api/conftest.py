@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def database(settings: Settings) -> Iterator[Database]:
+def database(settings: Settings, migrated_sqlite_file: Path) -> Iterator[Database]:
+    shutil.copyfile(migrated_sqlite_file, settings.data_dir / "trainyard.db")
     database = Database(settings.sqlalchemy_url)
-    migrate(database)
     yield database
     database.close()
 
