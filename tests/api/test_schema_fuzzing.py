@@ -24,7 +24,8 @@ def as_bytes(_: object, value: Any) -> bytes:
 
 
 TIMEOUT_HEADER = "X-Trainyard-Timeout-Ms"
-PATHS = sorted(create_app(Settings()).openapi()["paths"])
+DOCUMENT = create_app(Settings()).openapi()  # made once: it takes longer than the requests to a path
+PATHS = sorted(DOCUMENT["paths"])
 
 
 def not_a_failure(context: Any, response: Any, case: schemathesis.Case[Any]) -> None:
@@ -44,7 +45,7 @@ def test_no_made_up_request_breaks_the_api(served: Served, path: str) -> None:
     served.add_checkpoint(served.add_job(), 1)
     if "dataset_id" in path:
         make_digits_ready(served)
-    schema = schemathesis.openapi.from_dict(served.app.openapi())
+    schema = schemathesis.openapi.from_dict({**DOCUMENT, "paths": {path: DOCUMENT["paths"][path]}})
     schema.config.base_url = served.url
     checks = [not_a_failure, status_code_conformance, response_schema_conformance]
     if path == "/readyz":
@@ -57,8 +58,6 @@ def test_no_made_up_request_breaks_the_api(served: Served, path: str) -> None:
     for result in schema.get_all_operations():
         assert isinstance(result, Ok)
         operation = result.ok()
-        if operation.path != path:
-            continue
 
         @settings(
             max_examples=20,
