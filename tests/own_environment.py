@@ -1,4 +1,4 @@
-"""An environment for programs that our tests meet but that we do not install: it sees our packages after its own."""
+"""Environments for programs that our tests meet but that we do not install: one sees our packages after its own."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def make_environment(folder: Path, *requirements: str) -> Path:
     [site] = folder.glob("lib/python*/site-packages")
     paths = [path for path in sys.path if path.endswith("site-packages")]
     (site / "shared.pth").write_text("\n".join([str(ROOT), *paths, sysconfig.get_path("purelib")]) + "\n")
-    python = folder / "bin" / "python"
-    command = [
-        str(python),
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-compile",
-        "--disable-pip-version-check",
-        *requirements,
-    ]
+    return _install(folder, [str(folder / "bin" / "python"), "-m", "pip"], requirements)
+
+
+def make_separate_environment(folder: Path, *requirements: str) -> Path:
+    """Install requirements that want other versions of packages than ours, and see none of ours; else the same."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=120)
+    return _install(folder, [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")], requirements)
+
+
+def _install(folder: Path, pip: list[str], requirements: tuple[str, ...]) -> Path:
+    command = [*pip, "install", "--quiet", "--no-compile", "--disable-pip-version-check", *requirements]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=400)
     if done.returncode != 0:
         pytest.skip(f"{' '.join(requirements)} can't be installed here: {done.stderr.strip().splitlines()[-1:]}")

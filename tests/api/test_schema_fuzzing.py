@@ -71,6 +71,6 @@ def test_no_made_up_request_breaks_the_api(served: Served, path: str) -> None:
         def fuzz(case: schemathesis.Case[Any], is_of_digits: bool) -> None:
             if is_of_digits and "dataset_id" in case.path_parameters:
                 case.path_parameters["dataset_id"] = "digits"  # a ready one, so that the other parameters matter
-            case.call_and_validate(checks=checks)
+            case.call_and_validate(checks=checks, timeout=60)
 
         fuzz()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.api.aliased import Three
 from tests.api.served import png
+from tests.own_environment import make_separate_environment
 
 CLIENT = Path(__file__).parent / "kserve_client.py"
 KSERVE = "kserve>=0.14,<1"
@@ -18,12 +18,7 @@ KSERVE = "kserve>=0.14,<1"
 
 @pytest.fixture(scope="module")
 def kserve_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("kserve")
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    done = subprocess.run([folder / "bin/pip", "install", "-q", KSERVE], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"KServe's client can't be installed: {done.stderr[-200:]}")
-    return folder / "bin/python"
+    return make_separate_environment(tmp_path_factory.mktemp("kserve"), KSERVE) / "python"
 
 
 @pytest.mark.slow
