@@ -18,6 +18,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
+from typer.testing import CliRunner
 
 import alexnet_core.__main__
 import api.__main__
@@ -372,13 +373,26 @@ def test_every_option_has_its_row(command: str) -> None:
 
 @pytest.mark.parametrize("command", _commands())
 def test_help_explains_every_option(command: str) -> None:
-    """As a user asks for it, of the process itself."""
+    [program] = [name for name in _PROGRAMS if f"{command} ".startswith(f"{name} ")]
+    done = CliRunner().invoke(_PROGRAMS[program], [*command.removeprefix(program).split(), "--help"])
+    assert done.exit_code == 0, done.output
+    assert_explained(command, done.output)
+
+
+@pytest.mark.parametrize("program", _PROGRAMS)
+def test_help_explains_every_option_as_a_user_asks_for_it(program: str) -> None:
+    """Of the process itself, for a command of each program."""
+    command = next(name for name in _commands() if f"{name} ".startswith(f"{program} "))
     words = command.removeprefix("python -m ").split()
     done = subprocess.run([sys.executable, "-m", *words, "--help"], capture_output=True, text=True, check=True)
+    assert_explained(command, done.stdout)
+
+
+def assert_explained(command: str, shown: str) -> None:
     for parameter in _commands()[command].params:
         assert parameter.help, f"{parameter.name} of {command} is not explained"
-        shown = parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar or parameter.name
-        assert shown in done.stdout
+        name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar or parameter.name
+        assert name in shown
 
 
 # --- links and proofs ---

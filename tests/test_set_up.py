@@ -95,7 +95,8 @@ def test_nothing_runs_beside_a_test_that_needs_the_cores_to_itself() -> None:
 
 def test_what_decides_in_ci_is_what_a_contributor_runs() -> None:
     assert needs("check") == {"lint", "spelling", "types", "web", "test-all", "test-browser"}
-    assert re.findall(r"^make (\w+)$", (ROOT / ".ci/run").read_text(), re.M) == ["setup", "check"]
+    run = re.sub(r"^PYTEST_ADDOPTS=\S.* make", "make", (ROOT / ".ci/run").read_text(), flags=re.M)
+    assert re.findall(r"^make (\w+)$", run, re.M) == ["setup", "check"]
 
 
 def test_hooks_run_the_programs_of_the_checkout_and_need_no_network() -> None:
