@@ -181,7 +181,7 @@ TESTED_BY: dict[str, str] = {
     "trainyard/commands/connecting.py": "trainyard/commands/test_train_commands.py",
     "trainyard/commands/dataset_commands.py": "trainyard/commands/test_train_commands.py",
     "trainyard/commands/job_references.py": "trainyard/commands/test_job_commands.py",
-    "trainyard/commands/login_file.py": "trainyard/commands/test_login_commands.py",
+    "trainyard/commands/login_file.py": "trainyard/commands/access/test_login_commands.py",
     "trainyard/commands/registration.py": "test_documentation.py",
     "trainyard/terminal/rows.py": "trainyard/terminal/test_tables.py",
     "trainyard/terminal/terminal.py": "trainyard/commands/test_train_commands.py",

@@ -65,6 +65,9 @@ NOT_RUN: dict[str, dict[str, str]] = {
             "tus-js-client comes from npm's registry; tests/integration/test_uploads.py runs it where that is reached"
         ),
     },
+    "docs/how-to/give-keys-to-a-class.md": {
+        "$ trainyard login http://the-machine:8000": "asks a person; tests/trainyard/commands/test_prompts.py answers",
+    },
     "docs/how-to/use-a-key.md": {
         "$ export TRAINYARD_ADMIN_KEY": _KEY,
         "$ curl -s localhost:8000/jobs": _KEY,

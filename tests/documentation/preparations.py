@@ -237,6 +237,7 @@ PREPARATIONS: dict[str, Preparation] = {
     "docs/how-to/aliases.md": Preparation("shared", _has_a_seven),
     "docs/how-to/export.md": Preparation("shared", _has_digits_and_a_folder),
     "docs/how-to/find-wrong-labels.md": Preparation("shared", _has_pictures_and_a_checkpoint),
+    "docs/how-to/give-keys-to-a-class.md": Preparation("own"),
     "docs/how-to/look-at-a-dataset.md": Preparation("shared", _has_a_job),
     "docs/how-to/predict-many-images.md": Preparation("shared", _has_a_holiday),
     "docs/how-to/stop-and-go-on.md": Preparation("own"),

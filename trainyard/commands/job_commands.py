@@ -212,7 +212,7 @@ def rm(
         found = [find_job(client, job) for job in jobs]
         if not yes and terminal.can_ask:
             names = ", ".join(job["name"] or job["id"] for job in found)
-            if not typer.confirm(f"Remove {names} with all checkpoints?", err=True):
+            if not terminal.confirm(f"Remove {names} with all checkpoints?"):
                 raise refusal("nothing is removed", FAILED)
         for job in found:
             client.delete_job(job["id"])

@@ -14,12 +14,12 @@ from trainyard.commands import (
     dataset_commands,
     export_commands,
     job_commands,
-    login_commands,
     predict_commands,
     tensorboard_command,
     train_commands,
     yard_commands,
 )
+from trainyard.commands.access import key_commands, login_commands
 
 #: What stands in the help: for each of its panels the names and what runs.
 PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
@@ -52,6 +52,7 @@ PANELS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "queue": yard_commands.queue,
         "workers": yard_commands.workers,
         "open": yard_commands.open_page,
+        "keys": key_commands.app,
         "login": login_commands.login,
         "logout": login_commands.logout,
         "completion": completion_command.completion,

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -19,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.prompt import Confirm, Prompt
 from rich.table import Table
 from rich.text import Text
 
@@ -58,6 +60,37 @@ class Terminal:
     def can_ask(self) -> bool:
         """Whether a person is there to answer a question."""
         return self._side.is_terminal and sys.stdin.isatty()
+
+    def confirm(self, question: str) -> bool:
+        """Ask a question that is answered with y or n; no answer, or the end of the input, is a no.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed.
+        """
+        with self._asking():
+            return Confirm.ask(escape(question), console=self._side, default=False)
+        return False
+
+    def ask_secret(self, question: str) -> str:
+        """Ask for a text that is not shown while it is typed; the end of the input is an empty one.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed.
+        """
+        with self._asking():
+            return Prompt.ask(escape(question), console=self._side, password=True, default="", show_default=False)
+        return ""
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """End the line of a question that nobody answers."""
+        try:
+            yield
+        except EOFError:
+            self._side.print()
+        except KeyboardInterrupt:
+            self._side.print()
+            raise
 
     def tell(self, text: str) -> None:
         """Print a result."""

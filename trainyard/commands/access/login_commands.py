@@ -66,12 +66,8 @@ def logout(url: Address = None, as_json: AsJson = False) -> None:
 
 def _ask_for_key(address: str) -> str | None:
     """Return the key that is typed or piped in; None for an empty one."""
-    if sys.stdin.isatty():
-        text = str(
-            typer.prompt(f"Key of {address} (empty: none)", default="", hide_input=True, show_default=False, err=True)
-        )
-    else:
-        text = sys.stdin.readline()
+    question = f"Key of {address} (empty: none)"
+    text = Terminal().ask_secret(question) if sys.stdin.isatty() else sys.stdin.readline()
     return text.strip() or None
 
 
