@@ -15,9 +15,9 @@ from trainyard.client.kinds import OnProgress
 from trainyard.tracking.exported_job import ExportedJob
 from trainyard.tracking.job_files import bring_files
 from trainyard.tracking.mlflow_server import Json, MlflowServer
+from trainyard.tracking.run_of_job import STATE_TAG, find_or_make_run, id_of, tags_of
 
 _FORBIDDEN = re.compile(r"[^\w\-. /:]", re.ASCII)  # in the names of MLflow
-JOB_TAG = "trainyard.job"  #: by which the run of a job is found again
 _FILES_TAG = "trainyard.files"  #: the state and the checkpoint of the job whose files are all on the server
 _STATUS = {
     "queued": "SCHEDULED",
@@ -73,14 +73,15 @@ def export_run(
         ApiError: the yard refuses.
     """
     experiment_id = server.find_or_make_experiment(experiment)
-    run = server.find_run(experiment_id, JOB_TAG, exported.id)
-    if run is None:
-        run = server.make_run(experiment_id, exported.title, _ms(exported.started_at), {JOB_TAG: exported.id})
-    run_id = str(run["info"]["run_id"])
+    tags = _list_tags(exported)
+    run = find_or_make_run(
+        server, experiment_id, exported.id, name=exported.title, start_ms=_ms(exported.started_at), tags=tags
+    )
+    run_id = id_of(run)
     known = {entry["key"] for entry in run["data"].get("params", [])}
     parameters = {name: _say(value) for name, value in exported.list_parameters().items() if name not in known}
     server.log_parameters(run_id, parameters)
-    server.set_tags(run_id, _list_tags(exported))
+    server.set_tags(run_id, tags)
     if exported.dataset is not None and exported.dataset["digest"]:
         server.log_dataset(run_id, exported.dataset["name"], exported.dataset["digest"])
     points = server.log_metrics(run_id, _list_metrics(exported, _read_last_steps(run)))
@@ -101,7 +102,7 @@ def _send_files(
 ) -> list[str]:
     """Send the files unless they are there already, and return their paths."""
     version = f"{exported.job['state']} {exported.checkpoint or 'without checkpoint'}"
-    if {entry["key"]: entry["value"] for entry in run["data"].get("tags", [])}.get(_FILES_TAG) == version:
+    if tags_of(run).get(_FILES_TAG) == version:
         return []
     with tempfile.TemporaryDirectory(prefix="trainyard-export-") as name:
         folder = Path(name)
@@ -110,7 +111,7 @@ def _send_files(
             if on_file is not None:
                 on_file(path)
             server.put_artifact(run, path, folder / path)
-    server.set_tags(str(run["info"]["run_id"]), {_FILES_TAG: version})
+    server.set_tags(id_of(run), {_FILES_TAG: version})
     return paths
 
 
@@ -122,7 +123,7 @@ def _list_tags(exported: ExportedJob) -> dict[str, str]:
         "mlflow.source.type": "JOB",
         "mlflow.user": job["owner"],
         "mlflow.note.content": job["note"],
-        "trainyard.state": job["state"],
+        STATE_TAG: job["state"],
         "trainyard.parent": job["parent_id"],
         "trainyard.checkpoint": exported.checkpoint,
         "trainyard.weights_sha256": job["weights_sha256"],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 from pydantic import Field, SecretStr
@@ -50,7 +51,7 @@ class MlflowServer:
 
     Args:
         uri: its address, such as http://host:port, with a path where it lies behind one. A user and a password may
-            stand in it.
+            stand in it, encoded as in any URL.
         settings: user and password, or token; None: from the environment.
         transport: takes the requests; None: the network.
 
@@ -73,7 +74,7 @@ class MlflowServer:
         self.address = f"{parts.scheme}://{host}{parts.path}".rstrip("/")
         auth: tuple[str, str] | None = None
         if parts.username is not None:
-            auth = (parts.username, parts.password or "")
+            auth = (unquote(parts.username), unquote(parts.password or ""))
         elif given.tracking_username is not None:
             password = given.tracking_password
             auth = (given.tracking_username, password.get_secret_value() if password else "")
@@ -108,9 +109,19 @@ class MlflowServer:
             MlflowError: it is deleted, or the server refuses.
         """
         named = {"experiment_name": name}
-        experiment = self._ask("GET", "experiments/get-by-name", params=named, field="experiment", may_be_missing=True)
+        find = partial(self._ask, "GET", "experiments/get-by-name", params=named, field="experiment")
+        experiment = find(none_for="RESOURCE_DOES_NOT_EXIST")
         if experiment is None:
-            return str(self._ask("POST", "experiments/create", json={"name": name}, field="experiment_id"))
+            made = self._ask(
+                "POST",
+                "experiments/create",
+                json={"name": name},
+                field="experiment_id",
+                none_for="RESOURCE_ALREADY_EXISTS",  # by another export since
+            )
+            if made is not None:
+                return str(made)
+            experiment = find()
         if experiment.get("lifecycle_stage") == "deleted":
             raise MlflowError(
                 "mlflow_experiment_deleted",
@@ -119,17 +130,16 @@ class MlflowServer:
             )
         return str(experiment["experiment_id"])
 
-    def find_run(self, experiment_id: str, tag: str, value: str) -> Json | None:
-        """Return the newest run of an experiment whose tag has this value, with its data; None if there is none."""
+    def list_runs(self, experiment_id: str, tag: str, value: str) -> list[Json]:
+        """Return the runs of an experiment whose tag has this value, with their data, always in the same order."""
         wanted = {
             "experiment_ids": [experiment_id],
             "filter": f"tags.`{tag}` = '{value}'",
             "run_view_type": "ACTIVE_ONLY",
-            "max_results": 1,
-            "order_by": ["attributes.start_time DESC"],
+            "max_results": 100,
         }
         runs: list[Json] = self._ask("POST", "runs/search", json=wanted).get("runs", [])
-        return runs[0] if runs else None
+        return sorted(runs, key=lambda run: str(run["info"]["run_id"]))
 
     def make_run(self, experiment_id: str, name: str, start_ms: int, tags: dict[str, str]) -> Json:
         """Make a run, and return it."""
@@ -146,6 +156,10 @@ class MlflowServer:
         """Set a run's status, name and end."""
         wanted = {"run_id": run_id, "status": status, "run_name": name}
         self._ask("POST", "runs/update", json=wanted | ({} if end_ms is None else {"end_time": end_ms}))
+
+    def delete_run(self, run_id: str) -> None:
+        """Put a run among the deleted ones."""
+        self._ask("POST", "runs/delete", json={"run_id": run_id})
 
     def log_parameters(self, run_id: str, parameters: dict[str, str]) -> None:
         """Add parameters to a run; MLflow lets none be changed."""
@@ -190,13 +204,13 @@ class MlflowServer:
         if not answer.is_success:
             raise self._read_error(answer, _read_json(answer))
 
-    def _ask(self, method: str, path: str, *, field: str | None = None, may_be_missing: bool = False, **kw: Any) -> Any:
-        """Return what the server answers, or one field of it; None if a thing that may be missing is."""
+    def _ask(self, method: str, path: str, *, field: str | None = None, none_for: str | None = None, **kw: Any) -> Any:
+        """Return what the server answers, or one field of it; None if it refuses with this code."""
         answer = self._send(method, f"mlflow/{path}", **kw)
         body = _read_json(answer)
         if answer.is_success and body is not None and (field is None or field in body):
             return body if field is None else body[field]
-        if may_be_missing and body is not None and body.get("error_code") == "RESOURCE_DOES_NOT_EXIST":
+        if none_for is not None and body is not None and body.get("error_code") == none_for:
             return None
         raise self._read_error(answer, body)
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -27,6 +28,8 @@ __all__ = ["_no_login_of_this_user", "database", "run", "runtime", "serve", "ser
 
 #: A tracking server needs no more; the whole `mlflow` has five times as many bytes and another version of pyarrow.
 MLFLOW = ("mlflow-skinny>=3.17,<4", "aiohttp", "alembic", "cryptography", "flask", "flask-cors", "graphene", "huey")
+#: What its login needs besides.
+MLFLOW_LOGIN = ("flask-wtf>=1.2,<2",)
 TEST = {"loss": 0.4, "top1": 0.75, "top5": 1.0, "num_images": 4, "chosen_on": "validation"}
 
 
@@ -61,22 +64,33 @@ def _no_trackers_of_this_user(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def mlflow_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an environment with MLflow."""
-    return make_environment(tmp_path_factory.mktemp("mlflow") / "environment", *MLFLOW)
+    return make_environment(tmp_path_factory.mktemp("mlflow") / "environment", *MLFLOW, *MLFLOW_LOGIN)
 
 
 @pytest.fixture(scope="session")
 def mlflow(mlflow_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real tracking server."""
-    folder = tmp_path_factory.mktemp("mlflow-server")
+    with run_mlflow(mlflow_programs, tmp_path_factory.mktemp("mlflow-server")) as address:
+        yield address
+
+
+@contextmanager
+def run_mlflow(programs: Path, folder: Path, *options: str, **environment: str) -> Iterator[str]:
+    """Yield the address of a tracking server with its data in a folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(mlflow_programs / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [str(programs / "mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/runs.db", "--artifacts-destination", str(folder / "files")]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            command, cwd=folder, stdout=log, stderr=log, env=dict(os.environ) | quiet, start_new_session=True
+            [*command, *options],
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            env=dict(os.environ) | quiet | environment,
+            start_new_session=True,
         )
     address = f"http://127.0.0.1:{port}"
     try:
@@ -84,8 +98,9 @@ def mlflow(mlflow_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         assert process.poll() is None, (folder / "log").read_text()
         yield address
     finally:
-        os.killpg(process.pid, 15)
-        process.wait(timeout=30)
+        if process.poll() is None:
+            os.killpg(process.pid, 15)
+            process.wait(timeout=30)
         shutil.rmtree(folder)
 
 

@@ -51,6 +51,7 @@ def test_batches_keep_to_the_limits_of_a_request() -> None:
         ("http://runs.test", {"tracking_token": SecretStr("abc")}, "Bearer abc"),
         ("http://runs.test", {"tracking_username": "u", "tracking_password": SecretStr("p")}, "u:p"),
         ("http://u:p@runs.test", {"tracking_token": SecretStr("abc")}, "u:p"),
+        ("http://a%40b:p%3A%20%2F@runs.test", {}, "a@b:p: /"),
     ],
 )
 def test_a_user_or_a_token_is_sent(uri: str, settings: dict[str, Any], header: str | None) -> None:
@@ -63,7 +64,7 @@ def test_a_user_or_a_token_is_sent(uri: str, settings: dict[str, Any], header: s
     if header is not None and not header.startswith("Bearer"):
         header = f"Basic {base64.b64encode(header.encode()).decode()}"
     with server(answer, uri, **settings) as one:
-        assert one.find_run("0", "trainyard.job", "job_1") is None
+        assert one.list_runs("0", "trainyard.job", "job_1") == []
     assert seen == [header]
 
 
@@ -83,7 +84,7 @@ def test_a_user_or_a_token_is_sent(uri: str, settings: dict[str, Any], header: s
 )
 def test_a_refusal_says_what_to_do(answer: httpx.Response, code: str, says: str) -> None:
     with server(lambda _: answer, "http://user:secret@runs.test/mlflow") as one, pytest.raises(MlflowError) as told:
-        one.find_run("0", "trainyard.job", "job_1")
+        one.list_runs("0", "trainyard.job", "job_1")
     assert told.value.code == code
     assert says in str(told.value)
     assert "secret" not in str(told.value)
