@@ -10,7 +10,7 @@ from api.http import errors
 from api.http.guarded_route import GuardedRoute
 from api.routes.queries import AfterQuery, LimitQuery
 from api.schemas.base import ListRead
-from api.schemas.workers import QueuedJobRead, WorkerRead
+from api.schemas.workers import QueuedJobRead, WorkerRead, WorkersRead
 from api.services import CallerDep, ServicesDep
 from trainyard.database.connection import read_clock
 from trainyard.errors import DatabaseUnavailable, InvalidRequest
@@ -27,20 +27,24 @@ def list_workers(
     limit: LimitQuery = 20,
     after: AfterQuery = None,
     state: Annotated[
-        WorkerState | None,
-        Query(description="Only workers in this state. Default: all, except those gone for over an hour."),
-    ] = None,
-) -> ListRead[WorkerRead]:
+        list[WorkerState],
+        Query(
+            max_length=len(WorkerState),
+            description="Only workers in this state; may be repeated. Default: all but those gone for over an hour.",
+        ),
+    ] = [],  # noqa: B006 - FastAPI copies it
+) -> WorkersRead:
     """Return a page of the workers, the last started first, each with its slots and the jobs in them.
 
     A worker that is lost or stopped is listed for an hour, with `?state=` for a day.
     """
     with services.database.reading() as session:
         moment = read_clock(session)
-        page = workers.list_workers(session, limit=limit, after=after, state=state)
+        page = workers.list_workers(session, limit=limit, after=after, states=state)
         held = workers.list_held_jobs(session, [row.id for row in page.items])
         items = [WorkerRead.of(row, held[row.id], moment=moment, caller=caller) for row in page.items]
-        return ListRead[WorkerRead].of(items, has_more=page.has_more)
+        found = ListRead[WorkerRead].of(items, has_more=page.has_more)
+        return WorkersRead(**dict(found), counts=workers.count_by_state(session))
 
 
 @router.get("/queue", summary="List the queue", responses=errors.responses(InvalidRequest, DatabaseUnavailable))

@@ -108,6 +108,9 @@ class DatasetRead(BaseModel):
     answer for a single dataset."""
     error: dict[str, Any] | None
     """For a rejected dataset: `type`, `code`, `message`, `retryable`."""
+    upload: str | None
+    """The upload that it is made of; some time after the dataset is ready or rejected, the upload is removed. Null: the
+    dataset is built in, or made of files on the yard's machine."""
     options: dict[str, Any] | None
     """How its images were to be taken in: the options that were given. Null: it is built in."""
     parent_id: str | None
@@ -123,6 +126,8 @@ class DatasetRead(BaseModel):
         """Paths to related resources; those of images once the dataset is ready."""
         here = f"/datasets/{self.id}"
         links = {"self": here, "events": f"{here}/events"}
+        if self.upload is not None and self.state in {DatasetState.UPLOADING, DatasetState.VALIDATING}:
+            links["upload"] = f"/uploads/{self.upload}"
         if not self.builtin and self.state in {DatasetState.READY, DatasetState.REJECTED}:
             links |= {name: f"{here}/{name}" for name in ("report", "rejected")}
         if self.state is DatasetState.READY:
@@ -150,6 +155,7 @@ class DatasetRead(BaseModel):
             builtin=row.owner is None,
             progress=progress,
             waiting_for=waiting_for,
+            upload=(row.source or {}).get("upload"),
             report=None if report is None else shorten_report(report),
         )
         return cls.model_validate(view)

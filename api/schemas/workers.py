@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, Field, computed_field
 
-from api.schemas.base import DESCRIBED, RowView, Time
+from api.schemas.base import DESCRIBED, ListRead, RowView, Time
 from api.schemas.jobs import wanted_of
 from trainyard.database.tables import NOT_YET, Job, Worker
 from trainyard.scheduling.queue_view import Waiting, WaitsFor
@@ -95,6 +95,13 @@ class WorkerRead(BaseModel):
             is_own = job is not None and job.owner == caller
             slots.append(SlotRead.of(device, job, reading, is_own=is_own, is_there=is_there))
         return cls.model_validate(RowView(row, state=state, slots=slots))
+
+
+class WorkersRead(ListRead[WorkerRead]):
+    """One page of workers, the last started first."""
+
+    counts: dict[WorkerState, int]
+    """The workers of the last day in each state, whatever the filter."""
 
 
 class QueuedJobRead(BaseModel):

@@ -8,9 +8,11 @@ import signal
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.api.tus import PATCH, TUS
 from tests.browser.class_folders import CLASSES, make_folder, make_zip
 from tests.browser.conftest import Photograph
 from tests.browser.watching import Watch, list_faults, open_view
@@ -129,6 +131,25 @@ def test_an_upload_goes_on_after_a_reload_with_the_same_file_and_no_other(
     row.get_by_label("The same file again").set_input_files(archive)
     expect(row).to_contain_text("ready", timeout=180_000)
     assert client.get_dataset("reloaded")["report"]["num_images"] == 90
+
+
+def test_the_upload_of_another_program_shows_how_much_has_arrived(
+    page: Page, yard: RunningYard, client: Client
+) -> None:
+    size, first = 4_000_000, b"x" * 1_000_000
+    with httpx.Client(base_url=yard.url, trust_env=False) as other:
+        made = other.post("/uploads", headers=TUS | {"Upload-Length": str(size)})
+        path = made.headers["Location"]
+        sent = other.patch(path, headers=PATCH | {"Upload-Offset": "0"}, content=first)
+        assert sent.status_code == 204, sent.text
+        dataset = other.post("/datasets", json={"name": "of-another", "upload": path.rpartition("/")[2]}).json()
+        open_view(page, yard.url, "#/datasets")
+        expect(row_of(page, "of-another")).to_contain_text("25 % 1.0 MB of 4.0 MB arrived")
+        other.patch(path, headers=PATCH | {"Upload-Offset": str(len(first))}, content=first)
+        expect(row_of(page, "of-another")).to_contain_text("50 % 2.0 MB of 4.0 MB arrived")
+        open_view(page, yard.url, f"#/datasets/{dataset['id']}")
+        expect(page.locator("main")).to_contain_text("2.0 MB of 4.0 MB arrived")
+        assert other.delete(f"/datasets/{dataset['id']}").is_success
 
 
 def test_an_upload_is_paused_gone_on_with_and_cancelled(page: Page, yard: RunningYard, folder: Path) -> None:

@@ -1212,6 +1212,17 @@ class Worker(Answer):
     stopped_at: AwareDatetime | None
 
 
+class Workers(Answer):
+    """One page of workers, the last started first."""
+
+    object: Literal["list"] = "list"
+    data: list[Worker]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+    counts: dict[Literal["live", "draining", "lost", "stopped"], int]
+
+
 class WrongLabel(Answer):
     """An image whose label is likely wrong."""
 
@@ -1434,6 +1445,11 @@ class Dataset(Answer):
     error: dict[str, Any] | None
     """
     For a rejected dataset: `type`, `code`, `message`, `retryable`.
+    """
+    upload: str | None
+    """
+    The upload that it is made of; some time after the dataset is ready or rejected, the upload is removed. Null: the
+    dataset is built in, or made of files on the yard's machine.
     """
     options: dict[str, Any] | None
     """

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from trainyard.build import build_id
@@ -154,15 +154,23 @@ def state_of(worker: Worker, moment: float) -> WorkerState:
     return WorkerState.DRAINING if worker.draining else WorkerState.LIVE
 
 
-def list_workers(session: Session, *, limit: int, after: str | None, state: WorkerState | None = None) -> Page[Worker]:
-    """Return a page of workers, newest first: those in a state, or all that are not gone for over an hour.
+def list_workers(
+    session: Session, *, limit: int, after: str | None, states: Collection[WorkerState] = ()
+) -> Page[Worker]:
+    """Return a page of workers, newest first: those in one of some states, or all that are not gone for over an hour.
 
     Raises:
         InvalidRequest: `after` names no worker.
     """
     ended_at = func.coalesce(Worker.stopped_at, Worker.last_seen_at)
-    wanted = ended_at > now() - LISTED_S if state is None else _is(state)
+    wanted = or_(*map(_is, states)) if states else ended_at > now() - LISTED_S
     return get_page(session, select(Worker).where(wanted), Worker, limit=limit, after=after, visible=select(Worker))
+
+
+def count_by_state(session: Session) -> dict[WorkerState, int]:
+    """Count the workers of the last day in each state. A state without workers is 0."""
+    counts = session.execute(select(*(func.count().filter(_is(state)) for state in WorkerState)).select_from(Worker))
+    return dict(zip(WorkerState, counts.one(), strict=True))
 
 
 def list_held_jobs(session: Session, worker_ids: Iterable[str]) -> dict[str, list[Job]]:

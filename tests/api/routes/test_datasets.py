@@ -117,6 +117,7 @@ def test_a_folder_is_taken_in_and_shown_at_every_stage(folders: Served) -> None:
     assert (answer.status_code, answer.headers["Location"]) == (202, f"/datasets/{dataset['id']}")
     assert (dataset["state"], dataset["progress"], dataset["waiting_for"]) == ("validating", None, "no_live_worker")
     assert (dataset["num_classes"], dataset["class_names"], dataset["options"]) == (None, None, {"image_px": 32})
+    assert dataset["upload"] is None, "it comes from a path"
     lease = claim(folders)
     progress = {"phase": "packing", "done": 3, "total": 12}
     with folders.database.writing() as session:

@@ -302,9 +302,13 @@ class TestEnd:
         path = begin(served, 3)
         body = {"name": "flowers", "upload": path.rpartition("/")[2]}
         dataset = served.http.post("/datasets", json=body).json()
-        assert dataset["state"] == "uploading"
+        assert (dataset["state"], dataset["upload"], dataset["links"]["upload"]) == ("uploading", body["upload"], path)
         send(served, path, 0, b"123")
-        assert served.http.get(f"/datasets/{dataset['id']}").json()["state"] == "validating"
+        found = served.http.get(f"/datasets/{dataset['id']}").json()
+        assert (found["state"], found["upload"]) == ("validating", body["upload"])
+        assert {row["upload"] for row in served.http.get("/datasets").json()["data"] if not row["builtin"]} == {
+            body["upload"]
+        }
         assert look(served, path)["expires_at"] is None
 
     @pytest.mark.parametrize("end", ["cancelled", "expired"])
@@ -320,6 +324,7 @@ class TestEnd:
             sweep(served)
         found = served.http.get(f"/datasets/{dataset['id']}").json()
         assert (found["state"], found["error"]["code"]) == ("rejected", "upload_missing")
+        assert "upload" not in found["links"]
         error_of(served.http.post("/datasets", json=body), 404, "upload_not_found")
 
     def test_bytes_without_a_row_are_swept(self, served: Served) -> None:

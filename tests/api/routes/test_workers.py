@@ -134,6 +134,29 @@ class TestWorkers:
         assert served.http.get("/workers?after=wrk_9").status_code == 422
         assert served.http.get("/workers?state=asleep").status_code == 422
 
+    def test_several_states_are_listed_and_all_are_counted(self, served: Served) -> None:
+        for number in range(3):
+            add_worker(served, f"wrk_live_{number}")
+        add_worker(served, "wrk_draining", draining=True)
+        add_worker(served, "wrk_lost", last_seen_at=now() - 4000)
+        for number in range(25):
+            add_worker(served, f"wrk_stopped_{number:02}", stopped_at=now() - 4000, started_at=float(number))
+        page = served.http.get("/workers?state=live&state=draining&limit=100").json()
+        assert {row["state"] for row in page["data"]} == {"live", "draining"}
+        assert (len(page["data"]), page["has_more"]) == (4, False)
+        assert page["counts"] == {"live": 3, "draining": 1, "lost": 1, "stopped": 25}
+        stopped = served.http.get("/workers?state=stopped").json()
+        assert ([row["id"] for row in stopped["data"][:2]], stopped["has_more"]) == (
+            ["wrk_stopped_24", "wrk_stopped_23"],
+            True,
+        )
+        assert stopped["counts"] == page["counts"]
+        with Client(served.url) as client:
+            assert {worker["state"] for worker in client.list_workers(state=["draining", "lost"])} == {
+                "draining",
+                "lost",
+            }
+
     def test_a_forgotten_worker_that_wakes_is_there_again(self, served: Served) -> None:
         add_worker(served, "wrk_1", last_seen_at=now() - 100_000)
         add_worker(served, "wrk_2", last_seen_at=now() - 80_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from trainyard.client.asynchronous.connection import AsyncConnection
@@ -16,8 +17,11 @@ class AsyncYardMethods(AsyncConnection):
         """Return the yard's version, limits and features, and whether it asks for a key. It needs none itself."""
         return await self._read(Yard, "GET", "/yard")
 
-    async def list_workers(self, *, state: str | None = None) -> list[Worker]:
-        """Return the newest hundred workers. Without a state, only those not gone for over an hour."""
+    async def list_workers(self, *, state: str | Sequence[str] | None = None) -> list[Worker]:
+        """Return the newest hundred workers, in a state or in one of several.
+
+        Without a state these are all but those that are gone for over an hour.
+        """
         return await self._first_page(Worker, "/workers", {"state": state})
 
     async def list_queue(self) -> list[QueuedJob]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from trainyard.client.kinds import Json
@@ -17,8 +18,11 @@ class YardMethods(Connection):
         """Return the yard's version, limits and features, and whether it asks for a key. It needs none itself."""
         return self._read(Yard, "GET", "/yard")
 
-    def list_workers(self, *, state: str | None = None) -> list[Worker]:
-        """Return the newest hundred workers. Without a state, only those not gone for over an hour."""
+    def list_workers(self, *, state: str | Sequence[str] | None = None) -> list[Worker]:
+        """Return the newest hundred workers, in a state or in one of several.
+
+        Without a state these are all but those that are gone for over an hour.
+        """
         return self._first_page(Worker, "/workers", {"state": state})
 
     def list_queue(self) -> list[QueuedJob]:

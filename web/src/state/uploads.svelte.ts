@@ -135,8 +135,13 @@ class Uploads {
   }
 
   /** What is remembered of a dataset's upload that no page sends right now. */
-  keptOf(dataset: string): { fingerprint: string; kept: Kept } | undefined {
-    const found = Object.entries(this.kept).find(([, kept]) => kept.dataset === dataset);
+  keptOf(
+    dataset: Pick<Schemas['DatasetRead'], 'id' | 'upload'>,
+  ): { fingerprint: string; kept: Kept } | undefined {
+    // By its upload if this page was closed before the yard's answer named the dataset.
+    const found = Object.entries(this.kept).find(
+      ([, kept]) => kept.dataset === dataset.id || kept.upload === dataset.upload,
+    );
     return found === undefined ? undefined : { fingerprint: found[0], kept: found[1] };
   }
 

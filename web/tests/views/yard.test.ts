@@ -2,7 +2,10 @@ import { describe, expect, it } from 'vitest';
 import {
   countSlots,
   inOrder,
+  lastFirst,
   partsOf,
+  sayGone,
+  recentlyLost,
   usageOf,
   type Readiness,
   type Worker,
@@ -111,4 +114,36 @@ it('puts workers that take jobs first', () => {
     worker('a', 'live', []),
   ];
   expect(inOrder(workers).map(({ id }) => id)).toEqual(['a', 'b', 'c', 'd']);
+});
+
+describe('workers that are gone', () => {
+  const NOW = Date.parse('2026-01-01T12:00:00Z');
+  const gone = (id: string, at: string, stopped: boolean): Worker => ({
+    ...worker(id, stopped ? 'stopped' : 'lost', [false]),
+    last_seen_at: at,
+    stopped_at: stopped ? at : null,
+  });
+
+  it('are lost workers for an hour only', () => {
+    const lost = [gone('a', '2026-01-01T11:30:00Z', false), gone('b', '2026-01-01T10:30:00Z', false)];
+    expect(recentlyLost(lost, NOW).map(({ id }) => id)).toEqual(['a']);
+  });
+
+  it('are counted in words', () => {
+    expect([sayGone(0, 0), sayGone(1, 0), sayGone(12, 0)]).toEqual([
+      '',
+      '1 stopped worker',
+      '12 stopped workers',
+    ]);
+    expect([sayGone(0, 2), sayGone(12, 1)]).toEqual(['2 lost workers', '12 stopped and 1 lost worker']);
+  });
+
+  it('come in the order of their ends', () => {
+    const all = [
+      gone('a', '2026-01-01T09:00:00Z', true),
+      gone('b', '2026-01-01T11:00:00Z', false),
+      gone('c', '2026-01-01T10:00:00Z', true),
+    ];
+    expect(lastFirst(all).map(({ id }) => id)).toEqual(['b', 'c', 'a']);
+  });
 });

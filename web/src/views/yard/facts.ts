@@ -1,7 +1,7 @@
 /** What the yard tells of its workers and its queue. */
 
 import type { Schemas } from '../../api/client';
-import { bytes, percent } from '../../format';
+import { bytes, counted, percent } from '../../format';
 
 /** A slot; a worker of an earlier version tells nothing of its device. */
 export type Slot = Schemas['SlotRead'];
@@ -53,6 +53,33 @@ export function inOrder(workers: readonly Worker[]): Worker[] {
       one.host.localeCompare(other.host) ||
       one.id.localeCompare(other.id),
   );
+}
+
+/** A lost worker is shown among the others for so long: its jobs come back within that time. */
+const RECENTLY_MS = 3_600_000;
+
+/** The lost workers that answered a while ago still. */
+export function recentlyLost(workers: readonly Worker[], now: number): Worker[] {
+  return workers.filter(
+    ({ state, last_seen_at }) => state === 'lost' && now - new Date(last_seen_at).getTime() < RECENTLY_MS,
+  );
+}
+
+/** Workers that are gone, in words; empty if there are none. */
+export function sayGone(numStopped: number, numLost: number): string {
+  if (numLost === 0) return numStopped === 0 ? '' : counted(numStopped, 'stopped worker');
+  if (numStopped === 0) return counted(numLost, 'lost worker');
+  return `${numStopped} stopped and ${counted(numLost, 'lost worker')}`;
+}
+
+/** When a worker that is gone was there last. */
+export function endOf({ stopped_at, last_seen_at }: Worker): string {
+  return stopped_at ?? last_seen_at;
+}
+
+/** Workers that are gone, the last one first. */
+export function lastFirst(workers: readonly Worker[]): Worker[] {
+  return [...workers].sort((one, other) => new Date(endOf(other)).getTime() - new Date(endOf(one)).getTime());
 }
 
 /** How busy and how full a slot's device is; empty where the yard does not tell, as of a CPU. */
