@@ -57,7 +57,10 @@ class CompiledNetwork:
 
     def logits(self, batch_BCHW: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute logits_BK."""
-        logits_BK: NDArray[np.float32] = np.array(next(iter(self._request.infer([batch_BCHW]).values())))
+        # With inputs, `infer` copies them and takes 40 us longer: as much as a small image's decoding
+        self._request.set_input_tensor(ov.Tensor(np.ascontiguousarray(batch_BCHW), shared_memory=True))
+        self._request.infer(share_outputs=True)
+        logits_BK: NDArray[np.float32] = self._request.get_output_tensor().data.copy()
         return logits_BK
 
     def warm(self, batch_sizes: Iterable[int]) -> None:

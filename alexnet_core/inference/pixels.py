@@ -47,6 +47,7 @@ def to_input(transform: InputTransform, image_HWC: NDArray[np.uint8]) -> Floats:
     return standardised
 
 
+@lru_cache(maxsize=64)
 def _column(values: tuple[float, ...]) -> Floats:
     return np.array(values, dtype=np.float32)[:, None, None]
 

@@ -6,6 +6,8 @@ from this code: no label is an id, a name that a user chose, or a path that a cl
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import Counter as Counted
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -42,6 +44,7 @@ class Metrics:
             buckets=ANSWER_S,
             registry=registry,
         )
+        self._counted: dict[tuple[str, str, str, str], tuple[Counter, Histogram]] = {}
         self._predict_requests = Counter(
             "trainyard_predict_requests_total",
             "Answered requests for predictions, by how the model was named.",
@@ -122,25 +125,33 @@ class Metrics:
         self._queue_up.set(1)
 
     def answered(self, *, method: str, route: str, status: int, code: str, seconds: float) -> None:
-        """Count a request that was answered.
+        """Count a request that was answered: see `answered_all`."""
+        self.answered_all(method=method, route=route, status=status, code=code, seconds=[seconds])
+
+    def answered_all(self, *, method: str, route: str, status: int, code: str, seconds: Sequence[float]) -> None:
+        """Count requests that were answered alike.
 
         Args:
             method: of HTTP, or `other`.
             route: its path with names in place of ids, or `none`.
             status: of HTTP.
             code: the error's, or `ok`.
-            seconds: to the first byte of the answer.
+            seconds: to the first byte of each answer.
         """
-        self._requests.labels(method, route, str(status), code).inc()
-        self._request_s.labels(method, route).observe(seconds)
+        request = method, route, str(status), code
+        if (counted := self._counted.get(request)) is None:  # `labels` takes longer than to count
+            counted = self._requests.labels(*request), self._request_s.labels(method, route)
+            self._counted[request] = counted
+        counted[0].inc(len(seconds))
+        _observe_all(counted[1], seconds)
 
-    def predicted(self, *, model: str, code: str) -> None:
-        """Count a request for predictions, besides `answered`."""
-        self._predict_requests.labels(model, code).inc()
+    def predicted(self, *, model: str, code: str, requests: int = 1) -> None:
+        """Count requests for predictions, besides `answered`."""
+        self._predict_requests.labels(model, code).inc(requests)
 
-    def decoded(self, seconds: float, *, large: bool) -> None:
+    def decoded(self, seconds: Sequence[float], *, large: bool) -> None:
         """See `ServingObserver`."""
-        (self._decode_large_s if large else self._decode_small_s).observe(seconds)
+        _observe_all(self._decode_large_s if large else self._decode_small_s, seconds)
 
     def queued(self, images: int) -> None:
         """See `ServingObserver`."""
@@ -150,8 +161,7 @@ class Metrics:
         """See `ServingObserver`."""
         self._batch_images.observe(images)
         self._compute_s.observe(seconds)
-        for waited in waited_s:
-            self._queue_s.observe(waited)
+        _observe_all(self._queue_s, waited_s)
 
     def loaded(self, seconds: float, outcome: LoadOutcome) -> None:
         """See `ServingObserver`."""
@@ -174,3 +184,10 @@ class Metrics:
     def queue_answers(self, up: bool) -> None:
         """See `UpkeepObserver`."""
         self._queue_up.set(1 if up else 0)
+
+
+def _observe_all(histogram: Histogram, values: Sequence[float]) -> None:
+    """Observe values as `Histogram.observe` does each: for those of a batch this takes a tenth of the time."""
+    histogram._sum.inc(sum(values))
+    for place, count in Counted(bisect_left(histogram._upper_bounds, value) for value in values).items():
+        histogram._buckets[place].inc(count)

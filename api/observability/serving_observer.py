@@ -21,12 +21,12 @@ class LoadOutcome(StrEnum):
 class ServingObserver(Protocol):
     """Is told what the engine does. Any thread may call."""
 
-    def decoded(self, seconds: float, *, large: bool) -> None:
-        """Tell that an image was decoded and preprocessed, with the time that it took without waiting for a thread.
+    def decoded(self, seconds: Sequence[float], *, large: bool) -> None:
+        """Tell that images were decoded and preprocessed, with the times that it took without waiting for a thread.
 
         Args:
-            seconds: how long it took.
-            large: it was decoded in a process of its own.
+            seconds: how long each took.
+            large: they were decoded in a process of their own.
         """
         ...
 
@@ -60,7 +60,7 @@ class ServingObserver(Protocol):
 class SilentObserver:
     """Ignores everything."""
 
-    def decoded(self, seconds: float, *, large: bool) -> None:
+    def decoded(self, seconds: Sequence[float], *, large: bool) -> None:
         """See `ServingObserver`."""
 
     def queued(self, images: int) -> None:

@@ -5,6 +5,7 @@ An answer has the same bytes as that of the app, which a test compares.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -67,6 +68,7 @@ class QuickPredictions:
         self._metrics, self._state = metrics, state
         self._accepts_host = HostNames(settings).accept if settings.admin_key is None else None
         self._needed = scopes_of("POST", _PATH)
+        self._counts: dict[tuple[int, str, str], list[float]] = {}  #: what the metrics are not told of yet
         self._most_bytes = min(SMALL_BYTES, settings.max_upload_bytes)
 
     def read(self, scope: Any, identity: Identity) -> Question | None:
@@ -123,9 +125,20 @@ class QuickPredictions:
         return Reply(_HEADERS + named.encode("latin-1"), b"%b%b}}" % (answer.text, repr(total_ms).encode()))
 
     def _count(self, question: Question, status: int, code: str) -> None:
-        seconds = time.perf_counter() - question.began
-        self._metrics.answered(method="POST", route=_PATH, status=status, code=code, seconds=seconds)
-        self._metrics.predicted(model=kind_of_model(question.model), code=code)
+        """Count a request: the metrics are told once for all that end in the same round of the event loop."""
+        if not self._counts:
+            asyncio.get_running_loop().call_soon(self._tell_counts)
+        alike = self._counts.setdefault((status, code, _kind_of_model(question.model)), [])
+        alike.append(time.perf_counter() - question.began)
+
+    def _tell_counts(self) -> None:
+        counts, self._counts = self._counts, {}
+        for (status, code, model), seconds in counts.items():
+            self._metrics.answered_all(method="POST", route=_PATH, status=status, code=code, seconds=seconds)
+            self._metrics.predicted(model=model, code=code, requests=len(seconds))
+
+
+_kind_of_model = lru_cache(maxsize=1024)(kind_of_model)
 
 
 @lru_cache(maxsize=256)

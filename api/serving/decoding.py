@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import Any
 
@@ -62,7 +63,11 @@ class Decoding:
         Raises:
             ImageError: it can't be read.
         """
-        return self._try_small(model, data) if is_tiny(data) else None
+        return self._try_small(model, data, told=False) if is_tiny(data) else None
+
+    def tell_decoded_at_once(self, seconds: Sequence[float]) -> None:
+        """Tell the observer how long images took that were decoded at once."""
+        self._observer.decoded(seconds, large=False)
 
     def stop(self) -> None:
         """End the threads and processes."""
@@ -71,13 +76,14 @@ class Decoding:
         for process in self._processes:
             process.close()
 
-    def _try_small(self, model: Model, data: bytes) -> Any | None:
+    def _try_small(self, model: Model, data: bytes, *, told: bool = True) -> Any | None:
         began = time.perf_counter()
         pixels_HWC = decode_if_small(data, max_pixels=self._max_pixels)
         if pixels_HWC is None:
             return None
         model_input = model.preprocess(pixels_HWC)
-        self._observer.decoded(time.perf_counter() - began, large=False)
+        if told:
+            self._observer.decoded([time.perf_counter() - began], large=False)
         return model_input
 
     def _decode_large(self, model: Model, data: bytes) -> Any:
@@ -90,5 +96,5 @@ class Decoding:
         finally:
             self._idle.put(process)
         model_input = model.preprocess(pixels_HWC)
-        self._observer.decoded(time.perf_counter() - began, large=True)
+        self._observer.decoded([time.perf_counter() - began], large=True)
         return model_input

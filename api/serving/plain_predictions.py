@@ -78,6 +78,7 @@ class PlainPredictions:
         self._resolution, self._decoding, self._batcher = resolution, decoding, batcher
         self._admit, self._release, self._note, self._usual = admit, release, note, usual
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._decoded_s: list[float] = []  # of images of which the observer is not told yet
 
     def predict(self, owner: str, reference: str, image: bytes, top_k: int, then: Then) -> Callable[[], object]:
         """See `ServingEngine.predict_plainly`."""
@@ -133,6 +134,7 @@ class PlainPredictions:
         if model_input is None:
             return None
         ready_at = time.perf_counter()
+        self._decoded_s.append(ready_at - began)
         preprocess_ms = 1000 * (ready_at - began)
         plain = Plain(model, model_input, ready_at, None, self, choice, image, top_k, then, preprocess_ms)
         if not self._batcher.add(plain, Turn()):
@@ -144,6 +146,7 @@ class PlainPredictions:
         if not plain.is_over:
             plain.is_over = True
             self._release(1)
+            self._tell_decoded()
 
     def deliver(self, items: Sequence[Item], places: Sequence[int], batch: Batch) -> None:
         """See `Inbox`."""
@@ -152,6 +155,7 @@ class PlainPredictions:
 
     def _hand_out(self, items: Sequence[Any], places: Sequence[int], batch: Batch) -> None:
         waiting = [(item, place) for item, place in zip(items, places, strict=True) if not item.is_over]
+        self._tell_decoded()
         if not waiting:
             return
         for item, _ in waiting:
@@ -159,6 +163,11 @@ class PlainPredictions:
         self._release(len(waiting))
         for item, answer in zip((item for item, _ in waiting), self._write(waiting, batch), strict=True):
             item.then(answer)
+
+    def _tell_decoded(self) -> None:
+        told, self._decoded_s = self._decoded_s, []
+        if told:
+            self._decoding.tell_decoded_at_once(told)
 
     def _write(self, waiting: list[tuple[Plain, int]], batch: Batch) -> list[PlainAnswer | ServiceError]:
         """Write the answers of a batch."""
@@ -178,7 +187,7 @@ class PlainPredictions:
         rows_BK = probabilities_BK[[place for _, place in waiting]]
         most = max(item.top_k for item, _ in waiting)
         best_BT = np.argsort(-rows_BK, axis=1, kind="stable")[:, :most]
-        values_BT = np.take_along_axis(rows_BK, best_BT, axis=1)
+        values_BT = rows_BK[np.arange(len(rows_BK))[:, None], best_BT]
         are_numbers = np.isfinite(values_BT).all(axis=1).tolist()
         names, took_ms = waiting[0][0].model.class_names, 1000 * batch.took_s
         heads: dict[tuple[object, ...], str] = {}

@@ -7,7 +7,8 @@ import secrets
 import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
-_TAIL_LENGTH = 26
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+_SHIFTS = range(120, -1, -10)  # of 13 pairs: 26 characters, of which the first has the 3 bits that are left of 128
 _ID = re.compile(r"(job|val|pred|ds|upl|ckpt|wrk|req)_[0-9a-z_-]{1,64}")
 
 
@@ -19,8 +20,7 @@ def new_id(prefix: str) -> str:
             `store`.
     """
     number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    tail = "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * (_TAIL_LENGTH - 1), -1, -5))
-    return f"{prefix}_{tail}"
+    return f"{prefix}_{''.join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])}"
 
 
 def has_form(text: str, prefix: str) -> bool:

@@ -40,8 +40,8 @@ def used(served: Served) -> Served:
     wait_until(lambda: served.http.get("/readyz").json()["model"] == "ok")
     served.http.post("/predict", content=png(), headers={"Content-Type": "image/png"})
     served.http.get("/jobs/nowhere")
-    metrics.decoded(0.01, large=False)
-    metrics.decoded(2.0, large=True)
+    metrics.decoded([0.01], large=False)
+    metrics.decoded([2.0], large=True)
     metrics.queued(1)
     metrics.computed(2, 0.01, [0.001, 0.001])
     for outcome in LoadOutcome:

@@ -20,7 +20,7 @@ KEY, METRICS_KEY = "k" * 20, "m" * 20
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
 def test_what_is_told_keeps_the_conventions(served: Served) -> None:
-    served.metrics.decoded(0.01, large=False)
+    served.metrics.decoded([0.01], large=False)
     served.metrics.loaded(0.5, LoadOutcome.DAMAGED)
     text = served.http.get("/metrics").text
     judged = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
@@ -68,10 +68,10 @@ def test_a_large_image_is_told_as_one(served: Served) -> None:
 
 def test_the_engines_work_is_told(served: Served) -> None:
     metrics = served.metrics
-    metrics.decoded(0.003, large=False)
-    metrics.decoded(1.5, large=True)
+    metrics.decoded([0.003], large=False)
+    metrics.decoded([1.5], large=True)
     metrics.queued(5)
-    metrics.computed(3, 0.02, [0.001, 0.002, 0.003])
+    metrics.computed(3, 0.02, [0.001, 0.002, 99.0])
     metrics.loaded(0.5, LoadOutcome.LOADED)
     metrics.loaded(0.1, LoadOutcome.DAMAGED)
     metrics.holds(2, 1000)
@@ -85,6 +85,12 @@ def test_the_engines_work_is_told(served: Served) -> None:
     assert told["trainyard_predict_batch_images_sum"] == 3
     assert told["trainyard_predict_compute_seconds_count"] == 1
     assert told["trainyard_predict_queue_seconds_count"] == 3
+    assert told["trainyard_predict_queue_seconds_sum"] == 0.001 + 0.002 + 99
+    buckets = [
+        told[f'trainyard_predict_queue_seconds_bucket{{le="{bound}"}}']
+        for bound in ("0.0005", "0.001", "0.0025", "5.0", "+Inf")
+    ]
+    assert buckets == [0, 1, 2, 2, 3]  # a bound belongs to its bucket
     assert told['trainyard_model_loads_total{outcome="loaded"}'] == 1
     assert told['trainyard_model_loads_total{outcome="damaged"}'] == 1
     assert told['trainyard_model_loads_total{outcome="failed"}'] == 0

@@ -100,11 +100,11 @@ def test_errors_are_the_apps(trained: Served, serve: Serve) -> None:
 def test_requests_are_counted_as_those_of_the_app(trained: Served) -> None:
     for headers in (PNG, PNG | {"X-Trainyard-Sticky": "me"}):
         trained.http.post("/predict", content=png(), headers=headers)
+    wait_until(lambda: "trainyard_predict_batch_images_count 2.0" in trained.http.get("/metrics").text)
     text = trained.http.get("/metrics").text
     assert 'trainyard_http_requests_total{code="ok",method="POST",route="/predict",status="200"} 2.0' in text
     assert 'trainyard_predict_requests_total{code="ok",model="latest"} 2.0' in text
     assert 'trainyard_http_request_duration_seconds_count{method="POST",route="/predict"} 2.0' in text
-    assert "trainyard_predict_batch_images_count 2.0" in text
     assert 'trainyard_predict_decode_seconds_count{image="small"} 2.0' in text
     assert "trainyard_predict_queued_images 0.0" in text
 
