@@ -13,7 +13,7 @@ from tests.browser.many_jobs import open_tables
 from tests.browser.watching import open_view
 from tests.integration.running import RunningYard, running_yard
 
-ROUNDS = 12
+ROUNDS = 6
 POINTS = 500
 MOST_GROWN_BYTES = 3_000_000
 MOST_GROWN_NODES = 400
