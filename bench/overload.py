@@ -6,9 +6,11 @@ Starts a yard that has trained `quick` on digits, and asks its API from processe
 client sends as soon as it has its answer; that is the capacity), then open-loop (requests are sent when they are due,
 answered or not) at multiples of it. Another process asks `/healthz` ten times a second meanwhile. A row a load: how
 many requests a second were answered 200, their share of it, how many were refused; milliseconds of both and of
-`/healthz` (99th percentile; the longest in brackets); what got no answer, or waited for a connection in vain; and the
-share of a core that the load generator took, which the API did not have where cores are few. The baseline is the
-capacity of the same run.
+`/healthz` (99th percentile; the longest in brackets); what got no answer, or waited for a connection in vain.
+
+Where cores are few, the load generator takes from the API what no refusal gives back. So the CPU of each side is
+counted too: cores of the web processes, the engine and the generator, cores that nothing used, and good answers for
+each second of the API's CPU. The baseline is the capacity of the same run, and its good answers for each second of CPU.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import selectors
 import socket
 import statistics
@@ -23,7 +26,9 @@ import subprocess
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -185,14 +190,107 @@ def main() -> None:
         port, what, value = given.as_client
         _be_client(int(port), what, float(value), given.seconds)
         return
-    with predicting_api() as (_, port):
-        _ask_apart(port, 3, "closed", given.clients)  # warm
-        loads = [_ask_apart(port, given.seconds, "closed", given.clients)]
-        capacity = loads[0][0].good / given.seconds
-        _print_row(f"closed, {given.clients} clients", *loads[0], given.seconds, capacity)
+    with predicting_api() as (yard, port):
+        api = Api(port, find_parts(yard.pid), given.seconds)
+        api.ask(3, "closed", given.clients)  # warm
+        closed = api.ask(given.seconds, "closed", given.clients)
+        closed.print(f"closed, {given.clients} clients", closed)
         for factor in given.factors:
-            loads.append(_ask_apart(port, given.seconds, "open", factor * capacity))
-            _print_row(f"{factor:g}x: {factor * capacity:.0f}/s", *loads[-1], given.seconds, capacity)
+            per_s = factor * closed.good_per_s
+            api.ask(given.seconds, "open", per_s).print(f"{factor:g}x: {per_s:.0f}/s", closed)
+
+
+@dataclass
+class Cpu:
+    """Seconds of CPU, in all, that were used up to a moment."""
+
+    parts: dict[str, float]  #: of the API, by name
+    idle_s: float  #: of the machine
+
+
+def read_cpu(parts: dict[str, list[int]]) -> Cpu:
+    """Read what processes have used, by part of the API, and what nothing used."""
+    tick_s = 1 / os.sysconf("SC_CLK_TCK")
+    used = {
+        part: tick_s * sum(sum(map(int, _read_stat(pid)[11:13])) for pid in pids)  # in user mode and in the kernel
+        for part, pids in parts.items()
+    }
+    idle = Path("/proc/stat").read_text().split("\n", 1)[0].split()[4:6]  # with that in which a disk was waited for
+    return Cpu(used, tick_s * sum(map(int, idle)))
+
+
+def find_parts(yard: int) -> dict[str, list[int]]:
+    """Return the web processes and the engine below a process."""
+    parents = {
+        int(stat.parent.name): int(_read_stat(stat.parent.name)[1]) for stat in Path("/proc").glob("[0-9]*/stat")
+    }
+    below = {yard}
+    while more := {pid for pid, parent in parents.items() if parent in below} - below:
+        below |= more
+    words = {pid: Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in below}
+    modules = {"web": "api.web_process", "engine": "api.engine_process"}
+    return {part: [pid for pid in below if module in words[pid]] for part, module in modules.items()}
+
+
+def _read_stat(pid: int | str) -> list[str]:
+    """Return the fields of a process from the third on; zeros for one that has just ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return ["0"] * 50
+
+
+@dataclass
+class Measured:
+    """What one load did."""
+
+    load: Tally
+    probes: Tally
+    seconds: float
+    cores: dict[str, float]  #: by part of the API
+    idle_cores: float
+
+    @property
+    def good_per_s(self) -> float:
+        """Good answers a second."""
+        return self.load.good / self.seconds
+
+    @property
+    def good_per_cpu_s(self) -> float:
+        """Good answers for a second of the API's CPU."""
+        return self.good_per_s / sum(self.cores.values())
+
+    def print(self, name: str, baseline: Measured) -> None:
+        """Print a row."""
+        load, probes = self.load, self.probes
+        cores = "  ".join(f"{part} {cores:.2f}" for part, cores in self.cores.items())
+        print(
+            f"{name:20} good {self.good_per_s:5.0f}/s ({self.good_per_s / baseline.good_per_s:4.0%})  "
+            f"refused {len(load.refused_ms) / self.seconds:6.0f}/s  "
+            f"good {_quantile(load.good_ms)} ms  refusals {_quantile(load.refused_ms)} ms  "
+            f"healthz {_quantile(probes.good_ms)} ms  neither {load.unanswered}  probes lost {probes.unanswered}  "
+            f"cores: {cores}  generator {load.cores:.2f}  none {self.idle_cores:.2f}  "
+            f"good/CPU s {self.good_per_cpu_s:.0f} ({self.good_per_cpu_s / baseline.good_per_cpu_s:4.0%})",
+            flush=True,
+        )
+
+
+@dataclass
+class Api:
+    """What is asked."""
+
+    port: int
+    parts: dict[str, list[int]]
+    seconds: float
+
+    def ask(self, seconds: float, what: str, value: float) -> Measured:
+        """Offer a load, and probe meanwhile."""
+        before = read_cpu(self.parts)
+        began = time.perf_counter()
+        load, probes = _ask_apart(self.port, seconds, what, value)
+        took_s = time.perf_counter() - began
+        after = read_cpu(self.parts)
+        cores = {part: (after.parts[part] - before.parts[part]) / seconds for part in self.parts}
+        return Measured(load, probes, seconds, cores, (after.idle_s - before.idle_s) / took_s)
 
 
 def _ask_apart(port: int, seconds: float, what: str, value: float) -> tuple[Tally, Tally]:
@@ -213,17 +311,6 @@ def _be_client(port: int, what: str, value: float, seconds: float) -> None:
     else:
         asked = ask(port, build_request(), seconds, clients=CONNECTIONS, per_s=value)
     print(json.dumps(asked.__dict__))
-
-
-def _print_row(name: str, load: Tally, probes: Tally, seconds: float, capacity: float) -> None:
-    share = load.good / seconds / capacity
-    print(
-        f"{name:22} good {load.good / seconds:6.0f}/s ({share:4.0%})  refused {len(load.refused_ms) / seconds:6.0f}/s  "
-        f"good {_quantile(load.good_ms)} ms  refusals {_quantile(load.refused_ms)} ms  "
-        f"healthz {_quantile(probes.good_ms)} ms  neither {load.unanswered}  probes lost {probes.unanswered}  "
-        f"generator {load.cores:.2f} cores",
-        flush=True,
-    )
 
 
 def _quantile(values: list[float]) -> str:

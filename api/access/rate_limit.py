@@ -19,7 +19,6 @@ from api.access.buckets import Buckets, BucketsUnavailable, LocalBuckets, Rate, 
 from api.access.gate import METRICS_PATH
 from api.access.identity import STRANGER, Identity
 from trainyard.access.refusals import RateLimited
-from trainyard.errors import ServiceError
 from trainyard.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -51,15 +50,18 @@ class RateLimiter:
         self._is_out, self._retry_at = False, 0.0
 
     @staticmethod
-    def concerns(identity: Identity | ServiceError | None, path: str) -> bool:
-        """Whether a request counts. None: it is not known yet who sends it.
+    def concerns(identity: Identity, path: str) -> bool:
+        """Whether a request counts.
 
         Health, the page's files and whatever else is open to everybody do not count, and neither do the metrics.
         """
-        return identity is None or (isinstance(identity, Identity) and identity != STRANGER and path != METRICS_PATH)
+        return identity != STRANGER and path != METRICS_PATH
 
-    def admits_at_once(self, identity: Identity) -> bool:
-        """Count a request for which one was asked ahead. False: there is none; see `admit`."""
+    def passes(self, identity: Identity, path: str) -> bool:
+        """Whether a request goes on at once: it does not count, or one was asked for ahead. False: see `admit`."""
+        return not self.concerns(identity, path) or self._take_ahead(identity)
+
+    def _take_ahead(self, identity: Identity) -> bool:
         kept = self._ahead.get(_key_of(identity))
         if kept is None:
             return False

@@ -10,17 +10,31 @@ it needs no space, but one of a few places of its own.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from api.access.gate import Gate
+from api.access.identity import Identity
+from api.access.rate_limit import RateLimiter
+from api.http.errors import PreparedAnswer, encode_refusal
+from api.http.quick_route import Answerer
 from api.http.streamed_bodies import Headers, is_streamed
+from api.observability.metrics import AnswerLabels
+from api.observability.requests import identify, label_refusal
 from trainyard.errors import PredictQueueFull, ServiceError, TooManyUploads
 
 SMALL_BYTES = 64 * 1024
+DROPPED_BYTES = 256 * 1024  #: a refused body up to this is read and dropped: that costs less than a new connection
 STEP_BYTES = 1024 * 1024  #: by which a body of unknown length takes room
 MAX_RUNNING = 24  #: see `Admission`; measured: more make `/healthz` and refusals wait when there are too many
 CALM_RUNNING = 64  #: see there; measured: fewer make batches small
 PREDICT = ("POST", "/predict")
+_LIVE = PreparedAnswer(200, b'{"status":"ok"}')
+_LIVE_LABELS = AnswerLabels("GET", "/healthz", 200, "ok")
 
 
 class Admission:
@@ -55,6 +69,7 @@ class Admission:
         self._waiting: dict[Ticket, Callable[[], None]] = {}  # how to start each, the first come first
         self._free_places, self._largest_bytes = max_predictions, largest_bytes
         self._free_streams = max_streams
+        self._full = PredictQueueFull()
         self._free_bytes = max(max_bytes, largest_bytes)  # else the largest could never be sent
 
     def enter(self, method: str, path: str, headers: Headers) -> Ticket | ServiceError:
@@ -67,7 +82,7 @@ class Admission:
         """
         places = int((method, path) == PREDICT)
         if places > self._free_places:
-            return PredictQueueFull()
+            return self.refuse_place()
         announced = announced_bytes(headers)
         if is_streamed(method, path, headers):
             return self._enter_stream(announced)
@@ -111,6 +126,15 @@ class Admission:
     def _most_running(self) -> int:
         is_calm = self._max_predictions - self._free_places <= self._calm_running
         return max(self._max_running, self._calm_running) if is_calm else self._max_running
+
+    @property
+    def has_place(self) -> bool:
+        """Whether one more request to predict may enter."""
+        return self._free_places > 0
+
+    def refuse_place(self) -> PredictQueueFull:
+        """Return the refusal of a request to predict for which there is no place."""
+        return self._full
 
     @property
     def num_waiting(self) -> int:
@@ -161,6 +185,77 @@ class Ticket:
         return (
             self.is_streamed or self.received_bytes <= max(self.room_bytes, SMALL_BYTES) or self.admission.widen(self)
         )
+
+
+@dataclass
+class Door:
+    """What the connections of one server share; belongs to its event loop."""
+
+    admission: Admission
+    gate: Gate
+    max_connections: int
+    limiter: RateLimiter | None = None  #: of the requests that a key may send; None: it may send any number
+    answerer: Answerer | None = None  #: of what is answered without the app
+    head_s: float = 10.0
+    body_grace_s: float = 20.0
+    body_bytes_per_s: float = 20_000.0
+    stream_pause_s: float = 30.0
+    parting_s: float = 2.0
+    idle: dict[HttpToolsProtocol, None] = field(
+        default_factory=dict
+    )  #: nothing is being answered; the longest idle first
+    answered: Counter[AnswerLabels] = field(
+        default_factory=Counter
+    )  #: before the app was called; the server takes them
+
+    def judge(self, scope: Scope) -> Identity | ServiceError | None:
+        """Decide at once who a request acts for. None: its key must be looked up, or its number of requests."""
+        judged = self.gate.judge(scope)
+        if isinstance(judged, Identity) and self.limiter is not None and not self.limiter.passes(judged, scope["path"]):
+            return None
+        return judged
+
+    def answer_by_head(
+        self, method: bytes, path: bytes, query: bytes, headers: Headers, own: list[tuple[bytes, bytes]]
+    ) -> bytes | None:
+        """Return the answer to a request that needs nothing but its head. None: it has to be admitted.
+
+        Args:
+            method: of the request.
+            path: of its URL.
+            query: of its URL.
+            headers: with names in lower case.
+            own: headers that the server gives its answers, such as the date.
+        """
+        if path == b"/healthz" and method == b"GET":
+            self.answered[_LIVE_LABELS] += 1
+            return _LIVE.encode(_name(headers), own)
+        if path != b"/predict" or method != b"POST" or self.admission.has_place:
+            return None
+        scope = {"method": "POST", "path": "/predict", "headers": headers, "query_string": query}
+        if not isinstance(self.judge(scope), Identity):  # the app says so, and strangers take nobody's place
+            return None
+        return self.refuse(self.admission.refuse_place(), scope, closes=False)
+
+    def refuse(self, error: ServiceError, scope: Scope, *, closes: bool) -> bytes:
+        """Return the answer that refuses a request, and count it."""
+        self.answered[label_refusal(scope, error)] += 1
+        return encode_refusal(error, _name(scope["headers"]), closes=closes)
+
+    async def look_up(self, scope: Scope) -> Identity | ServiceError:
+        """Decide after a look at the keys, and at how many requests this one's has sent."""
+        judged = await self.gate.identify(scope)
+        if isinstance(judged, Identity) and self.limiter is not None and self.limiter.concerns(judged, scope["path"]):
+            return await self.limiter.admit(judged) or judged
+        return judged
+
+
+def _name(headers: Headers) -> str:
+    """Return the id of a request with these headers."""
+    for name, value in headers:
+        if name == b"x-request-id":
+            return identify(value.decode("latin-1"))
+    return identify("")
 
 
 def announced_bytes(headers: Headers) -> int | None:

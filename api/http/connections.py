@@ -2,22 +2,22 @@
 
 Everything that comes before a request can be judged (its URL, its headers, the lines between chunks, the trailers) has
 one common limit, so that no connection costs more than that. A refusal made here never reaches the app: it is written
-at once.
+at once. So is what costs more to hand on than to answer: a prediction for which there is no place, and `/healthz`.
 
 head         address and headers arrive        until `head_s` after the first byte, or after the connection was made
 body         the body arrives                  `body_grace_s`, and longer as long as it comes at `body_bytes_per_s`;
                                                a file for a dataset never pauses for `stream_pause_s`
 answer       the app works                     no limit; what the client sends meanwhile waits
-idle         between two requests              uvicorn's keep-alive time
+idle         between two requests              uvicorn's keep-alive time, looked at twice a second
+parting      the rest of a request that was    `parting_s`: it is read and dropped. To close over it would reset the
+             answered before all of it came    connection, and a client that still sends might never see the answer
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
 from functools import partial
-from http import HTTPStatus
 from typing import Any
 
 import httptools
@@ -25,13 +25,10 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from api.access.gate import Gate
 from api.access.identity import REFUSAL, Identity
-from api.access.rate_limit import RateLimiter
-from api.http.admission import SMALL_BYTES, Admission, Ticket, announced_bytes
-from api.http.errors import encode
-from api.http.middleware import identify
-from api.http.quick_route import Answerer, Asked, Reply
+from api.http.admission import DROPPED_BYTES, Door, Ticket, announced_bytes
+from api.http.errors import encode_refusal
+from api.http.quick_route import Asked, Reply
 from trainyard.errors import (
     AddressTooLong,
     HeadersTooLarge,
@@ -41,34 +38,18 @@ from trainyard.errors import (
     TooManyConnections,
     TooManyUploads,
 )
-from trainyard.logs import request_id
 
 log = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_ADDRESS_BYTES = 16 * 1024
 MAX_HEADERS = 100
+PARTING_BYTES = 32 * 1024 * 1024  #: that are read at most when a connection is to be closed
 PIECE_BYTES = 16 * 1024  #: fed to the parser at once; a limit may be exceeded by this much
 MAKE_WAY_S = 0.1  #: after which a prediction no longer keeps others from starting
 SPARE = 32  #: connections beyond the limit, for health checks
 ARRIVED_AT = "trainyard.arrived_at"  #: in a request's scope: when its headers were there, by the event loop's clock
 PROBES = frozenset({"/healthz", "/readyz"})
-
-
-@dataclass
-class Door:
-    """What the connections of one server share; belongs to its event loop."""
-
-    admission: Admission
-    gate: Gate
-    max_connections: int
-    limiter: RateLimiter | None = None  #: of the requests that a key may send; None: it may send any number
-    answerer: Answerer | None = None  #: of what is answered without the app
-    head_s: float = 10.0
-    body_grace_s: float = 20.0
-    body_bytes_per_s: float = 20_000.0
-    stream_pause_s: float = 30.0
-    idle: dict[Connection, None] = field(default_factory=dict)  #: nothing is being answered; the longest idle first
 
 
 class _Refused(Exception):
@@ -99,12 +80,17 @@ class Connection(HttpToolsProtocol):
         self._looking: asyncio.Task[None] | None = None  # for the key of the request that is to be started
         self._waits: Ticket | None = None  # of the request that waits to be started
         self._asked: Asked | None = None  # what is being answered without the app
+        self._rests = False  # nothing is asked: the deadline is that of an idle connection
+        self._parts = False  # the last answer was given: what still comes is dropped
+        self._drops = False  # the body that arrives is of a request that is answered already
+        self._dropped_bytes = 0
 
     # --- a connection comes and goes ---
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         """Accept a connection. At the limit, the connection that has been idle longest is closed for it."""
         super().connection_made(transport)
+        self._written_to: Any = _Parting(transport, self)
         idle, most = self._door.idle, self._door.max_connections
         if len(self.connections) > most and idle:
             next(iter(idle)).transport.abort()
@@ -122,7 +108,7 @@ class Connection(HttpToolsProtocol):
             self._door.admission.leave(self._waits)
         if (asked := self._asked) is not None:
             self._asked = None
-            self._door.admission.leave(asked.ticket)
+            asked.leave()
             if asked.give_up is not None:
                 asked.give_up()
             else:
@@ -130,10 +116,26 @@ class Connection(HttpToolsProtocol):
                 log.info("a client left before its request was complete", extra={"path": path})
         super().connection_lost(exc)
 
+    def part(self) -> None:
+        """Close once the client has read the answer, if it is still sending; else at once."""
+        if not self.is_receiving or self.transport.is_closing():
+            self.transport.close()
+            return
+        self._parts = True
+        self._deadline = self.loop.time() + self._door.parting_s
+        self._door.idle[self] = None  # it may be closed for another
+        self.transport.write_eof()
+        self.flow.resume_reading()
+
     @property
     def is_receiving(self) -> bool:
         """Whether a body is still to come."""
         return self._body_began is not None
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether a body is still to come of a request that was answered."""
+        return self.is_receiving and (self._drops or self.cycle.response_complete)
 
     def is_stuck(self, since: float) -> bool:
         """Whether the client does not read its answer, or has sent nothing of its body since a moment."""
@@ -143,10 +145,12 @@ class Connection(HttpToolsProtocol):
         """Refuse a request that takes too long to arrive. The server calls this twice a second."""
         if self._deadline is None or now < self._deadline:
             return
-        if self.flow.read_paused:  # it is us who don't read
+        if self._rests:
+            self.transport.close()
+        elif self._is_answered or (self._overhead_bytes == 0 and not self.is_receiving):
+            self.transport.abort()  # the rest of its body does not come, or it never said anything
+        elif self.flow.read_paused:  # it is us who don't read
             self._deadline = now + self._door.body_grace_s
-        elif self._overhead_bytes == 0 and not self.is_receiving:
-            self.transport.abort()  # it never said anything
         else:
             self.refuse(RequestTimeout())
 
@@ -154,9 +158,13 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser in pieces, and stop where a limit is exceeded."""
-        self._unset_keepalive_if_required()
-        if self._deadline is None and (self.cycle is None or self.cycle.response_complete):
-            self._deadline = self.loop.time() + self._door.head_s
+        if self._parts:
+            self._dropped_bytes += len(data)
+            if self._dropped_bytes > PARTING_BYTES:
+                self.transport.abort()
+            return
+        if self._rests:
+            self._rests, self._deadline = False, self.loop.time() + self._door.head_s
         start = 0
         while start < len(data):
             piece = data[start : start + max(PIECE_BYTES, self._body_to_come)]  # no limit is near within a known body
@@ -168,7 +176,7 @@ class Connection(HttpToolsProtocol):
                 self.refuse(self._refusal or MalformedRequest())
             except httptools.HttpParserUpgrade:
                 pass  # it is answered as if it had not asked
-            if self.transport.is_closing():
+            if self._parts or self.transport.is_closing():
                 return
             if self._overhead_bytes > MAX_HEAD_BYTES:
                 self.refuse(HeadersTooLarge())
@@ -176,7 +184,7 @@ class Connection(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         """See uvicorn."""
-        super().on_url(url)
+        self.url += url
         if len(self.url) > MAX_ADDRESS_BYTES:
             self._fail(AddressTooLong())
 
@@ -186,20 +194,30 @@ class Connection(HttpToolsProtocol):
             return
         if len(self.headers) >= MAX_HEADERS:
             self._fail(HeadersTooLarge(f"the request has more than {MAX_HEADERS} headers: send fewer"))
-        super().on_header(name, value)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Admit the request if there is a place for it."""
+        """Answer the request, or admit it if there is a place for it."""
+        size = announced_bytes(self.headers)
         self._body_began = self._heard_at = self.loop.time()
-        self._body_bytes, self._body_to_come = 0, announced_bytes(self.headers) or 0
+        self._body_bytes, self._body_to_come = 0, size or 0
         self._deadline = self._body_began + self._door.body_grace_s
-        super().on_headers_complete()
+        is_plain = size is not None and size <= DROPPED_BYTES and not self.expect_100_continue
+        if is_plain and (self.cycle is None or self.cycle.response_complete) and self._answer_at_once():
+            self._drops = True
+        else:
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Count a piece of the body, and refuse it if there is no space for it."""
         self._overhead_bytes = 0
         self._body_bytes += len(body)
         self._body_to_come -= len(body)
+        if self._drops:
+            return
         self._heard_at = self.loop.time()
         if self._body_began is not None:
             earned_s = self._body_bytes / self._door.body_bytes_per_s
@@ -214,38 +232,57 @@ class Connection(HttpToolsProtocol):
         """See uvicorn."""
         self._overhead_bytes = self._body_to_come = 0
         self._deadline = self._body_began = self._ticket = None
-        if self.cycle.response_complete:  # the answer did not wait for the body: from now on the connection is idle
-            self._deadline = self.loop.time() + self._door.head_s
+        if self._drops:
+            self._drops = False
+            self._rest()
+            return
         super().on_message_complete()
-        if self._asked is not None and self._asked.cycle is self.cycle:
+        if self.cycle.response_complete:  # the answer did not wait for the body
+            self._rest()
+        elif self._asked is not None and self._asked.cycle is self.cycle:
             self._ask(self._asked)
 
     def _fail(self, error: ServiceError) -> None:
         self._refusal = error
         raise _Refused
 
+    def _rest(self) -> None:
+        """Wait for the next request."""
+        self._rests = True
+        self._deadline = self.loop.time() + self.timeout_keep_alive
+        self._door.idle.pop(self, None)
+        self._door.idle[self] = None  # the last of those that are idle
+
     # --- requests go in, answers go out ---
 
+    def _answer_at_once(self) -> bool:
+        """Answer by the head alone what needs nothing else: no task, no scope, no timer is made for it."""
+        if self.parser.get_http_version() != "1.1" or not self.parser.should_keep_alive():
+            return False
+        path, _, query = self.url.partition(b"?")
+        answer = self._door.answer_by_head(
+            self.parser.get_method(), path, query, self.headers, self.server_state.default_headers
+        )
+        if answer is not None:
+            self.transport.write(answer)
+        return answer is not None
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        path = cycle.scope["path"]
+        cycle.transport = self._written_to
         cycle.scope[ARRIVED_AT] = self.loop.time()  # type: ignore[literal-required]  # a deadline counts from here
         self._door.idle.pop(self, None)
         busy = len(self.connections) - len(self._door.idle)
-        if busy > self._door.max_connections and path not in PROBES:
+        if busy > self._door.max_connections and cycle.scope["path"] not in PROBES:
             self._answer(cycle, TooManyConnections(), closes=True)
-            return
-        judged, limiter = self._door.gate.judge(dict(cycle.scope)), self._door.limiter
-        if judged is None or (limiter is not None and limiter.concerns(judged, path) and not _passes(limiter, judged)):
+        elif (judged := self._door.judge(dict(cycle.scope))) is None:
             self._looking = self.loop.create_task(self._start_when_known(cycle, app))
         else:
             self._start_judged(judged, cycle, app)
 
     async def _start_when_known(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Start a request when it is known whether its key is valid, and has not sent too many."""
-        judged, limiter = await self._door.gate.identify(dict(cycle.scope)), self._door.limiter
-        if limiter is not None and isinstance(judged, Identity) and limiter.concerns(judged, cycle.scope["path"]):
-            judged = await limiter.admit(judged) or judged
-        if not self.transport.is_closing():
+        judged = await self._door.look_up(dict(cycle.scope))
+        if not self._parts and not self.transport.is_closing():
             self._start_judged(judged, cycle, app)
 
     def _start_judged(self, judged: Identity | ServiceError, cycle: RequestResponseCycle, app: Any) -> None:
@@ -256,8 +293,9 @@ class Connection(HttpToolsProtocol):
         headers = list(cycle.scope["headers"])
         ticket = self._door.admission.enter(cycle.scope["method"], cycle.scope["path"], headers)
         if isinstance(ticket, ServiceError):
-            size = announced_bytes(headers)  # a small body is read and dropped, so that the connection can stay
-            self._answer(cycle, ticket, closes=size is None or size > SMALL_BYTES)
+            size = announced_bytes(headers)
+            is_dropped = size is not None and size <= DROPPED_BYTES and not cycle.waiting_for_100_continue
+            self._answer(cycle, ticket, closes=not is_dropped)
             return
         if self.is_receiving and self.cycle is cycle:  # else it is the body of the request behind it that arrives
             self._ticket = ticket
@@ -275,7 +313,7 @@ class Connection(HttpToolsProtocol):
             self.loop.call_later(MAKE_WAY_S, self._door.admission.make_way, ticket)
         answerer = self._door.answerer
         if answerer is not None and (question := answerer.read(cycle.scope, judged)) is not None:
-            self._asked = Asked(question, cycle, ticket)
+            self._asked = Asked(question, cycle, partial(self._door.admission.leave, ticket))
             if not cycle.more_body:
                 self._ask(self._asked)
             return
@@ -290,31 +328,40 @@ class Connection(HttpToolsProtocol):
         if self._asked is not asked:
             return  # the client is gone
         self._asked, cycle = None, asked.cycle
-        self._door.admission.leave(asked.ticket)
+        asked.leave()
+        closes = not cycle.keep_alive
         if isinstance(reply, ServiceError):
-            self._answer(cycle, reply, closes=False)
-            return
-        cycle.response_started = cycle.response_complete = True
-        self.transport.write(_encode_reply(reply, cycle.default_headers, closes=not cycle.keep_alive))
-        if not cycle.keep_alive:
-            self.transport.close()
-        self.on_response_complete()
+            self.transport.write(encode_refusal(reply, asked.question.request_id, closes=closes))
+        else:
+            self.transport.write(reply.encode(cycle.default_headers, closes=closes))
+        self._complete(cycle, closes=closes)
 
     def on_response_complete(self) -> None:
-        """See uvicorn."""
-        if not self.pipeline:
+        """Start the request that waits behind the one that is answered; else wait for the next."""
+        self.server_state.total_requests += 1
+        if self._parts or self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._overhead_bytes and not self.is_receiving:  # the next one is arriving
             self._door.idle[self] = None
-            self._deadline = self._deadline if self._overhead_bytes or self.is_receiving else None
-        super().on_response_complete()
+            self._deadline = self.loop.time() + self._door.head_s
+        elif not self.is_receiving:
+            self._rest()
 
     def _answer(self, cycle: RequestResponseCycle, error: ServiceError, *, closes: bool) -> None:
         """Answer a request that does not enter the app."""
+        closes = closes or not cycle.keep_alive
+        self.transport.write(self._door.refuse(error, dict(cycle.scope), closes=closes))
+        self._complete(cycle, closes=closes)
+
+    def _complete(self, cycle: RequestResponseCycle, *, closes: bool) -> None:
+        """Go on after an answer that the app has not given."""
         cycle.waiting_for_100_continue = False
         cycle.response_started = cycle.response_complete = True
-        closes = closes or not cycle.keep_alive
-        self.transport.write(_encode_answer(error, list(cycle.scope["headers"]), closes=closes))
         if closes:
-            self.transport.close()
+            self.part()
         self.on_response_complete()
 
     def refuse(self, error: ServiceError) -> None:
@@ -329,13 +376,18 @@ class Connection(HttpToolsProtocol):
             if not can_answer:
                 self.transport.abort()
                 return
-        self.transport.write(_encode_answer(error, self.headers or [], closes=True))
-        self.transport.close()
+        self.transport.write(self._door.refuse(error, {"headers": self.headers or []}, closes=True))
+        if isinstance(error, HeadersTooLarge | MalformedRequest):
+            self.transport.close()  # what still comes is nothing that a client would read an answer to
+        else:
+            self.part()
 
 
-def _passes(limiter: RateLimiter, judged: Identity | ServiceError) -> bool:
-    """Whether the limit of requests lets a request pass without asking anybody."""
-    return isinstance(judged, Identity) and limiter.admits_at_once(judged)
+class _Parting:
+    """What the app's answers are written to: uvicorn closes it where the connection is to part from its client."""
+
+    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
+        self.write, self.is_closing, self.close = transport.write, transport.is_closing, connection.part
 
 
 async def _run_with(ticket: Ticket, app: Any, scope: Any, receive: Any, send: Any) -> None:
@@ -343,34 +395,3 @@ async def _run_with(ticket: Ticket, app: Any, scope: Any, receive: Any, send: An
         await app(scope, receive, send)
     finally:
         ticket.admission.leave(ticket)
-
-
-def _encode_reply(reply: Reply, headers: list[tuple[bytes, bytes]], *, closes: bool) -> bytes:
-    general = b"".join([b"%b: %b\r\n" % header for header in headers])
-    closing = b"connection: close\r\n" if closes else b""
-    length = b"content-length: %d\r\n\r\n" % len(reply.body)
-    return b"".join((b"HTTP/1.1 200 OK\r\n", general, reply.headers, closing, length, reply.body))
-
-
-def _encode_answer(error: ServiceError, headers: list[tuple[bytes, bytes]], *, closes: bool) -> bytes:
-    given = next((value for name, value in headers if name == b"x-request-id"), b"")
-    identity = identify(given.decode("latin-1"))
-    token = request_id.set(identity)
-    try:
-        body = encode(error)
-    finally:
-        request_id.reset(token)
-    lines = [
-        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",
-        "content-type: application/json",
-        f"content-length: {len(body)}",
-        "cache-control: no-store",
-        "content-security-policy: frame-ancestors 'none'",
-        "x-content-type-options: nosniff",
-        f"x-request-id: {identity}",
-    ]
-    if error.retry_after_s is not None:
-        lines.append(f"retry-after: {error.retry_after_s}")
-    if closes:
-        lines.append("connection: close")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -45,6 +47,7 @@ from trainyard.logs import request_id
 log = logging.getLogger(__name__)
 
 SECRET_FIELDS = frozenset({"key"})  #: of a body: no message repeats what was sent in them
+_ID = "{request-id}"  # stands in a prepared answer where the id is to be
 MAX_ECHO = 80  # characters of a wrong value that a message repeats
 
 
@@ -147,6 +150,68 @@ class _ErrorResponse(Response):
 def encode(error: ServiceError) -> bytes:
     """Encode the body as JSON, in plain ASCII, so that no text in it can make the encoding fail."""
     return json.dumps({"error": describe(error)}).encode()
+
+
+def encode_refusal(error: ServiceError, identity: str, *, closes: bool) -> bytes:
+    """Return the whole answer that refuses a request before it reaches the app.
+
+    Args:
+        error: why.
+        identity: of the request.
+        closes: whether the connection is closed after it.
+    """
+    kind = type(error)
+    prepared = _prepare(kind, error.message, error.param, error.retry_after_s, closes)  # type: ignore[arg-type]
+    return prepared.encode(identity)
+
+
+@lru_cache(maxsize=256)  # messages may be of any number
+def _prepare(
+    kind: type[ServiceError], message: str, param: str | None, retry_after_s: int | None, closes: bool
+) -> PreparedAnswer:
+    token = request_id.set(_ID)
+    try:
+        body = encode(kind(message, param=param, retry_after_s=retry_after_s))
+    finally:
+        request_id.reset(token)
+    return PreparedAnswer(kind.status, body, retry_after_s=retry_after_s, closes=closes)
+
+
+class PreparedAnswer:
+    """An answer of JSON whose bytes are made once: nothing but a request's id differs between those that say the same.
+
+    The server gives it before the app is called. It has the headers that the app's own answers have.
+    """
+
+    def __init__(self, status: int, body: bytes, *, retry_after_s: int | None = None, closes: bool = False) -> None:
+        self._parts = body.split(_ID.encode())
+        self._length = sum(map(len, self._parts))
+        lines = [
+            "",
+            "content-type: application/json",
+            "cache-control: no-store",
+            "content-security-policy: frame-ancestors 'none'",
+            "x-content-type-options: nosniff",
+        ]
+        if retry_after_s is not None:
+            lines.append(f"retry-after: {retry_after_s}")
+        if closes:
+            lines.append("connection: close")
+        self._start = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-length: ".encode()
+        self._middle = "\r\n".join([*lines, "x-request-id: "]).encode()
+
+    def encode(self, identity: str, own: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
+        """Return it for a request.
+
+        Args:
+            identity: of the request.
+            own: headers that the server gives its answers, such as the date.
+        """
+        name = identity.encode()
+        length = self._length + (len(self._parts) - 1) * len(name)
+        body = name.join(self._parts)
+        more = b"".join([b"\r\n%b: %b" % header for header in own])
+        return b"%b%d%b%b%b\r\n\r\n%b" % (self._start, length, self._middle, name, more, body)
 
 
 def describe(error: ServiceError) -> dict[str, Any]:

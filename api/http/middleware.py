@@ -8,7 +8,6 @@ be answered like GET; `compression` is innermost.
 from __future__ import annotations
 
 import logging
-import re
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -20,16 +19,14 @@ from api.http import documentation, page
 from api.http.admission import SMALL_BYTES, announced_bytes
 from api.http.errors import build_response, is_of_open_inference
 from api.http.streamed_bodies import is_streamed
-from api.observability.requests import ROUTE, note
+from api.observability.requests import ROUTE, identify, note
 from trainyard.access.refusals import RateLimited
-from trainyard.database.ids import new_id
 from trainyard.errors import ServiceError, TooLarge, Unauthenticated
 from trainyard.logs import request_id
 
 log = logging.getLogger(__name__)
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/yard", page.ICON}) | documentation.PATHS
-_SANE_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 EVENT_STREAM = "text/event-stream"
 _CLOSE = {"Connection": "close"}  # the rest of the body is not read
 
@@ -62,11 +59,6 @@ class RequestId:
 def is_open(path: str) -> bool:
     """Whether everybody may ask for a path: it tells nothing of anybody's work."""
     return path in OPEN_PATHS or path.startswith(page.ASSETS)
-
-
-def identify(given: str) -> str:
-    """Return the id of a request: the one that its client sent if it is well formed, else a new one."""
-    return given if _SANE_ID.fullmatch(given) else new_id("req")
 
 
 class SecurityHeaders:

@@ -18,7 +18,6 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from api.access.identity import Identity
 from api.access.route_scopes import scopes_of
-from api.http.admission import Ticket
 from api.http.guarded_route import Guarded, Handler, check_scope
 from trainyard.errors import ServiceError
 
@@ -73,6 +72,18 @@ class Reply:
     headers: bytes  #: lines, each with its end
     body: bytes
 
+    def encode(self, own: list[tuple[bytes, bytes]], *, closes: bool) -> bytes:
+        """Return the whole answer.
+
+        Args:
+            own: headers that the server gives its answers, such as the date.
+            closes: whether the connection is closed after it.
+        """
+        general = b"".join([b"%b: %b\r\n" % header for header in own])
+        closing = b"connection: close\r\n" if closes else b""
+        length = b"content-length: %d\r\n\r\n" % len(self.body)
+        return b"".join((b"HTTP/1.1 200 OK\r\n", general, self.headers, closing, length, self.body))
+
 
 class Answerer(Protocol):
     """Answers questions. Used in the event loop only."""
@@ -98,5 +109,5 @@ class Asked:
 
     question: Question
     cycle: RequestResponseCycle
-    ticket: Ticket
+    leave: Callable[[], None]  #: gives its place back
     give_up: Callable[[], object] | None = None  #: None: its body is not there yet

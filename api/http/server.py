@@ -11,6 +11,7 @@ import logging
 import os
 import resource
 import socket
+from collections import Counter
 from functools import partial
 
 import uvicorn
@@ -18,8 +19,8 @@ from fastapi import FastAPI
 
 from api.access.gate import Gate
 from api.access.rate_limit import RateLimiter
-from api.http.admission import CALM_RUNNING, Admission
-from api.http.connections import Connection, Door
+from api.http.admission import CALM_RUNNING, Admission, Door
+from api.http.connections import Connection
 from api.http.quick_route import Answerer
 from trainyard.settings import Settings
 
@@ -83,6 +84,13 @@ class Server(uvicorn.Server):
             now = asyncio.get_running_loop().time()
             for connection in self._connections():
                 connection.check_time(now)
+            self._count_answers()
+
+    def _count_answers(self) -> None:
+        """Let the metrics know of the answers that were given before the app was called."""
+        answered, self._door.answered = self._door.answered, Counter()
+        for labels, count in answered.items():
+            self._app.state.services.metrics.answered_at_head(labels, count)
 
     async def _cut_stuck(self) -> None:
         loop = asyncio.get_running_loop()

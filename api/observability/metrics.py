@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter as Counted
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
@@ -18,6 +19,16 @@ ANSWER_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 STEP_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 LOAD_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class AnswerLabels(NamedTuple):
+    """What an answer is counted by that was given before the app was called."""
+
+    method: str
+    route: str
+    status: int
+    code: str
+    model: str | None = None  #: how a prediction named its model
 
 
 class Metrics:
@@ -39,7 +50,7 @@ class Metrics:
         )
         self._request_s = Histogram(
             "trainyard_http_request_duration_seconds",
-            "Time from a request's headers to the first byte of its answer.",
+            "Time from a request's headers to the first byte of its answer, of those that reached the app.",
             ("method", "route"),
             buckets=ANSWER_S,
             registry=registry,
@@ -144,6 +155,12 @@ class Metrics:
             self._counted[request] = counted
         counted[0].inc(len(seconds))
         _observe_all(counted[1], seconds)
+
+    def answered_at_head(self, labels: AnswerLabels, count: int) -> None:
+        """Count answers that were given before the app was called, which takes no time worth telling."""
+        self._requests.labels(labels.method, labels.route, str(labels.status), labels.code).inc(count)
+        if labels.model is not None:
+            self.predicted(model=labels.model, code=labels.code, requests=count)
 
     def predicted(self, *, model: str, code: str, requests: int = 1) -> None:
         """Count requests for predictions, besides `answered`."""

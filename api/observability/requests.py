@@ -6,6 +6,7 @@ code. They leave it in the request's notes.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import MutableMapping
 from typing import Any
@@ -13,15 +14,22 @@ from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.observability.metrics import Metrics
-from trainyard.database.ids import has_form
+from api.observability.metrics import AnswerLabels, Metrics
+from trainyard.database.ids import has_form, new_id
+from trainyard.errors import ServiceError
 
 NOTES = "trainyard.notes"  #: key in the scope: a dictionary that all copies of the scope share
 CODE = "code"  #: key in the notes: the code of the error that is answered
 ROUTE = "route"  #: key in the notes: the route's path
 
+_SANE_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _PREDICT, _INFER = "/predict", "/infer"
+
+
+def identify(given: str) -> str:
+    """Return the id of a request: the one that its client sent if it is well formed, else a new one."""
+    return given if _SANE_ID.fullmatch(given) else new_id("req")
 
 
 def note(scope: Scope, key: str, value: str) -> None:
@@ -72,6 +80,15 @@ class CountRequests:
         self._metrics.answered(method=method, route=route, status=status, code=code, seconds=seconds)
         if method == "POST" and (route == _PREDICT or route.endswith(_INFER)):
             self._metrics.predicted(model=kind_of_model(_named_model(scope)), code=code)
+
+
+def label_refusal(scope: Scope, error: ServiceError) -> AnswerLabels:
+    """Return what a refusal is counted by: of all routes only that of predictions is known there."""
+    method = scope.get("method", "other")
+    if method != "POST" or scope["path"] != _PREDICT:
+        return AnswerLabels(method if method in _METHODS else "other", "none", error.status, error.code)
+    model = kind_of_model(_named_model(scope)) if scope["query_string"] else "latest"
+    return AnswerLabels(method, _PREDICT, error.status, error.code, model)
 
 
 def kind_of_model(reference: str) -> str:

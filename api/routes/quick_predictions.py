@@ -19,11 +19,10 @@ from starlette.datastructures import State
 from api.access.identity import Identity
 from api.access.route_scopes import scopes_of
 from api.http.admission import SMALL_BYTES
-from api.http.middleware import identify
 from api.http.quick_route import Question, Reply
 from api.http.sites import HostNames
 from api.observability.metrics import Metrics
-from api.observability.requests import kind_of_model
+from api.observability.requests import identify, kind_of_model
 from api.routes.queries import MAX_REFERENCE
 from api.serving.interface import PlainAnswer
 from trainyard import tracing

@@ -1,27 +1,36 @@
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
+from api.access.buckets import LocalBuckets, Rate
+from api.access.gate import Gate
+from api.access.identity import ADMINISTRATOR, STRANGER, Identity
+from api.access.rate_limit import RateLimiter
 from api.http.admission import (
     MAX_RUNNING,
     PREDICT,
     SMALL_BYTES,
     STEP_BYTES,
     Admission,
+    Door,
     Ticket,
     announced_bytes,
 )
 from api.http.streamed_bodies import Headers
 from tests.api.http.test_connections import POST, answer_of, connected
 from tests.api.served import FakeRuntime, Served, error_of, png, wait_until
-from trainyard.errors import PredictQueueFull, TooManyUploads
+from trainyard.access.refusals import RateLimited
+from trainyard.errors import PredictQueueFull, ServiceError, TooManyUploads, Unauthenticated
+from trainyard.settings import Settings
 
 Serve = Callable[..., Served]
 MIB = 1024 * 1024
@@ -192,3 +201,49 @@ def test_a_stranger_s_uploads_take_no_room(serve: Serve) -> None:
         key = {"Authorization": f"Bearer {'k' * 20}", "Content-Type": "image/png"}
         answer: httpx.Response = served.http.post("/predict", content=png(), headers=key)
         error_of(answer, 503, "no_checkpoint")
+
+
+ASKED = {"path": "/predict"}
+
+
+class FakeGate(Gate):
+    """Knows who asks once that was looked up."""
+
+    def __init__(self, identity: Identity | ServiceError, *, is_known: bool = True) -> None:
+        super().__init__(Settings(), lambda _: False)
+        self._identity, self._is_known = identity, is_known
+
+    def judge(self, scope: Any) -> Identity | ServiceError | None:
+        return self._identity if self._is_known else None
+
+    async def identify(self, scope: Any) -> Identity | ServiceError:
+        return self._identity
+
+
+def door_of(identity: Identity | ServiceError, *, is_known: bool = True, per_s: float | None = None) -> Door:
+    limiter = None if per_s is None else RateLimiter(LocalBuckets(Rate(per_s, 1)), Rate(per_s, 1))
+    admission = Admission(max_predictions=1, max_bytes=1, largest_bytes=1)
+    return Door(admission, FakeGate(identity, is_known=is_known), max_connections=1, limiter=limiter)
+
+
+def test_without_a_limit_a_known_key_is_judged_at_once() -> None:
+    assert door_of(ADMINISTRATOR).judge(ASKED) is ADMINISTRATOR
+    assert door_of(refusal := Unauthenticated()).judge(ASKED) is refusal
+    unknown = door_of(ADMINISTRATOR, is_known=False)
+    assert unknown.judge(ASKED) is None
+    assert asyncio.run(unknown.look_up(ASKED)) is ADMINISTRATOR
+
+
+def test_a_limit_is_asked_for_what_counts_and_for_nothing_else() -> None:
+    async def run() -> None:
+        door = door_of(ADMINISTRATOR, per_s=1)
+        assert door.judge(ASKED) is None, "nothing was asked for ahead"
+        assert await door.look_up(ASKED) is ADMINISTRATOR
+        assert isinstance(await door.look_up(ASKED), RateLimited)
+        for identity in (STRANGER, Unauthenticated()):
+            for _ in range(3):
+                assert door_of(identity, per_s=1).judge(ASKED) is identity
+                assert await door_of(identity, per_s=1).look_up(ASKED) is identity
+        assert door.judge({"path": "/metrics"}) is ADMINISTRATOR
+
+    asyncio.run(run())

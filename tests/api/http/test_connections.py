@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -10,12 +11,18 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from fastapi import FastAPI
+from pydantic import SecretStr
+from uvicorn.server import ServerState
 
-from api.http.connections import MAX_ADDRESS_BYTES, MAX_HEAD_BYTES, MAX_HEADERS
+from api.http.admission import Admission, Ticket
+from api.http.connections import MAX_ADDRESS_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, PARTING_BYTES, Connection
 from tests.api.served import Served, error_of, png, wait_until
 
 Serve = Callable[..., Served]
+MIB = 1024 * 1024
+CLOSED = b"(closed)"
 POST = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
 
 
@@ -25,10 +32,10 @@ def connected(served: Served) -> Iterator[socket.socket]:
         yield client
 
 
-def answer_of(client: socket.socket) -> httpx.Response:
+def answer_of(client: socket.socket, *, may_be_reset: bool = True) -> httpx.Response:
     """All that comes until the server closes, as one response."""
     data = b""
-    with suppress(ConnectionResetError):
+    with suppress(*([ConnectionResetError] if may_be_reset else [])):
         while piece := client.recv(65536):
             data += piece
     head, _, body = data.partition(b"\r\n\r\n")
@@ -45,6 +52,42 @@ def send_much(client: socket.socket, first: bytes, piece: bytes, most_bytes: int
         while sent < most_bytes:
             sent += client.send(piece)
     return sent
+
+
+class FakeTransport(asyncio.Transport):
+    """Keeps what is written to it."""
+
+    def __init__(self, sent: list[bytes]) -> None:
+        super().__init__()
+        self._sent = sent
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._sent.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return CLOSED in self._sent
+
+    def close(self) -> None:
+        self._sent.append(CLOSED)
+
+    abort = close
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+@contextmanager
+def made_of(served: Served) -> Iterator[tuple[Connection, list[bytes]]]:
+    """A connection of the server's kind without a network, and what is sent over it; `CLOSED` at its end."""
+    sent: list[bytes] = []
+    loop = asyncio.new_event_loop()
+    config = uvicorn.Config(served.app, log_config=None)
+    connection = Connection(config, ServerState(), {}, loop, door=served.door)
+    connection.connection_made(FakeTransport(sent))
+    yield connection, sent
+    connection.connection_lost(None)
+    loop.close()
 
 
 @pytest.mark.parametrize(
@@ -95,6 +138,132 @@ def test_a_trailer_is_no_header(served: Served) -> None:
         response = answer_of(client)
     error_of(response, 422, "invalid_request")
     assert response.headers["x-request-id"] != "trailer-1"
+
+
+class TestAtOnce:
+    """What is answered by its head alone."""
+
+    FULL = Admission(max_predictions=0, max_bytes=MIB, largest_bytes=MIB)
+
+    def test_a_refusal_neither_waits_for_the_body_nor_makes_anything_of_the_request(self, served: Served) -> None:
+        served.door.admission = self.FULL
+        with made_of(served) as (connection, sent):
+            for number in range(3):
+                connection.data_received(POST + b"Content-Length: 60000\r\n\r\n")
+                assert len(sent) == number + 1, "it is answered before any of the body"
+                assert sent[-1].startswith(b"HTTP/1.1 503 ")
+                assert b"predict_queue_full" in sent[-1]
+                for _ in range(6):
+                    connection.data_received(bytes(10_000))
+                assert len(sent) == number + 1
+            assert connection.cycle is None, "no request was made of it, so no task, and nothing that keeps its body"
+            assert not connection.tasks
+            assert not connection.is_receiving
+
+    def test_a_refused_request_may_come_in_any_pieces_and_with_the_next_one(self, served: Served) -> None:
+        served.door.admission = self.FULL
+        request = POST + b"Content-Length: 5\r\n\r\nabcde"
+        with made_of(served) as (connection, sent):
+            for number in range(len(request)):
+                connection.data_received(request[number : number + 1])
+            assert len(sent) == 1
+            connection.data_received(3 * request)
+            assert [answer[:12] for answer in sent] == 4 * [b"HTTP/1.1 503"]
+            ids = {answer.partition(b"x-request-id: ")[2].partition(b"\r\n")[0] for answer in sent}
+            assert len(ids) == 4, "each request has one of its own"
+
+    def test_healthz_needs_neither_the_app_nor_a_place(self, served: Served) -> None:
+        served.door.admission, served.door.max_connections = self.FULL, 0
+        with made_of(served) as (connection, sent):
+            connection.data_received(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: probe-12\r\n\r\n")
+            [answer] = sent
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert b"x-request-id: probe-12\r\n" in answer
+            assert answer.endswith(b'{"status":"ok"}')
+            assert connection.cycle is None
+
+    def test_an_idle_connection_is_closed_in_time(self, served: Served) -> None:
+        with made_of(served) as (connection, sent):
+            connection.data_received(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            connection.check_time(connection.loop.time() + connection.timeout_keep_alive - 0.1)
+            assert len(sent) == 1
+            connection.check_time(connection.loop.time() + connection.timeout_keep_alive)
+            assert sent[1:] == [CLOSED]
+
+    def test_the_rest_of_a_refused_body_must_come_in_time_too(self, served: Served) -> None:
+        served.door.admission = self.FULL
+        with made_of(served) as (connection, sent):
+            connection.data_received(POST + b"Content-Length: 5\r\n\r\nabc")
+            connection.check_time(connection.loop.time() + served.door.body_grace_s)
+            assert sent[1:] == [CLOSED], "without a second answer"
+
+    def test_where_no_place_is_free_strangers_are_told_that_they_are_strangers(self, serve: Serve) -> None:
+        served = serve(admin_key=SecretStr("k" * 20))
+        served.door.admission = self.FULL
+        error_of(served.http.post("/predict", content=b"abc"), 401, "unauthenticated")
+        key = {"Authorization": f"Bearer {'k' * 20}"}
+        error_of(served.http.post("/predict", content=b"abc", headers=key), 503, "predict_queue_full")
+
+    def test_all_of_it_is_counted(self, served: Served) -> None:
+        served.door.admission = self.FULL
+        for query in ("", "?model=job_1@2"):
+            error_of(served.http.post("/predict" + query, content=b"abc"), 503, "predict_queue_full")
+        assert served.http.get("/healthz").is_success
+        refused = {"method": "POST", "route": "/predict", "status": "503", "code": "predict_queue_full"}
+        live = {"method": "GET", "route": "/healthz", "status": "200", "code": "ok"}
+        count = served.metrics.registry.get_sample_value
+        wait_until(lambda: count("trainyard_http_requests_total", live) == 1)
+        assert count("trainyard_http_requests_total", refused) == 2
+        for model in ("latest", "job"):
+            named = {"model": model, "code": "predict_queue_full"}
+            assert count("trainyard_predict_requests_total", named) == 1
+
+
+class TestParting:
+    """A client that still sends when it is answered reads the answer, and no reset of the connection."""
+
+    @pytest.mark.parametrize("is_chunked", [False, True])
+    def test_a_refusal_is_read_after_all_was_sent(self, serve: Serve, is_chunked: bool) -> None:
+        served = serve()
+        served.door.admission = self._without_room()
+        self._send_all(served, is_chunked, 503, "too_many_uploads")
+
+    @pytest.mark.parametrize("is_chunked", [False, True])
+    def test_so_is_one_of_the_app(self, serve: Serve, is_chunked: bool) -> None:
+        served = serve(admin_key=SecretStr("k" * 20))
+        self._send_all(served, is_chunked, 401, "unauthenticated")
+
+    def test_a_client_that_never_ends_is_cut_off(self, serve: Serve) -> None:
+        served = serve(admin_key=SecretStr("k" * 20))
+        with connected(served) as client:
+            head = POST + b"Content-Length: %d\r\n\r\n" % (500 * MIB)
+            assert send_much(client, head, bytes(MIB), 500 * MIB) < 3 * PARTING_BYTES
+        served = serve(admin_key=SecretStr("k" * 20), door={"parting_s": 0.2})
+        with connected(served) as client:
+            client.sendall(head)
+            error_of(answer_of(client), 401, "unauthenticated")
+            wait_until(lambda: not served.connections)
+
+    @staticmethod
+    def _without_room() -> Admission:
+        admission = Admission(max_predictions=9, max_bytes=MIB, largest_bytes=8 * MIB)
+        assert isinstance(admission.enter("POST", "/predict", [(b"content-length", b"%d" % (8 * MIB))]), Ticket)
+        return admission
+
+    @staticmethod
+    def _send_all(served: Served, is_chunked: bool, status: int, code: str) -> None:
+        size = 8 * MIB
+        with connected(served) as client:
+            if is_chunked:
+                client.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % size)
+                client.sendall(bytes(size))
+                client.sendall(b"\r\n0\r\n\r\n")
+            else:
+                client.sendall(POST + b"Content-Length: %d\r\n\r\n" % size)
+                client.sendall(bytes(size))
+            answer = answer_of(client, may_be_reset=False)
+            error_of(answer, status, code)
+            assert answer.headers["connection"] == "close"
 
 
 class TestTime:

@@ -1,3 +1,4 @@
+import json
 import socket
 from collections.abc import Callable
 
@@ -5,7 +6,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from api.http.errors import PreparedAnswer, encode_refusal
 from tests.api.served import Served, error_of
+from trainyard.errors import PredictQueueFull, RequestTimeout, ServiceError
 from trainyard.settings import Settings
 
 
@@ -171,3 +174,46 @@ class TestAuthentication:
             assert answer.startswith(b"HTTP/1.1 401")
             while connection.recv(65536):
                 pass  # and the connection is closed: nobody reads the rest
+
+
+def read(answer: bytes) -> tuple[str, dict[str, str], bytes]:
+    """The status line, the headers and the body of an answer, whose length must be right."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    assert len(headers) == len(lines)
+    assert int(headers["content-length"]) == len(body)
+    return status, headers, body
+
+
+@pytest.mark.parametrize("error", [PredictQueueFull(), PredictQueueFull("no place", retry_after_s=7), RequestTimeout()])
+def test_a_refusal_says_what_its_error_says_and_names_its_request(error: ServiceError) -> None:
+    for given, closes in (("mine-1234", True), ("another-id-of-mine", False)):
+        status, headers, body = read(encode_refusal(error, given, closes=closes))
+        assert status.startswith(f"HTTP/1.1 {error.status} ")
+        assert headers["x-request-id"] == given
+        assert headers.get("connection") == ("close" if closes else None)
+        assert headers.get("retry-after") == (None if error.retry_after_s is None else str(error.retry_after_s))
+        told = json.loads(body)["error"]
+        assert told == {
+            "type": error.type,
+            "code": error.code,
+            "message": error.message,
+            "param": None,
+            "request_id": given,
+        }
+
+
+def test_prepared_answers_have_the_headers_of_the_app_s_own(served: Served) -> None:
+    of_app = served.http.head("/healthz")  # the same as for GET, but from the app
+    live = PreparedAnswer(200, b'{"status":"ok"}')
+    status, headers, body = read(live.encode("", [(b"date", of_app.headers["date"].encode())]))
+    assert status == "HTTP/1.1 200 OK"
+    assert json.loads(body) == served.http.get("/healthz?from=here").json() == {"status": "ok"}
+    assert headers.keys() == of_app.headers.keys()
+    assert {**headers, "x-request-id": ""} == {**of_app.headers, "x-request-id": ""}
+
+    of_app = served.http.get("/nothing")
+    error_of(of_app, 404, "route_not_found")
+    _, headers, _ = read(encode_refusal(RequestTimeout(), "", closes=False))
+    assert headers.keys() == of_app.headers.keys() - {"date"}
