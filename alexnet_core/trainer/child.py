@@ -302,15 +302,28 @@ class ReportingHooks(Hooks):
 
 
 def _warm_up() -> None:
-    """Import what a run needs and do what torch does at first use, on the CPU. No GPU is touched."""
+    """Import what a run needs and do what torch does at first use, on the CPU. No GPU is touched.
+
+    The garbage collector would go through all modules again and again meanwhile, and later in the run: it leaves them.
+    """
+    gc.disable()
+    try:
+        _compute_a_little()
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _compute_a_little() -> None:
     import torch
     from torch import nn
 
     from alexnet_core.cpu_speed import get_cpu_speed
     from alexnet_core.training import tensorboard  # noqa: F401
+    from alexnet_core.training.optimiser import BlockSGD
 
     model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 2))
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
+    optimiser = BlockSGD([{"params": list(model.parameters())}], lr=0.1, momentum=0.9)
     loss = nn.functional.cross_entropy(model(torch.zeros(4, 1, 8, 8)), torch.zeros(4, dtype=torch.int64))
     loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
     optimiser.step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from itertools import repeat
 from typing import Any
@@ -18,7 +19,26 @@ _BLOCK_VALUES = 1 << 20  # 4 MB in fp32: few enough blocks, small enough for the
 _UNIT = "velocity_lr"  # the learning rate in whose unit a velocity is kept
 
 
-class BlockSGD(torch.optim.SGD):
+class Uncompiled(torch.optim.Optimizer):
+    """Has torch's methods without their wrappers, which load `torch.compile` at the first call. Nothing here uses it.
+
+    To load it takes as long as torch itself: a process would begin to train more than a second later.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+
+
+class AdamW(Uncompiled, torch.optim.AdamW):
+    """torch's AdamW."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # never a loss
+        """Update every parameter that has a gradient."""
+        inspect.unwrap(torch.optim.AdamW.step)(self)
+
+
+class BlockSGD(Uncompiled, torch.optim.SGD):
     """torch's SGD, which also accepts bf16 gradients of large matrices and updates their bf16 copies.
 
     Such a matrix is updated in blocks, so that gradient, matrix, velocity and copy of a block stay in the cache. In any
@@ -44,7 +64,7 @@ class BlockSGD(torch.optim.SGD):
                 if grad.dtype != parameter.dtype or (not grad.is_contiguous() and grad.stride() == parameter.stride()):
                     self._update_in_blocks(parameter, grad, layer, group)
                     parameter.grad = None
-        super().step()
+        inspect.unwrap(torch.optim.SGD.step)(self)
         for parameter, layer in self._layers.items():
             if parameter.grad is not None:
                 layer.give_back(parameter.grad)
@@ -134,7 +154,7 @@ def build_optimiser(config: TrainConfig, model: nn.Module, *, keep_copies: bool 
     # fused SGD makes its velocities before it sees that a loss scale was too large, and leaves in them what memory held
     fused = config.precision != "fp16"
     if config.optimiser == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
+        return AdamW(groups, lr=config.lr, fused=fused)
     rule = VelocitySGD if config.optimiser == "sgd_lr_in_velocity" else BlockSGD
     layers = [module for module in model.modules() if keep_copies and isinstance(module, WideLinear)]
     return rule(

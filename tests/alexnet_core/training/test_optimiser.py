@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 from alexnet_core.config import TrainConfig
 from alexnet_core.network.model import AlexNet, build_model
 from alexnet_core.training.optimiser import (
+    AdamW,
     BlockSGD,
     VelocitySGD,
     build_optimiser,
@@ -20,6 +24,7 @@ from alexnet_core.training.optimiser import (
     optimiser_tensors,
     set_learning_rate,
 )
+from tests.alexnet_core.killing import ROOT
 
 SMALL = TrainConfig(
     widths=(4, 4, 4, 4, 4), kernels=(3, 3, 3, 3, 3), fc_widths=(8, 8), image_px=16, batch_size=8, epochs=1,
@@ -180,3 +185,38 @@ def test_a_step_that_was_skipped_for_its_loss_scale_leaves_nothing_behind(rule: 
     assert all(torch.equal(a, b) for a, b in zip(weights, expected, strict=True))
     assert buffers.keys() == expected_buffers.keys()
     assert all(torch.equal(buffers[key], expected_buffers[key]) for key in buffers)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(BlockSGD, torch.optim.SGD), (AdamW, torch.optim.AdamW)])
+def test_a_rule_without_its_wrappers_is_torchs_own(ours: Any, theirs: Any) -> None:
+    weights = [nn.Parameter(torch.linspace(-1, 1, 12).reshape(3, 4)) for _ in range(2)]
+    options = {"momentum": 0.9, "nesterov": True} if theirs is torch.optim.SGD else {}
+    rules = [
+        rule([{"params": [one]}], lr=0.1, fused=True, **options)
+        for rule, one in zip((ours, theirs), weights, strict=True)
+    ]
+    for number in range(5):
+        for rule, one in zip(rules, weights, strict=True):
+            one.square().mul(number + 1).sum().backward()
+            rule.step()
+            rule.zero_grad()
+            assert one.grad is None
+        assert torch.equal(*weights)
+
+
+def test_a_run_loads_no_compiler(tmp_path: Path) -> None:
+    """`torch.compile` takes as long to load as torch itself, and nothing here uses it."""
+    code = """
+import pathlib, sys
+from tests.alexnet_core.training import test_run_options as runs
+folder = pathlib.Path(sys.argv[1])
+pack = runs.write_toy_pack(folder / "pack")
+for rule in ("sgd", "sgd_lr_in_velocity", "adamw"):
+    result = runs.train(pack, folder / rule, runs.CONFIG.with_overrides({"optimiser": rule, "epochs": 1}))
+    assert result.outcome == "succeeded"
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
