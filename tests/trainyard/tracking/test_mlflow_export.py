@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,10 @@ import pytest
 from tests.api.served import Served
 from tests.trainyard.commands.conftest import Run
 from tests.trainyard.tracking.conftest import TEST, end, train
+from trainyard.client import Client
+from trainyard.tracking.exported_job import read_job
+from trainyard.tracking.mlflow_export import ExportedRun, export_run
+from trainyard.tracking.mlflow_server import MlflowServer, MlflowSettings
 
 pytestmark = pytest.mark.slow
 
@@ -143,3 +149,27 @@ def test_artifacts_that_the_server_does_not_take_are_refused_with_what_to_do(
     assert done.exit_code == 1
     assert "--no-artifacts" in done.stderr
     assert run("export", "mlflow", "--to", mlflow, "--experiment", "elsewhere", "--no-artifacts").exit_code == 0
+
+
+def test_exports_of_a_job_at_once_write_each_point_once_into_one_run(served: Served, mlflow: str) -> None:
+    job_id = served.add_job()
+    train(served, job_id, *range(1, 31))
+    end(served, job_id)
+    together = threading.Barrier(3)
+
+    def export(_: int) -> ExportedRun:
+        with Client(served.url) as client, MlflowServer(mlflow, MlflowSettings()) as server:
+            exported = read_job(client, client.get_job(job_id))
+            together.wait(60)
+            return export_run(client, exported, server, "at once with points")
+
+    with ThreadPoolExecutor(3) as pool:
+        runs = list(pool.map(export, range(3)))
+    assert len({run.run for run in runs}) == 1
+    assert [step for step, _ in read_points(mlflow, runs[0].run, "train/loss")] == list(range(5, 301, 5))
+    assert [step for step, _ in read_points(mlflow, runs[0].run, "val/top1")] == list(range(10, 301, 10))
+    found = read_run(mlflow, runs[0].run)
+    wanted = {"experiment_ids": [found["info"]["experiment_id"]], "filter": f"tags.`trainyard.job` = '{job_id}'"}
+    answer = httpx.post(f"{mlflow}/api/2.0/mlflow/runs/search", json=wanted, trust_env=False).json()
+    assert [run["info"]["run_id"] for run in answer["runs"]] == [runs[0].run]
+    assert (found["info"]["status"], found["tags"]["trainyard.state"]) == ("FINISHED", "succeeded")
