@@ -302,19 +302,8 @@ class ReportingHooks(Hooks):
 
 
 def _warm_up() -> None:
-    """Import what a run needs and do what torch does at first use, on the CPU. No GPU is touched.
-
-    The garbage collector would go through all modules again and again meanwhile, and later in the run: it leaves them.
-    """
-    gc.disable()
-    try:
-        _compute_a_little()
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-def _compute_a_little() -> None:
+    """Import what a run needs and do what torch does at first use, on the CPU. No GPU is touched."""
+    gc.disable()  # the collector would go through all modules again and again; later it leaves them alone
     import torch
     from torch import nn
 
@@ -328,6 +317,8 @@ def _compute_a_little() -> None:
     loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
     optimiser.step()
     get_cpu_speed()
+    gc.freeze()
+    gc.enable()
 
 
 def _train(spec: Spec, commands: Commands, reports: Reports) -> Finished:
