@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from alexnet_core.inference import compiled_network
@@ -48,3 +49,16 @@ def test_what_was_measured_is_images_a_second() -> None:
 def test_torch_is_not_imported() -> None:
     code = "import sys, alexnet_core.inference.compiled_network; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
+
+
+def test_a_batch_may_have_any_strides() -> None:
+    network = Compiler(1, "fp32").compile(store(make_checkpoint("quick", **NARROW)))
+    channels, side = network.transform.channels, network.transform.image_px
+    random = np.random.default_rng(1)
+    for images in (1, 3, 8, 1):
+        values_BHWC = random.normal(size=(images, side, side, channels)).astype(np.float32)
+        as_decoded_BCHW = values_BHWC.transpose(0, 3, 1, 2)  # so is what is stacked from decoded images
+        assert not as_decoded_BCHW.flags.c_contiguous
+        expected_BK = network.logits(np.ascontiguousarray(as_decoded_BCHW))
+        for _ in range(20):
+            assert np.array_equal(network.logits(as_decoded_BCHW), expected_BK)
