@@ -58,7 +58,6 @@ TESTED_BY: dict[str, str] = {
     "alexnet_core/data/intake/options.py": "alexnet_core/data/intake/test_packing.py",
     "alexnet_core/data/intake/ordered_map.py": "alexnet_core/data/intake/test_packing.py",
     "alexnet_core/data/layouts/class_names.py": "alexnet_core/data/layouts/test_folders.py",
-    "alexnet_core/data/layouts/labelled_files.py": "alexnet_core/data/layouts/test_folders.py",
     "alexnet_core/data/layouts/manifest_tables.py": "alexnet_core/data/layouts/test_manifests.py",
     "alexnet_core/data/layouts/split_words.py": "alexnet_core/data/layouts/test_folders.py",
     "alexnet_core/data/moments.py": "alexnet_core/data/test_pack_writers.py",

@@ -70,13 +70,12 @@ class Members:
 
     Args:
         limits: on the archive.
-        num_numbers: how many numbers a place is.
+        numbers: the type of each number of a place, by the letters of `array`.
     """
 
-    def __init__(self, limits: ArchiveLimits, num_numbers: int) -> None:
+    def __init__(self, limits: ArchiveLimits, numbers: str) -> None:
         self._limits = limits
-        self._width = num_numbers
-        self._numbers = array("Q")
+        self._columns = [array(letter) for letter in numbers]
         self._rows: dict[str, int] = {}  #: by path
         self._reasons: dict[str, str] = {}  #: by path
         self._num_entries = 0
@@ -121,8 +120,9 @@ class Members:
             return
         self._rows[path] = len(self._rows)
         if isinstance(place, str):
-            self._reasons[path], place = place, (0,) * self._width
-        self._numbers.extend(place)
+            self._reasons[path], place = place, (0,) * len(self._columns)
+        for column, number in zip(self._columns, place, strict=True):
+            column.append(number)
 
     def find(self, path: str) -> tuple[int, ...]:
         """Return the place of a member.
@@ -132,5 +132,5 @@ class Members:
         """
         if path in self._reasons:
             raise ImageUnreadable(self._reasons[path])
-        row = self._width * self._rows[path]
-        return tuple(self._numbers[row : row + self._width])
+        row = self._rows[path]
+        return tuple(column[row] for column in self._columns)

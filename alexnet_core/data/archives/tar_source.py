@@ -57,7 +57,7 @@ class TarSource:
             DatasetInvalid: it is refused.
             OSError: as from any file that is read or written.
         """
-        self._members = Members(limits, 2)  # where the content begins, and its size
+        self._members = Members(limits, "QQ")  # where the content begins, and its size
         is_compressed = not is_tar(magic)
         with ExitStack() as files:
             self._file = files.enter_context(file)

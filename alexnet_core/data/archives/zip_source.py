@@ -47,7 +47,7 @@ class ZipSource:
         """
         directory, entries = read_directory(file, archive_bytes, limits)
         self._file = file
-        self._members = Members(limits, 6)  # the arguments of `_open`
+        self._members = Members(limits, "QQQIHH")  # the arguments of `_open`
         limits.require_small(require_apart(entries, directory.num_entries, directory.start), archive_bytes)
         for entry in read_entries(entries):
             self._add(entry)

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from alexnet_core.data.layouts.class_names import DistinctNames, look_alike
-from alexnet_core.data.layouts.labelled_files import LabelledFile, LabelledFiles
+from alexnet_core.data.layouts.labelled_files import FileTable, LabelledFiles
 from alexnet_core.data.layouts.split_words import find_split
 from alexnet_core.data.pack import SPLITS, TRAIN
 from alexnet_core.errors import DatasetInvalid
@@ -42,15 +42,19 @@ def read_layout(paths: Iterable[str]) -> LabelledFiles:
     names = _clean_names({folder[: depth + 1] for folder in inside})
     class_names = tuple(sorted(set(names.values())))
     labels = {name: label for label, name in enumerate(class_names)}
-    listed = [
-        LabelledFile(path, labels[names[folder[: depth + 1]]], find_split(folder[0]) if depth else None)
+    listed = FileTable.ordered(
+        (find_split(folder[0]) if depth else None, labels[names[folder[: depth + 1]]], path)
         for folder, paths_of in inside.items()
         for path in paths_of
-    ]
-    listed.sort(key=lambda file: (file.split or 0, file.label, file.path))
+    )
     empty = sorted({"/".join(parts) for parts in folders if len(parts) == depth + 1 and parts not in names})
     notes = _describe(wrapper, sorted({folder[0] for folder in inside}) if depth else [])
-    return LabelledFiles(class_names, tuple(listed), tuple(outside), tuple(empty), num_junk, notes=notes)
+    return LabelledFiles(class_names, listed, tuple(outside), tuple(empty), num_junk, notes=notes)
+
+
+def split_path(path: str) -> Parts:
+    """Return the parts of a path. `PurePosixPath.parts` would keep room for every name that it has ever seen."""
+    return tuple(part for part in path.split("/") if part not in ("", "."))
 
 
 def is_junk(parts: Sequence[str]) -> bool:
@@ -67,7 +71,7 @@ def _without_junk(paths: Iterable[str]) -> tuple[Files, list[Parts], int]:
         within, _, name = path.rpartition("/")
         folder = known.get(within)
         if folder is None:
-            folder = known[within] = tuple(part for part in within.split("/") if part not in ("", "."))
+            folder = known[within] = split_path(within)
         if is_junk((*folder, name)):
             num_junk += name != ""
         elif name:

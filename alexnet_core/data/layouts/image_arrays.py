@@ -7,13 +7,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alexnet_core.data.image_readers import ArrayImages
-from alexnet_core.data.layouts.folders import is_junk
+from alexnet_core.data.layouts.folders import is_junk, split_path
 from alexnet_core.data.layouts.labelled_files import LabelledFile, LabelledFiles
 from alexnet_core.data.layouts.split_words import find_split
 from alexnet_core.data.pack import TEST, TRAIN
@@ -55,7 +54,7 @@ def read_arrays(source: Source) -> Found | None:
     """
     folders: Folders = defaultdict(dict)
     for path in source.paths:
-        if not path.endswith("/") and not is_junk(parts := PurePosixPath(path).parts):
+        if not path.endswith("/") and not is_junk(parts := split_path(path)):
             folders["/".join(parts[:-1])][parts[-1]] = path
     try:
         return _read_cifar(source, folders) or _read_idx(source, folders)

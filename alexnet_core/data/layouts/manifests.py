@@ -13,8 +13,8 @@ from collections import Counter
 from pathlib import PurePosixPath
 
 from alexnet_core.data.layouts.class_names import DistinctNames
-from alexnet_core.data.layouts.folders import is_junk
-from alexnet_core.data.layouts.labelled_files import LabelledFile, LabelledFiles, Rejection
+from alexnet_core.data.layouts.folders import is_junk, split_path
+from alexnet_core.data.layouts.labelled_files import FileTable, LabelledFiles, Rejection
 from alexnet_core.data.layouts.manifest_tables import ENDINGS, HEADING_BYTES, MAX_TABLE_BYTES, Row, Table, read_table
 from alexnet_core.data.layouts.split_words import find_split
 from alexnet_core.data.sources import Source, read_whole
@@ -34,7 +34,7 @@ def read_manifests(source: Source) -> LabelledFiles | None:
         DatasetInvalid: a manifest can't be read, names no file that is there, or has a split that is not known.
     """
     files = [path for path in source.paths if not path.endswith("/")]
-    kept = [path for path in files if not is_junk(PurePosixPath(path).parts)]
+    kept = [path for path in files if not is_junk(split_path(path))]
     tables = _read_tables(source, kept)
     if not tables:
         return None
@@ -119,8 +119,7 @@ class _Reader:
             self.found.pop(rejection.file, None)
         class_names = _sort_names({name for name, _ in self.found.values()})
         labels = {name: label for label, name in enumerate(class_names)}
-        listed = [LabelledFile(path, labels[name], split) for path, (name, split) in self.found.items()]
-        listed.sort(key=lambda file: (file.split or 0, file.label, file.path))
+        listed = FileTable.ordered((split, labels[name], path) for path, (name, split) in self.found.items())
         named = self.found.keys() | {rejection.file for rejection in self._rejected} | tables.keys()
         outside = [path for path in self._paths if path.casefold().endswith(_IMAGE_ENDINGS) and path not in named]
         notes = [
@@ -128,7 +127,7 @@ class _Reader:
             for path, table in tables.items()
         ]
         return LabelledFiles(
-            class_names, tuple(listed), tuple(sorted(outside)), num_junk=num_junk, kind="manifest",
+            class_names, listed, tuple(sorted(outside)), num_junk=num_junk, kind="manifest",
             rejected=tuple(self._rejected), notes=tuple(notes),
         )  # fmt: skip
 
