@@ -17,7 +17,13 @@ def collect_rarely() -> None:
     gc.set_threshold(EVERY, 20, 20)
 
 
+def collect_nothing() -> None:
+    """Collect nothing until `keep_what_is_there`; call it before large modules are imported, which it makes faster."""
+    gc.disable()
+
+
 def keep_what_is_there() -> None:
     """Leave the objects that exist now out of all further collections; call it when large modules were imported."""
     gc.collect()
     gc.freeze()
+    gc.enable()

@@ -10,11 +10,8 @@ from pathlib import Path
 import uvicorn
 
 from alexnet_core import child_processes
-from api.app import create_app
 from api.bootstrap import prepare_process, read_settings
-from api.garbage import keep_what_is_there
-from api.http.server import Server, build_door, raise_file_limit
-from api.remote.engine_client import RemoteEngine
+from api.garbage import collect_nothing, keep_what_is_there
 
 GRACEFUL_S = 20
 
@@ -30,6 +27,11 @@ def serve(engine_socket: Path, listener: socket.socket) -> int:
     if settings is None:
         return 2
     prepare_process(settings)
+    collect_nothing()
+    from api.app import create_app
+    from api.http.server import Server, build_door, raise_file_limit
+    from api.remote.engine_client import RemoteEngine
+
     served = create_app(settings, engine=RemoteEngine(engine_socket, wait_s=settings.model_wait_s))
     config = uvicorn.Config(
         served,
