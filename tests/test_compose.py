@@ -128,6 +128,26 @@ def test_postgres_is_not_healthy_while_its_first_start_makes_the_database() -> N
 
 
 @pytest.mark.parametrize(("name", "service"), EVERY_SERVICE, ids=lambda value: value if isinstance(value, str) else "")
+def test_no_volume_without_a_name_is_made(name: str, service: dict[str, Any]) -> None:
+    """The engine makes one for each VOLUME of an image that nothing is mounted at, and `down` leaves it behind."""
+    declared = {"postgres:16": "/var/lib/postgresql/data", "redis:7-alpine": "/data"}
+    if "build" in service:
+        (folder,) = re.findall(r"^VOLUME (\S+)$", (ROOT / service["build"]["dockerfile"]).read_text(), re.M)
+    else:
+        folder = declared[service["image"]]
+    assert folder in {volume.rpartition(":")[2] for volume in service.get("volumes", [])}, name
+
+
+@pytest.mark.parametrize("workers", [SERVICES, WORKERS_ALONE], ids=["the first machine", "alone"])
+@pytest.mark.parametrize("name", ["worker", "worker-gpu"])
+def test_a_worker_whose_cores_train_is_not_called_unhealthy(name: str, workers: dict[str, dict[str, Any]]) -> None:
+    """The check loads SQLAlchemy: a second of a core, and eight seconds or more where ten processes want each core."""
+    healthcheck = workers[name]["healthcheck"]
+    assert int(healthcheck["timeout"].removesuffix("s")) >= 30
+    assert int(healthcheck["interval"].removesuffix("s")) >= 30  # or the checks themselves take what they wait for
+
+
+@pytest.mark.parametrize(("name", "service"), EVERY_SERVICE, ids=lambda value: value if isinstance(value, str) else "")
 def test_a_service_has_no_right_that_it_does_not_need(name: str, service: dict[str, Any]) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -288,11 +308,25 @@ def test_the_images_hold_nothing_that_neither_imports() -> None:
 
 
 def test_an_images_requirements_are_listed_with_their_versions() -> None:
-    command = [sys.executable, "deploy/list_requirements.py", "pyproject.toml", "worker"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.splitlines()
-    assert set(listed) <= set(OFFERED)
-    names = {Requirement(text).name for text in listed}
-    assert names == set(PYPROJECT["tool"]["trainyard"]["images"]["worker"])
+    images = PYPROJECT["tool"]["trainyard"]["images"]
+    for groups in (["worker"], [*images]):
+        command = [sys.executable, "deploy/list_requirements.py", "pyproject.toml", *groups]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.splitlines()
+        assert set(listed) <= set(OFFERED)
+        names = [Requirement(text).name for text in listed]
+        assert sorted(names) == sorted({name for group in groups for name in images[group]})
+
+
+def test_the_documented_wheels_are_those_of_every_image() -> None:
+    """They are collected by the base image's Python, because what a library needs may depend on its patch release."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/deploy.md").read_text(), re.S)
+    (block,) = [block for block in blocks if "pip wheel" in block]
+    (line,) = [line for line in block.splitlines() if "list_requirements.py" in line]
+    groups = re.search(r"list_requirements\.py pyproject\.toml ([\w ]+) >", line)
+    assert groups is not None
+    assert groups[1].split() == list(PYPROJECT["tool"]["trainyard"]["images"])
+    assert any(image in block for image in IMAGES if image.startswith("python"))
+    assert "--constraint constraints.txt" in block
 
 
 def test_every_library_that_is_imported_is_declared() -> None:

@@ -54,7 +54,8 @@ _NOT_BUILT = """<!doctype html>
 <h1>The page is not built</h1>
 <p>The yard runs, and its API answers: see <a href="docs">its documentation</a>.</p>
 <p>To build the page, run <code>make page</code> in the checkout that this yard was started from, then start the yard
-again. It needs Node 20.19 or newer, or a network from which pip can install Node.</p>
+again, with Docker Compose by <code>docker compose up --build</code>. The build needs Node 20.19 or newer, or a network
+from which pip can install Node.</p>
 </body>
 </html>
 """

@@ -23,7 +23,9 @@ NOT_RUN: dict[str, dict[str, str]] = {
     "docs/deploy.md": {
         "cp .env.example .env": _DOCKER,
         "cat > .env <<END": _DOCKER,
-        "pip wheel --wheel-dir wheels": _DOCKER,
+        "make page && docker compose build": _DOCKER,
+        "docker compose up --detach --wait": _DOCKER,
+        "docker run --rm --volume": _DOCKER,
     },
     "docs/how-to/export.md": {
         "python -m alexnet_core export paper": (

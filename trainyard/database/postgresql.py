@@ -15,7 +15,14 @@ import psycopg
 from psycopg.abc import PQGen
 from sqlalchemy import Connection
 
+from trainyard.errors import DatabaseUnavailable
+
 ANSWER_WITHIN_S = 10.0  # as long as SQLite waits for a lock: `database.BUSY_TIMEOUT_MS`
+#: A server that was set up without a locale, as in a small container, makes its databases like this.
+NO_ENCODING = (
+    "The database has no encoding (SQL_ASCII). Nothing was changed; make one that has: "
+    "`CREATE DATABASE trainyard OWNER trainyard ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0`."
+)
 Value = TypeVar("Value")
 
 
@@ -43,8 +50,16 @@ class PatientConnection(psycopg.Connection[Any]):
 
 
 def connect(_dialect: object, _record: object, arguments: Any, keywords: Any) -> PatientConnection:
-    """Open a new connection for SQLAlchemy (`do_connect`)."""
-    return PatientConnection.connect(*arguments, **keywords)
+    """Open a new connection for SQLAlchemy (`do_connect`).
+
+    Raises:
+        DatabaseUnavailable: the database was made without an encoding, so the driver returns bytes in place of text.
+    """
+    connection = PatientConnection.connect(*arguments, **keywords)
+    if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+        connection.close()
+        raise DatabaseUnavailable(NO_ENCODING)
+    return connection
 
 
 @contextmanager

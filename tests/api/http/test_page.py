@@ -116,6 +116,7 @@ def test_where_nothing_was_built_the_page_says_what_to_run(tmp_path: Path) -> No
     answer = TestClient(app).get("/")
     assert answer.status_code == 404
     assert "make page" in answer.text
+    assert "docker compose up --build" in answer.text  # a start alone would take the image as it is
     assert 'href="docs"' in answer.text
     assert answer.headers["cache-control"] == "no-cache"
 

@@ -57,6 +57,20 @@ def test_a_migration_may_take_as_long_as_it_needs_and_nothing_after_it(database:
             connection.execute(slow)
 
 
+def test_a_database_without_an_encoding_is_refused_and_the_message_says_how_to_make_one_that_has(
+    database: Database, postgres_url: str
+) -> None:
+    server, _, _ = postgres_url.rpartition("/")
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("CREATE DATABASE plain ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    plain = Database(f"{server}/plain")
+    with pytest.raises(DatabaseUnavailable, match="ENCODING 'UTF8'"):
+        plain.ping()
+    plain.close()
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("DROP DATABASE plain")  # refused while a connection is open
+
+
 def test_a_statement_whose_client_is_gone_is_ended(database: Database) -> None:
     with database.engine.connect() as connection:
         pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
