@@ -1,6 +1,6 @@
 """What the API still does when more is asked of it than it can do: goodput, refusals, and its answers to `/healthz`.
 
-    .venv/bin/python -m bench.overload [--seconds 8] [--factors 1.5 3 5] [--clients 64]
+    .venv/bin/python -m bench.overload [--seconds 8] [--factors 1 2 5] [--clients 64]
 
 Starts a yard that has trained `quick` on digits, and asks its API from processes of their own: first closed-loop (each
 client sends as soon as it has its answer; that is the capacity), then open-loop (requests are sent when they are due,
@@ -182,7 +182,7 @@ def build_request() -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=8, help="of each load (default 8)")
-    parser.add_argument("--factors", type=float, nargs="+", default=[1.5, 3, 5], help="of the capacity, to offer")
+    parser.add_argument("--factors", type=float, nargs="+", default=[1, 2, 5], help="of the capacity, to offer")
     parser.add_argument("--clients", type=int, default=64, help="of the closed loop (default 64)")
     parser.add_argument("--as-client", nargs=3, help=argparse.SUPPRESS, metavar=("PORT", "WHAT", "VALUE"))
     given = parser.parse_args()
