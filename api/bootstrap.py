@@ -17,11 +17,12 @@ from trainyard.settings.refused_settings import explain
 
 
 def read_settings() -> Settings | None:
-    """Return the settings. None: they are not valid, and standard error says why."""
+    """Return the settings, and make the folder for data. None: one of them is wrong, and standard error says why."""
     try:
         settings = Settings()
         settings.check_exposure()
         tracing.check(settings)
+        keep_private(settings.data_dir)
     except ValidationError as exc:
         refuse(explain(exc))
     except ValueError as exc:
@@ -41,6 +42,5 @@ def prepare_process(settings: Settings) -> None:
     bound_arenas(os.environ)
     collect_rarely()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle inference threads must not burn the trainer's cores
-    keep_private(settings.data_dir)
     logs.configure(settings.log_level)
     failpoints.arm(settings, Failpoints)

@@ -17,7 +17,7 @@ from alexnet_core.failpoints import Failpoints
 from trainyard import failpoints, logs, tracing
 from trainyard.database.connection import Database
 from trainyard.errors import DatabaseUnavailable
-from trainyard.private_files import keep_private
+from trainyard.private_files import FolderUnusable, keep_private
 from trainyard.scheduling import workers
 from trainyard.settings import Settings
 from trainyard.settings.refused_settings import explain
@@ -41,10 +41,11 @@ def main(
 def _start(*, healthcheck: bool) -> int:
     try:
         settings = Settings()
-    except ValidationError as exc:
-        print(f"trainyard worker: {explain(exc)}", file=sys.stderr)  # noqa: T201 - before logging is set up
+        keep_private(settings.data_dir)
+    except (ValidationError, FolderUnusable) as exc:
+        reason = explain(exc) if isinstance(exc, ValidationError) else str(exc)
+        print(f"trainyard worker: {reason}", file=sys.stderr)  # noqa: T201 - before logging is set up
         return 2
-    keep_private(settings.data_dir)
     logs.configure(settings.log_level)
     failpoints.arm(settings, Failpoints)
     return check_health(settings) if healthcheck else run(settings)

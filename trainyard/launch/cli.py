@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from trainyard import __version__, logs
 from trainyard.commands import registration
 from trainyard.commands.connecting import AsJson, Url, find_yard, print_json
-from trainyard.private_files import keep_private
+from trainyard.private_files import FolderUnusable, keep_private
 from trainyard.settings import Settings
 from trainyard.settings.refused_settings import explain
 from trainyard.terminal.terminal import Terminal
@@ -172,7 +172,10 @@ def _read_settings(*, make_folder: bool = True, **given: Any) -> Settings:
         _refuse(f"settings: {explain(exc)}")
         raise AssertionError from exc
     if make_folder:
-        keep_private(settings.data_dir)
+        try:
+            keep_private(settings.data_dir)
+        except FolderUnusable as exc:
+            _refuse(str(exc))
     return settings
 
 
