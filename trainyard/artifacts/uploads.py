@@ -25,6 +25,7 @@ from trainyard.states import UploadState
 from trainyard.upload_errors import UploadNotFound, UploadOffsetMismatch
 
 _AT_ONCE = 100
+_BEING_MADE_S = 60.0  # after which no request that made an empty upload can still be about to complete it
 _USERS = (dataset_intake, predictions)  # what is made of an upload, in the order in which rows are locked
 
 
@@ -268,8 +269,16 @@ def expire(session: Session) -> list[str]:
 
 
 def find_unfinished(session: Session, folder_id: str) -> list[str]:
-    """Return the uploads whose bytes are all in a folder, but which are not whole: a process was killed in between."""
-    full = (Upload.state == UploadState.OPEN, Upload.offset_bytes == Upload.size_bytes, Upload.folder_id == folder_id)
+    """Return the uploads whose bytes are all in a folder, but which are not whole: a process was killed in between.
+
+    An empty one has them all as soon as it is made, so it is first left to the request that makes it.
+    """
+    full = (
+        Upload.state == UploadState.OPEN,
+        Upload.offset_bytes == Upload.size_bytes,
+        Upload.folder_id == folder_id,
+        or_(Upload.size_bytes > 0, Upload.created_at <= now() - _BEING_MADE_S),
+    )
     return list(session.scalars(select(Upload.id).where(*full).order_by(Upload.id).limit(_AT_ONCE)))
 
 

@@ -269,11 +269,11 @@ def test_the_images_of_a_closed_connection_are_neither_decoded_nor_computed(
     begun, go_on = threading.Event(), threading.Event()
     decode = Decoding._try_small
 
-    def hold(self: Decoding, model: Any, data: bytes) -> object:
+    def hold(self: Decoding, model: Any, data: bytes, **how: bool) -> object:
         begun.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         decoded.append(data)
-        return decode(self, model, data)
+        return decode(self, model, data, **how)
 
     monkeypatch.setattr(Decoding, "_try_small", hold)
     engine = served.app.state.services.engine

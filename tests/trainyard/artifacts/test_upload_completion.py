@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from alexnet_core.layout import upload_key
 from tests.object_store import ObjectServer
@@ -102,6 +103,19 @@ def test_one_that_the_store_did_not_take_is_completed_later(
     tick(database, storage, folder)
     assert read(database, upload).state is UploadState.WHOLE
     assert storage.exists(upload_key(upload.id), "content")
+
+
+def test_an_empty_one_is_left_to_the_request_that_makes_it(
+    database: Database, storage: Storage, folder: UploadFolder
+) -> None:
+    upload = begin(database, 0, folder_id=folder.read_id())
+    folder.create(upload.id)
+    tick(database, storage, folder)
+    assert read(database, upload).state is UploadState.OPEN
+    with database.writing() as session:
+        session.execute(update(Upload).values(created_at=Upload.created_at - 3600))
+    tick(database, storage, folder)
+    assert read(database, upload).state is UploadState.WHOLE
 
 
 def test_one_that_was_cancelled_while_it_was_stored_is_removed_again(
