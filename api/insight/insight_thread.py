@@ -125,6 +125,7 @@ class InsightThread:
             future.set_result(work(self._process))
         except BaseException as exc:
             future.set_exception(exc)
+            del future, work  # else the error, whose traceback has this frame, would keep itself and what it is about
 
     def _do_step(self, step: Step) -> None:
         try:

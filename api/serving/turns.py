@@ -122,5 +122,6 @@ def _settle(future: Future[Any], call: Callable[[], Any]) -> None:
     except BaseException as exc:
         with contextlib.suppress(Exception):
             future.set_exception(exc)
+        del future, call  # else the error, whose traceback has this frame, would keep itself and the image it is about
     else:
         future.set_result(result)
