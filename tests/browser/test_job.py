@@ -230,7 +230,8 @@ def test_an_evaluation_that_comes_after_its_tab_was_left_changes_nothing(
 ) -> None:
     watch.expect(r"status of 503 .*/evaluation")
     page.add_init_script(LATE_EVALUATIONS)
-    open_view(page, yard.url, f"#/jobs/{learnt['id']}/evaluation")
+    with page.expect_response("**/evaluation"):  # else leaving the tab could end the request
+        open_view(page, yard.url, f"#/jobs/{learnt['id']}/evaluation")
     page.get_by_role("link", name="Config").click()
     page.locator("html[data-late]").wait_for()
     assert watch.wrong() == []  # Svelte warns of what a view does after its end
