@@ -29,11 +29,13 @@ class Asked:
 
     def end(self, *, typed: bytes = b"", signal_: signal.Signals | None = None) -> tuple[int, str]:
         """Answer it; returns its exit status, and all that it printed."""
-        if signal_ is not None:
-            self.process.send_signal(signal_)  # what the terminal of a person does at Ctrl-C
         os.write(self.terminal, typed)
-        deadline = time.monotonic() + LIMIT_S
+        deadline, signal_at = time.monotonic() + LIMIT_S, 0.0
         while self.process.poll() is None and time.monotonic() < deadline:
+            if signal_ is not None and time.monotonic() >= signal_at:
+                # what the terminal of a person does at Ctrl-C; one just before Python reads is noticed at the next
+                self.process.send_signal(signal_)
+                signal_at = time.monotonic() + 5
             self.printed += read(self.terminal)
         return self.process.wait(1), self.printed + read(self.terminal)
 
