@@ -12,7 +12,7 @@ TINY_FILE_BYTES = 16 * 1024
 TINY_PIXELS = 64 * 64
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-_PNG_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"pHYs", b"sRGB", b"cHRM", b"IDAT", b"IEND"})
+_PNG_CHUNKS = frozenset({b"PLTE", b"tRNS", b"gAMA", b"pHYs", b"sRGB", b"cHRM", b"IDAT", b"IEND"})
 _MOST_CHUNKS = 12
 _MOST_SEGMENTS = 16
 _BASELINE, _SCAN = 0xC0, 0xDA
@@ -34,7 +34,7 @@ def is_tiny(data: bytes) -> bool:
 def _is_tiny_png(data: bytes) -> bool:
     if data[12:16] != b"IHDR" or not _is_small(data[16:20], data[20:24]):
         return False
-    position = len(_PNG_MAGIC)
+    position = len(_PNG_MAGIC) + 25  # after the header, which may come only once: a decoder believes the last one
     for _ in range(_MOST_CHUNKS):
         kind = data[position + 4 : position + 8]
         if kind not in _PNG_CHUNKS:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from starlette.types import Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.access.gate import Gate
@@ -186,6 +186,13 @@ class Ticket:
             self.is_streamed or self.received_bytes <= max(self.room_bytes, SMALL_BYTES) or self.admission.widen(self)
         )
 
+    async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the app answer the request, then give back what it holds."""
+        try:
+            await app(scope, receive, send)
+        finally:
+            self.admission.leave(self)
+
 
 @dataclass
 class Door:
@@ -201,12 +208,10 @@ class Door:
     body_bytes_per_s: float = 20_000.0
     stream_pause_s: float = 30.0
     parting_s: float = 2.0
-    idle: dict[HttpToolsProtocol, None] = field(
-        default_factory=dict
-    )  #: nothing is being answered; the longest idle first
-    answered: Counter[AnswerLabels] = field(
-        default_factory=Counter
-    )  #: before the app was called; the server takes them
+    #: Nothing is being answered; the longest idle first.
+    idle: dict[HttpToolsProtocol, None] = field(default_factory=dict)
+    #: Before the app was called; the server takes them.
+    answered: Counter[AnswerLabels] = field(default_factory=Counter)
 
     def judge(self, scope: Scope) -> Identity | ServiceError | None:
         """Decide at once who a request acts for. None: its key must be looked up, or its number of requests."""

@@ -112,8 +112,7 @@ class Connection(HttpToolsProtocol):
             if asked.give_up is not None:
                 asked.give_up()
             else:
-                path = asked.cycle.scope["path"]
-                log.info("a client left before its request was complete", extra={"path": path})
+                log.info("a client left before its request was complete", extra={"path": asked.cycle.scope["path"]})
         super().connection_lost(exc)
 
     def part(self) -> None:
@@ -265,6 +264,7 @@ class Connection(HttpToolsProtocol):
         )
         if answer is not None:
             self.transport.write(answer)
+            self._read_if_read()
         return answer is not None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -317,7 +317,7 @@ class Connection(HttpToolsProtocol):
             if not cycle.more_body:
                 self._ask(self._asked)
             return
-        super()._start_asgi_task(cycle, partial(_run_with, ticket, app))
+        super()._start_asgi_task(cycle, partial(ticket.run, app))
 
     def _ask(self, asked: Asked) -> None:
         assert self._door.answerer is not None, "it has read the question"
@@ -341,7 +341,7 @@ class Connection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self._parts or self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        self._read_if_read()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         elif self._overhead_bytes and not self.is_receiving:  # the next one is arriving
@@ -349,6 +349,16 @@ class Connection(HttpToolsProtocol):
             self._deadline = self.loop.time() + self._door.head_s
         elif not self.is_receiving:
             self._rest()
+
+    def resume_writing(self) -> None:
+        """See asyncio."""
+        super().resume_writing()
+        if self.cycle is None or self.cycle.response_complete:  # else the request under way decides
+            self._read_if_read()
+
+    def _read_if_read(self) -> None:
+        """Take more requests only of a client that reads its answers: else those would gather here without end."""
+        (self.flow.pause_reading if self.flow.write_paused else self.flow.resume_reading)()
 
     def _answer(self, cycle: RequestResponseCycle, error: ServiceError, *, closes: bool) -> None:
         """Answer a request that does not enter the app."""
@@ -388,10 +398,3 @@ class _Parting:
 
     def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
         self.write, self.is_closing, self.close = transport.write, transport.is_closing, connection.part
-
-
-async def _run_with(ticket: Ticket, app: Any, scope: Any, receive: Any, send: Any) -> None:
-    try:
-        await app(scope, receive, send)
-    finally:
-        ticket.admission.leave(ticket)

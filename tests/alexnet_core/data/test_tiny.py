@@ -66,3 +66,8 @@ def test_a_jpeg_with_several_scans_is_not() -> None:
     scan = data.index(b"\xff\xda")
     assert is_tiny(data)
     assert not is_tiny(data[:-2] + data[scan:])
+
+
+def test_a_png_with_a_second_header_is_left_to_threads() -> None:
+    """A decoder believes the last one, which may be large."""
+    assert not is_tiny(_png_with(b"IHDR", struct.pack(">IIBBBBB", 1500, 1500, 8, 2, 0, 0, 0)))

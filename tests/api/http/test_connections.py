@@ -387,3 +387,22 @@ def test_neither_idle_nor_half_sent_requests_hold_up_a_stop(serve: Serve) -> Non
     assert time.monotonic() - began < 15  # ten seconds for those whose body may still come; nothing for the others
     for client in clients:
         client.close()
+
+
+def test_who_reads_no_answers_is_not_read_any_more(served: Served) -> None:
+    """Requests that are answered at once would else fill the memory with answers that nobody takes."""
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with connected(served) as client:
+        client.settimeout(1)
+        sent = 0
+        with suppress(TimeoutError):
+            while sent < 40 * MIB:
+                sent += client.send(request * 1000)
+        [connection] = served.connections
+        assert connection.flow.read_paused
+        assert connection.transport.get_write_buffer_size() < 8 * MIB
+        client.settimeout(10)
+        answered, tail, status = 0, b"", b"HTTP/1.1 200"
+        while answered < sent // len(request):  # who reads again is answered again
+            data = tail + client.recv(MIB)
+            answered, tail = answered + data.count(status), data[1 - len(status) :]
