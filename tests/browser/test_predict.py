@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Photograph
-from tests.browser.watching import Watch, list_faults, open_view
+from tests.browser.watching import Watch, list_faults, open_view, wait_for_pictures
 from tests.integration.running import RunningYard
 from trainyard.client import Client
 
@@ -84,7 +84,7 @@ def test_a_test_image_is_explained_and_has_similar_images(
     page.get_by_text("Similar training images").click()
     similar = page.get_by_role("group").filter(has_text="Similar training images")
     expect(similar.get_by_role("img")).to_have_count(8, timeout=60_000)
-    page.wait_for_function("[...document.querySelectorAll('main img')].every((one) => one.naturalWidth > 0)")
+    wait_for_pictures(page, "main img")
     photograph(page, "predict")
     assert list_faults(page) == []
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.api.tus import PATCH, TUS
 from tests.browser.class_folders import CLASSES, make_folder, make_zip
 from tests.browser.conftest import Photograph
-from tests.browser.watching import Watch, list_faults, open_view
+from tests.browser.watching import Watch, list_faults, open_view, wait_for_pictures
 from tests.integration.running import RunningYard
 from trainyard.client import Client
 
@@ -86,7 +86,7 @@ def test_a_zip_is_whole_though_the_api_is_killed_at_half(
     assert [entry["file"] for entry in dataset["report"]["rejected"]] == ["shapes/circle/cut.png"]
     thumbs = row.get_by_role("img", name="Some training images of killed").locator("img")
     expect(thumbs).to_have_count(8)
-    page.wait_for_function("[...document.querySelectorAll('main li img')].every((one) => one.naturalWidth > 0)")
+    wait_for_pictures(page, "main li img")
 
     row.get_by_role("link", name="killed").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("killed")

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, ViewportSize
 
 from tests.browser.conftest import PHONE, Photograph
 from tests.browser.training import start_job, wait_for_end
-from tests.browser.watching import Watch, list_faults, open_view, scrolls_sideways
+from tests.browser.watching import Watch, list_faults, open_view, scrolls_sideways, wait_until
 from tests.integration.running import RunningYard
 
 NARROW = ViewportSize(width=320, height=640)
@@ -42,10 +42,12 @@ def jobs(yard: RunningYard) -> dict[str, str]:
 
 def settle(page: Page) -> None:
     """Wait until what a view shows at first has come."""
-    page.wait_for_function("""() =>
-        document.querySelector('main').innerText !== '' &&
+    wait_until(
+        page,
+        """document.querySelector('main').innerText !== '' &&
         document.querySelector('.skeleton, [aria-busy="true"]') === null &&
-        [...document.images].every((image) => image.complete || image.loading === 'lazy')""")
+        [...document.images].every((image) => image.complete || image.loading === 'lazy')""",
+    )
 
 
 @pytest.mark.parametrize("name", VIEWS)

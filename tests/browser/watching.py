@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -49,6 +50,23 @@ def open_view(page: Page, url: str, view: str = "#/jobs") -> None:
     page.goto("about:blank")
     page.goto(f"{url}/{view}")
     page.locator("h1:not(:empty)").wait_for()
+
+
+def wait_until(page: Page, condition: str, timeout_s: float = 15) -> None:
+    """Wait until an expression of JavaScript is true in the page.
+
+    `Page.wait_for_function` is refused by the policy of the page: it evaluates its text in the page at every look
+    but the first, which passes, so that it fails only where there is something to wait for.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, f"not true within {timeout_s} s: {condition}"
+        page.wait_for_timeout(50)
+
+
+def wait_for_pictures(page: Page, images: str) -> None:
+    """Wait until every image that matches a selector has been read."""
+    wait_until(page, f"[...document.querySelectorAll('{images}')].every((one) => one.naturalWidth > 0)")
 
 
 def list_faults(page: Page) -> list[str]:
