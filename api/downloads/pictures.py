@@ -7,13 +7,11 @@ else, however many there are. Pages of text about a dataset's pack are made and 
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from api.thread_priority import give_way
 from trainyard.errors import TooManyPictures
 
 KEPT = 64  #: pictures, of some 30 kB each
@@ -41,7 +39,9 @@ class Pictures:
         self._drawn: OrderedDict[str, bytes] = OrderedDict()  #: the longest unused first
         self._drawing: dict[str, asyncio.Future[bytes]] = {}
         self._wanted: dict[str, int] = {}  #: clients that wait for a picture
-        self._thread = ThreadPoolExecutor(threads, thread_name_prefix="pictures", initializer=_yield_to_others)
+        self._thread = ThreadPoolExecutor(
+            threads, thread_name_prefix="pictures", initializer=give_way, initargs=(NICENESS,)
+        )
 
     async def get(self, content: str, draw: Callable[[], bytes]) -> bytes:
         """Return a picture, which is drawn now if there is none with this content.
@@ -87,10 +87,3 @@ class Pictures:
     def close(self) -> None:
         """End the threads. Pictures that are still waiting are not drawn."""
         self._thread.shutdown(wait=True, cancel_futures=True)
-
-
-def _yield_to_others() -> None:
-    """Let this thread give way to the process's other threads. On Linux each has a priority of its own."""
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))

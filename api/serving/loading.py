@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -21,6 +19,7 @@ from api.serving.agreement import Comparison
 from api.serving.batching import Model
 from api.serving.interface import ModelState
 from api.serving.runtime import Runtime
+from api.thread_priority import give_way
 from trainyard.artifacts.checkpoints import get_checkpoint, get_latest, has_its_manifest
 from trainyard.artifacts.examination import Condition, set_aside_unless_whole
 from trainyard.database.connection import Database
@@ -169,7 +168,6 @@ class Loader(threading.Thread):
         except Exception:
             log.exception("the model runtime could not be started: this process can't predict")
             return
-        _give_way()
         while not self._stopped:
             self._look_again_at = time.monotonic() + POLL_S
             self._follow_latest()
@@ -360,6 +358,7 @@ class Loader(threading.Thread):
                     break
                 del self._loaded[old]
             self._tell_what_is_held()
+        give_way(NICENESS)  # to the answers that are computed from now on
 
     def _tell_what_is_held(self) -> None:
         sizes = [loaded.weights_bytes for loaded in self._loaded.values()]
@@ -373,9 +372,3 @@ class Loader(threading.Thread):
                 return get_latest(session, LOCAL_OWNER, skip=self.unusable).id == loaded.checkpoint_id
         except ServiceError:
             return True
-
-
-def _give_way() -> None:
-    """Let this thread compute only when no other wants to: reading and preparing a network takes CPU, too."""
-    if sys.platform == "linux":  # where each thread has a niceness of its own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
