@@ -53,13 +53,19 @@ class ObjectServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        """Start it, and wait until it can be used."""
+        self.launch()
+        _wait_until(lambda: self._is_ready() or self._process is None or self._process.poll() is not None)
+        assert self._process is not None
+        assert self._process.poll() is None, "the store did not start"
+
+    def launch(self) -> None:
+        """Start it, and do not wait."""
         parent = os.getpid()
         self._process = subprocess.Popen(
             self._command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ) | AWS,
             preexec_fn=lambda: die_with_parent(parent),
         )  # fmt: skip
-        _wait_until(lambda: self._is_ready() or self._process is None or self._process.poll() is not None)
-        assert self._process.poll() is None, "the store did not start"
 
     def _command(self) -> list[str]:
         return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
@@ -111,7 +117,7 @@ class DurableObjectServer(ObjectServer):
         options = self._ports | {
             "dir": self._folder, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "s3.port": self.port, "s3.port.iceberg": 0,
             "s3.port.lance": 0, "s3.config": self._folder / "s3.json", "master.volumeSizeLimitMB": 64,
-            "master.telemetry.url": "http://127.0.0.1:9",
+            "volume.max": 0, "master.telemetry.url": "http://127.0.0.1:9",
         }  # fmt: skip
         switches = ["-filer", "-s3", "-master.telemetry=false"]
         return [str(weed), "server", *switches, *(f"-{name}={value}" for name, value in options.items())]

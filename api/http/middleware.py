@@ -83,7 +83,11 @@ class SecurityHeaders:
 
 
 class LastResort:
-    """Answers an uncaught exception with 500 and the usual body; the traceback goes only to the log."""
+    """Answers an uncaught exception with 500 and the usual body; the traceback goes only to the log.
+
+    Where the answer has begun, its connection is cut. That a store or the database went away meanwhile is a line in the
+    log, without a traceback.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -104,11 +108,21 @@ class LastResort:
             await self._app(scope, receive, send_watched)
         except ClientDisconnect:
             log.info("a client left before its request was complete", extra={"path": scope["path"]})
-        except Exception:
-            log.exception("a request failed", extra={"method": scope["method"], "path": scope["path"]})
+        except Exception as exc:
+            told = {"method": scope["method"], "path": scope["path"]}
+            if started and (outage := _find_refusal(exc)) is not None:
+                log.warning("an answer was cut off", extra=told | {"detail": str(outage)})
+                return  # the server cuts the connection of an answer that is not complete
+            log.exception("a request failed", extra=told)
             if started:
                 raise
             await build_response(ServiceError(), _CLOSE)(scope, receive, send)
+
+
+def _find_refusal(exc: BaseException) -> ServiceError | None:
+    """Return the error of ours that cut an answer off. Starlette wraps one that it can't answer any more."""
+    found = exc.__cause__ if isinstance(exc, RuntimeError) else exc
+    return found if isinstance(found, ServiceError) else None
 
 
 class Authentication:

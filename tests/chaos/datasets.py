@@ -24,11 +24,14 @@ import numpy as np
 from PIL import Image
 
 from alexnet_core.data.pack import open_pack
+from alexnet_core.layout import PACKS, UPLOADS, pack_key
 from tests.chaos.yard import ChaosYard
+from trainyard.errors import StorageUnavailable
 
 TUS = {"Tus-Resumable": "1.0.0"}
 IMAGES_A_CLASS, SIDE_PX = 12, 24
 PAUSE_S = 1.0  # between two uploads
+MOST_WAITING = 8  # datasets that are not settled: what is left at the end must be settled soon
 SETTLED = frozenset({"ready", "rejected"})
 GONE_WITHIN_S = 20.0  # until nothing is left of uploads and rejected datasets
 
@@ -55,16 +58,21 @@ class Datasets:
         self.cuts = self.doubles = 0
         self.broken: list[str] = []
         self._states: dict[str, str] = {}
+        self._unchecked: dict[str, dict[str, Any]] = {}  #: those that were seen to be ready, and not looked at yet
 
     def start(self) -> None:
         self._thread.start()
 
+    def push_no_more(self) -> None:
+        """Let the one that is being pushed be the last."""
+        self._ended.set()
+
     def finish(self, within_s: float) -> None:
         """Complete what was begun, and wait until every dataset is settled."""
-        self._ended.set()
+        self.push_no_more()
         self._thread.join(timeout=within_s)
         deadline = time.monotonic() + within_s
-        while self._unsettled() and time.monotonic() < deadline:
+        while (self._unsettled() or self._unchecked) and time.monotonic() < deadline:
             self._yard.tick()
             self.look()
             time.sleep(0.5)
@@ -89,7 +97,11 @@ class Datasets:
                 self.broken.append(f"datasets: {row['id']} was {before} and is {now}")
             self._states[row["id"]] = now
             if now == "ready" and before != "ready":
+                self._unchecked[row["id"]] = row
+        for dataset_id, row in list(self._unchecked.items()):
+            with contextlib.suppress(StorageUnavailable):  # then at the next look
                 self._check_ready(row)
+                del self._unchecked[dataset_id]
 
     def judge(self) -> list[str]:
         """List what is broken at the end, when all is settled."""
@@ -99,6 +111,7 @@ class Datasets:
             wanted, state = "ready" if it.is_good else "rejected", self._states.get(it.dataset_id, "nowhere")
             if state != wanted:
                 self.broken.append(f"datasets: {it.dataset_id} should be {wanted} and is {state}")
+        self.broken += [f"datasets: the pack of {dataset_id} could not be looked at" for dataset_id in self._unchecked]
         self._check_folders()
         return self.broken
 
@@ -119,6 +132,8 @@ class Datasets:
                 it.dataset_id = self._until_answered(lambda it=it: self._ask_for_dataset(it))
             self._repeat(it)
             self._ended.wait(PAUSE_S)
+            while len(self._unsettled()) > MOST_WAITING and not self._ended.wait(PAUSE_S):
+                pass
 
     def _until_answered(self, ask: Any) -> str | None:
         """Ask until there is an answer; None: it was refused for good."""
@@ -207,14 +222,16 @@ class Datasets:
         return self._states.get(it.dataset_id or "") in SETTLED
 
     def _unsettled(self) -> list[Pushed]:
-        return [it for it in self.pushed if it.dataset_id and not self._is_settled(it)]
+        return [it for it in list(self.pushed) if it.dataset_id and not self._is_settled(it)]
 
     def _check_ready(self, row: dict[str, Any]) -> None:
         """A dataset that is said to be ready is whole: the sum over its files is the digest."""
-        folder = self._yard.folder / "packs" / row["id"]
         try:
-            pack = open_pack(folder)
-            pack.verify()
+            with self._yard.storage.materialise(pack_key(row["id"]), fresh=True) as folder:
+                pack = open_pack(folder)
+                pack.verify()
+        except StorageUnavailable:
+            raise
         except Exception as exc:
             self.broken.append(f"datasets: {row['id']} is ready, and its pack is not whole: {exc}")
             return
@@ -230,9 +247,12 @@ class Datasets:
 
     def _find_leftovers(self) -> list[str]:
         kept = {"ds_digits", *self.ready}
-        packs = {path.name for path in (self._yard.folder / "packs").iterdir()}
+        try:
+            packs, uploads = self._yard.list_folders(PACKS), self._yard.list_folders(UPLOADS)
+        except StorageUnavailable:
+            return ["the store, which does not answer,"]
+        uploads |= {path.name for path in (self._yard.machine("api") / UPLOADS).iterdir() if path.is_dir()}
         used = {it.upload_id for it in self.pushed if it.dataset_id}
-        uploads = {path.name for path in (self._yard.folder / "uploads").iterdir() if path.is_dir()}
         return [f"packs/{name}" for name in sorted(packs - kept)] + [
             f"uploads/{name}" for name in sorted(uploads & {str(name) for name in used})
         ]

@@ -14,12 +14,14 @@ from typing import Protocol
 import httpx
 
 from tests.chaos.history import Death
+from tests.chaos.store import Mode
 from tests.chaos.yard import REAPER_S, TTL_S, ChaosYard
 from tests.processes import children_of
 from trainyard.errors import DatabaseUnavailable
 
 FREEZE_S = TTL_S + 3 * REAPER_S  # a worker that is frozen for so long loses its lease
 DATABASE_FREEZE_S = 2.0
+STORE_AWAY_S = TTL_S + 3 * REAPER_S  # longer than a lease
 READ_ONLY_S = TTL_S + 2 * REAPER_S  # longer than a lease: who survives it survives a failover
 
 
@@ -69,6 +71,14 @@ class Faults:
                 "read-only database": (2, lambda: self._harm_database(yard.forbid_writes, READ_ONLY_S)),
                 "lock timeouts": (1, lambda: self._harm_database(yard.lock_jobs, DATABASE_FREEZE_S)),
                 "no connection left": (1, lambda: self._harm_database(yard.take_connections, DATABASE_FREEZE_S)),
+            }
+        if (store := yard.store) is not None:
+            self._kinds |= {
+                "store refuses connections": (2, lambda: store.close_gate(Mode.REFUSING, STORE_AWAY_S)),
+                "store is slow": (2, lambda: store.close_gate(Mode.SLOW, STORE_AWAY_S)),
+                "store answers 503": (2, lambda: store.close_gate(Mode.BUSY, STORE_AWAY_S)),
+                "freeze store": (2, lambda: store.freeze(STORE_AWAY_S)),
+                "kill store": (3, lambda: store.kill(self.random.uniform(0, STORE_AWAY_S))),
             }
         self._bag = list(self._kinds)
         self.random.shuffle(self._bag)

@@ -50,7 +50,7 @@ class Observer:
     """Checks a yard: call `look` repeatedly, or `start` a thread that does.
 
     Args:
-        data_dir: the yard's; its trainers are known by the log that they write to.
+        data_dir: the yard's, or what contains those of its machines; trainers are known by the log that they write to.
         overlap_s: how long two trainers may work on one job: the one whose worker's lease was taken ends as soon as
             its worker hears of it, or has been silent for a lease. A stopped one does not work.
         alive: what processes there are.
@@ -141,7 +141,8 @@ class Observer:
 
     def _job_of(self, process: Process) -> str | None:
         path = Path(process.output)
-        return path.stem if path.parent == self.data_dir / "logs/jobs" else None
+        is_log = path.parts[-3:-1] == ("logs", "jobs") and path.is_relative_to(self.data_dir)
+        return path.stem if is_log else None
 
     def _complain(self, text: str) -> None:
         if text not in self._told:

@@ -19,6 +19,7 @@ import httpx
 import numpy as np
 
 from alexnet_core.data.pack import open_pack
+from alexnet_core.layout import pack_key
 from tests.chaos.datasets import IMAGES_A_CLASS, TUS, make_archive
 from tests.chaos.yard import ChaosYard
 
@@ -146,7 +147,8 @@ class Predictions:
 
     def _count_digits(self) -> int:
         try:
-            return len(np.asarray(open_pack(self._yard.folder / "packs" / "ds_digits").labels))
+            with self._yard.storage.materialise(pack_key("ds_digits")) as folder:
+                return len(np.asarray(open_pack(folder).labels))
         except Exception:
             return 0  # it is prepared at the start
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import random
 import sys
 import time
@@ -27,6 +28,7 @@ from tests.chaos.observer import Observer
 from tests.chaos.predictions import Predictions
 from tests.chaos.watcher import Watcher
 from tests.chaos.yard import RECOVERY_WITHIN_S, TTL_S, ChaosYard
+from tests.object_store import AWS
 
 SMALL = {"image_px": 16, "width_multiplier": 0.5, "batch_size": 8}
 FIRST_FAULT_S = 8.0  # by then the workers are there
@@ -90,6 +92,7 @@ class Storm:
         return enough and self.faults.done.total() >= self.num_faults
 
     def _calm_down(self) -> None:
+        self.datasets.push_no_more()
         self.predictions.ask_no_more()
         deadline = time.monotonic() + SETTLE_S
         while time.monotonic() < deadline:
@@ -221,7 +224,7 @@ class Storm:
             "claimed_again_with_a_free_peer_s": _spread([it.claimed_s for it in with_peer]),
             "from_lease_taken_to_claim_with_a_free_peer_s": _spread([it.claimed_s - it.taken_s for it in with_peer]),
             "slow": [str(it) for it in recoveries if it.claimed_s > RECOVERY_WITHIN_S],
-            "broken": judge(records.values(), self.jobs.values())
+            "broken": judge(records.values(), self.jobs.values()) + self.yard.judge_checkpoints()
             + self.datasets.judge() + self.predictions.judge()
             + self.watcher.judge(self.yard.read_log(), {job_id: told[-1].state for job_id, told in events.items()}),
         }  # fmt: skip
@@ -261,9 +264,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--epochs", type=int, default=2, help="of each job")
     parser.add_argument("--promises-only", action="store_true", help="no bar for wasted steps and seconds")
     parser.add_argument("--postgres", nargs=2, metavar=("URL", "PID"))
+    parser.add_argument("--object-store", action="store_true", help="a data folder for each process, and SeaweedFS")
     options = parser.parse_args(argv)
     postgres = (options.postgres[0], int(options.postgres[1])) if options.postgres else None
-    yard = ChaosYard(options.folder, workers=options.workers, postgres=postgres)
+    if options.object_store:
+        os.environ |= AWS
+    yard = ChaosYard(options.folder, workers=options.workers, postgres=postgres, has_store=options.object_store)
     observer = Observer(options.folder.resolve(), overlap_s=math.inf if options.promises_only else TTL_S)
     observer.start()
     try:

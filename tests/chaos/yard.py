@@ -20,19 +20,25 @@ from redis import Redis
 from sqlalchemy import select
 
 from tests.chaos.history import Event
+from tests.chaos.store import Store
+from tests.object_store import AWS
 from tests.postgres import crowded, frozen, locked, read_only
 from tests.processes import children_of
+from trainyard.artifacts.examination import Condition, examine
 from trainyard.database.connection import Database
 from trainyard.database.event_tables import YardEvent
 from trainyard.database.schema import migrate
-from trainyard.database.tables import Job, JobEvent, JobMetric, Worker
+from trainyard.database.tables import Checkpoint, Job, JobEvent, JobMetric, Worker
 from trainyard.errors import DatabaseUnavailable
 from trainyard.launch.queue_server import QueueServer, free_port
 from trainyard.settings import Settings, child_environment
-from trainyard.states import JobState, WorkKind
+from trainyard.states import CheckpointStatus, JobState, WorkKind
+from trainyard.storage.opening import open_storage
 
 TTL_S, REAPER_S = 4.0, 1.0
 RECOVERY_EVERY_S = 0.5
+STORAGE_TIMEOUT_S = 3.0
+COMMITTED = Checkpoint.status == CheckpointStatus.COMMITTED
 RECOVERY_WITHIN_S = TTL_S + REAPER_S + 5  # from a worker's death to the next claim of its job, where a peer is free
 
 
@@ -45,9 +51,18 @@ class Standing:
 
 
 class ChaosYard:
-    """Queue server, API and workers, each a child of the test. `postgres`: URL and pid of a server, else SQLite."""
+    """Queue server, API and workers, each a child of the test.
 
-    def __init__(self, folder: Path, *, workers: int = 2, postgres: tuple[str, int] | None = None) -> None:
+    Args:
+        folder: for everything.
+        workers: how many.
+        postgres: URL and pid of a server. None: SQLite.
+        has_store: with an object store, each API and worker has a data folder of its own; without, they share one.
+    """
+
+    def __init__(
+        self, folder: Path, *, workers: int = 2, postgres: tuple[str, int] | None = None, has_store: bool = False
+    ) -> None:
         self.folder, self.postgres = folder, postgres
         (folder / "logs").mkdir(parents=True)
         self._hook = folder / "hook"
@@ -62,13 +77,17 @@ class ChaosYard:
             "hang_s": 60,
             "backoff_s": 0.2,
         }
+        self.store = Store(folder / "objects") if has_store else None
+        if self.store is not None:
+            times |= self.store.settings() | {"storage_timeout_s": STORAGE_TIMEOUT_S}
         self.settings = Settings(
             data_dir=folder, port=free_port(), redis_url=self.queue.url, trainer_threads=1, serving_threads=1,
             lease_ttl_s=TTL_S, reaper_s=REAPER_S, recovery_every_s=RECOVERY_EVERY_S, max_failures=100,
-            garbage_grace_s=5, database_url=postgres and postgres[0],
+            garbage_grace_s=5, database_url=postgres[0] if postgres else f"sqlite:///{folder.absolute()}/trainyard.db",
             testing=True, prediction_segment_rows=100,
             failpoints="intake_packing_8=sleep:0.5,predict_row_150=sleep:0.5,predict_row_950=sleep:0.5", **times,
         )  # fmt: skip
+        self.storage = open_storage(self.settings)  #: not through the store's gate
         self.database = Database(self.settings.sqlalchemy_url)
         migrate(self.database)
         self.queue.start()
@@ -81,14 +100,23 @@ class ChaosYard:
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:
         env = child_environment(self.settings) | {"PYTHONPATH": str(self._hook)}
+        if self.store is not None:
+            env |= AWS | {"TRAINYARD_STORAGE_ENDPOINT": self.store.gate.url}
+            env |= {"TRAINYARD_DATA_DIR": str(self.machine(name))}
         command = [sys.executable, "-m", name.partition("-")[0], "--die-with-parent", str(os.getpid())]
         with (self.folder / "logs" / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, start_new_session=True
             )
 
+    def machine(self, name: str) -> Path:
+        """Return the data folder of a process."""
+        return self.folder if self.store is None else self.folder / "machines" / name
+
     def tick(self) -> None:
         """Start again what has died."""
+        if self.store is not None:
+            self.store.tick()
         assert self.queue.process is not None
         if self.queue.process.poll() is not None:
             self.queue.start()
@@ -168,6 +196,36 @@ class ChaosYard:
 
     # --- what is known ---
 
+    def list_folders(self, key: str) -> set[str]:
+        """Return the names of what is stored below a key, complete or not."""
+        if self.store is None:
+            return {path.name for path in (self.folder / key).iterdir() if path.is_dir()}
+        return set(self.storage.list_names(key))
+
+    def judge_checkpoints(self) -> list[str]:
+        """Compare every checkpoint in the database with its files, in the store itself."""
+        with self.database.reading() as session:
+            ids = list(session.scalars(select(Checkpoint.id).where(COMMITTED).order_by(Checkpoint.id)))
+        return [
+            f"12 whole checkpoints: {checkpoint_id} is {found}"
+            for checkpoint_id in ids
+            if (found := self._examine(checkpoint_id)) is not Condition.WHOLE
+        ]
+
+    def _examine(self, checkpoint_id: str) -> Condition:
+        while True:
+            before = self._read_checkpoint(checkpoint_id)
+            found = examine(self.storage, before)
+            after = self._read_checkpoint(checkpoint_id)
+            if after.status is not CheckpointStatus.COMMITTED:
+                return Condition.WHOLE  # it was given up meanwhile
+            if after.has_state == before.has_state:
+                return found
+
+    def _read_checkpoint(self, checkpoint_id: str) -> Checkpoint:
+        with self.database.reading() as session:
+            return session.scalars(select(Checkpoint).where(Checkpoint.id == checkpoint_id)).one()
+
     def standing(self) -> dict[str, Standing]:
         """Return the state of each worker process according to the database."""
         pids = {self.processes[name].pid: name for name in self.names if name != "api"}
@@ -236,6 +294,9 @@ class ChaosYard:
             if process is not None and process.poll() is None:
                 process.kill()
                 process.wait()
+        self.storage.close()
+        if self.store is not None:
+            self.store.stop()
         self.database.close()
 
 

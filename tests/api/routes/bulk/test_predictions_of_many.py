@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ import pytest
 from pyarrow import parquet as pq
 from sqlalchemy import select, update
 
+from api.streams import result_stream
 from api.streams.event_stream import EventHub
 from tests.api.predicted import (
     add_dataset,
@@ -30,7 +32,9 @@ from tests.api.predicted import (
 )
 from tests.api.served import Served, error_of, wait_until
 from trainyard.artifacts import calibrations, checkpoints, uploads
+from trainyard.database.prediction_tables import PredictionSegment
 from trainyard.database.tables import Checkpoint, Job, Removal, Upload
+from trainyard.errors import StorageUnavailable
 from trainyard.states import JobState
 from trainyard.upkeep.garbage import Garbage
 
@@ -191,6 +195,31 @@ def test_results_whose_files_are_gone_cut_the_connection(served: Served) -> None
     next((served.settings.data_dir / "predictions" / made["id"]).rglob("rows.ndjson")).unlink()
     with pytest.raises(httpx.RemoteProtocolError):
         served.http.get(f"/predictions/{made['id']}/results")
+
+
+def test_results_whose_store_goes_away_are_cut_and_told_in_a_line(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_model(served)
+    made = submit(served, dataset=add_dataset(served))
+    lease = claim(served)
+    store(served, lease, [row(0)])
+    store(served, lease, [row(1)])
+    end(served, lease)
+    path = f"/predictions/{made['id']}/results"
+
+    def read_one(_storage: object, segment: PredictionSegment, from_row: int) -> Iterator[bytes]:
+        if from_row > 0:
+            raise StorageUnavailable("the store is away")
+        yield json.dumps(row(0)).encode() + b"\n"
+
+    monkeypatch.setattr(result_stream, "read_rows", read_one)
+    with pytest.raises(httpx.RemoteProtocolError):
+        served.http.get(path)
+    wait_until(lambda: "an answer was cut off" in caplog.text)
+    assert [record for record in caplog.records if record.exc_info] == []
+    monkeypatch.undo()
+    assert [it["row"] for it in lines(served.http.get(path, params={"after": 0}))] == [1]
 
 
 def test_results_as_csv_have_no_formula_and_all_rows(served: Served) -> None:
