@@ -30,7 +30,7 @@ from trainyard.errors import StorageUnavailable
 
 TUS = {"Tus-Resumable": "1.0.0"}
 IMAGES_A_CLASS, SIDE_PX = 12, 24
-PAUSE_S = 1.0  # between two uploads
+PAUSE_S = 3.0  # between two uploads: the machine has other work in a storm
 MOST_WAITING = 8  # datasets that are not settled: what is left at the end must be settled soon
 SETTLED = frozenset({"ready", "rejected"})
 GONE_WITHIN_S = 20.0  # until nothing is left of uploads and rejected datasets

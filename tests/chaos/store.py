@@ -15,8 +15,9 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
-from tests.object_store import DurableObjectServer
+from tests.object_store import DurableObjectServer, connect
 from trainyard.launch.queue_server import free_port
+from trainyard.storage.remote import RemoteFiles
 
 SLOW_S = 1.0  # before each piece of an answer; less than the yard waits for one
 NAMES = {f"storage_{name}" for name in ("url", "endpoint", "region", "access_key", "secret_key")}
@@ -131,6 +132,16 @@ class Store:
         """Return the settings of a yard that uses the store directly."""
         every = self.server.settings(Path())
         return {name: getattr(every, name) for name in type(every).model_fields if name in NAMES}
+
+    def list_folders(self, key: str) -> set[str]:
+        """Return the names below a key that have objects. SeaweedFS goes on listing names that have none any more.
+
+        Raises:
+            StorageUnavailable: it does not answer.
+        """
+        settings = self.server.settings(Path())
+        files = RemoteFiles(connect(settings), str(settings.storage_url).removeprefix("s3://"))
+        return {file.path.removeprefix(f"{key}/").partition("/")[0] for file in files.list_below(key)}
 
     def tick(self) -> None:
         """End a fault whose time is over."""

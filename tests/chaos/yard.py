@@ -200,7 +200,7 @@ class ChaosYard:
         """Return the names of what is stored below a key, complete or not."""
         if self.store is None:
             return {path.name for path in (self.folder / key).iterdir() if path.is_dir()}
-        return set(self.storage.list_names(key))
+        return self.store.list_folders(key)
 
     def judge_checkpoints(self) -> list[str]:
         """Compare every checkpoint in the database with its files, in the store itself."""
