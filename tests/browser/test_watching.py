@@ -17,5 +17,5 @@ def test_a_condition_that_comes_true_later_is_waited_for_in_spite_of_the_policy(
 
 def test_a_condition_that_never_comes_true_is_named(page: Page, yard: RunningYard) -> None:
     open_view(page, yard.url)
-    with pytest.raises(AssertionError, match="window.never"):
+    with pytest.raises(AssertionError, match=r"window\.never"):
         wait_until(page, "window.never === true", timeout_s=0.2)
