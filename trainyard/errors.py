@@ -2,13 +2,13 @@
 
 ServiceError 500                        internal_error
 ├── InvalidRequest 422                  invalid_request
-│   ├── JsonInvalid                     json_invalid
-│   ├── BodyUnreadable                  body_unreadable
 │   ├── UnknownRecipe                   recipe_unknown
 │   ├── InvalidConfig                   config_invalid
 │   ├── IdempotencyConflict             idempotency_key_reused
 │   └── InvalidImage                    image_unreadable
 ├── MalformedRequest 400                request_malformed
+│   ├── JsonInvalid                     json_invalid
+│   └── BodyUnreadable                  body_unreadable
 ├── Unauthenticated 401                 unauthenticated
 ├── CrossSiteRefused 403                cross_site_refused
 ├── NotFound 404                        route_not_found
@@ -82,21 +82,9 @@ class ServiceError(Exception):
 
 
 class InvalidRequest(ServiceError):
-    """The request is not valid."""
+    """The request can be read, and what it says is not valid."""
 
     status, type, code = 422, "invalid_request", "invalid_request"
-
-
-class JsonInvalid(InvalidRequest):
-    """The body is not JSON."""
-
-    code = "json_invalid"
-
-
-class BodyUnreadable(InvalidRequest):
-    """The body can't be parsed. Check that it is what its Content-Type says."""
-
-    code = "body_unreadable"
 
 
 class UnknownRecipe(InvalidRequest):
@@ -127,6 +115,18 @@ class MalformedRequest(ServiceError):
     """The request is not valid HTTP. Check what is between you and the API, such as a proxy."""
 
     status, type, code = 400, "invalid_request", "request_malformed"
+
+
+class JsonInvalid(MalformedRequest):
+    """The body is not JSON."""
+
+    code = "json_invalid"
+
+
+class BodyUnreadable(MalformedRequest):
+    """The body can't be parsed. Check that it is what its Content-Type says."""
+
+    code = "body_unreadable"
 
 
 class Unauthenticated(ServiceError):

@@ -1,4 +1,7 @@
-"""Finds the file in a multipart form while the form arrives. Its fields are few and small; the rest is refused."""
+"""Finds the file in a multipart form while the form arrives. Its fields are few and small; the rest is refused.
+
+What is no such form is malformed, and `BodyUnreadable`. A form that reads well but brings no file is `InvalidRequest`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ FILE = "file"
 MAX_FIELDS = 32
 MAX_FIELD_BYTES = 8 * 1024
 MAX_NAME = 100
-_MOST_AFTER_END = 4096  #: bytes that a client may send after the last boundary
+_MOST_AROUND = 4096  #: bytes that a client may send before the first boundary (line ends only), and after the last
 
 
 @dataclass
@@ -57,8 +60,8 @@ class UploadForm:
             raise BodyUnreadable(f"the boundary of the form can't be used: {exc}") from exc
         self.fields: dict[str, str] = {}
         self.file_name: str | None = None
-        self._has_file = self._has_ended = False
-        self._after_end = 0
+        self._has_begun = self._has_file = self._has_ended = False
+        self._before_begin = self._after_end = 0
         self._part = _Part()
         self._header = (bytearray(), bytearray())
         self._found: list[memoryview] = []
@@ -67,11 +70,18 @@ class UploadForm:
         """Yield what a piece of the body holds of the file.
 
         Raises:
-            InvalidRequest: the form is damaged, or is not one file with a few fields.
+            BodyUnreadable: the form is damaged, or has more or larger fields than a form may have, or one twice.
+            InvalidRequest: a file is none, or has another name than `file`.
         """
+        if not self._has_begun:
+            begin = data.lstrip(b"\r\n")  # the parser skips any number of them
+            self._has_begun = len(begin) > 0
+            self._before_begin += len(data) - len(begin)
+            if self._before_begin > _MOST_AROUND:
+                raise BodyUnreadable("the form begins with empty lines: send nothing before the first boundary")
         if self._has_ended:
             self._after_end += len(data)
-            if self._after_end > _MOST_AFTER_END:
+            if self._after_end > _MOST_AROUND:
                 raise BodyUnreadable("the form has ended, and the body goes on: send nothing after the last boundary")
             return
         try:
@@ -85,7 +95,8 @@ class UploadForm:
         """Check at the body's end that all of the form has come.
 
         Raises:
-            InvalidRequest: a part of it is missing.
+            BodyUnreadable: its end is missing.
+            InvalidRequest: its file is missing.
         """
         if not self._has_ended:
             raise BodyUnreadable("the form ends before its last boundary: send all of it")
@@ -113,21 +124,21 @@ class UploadForm:
         _, options = parse_options_header(part.headers.get(b"content-disposition", b""))
         part.name = _decode(options.get(b"name", b""), "the name of a field")
         if not part.name or len(part.name) > MAX_NAME:
-            raise InvalidRequest(f"a field of the form has no name, or one of over {MAX_NAME} characters")
+            raise BodyUnreadable(f"a field of the form has no name, or one of over {MAX_NAME} characters")
         if part.name != FILE:
             if b"filename" in options:
                 raise InvalidRequest(f"{part.name!r} is a file: send one file only, as `file`", param=part.name)
             if part.name in self.fields:
-                raise InvalidRequest(f"the field {part.name!r} comes twice: send it once", param=part.name)
+                raise BodyUnreadable(f"the field {part.name!r} comes twice: send it once", param=part.name)
             if len(self.fields) >= MAX_FIELDS:
-                raise InvalidRequest(f"the form has more than {MAX_FIELDS} fields: send fewer")
+                raise BodyUnreadable(f"the form has more than {MAX_FIELDS} fields: send fewer")
             return
         if self._has_file:
-            raise InvalidRequest("the form has two files: send one, an archive of all", param=FILE)
+            raise BodyUnreadable("the form has two files: send one, an archive of all", param=FILE)
         if b"filename" not in options:
             raise InvalidRequest("`file` is not a file: with curl, write -F file=@NAME", param=FILE)
         if part.headers.get(b"content-type", b"").lower().startswith(b"multipart/"):
-            raise InvalidRequest("`file` is a form of its own: send the archive itself", param=FILE)
+            raise BodyUnreadable("`file` is a form of its own: send the archive itself", param=FILE)
         part.is_file = self._has_file = True
         self.file_name = clean_file_name(options[b"filename"].decode("utf-8", "replace"))
 
@@ -136,7 +147,7 @@ class UploadForm:
             self._found.append(memoryview(data)[start:end])
             return
         if len(self._part.content) + end - start > MAX_FIELD_BYTES:
-            raise InvalidRequest(
+            raise BodyUnreadable(
                 f"the field {self._part.name!r} has more than {MAX_FIELD_BYTES} bytes: send less", param=self._part.name
             )
         self._part.content.extend(data[start:end])
@@ -153,4 +164,4 @@ def _decode(data: bytes, what: str) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as exc:
-        raise InvalidRequest(f"{what} is not UTF-8") from exc
+        raise BodyUnreadable(f"{what} is not UTF-8") from exc

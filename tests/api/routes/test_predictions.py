@@ -121,10 +121,6 @@ def test_bad_requests_are_refused(trained: tuple[Served, str, str]) -> None:
     error_of(http.post("/predict"), 415, "unsupported_media_type")
     assert error_of(http.post("/predict", files={"other": b"x"}), 422, "invalid_request")["param"] == "file"
     error_of(http.post("/predict", files={"other": b"x"}, data={"file": "text"}), 422, "invalid_request")
-    broken = {"Content-Type": "multipart/form-data; boundary=x"}
-    error_of(http.post("/predict", content=b"nonsense", headers=broken), 422, "body_unreadable")
-    no_boundary = {"Content-Type": "multipart/form-data"}
-    error_of(http.post("/predict", content=b"nonsense", headers=no_boundary), 422, "body_unreadable")
     for query, status, code in [
         ("top_k=0", 422, "invalid_request"),
         ("top_k=1001", 422, "invalid_request"),
@@ -224,7 +220,7 @@ def test_what_waits_is_computed_together_and_more_than_fits_is_503(
     assert runtime.batches == [1, 3, 1]
     assert engine._admitted == 0
     too_many = [("file", (f"{number}", png())) for number in range(6)]
-    assert served.http.post("/predict", files=too_many).status_code == 422
+    error_of(served.http.post("/predict", files=too_many), 400, "body_unreadable")
 
 
 def test_only_so_many_models_are_kept(serve: Callable[..., Served], runtime: FakeRuntime) -> None:

@@ -204,7 +204,7 @@ def test_wrong_requests_are_refused_in_the_protocols_words(three: Three) -> None
     pixels = {"name": "p", "shape": [1, 2, 2, 3], "datatype": "UINT8"}
     values = {"name": "v", "shape": [1, 3, 8, 8], "datatype": "FP32"}
     for body, status, said in [
-        (b"nonsense", 422, "not JSON"),
+        (b"nonsense", 400, "not JSON"),
         (b"[]", 422, ""),
         ({}, 422, "inputs"),
         ({"inputs": []}, 422, "inputs"),
