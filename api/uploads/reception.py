@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import nullcontext
 from typing import TypeVar
 
 import anyio
@@ -15,8 +16,9 @@ import anyio.to_thread
 from starlette.requests import ClientDisconnect
 
 from api.uploads.forms import UploadForm
+from api.uploads.other_processes import OtherProcesses
 from api.uploads.shares import OwnerShares
-from api.uploads.turns import UploadTurns
+from api.uploads.turns import Turn, UploadTurns
 from api.uploads.writing import Checksum, Digests, Place, Unwrap, UploadWriter, open_writer
 from trainyard.artifacts import uploads
 from trainyard.artifacts.deletion import remove_files
@@ -51,6 +53,7 @@ class Reception:
         self._expires_s, self._is_draining = settings.upload_expires_s, is_draining
         self._limiter = anyio.CapacityLimiter(THREADS)
         self._turns, self._shares = UploadTurns(), OwnerShares(settings.max_uploads_at_once)
+        self._others = OtherProcesses(self._folder, self._limiter)
 
     # --- what the routes call ---
 
@@ -77,8 +80,10 @@ class Reception:
         """
         offset = 0
         async with self._turns.taking(upload_id) as turn:
-            pieces = turn.watch(body)
-            offset = await self._write(owner, upload_id, start, pieces, checksum=checksum, expires_s=self._expires_s)
+            await self._others.replace(upload_id)
+            offset = await self._write(
+                owner, upload_id, start, turn.watch(body), turn=turn, checksum=checksum, expires_s=self._expires_s
+            )
         return offset
 
     async def receive_whole(
@@ -118,6 +123,7 @@ class Reception:
             UploadLocked: a request still gets bytes, or does not end.
         """
         await self._turns.replace(upload_id)
+        await self._others.replace(upload_id)
 
     async def interrupt(self, upload_id: str) -> None:
         """End the request that writes to an upload, if there is one: its client gives it up.
@@ -189,6 +195,7 @@ class Reception:
         body: AsyncIterator[bytes],
         *,
         expires_s: float,
+        turn: Turn | None = None,
         checksum: Checksum | None = None,
         unwrap: Unwrap | None = None,
         form: UploadForm | None = None,
@@ -202,7 +209,8 @@ class Reception:
         try:
             try:
                 with self._shares.taking(owner):
-                    await self._pump(writer, body)
+                    async with nullcontext() if turn is None else self._others.seen_by(turn, writer):
+                        await self._pump(writer, body)
             except ClientDisconnect:
                 if not is_whole:
                     await self._run(writer.save)

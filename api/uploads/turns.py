@@ -90,10 +90,7 @@ class UploadTurns:
             if turn.is_quiet(self._quiet_s):
                 await turn.end()
             elif anyio.current_time() >= until:
-                raise UploadLocked(
-                    "another request writes to this upload: wait until it has ended, or begin an upload of your own",
-                    retry_after_s=1,
-                )
+                raise still_written()
             else:
                 await anyio.sleep(_LOOK_S)
 
@@ -105,3 +102,11 @@ class UploadTurns:
         """
         while (turn := self._turns.get(upload_id)) is not None:
             await turn.end()
+
+
+def still_written() -> UploadLocked:
+    """Return the refusal of a request for an upload to which another one writes."""
+    return UploadLocked(
+        "another request writes to this upload: wait until it has ended, or begin an upload of your own",
+        retry_after_s=1,
+    )

@@ -108,6 +108,10 @@ class UploadWriter:
         """Bytes that are on disk, as the row says."""
         return self._committed
 
+    def is_awaited(self) -> bool:
+        """Whether a request of another process waits until this one has ended."""
+        return self._file.is_awaited()
+
     def write(self, pieces: list[bytes]) -> None:
         """Write a part of the body. From time to time it is synced, and the row follows.
 

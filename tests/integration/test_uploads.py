@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -114,6 +115,24 @@ def half_a_patch(api: Api, path: str, offset: int, data: bytes, announced: int) 
         yield client
 
 
+@contextmanager
+def sending_on(client: socket.socket) -> Iterator[None]:
+    """A hundred bytes of the body ten times a second, inside the block."""
+    enough = threading.Event()
+
+    def send() -> None:
+        while not enough.wait(0.1):
+            client.sendall(b"x" * 100)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        sender.join()
+
+
 def test_an_api_that_is_killed_five_times_in_an_upload_loses_no_byte_that_it_named(start: Callable[..., Api]) -> None:
     api, drawn = start(), random.Random(5)
     data = drawn.randbytes(40 * MIB)
@@ -185,10 +204,18 @@ def test_two_processes_with_one_folder_take_turns(start: Callable[..., Api]) -> 
         assert api.send(path, at, data[at : at + MIB // 2]).status_code == 204
     assert one.http.get(path).json()["sha256"] == hashlib.sha256(data).hexdigest()
     locked = one.begin(4 * MIB)
-    with half_a_patch(one, locked, 0, b"x" * (2 * MIB), 4 * MIB):
+    with half_a_patch(one, locked, 0, b"x" * (2 * MIB), 4 * MIB) as client:
         one.wait_for_bytes(locked, MIB)
-        response = other.send(locked, other.offset_without_interrupting(locked), b"x")
-        assert (response.status_code, response.json()["error"]["code"]) == (423, "upload_locked")
+        with sending_on(client):
+            response = other.send(locked, other.offset_without_interrupting(locked), b"x")
+            assert (response.status_code, response.json()["error"]["code"]) == (423, "upload_locked")
+            assert other.http.head(locked, headers=TUS).status_code == 423
+        offset = other.offset(locked)  # its client sends no more: it is ended there, and what it brought is saved
+        assert offset >= 2 * MIB
+        assert offset == other.offset_without_interrupting(locked) == one.offset(locked)
+    assert other.send(locked, offset, b"y" * (4 * MIB - offset)).status_code == 204
+    whole = hashlib.sha256(b"x" * offset + b"y" * (4 * MIB - offset)).hexdigest()
+    assert one.http.get(locked).json()["sha256"] == whole
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a small disk")

@@ -2,7 +2,7 @@
 
 `<data folder>/uploads/<upload>/content` has at least the bytes that the database's row says; what lies beyond them is
 cut off when the next writer opens it. A writer holds the kernel's lock of the upload's folder, which works between all
-processes of a machine and is released when its process ends.
+processes of a machine and is released when its process ends. Who waits for a writer's end shares one of the content.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -21,6 +22,7 @@ from trainyard.database.ids import has_form, new_id
 from trainyard.errors import StorageUnavailable
 from trainyard.upload_errors import DiskFull, UploadLocked
 
+_GLANCE_S = 0.02  # much longer than a look at a lock takes
 MARK = "folder-id"  #: the file that tells one folder of uploads from another
 
 
@@ -88,6 +90,21 @@ class UploadFolder:
         finally:
             file.close()
 
+    def is_written(self, upload_id: str) -> bool:
+        """Whether anybody writes to an upload, in whichever process. One that is not in this folder is not written."""
+        with contextlib.suppress(FileNotFoundError), _open_read_only(self.path(upload_id)) as descriptor:
+            return not _try_lock(descriptor, fcntl.LOCK_SH)
+        return False
+
+    @contextlib.contextmanager
+    def waiting(self, upload_id: str) -> Iterator[WaitingPlace]:
+        """Yield what shows an upload's writer, inside the block, that somebody waits for its end."""
+        with contextlib.ExitStack() as held:
+            descriptor = None
+            with contextlib.suppress(FileNotFoundError):  # it has been removed
+                descriptor = held.enter_context(_open_read_only(self.path(upload_id) / UPLOAD_CONTENT))
+            yield WaitingPlace(descriptor)
+
     def check_space(self, new_bytes: int) -> None:
         """Check that so many bytes more leave enough free space.
 
@@ -130,6 +147,18 @@ class UploadFolder:
         return not folder.exists()
 
 
+class WaitingPlace:
+    """A place among those who wait for the end of an upload's writer."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+
+    def take(self) -> None:
+        """Let the writer see it. Called again and again: for moments, while a writer looks, no place can be taken."""
+        if self._descriptor is not None:
+            _try_lock(self._descriptor, fcntl.LOCK_SH)
+
+
 class UploadFile:
     """The file of one upload, open for its only writer."""
 
@@ -142,11 +171,11 @@ class UploadFile:
         """Open the file in an upload's folder; see `UploadFolder.opened`."""
         lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _try_lock(lock, fcntl.LOCK_EX):
+                time.sleep(_GLANCE_S)  # somebody may only look whether it is written
+                if not _try_lock(lock, fcntl.LOCK_EX):
+                    raise UploadLocked(retry_after_s=1)
             return cls(lock, os.open(folder / UPLOAD_CONTENT, os.O_RDWR | os.O_NOFOLLOW))
-        except BlockingIOError as exc:
-            os.close(lock)
-            raise UploadLocked(retry_after_s=1) from exc
         except BaseException:
             os.close(lock)
             raise
@@ -155,6 +184,13 @@ class UploadFile:
     def size(self) -> int:
         """Bytes in the file, whether they are synced or not."""
         return self._size
+
+    def is_awaited(self) -> bool:
+        """Whether another process waits until this writer has ended."""
+        if not _try_lock(self._content, fcntl.LOCK_EX):
+            return True
+        fcntl.flock(self._content, fcntl.LOCK_UN)
+        return False
 
     def cut(self, size: int) -> None:
         """Remove what comes after so many bytes."""
@@ -194,6 +230,23 @@ class UploadFile:
         """Close it, and let others write."""
         os.close(self._content)
         os.close(self._lock)
+
+
+@contextlib.contextmanager
+def _open_read_only(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _sync(path: Path) -> None:

@@ -458,7 +458,13 @@ def test_two_patches_at_once_never_mix(served: Served) -> None:
     assert look(served, path)["state"] == "whole"
 
 
-def test_a_client_that_comes_back_ends_its_own_stale_request(served: Served) -> None:
+@pytest.fixture(params=["the same process", "another process"])
+def other(request: pytest.FixtureRequest, served: Served, serve: Serve) -> Served:
+    """Where a second request arrives. A second app with the same folder shares no memory with the first."""
+    return served if request.param == "the same process" else serve()
+
+
+def test_a_client_that_comes_back_ends_its_own_stale_request(served: Served, other: Served) -> None:
     """Its line was cut without a word: the old connection still waits for bytes."""
     path, going_on = begin(served, 3 * MIB), threading.Event()
     began = threading.Event()
@@ -479,15 +485,15 @@ def test_a_client_that_comes_back_ends_its_own_stale_request(served: Served) -> 
     stale.start()
     assert began.wait(10)
     wait_until(lambda: (served.settings.data_dir / path.strip("/") / "content").stat().st_size >= MIB)
-    offset = offset_of(served, path)
+    offset = offset_of(other, path)
     assert offset == MIB
-    assert send(served, path, offset, b"b" * (2 * MIB)).status_code == 204
+    assert send(other, path, offset, b"b" * (2 * MIB)).status_code == 204
     going_on.set()
     stale.join(20)
     assert content_of(served, path) == b"a" * MIB + b"b" * (2 * MIB)
 
 
-def test_a_second_client_does_not_disturb_one_whose_bytes_still_come(served: Served) -> None:
+def test_a_second_client_does_not_disturb_one_whose_bytes_still_come(served: Served, other: Served) -> None:
     path, enough = begin(served, 40 * MIB), threading.Event()
     sent: list[int] = []
 
@@ -499,10 +505,10 @@ def test_a_second_client_does_not_disturb_one_whose_bytes_still_come(served: Ser
     first = threading.Thread(target=lambda: sent.append(send(served, path, 0, pieces()).status_code))
     first.start()
     wait_until(lambda: (served.settings.data_dir / path.strip("/") / "content").stat().st_size >= MIB)
-    head = served.http.head(path, headers=TUS)
+    head = other.http.head(path, headers=TUS)
     assert (head.status_code, head.headers["retry-after"]) == (423, "1")
-    error_of(send(served, path, 0, b"b"), 423, "upload_locked")
-    assert served.http.get(path).status_code == 200, "only who wants to resume is refused"
+    error_of(send(other, path, 0, b"b"), 423, "upload_locked")
+    assert other.http.get(path).status_code == 200, "only who wants to resume is refused"
     enough.set()
     first.join(20)
     assert sent == [204]

@@ -114,3 +114,19 @@ def test_a_full_disk_and_a_broken_one_are_told_apart(folder: UploadFolder, monke
                 patch.setattr(os, "pwrite", fail)
                 with pytest.raises(kind):
                     file.append(b"x")
+
+
+def test_a_writer_sees_who_waits_for_its_end(folder: UploadFolder) -> None:
+    upload = new_id("upl")
+    folder.create(upload)
+    assert not folder.is_written(upload)
+    with folder.opened(upload) as file:
+        assert folder.is_written(upload)
+        assert not file.is_awaited()
+        with folder.waiting(upload) as one, folder.waiting(upload) as other:
+            one.take()
+            other.take()
+            assert file.is_awaited()
+        assert not file.is_awaited()
+    with folder.waiting(new_id("upl")) as place:  # it is gone
+        place.take()
