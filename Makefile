@@ -51,7 +51,7 @@ test-all: $(STAMP) page  ## Run what `make test` and `make slow` run, in one go
 	$(BIN)/pytest -m '$(ALONE)'
 
 test-browser: $(STAMP) page  ## Run the tests of the page, in Chromium on a real yard
-	$(BIN)/pytest -m 'browser and not chaos and not documentation' tests/browser
+	$(BIN)/pytest -n 2 --dist loadfile -m 'browser and not chaos and not documentation' tests/browser
 
 test-docs: $(STAMP) page  ## Run the commands of README and docs on real yards: minutes, and best on an idle machine
 	$(BIN)/pytest -n 2 --dist loadfile -m 'documentation and not chaos' tests/documentation

@@ -91,6 +91,9 @@ def test_nothing_runs_beside_a_test_that_needs_the_cores_to_itself() -> None:
     assert re.search(r"^TOGETHER := -n ", (ROOT / "Makefile").read_text(), re.M)
     for line in (line for target in TARGETS for line in recipe(target).splitlines()):
         assert ("$(TOGETHER)" in line) == ("not alone" in line), line
+    assert " -n 2 " in recipe("test-browser")
+    for path in (ROOT / "tests/browser").rglob("*.py"):
+        assert "mark.alone" not in path.read_text(), f"{path}: tests of the page run two files at a time"
 
 
 def test_what_decides_in_ci_is_what_a_contributor_runs() -> None:

@@ -19,6 +19,7 @@ class Case:
     rejected: Mapping[str, str] = field(default_factory=dict)  #: code by file
     findings: frozenset[str] = frozenset()  #: codes that are among those of the report
     num_images: int = NUM_GOOD
+    num_classes: int | None = None  #: None: it is not looked at
     max_cpu_s: float = 2
 
 

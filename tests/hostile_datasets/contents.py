@@ -111,7 +111,8 @@ CLASSES = {
         lambda: zip_of({f"{name}/{index}.png": b"hello" for name in "ab" for index in range(20)}), "too_many_rejected"
     ),
     "ten thousand classes": Case(
-        ten_thousand_classes, findings=frozenset({"nearly_empty_classes"}), num_images=20_000, max_cpu_s=60
+        ten_thousand_classes, findings=frozenset({"nearly_empty_classes"}), num_images=20_000, num_classes=10_000,
+        max_cpu_s=60,
     ),
 }  # fmt: skip
 

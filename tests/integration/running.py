@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 START_S = 90
+#: Of each trainer. Beside other tests, threads that share one step wait for each other more than they compute. Tests of
+#: a trainer's bits that should hold for several threads ask for as many as a yard takes by itself.
+FEW_THREADS = {"TRAINYARD_TRAINER_THREADS": "1"}
+ALL_THREADS = {"TRAINYARD_TRAINER_THREADS": str(os.cpu_count() or 1)}
 
 
 @dataclass
@@ -69,7 +73,7 @@ def start_yard(folder: Path, **settings: str) -> RunningYard:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("TRAINYARD_")}
     command = [sys.executable, "-m", "trainyard", "up", "--port", "0", "--data-dir", str(folder)]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=inherited | settings, start_new_session=True
+        command, stdout=subprocess.PIPE, text=True, env=inherited | FEW_THREADS | settings, start_new_session=True
     )
     assert process.stdout is not None
     deadline = time.monotonic() + START_S

@@ -12,7 +12,7 @@ import pytest
 
 from alexnet_core.data.pack import open_pack
 from tests.alexnet_core.data.intake.test_packing import write_classes
-from tests.integration.running import RunningYard, start_yard
+from tests.integration.running import ALL_THREADS, RunningYard, start_yard
 from trainyard.client import Client
 from trainyard.client.answers import Answer
 from trainyard.failpoints import NAMES
@@ -55,7 +55,7 @@ def leftovers(folder: Path) -> set[str]:
 
 def survives(folder: Path, names: list[str], action: str) -> None:
     points = ",".join(f"{name}=once:{action}" for name in names)
-    yard = start_yard(folder, **SETTINGS, TRAINYARD_FAILPOINTS=points)
+    yard = start_yard(folder, **SETTINGS, **ALL_THREADS, TRAINYARD_FAILPOINTS=points)
     try:
         _check(yard, names)
     finally:

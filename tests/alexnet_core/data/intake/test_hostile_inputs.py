@@ -105,6 +105,7 @@ def test_a_hostile_or_odd_archive_gets_the_answer_that_the_table_says(packer: Pa
         assert {item["file"]: item["code"] for item in report["rejected"]} == dict(case.rejected)
         assert all(item["reason"] for item in report["rejected"])
         assert report["num_images"] == case.num_images
+        assert case.num_classes in {None, len(report["classes"])}
         assert case.findings <= {finding["code"] for finding in report["findings"]}
         assert answer["content"] == 0, "a file from outside the archive is in the pack"
     assert answer["left"] == []

@@ -189,17 +189,6 @@ def test_imbalance_of_a_thousand_to_one_is_told(tmp_path: Path) -> None:
     assert report["classes"][1] == {"name": "small", "train": 1, "validation": 1, "test": 1}
 
 
-@pytest.mark.slow
-def test_ten_thousand_classes_are_taken(tmp_path: Path) -> None:
-    sizes = [
-        Image.fromarray(np.array([[number >> 8, number & 255]] * 8, np.uint8).repeat(4, axis=1))
-        for number in range(20_000)
-    ]
-    members = {f"c{number // 2:05d}/{number % 2}.bmp": encode(image, "BMP") for number, image in enumerate(sizes)}
-    report = taken(tmp_path, members)
-    assert (len(report["classes"]), report["num_images"]) == (10_000, 20_000)
-
-
 def test_an_empty_class_is_named_and_left_out(tmp_path: Path) -> None:
     report = taken(tmp_path, two_classes(20) | {"empty/": b""})
     assert report["empty_classes"] == ["empty"]
