@@ -141,7 +141,7 @@ def test_no_volume_without_a_name_is_made(name: str, service: dict[str, Any]) ->
 @pytest.mark.parametrize("workers", [SERVICES, WORKERS_ALONE], ids=["the first machine", "alone"])
 @pytest.mark.parametrize("name", ["worker", "worker-gpu"])
 def test_a_worker_whose_cores_train_is_not_called_unhealthy(name: str, workers: dict[str, dict[str, Any]]) -> None:
-    """The check loads SQLAlchemy: a second of a core, and eight seconds or more where ten processes want each core."""
+    """A check starts a Python, which takes its time where ten processes want each core."""
     healthcheck = workers[name]["healthcheck"]
     assert int(healthcheck["timeout"].removesuffix("s")) >= 30
     assert int(healthcheck["interval"].removesuffix("s")) >= 30  # or the checks themselves take what they wait for

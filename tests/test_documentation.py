@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 import alexnet_core.__main__
 import api.__main__
 import trainyard.launch.cli
-import worker.__main__
+import worker.process
 from alexnet_core.config import TrainConfig
 from alexnet_core.data.intake.findings import FindingCode
 from alexnet_core.data.published.builtin import BUILTINS
@@ -339,7 +339,7 @@ _PROGRAMS = {
     "trainyard": trainyard.launch.cli.app,
     "python -m alexnet_core": alexnet_core.__main__.app,
     "python -m api": api.__main__.app,
-    "python -m worker": worker.__main__.app,
+    "python -m worker": worker.process.app,
 }
 
 

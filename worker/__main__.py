@@ -1,101 +1,18 @@
 """`python -m worker`: runs a worker until SIGTERM drains it: running jobs write a checkpoint and are given back.
 
-With `--healthcheck` it only checks whether this machine's worker sent a heartbeat just now (exit status 0) or not (1).
+With `--healthcheck` it only checks whether a worker of this machine is well (exit status 0) or not (1). That is done
+often, so it comes before everything that takes long to import.
 """
 
 from __future__ import annotations
 
-import socket
 import sys
-from typing import Annotated
 
-import typer
-from pydantic import ValidationError
-
-from alexnet_core import child_processes
-from alexnet_core.failpoints import Failpoints
-from trainyard import failpoints, logs, tracing
-from trainyard.database.connection import Database
-from trainyard.errors import DatabaseUnavailable
-from trainyard.private_files import FolderUnusable, keep_private
-from trainyard.scheduling import workers
-from trainyard.settings import Settings
-from trainyard.settings.refused_settings import explain
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-
-
-@app.command()
-def main(
-    die_with_parent: Annotated[
-        int | None, typer.Option(metavar="PID", help="End when the process PID, our parent, ends.")
-    ] = None,
-    healthcheck: Annotated[bool, typer.Option("--healthcheck", help="Only check for a recent heartbeat.")] = False,
-) -> None:
-    """Run a worker until SIGTERM; everything else is a TRAINYARD_* setting."""
-    if die_with_parent is not None:
-        child_processes.die_with_parent(die_with_parent)
-    sys.exit(_start(healthcheck=healthcheck))
-
-
-def _start(*, healthcheck: bool) -> int:
-    try:
-        settings = Settings()
-        keep_private(settings.data_dir)
-    except (ValidationError, FolderUnusable) as exc:
-        reason = explain(exc) if isinstance(exc, ValidationError) else str(exc)
-        print(f"trainyard worker: {reason}", file=sys.stderr)  # noqa: T201 - before logging is set up
-        return 2
-    logs.configure(settings.log_level)
-    failpoints.arm(settings, Failpoints)
-    return check_health(settings) if healthcheck else run(settings)
-
-
-def run(settings: Settings) -> int:
-    """Run the worker."""
-    from celery import signals
-    from celery.apps import worker as celery_worker
-
-    from worker.app import build_app
-    from worker.leaving import Leaving
-    from worker.station import Station
-
-    if settings.redis_url is None:
-        print("TRAINYARD_REDIS_URL is not set: a worker needs a queue to listen to", file=sys.stderr)  # noqa: T201
-        return 2
-    try:
-        tracing.check(settings)
-    except ValueError as exc:
-        print(f"trainyard worker: {exc}", file=sys.stderr)  # noqa: T201
-        return 2
-    tracing.start(settings, "trainyard-worker")
-    station = Station(settings)
-    leaving = Leaving(station)
-    signals.worker_shutting_down.connect(lambda **_: leaving.start(), weak=False)
-    is_inspectable = settings.is_inspectable
-    app = build_app(settings.redis_url.get_secret_value(), station, is_inspectable=is_inspectable)
-    name = f"{station.identity.id}@{station.identity.host}"  # two workers of a machine need two
-    slots = str(len(station.identity.devices))
-    options = ["--hostname", name, "--pool", "threads", "--concurrency", slots, "--loglevel", "WARNING"]
-    unused = ["--without-gossip", "--without-mingle", *([] if is_inspectable else ["--without-heartbeat"])]
-    celery_worker.safe_say = lambda *_: None  # its lines about signals are no JSON, and the station logs the drain
-    try:
-        app.worker_main(["--quiet", "worker", *options, *unused])
-    finally:  # also if Celery gives up by itself: jobs should not wait until their leases expire
-        leaving.celery_ended()
-        station.close()
-        tracing.stop()
-    return 0
-
-
-def check_health(settings: Settings) -> int:
-    """Return, as an exit status, whether a worker of this machine was seen just now."""
-    try:
-        with Database(settings.sqlalchemy_url).reading() as session:
-            return 0 if workers.is_host_live(session, socket.gethostname()) else 1
-    except DatabaseUnavailable:
-        return 1
-
+from worker.health import is_any_healthy
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--healthcheck"]:
+        sys.exit(0 if is_any_healthy() else 1)
+    from worker.process import app
+
     app(prog_name="python -m worker")

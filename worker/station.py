@@ -25,6 +25,7 @@ from worker.beside.lane import Lane, Runner
 from worker.claims import Claims
 from worker.datasets.preparation import PreparationFailed, has_pack, prepare_builtin
 from worker.datasets.validation import Validator
+from worker.health import HealthFile
 from worker.machine.device_meter import DeviceMeter
 from worker.machine.devices import list_devices, list_gpus, lock_paths, threads_per_slot
 from worker.predictions.bulk_prediction import BulkPredictor
@@ -34,6 +35,7 @@ from worker.trainer import WarmTrainers
 log = logging.getLogger(__name__)
 
 SIGN_OF_LIFE_S = 3.0
+STANDS_STILL_S = 60.0  #: beyond its pause, after which a loop counts as hung; a slow database takes less
 LOOK_S = 0.1  # between two looks whether a draining worker has jobs left
 FIRST_DATASET = "digits"  # small and always available, so that a newcomer's first job finds it prepared
 
@@ -58,6 +60,8 @@ class Station:
         self._trainers = WarmTrainers(threads)
         self._draining = threading.Event()
         self._ended = threading.Event()
+        self._health = HealthFile(settings.data_dir)
+        self._looked_at = time.monotonic()
         self._closing = threading.Lock()
         self._storage = open_storage(settings)
         self._store = StoreGuard(self._database, self._storage)
@@ -80,6 +84,7 @@ class Station:
 
         Nothing may be raised here: Celery would log it and go on with a worker that is not registered and never trains.
         """
+        self._looked_at = time.monotonic()
         self._sign_life()
         self._meter.start()
         for name, body in (("heartbeats", self._show_life), ("idle-poll", self._look_for_work)):
@@ -112,6 +117,7 @@ class Station:
     def _close(self) -> None:
         self._draining.set()
         self._ended.set()
+        self._health.remove()
         self._meter.stop()
         for thread in self._own_threads:  # Celery waits for its own, but knows nothing of these
             thread.join()
@@ -148,6 +154,7 @@ class Station:
     def _look_for_work(self) -> None:
         """Look for jobs in the database while a slot is free, as a message may be lost or a consumer hang."""
         while not self._draining.wait(self._settings.idle_poll_s):
+            self._looked_at = time.monotonic()
             self._own_threads = [thread for thread in self._own_threads if thread.is_alive()]
             try:
                 if not self._free_slots.empty() and self._claims.is_anything_waiting():
@@ -193,3 +200,15 @@ class Station:
             log.warning("the database does not answer; no heartbeat was written")
         except Exception:
             log.exception("no heartbeat was written")
+        else:
+            self._tell_health()
+
+    def _tell_health(self) -> None:
+        """Let health checks know of a heartbeat, unless this worker no longer looks for jobs although it should."""
+        stood_still_s = time.monotonic() - self._looked_at - self._settings.idle_poll_s
+        if stood_still_s > STANDS_STILL_S and not self._draining.is_set():
+            return
+        try:
+            self._health.write()
+        except OSError as exc:
+            log.warning("health checks fail, as their file can't be written: %s", exc)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from trainyard.errors import DatabaseUnavailable
 from trainyard.scheduling.leases import Ending, Lease, end_attempt
 from trainyard.scheduling.workers import DeviceReading, count_live, readings_of
 from trainyard.settings import Settings
-from worker import station
+from worker import health, station
+from worker.health import is_any_healthy
 from worker.station import Station
 
 
@@ -139,4 +141,25 @@ def test_the_heartbeat_tells_how_full_and_how_busy_the_devices_are(
     wait_until(lambda: told() == [reading])
     monkeypatch.setattr(worker._meter, "readings", lambda: [None])
     wait_until(lambda: told() == [None])
+    database.close()
+
+
+def test_a_worker_is_healthy_while_its_heartbeats_are_written_and_its_loop_turns(
+    worker: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir = tmp_path / "data"
+    monkeypatch.setattr(health, "HEALTHY_S", 0.5)
+    worker.open()
+    time.sleep(0.1)
+    assert not is_any_healthy(data_dir), "no heartbeat was written yet: there is no database"
+    data_dir.mkdir(exist_ok=True)
+    database = Database(f"sqlite:///{data_dir / 'trainyard.db'}")
+    migrate(database)
+    wait_until(lambda: is_any_healthy(data_dir))
+    monkeypatch.setattr(station, "STANDS_STILL_S", -1000.0)  # as if the loop had not turned for long
+    wait_until(lambda: not is_any_healthy(data_dir))
+    monkeypatch.setattr(station, "STANDS_STILL_S", 60.0)
+    wait_until(lambda: is_any_healthy(data_dir))
+    worker.close()
+    assert not is_any_healthy(data_dir)
     database.close()

@@ -129,11 +129,6 @@ def count_of_this_release() -> Select[int]:
     return count_workers().where(Worker.revision == newest_revision())
 
 
-def is_host_live(session: Session, host: str) -> bool:
-    """Whether a worker on this machine was seen just now."""
-    return session.scalar(select(Worker.id).where(Worker.host == host, _is_live()).limit(1)) is not None
-
-
 def count_slots(session: Session) -> int:
     """Count the slots of all live workers."""
     return int(session.scalar(select(func.coalesce(func.sum(Worker.slots), 0)).where(_is_live())) or 0)
