@@ -24,10 +24,10 @@ from api.http.middleware import (
     HeadAsGet,
     LastResort,
     RequestId,
-    SecurityHeaders,
     is_open,
 )
 from api.http.resumable import Resumable
+from api.http.security_headers import SecurityHeaders
 from api.http.sites import SiteGuard
 from api.http.streamed_bodies import FORM_BYTES
 from api.observability.exposition import Exposition

@@ -69,7 +69,7 @@ class Admission:
         self._waiting: dict[Ticket, Callable[[], None]] = {}  # how to start each, the first come first
         self._free_places, self._largest_bytes = max_predictions, largest_bytes
         self._free_streams = max_streams
-        self._full = PredictQueueFull()
+        self.full = PredictQueueFull()  #: the refusal of a request to predict for which there is no place
         self._free_bytes = max(max_bytes, largest_bytes)  # else the largest could never be sent
 
     def enter(self, method: str, path: str, headers: Headers) -> Ticket | ServiceError:
@@ -82,7 +82,7 @@ class Admission:
         """
         places = int((method, path) == PREDICT)
         if places > self._free_places:
-            return self.refuse_place()
+            return self.full
         announced = announced_bytes(headers)
         if is_streamed(method, path, headers):
             return self._enter_stream(announced)
@@ -131,10 +131,6 @@ class Admission:
     def has_place(self) -> bool:
         """Whether one more request to predict may enter."""
         return self._free_places > 0
-
-    def refuse_place(self) -> PredictQueueFull:
-        """Return the refusal of a request to predict for which there is no place."""
-        return self._full
 
     @property
     def num_waiting(self) -> int:
@@ -240,7 +236,7 @@ class Door:
         scope = {"method": "POST", "path": "/predict", "headers": headers, "query_string": query}
         if not isinstance(self.judge(scope), Identity):  # the app says so, and strangers take nobody's place
             return None
-        return self.refuse(self.admission.refuse_place(), scope, closes=False)
+        return self.refuse(self.admission.full, scope, closes=False)
 
     def refuse(self, error: ServiceError, scope: Scope, *, closes: bool) -> bytes:
         """Return the answer that refuses a request, and count it."""

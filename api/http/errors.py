@@ -23,6 +23,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from alexnet_core import errors as core
+from api.http.security_headers import JSON, JSON_LINES
 from api.observability.requests import CODE, note
 from trainyard.access.refusals import RateLimited, ScopeMissing
 from trainyard.errors import (
@@ -136,7 +137,7 @@ class _ErrorResponse(Response):
 
     def __init__(self, error: ServiceError, headers: dict[str, str]) -> None:
         self._code, self._message = error.code, describe(error)["message"]
-        super().__init__(encode(error), error.status, headers, "application/json")
+        super().__init__(encode(error), error.status, headers, JSON)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See Starlette."""
@@ -186,19 +187,9 @@ class PreparedAnswer:
     def __init__(self, status: int, body: bytes, *, retry_after_s: int | None = None, closes: bool = False) -> None:
         self._parts = body.split(_ID.encode())
         self._length = sum(map(len, self._parts))
-        lines = [
-            "",
-            "content-type: application/json",
-            "cache-control: no-store",
-            "content-security-policy: frame-ancestors 'none'",
-            "x-content-type-options: nosniff",
-        ]
-        if retry_after_s is not None:
-            lines.append(f"retry-after: {retry_after_s}")
-        if closes:
-            lines.append("connection: close")
+        more = ("" if retry_after_s is None else f"retry-after: {retry_after_s}\r\n") + "connection: close\r\n" * closes
         self._start = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-length: ".encode()
-        self._middle = "\r\n".join([*lines, "x-request-id: "]).encode()
+        self._middle = f"\r\n{JSON_LINES}{more}x-request-id: ".encode()
 
     def encode(self, identity: str, own: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
         """Return it for a request.

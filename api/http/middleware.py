@@ -8,6 +8,7 @@ be answered like GET; `compression` is innermost.
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -61,27 +62,6 @@ def is_open(path: str) -> bool:
     return path in OPEN_PATHS or path.startswith(page.ASSETS)
 
 
-class SecurityHeaders:
-    """Forbids content sniffing and framing, and caching of JSON unless its route allows it."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See the class."""
-
-        async def send_marked(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers.setdefault("Content-Security-Policy", "frame-ancestors 'none'")
-                if headers.get("content-type", "").startswith("application/json"):
-                    headers.setdefault("Cache-Control", "no-store")
-            await send(message)
-
-        await self._app(scope, receive, send_marked)
-
-
 class LastResort:
     """Answers an uncaught exception with 500 and the usual body; the traceback goes only to the log.
 
@@ -128,7 +108,8 @@ def _find_refusal(exc: BaseException) -> ServiceError | None:
 class Authentication:
     """Finds out who a request acts for before its body is read, and refuses a request without a valid key.
 
-    While a body is sent or an answer is read, which may take hours, the key is looked at again and again.
+    While a body is sent or an answer is read, which may take hours, the key is looked at again and again. An answer
+    without a body only says that something was done: who revokes the key that they use is told so.
     """
 
     def __init__(self, app: ASGIApp, gate: Gate) -> None:
@@ -151,15 +132,16 @@ class Authentication:
             await self._app(scope, receive, send)
 
     async def _run_while_valid(self, scope: Scope, receive: Receive, send: Send) -> None:
-        has_ended, started, is_stream = False, False, False
+        has_ended, started, is_stream, is_empty = False, False, False, False
 
         async def receive_while_valid() -> Message:
             message = await receive()
             return {"type": "http.disconnect"} if await look() else message
 
         async def send_while_valid(message: Message) -> None:
-            nonlocal started, is_stream
-            if await look():
+            nonlocal started, is_stream, is_empty
+            is_empty = is_empty or message.get("status") == HTTPStatus.NO_CONTENT
+            if not is_empty and await look():
                 raise _KeyEnded
             if message["type"] == "http.response.start":
                 started = True
@@ -176,7 +158,7 @@ class Authentication:
         except Exception:
             if not has_ended:
                 raise
-        if not has_ended:
+        if not has_ended or is_empty:
             return
         log.info("a request was cut off, because its key or session ended", extra={"path": scope["path"]})
         if not started:

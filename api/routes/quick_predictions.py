@@ -20,6 +20,7 @@ from api.access.identity import Identity
 from api.access.route_scopes import scopes_of
 from api.http.admission import SMALL_BYTES
 from api.http.quick_route import Question, Reply
+from api.http.security_headers import JSON_LINES
 from api.http.sites import HostNames
 from api.observability.metrics import Metrics
 from api.observability.requests import identify, kind_of_model
@@ -45,12 +46,6 @@ _UNUSUAL = frozenset(  # a header that something but this module looks at
     }
 )
 _PLAIN_NUMBER = re.compile("[1-9][0-9]{0,2}")
-_HEADERS = (
-    b"content-type: application/json\r\n"
-    b"cache-control: no-store\r\n"
-    b"content-security-policy: frame-ancestors 'none'\r\n"
-    b"x-content-type-options: nosniff\r\n"
-)
 
 
 class QuickPredictions:
@@ -120,8 +115,8 @@ class QuickPredictions:
             return answer
         self._count(question, 200, "ok")
         total_ms = round(1000 * (time.perf_counter() - question.began), 3)
-        named = f"x-trainyard-checkpoint: {answer.checkpoint}\r\nx-request-id: {question.request_id}\r\n"
-        return Reply(_HEADERS + named.encode("latin-1"), b"%b%b}}" % (answer.text, repr(total_ms).encode()))
+        named = f"{JSON_LINES}x-trainyard-checkpoint: {answer.checkpoint}\r\nx-request-id: {question.request_id}\r\n"
+        return Reply(named.encode("latin-1"), b"%b%b}}" % (answer.text, repr(total_ms).encode()))
 
     def _count(self, question: Question, status: int, code: str) -> None:
         """Count a request: the metrics are told once for all that end in the same round of the event loop."""

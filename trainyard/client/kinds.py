@@ -11,5 +11,6 @@ Json: TypeAlias = dict[str, Any]
 OnProgress: TypeAlias = Callable[[int, int], None]
 """Called with the bytes that have arrived and those of all; 0 for all if that is not known."""
 
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 30.0  #: between two tries, where the yard does not say how long
 FINAL_STATES = frozenset(state for state in JobState if state.is_final)
 SETTLED = frozenset({DatasetState.REGISTERED, DatasetState.READY, DatasetState.REJECTED})

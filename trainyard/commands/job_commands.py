@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 
 from trainyard.client import Client
-from trainyard.commands.connecting import DETACHED, FAILED, USAGE, AsJson, Url, connected, print_json, refusal
+from trainyard.commands.confirmation import Yes, ask_before
+from trainyard.commands.connecting import DETACHED, USAGE, AsJson, Url, connected, print_json, refusal
 from trainyard.commands.job_references import JOB_HELP, find_job
 from trainyard.commands.train_commands import Options, read_options
 from trainyard.terminal.command_name import own_name
@@ -56,7 +57,9 @@ COLUMNS = (
 
 
 def jobs(
-    state: Annotated[str | None, typer.Option(help="Only jobs in this state, such as running.")] = None,
+    state: Annotated[
+        list[str] | None, typer.Option(help="Only jobs in this state, such as running; may be repeated.")
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="Only jobs on this dataset, by id or name.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Only jobs of this recipe.")] = None,
     search: Annotated[
@@ -202,7 +205,7 @@ def retry(
 
 def rm(
     jobs: Jobs,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Yes = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -210,10 +213,8 @@ def rm(
     terminal = Terminal()
     with connected(url) as client:
         found = [find_job(client, job) for job in jobs]
-        if not yes and terminal.can_ask:
-            names = ", ".join(job["name"] or job["id"] for job in found)
-            if not terminal.confirm(f"Remove {names} with all checkpoints?"):
-                raise refusal("nothing is removed", FAILED)
+        names = ", ".join(job["name"] or job["id"] for job in found)
+        ask_before(terminal, f"Remove {names} with all checkpoints?", is_sure=yes, refused="nothing is removed")
         for job in found:
             client.delete_job(job["id"])
             if not as_json:

@@ -90,7 +90,9 @@ def _describe_recipe(recipe: Row) -> None:
 
 
 def workers(
-    state: Annotated[str | None, typer.Option(help="Only workers in this state, such as live or lost.")] = None,
+    state: Annotated[
+        list[str] | None, typer.Option(help="Only workers in this state, such as live or lost; may be repeated.")
+    ] = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:

@@ -111,6 +111,8 @@ def test_jobs_are_paused_resumed_cancelled_retried_and_removed(served: Served, r
     retried = served.http.get(f"/jobs/{again}").json()
     assert (retried["parent_id"], retried["config"]["epochs"]) == (jobs[0], 2)
     assert run("rm", again).exit_code == 1, "it has not ended"
+    either = json.loads(run("jobs", "--state", "cancelled", "--state", "queued", "--json").stdout)
+    assert {row["id"] for row in either} == {*jobs, again}
     assert json.loads(run("rm", jobs[1], "--json").stdout) == {"removed": [jobs[1]]}
     assert served.http.get(f"/jobs/{jobs[1]}").status_code == 404
     assert json.loads(run("pause", again, "--json").stdout)[0]["state"] == "paused"

@@ -29,6 +29,8 @@ def test_workers_are_listed_with_what_they_do(run: Run, served: Served) -> None:
     assert "cuda:0 free (62%, 9.1 GB of 80.0 GB)  H100 " in line
     assert json.loads(run("workers", "--json").stdout)[1]["id"] == "wrk_1"
     assert json.loads(run("workers", "--state", "lost", "--json").stdout) == []
+    either = run("workers", "--state", "lost", "--state", "live", "--json")
+    assert [row["id"] for row in json.loads(either.stdout)] == ["wrk_2", "wrk_1"]
 
 
 def test_the_queue_says_why_a_job_waits(run: Run, served: Served) -> None:

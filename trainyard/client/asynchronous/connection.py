@@ -16,11 +16,10 @@ from trainyard.client.asynchronous.downloading import download
 from trainyard.client.asynchronous.waiting import sleep
 from trainyard.client.environment import find_address
 from trainyard.client.errors import NotFound, read_error
-from trainyard.client.kinds import Json, OnProgress
+from trainyard.client.kinds import FIRST_WAIT_S, LONGEST_WAIT_S, Json, OnProgress
 
 AnyAnswer = TypeVar("AnyAnswer", bound=Answer)
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 30.0  #: between two tries, where the yard does not say how long
 RATE_LIMITED = "rate_limited"
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 #: What of a connection means that a request may have reached nobody, or its answer was cut.

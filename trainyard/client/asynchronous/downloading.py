@@ -13,9 +13,8 @@ import httpx
 from trainyard.client.asynchronous.waiting import Sleep, run_blocking
 from trainyard.client.asynchronous.waiting import sleep as wait_for
 from trainyard.client.errors import ApiError, DownloadDamaged, check
-from trainyard.client.kinds import Json, OnProgress
+from trainyard.client.kinds import FIRST_WAIT_S, LONGEST_WAIT_S, Json, OnProgress
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 30.0  #: between two tries, where the yard does not say how long
 RESUMES = 6  #: tries at least, within some twelve seconds, where a part has come: the yard may be starting again
 _FIRST_BYTE_S = 600.0  # a format may be made first
 _PIECE_BYTES = 1024 * 1024

@@ -13,12 +13,11 @@ import httpx
 
 from trainyard.client.errors import ApiError, NotFound, check
 from trainyard.client.folder_archive import UploadSource
-from trainyard.client.kinds import OnProgress
+from trainyard.client.kinds import LONGEST_WAIT_S, OnProgress
 from trainyard.client.synchronous.waiting import Sleep, iterate
 from trainyard.client.synchronous.waiting import sleep as wait_for
 
 PIECE_BYTES = 64 * 1024 * 1024  # of one request: what a proxy in between may have to hold
-LONGEST_WAIT_S = 30.0
 PATIENCE_S = 600.0  # without a byte more
 LOCKED_TRIES = 3  # at an upload of one's own that somebody else goes on with, before another one is begun
 _TUS = {"Tus-Resumable": "1.0.0"}

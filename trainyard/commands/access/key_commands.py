@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from trainyard.client import Client
-from trainyard.commands.connecting import FAILED, AsJson, Url, connected, print_json, refusal
+from trainyard.commands.confirmation import Yes, ask_before
+from trainyard.commands.connecting import FAILED, USAGE, AsJson, Url, connected, find_yard, print_json, refusal
 from trainyard.terminal.command_name import own_name
 from trainyard.terminal.rows import Row
 from trainyard.terminal.tables import Column, print_table
@@ -18,7 +19,7 @@ from trainyard.terminal.words import say_ago
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke keys. Needs a key with the scope admin.")
 Keys = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(metavar="KEY...", help="The id of a key, its beginning (ty_…), or its name if it is its only one."),
 ]
 
@@ -97,19 +98,20 @@ def list_all(
 
 @app.command()
 def revoke(
-    keys: Keys,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    keys: Keys = None,
+    owner: Annotated[str | None, typer.Option(help="All keys of this owner.")] = None,
+    yes: Yes = False,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Revoke keys: within a second the yard refuses them. Their owners' work stays. Asks first, on a terminal."""
+    if bool(keys) == (owner is not None):
+        raise refusal("name the keys, or their owner with --owner", USAGE)
     terminal = Terminal()
     with connected(url) as client:
-        found = _find_keys(client, keys)
-        if not yes and terminal.can_ask:
-            names = ", ".join(f"{key['name'] or key['id']} of {key['owner']}" for key in found)
-            if not terminal.confirm(f"Revoke {names}?"):
-                raise refusal("nothing is revoked", FAILED)
+        found = _find_keys(client, keys) if keys else _find_keys_of(client, str(owner), find_yard(url)[1])
+        names = ", ".join(f"{key['name'] or key['id']} of {key['owner']}" for key in found)
+        ask_before(terminal, f"Revoke {names}?", is_sure=yes, refused="nothing is revoked")
         for key in found:
             client.revoke_key(key["id"])
             if not as_json:
@@ -133,6 +135,14 @@ def _find_keys(client: Client, references: list[str]) -> list[Row]:
             raise refusal(f"{len(named)} keys have the name {text}: name one by its id ({ids})", FAILED)
         found[named[0]["id"]] = named[0]
     return list(found.values())
+
+
+def _find_keys_of(client: Client, owner: str, used: str | None) -> list[Row]:
+    """Return all keys of an owner. The one that this command uses is the last, as it can do nothing after that."""
+    found = [key for key in client.iter_keys() if key["owner"] == owner]
+    if not found:
+        raise refusal(f"{owner} has no keys: `{own_name()} keys list` lists all", FAILED)
+    return sorted(found, key=lambda key: _begins_with(used or "", key["prefix"]))
 
 
 def _begins_with(text: str, prefix: str) -> bool:

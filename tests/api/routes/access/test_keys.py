@@ -132,6 +132,12 @@ class TestRevocation:
                 assert time.monotonic() < began + 1
             assert ada.get("/jobs").status_code == 401
 
+    def test_who_revokes_the_key_in_use_is_told_that_it_is_done(self, locked: Served) -> None:
+        made = make(locked, scopes=["admin"])
+        with client_of(locked, made["key"]) as own:
+            assert own.delete(f"/keys/{made['id']}").status_code == 204
+            error_of(own.get("/keys"), 401, "unauthenticated")
+
     def test_its_sessions_end_too(self, locked: Served) -> None:
         key_id, text = add_key(locked, "ada")
         with client_of(locked, None) as browser:

@@ -65,6 +65,27 @@ def test_a_key_is_revoked_by_its_id_its_beginning_its_text_or_its_name(locked: S
     assert "keys create" in keys("list").stdout
 
 
+def test_all_keys_of_an_owner_are_revoked_and_the_one_in_use_as_the_last(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [json.loads(keys("create", "--owner", owner, "--scope", "admin", "--json").stdout) for owner in "aaab"]
+    monkeypatch.setenv("TRAINYARD_KEY", made[1]["key"])
+    done = keys("revoke", "--owner", "a")
+    assert done.exit_code == 0, done.output
+    revoked = [line.split()[1] for line in done.stdout.splitlines()]
+    assert (sorted(revoked), revoked[-1]) == (sorted(key["id"] for key in made[:3]), made[1]["id"])
+    monkeypatch.setenv("TRAINYARD_KEY", ADMIN_KEY)
+    assert [key["owner"] for key in listed(keys)] == ["b"]
+    none = keys("revoke", "--owner", "a")
+    assert (none.exit_code, "a has no keys" in none.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("args", [[], ["course", "--owner", "ada"]], ids=["neither", "both"])
+def test_keys_are_named_or_their_owner_is(keys: Keys, args: list[str]) -> None:
+    done = keys("revoke", *args)
+    assert (done.exit_code, "or their owner with --owner" in done.stderr) == (2, True), done.stderr
+
+
 def test_nothing_is_revoked_where_one_is_not_there_or_not_alone(keys: Keys) -> None:
     for owner in ("ada", "bob"):
         keys("create", "--owner", owner, "--name", "course")
