@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute
 
 from api.access.gate import Gate
 from api.access.rate_limit import RateLimiter, build_rate_limiter
+from api.access.security_headers import SecurityHeaders
 from api.http import documentation, errors, page
 from api.http.compression import Compression
 from api.http.guarded_route import check_all_guarded
@@ -27,7 +28,6 @@ from api.http.middleware import (
     is_open,
 )
 from api.http.resumable import Resumable
-from api.http.security_headers import SecurityHeaders
 from api.http.sites import SiteGuard
 from api.http.streamed_bodies import FORM_BYTES
 from api.observability.exposition import Exposition

@@ -155,6 +155,8 @@ TOP = {
     "api.series_reader": {"schemas.runs"},
     "api.submission": {"reading", "schemas"},
     "api.bulk_submission": {"schemas"},
+    "worker.__main__": {"machine"},
+    "worker.process": {"machine"},
     "worker.station": {"beside", "datasets", "machine", "predictions"},
     "worker.supervisor": {"datasets"},
     "worker.trainer_spec": {"datasets"},
@@ -174,6 +176,7 @@ READS_ENVIRONMENT = {
     "api/supervisor.py",  # hands its own environment on
     "api/observability/process_files.py",  # reads where prometheus-client keeps the counts of several processes
     "worker/machine/devices.py",  # reads which GPUs it may see
+    "worker/machine/health.py",  # reads where the data folder is, without loading the settings
     "worker/children.py",  # hands a scrubbed environment to the trainer
 }
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]

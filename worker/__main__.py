@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from worker.health import is_any_healthy
+from worker.machine.health import is_any_healthy
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--healthcheck"]:

@@ -14,7 +14,7 @@ from trainyard import failpoints, logs, tracing
 from trainyard.private_files import FolderUnusable, keep_private
 from trainyard.settings import Settings
 from trainyard.settings.refused_settings import explain
-from worker.health import is_any_healthy
+from worker.machine.health import is_any_healthy
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

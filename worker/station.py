@@ -25,9 +25,9 @@ from worker.beside.lane import Lane, Runner
 from worker.claims import Claims
 from worker.datasets.preparation import PreparationFailed, has_pack, prepare_builtin
 from worker.datasets.validation import Validator
-from worker.health import HealthFile
 from worker.machine.device_meter import DeviceMeter
 from worker.machine.devices import list_devices, list_gpus, lock_paths, threads_per_slot
+from worker.machine.health import HealthFile
 from worker.predictions.bulk_prediction import BulkPredictor
 from worker.supervisor import Supervisor
 from worker.trainer import WarmTrainers

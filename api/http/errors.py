@@ -23,7 +23,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from alexnet_core import errors as core
-from api.http.security_headers import JSON, JSON_LINES
+from api.access.security_headers import JSON, JSON_LINES
 from api.observability.requests import CODE, note
 from trainyard.access.refusals import RateLimited, ScopeMissing
 from trainyard.errors import (

@@ -18,9 +18,9 @@ from starlette.datastructures import State
 
 from api.access.identity import Identity
 from api.access.route_scopes import scopes_of
+from api.access.security_headers import JSON_LINES
 from api.http.admission import SMALL_BYTES
 from api.http.quick_route import Question, Reply
-from api.http.security_headers import JSON_LINES
 from api.http.sites import HostNames
 from api.observability.metrics import Metrics
 from api.observability.requests import identify, kind_of_model

@@ -20,8 +20,9 @@ from trainyard.errors import DatabaseUnavailable
 from trainyard.scheduling.leases import Ending, Lease, end_attempt
 from trainyard.scheduling.workers import DeviceReading, count_live, readings_of
 from trainyard.settings import Settings
-from worker import health, station
-from worker.health import is_any_healthy
+from worker import station
+from worker.machine import health
+from worker.machine.health import is_any_healthy
 from worker.station import Station
 
 

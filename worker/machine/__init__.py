@@ -1,1 +1,1 @@
-"""The machine that a worker runs on: its devices, and how full and how busy they are."""
+"""The machine that a worker runs on: its devices, how full and how busy they are, and whether its workers are well."""

@@ -65,7 +65,7 @@ def _is_healthy(path: str, name: str) -> bool:
             age_s = time.monotonic() - float(file.read(64))
     except (OSError, ValueError):
         return False
-    return 0 <= age_s <= HEALTHY_S  # negative: it was written before the machine was started again
+    return -0.01 <= age_s <= HEALTHY_S  # far below zero: it was written before the machine was started again
 
 
 def _is_running(pid: int) -> bool:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from trainyard.settings import Settings
-from worker import health
-from worker.health import FOLDER, HealthFile, is_any_healthy
+from worker.machine import health
+from worker.machine.health import FOLDER, HealthFile, is_any_healthy
 
 
 def written(data_dir: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from api.http.security_headers import EVERY_ANSWER, EVERY_JSON
+from api.access.security_headers import EVERY_ANSWER, EVERY_JSON
 from tests.api.conftest import Serve
 from tests.api.served import Served, png
 
