@@ -194,7 +194,6 @@ TESTED_BY: dict[str, str] = {
     "trainyard/settings/serving_settings.py": "trainyard/settings/test_yard_settings.py",
     "trainyard/settings/training_settings.py": "trainyard/settings/test_yard_settings.py",
     "trainyard/scheduling/queue.py": "integration/test_workers.py",
-    "trainyard/scheduling/workers.py": "api/routes/test_workers.py",
     "trainyard/states.py": "trainyard/jobs/test_jobs.py",
     "trainyard/storage/interface.py": "trainyard/storage/test_objects.py",
     "trainyard/storage/streams.py": "trainyard/storage/test_objects.py",

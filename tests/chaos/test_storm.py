@@ -32,6 +32,11 @@ def test_a_short_storm_on_postgresql_with_its_faults_too(tmp_path: Path, postgre
 
 
 @pytest.mark.chaos
+def test_a_short_storm_on_an_object_store_with_its_faults_too(tmp_path: Path) -> None:
+    weather(tmp_path, [*SHORT, "--faults", "22", "--object-store"])
+
+
+@pytest.mark.chaos
 def test_a_hundred_jobs_and_three_hundred_faults(tmp_path: Path, empty_url: str) -> None:
     """This takes 20 to 25 minutes on an otherwise idle machine.
 

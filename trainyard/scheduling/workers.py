@@ -169,10 +169,10 @@ def count_by_state(session: Session) -> dict[WorkerState, int]:
 
 
 def list_held_jobs(session: Session, worker_ids: Iterable[str]) -> dict[str, list[Job]]:
-    """Return the running jobs of several workers."""
+    """Return the running jobs of several workers, as they are now: the session may have read them before."""
     held: dict[str, list[Job]] = {worker_id: [] for worker_id in worker_ids}
     query = select(Job).where(Job.state == JobState.RUNNING, Job.kind == WorkKind.TRAIN, Job.lease_owner.in_(held))
-    for job in session.scalars(query):
+    for job in session.scalars(query.execution_options(populate_existing=True)):
         held[str(job.lease_owner)].append(job)
     return held
 
