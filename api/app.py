@@ -243,7 +243,7 @@ def _lifespan(
 
 
 def _build_runtime(settings: Settings) -> Runtime:
-    return OpenVinoRuntime(settings.serving_threads, settings.serving_precision)
+    return OpenVinoRuntime(settings.serving_threads, settings.serving_precision, settings.data_dir)
 
 
 def _build_waker(settings: Settings) -> Waker:

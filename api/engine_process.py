@@ -33,7 +33,7 @@ async def serve(settings: Settings, path: Path) -> None:
     await loop.connect_read_pipe(lambda: _EndOfInput(over), sys.stdin)
     tracing.start(settings, "trainyard-engine")
     database, storage = Database(settings.sqlalchemy_url), open_storage(settings)
-    runtime = OpenVinoRuntime(settings.serving_threads, settings.serving_precision)
+    runtime = OpenVinoRuntime(settings.serving_threads, settings.serving_precision, settings.data_dir)
     engine = Engine(settings, database, storage, runtime, Metrics())
     announce(ProcessRole.ENGINE)
     engine.start()

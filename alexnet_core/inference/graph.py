@@ -44,8 +44,11 @@ def build_graph(network: StoredNetwork) -> ov.Model:
     side, channels = network.transform.image_px, network.transform.channels
     images = ops.parameter([-1, channels, side, side], np.float32, name="input")
     node = images
+    weights = network.weights
+    if network.mapping is None:  # they may go; numpy lets other threads run while it copies, and OpenVINO does not
+        weights = {name: values.copy() for name, values in weights.items()}
     for layer in list_layers(network.config):
-        node = _add(node, layer, network.weights)
+        node = _add(node, layer, weights)
     return ov.Model([ops.result(node)], [images], "alexnet")
 
 
@@ -131,5 +134,4 @@ def _maps(values_C: NDArray[np.float32]) -> Any:
 
 
 def _constant(values: NDArray[np.float32]) -> Any:
-    # the stored weights may go; numpy lets other threads run while it copies, and OpenVINO does not
-    return ops.constant(values.copy(), shared_memory=True)
+    return ops.constant(values, shared_memory=True)  # which keeps the array

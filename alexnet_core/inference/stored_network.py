@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, ConfigError
+from alexnet_core.inference.mapped_file import map_file
 from alexnet_core.layout import CLASSES, CONFIG, METADATA, PREPROCESSING, WEIGHTS
 from alexnet_core.network.checkpoint_files import read_verified
 from alexnet_core.network.geometry import weight_shapes
@@ -30,6 +32,7 @@ class StoredNetwork:
     transform: InputTransform
     metadata: dict[str, Any]
     weights: dict[str, NDArray[np.float32]]  #: by the names of `geometry.weight_shapes`
+    mapping: mmap.mmap | None = None  #: of a file of its own, in which the weights lie; None: they lie in memory
 
     @property
     def weights_sha256(self) -> str:
@@ -37,8 +40,12 @@ class StoredNetwork:
         return str(self.metadata.get("weights_sha256", ""))
 
 
-def read_network(path: Path) -> StoredNetwork:
+def read_network(path: Path, scratch: Path | None = None) -> StoredNetwork:
     """Read a checkpoint from exactly the bytes that were verified.
+
+    Args:
+        path: the checkpoint's folder.
+        scratch: a folder for a copy of the weights, which are mapped from there; None: they are read into memory.
 
     Raises:
         CheckpointCorrupt: a file is missing, damaged or unreadable.
@@ -46,12 +53,15 @@ def read_network(path: Path) -> StoredNetwork:
     """
     data = read_verified(path, state=False)
     try:
+        weights = data.pop(WEIGHTS)
+        mapping = map_file(weights, scratch) if scratch is not None else None
         network = StoredNetwork(
             config=TrainConfig.model_validate_json(data[CONFIG]),
             class_names=tuple(json.loads(data[CLASSES])),
             transform=InputTransform.model_validate_json(data[PREPROCESSING]),
             metadata=json.loads(data[METADATA]),
-            weights=view_tensors(data.pop(WEIGHTS)),
+            weights=view_tensors(weights if mapping is None else mapping),
+            mapping=mapping,
         )
     except (ValidationError, KeyError) as exc:
         raise CheckpointIncompatible(f"checkpoint {path} can't be understood by this version: {exc}") from exc
@@ -61,7 +71,7 @@ def read_network(path: Path) -> StoredNetwork:
     return network
 
 
-def view_tensors(data: bytes) -> dict[str, NDArray[Any]]:
+def view_tensors(data: bytes | mmap.mmap) -> dict[str, NDArray[Any]]:
     """Return the tensors of a safetensors file as views of its bytes.
 
     The library's reader copies them, and lets no other thread of the interpreter run meanwhile: 35 ms for 86 MB.

@@ -42,15 +42,17 @@ class Runtime(Protocol):
 
 
 def choose_threads(wanted: int | None) -> int:
-    """Return how many threads compute a batch: what was asked for, or half of the cores, at least one."""
-    return wanted or max(1, (os.cpu_count() or 2) // 2)
+    """Return how many threads compute a batch: what was asked for, or half of the cores, at least two if there are."""
+    cores = os.cpu_count() or 2
+    return wanted or max(min(2, cores), cores // 2)
 
 
 class OpenVinoRuntime:
     """Computes on the CPU without torch. A network that OpenVINO can't compute is left to torch."""
 
-    def __init__(self, threads: int | None, precision: str = "auto") -> None:
-        self._threads, self._precision = choose_threads(threads), precision
+    def __init__(self, threads: int | None, precision: str = "auto", scratch: Path | None = None) -> None:
+        """Make it; see `Compiler` for what it takes."""
+        self._threads, self._precision, self._scratch = choose_threads(threads), precision, scratch
         self._compiler: Compiler | None = None
         self._torch: TorchRuntime | None = None
 
@@ -62,7 +64,7 @@ class OpenVinoRuntime:
             log.warning("OpenVINO can't be used, so torch computes", extra={"detail": str(exc)})
             self._use_torch()
             return
-        self._compiler = Compiler(self._threads, self._precision)
+        self._compiler = Compiler(self._threads, self._precision, self._scratch)
         keep_what_is_there()
 
     def load(self, folder: Path) -> Model:

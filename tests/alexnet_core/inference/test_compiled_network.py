@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import pytest
 
 from alexnet_core.inference import compiled_network
 from alexnet_core.inference.compiled_network import Compiler
+from alexnet_core.network.checkpoint import save_checkpoint
 from tests.alexnet_core.inference.test_graph import store
 from tests.alexnet_core.networks import NARROW, make_checkpoint
 
@@ -62,3 +66,57 @@ def test_a_batch_may_have_any_strides() -> None:
         expected_BK = network.logits(np.ascontiguousarray(as_decoded_BCHW))
         for _ in range(20):
             assert np.array_equal(network.logits(as_decoded_BCHW), expected_BK)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_weights_in_a_mapped_file_give_the_same_bits(tmp_path: Path, precision: str) -> None:
+    checkpoint = make_checkpoint("quick")
+    folder = save_checkpoint(replace(checkpoint, path=tmp_path / "epoch-00000001-e0")).path
+    in_memory = Compiler(1, precision).load(folder)
+    mapped = Compiler(1, precision, scratch=tmp_path).load(folder)
+    (folder / "weights.safetensors").write_bytes(b"")  # as if somebody cut it while its network serves
+    random = np.random.default_rng(1)
+    channels, side = mapped.transform.channels, mapped.transform.image_px
+    for images in (1, 3, 8, 16, 64):
+        x_BCHW = random.normal(size=(images, channels, side, side)).astype(np.float32)
+        assert np.array_equal(mapped.logits(x_BCHW), in_memory.logits(x_BCHW))
+
+
+def test_the_weights_are_in_memory_once(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint("notes-cifar10")
+    folder = save_checkpoint(replace(checkpoint, path=tmp_path / "epoch-00000001-e0")).path
+    code = (
+        "import sys; from pathlib import Path; from alexnet_core.inference.compiled_network import Compiler\n"
+        "def held(): return 1024 * sum(int(line.split()[1]) for line in open('/proc/self/status')"
+        " if line.startswith(('RssAnon:', 'RssFile:', 'RssShmem:')))\n"
+        "folder = Path(sys.argv[1]); compiler = Compiler(1, 'fp32', folder.parent if sys.argv[2] else None)\n"
+        "before = held(); network = compiler.load(folder); print(held() - before)"
+    )
+    grew = [
+        int(subprocess.run([sys.executable, "-c", code, folder, how], check=True, capture_output=True).stdout)
+        for how in ("", "mapped")
+    ]
+    weights_bytes = (folder / "weights.safetensors").stat().st_size
+    assert grew[0] - grew[1] > 0.8 * weights_bytes, grew
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="there is one core to be on")
+def test_the_thread_that_computes_may_be_on_any_core() -> None:
+    network = Compiler(1, "fp32").compile(store(make_checkpoint("quick")))
+    begun, over = Event(), Event()
+
+    def compute() -> None:
+        while not over.is_set():
+            network.warm([16])
+            begun.set()
+
+    thread = Thread(target=compute)
+    thread.start()
+    try:
+        assert begun.wait(30)
+        assert thread.native_id is not None
+        seen = {frozenset(os.sched_getaffinity(thread.native_id)) for _ in range(5_000)}
+    finally:
+        over.set()
+        thread.join()
+    assert seen == {frozenset(os.sched_getaffinity(0))}

@@ -1,0 +1,38 @@
+"""Bytes in a file without a name, mapped into memory: the kernel can take the memory back and read them again.
+
+OpenVINO keeps the weights that it was given for as long as a network lives, beside its own copy of them in the order
+and precision that it computes with. It hardly reads them after the first batch, and of a large network they would be
+two thirds of its memory.
+"""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from pathlib import Path
+
+
+def map_file(data: bytes, folder: Path) -> mmap.mmap | None:
+    """Return the same bytes in a file's memory. It may be written to, which does not change the file.
+
+    The file is a copy of its own: whoever changes or cuts the one that the bytes come from changes nothing here.
+
+    Args:
+        data: not empty.
+        folder: on whose disk the file lies until the mapping is closed. One that lies in memory saves nothing.
+
+    Returns:
+        None: there is no room for it.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(data)
+            file.flush()
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except OSError:
+        return None
+
+
+def give_back(mapping: mmap.mmap) -> None:
+    """Give the memory of a mapped file back. What is read of it later is read from the file again."""
+    mapping.madvise(mmap.MADV_DONTNEED)
