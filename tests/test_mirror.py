@@ -15,7 +15,6 @@ NOT_MIRRORED = {"__init__", "__main__", "env"}  #: assembled from the others, or
 TESTED_BY: dict[str, str] = {
     "api/routes/fine_tuning/openai_words.py": "api/routes/fine_tuning/test_fine_tuning_jobs.py",
     "api/schemas/runs/openai_objects.py": "api/routes/fine_tuning/test_openai_files.py",
-    "api/http/image_bodies.py": "api/routes/test_predictions.py",
     "api/http/guarded_route.py": "api/access/test_route_scopes.py",
     "trainyard/access/refusals.py": "api/routes/access/test_keys.py",
     "api/access/identity.py": "api/access/test_gate.py",
