@@ -18,7 +18,7 @@ from alexnet_core.commands.prepare import prepare
 from alexnet_core.commands.published_weights import import_caffe, import_torchvision
 from alexnet_core.commands.train import train
 from alexnet_core.commands.trainer import trainer
-from alexnet_core.errors import CoreError
+from alexnet_core.errors import CoreError, explain_memory
 
 PROGRAM = "python -m alexnet_core"
 _FOR_WORKERS = {"intake", "predict-many", "prepare", "trainer"}  #: what they print is read by a program
@@ -74,8 +74,6 @@ def _run(argv: list[str]) -> int:
         print(f"{exc.filename}: {exc.strerror}" if exc.filename else exc, file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as exc:
-        from alexnet_core.environment import explain_memory
-
         error = explain_memory(exc)
         if error is None:
             raise

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from alexnet_core.errors import ConfigError, OutOfMemory
+from alexnet_core.errors import ConfigError
 
 #: What people call the parts of an environment.
 _WORDS = {
@@ -35,14 +35,6 @@ def require_device(device: str) -> None:
     if int(number or 0) >= count:
         found = f"PyTorch finds {count}, counted from 0" if count else "PyTorch finds no GPU; use cpu"
         raise ConfigError(f"device {device} is not on this machine: {found}", param="device")
-
-
-def explain_memory(exc: BaseException) -> OutOfMemory | None:
-    """Translate an error that means that a GPU or this machine ran out of memory. None: it is another error."""
-    if not isinstance(exc, MemoryError | torch.cuda.OutOfMemoryError) and "can't allocate memory" not in str(exc):
-        return None
-    summary = (str(exc).splitlines() or ["MemoryError"])[0]
-    return OutOfMemory(f"memory ran out ({summary}): lower batch_size")
 
 
 def describe_environment(device: torch.device, precision: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ CoreError
 
 from __future__ import annotations
 
+import sys
 from typing import Any, ClassVar
 
 
@@ -167,3 +168,16 @@ class DiskFull(TrainingError):
 
     code = "disk_full"
     retryable = True
+
+
+def explain_memory(exc: BaseException) -> OutOfMemory | None:
+    """Translate an error that means that a GPU or this machine ran out of memory. None: it is another error.
+
+    It does not load torch: without it the error is none of a GPU's, and memory may be short.
+    """
+    torch = sys.modules.get("torch")
+    kinds = (MemoryError,) if torch is None else (MemoryError, torch.cuda.OutOfMemoryError)
+    if not isinstance(exc, kinds) and "can't allocate memory" not in str(exc):
+        return None
+    summary = (str(exc).splitlines() or ["MemoryError"])[0]
+    return OutOfMemory(f"memory ran out ({summary}): lower batch_size")

@@ -250,8 +250,7 @@ def _explain(exc: BaseException) -> Failed:
     """Return code and message of the error that ended the run."""
     from pydantic import ValidationError
 
-    from alexnet_core.environment import explain_memory
-    from alexnet_core.errors import ConfigError, CoreError, DiskFull
+    from alexnet_core.errors import ConfigError, CoreError, DiskFull, explain_memory
 
     exc = explain_memory(exc) or exc
     if isinstance(exc, ValidationError):

@@ -20,6 +20,7 @@ from typing import Self
 from tests.processes import children_of
 
 LIMIT_S = 600
+_NOT_THE_READERS = ("TRAINYARD_", "PYTEST_", "MAKE", "MFLAGS")  # of the tests, and of the `make` that may run them
 POLL_S = 0.01
 _CURL = "silent\nshow-error\nfail-with-body\nnoproxy = *\n"
 #: Reads the names of files; runs each in one namespace, writes its status behind what it printed.
@@ -84,7 +85,7 @@ class Terminal:
         self._left_running: list[int] = []
         _furnish(folder)
         self._notes.mkdir()
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TRAINYARD_", "PYTEST_"))}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_THE_READERS)}
         self._environment = kept | {
             "HOME": str(folder / ".home"),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",

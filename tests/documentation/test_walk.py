@@ -85,6 +85,14 @@ def test_a_true_page_passes(read: Callable[..., None]) -> None:
     read(TRUE)
 
 
+def test_a_reader_is_not_within_the_make_that_runs_the_tests(
+    read: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS"):
+        monkeypatch.setenv(name, "w")
+    read('```\n$ echo "<$MAKELEVEL$MAKEFLAGS$MFLAGS>"\n<>\n```\n')
+
+
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [

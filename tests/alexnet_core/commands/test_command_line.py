@@ -348,6 +348,25 @@ def test_memory_that_runs_out_is_told_in_one_line(
     assert capsys.readouterr().err.startswith("out_of_memory: memory ran out")
 
 
+@pytest.mark.parametrize("error", ["MemoryError()", "RuntimeError('another')"])
+def test_an_error_where_there_is_no_torch_is_told_without_loading_it(error: str) -> None:
+    """A process whose memory has run out has none for it."""
+    code = f"""
+import sys, typer
+from alexnet_core.__main__ import main
+def fail(*_, **__):
+    raise {error}
+typer.main.get_command = lambda app: type("Command", (), {{"main": fail}})
+try:
+    assert main([]) == 1
+except RuntimeError:
+    pass
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_another_error_of_torch_is_no_want_of_memory(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("shapes differ")
