@@ -1,4 +1,5 @@
-"""One inference thread, which computes images that wait for the same model together and never waits for more.
+"""One inference thread, which computes images that wait for the same model together and never waits for more. A caller
+that has one image of a fast network may compute it itself while nothing else is to be done.
 
 Requests take turns: a batch takes one image of each request, then a second of each, until it is full. A batch that
 would compute for longer than `BATCH_S` is made smaller, so that a request for another model waits no longer than that.
@@ -26,6 +27,7 @@ from trainyard import tracing
 log = logging.getLogger(__name__)
 
 BATCH_S = 0.06
+AT_ONCE_S = 0.003  # an event loop may stand still for as long as that
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Model(Protocol):
         ...
 
     def compute(self, inputs: list[Any]) -> Rows:
-        """Compute preprocessed images; runs only in the inference thread."""
+        """Compute preprocessed images; runs in one thread at a time."""
         ...
 
 
@@ -151,6 +153,8 @@ class Batcher(threading.Thread):
         self._max_batch, self._observer = max_batch, observer or SilentObserver()
         self._waiting: FairQueue[Item] = FairQueue()
         self._image_s: WeakKeyDictionary[Model, float] = WeakKeyDictionary()  #: an image's share of the fastest batch
+        self._alone_s: WeakKeyDictionary[Model, float] = WeakKeyDictionary()  #: the fastest batch of one image
+        self._computing = threading.Lock()  #: held by the thread that computes
         self._changed = threading.Condition()
         self._stopped = False
 
@@ -182,6 +186,29 @@ class Batcher(threading.Thread):
             self._changed.notify()
         return True
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is computed and nothing waits for it, though it could be."""
+        return not (self._stopped or self._computing.locked() or len(self._waiting))
+
+    def compute_at_once(self, item: Item) -> bool:
+        """Compute an image in this thread, which takes no hand-over to another one and back.
+
+        Returns:
+            False: nothing was done, because something else is computed or waits, or because it would take longer than
+            `AT_ONCE_S`, or nobody knows yet how long.
+        """
+        if self._alone_s.get(item.model, AT_ONCE_S) >= AT_ONCE_S or not self._computing.acquire(blocking=False):
+            return False
+        try:
+            with self._changed:
+                if self._stopped or len(self._waiting):
+                    return False
+            self._compute_and_tell([item])
+            return True
+        finally:
+            self._computing.release()
+
     def stop(self) -> None:
         """Finish what is waiting, then end the thread."""
         with self._changed:
@@ -193,10 +220,8 @@ class Batcher(threading.Thread):
     def run(self) -> None:
         """The thread's body."""
         while batch := self._take():
-            try:
-                self._compute(batch)
-            except Exception:  # of what observes: the thread goes on for everybody else
-                log.exception("a batch of predictions can't be told of")
+            with self._computing:
+                self._compute_and_tell(batch)
 
     def _take(self) -> list[Item]:
         """Return the image whose turn it is, with others for the same model; empty: time to end."""
@@ -221,6 +246,12 @@ class Batcher(threading.Thread):
         image_s = self._image_s.get(model, 0)
         return self._max_batch if image_s <= 0 else max(1, min(self._max_batch, int(BATCH_S / image_s)))
 
+    def _compute_and_tell(self, items: list[Item]) -> None:
+        try:
+            self._compute(items)
+        except Exception:  # of what observes: the thread goes on for everybody else
+            log.exception("a batch of predictions can't be told of")
+
     def _compute(self, items: list[Item]) -> None:
         started, model = time.perf_counter(), items[0].model
         try:
@@ -231,6 +262,8 @@ class Batcher(threading.Thread):
             return
         took_s = time.perf_counter() - started
         self._image_s[model] = min(took_s / len(items), self._image_s.get(model, took_s))
+        if len(items) == 1:
+            self._alone_s[model] = min(took_s, self._alone_s.get(model, took_s))
         _deliver(items, Batch(rows, None, started, took_s, len(items)))
         self._observer.computed(len(items), took_s, [started - item.ready_at for item in items])
         if traced := [item for item in items if item.trace is not None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass
@@ -78,6 +79,8 @@ class PlainPredictions:
         self._resolution, self._decoding, self._batcher = resolution, decoding, batcher
         self._admit, self._release, self._note, self._usual = admit, release, note, usual
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._lone: Plain | None = None  #: the only one of this round of the event loop, while nothing is computed
+        self._thread = 0  #: of that loop
         self._decoded_s: list[float] = []  # of images of which the observer is not told yet
 
     def predict(self, owner: str, reference: str, image: bytes, top_k: int, then: Then) -> Callable[[], object]:
@@ -125,7 +128,7 @@ class PlainPredictions:
         choice = self._resolution.choose_at_once(owner, reference)
         if choice is None:
             return None
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         model, began = choice.loaded.model, time.perf_counter()
         try:
             model_input = self._decoding.decode_at_once(model, image)
@@ -137,9 +140,39 @@ class PlainPredictions:
         self._decoded_s.append(ready_at - began)
         preprocess_ms = 1000 * (ready_at - began)
         plain = Plain(model, model_input, ready_at, None, self, choice, image, top_k, then, preprocess_ms)
+        self._queue(plain)
+        return plain
+
+    def _queue(self, plain: Plain) -> None:
+        """Queue what is begun. One alone is computed in this thread, once this round has shown that it is alone.
+
+        Raises:
+            ServiceError: nothing is computed any more.
+        """
+        if self._lone is None and self._loop is not None and self._batcher.is_idle:
+            self._lone = plain
+            self._loop.call_soon(self._compute_lone)
+            return
+        self._take_lone(self._add_late)
         if not self._batcher.add(plain, Turn()):
             raise ServiceError
-        return plain
+
+    def _compute_lone(self) -> None:
+        self._take_lone(self._compute_or_add)
+
+    def _compute_or_add(self, lone: Plain) -> None:
+        if not self._batcher.compute_at_once(lone):
+            self._add_late(lone)
+
+    def _take_lone(self, do: Callable[[Plain], None]) -> None:
+        lone, self._lone = self._lone, None
+        if lone is not None and lone.begin():
+            do(lone)
+
+    def _add_late(self, plain: Plain) -> None:
+        if not self._batcher.add(plain, Turn()):
+            self.give_up(plain)
+            plain.then(ServiceError())
 
     def give_up(self, plain: Plain) -> None:
         """Forget a prediction that nobody waits for; harmless when it is over."""
@@ -151,7 +184,10 @@ class PlainPredictions:
     def deliver(self, items: Sequence[Item], places: Sequence[int], batch: Batch) -> None:
         """See `Inbox`."""
         assert self._loop is not None, "what is delivered was begun before"
-        self._loop.call_soon_threadsafe(self._hand_out, items, places, batch)
+        if threading.get_ident() == self._thread:
+            self._hand_out(items, places, batch)
+        else:
+            self._loop.call_soon_threadsafe(self._hand_out, items, places, batch)
 
     def _hand_out(self, items: Sequence[Any], places: Sequence[int], batch: Batch) -> None:
         waiting = [(item, place) for item, place in zip(items, places, strict=True) if not item.is_over]

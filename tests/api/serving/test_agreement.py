@@ -79,8 +79,8 @@ def test_what_disagrees_too_often_is_replaced_by_fp32(
     served = Served(create_app(settings, database=database, waker=SilentWaker()), database, settings)
     try:
         loader = served.app.state.services.engine._loader
-        wait_until(lambda: loader.comparison.agreements)
-        wait_until(lambda: loader.latest.model.precision == precision)
+        wait_until(lambda: loader.comparison.agreements, timeout_s=60)
+        wait_until(lambda: loader.latest.model.precision == precision, timeout_s=60)
         about = served.http.get("/v2/models/latest").json()["parameters"]
         assert (about["precision"], about["agreement"]) == (precision, share)
         image = np.zeros((8, 8, 1), np.uint8)
@@ -98,11 +98,11 @@ def test_every_loaded_checkpoint_is_compared_the_newest_first(settings: Settings
     served = Served(create_app(settings, database=database, waker=SilentWaker()), database, settings)
     try:
         comparison = served.app.state.services.engine._loader.comparison
-        wait_until(lambda: newest in comparison.agreements)
+        wait_until(lambda: newest in comparison.agreements, timeout_s=60)
         assert checkpoint_id not in comparison.agreements, "it is not loaded"
         about = f"/v2/models/{checkpoint_id}"
         assert served.http.get(about).json()["parameters"]["agreement"] is None
-        wait_until(lambda: checkpoint_id in comparison.agreements)
+        wait_until(lambda: checkpoint_id in comparison.agreements, timeout_s=60)
         assert served.http.get(about).json()["parameters"]["agreement"] > 0.9
     finally:
         served.stop()

@@ -111,3 +111,32 @@ def test_a_batch_that_would_take_long_is_made_smaller(monkeypatch: pytest.Monkey
     assert not futures[-1].done()
     assert [future.result(5).batch_size <= 5 for future in futures] == [True] * 40
     batcher.stop()
+
+
+def test_an_image_is_computed_at_once_only_while_nothing_else_is_to_be_done(batcher: Batcher) -> None:
+    def make_item() -> batching.Item:
+        return batching.Item(model, 1, time.perf_counter(), None, inbox)
+
+    class Inbox:
+        def deliver(self, items: Any, places: Any, batch: Any) -> None:
+            delivered.append(threading.current_thread().name)
+
+    model, inbox, delivered = Doubler(), Inbox(), list[str]()
+    assert not batcher.compute_at_once(make_item()), "nobody knows yet how long it takes"
+    model.gate.set()
+    batcher.start()
+    assert batcher.put(model, 1).result(5)
+    while not batcher.is_idle:
+        time.sleep(0.001)
+    batcher._alone_s[model] = 0.0001  # whatever the machine was doing
+    assert batcher.compute_at_once(make_item())
+    model.gate.clear()
+    computed = batcher.put(model, 2)
+    while not computed.running():
+        time.sleep(0.001)
+    assert not batcher.compute_at_once(make_item()), "something is being computed"
+    model.gate.set()
+    assert computed.result(5).probabilities == [4.0]
+    batcher.stop()
+    assert not batcher.compute_at_once(make_item()), "it has ended"
+    assert delivered == [threading.current_thread().name]

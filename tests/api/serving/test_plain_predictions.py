@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from typing import Any, cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from api.serving import batching
 from api.serving.batching import Batcher, Rows
 from api.serving.decoding import Decoding
 from api.serving.interface import ModelInfo, PlainAnswer
@@ -31,6 +33,7 @@ class Odd:
 
     def __init__(self) -> None:
         self.gate, self.batches = threading.Event(), list[int]()
+        self.threads, self.delay_s = list[str](), 0.0
         self.row = [0.25, 0.5, 0.25]
 
     def take_input(self, values_CHW: Any) -> Any:
@@ -42,6 +45,8 @@ class Odd:
     def compute(self, inputs: list[Any]) -> Rows:
         assert self.gate.wait(10)
         self.batches.append(len(inputs))
+        self.threads.append(threading.current_thread().name)
+        time.sleep(self.delay_s)
         if self.row == []:
             raise ValueError("it can't")
         return Rows(np.array([self.row] * len(inputs)), [0.0] * len(inputs))
@@ -51,10 +56,11 @@ class One:
     """Knows one model, which is always there."""
 
     def __init__(self, model: Odd) -> None:
-        self._choice = Choice(Loaded("ckpt_1", "local", "job_1", 2, 5, "a" * 64, model), "latest", 5)
+        self.model = model
 
     def choose_at_once(self, owner: str, reference: str) -> Choice | None:
-        return self._choice if reference == "latest" else None
+        loaded = Loaded("ckpt_1", "local", "job_1", 2, 5, "a" * 64, self.model)
+        return Choice(loaded, "latest", 5) if reference == "latest" else None
 
 
 class Desk:
@@ -62,9 +68,10 @@ class Desk:
 
     def __init__(self) -> None:
         self.model, self.batcher, self.decoding = Odd(), Batcher(64), Decoding(10_000)
+        self.one = One(self.model)
         self.released, self.noted = 0, list[Any]()
         self.plain = PlainPredictions(
-            cast(Resolution, One(self.model)),
+            cast(Resolution, self.one),
             self.decoding,
             self.batcher,
             admit=lambda images: None,
@@ -126,11 +133,12 @@ def test_what_can_not_be_computed_is_an_error(row: list[float]) -> None:
 def test_what_nobody_waits_for_is_neither_computed_nor_answered() -> None:
     async def test() -> None:
         desk = Desk()
+        unwanted: list[object] = []
+        first = desk.plain.begin("local", "latest", TINY, 1, unwanted.append)
+        while desk.batcher.is_idle or desk.batcher.num_waiting:
+            await asyncio.sleep(0.001)  # until it is being computed
 
         def begin(then: Any) -> None:
-            first = desk.plain.begin("local", "latest", TINY, 1, then)  # is being computed
-            while desk.batcher.num_waiting:
-                pass
             second = desk.plain.begin("local", "latest", TINY, 1, then)
             desk.plain.begin("local", "latest", TINY, 1, then)
             for plain in (first, second, second):
@@ -140,6 +148,55 @@ def test_what_nobody_waits_for_is_neither_computed_nor_answered() -> None:
         assert len(await desk.answers(1, begin)) == 1
         assert desk.model.batches == [1, 1]
         assert desk.released == 3
+        assert unwanted == []
+
+    asyncio.run(test())
+
+
+def test_an_image_alone_is_computed_without_another_thread_if_that_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "AT_ONCE_S", 0.3)  # so that it is fast on busy cores too
+
+    async def test() -> None:
+        desk = Desk()
+        desk.model.gate.set()
+        found: list[object] = []
+
+        async def ask(count: int) -> list[str]:
+            del found[:], desk.model.threads[:]
+            for _ in range(count):
+                desk.plain.begin("local", "latest", TINY, 1, found.append)
+            async with asyncio.timeout(10):
+                while len(found) < count or not desk.batcher.is_idle:
+                    await asyncio.sleep(0.001)
+            assert all(isinstance(answer, PlainAnswer) for answer in found)
+            return desk.model.threads
+
+        here = threading.current_thread().name
+        assert await ask(1) == ["inference"]  # nobody knows yet how long it takes
+        assert await ask(1) == [here]
+        assert await ask(1) == [here]
+        assert {*await ask(3)} == {"inference"}
+        desk.model = desk.one.model = Odd()  # a slow network
+        desk.model.gate.set()
+        desk.model.delay_s = 0.3
+        assert [await ask(1), await ask(1)] == [["inference"], ["inference"]]
+        assert desk.released == 8
+        desk.batcher.stop()
+        desk.decoding.stop()
+
+    asyncio.run(test())
+
+
+def test_an_image_alone_is_refused_if_the_end_comes_first() -> None:
+    async def test() -> None:
+        desk = Desk()
+        found: list[object] = []
+        desk.plain.begin("local", "latest", TINY, 1, found.append)
+        desk.batcher.stop()
+        await asyncio.sleep(0.01)
+        assert [type(answer) for answer in found] == [ServiceError]
+        assert desk.released == 1
+        desk.decoding.stop()
 
     asyncio.run(test())
 
