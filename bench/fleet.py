@@ -5,7 +5,8 @@
 Starts a PostgreSQL server of its own that writes to disk as it would in use (fsync, full pages), fills it with jobs of
 which half have ended, and lets the workers, threads of eight processes with a connection each, do four things:
 
-- claims: each takes a job and ends its attempt, over and over: claims a second, and how long one takes;
+- claims: each takes a job and ends its attempt, over and over: claims a second, and how long one takes. Each process
+  has done so once before, or its threads would all build the same statements at the start;
 - commits: each has a job, and all commit an epoch's checkpoint at the same moment, a few rounds: milliseconds, and how
   many did not get through, as the database gave up or was given up. The first round stands alone, because each process
   then builds its statements, in all its threads at once, and each connection plans them;
@@ -42,7 +43,8 @@ from trainyard.database.schema import migrate
 from trainyard.database.tables import Dataset, Job
 from trainyard.errors import DatabaseUnavailable
 from trainyard.scheduling.claim_message import claim_at_once
-from trainyard.scheduling.leases import Ending, Lease, claim, end_attempt, heartbeat
+from trainyard.scheduling.end_message import end_at_once
+from trainyard.scheduling.leases import Ending, Lease, claim, heartbeat
 from trainyard.states import DatasetState, JobState
 
 PROCESSES = 8
@@ -176,6 +178,7 @@ def _work(
     ready, between = barriers
     connection._POOL["pool_size"] = share  # each worker keeps its connection, as in a process of its own
     database, seen = Database(url), Seen()
+    _end(database, _take_job(database, f"wrk_{index}"))  # builds the statements once, as a worker's process does
     starts = Starts(threading.Barrier(share + 1), threading.Barrier(share), between)
     threads = [
         threading.Thread(target=act, args=(database, f"wrk_{index}_{number}", amount, starts, seen))
@@ -215,8 +218,7 @@ def _claim(database: Database, worker: str) -> Lease | None:
 def _end(database: Database, lease: Lease) -> None:
     while True:
         try:
-            with database.writing() as session:
-                end_attempt(session, lease, Ending(succeeded=True), first_backoff_s=1)
+            end_at_once(database, lease, Ending(succeeded=True), first_backoff_s=1)
             return
         except DatabaseUnavailable:
             time.sleep(0.1)

@@ -11,7 +11,8 @@ from trainyard.database.tables import Job
 from trainyard.errors import StorageUnavailable
 from trainyard.scheduling.claim_message import claim_at_once
 from trainyard.scheduling.claim_order import in_turn
-from trainyard.scheduling.leases import Lease, find_held
+from trainyard.scheduling.held_jobs import find_held
+from trainyard.scheduling.leases import Lease
 from trainyard.settings import Settings
 from trainyard.states import WorkKind
 from trainyard.storage.opening import StoreGuard

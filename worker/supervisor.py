@@ -36,7 +36,8 @@ from trainyard.artifacts.examination import Condition, set_aside_unless_whole
 from trainyard.database.connection import BUSY_TIMEOUT_MS, Database
 from trainyard.database.tables import Checkpoint, Job
 from trainyard.errors import DatabaseUnavailable, LeaseLost, ServiceError, StorageUnavailable
-from trainyard.scheduling.leases import Ending, Lease, end_attempt, heartbeat
+from trainyard.scheduling.end_message import end_at_once
+from trainyard.scheduling.leases import Ending, Lease, heartbeat
 from trainyard.settings import Settings
 from trainyard.states import Desired
 from trainyard.storage.interface import Storage
@@ -284,8 +285,7 @@ class Supervisor:
             try:
                 if ending.failure in {"checkpoint_corrupt", "checkpoint_missing"} and attempt.starts_from is not None:
                     ending = self._look_at(attempt, attempt.starts_from, ending)
-                with self._database.writing() as session:
-                    end_attempt(session, attempt.lease, ending, first_backoff_s=self._settings.backoff_s)
+                end_at_once(self._database, attempt.lease, ending, first_backoff_s=self._settings.backoff_s)
                 return
             except DatabaseUnavailable:
                 log.warning("the database does not answer; the job's end waits", extra={"job_id": attempt.job.id})

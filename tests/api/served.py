@@ -207,7 +207,9 @@ class Served:
         )
         with self.database.writing() as session:
             lease = leases.Lease(job_id, 1, "wrk_test")
-            return checkpoints.commit_checkpoint(session, lease, new, keep_latest=keep_latest)
+            return session.get_one(
+                Checkpoint, checkpoints.commit_checkpoint(session, lease, new, keep_latest=keep_latest)
+            )
 
 
 def sha256(data: bytes) -> str:

@@ -69,4 +69,4 @@ def store_epoch(settings: Settings, database: Database, job_id: str, recipe: str
         is_best=True,
     )
     with database.writing() as session:
-        return checkpoints.commit_checkpoint(session, leases.Lease(job_id, 1, "wrk_test"), new, keep_latest=2).id
+        return checkpoints.commit_checkpoint(session, leases.Lease(job_id, 1, "wrk_test"), new, keep_latest=2)

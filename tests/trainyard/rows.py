@@ -106,7 +106,7 @@ def commit(
 ) -> str:  # fmt: skip
     new = new_checkpoint(lease, step, kind=kind, is_best=is_best)
     with database.writing() as session:
-        return checkpoints.commit_checkpoint(session, lease, new, keep_latest=keep_latest).id
+        return checkpoints.commit_checkpoint(session, lease, new, keep_latest=keep_latest)
 
 
 @contextmanager

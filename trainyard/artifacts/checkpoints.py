@@ -12,7 +12,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, exists, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Insert,
+    Select,
+    Sequence,
+    Update,
+    and_,
+    bindparam,
+    case,
+    exists,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from alexnet_core.layout import MANIFEST, CheckpointKind
@@ -21,7 +36,7 @@ from trainyard.artifacts.aliases import LATEST as LATEST
 from trainyard.artifacts.aliases import get_alias, is_alias_name
 from trainyard.database.connection import now
 from trainyard.database.ids import has_form, new_id
-from trainyard.database.numbers import Numbers, next_number
+from trainyard.database.numbers import Numbers, draw_number
 from trainyard.database.pages import Page, get_page
 from trainyard.database.tables import Alias, Checkpoint, Job
 from trainyard.errors import CheckpointNotFound, CheckpointPruned, InvalidRequest, NoCheckpoint, NoCheckpointOfJob
@@ -54,10 +69,10 @@ _COMMITTED_OR_THIS = (
     .order_by(Checkpoint.id)
     .with_for_update()
 )
-_IDS = Checkpoint.id.in_(bindparam("ids", expanding=True))
-_GIVE_UP = update(Checkpoint).where(_IDS).values(status=CheckpointStatus.PRUNED, pruned_at=now())
-_GIVE_UP_STATE = update(Checkpoint).where(_IDS).values(state_pruned_at=now())
-_ENTRY = insert(Checkpoint).values(created_at=now()).returning(Checkpoint.created_at, Checkpoint.publication)
+_ENTERED = (
+    *("id", "owner", "job_id", "kind", "epoch", "step", "lease_epoch", "key", "files", "metrics", "size_bytes"),
+    *("weights_sha256", "manifest_sha256", "status", "has_state"),
+)
 
 
 @dataclass(frozen=True)
@@ -86,14 +101,14 @@ class _Older(NamedTuple):
     with_state: bool
 
 
-def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, keep_latest: int) -> Checkpoint:
+def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, keep_latest: int) -> str:
     """Record a checkpoint in the database. An epoch's is published and moves `latest`. Older ones are pruned.
 
     It takes few statements, because a whole fleet may commit at the same moment. The last one draws the publication's
     number, so that as little as possible comes between a number and its commit.
 
     Returns:
-        The new row, or that of an earlier commit whose answer was lost. It is not part of the session.
+        Its id, or that of an earlier commit whose answer was lost.
 
     Raises:
         LeaseLost: the lease is over: the caller must remove the files.
@@ -101,8 +116,8 @@ def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, kee
     owner, committed_step, best = read_fenced(session, lease, Job.owner, Job.committed_step, Job.best)
     known, older = _lock_older(session, lease, new)
     if known is not None:
-        return session.get_one(Checkpoint, known)
-    values = {
+        return known
+    values: dict[str, Any] = {
         "id": new_id("ckpt"), "owner": owner, "job_id": lease.job_id, "kind": new.kind, "epoch": new.epoch,
         "step": new.step, "lease_epoch": lease.lease_epoch, "key": new.key, "files": new.files,
         "metrics": new.metrics, "size_bytes": new.size_bytes, "weights_sha256": new.weights_sha256,
@@ -116,22 +131,33 @@ def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, kee
     if new.is_best:
         best = of_job["best"] = {"epoch": new.epoch, "checkpoint": values["id"]} | new.metrics
     newest = _Older(values["id"], new.kind, new.step, lease.lease_epoch, with_state=True)
-    _prune_older(session, lease.job_id, older, newest, (best or {}).get("checkpoint"), keep_latest)
+    _prune_older(session, older, newest, (best or {}).get("checkpoint"), keep_latest)
     data = {"checkpoint": values["id"], "kind": new.kind, "epoch": new.epoch, "step": new.step}
     given = {"of_job": lease.job_id} | {f"new_{name}": value for name, value in of_job.items()}
-    change = _build_change(tuple(of_job))
-    told: dict[str, Any] = {"worker_id": lease.worker_id, "data": data}
-    change_and_tell(session, change, EventType.CHECKPOINT, **told, checkpoint_id=values["id"], parameters=given)
-    entry = _ENTRY
-    if new.kind is CheckpointKind.EPOCH:
-        entry = entry.values(publication=next_number(session, Numbers.PUBLICATIONS))
-    row = session.connection().execute(entry, values).one()
-    return Checkpoint(**values, created_at=row.created_at, publication=row.publication)
+    given |= {f"entered_{name}": value for name, value in values.items()}
+    is_numbered, draws = new.kind is CheckpointKind.EPOCH, session.get_bind().dialect.name == "postgresql"
+    if is_numbered and not draws:
+        given["entered_publication"] = draw_number(session, Numbers.PUBLICATIONS)
+    change, entry = _build_change(tuple(of_job)), _build_entry(is_numbered=is_numbered, draws=draws)
+    told: dict[str, Any] = {"worker_id": lease.worker_id, "data": data, "checkpoint_id": values["id"]}
+    change_and_tell(session, change, EventType.CHECKPOINT, **told, parameters=given, beside=entry)
+    return str(values["id"])
 
 
 @cache
 def _build_change(names: tuple[str, ...]) -> Update:
     return update(Job).where(Job.id == bindparam("of_job")).values({name: bindparam(f"new_{name}") for name in names})
+
+
+@cache
+def _build_entry(*, is_numbered: bool, draws: bool) -> Insert:
+    """Build the statement that adds the row. PostgreSQL draws its number within it; otherwise the number is given."""
+    types = Checkpoint.__table__.c
+    columns: dict[str, Any] = {name: bindparam(f"entered_{name}", type_=types[name].type) for name in _ENTERED}
+    if is_numbered:
+        drawn = Sequence(Numbers.PUBLICATIONS).next_value()
+        columns["publication"] = drawn if draws else bindparam("entered_publication")
+    return insert(Checkpoint).values(columns | {"created_at": now()})
 
 
 def _lock_older(session: Session, lease: Lease, new: NewCheckpoint) -> tuple[str | None, list[_Older]]:
@@ -149,9 +175,7 @@ def _lock_older(session: Session, lease: Lease, new: NewCheckpoint) -> tuple[str
     return known, older
 
 
-def _prune_older(
-    session: Session, job_id: str, older: list[_Older], newest: _Older, best_id: str | None, keep_latest: int
-) -> None:
+def _prune_older(session: Session, older: list[_Older], newest: _Older, best_id: str | None, keep_latest: int) -> None:
     """Keep the best, the newest few and those in use; keep training state only where a job may resume from it.
 
     The rows are locked before their users are looked up, so that a transaction which locked a row to name it is seen.
@@ -162,28 +186,35 @@ def _prune_older(
     resumable = {newest.id, *[epoch for epoch in epochs if epoch != newest.id][:1]}
     if all(row.id in kept and (row.id in resumable or not row.with_state) for row in older):
         return
-    needed = session.connection().execute(_build_needed(), {"of_job": job_id}).all()
-    kept |= {row.id for row in needed}
-    resumable |= {row.id for row in needed if row.with_state}
-    given_up = [row.id for row in older if row.id not in kept]
-    without_state = [row.id for row in older if row.id in kept - resumable and row.with_state]
-    for ids, prune in ((given_up, _GIVE_UP), (without_state, _GIVE_UP_STATE)):
-        if ids:
-            session.connection().execute(prune, {"ids": ids})
+    unkept = [row.id for row in older if row.id not in kept]
+    stateless = [row.id for row in older if row.id not in resumable and row.with_state]
+    given = {"asked": list({*unkept, *stateless}), "unkept": unkept, "stateless": stateless}
+    session.connection().execute(_build_pruning(), given)
 
 
 @cache
-def _build_needed() -> Select[str, bool]:
-    """Select the checkpoints of a job that are in use, and whether with their training state."""
-    needed = select(Checkpoint.id, is_resumed_from().label("with_state"))
-    return needed.where(Checkpoint.job_id == bindparam("of_job"), is_in_use())
+def _build_pruning() -> Update:
+    """Build the statement that prunes checkpoints, or only their training state, unless they are in use."""
+    asked = select(Checkpoint.id, is_in_use().label("is_used"), is_resumed_from().label("is_resumed"))
+    uses = asked.where(Checkpoint.id.in_(bindparam("asked", expanding=True))).cte("uses")
+    uses = uses.prefix_with("MATERIALIZED", dialect="postgresql")  # else each use is looked up several times
+    given_up = and_(Checkpoint.id.in_(bindparam("unkept", expanding=True)), ~uses.c.is_used)
+    without_state = and_(Checkpoint.id.in_(bindparam("stateless", expanding=True)), ~uses.c.is_resumed)
+    columns = {
+        "status": case((given_up, literal(CheckpointStatus.PRUNED, Checkpoint.status.type)), else_=Checkpoint.status),
+        "pruned_at": case((given_up, now()), else_=Checkpoint.pruned_at),
+        "state_pruned_at": case((given_up, Checkpoint.state_pruned_at), else_=now()),
+    }
+    pruned = update(Checkpoint).where(Checkpoint.id == uses.c.id, or_(given_up, without_state))
+    return pruned.values(columns).execution_options(synchronize_session=False)
 
 
 def is_in_use() -> ColumnElement[bool]:
     """Whether an alias names a checkpoint or may be rolled back to it, or a job that has not ended begins with it."""
     begins = exists().where(Job.init_from == Checkpoint.id, Job.state.not_in(_FINAL_STATES))
     columns = (Alias.checkpoint_id, Alias.canary_id, Alias.shadow_id, Alias.previous_id)
-    return or_(*(exists().where(column == Checkpoint.id) for column in columns), begins, is_resumed_from())
+    named = exists().where(or_(*(column == Checkpoint.id for column in columns)))
+    return or_(named, begins, is_resumed_from())
 
 
 def is_resumed_from() -> ColumnElement[bool]:

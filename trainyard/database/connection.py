@@ -200,11 +200,14 @@ def _leave_read_only_server(context: ExceptionContext) -> None:
 
 def _build_engine(url: str, frozen_s: float) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
-        engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5}, **_POOL)
+        engine = create_engine(url, connect_args={"connect_timeout": 5}, **_POOL)
         from trainyard.database import postgresql
 
         event.listen(engine, "do_connect", postgresql.connect)
         event.listen(engine, "connect", partial(_prepare_postgresql, frozen_s))
+        event.listen(engine, "connect", postgresql.note_use)
+        event.listen(engine, "checkin", postgresql.note_use)
+        event.listen(engine, "checkout", postgresql.check)
         event.listen(engine, "handle_error", _leave_read_only_server)
         return engine
     driver = _sqlite_driver()

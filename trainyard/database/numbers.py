@@ -25,13 +25,14 @@ class Numbers(StrEnum):
 
 def draw_number(session: Session, of: Numbers) -> int:
     """Draw a number that is higher than all that were drawn before."""
-    return int(session.connection().execute(select(next_number(session, of))).scalar_one())
+    if session.get_bind().dialect.name == "postgresql":
+        return int(session.connection().execute(select(Sequence(of).next_value())).scalar_one())
+    draw = update(Counter).where(Counter.name == of).values(value=Counter.value + 1).returning(Counter.value)
+    return int(session.connection().execute(draw).scalar_one())
 
 
 def next_number(session: Session, of: Numbers) -> ColumnElement[int]:
     """Return the same as an SQL value for one statement, in which PostgreSQL draws it."""
     if session.get_bind().dialect.name == "postgresql":
         return Sequence(of).next_value()
-    draw = update(Counter).where(Counter.name == of).values(value=Counter.value + 1).returning(Counter.value)
-    drawn = session.execute(draw.execution_options(synchronize_session=False)).scalar_one()
-    return literal(drawn, BigInteger)
+    return literal(draw_number(session, of), BigInteger)

@@ -6,6 +6,7 @@ heartbeat and round of the reconciler for any length of time. On SQLite the busy
 
 from __future__ import annotations
 
+import selectors
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,17 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.abc import PQGen
 from sqlalchemy import Connection
+from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from trainyard.errors import DatabaseUnavailable
 
 ANSWER_WITHIN_S = 10.0  # as long as SQLite waits for a lock: `database.BUSY_TIMEOUT_MS`
+WAKES_AFTER_S = (
+    0.5  # to notice a signal; at psycopg's 0.1 s the threads of a process that wait cost as much as what it does
+)
+TRUSTED_S = 5.0  # a connection that was used so recently is not asked whether its server is still there
+_USED_AT = "used_at"
 #: A server that was set up without a locale, as in a small container, makes its databases like this.
 NO_ENCODING = (
     "The database has no encoding (SQL_ASCII). Nothing was changed; make one that has: "
@@ -31,7 +39,7 @@ class PatientConnection(psycopg.Connection[Any]):
 
     answer_within_s: float | None = ANSWER_WITHIN_S
 
-    def wait(self, gen: PQGen[Value], interval: float = 0.1, timeout: float | None = None) -> Value:
+    def wait(self, gen: PQGen[Value], interval: float = WAKES_AFTER_S, timeout: float | None = None) -> Value:
         """Wait as psycopg does. Where psycopg sets a time itself, it also knows what to do after it.
 
         Raises:
@@ -60,6 +68,38 @@ def connect(_dialect: object, _record: object, arguments: Any, keywords: Any) ->
         connection.close()
         raise DatabaseUnavailable(NO_ENCODING)
     return connection
+
+
+def note_use(_connection: object, record: ConnectionPoolEntry, *_rest: object) -> None:
+    """Note when a connection was used last (`connect` and `checkin`)."""
+    record.info[_USED_AT] = time.monotonic()
+
+
+def check(connection: PatientConnection, record: ConnectionPoolEntry, _checkout: object) -> None:
+    """Ask a connection from the pool whether its server is still there (`checkout`), if there is reason for doubt.
+
+    A server that ends tells its clients so, and what it sent can be seen without a message to it. A question before
+    each transaction would cost as much as a statement.
+
+    Raises:
+        InvalidatePoolError: it is not; SQLAlchemy then makes a new connection, and later does so for the others.
+    """
+    if time.monotonic() - record.info[_USED_AT] < TRUSTED_S and not _has_something_to_read(connection):
+        return
+    try:
+        connection.autocommit = True
+        connection.execute("SELECT 1")
+        connection.autocommit = False
+    except psycopg.Error as exc:
+        raise InvalidatePoolError from exc
+
+
+def _has_something_to_read(connection: PatientConnection) -> bool:
+    if connection.closed:
+        return True
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection.fileno(), selectors.EVENT_READ)
+        return bool(selector.select(timeout=0))
 
 
 @contextmanager

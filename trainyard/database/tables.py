@@ -146,9 +146,9 @@ class Job(Base):
         Index(None, "owner", "kind", "state", "created_at", "id"),
         Index(None, "owner", "kind", "dataset_id", "created_at", "id"),
         Index(None, "owner", "kind", "claim_number"),
-        *(  # who begins with a checkpoint, and who repeats a job: few do
+        *(  # who begins with a checkpoint, who repeats a job, and what a worker has: few jobs have any of them
             Index(f"ix_jobs_{name}", name, sqlite_where=text(is_set), postgresql_where=text(is_set))
-            for name in ("init_from", "resume_from", "parent_id")
+            for name in ("init_from", "resume_from", "parent_id", "lease_owner")
             for is_set in [f"{name} IS NOT NULL"]
         ),
     )

@@ -75,6 +75,7 @@ def change_and_tell(
     data: dict[str, Any] | None = None,
     checkpoint_id: str | None = None,
     parameters: dict[str, Any] | None = None,
+    beside: Insert | None = None,
 ) -> int | None:
     """Change one job, and write the next event of its log and the entry of the yard's.
 
@@ -86,7 +87,9 @@ def change_and_tell(
         worker_id: who changes it, where a worker does.
         data: what else there is to say.
         checkpoint_id: the checkpoint that the event reports, for the yard's log.
-        parameters: of `change`, where it is a statement that its caller keeps: the whole is then built once.
+        parameters: of `change` and `beside`, where they are statements that their caller keeps: the whole is then built
+            once.
+        beside: another row that belongs to the change, with `parameters`. On PostgreSQL all is one statement.
 
     Returns:
         The event's number, from 1; None: no row matched, and nothing was written.
@@ -106,7 +109,7 @@ def change_and_tell(
         else:
             given = {f"told_{name}": value for name, value in (told | {"type": event_type}).items()} | parameters
             given["told_checkpoint_id"] = checkpoint_id
-            statement = _with_any_event(change)
+            statement = _with_any_event(change, beside)
         return connection.execute(statement, given).scalar_one_or_none()
     numbered = _numbered(change).returning(*_TOLD_OF_A_JOB)
     changed = connection.execute(numbered, parameters or {}).one_or_none()
@@ -122,6 +125,8 @@ def change_and_tell(
     }
     connection.execute(insert(JobEvent).values(event | told))
     tell_of_work(session, changed, checkpoint_id)
+    if beside is not None:
+        connection.execute(beside, parameters or {})
     return int(changed.event_seq)
 
 
@@ -150,11 +155,12 @@ def with_its_event(change: Update, *, checkpoint_id: ColumnElement[Any] | None =
 
 
 @lru_cache(maxsize=64)
-def _with_any_event(change: Update) -> ReturningInsert[int]:
+def _with_any_event(change: Update, beside: Insert | None) -> ReturningInsert[int]:
     columns = (JobEvent.__table__.c[name] for name in ("type", "reason", "worker_id", "request_id", "data"))
     told = {column.name: bindparam(f"told_{column.name}", type_=column.type) for column in columns}
     checkpoint_id = bindparam("told_checkpoint_id", type_=_TEXT)
-    return with_its_event(change, checkpoint_id=checkpoint_id, **told).returning(JobEvent.seq)
+    logged = with_its_event(change, checkpoint_id=checkpoint_id, **told)
+    return (logged if beside is None else logged.add_cte(beside.cte("beside"))).returning(JobEvent.seq)
 
 
 def _show_state(state: ColumnElement[JobState], desired: ColumnElement[Desired]) -> ColumnElement[Any]:

@@ -7,6 +7,7 @@ in a transaction of its caller's, on any database. Both follow the order of `cla
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import Any
 
@@ -37,13 +38,13 @@ from trainyard.jobs.events import with_its_event
 from trainyard.jobs.jobs import build_move
 from trainyard.logs import request_id
 from trainyard.scheduling.claim_order import first_in_turn, in_turn
+from trainyard.scheduling.held_jobs import find_held, holds
 from trainyard.scheduling.leases import (
     CLAIMED,
     TURN_LOCK,
     Lease,
     claim,
     columns_of_claim,
-    find_held,
     is_free,
     resumable_checkpoints,
 )
@@ -54,6 +55,7 @@ _WORKER, _SLOT = literal_column("{worker_id}", String()), literal_column("{slot}
 _TTL_S, _MAX_RUNNING = literal_column("{ttl_s}", Float()), literal_column("{max_running}", Integer())
 _REQUEST = literal_column("{request_id}", String())
 _DIALECT: Any = postgresql.dialect
+_BUILDING = threading.Lock()
 _WAIT = (
     "SELECT set_config('lock_timeout', coalesce(nullif(current_setting('lock_timeout'), '0'), {turn_within_ms}), true),"
     f" pg_advisory_xact_lock({TURN_LOCK})"
@@ -74,7 +76,7 @@ def claim_at_once(
     A slot that has a job after all gets that job, so that a claim whose answer was lost does no harm.
 
     Raises:
-        DatabaseUnavailable: see `Database.writing`. The claim may have been made: `leases.find_held` tells.
+        DatabaseUnavailable: see `Database.writing`. The claim may have been made: `held_jobs.find_held` tells.
     """
     if database.engine.dialect.name != "postgresql":
         with database.writing() as session:
@@ -98,15 +100,16 @@ def _build_message(worker_id: str, ttl_s: float, slot: int, max_running_per_owne
     """
     values = {"worker_id": worker_id, "slot": slot, "ttl_s": float(ttl_s), "max_running": max_running_per_owner}
     limit = {"turn_within_ms": str(round(1000 * TURN_WITHIN_S))}
-    return _message(kind).format(**values, **limit, request_id=request_id.get()).as_string()
+    with _BUILDING:  # one builds it, and those who claim at the same time wait for that
+        message = _message(kind)
+    return message.format(**values, **limit, request_id=request_id.get()).as_string()
 
 
 @cache
 def _message(kind: WorkKind) -> sql.SQL:
     """Build the message, once for each kind: to build it takes longer than to run it."""
     holder = aliased(Job)
-    of_slot = (holder.lease_owner == _WORKER, holder.slot == _SLOT, holder.kind == kind)
-    held = exists().where(holder.state == JobState.RUNNING, *of_slot)
+    held = exists().where(holds(holder, _WORKER, _SLOT, kind))
     moment = select(now()).scalar_subquery()
     turn = first_in_turn(moment, _MAX_RUNNING, literal(kind, Job.kind.type)).where(~held).scalar_subquery()
     number = func.nextval(Numbers.CLAIMS.value)

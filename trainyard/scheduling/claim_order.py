@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Select, and_, bindparam, func, or_, select, tuple_
+from sqlalchemy import CTE, ColumnElement, Float, Select, and_, bindparam, func, or_, select, true, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from trainyard.database.tables import Job
@@ -110,7 +110,8 @@ def in_turn(
 
 def _list_lines(session: Session, moment: float, kind: WorkKind) -> list[_Line]:
     """Return a line for each owner with a job that may be claimed. It costs by the number of owners, not of jobs."""
-    rows = session.connection().execute(_standings(_MOMENT, _KIND), {"moment": moment, "kind": kind})
+    heads = _hop_laterally if session.get_bind().dialect.name == "postgresql" else _hop
+    rows = session.connection().execute(_standings(heads, _MOMENT, _KIND), {"moment": moment, "kind": kind})
     return [_Line(kind, Turn(*row[:4]), int(row.running), int(row.last_claim)) for row in rows]
 
 
@@ -118,19 +119,33 @@ def first_in_turn(
     moment: ColumnElement[float], max_running_per_owner: ColumnElement[int], kind: ColumnElement[WorkKind]
 ) -> Select[str]:
     """Select the id of the job that `in_turn` yields first, for a statement that claims it. A limit of NULL is none."""
-    lines = _standings(moment, kind).subquery()
+    lines = _standings(_hop_laterally, moment, kind).subquery()
     has_turn = or_(max_running_per_owner.is_(None), lines.c.running < max_running_per_owner)
     order = (lines.c.priority.desc(), lines.c.running, lines.c.last_claim, lines.c.queued_at, lines.c.id)
     return select(lines.c.id).where(has_turn).order_by(*order).limit(1)
 
 
 @cache
-def _standings(moment: ColumnElement[float], kind: ColumnElement[WorkKind]) -> Select[Any]:
+def _standings(
+    heads: Callable[[ColumnElement[float], ColumnElement[WorkKind]], CTE],
+    moment: ColumnElement[float],
+    kind: ColumnElement[WorkKind],
+) -> Select[Any]:
     """Select each owner with a job that may be claimed: its first one, the number of running jobs and the last claim.
 
-    It goes from one owner's first job to the next owner's in the index `ix_jobs_turn`. It is built once, because to
-    build it takes longer than to run it.
+    It is built once, because to build it takes longer than to run it.
     """
+    lines = heads(moment, kind)
+    running, past = aliased(Job), aliased(Job)
+    runs = (running.owner == lines.c.owner, running.kind == kind, running.state == JobState.RUNNING)
+    num_running = select(func.count()).where(*runs)
+    last_claim = select(func.max(past.claim_number)).where(past.owner == lines.c.owner, past.kind == kind)
+    parts = {"running": num_running, "last_claim": last_claim}
+    return select(lines, *(part.correlate(lines).scalar_subquery().label(name) for name, part in parts.items()))
+
+
+def _hop(moment: ColumnElement[float], kind: ColumnElement[WorkKind]) -> CTE:
+    """Go from one owner's first job to the next owner's in the index `ix_jobs_turn`."""
     heads = select(_head(moment, kind).scalar_subquery().label("id")).cte("heads", recursive=True)
     here = aliased(Job)
     owner = select(here.owner).where(here.id == heads.c.id).correlate(heads).scalar_subquery()
@@ -140,24 +155,30 @@ def _standings(moment: ColumnElement[float], kind: ColumnElement[WorkKind]) -> S
         select(column).where(Job.id == heads.c.id).correlate(heads).scalar_subquery().label(column.key)
         for column in (Job.owner, Job.priority, Job.queued_at)  # a join might begin at the jobs
     )
-    lines = select(heads.c.id, *of_head).where(heads.c.id.is_not(None)).cte("lines")
-    lines = lines.prefix_with("MATERIALIZED", dialect="postgresql")  # else each owner is looked up three times
-    running, past = aliased(Job), aliased(Job)
-    runs = (running.owner == lines.c.owner, running.kind == kind, running.state == JobState.RUNNING)
-    num_running = select(func.count()).where(*runs)
-    last_claim = select(func.max(past.claim_number)).where(past.owner == lines.c.owner, past.kind == kind)
-    parts = {"running": num_running, "last_claim": last_claim}
-    return select(lines, *(part.correlate(lines).scalar_subquery().label(name) for name, part in parts.items()))
+    return select(heads.c.id, *of_head).where(heads.c.id.is_not(None)).cte("lines")
+
+
+def _hop_laterally(moment: ColumnElement[float], kind: ColumnElement[WorkKind]) -> CTE:
+    """Do the same as PostgreSQL can. It names fewer tables, and the server plans a claim anew each time."""
+    first = _head(moment, kind, whole=True).subquery()
+    lines = select(first).cte("lines", recursive=True)
+    behind = _head(moment, kind, after=lines.c.owner, whole=True).correlate(lines).lateral()
+    return lines.union_all(select(behind).select_from(lines.join(behind, true())))
 
 
 def _head(
-    moment: ColumnElement[float], kind: ColumnElement[WorkKind], *, after: ColumnElement[str] | None = None
-) -> Select[str]:
-    """Select the first job of the first owner (after a given one) who has a job that may be claimed."""
+    moment: ColumnElement[float],
+    kind: ColumnElement[WorkKind],
+    *,
+    after: ColumnElement[str] | None = None,
+    whole: bool = False,
+) -> Select[Any]:
+    """Select the first job (or its id alone) of the first owner (after a given one) who has one that may be claimed."""
     job = aliased(Job)
     owners = () if after is None else (job.owner > after,)
     queued = (job.state == JobState.QUEUED, job.kind == kind)
-    due = select(job.id).where(*queued, job.not_before <= moment, *owners)
+    columns = (job.id, job.owner, job.priority, job.queued_at) if whole else (job.id,)
+    due = select(*columns).where(*queued, job.not_before <= moment, *owners)
     return due.order_by(job.owner, job.priority.desc(), job.queued_at, job.id).limit(1)
 
 

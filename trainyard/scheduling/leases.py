@@ -36,6 +36,7 @@ from trainyard.states import CheckpointStatus, Desired, EventType, JobState, Wor
 
 SILENT_CLAIM_S = 1.5
 CLAIMED = "claimed"  # the reason of the move that a claim makes
+FINISHED = "finished"  # and of the one that a success makes
 TURN_LOCK = 7_265_110_216  # PostgreSQL advisory lock, held by the one transaction that claims
 _TURN = select(
     func.set_config("idle_in_transaction_session_timeout", str(round(1000 * SILENT_CLAIM_S)), literal(True)),
@@ -64,12 +65,12 @@ class Lease:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Return the values of the parameters in `_GUARDS`."""
+        """Return the values of the parameters in `GUARDS`."""
         return {"of_job": self.job_id, "of_epoch": self.lease_epoch, "of_worker": self.worker_id}
 
 
 _PARAMETERS: Any = (bindparam(name) for name in ("of_job", "of_epoch", "of_worker"))
-_GUARDS = Lease(*_PARAMETERS).guards
+GUARDS = Lease(*_PARAMETERS).guards
 
 
 @dataclass(frozen=True)
@@ -163,15 +164,6 @@ def _wait_for_turn(session: Session) -> float:
     return float(session.connection().execute(_TURN).one().moment)
 
 
-def find_held(
-    session: Session, worker_id: str, *, slot: int, kind: WorkKind = WorkKind.TRAIN
-) -> tuple[Job, Lease] | None:
-    """Return the job, with its lease, that a worker's slot has according to the database. None: it has none."""
-    held = (Job.state == JobState.RUNNING, Job.lease_owner == worker_id, Job.slot == slot, Job.kind == kind)
-    job = session.scalars(select(Job).where(*held).options(joinedload(Job.dataset))).one_or_none()
-    return None if job is None else (job, Lease(job.id, job.lease_epoch, worker_id))
-
-
 def heartbeat(session: Session, lease: Lease, ttl_s: float, **columns: Any) -> Desired:
     """Extend a lease, write what is new (progress), and read what the owner wants.
 
@@ -188,7 +180,7 @@ def heartbeat(session: Session, lease: Lease, ttl_s: float, **columns: Any) -> D
 def _build_heartbeat(names: tuple[str, ...]) -> Update:
     columns: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names}
     lease = {"heartbeat_at": now(), "lease_expires_at": now() + bindparam("ttl_s")}
-    return update(Job).where(*_GUARDS).values(lease | columns).returning(Job.desired)
+    return update(Job).where(*GUARDS).values(lease | columns).returning(Job.desired)
 
 
 def read_fenced(session: Session, lease: Lease, *columns: InstrumentedAttribute[Any]) -> tuple[Any, ...]:
@@ -201,8 +193,8 @@ def read_fenced(session: Session, lease: Lease, *columns: InstrumentedAttribute[
 
 
 @cache
-def _build_reading(columns: tuple[InstrumentedAttribute[Any], ...]) -> Update:
-    return update(Job).where(*_GUARDS).values(heartbeat_at=now()).returning(*columns)
+def _build_reading(columns: tuple[InstrumentedAttribute[Any], ...]) -> Select[Any]:
+    return select(*columns).where(*GUARDS).with_for_update()
 
 
 def write_fenced(session: Session, lease: Lease, values: dict[str, Any]) -> Desired:
@@ -214,11 +206,13 @@ def write_fenced(session: Session, lease: Lease, values: dict[str, Any]) -> Desi
     Raises:
         LeaseLost: it does not; nothing was written.
     """
-    (desired,) = _run_fenced(session, lease, update(Job).where(*_GUARDS).values(values).returning(Job.desired), {})
+    (desired,) = _run_fenced(session, lease, update(Job).where(*GUARDS).values(values).returning(Job.desired), {})
     return Desired(desired)
 
 
-def _run_fenced(session: Session, lease: Lease, statement: Update, given: dict[str, Any]) -> tuple[Any, ...]:
+def _run_fenced(
+    session: Session, lease: Lease, statement: Update | Select[Any], given: dict[str, Any]
+) -> tuple[Any, ...]:
     session.flush()
     row = session.connection().execute(statement, lease.parameters | given).one_or_none()
     if row is None:
@@ -369,7 +363,7 @@ def _verdict(job: Job | JobRow, ending: Ending, first_backoff_s: float) -> tuple
     if job.desired == Desired.CANCEL:
         return JobState.CANCELLED, "cancelled", {}
     if ending.succeeded:
-        return JobState.SUCCEEDED, "finished", {"test": ending.test, "weights_sha256": ending.weights_sha256}
+        return JobState.SUCCEEDED, FINISHED, {"test": ending.test, "weights_sha256": ending.weights_sha256}
     if ending.stopped is not None:
         if job.desired == Desired.PAUSE:
             return JobState.PAUSED, "paused", {}

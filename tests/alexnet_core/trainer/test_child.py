@@ -28,10 +28,10 @@ from alexnet_core.messages import (
     Spec,
     Stop,
     StopReason,
+    parse_report,
 )
 from alexnet_core.trainer import child as trainer
-from alexnet_core.trainer.child import Commands
-from alexnet_core.trainer.reporting import Reports
+from alexnet_core.trainer.child import Commands, ReportingHooks, Reports
 from tests.alexnet_core.child import Child, describe_attempt
 from tests.alexnet_core.toy import write_toy_pack
 
@@ -142,6 +142,18 @@ def test_an_idle_child_ends_with_its_worker_after_an_attempt_too(pack: Pack, tmp
     with Child() as child:
         run(child, describe_attempt(pack, tmp_path, epochs=40), stop_at=1)
         assert child.close() == PARENT_IS_GONE
+
+
+def test_a_long_validation_gives_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    receive, send = os.pipe()
+    seconds = iter((0.0, 0.4, 1.1, 1.5, 2.2, 9.0))
+    monkeypatch.setattr("alexnet_core.trainer.child.time.monotonic", lambda: next(seconds))
+    monkeypatch.setattr(Commands, "_read", lambda self: None)
+    hooks = ReportingHooks(Commands(), Reports(send))
+    assert not any(hooks.should_stop() for _ in range(5))
+    os.close(send)
+    with os.fdopen(receive, "rb") as lines:
+        assert [parse_report(line) for line in lines] == [Alive()] * 3
 
 
 @pytest.mark.parametrize(

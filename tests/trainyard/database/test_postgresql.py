@@ -95,3 +95,42 @@ def test_a_server_that_can_not_tell_whether_its_client_is_gone_is_used_all_the_s
     with other.reading() as session:
         assert session.scalar(text("SHOW idle_in_transaction_session_timeout")) == "7s"
     other.close()
+
+
+def count_questions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    asked: list[str] = []
+    execute = postgresql.PatientConnection.execute
+
+    def note(self: postgresql.PatientConnection, query: Any, *rest: Any, **options: Any) -> Any:
+        asked.append(str(query))
+        return execute(self, query, *rest, **options)
+
+    monkeypatch.setattr(postgresql.PatientConnection, "execute", note)
+    return asked
+
+
+def test_a_server_is_asked_whether_it_is_there_only_after_a_while(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "TRUSTED_S", 3600.0)
+    database.ping()
+    asked = count_questions(monkeypatch)
+    database.ping()
+    assert asked == []
+    monkeypatch.setattr(postgresql, "TRUSTED_S", 0.0)
+    database.ping()
+    assert asked == ["SELECT 1"]
+
+
+def test_a_connection_that_the_server_closed_is_replaced_before_it_is_used(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "TRUSTED_S", 3600.0)
+    with database.reading() as session:
+        backend = session.scalar(text("SELECT pg_backend_pid()"))
+    other = Database(database.engine.url.render_as_string(hide_password=False))
+    with other.reading() as session:
+        session.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": backend})
+    other.close()
+    with database.writing() as session:
+        assert session.scalar(text("SELECT pg_backend_pid()")) != backend

@@ -328,8 +328,9 @@ def test_a_claim_reads_no_more_than_the_first_of_each_owner(database: Database) 
         sqlite = session.get_bind().dialect.name == "sqlite"
         seen: list[str] = []
         execute = session.connection().exec_driver_sql
+        heads = claim_order._hop if sqlite else claim_order._hop_laterally
         statement = (
-            claim_order._standings(claim_order._MOMENT, claim_order._KIND)
+            claim_order._standings(heads, claim_order._MOMENT, claim_order._KIND)
             .params(moment=5e9, kind=WorkKind.TRAIN)
             .compile(session.get_bind(), compile_kwargs={"literal_binds": True})
         )

@@ -87,7 +87,7 @@ class PredictingYard:
             is_best=True,
         )
         with self.database.writing() as session:
-            return checkpoints.commit_checkpoint(session, lease, new, keep_latest=2).id
+            return checkpoints.commit_checkpoint(session, lease, new, keep_latest=2)
 
     def network(self) -> Predictor:
         return Predictor.load(self.storage.folder(f"checkpoints/{self.job_id}/epoch-00000001-e1"))
