@@ -147,8 +147,17 @@ class ObjectStorage:
         return not file or file in index["files"]
 
     def list_names(self, key: str) -> list[str]:
-        """See `Storage`."""
-        return self._files.list_names("/".join(parts_of(key)))
+        """See `Storage`. What a job, pack or upload has is told by its objects.
+
+        Some stores, such as SeaweedFS, go on listing a name whose objects were removed. That matters where it would be
+        removed again and again; above that, the objects are too many to list.
+        """
+        parts = parts_of(key)
+        place = "/".join(parts)
+        if len(parts) == 1:
+            return self._files.list_names(place)
+        paths = (file.path.removeprefix(f"{place}/") for file in self._files.list_below(place) if file.path != place)
+        return sorted({path.partition("/")[0] for path in paths})
 
     def delete(self, key: str, part: str = "") -> bool:
         """See `Storage`. The index is removed first: then the rest no longer exists for anybody, and is removed later.

@@ -14,6 +14,7 @@ from alexnet_core.evaluation.job_evaluation import MAX_BYTES, Record, append_rec
 from alexnet_core.layout import evaluation_key
 from tests.alexnet_core.evaluation.test_job_evaluation import evaluation
 from tests.object_store import FaultyFilesystem
+from trainyard.artifacts.deletion import remove_files
 from trainyard.errors import StorageMismatch, StorageUnavailable
 from trainyard.jobs.job_log import read_tail
 from trainyard.storage.interface import StoredFilesDamaged
@@ -380,3 +381,29 @@ def wait_until(look: Callable[[], bool], timeout_s: float = 30) -> None:
             pass
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def test_a_name_whose_objects_were_removed_is_not_listed_below_a_job(
+    open_one: Callable[..., ObjectStorage],
+    filesystem: FaultyFilesystem,
+    files: RemoteFiles,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SeaweedFS goes on listing its folder. Removing it again and again would never end."""
+    storage, job_key = open_one(), "checkpoints/job_1"
+    other = f"{job_key}/epoch-00000002-e1"
+    for key in (KEY, other):
+        storage.publish(make(storage, key), key)
+    really = filesystem.ls
+
+    def list_removed_too(path: str, *, detail: bool) -> list[str]:
+        names = [f"{files}/{key}" for key in (KEY, other)]
+        return names if path == f"{files}/{job_key}" else really(path, detail=detail)
+
+    monkeypatch.setattr(filesystem, "ls", list_removed_too, raising=False)
+    assert storage.delete(KEY)
+    assert storage.list_names(job_key) == ["epoch-00000002-e1"]
+    assert INDEX in storage.list_names(other)
+    assert storage.list_names("checkpoints") == ["job_1"]
+    assert remove_files(storage, [job_key]) == [job_key]
+    assert storage.list_names(job_key) == []
