@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from api.app import create_app
 from api.http.server import TAKEN_WITHIN_S
 from api.insight import insight
+from api.serving import batching
 from tests.api.aliased import Three
 from tests.api.served import FakeRuntime, Served
 from tests.api.trained_toy import TrainedToy, add_trained_toy
@@ -35,6 +36,12 @@ def database(settings: Settings, migrated_sqlite_file: Path) -> Iterator[Databas
 @pytest.fixture
 def runtime() -> FakeRuntime:
     return FakeRuntime()
+
+
+@pytest.fixture
+def only_the_thread_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave even a lone image to the inference thread: an event loop that computes it would stand at a test's gate."""
+    monkeypatch.setattr(batching, "AT_ONCE_S", 0.0)
 
 
 Serve = Callable[..., Served]

@@ -197,6 +197,7 @@ def test_a_checkpoint_that_cannot_be_read_just_now_is_kept_and_tried_again(
     wait_until(lambda: served.http.post("/predict", content=png(), headers=PNG).json()["model"]["checkpoint"] == newer)
 
 
+@pytest.mark.usefixtures("only_the_thread_computes")
 def test_what_waits_is_computed_together_and_more_than_fits_is_503(
     serve: Callable[..., Served], runtime: FakeRuntime
 ) -> None:
@@ -284,6 +285,7 @@ def test_the_images_of_a_closed_connection_are_neither_decoded_nor_computed(
     assert runtime.batches == [1]
 
 
+@pytest.mark.usefixtures("only_the_thread_computes")
 def test_forty_images_of_one_request_do_not_stand_before_another_client(
     serve: Callable[..., Served], runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,6 +349,7 @@ def test_a_checkpoint_that_can_not_be_calibrated_says_why(trained: tuple[Served,
     error_of(served.http.post("/predict?calibrated=true", content=png(), headers=PNG), 409, "dataset_not_ready")
 
 
+@pytest.mark.usefixtures("only_the_thread_computes")
 def test_an_answer_that_comes_too_late_is_given_up_and_nothing_more_is_computed(
     served: Served, runtime: FakeRuntime
 ) -> None:

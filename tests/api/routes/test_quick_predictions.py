@@ -132,6 +132,7 @@ def test_requests_in_pieces_behind_each_other_and_the_last_of_a_connection(train
         assert client.recv(65536).startswith(b"HTTP/1.1 200 OK")
 
 
+@pytest.mark.usefixtures("only_the_thread_computes")
 def test_a_client_that_leaves_gives_its_place_back(trained: Served, runtime: FakeRuntime) -> None:
     assert trained.http.post("/predict", content=png(), headers=PNG).status_code == 200
     import threading

@@ -34,10 +34,13 @@ def post(served: Served, content: Any, headers: dict[str, str]) -> httpx.Respons
     return served.http.post("/datasets?name=x", content=content, headers=headers)
 
 
-def assert_nothing_stays(served: Served) -> None:
-    wait_until(lambda: files_of(served) == [])
+def uploads_of(served: Served) -> list[str]:
     with served.database.reading() as session:
-        assert session.scalars(select(Upload.id)).all() == []
+        return list(session.scalars(select(Upload.id)))
+
+
+def assert_nothing_stays(served: Served) -> None:
+    wait_until(lambda: files_of(served) == [] and uploads_of(served) == [])
 
 
 def only_upload(served: Served) -> dict[str, Any]:

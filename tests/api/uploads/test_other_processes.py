@@ -54,7 +54,7 @@ def others(folder: UploadFolder) -> OtherProcesses:
 async def write(folder: UploadFolder, upload: str, body: AsyncIterator[bytes]) -> None:
     turn = Turn()
     with folder.opened(upload) as file, turn.scope:
-        async with others(folder).seen_by(turn, Writer(file)):  # type: ignore[arg-type]
+        async with others(folder).seen_by(turn, Writer(file)):  # type: ignore[arg-type]  # it is only asked
             async for _ in turn.watch(body):
                 pass
 
