@@ -12,7 +12,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from trainyard.errors import BodyUnreadable, InvalidRequest, UnsupportedMedia
 
 MAX_FIELDS = 16
-_MOST_AROUND = 4096  #: bytes that a client may send before the first boundary (line ends only), and after the last
+#: Bytes that a client may send before the first boundary of a form (line ends only), and after the last.
+MOST_AROUND = 4096
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -105,7 +106,7 @@ class _ImageForm(MultiPartParser):
                 around += len(piece)
             elif not self._has_begun:
                 around += len(piece) - len(piece.lstrip(b"\r\n"))  # the parser skips any number of them
-            if around > _MOST_AROUND:
+            if around > MOST_AROUND:
                 raise MultiPartException("the body goes on before or after the form: send nothing but the form")
             yield piece
         if not self._has_ended:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from api.http.image_bodies import MOST_AROUND
 from api.uploads.file_names import clean_file_name
 from trainyard.errors import BodyUnreadable, InvalidRequest
 
@@ -18,7 +19,6 @@ FILE = "file"
 MAX_FIELDS = 32
 MAX_FIELD_BYTES = 8 * 1024
 MAX_NAME = 100
-_MOST_AROUND = 4096  #: bytes that a client may send before the first boundary (line ends only), and after the last
 
 
 @dataclass
@@ -77,11 +77,11 @@ class UploadForm:
             begin = data.lstrip(b"\r\n")  # the parser skips any number of them
             self._has_begun = len(begin) > 0
             self._before_begin += len(data) - len(begin)
-            if self._before_begin > _MOST_AROUND:
+            if self._before_begin > MOST_AROUND:
                 raise BodyUnreadable("the form begins with empty lines: send nothing before the first boundary")
         if self._has_ended:
             self._after_end += len(data)
-            if self._after_end > _MOST_AROUND:
+            if self._after_end > MOST_AROUND:
                 raise BodyUnreadable("the form has ended, and the body goes on: send nothing after the last boundary")
             return
         try:
