@@ -37,12 +37,22 @@ def test_a_short_storm_on_an_object_store_with_its_faults_too(tmp_path: Path) ->
 
 
 @pytest.mark.chaos
-def test_a_hundred_jobs_and_three_hundred_faults(tmp_path: Path, empty_url: str) -> None:
-    """This takes 20 to 25 minutes on an otherwise idle machine.
+@pytest.mark.parametrize(
+    ("empty_url", "options"),
+    [
+        pytest.param("sqlite", [], id="sqlite"),
+        pytest.param("postgres", [], id="postgres", marks=pytest.mark.postgres),
+        pytest.param("postgres", ["--object-store"], id="postgres and an object store", marks=pytest.mark.postgres),
+    ],
+    indirect=["empty_url"],
+)
+def test_a_hundred_jobs_and_three_hundred_faults(tmp_path: Path, empty_url: str, options: list[str]) -> None:
+    """Each takes 20 to 25 minutes on an otherwise idle machine.
 
     A busy one takes longer, and may repeat too many steps.
     """
-    weather(tmp_path, [] if empty_url.startswith("sqlite") else ["--postgres", empty_url, str(server_pid(empty_url))])
+    postgres = [] if empty_url.startswith("sqlite") else ["--postgres", empty_url, str(server_pid(empty_url))]
+    weather(tmp_path, [*postgres, *options])
 
 
 def weather(folder: Path, options: list[str]) -> None:
