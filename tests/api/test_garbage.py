@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import api
+from api.insight.insight import LIMIT_S
 from tests.api.served import Served, png
 
 STARTS = """
@@ -63,7 +64,7 @@ JPEG = {"Content-Type": "image/jpeg"}
         lambda http: http.post("/predict", content=_half(_photograph()), headers=JPEG),
         lambda http: http.post("/predict", content=_half(png()), headers={"Content-Type": "image/png"}),
         lambda http: http.post("/predict", files={"file": ("a.jpg", _half(_photograph()))}),
-        lambda http: http.post("/explain", content=_half(_photograph()), headers=JPEG),
+        lambda http: http.post("/explain", content=_half(_photograph()), headers=JPEG, timeout=LIMIT_S),
         lambda http: http.post("/jobs", json={"dataset": "none"}),
         lambda http: http.post("/jobs", content=b"{"),
         lambda http: http.get("/jobs/job_0"),
