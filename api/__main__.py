@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
 
 import typer
 
-from alexnet_core import child_processes
+from alexnet_core.child_processes import die_with_parent
 from api.bootstrap import read_settings
 from api.supervisor import Supervisor
+from trainyard.parent_option import ParentPid
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.command()
 def main(
-    die_with_parent: Annotated[
-        int | None, typer.Option(metavar="PID", help="End when the process PID, our parent, ends.")
-    ] = None,
+    parent_pid: ParentPid = None,
 ) -> None:
     """Serve Trainyard's HTTP API; everything else is a TRAINYARD_* setting."""
-    if die_with_parent is not None:
-        child_processes.die_with_parent(die_with_parent)
+    if parent_pid is not None:
+        die_with_parent(parent_pid)
     sys.exit(serve())
 
 

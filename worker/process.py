@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from alexnet_core import child_processes
+from alexnet_core.child_processes import die_with_parent
 from alexnet_core.failpoints import Failpoints
 from trainyard import failpoints, logs, tracing
+from trainyard.parent_option import ParentPid
 from trainyard.private_files import FolderUnusable, keep_private
 from trainyard.settings import Settings
 from trainyard.settings.refused_settings import explain
@@ -21,14 +22,12 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 @app.command()
 def main(
-    die_with_parent: Annotated[
-        int | None, typer.Option(metavar="PID", help="End when the process PID, our parent, ends.")
-    ] = None,
+    parent_pid: ParentPid = None,
     healthcheck: Annotated[bool, typer.Option("--healthcheck", help="Only check whether a worker is well.")] = False,
 ) -> None:
     """Run a worker until SIGTERM; everything else is a TRAINYARD_* setting."""
-    if die_with_parent is not None:
-        child_processes.die_with_parent(die_with_parent)
+    if parent_pid is not None:
+        die_with_parent(parent_pid)
     sys.exit(_start(healthcheck=healthcheck))
 
 

@@ -31,6 +31,7 @@ from trainyard.database.tables import Job
 from trainyard.errors import ServiceError
 from trainyard.launch.children import POLL_S, Child
 from trainyard.launch.queue_server import QueueServer, free_port
+from trainyard.parent_option import OPTION
 from trainyard.scheduling.workers import count_live
 from trainyard.settings import LOOPBACK_HOSTS, Settings, child_environment
 from trainyard.states import JobState, WorkKind
@@ -150,7 +151,7 @@ class Yard:
         child.run()
 
     def _start_module(self, name: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", name, "--die-with-parent", str(os.getpid())]
+        command = [sys.executable, "-m", name, OPTION, str(os.getpid())]
         with (self.settings.data_dir / "logs" / f"{name}.log").open("ab") as log_file:
             return subprocess.Popen(
                 command,
