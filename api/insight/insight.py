@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from api.insight.child_process import ChildEnded, InsightProcess
 from api.insight.insight_thread import InsightThread
 from api.insight.refusals import explain_end, is_damage, refuse
 from api.insight.results import Draft, ResultKey, Results
+from api.thread_count import choose_threads
 from trainyard.artifacts.checkpoints import has_its_manifest
 from trainyard.artifacts.examination import Condition, set_aside_unless_whole
 from trainyard.database.connection import Database
@@ -68,7 +68,7 @@ class Insight:
     def __init__(self, settings: Settings, database: Database, storage: Storage) -> None:
         self._database, self._storage = database, storage
         self.results = Results(settings.data_dir, max_bytes=settings.insight_cache_bytes)
-        threads = settings.serving_threads or max(1, (os.cpu_count() or 2) // 2)
+        threads = choose_threads(settings.serving_threads)
         process = InsightProcess(
             memory_bytes=settings.insight_memory_bytes, max_pixels=settings.max_image_pixels, threads=threads
         )

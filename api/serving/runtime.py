@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from alexnet_core.errors import ExportUnsupported
 from api.garbage import keep_what_is_there
 from api.serving.batching import Model, Rows
+from api.thread_count import choose_threads
 
 if TYPE_CHECKING:
     from alexnet_core.inference.compiled_network import CompiledNetwork, Compiler
@@ -39,12 +39,6 @@ class Runtime(Protocol):
     def load_exactly(self, folder: Path) -> Model:
         """Return the model of a folder that was loaded before, computed in fp32."""
         ...
-
-
-def choose_threads(wanted: int | None) -> int:
-    """Return how many threads compute a batch: what was asked for, or half of the cores, at least two if there are."""
-    cores = os.cpu_count() or 2
-    return wanted or max(min(2, cores), cores // 2)
 
 
 class OpenVinoRuntime:

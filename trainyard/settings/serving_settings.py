@@ -13,7 +13,7 @@ class ServingSettings(DocumentedSettings):
     """Predictions, explanations and exports."""
 
     serving_threads: int | None = Field(None, ge=1, le=1024)
-    """CPU threads of the API's inference. Default: half of the cores, but two if there are two."""
+    """CPU threads of the API's inference, and of insight. Default: half of the cores, but two if there are two."""
 
     serving_precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision in which the API computes predictions on a CPU. `auto` measures both when the first network of a kind

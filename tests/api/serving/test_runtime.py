@@ -20,7 +20,7 @@ from alexnet_core.network.model import build_model
 from alexnet_core.network.preprocess import Preprocessing
 from alexnet_core.recipes import resolve
 from api.app import create_app
-from api.serving.runtime import OpenVinoModel, OpenVinoRuntime, TorchModel, choose_threads, round_batch_up
+from api.serving.runtime import OpenVinoModel, OpenVinoRuntime, TorchModel, round_batch_up
 from tests.api.served import Served, error_of, png
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
@@ -163,12 +163,3 @@ def test_what_openvino_cannot_compute_is_left_to_torch(
         np.array(model.compute([model.preprocess(image)]).probabilities) for model in (by_openvino, by_torch)
     )
     np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize(("cores", "threads"), [(None, 2), (1, 1), (2, 2), (3, 2), (4, 2), (16, 8)])
-def test_half_of_the_cores_compute_but_two_if_there_are_two(
-    monkeypatch: pytest.MonkeyPatch, cores: int | None, threads: int
-) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: cores)
-    assert choose_threads(None) == threads
-    assert choose_threads(5) == 5
