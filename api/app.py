@@ -69,7 +69,7 @@ from api.routes.models import open_inference as routes_open_inference
 from api.services import Services
 from api.serving.engine import Engine
 from api.serving.interface import ServingEngine
-from api.serving.runtime import OpenVinoRuntime, Runtime
+from api.serving.runtime import Runtime, build_runtime
 from trainyard import __version__, tracing
 from trainyard.database.connection import Database
 from trainyard.scheduling.queue import CeleryWaker, SilentWaker, Waker
@@ -210,7 +210,7 @@ def _lifespan(
             database=database,
             storage=storage,
             reconciler=Reconciler(settings, database, waker or _build_waker(settings), storage, metrics),
-            engine=engine or Engine(settings, database, storage, runtime or _build_runtime(settings), metrics),
+            engine=engine or Engine(settings, database, storage, runtime or build_runtime(settings), metrics),
             gate=gate,
             metrics=metrics,
             exposition=Exposition(metrics, YardCollector(settings, database)),
@@ -240,10 +240,6 @@ def _lifespan(
             await anyio.to_thread.run_sync(tracing.stop)
 
     return lifespan
-
-
-def _build_runtime(settings: Settings) -> Runtime:
-    return OpenVinoRuntime(settings.serving_threads, settings.serving_precision, settings.data_dir)
 
 
 def _build_waker(settings: Settings) -> Waker:

@@ -19,7 +19,7 @@ from api.observability.metrics import Metrics
 from api.observability.process_files import ProcessRole, announce
 from api.remote.engine_server import EngineServer
 from api.serving.engine import Engine
-from api.serving.runtime import OpenVinoRuntime
+from api.serving.runtime import build_runtime
 from trainyard import tracing
 from trainyard.database.connection import Database
 from trainyard.settings import Settings
@@ -33,7 +33,7 @@ async def serve(settings: Settings, path: Path) -> None:
     await loop.connect_read_pipe(lambda: _EndOfInput(over), sys.stdin)
     tracing.start(settings, "trainyard-engine")
     database, storage = Database(settings.sqlalchemy_url), open_storage(settings)
-    runtime = OpenVinoRuntime(settings.serving_threads, settings.serving_precision, settings.data_dir)
+    runtime = build_runtime(settings)
     engine = Engine(settings, database, storage, runtime, Metrics())
     announce(ProcessRole.ENGINE)
     engine.start()

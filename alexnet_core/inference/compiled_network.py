@@ -18,7 +18,7 @@ from openvino import opset13
 
 from alexnet_core.inference.graph import build_graph
 from alexnet_core.inference.layers import list_layers
-from alexnet_core.inference.mapped_file import give_back
+from alexnet_core.inference.mapped_file import Scratch, give_back
 from alexnet_core.inference.pixels import to_input
 from alexnet_core.inference.stored_network import StoredNetwork, read_network
 
@@ -80,10 +80,10 @@ class Compiler:
     Args:
         threads: that compute a batch.
         precision: `auto` measures; `fp32` or `bf16` is taken as it is.
-        scratch: a folder for files with the weights of networks that are in use, which then take less memory.
+        scratch: where files lie with the weights of networks that are in use, which then take less memory.
     """
 
-    def __init__(self, threads: int, precision: str = "auto", scratch: Path | None = None) -> None:
+    def __init__(self, threads: int, precision: str = "auto", scratch: Scratch | None = None) -> None:
         self._core, self._wanted, self._scratch = ov.Core(), precision, scratch
         # Pinned, the thread that computes is moved to the first core for each batch, whoever is there, and back again
         self._options = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}

@@ -8,29 +8,44 @@ two thirds of its memory.
 from __future__ import annotations
 
 import mmap
+import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 
-def map_file(data: bytes, folder: Path) -> mmap.mmap | None:
-    """Return the same bytes in a file's memory. It may be written to, which does not change the file.
-
-    The file is a copy of its own: whoever changes or cuts the one that the bytes come from changes nothing here.
+@dataclass(frozen=True)
+class Scratch:
+    """A folder for files without a name.
 
     Args:
-        data: not empty.
-        folder: on whose disk the file lies until the mapping is closed. One that lies in memory saves nothing.
-
-    Returns:
-        None: there is no room for it.
+        folder: on whose disk they lie. One that lies in memory saves nothing.
+        min_free_bytes: that they leave free on that disk.
     """
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(data)
-            file.flush()
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    except OSError:
-        return None
+
+    folder: Path
+    min_free_bytes: int = 0
+
+    def map_file(self, data: bytes) -> mmap.mmap | None:
+        """Return the same bytes in a file's memory. It may be written to, which does not change the file.
+
+        The file is a copy of its own: whoever changes or cuts the one that the bytes come from changes nothing here.
+
+        Args:
+            data: not empty. Its copy takes as much of the disk until the mapping is closed.
+
+        Returns:
+            None: there is no room for it.
+        """
+        try:
+            if shutil.disk_usage(self.folder).free - len(data) < self.min_free_bytes:
+                return None
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                file.write(data)
+                file.flush()
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except OSError:
+            return None
 
 
 def give_back(mapping: mmap.mmap) -> None:

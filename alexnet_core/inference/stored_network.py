@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, ConfigError
-from alexnet_core.inference.mapped_file import map_file
+from alexnet_core.inference.mapped_file import Scratch
 from alexnet_core.layout import CLASSES, CONFIG, METADATA, PREPROCESSING, WEIGHTS
 from alexnet_core.network.checkpoint_files import read_verified
 from alexnet_core.network.geometry import weight_shapes
@@ -40,12 +40,12 @@ class StoredNetwork:
         return str(self.metadata.get("weights_sha256", ""))
 
 
-def read_network(path: Path, scratch: Path | None = None) -> StoredNetwork:
+def read_network(path: Path, scratch: Scratch | None = None) -> StoredNetwork:
     """Read a checkpoint from exactly the bytes that were verified.
 
     Args:
         path: the checkpoint's folder.
-        scratch: a folder for a copy of the weights, which are mapped from there; None: they are read into memory.
+        scratch: where a copy of the weights is mapped from; without room there, or None: they are read into memory.
 
     Raises:
         CheckpointCorrupt: a file is missing, damaged or unreadable.
@@ -54,7 +54,7 @@ def read_network(path: Path, scratch: Path | None = None) -> StoredNetwork:
     data = read_verified(path, state=False)
     try:
         weights = data.pop(WEIGHTS)
-        mapping = map_file(weights, scratch) if scratch is not None else None
+        mapping = scratch.map_file(weights) if scratch is not None else None
         network = StoredNetwork(
             config=TrainConfig.model_validate_json(data[CONFIG]),
             class_names=tuple(json.loads(data[CLASSES])),

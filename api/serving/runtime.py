@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alexnet_core.errors import ExportUnsupported
+from alexnet_core.inference.mapped_file import Scratch
 from api.garbage import keep_what_is_there
 from api.serving.batching import Model, Rows
 from api.thread_count import choose_threads
+from trainyard.settings import Settings
 
 if TYPE_CHECKING:
     from alexnet_core.inference.compiled_network import CompiledNetwork, Compiler
@@ -41,10 +43,16 @@ class Runtime(Protocol):
         ...
 
 
+def build_runtime(settings: Settings) -> Runtime:
+    """Build what computes networks as the settings say; for their weights it uses no room that uploads leave free."""
+    scratch = Scratch(settings.data_dir, settings.min_free_disk_bytes)
+    return OpenVinoRuntime(settings.serving_threads, settings.serving_precision, scratch)
+
+
 class OpenVinoRuntime:
     """Computes on the CPU without torch. A network that OpenVINO can't compute is left to torch."""
 
-    def __init__(self, threads: int | None, precision: str = "auto", scratch: Path | None = None) -> None:
+    def __init__(self, threads: int | None, precision: str = "auto", scratch: Scratch | None = None) -> None:
         """Make it; see `Compiler` for what it takes."""
         self._threads, self._precision, self._scratch = choose_threads(threads), precision, scratch
         self._compiler: Compiler | None = None

@@ -55,7 +55,8 @@ class DatasetSettings(DocumentedSettings):
     """Most images of one owner's datasets together. An owner who has them can't send more. Default: no limit."""
 
     min_free_disk_bytes: int = Field(2**30, ge=0)
-    """Bytes that uploads leave free on the disk of the data folder. Beyond it the answer is 507."""
+    """Bytes that uploads leave free on the disk of the data folder. Beyond it the answer is 507, and the weights of
+    what the API serves stay in memory."""
 
     upload_expires_s: float = Field(24 * 3600, gt=0)
     """Seconds without a new byte after which an upload is removed, unless a dataset is being made of it."""

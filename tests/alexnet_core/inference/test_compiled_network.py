@@ -15,6 +15,7 @@ import pytest
 
 from alexnet_core.inference import compiled_network
 from alexnet_core.inference.compiled_network import Compiler
+from alexnet_core.inference.mapped_file import Scratch
 from alexnet_core.network.checkpoint import save_checkpoint
 from tests.alexnet_core.inference.test_graph import store
 from tests.alexnet_core.networks import NARROW, make_checkpoint
@@ -74,7 +75,7 @@ def test_weights_in_a_mapped_file_give_the_same_bits(tmp_path: Path, precision: 
     checkpoint = make_checkpoint("quick")
     folder = save_checkpoint(replace(checkpoint, path=tmp_path / "epoch-00000001-e0")).path
     in_memory = Compiler(1, precision).load(folder)
-    mapped = Compiler(1, precision, scratch=tmp_path).load(folder)
+    mapped = Compiler(1, precision, scratch=Scratch(tmp_path)).load(folder)
     (folder / "weights.safetensors").write_bytes(b"")  # as if somebody cut it while its network serves
     random = np.random.default_rng(1)
     channels, side = mapped.transform.channels, mapped.transform.image_px
@@ -88,9 +89,10 @@ def test_the_weights_are_in_memory_once(tmp_path: Path) -> None:
     folder = save_checkpoint(replace(checkpoint, path=tmp_path / "epoch-00000001-e0")).path
     code = (
         "import sys; from pathlib import Path; from alexnet_core.inference.compiled_network import Compiler\n"
+        "from alexnet_core.inference.mapped_file import Scratch\n"
         "def held(): return 1024 * sum(int(line.split()[1]) for line in open('/proc/self/status')"
         " if line.startswith(('RssAnon:', 'RssFile:', 'RssShmem:')))\n"
-        "folder = Path(sys.argv[1]); compiler = Compiler(1, 'fp32', folder.parent if sys.argv[2] else None)\n"
+        "folder = Path(sys.argv[1]); compiler = Compiler(1, 'fp32', Scratch(folder.parent) if sys.argv[2] else None)\n"
         "before = held(); network = compiler.load(folder); print(held() - before)"
     )
     grew = [

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from alexnet_core.inference.mapped_file import give_back, map_file
+from alexnet_core.inference.mapped_file import Scratch, give_back
 
 MIB = 1 << 20
 
@@ -21,7 +22,7 @@ def resident_bytes() -> int:
 
 def test_what_is_given_back_is_read_again(tmp_path: Path) -> None:
     data = bytes(range(256)) * (32 * MIB // 256)
-    mapping = map_file(data, tmp_path)
+    mapping = Scratch(tmp_path).map_file(data)
     assert mapping is not None
     assert [*tmp_path.iterdir()] == []  # it has no name, so that it goes with the process
     assert mapping[:] == data
@@ -35,6 +36,13 @@ def test_without_room_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def refuse(**_: Any) -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    assert map_file(b"data", tmp_path / "is not there") is None
+    assert Scratch(tmp_path / "is not there").map_file(b"data") is None
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    assert map_file(b"data", tmp_path) is None
+    assert Scratch(tmp_path).map_file(b"data") is None
+
+
+def test_what_is_to_stay_free_of_the_disk_stays_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 10 * MIB
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(100 * MIB, 90 * MIB, free))
+    assert Scratch(tmp_path, free - 5).map_file(b"bytes") is not None
+    assert Scratch(tmp_path, free - 4).map_file(b"bytes") is None

@@ -20,7 +20,7 @@ from alexnet_core.network.model import build_model
 from alexnet_core.network.preprocess import Preprocessing
 from alexnet_core.recipes import resolve
 from api.app import create_app
-from api.serving.runtime import OpenVinoModel, OpenVinoRuntime, TorchModel, round_batch_up
+from api.serving.runtime import OpenVinoModel, OpenVinoRuntime, TorchModel, build_runtime, round_batch_up
 from tests.api.served import Served, error_of, png
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
@@ -163,3 +163,16 @@ def test_what_openvino_cannot_compute_is_left_to_torch(
         np.array(model.compute([model.preprocess(image)]).probabilities) for model in (by_openvino, by_torch)
     )
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("min_free_disk_bytes", "is_mapped"), [(0, True), (2**62, False)])
+def test_weights_leave_free_on_the_disk_what_uploads_leave_free(
+    real: tuple[Served, Path, str], tmp_path: Path, min_free_disk_bytes: int, is_mapped: bool
+) -> None:
+    _, folder, _ = real
+    settings = Settings(data_dir=tmp_path, serving_precision="fp32", min_free_disk_bytes=min_free_disk_bytes)
+    runtime = build_runtime(settings)
+    runtime.start()
+    model = runtime.load(folder)
+    assert model.precision == "fp32"
+    assert (str(tmp_path) in Path("/proc/self/maps").read_text()) == is_mapped
