@@ -63,7 +63,11 @@ def explain_end(ended: ChildEnded | None) -> InsightFailed:
     if ended is None:
         return InsightFailed("there is no room for a process to compute it just now: try again", retry_after_s=5)
     if ended.too_slow:
-        return InsightFailed("the computation took too long on this machine: try another method", retry_after_s=30)
+        return InsightFailed(
+            "the computation took too long: ask again when this machine has less to do (the first request also loads "
+            "PyTorch), or try another method",
+            retry_after_s=30,
+        )
     return InsightFailed(
         "the process that computes it ended, perhaps for want of memory: try again, or another method", retry_after_s=5
     )

@@ -43,6 +43,6 @@ def test_only_a_damaged_checkpoint_is_damage() -> None:
 
 
 def test_the_end_of_a_child_says_why() -> None:
-    assert "too long" in explain_end(ChildEnded(too_slow=True)).message
+    assert "too long: ask again when" in explain_end(ChildEnded(too_slow=True)).message
     assert "ended" in explain_end(ChildEnded(too_slow=False)).message
     assert "no room" in explain_end(None).message
