@@ -13,6 +13,8 @@ AT_A_TIME ?= 4
 TOGETHER := -n $(AT_A_TIME) --dist loadfile --no-loadscope-reorder
 BESIDE_OTHERS := not alone and not chaos and not browser and not documentation
 ALONE := alone and not chaos and not browser and not documentation
+# To collect all tests for the few that run alone takes longer than some of them.
+FILES_ALONE = $$(grep -rl --include='test_*.py' 'pytest\.mark\.alone' tests)
 .PHONY: help setup page demo up docs test slow test-all test-browser test-docs web chaos coverage check lint spelling types format openapi client constraints clean
 
 help:  ## Explain the targets
@@ -44,11 +46,11 @@ test: $(STAMP)  ## Run the tests, several at a time, but for those that take lon
 
 slow: $(STAMP) page  ## Run the tests that take long, likewise; then those that need the cores to themselves
 	$(BIN)/pytest $(TOGETHER) -m '$(BESIDE_OTHERS) and slow'
-	$(BIN)/pytest -m '$(ALONE)'
+	$(BIN)/pytest -m '$(ALONE)' $(FILES_ALONE)
 
 test-all: $(STAMP) page  ## Run what `make test` and `make slow` run, in one go
 	$(BIN)/pytest $(TOGETHER) -m '$(BESIDE_OTHERS)'
-	$(BIN)/pytest -m '$(ALONE)'
+	$(BIN)/pytest -m '$(ALONE)' $(FILES_ALONE)
 
 test-browser: $(STAMP) page  ## Run the tests of the page, in Chromium on a real yard
 	$(BIN)/pytest -n 2 --dist loadfile -m 'browser and not chaos and not documentation' tests/browser

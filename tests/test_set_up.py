@@ -96,6 +96,16 @@ def test_nothing_runs_beside_a_test_that_needs_the_cores_to_itself() -> None:
         assert "mark.alone" not in path.read_text(), f"{path}: tests of the page run two files at a time"
 
 
+def test_the_tests_that_run_alone_are_looked_for_where_they_are() -> None:
+    """A mark that another file gives, such as a conftest, would not be found, and its tests would run nowhere."""
+    [search] = re.findall(r"^FILES_ALONE = \$(.+)$", MAKEFILE, re.M)
+    found = subprocess.run(["bash", "-c", f"echo {search}"], cwd=ROOT, check=True, capture_output=True, text=True)
+    mark = "mark" + ".alone"
+    marked = {path for path in (ROOT / "tests").rglob("*.py") if f"pytest.{mark}" in path.read_text()}
+    assert {ROOT / name for name in found.stdout.split()} == marked
+    assert len(marked) > 1
+
+
 def test_what_decides_in_ci_is_what_a_contributor_runs() -> None:
     assert needs("check") == {"lint", "spelling", "types", "web", "test-all", "test-browser"}
     run = re.sub(r"^PYTEST_ADDOPTS=\S.* make", "make", (ROOT / ".ci/run").read_text(), flags=re.M)
