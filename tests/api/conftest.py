@@ -1,3 +1,4 @@
+import functools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.http import page
 from api.http.server import TAKEN_WITHIN_S
 from api.insight import insight
 from api.serving import batching
@@ -18,6 +20,14 @@ from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
 from trainyard.scheduling.queue import SilentWaker
 from trainyard.settings import Settings
+
+
+@pytest.fixture(scope="session", autouse=True)
+def page_read_once() -> Iterator[None]:
+    """Apps share the page's files, which are read when an app is made: that takes as long as all else of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "read_files", functools.cache(page.read_files))
+        yield
 
 
 @pytest.fixture
