@@ -14,7 +14,7 @@ from tests.api.served import Served
 from tests.api.stored_datasets import make_digits_ready
 from trainyard.settings import Settings
 
-pytestmark = pytest.mark.slow  # twenty requests to every operation; each route has tests of its own
+pytestmark = pytest.mark.slow  # many requests to every operation; each route has tests of its own
 
 
 @schemathesis.serializer("application/offset+octet-stream")
@@ -41,7 +41,8 @@ def not_an_internal_error(_context: object, response: Any, _case: object) -> Non
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_no_made_up_request_breaks_the_api(served: Served, path: str) -> None:
+@pytest.mark.parametrize("requests", [pytest.param(8, id="few"), pytest.param(60, id="many", marks=pytest.mark.chaos)])
+def test_no_made_up_request_breaks_the_api(served: Served, path: str, requests: int) -> None:
     served.add_checkpoint(served.add_job(), 1)
     if "dataset_id" in path:
         make_digits_ready(served)
@@ -60,7 +61,7 @@ def test_no_made_up_request_breaks_the_api(served: Served, path: str) -> None:
         operation = result.ok()
 
         @settings(
-            max_examples=20,
+            max_examples=requests,
             deadline=None,
             derandomize=True,
             database=None,
