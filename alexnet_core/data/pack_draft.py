@@ -34,6 +34,7 @@ from alexnet_core.layout import (
     temporary_name,
 )
 
+_SYNCED_BYTES = 1 << 26  # that are written before the disk is asked to sync them
 _READ_BYTES = 1 << 20  # of images at a time; three such chunks are in memory
 
 
@@ -46,17 +47,23 @@ class PackDraft:
         target_dir: where the pack will stand; several writers of the same content all succeed.
         image_px: side of the images.
         channels: 1 or 3.
+        expected: the facts that the pack will probably have. Then the digest is computed while images are appended. If
+            the pack gets other facts, which the digest begins with, all images are read again for it.
     """
 
-    def __init__(self, target_dir: Path, *, image_px: int, channels: int) -> None:
+    def __init__(self, target_dir: Path, *, image_px: int, channels: int, expected: DatasetFacts | None = None) -> None:
         if channels not in (1, 3):
             raise ValueError(f"a pack of {channels} channels: give 1 (grey) or 3 (red, green, blue), without alpha")
         self._target = target_dir
         self._row_shape = (image_px, image_px, channels)
         self._num_images = 0
+        self._expected, self._digest = expected, None if expected is None else start_digest(expected)
         target_dir.parent.mkdir(parents=True, exist_ok=True)
         self._temp = Path(tempfile.mkdtemp(prefix=draft_prefix(target_dir.name, os.getpid()), dir=target_dir.parent))
         self._file = (self._temp / IMAGES).open("x+b")
+        self._syncs = ThreadPoolExecutor(1, thread_name_prefix="pack")
+        self._sync: Future[None] | None = None
+        self._unsynced_bytes = 0
         self._write_header()
 
     def __enter__(self) -> Self:
@@ -64,6 +71,7 @@ class PackDraft:
 
     def __exit__(self, *_: object) -> None:
         try:
+            self._syncs.shutdown()
             self._file.close()
         finally:
             shutil.rmtree(self._temp, ignore_errors=True)
@@ -77,8 +85,12 @@ class PackDraft:
         """
         if images_BHWC.shape[1:] != self._row_shape or images_BHWC.dtype != np.uint8:
             raise ValueError(f"images are {images_BHWC.dtype} {images_BHWC.shape}, not uint8 (N, {self._row_shape})")
-        self._file.write(np.ascontiguousarray(images_BHWC).data)
+        content = np.ascontiguousarray(images_BHWC).data
+        self._file.write(content)
         self._num_images += len(images_BHWC)
+        if self._digest is not None:
+            self._digest.update(content)
+        self._sync_some(content.nbytes)
 
     def commit(
         self,
@@ -92,7 +104,7 @@ class PackDraft:
         file_names: Iterable[str] | None = None,
         moments: Moments | None = None,
     ) -> Pack:
-        """Complete the pack and move it into place. The images are read again, for the digest.
+        """Complete the pack and move it into place. Where it has not the expected facts, the images are read again.
 
         Args:
             name: the dataset's.
@@ -124,14 +136,15 @@ class PackDraft:
         require_arrays(facts, (self._num_images, *self._row_shape), labels, split_N)
         self._write_header()
         self._file.flush()
-        digest, computed = start_digest(facts), Moments(facts.channels)
-        with ThreadPoolExecutor(1, thread_name_prefix="pack") as pool:
-            synced = pool.submit(os.fsync, self._file.fileno())  # the disk works while the processor hashes
+        self._start_sync()  # the disk works while the processor hashes
+        digest, computed = self._digest, Moments(facts.channels)
+        if digest is None or facts != self._expected or moments is None:
+            digest = start_digest(facts)
             for rows, images in self._read_chunks():
                 digest.update(images.data)
                 if moments is None:
                     computed.add(images[split_N[rows] == TRAIN])
-            synced.result()
+        self._finish_sync()
         update_digest(digest, labels, split_N)
         _write_array(self._temp / LABELS, labels)
         _write_array(self._temp / SPLIT, split_N)
@@ -145,6 +158,25 @@ class PackDraft:
         sync_dir(self._temp)
         _move_into_place(self._temp, self._target, digest.hexdigest())
         return open_pack(self._target)
+
+    def _sync_some(self, num_bytes: int) -> None:
+        """Have the disk write what was appended while more is, so that little is left to be written at the end."""
+        self._unsynced_bytes += num_bytes
+        if self._unsynced_bytes >= _SYNCED_BYTES and (self._sync is None or self._sync.done()):
+            self._start_sync()
+
+    def _start_sync(self) -> None:
+        self._finish_sync()
+        self._sync, self._unsynced_bytes = self._syncs.submit(os.fsync, self._file.fileno()), 0
+
+    def _finish_sync(self) -> None:
+        """Wait for the disk. What goes wrong is only said once, so every answer is looked at.
+
+        Raises:
+            OSError: something was not written.
+        """
+        if self._sync is not None:
+            self._sync.result()
 
     def _write_header(self) -> None:
         """Write numpy's header, whose length does not depend on the number of images (NEP 1, since numpy 1.24)."""

@@ -32,6 +32,12 @@ def split_validation(
     return hold_back(labels_N, keys, fraction=fraction, seed=seed)
 
 
+def count_held(counts_K: NDArray[np.int64], *, fraction: float, at_least: int) -> NDArray[np.int64]:
+    """Return how many images of each class `hold_back` wants. It takes fewer where copies stay together."""
+    most_K = np.minimum(np.maximum(np.round(counts_K * fraction), at_least), np.maximum(counts_K - 1, 0))
+    return most_K.astype(np.int64)
+
+
 def hold_back(
     labels_N: NDArray[np.integer[Any]],
     keys: bytes | bytearray,
@@ -58,9 +64,7 @@ def hold_back(
     for first in copies.first:
         key = bytes(keys[KEY_BYTES * first : KEY_BYTES * (first + 1)])
         digests += hashlib.blake2b(key + salt, digest_size=KEY_BYTES).digest()
-    counts = np.bincount(labels_N, minlength=1)
-    most = np.minimum(np.maximum(np.round(counts * fraction), at_least), np.maximum(counts - 1, 0))
-    wanted: list[int] = most.astype(int).tolist()
+    wanted: list[int] = count_held(np.bincount(labels_N, minlength=1), fraction=fraction, at_least=at_least).tolist()
     chosen = np.zeros(len(labels_N), dtype=np.bool_)
     for group in sort_keys(digests):
         members = copies.members(group)

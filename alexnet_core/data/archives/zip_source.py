@@ -6,6 +6,7 @@ kilobyte of every member in memory.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import zipfile
@@ -27,6 +28,8 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # LZMA lets a file choose
 _OTHER_METHODS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "xz", 98: "PPMd"}
 _PATCH = 0x20  # likewise: the content is a difference from another file
 _UNIX = 3
+_HEADER_BYTES = 256  # that are read of a member at first: its header, its name and mostly its extra field
+_SMALL_BYTES = 1 << 17  # of a member that is read in one piece
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
@@ -83,18 +86,25 @@ class ZipSource:
             BadZipFile: that header is not the one of this member.
         """
         descriptor = self._file.fileno()
-        header = os.pread(descriptor, LOCAL_HEADER.size, start)
+        header = os.pread(descriptor, _HEADER_BYTES, start)  # with the name, if that is not very long
         if len(header) < LOCAL_HEADER.size:
             raise zipfile.BadZipFile("its header is cut off")
-        signature, name_bytes, extra_bytes = LOCAL_HEADER.unpack(header)
-        name = os.pread(descriptor, name_bytes, start + LOCAL_HEADER.size)
+        signature, name_bytes, extra_bytes = LOCAL_HEADER.unpack_from(header)
+        name = header[LOCAL_HEADER.size : LOCAL_HEADER.size + name_bytes]
+        if len(name) < name_bytes:
+            name = os.pread(descriptor, name_bytes, start + LOCAL_HEADER.size)
         if signature != b"PK\3\4" or not _is_name_of(path, name, flags):
             raise zipfile.BadZipFile("its header is another one's")
+        content_at = start + LOCAL_HEADER.size + name_bytes + extra_bytes
+        if packed_bytes <= _SMALL_BYTES and unpacked_bytes <= _SMALL_BYTES:
+            content = _unpack(os.pread(descriptor, packed_bytes, content_at), unpacked_bytes, method)
+            if len(content) == unpacked_bytes and zlib.crc32(content) == crc:
+                return io.BytesIO(content)  # what `zipfile` gives, in a quarter of the time; it explains any damage
         info = zipfile.ZipInfo(path)
         info.compress_type, info.flag_bits, info.CRC = method, flags, crc
         info.compress_size, info.file_size = packed_bytes, unpacked_bytes
-        content = open_slice(descriptor, start + LOCAL_HEADER.size + name_bytes + extra_bytes, packed_bytes)
-        return cast(IO[bytes], zipfile.ZipExtFile(cast("zipfile._ClosableZipStream", content), "r", info, None, True))
+        packed = open_slice(descriptor, content_at, packed_bytes)
+        return cast(IO[bytes], zipfile.ZipExtFile(cast("zipfile._ClosableZipStream", packed), "r", info, None, True))
 
     def _add(self, entry: ZipEntry) -> None:
         kind = stat.S_IFMT(entry.attributes >> 16) if entry.system == _UNIX else 0
@@ -115,8 +125,21 @@ class ZipSource:
             self._members.add(path, place)
 
 
+def _unpack(packed: bytes, unpacked_bytes: int, method: int) -> bytes:
+    """Return the content of a member, but not more than it has by the directory.
+
+    Raises:
+        zlib.error: it is damaged.
+    """
+    if method == zipfile.ZIP_STORED:
+        return packed
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, max(1, unpacked_bytes))  # 0: any number
+
+
 def _is_name_of(path: str, name: bytes, flags: int) -> bool:
     """Whether a name in a member's own header is that of the directory."""
+    if name.isascii() and name.decode() == path:
+        return True
     try:
         return clean_path(show_name(name, flags)) == path
     except DatasetInvalid:

@@ -7,27 +7,48 @@ from __future__ import annotations
 
 import tempfile
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 
-import imagehash
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.fft import dct
 
 from alexnet_core.layout import TEMPORARY_PREFIX
 
 HASH_BYTES, SIDE = 8, 16
-_REDUCED_PX = 64
+_REDUCED_PX = 64  # both are made of a picture of about this size
+_HASHED_PX, _HASH_SIDE = 32, 8  # of the hash: the picture it is made of, and its lowest frequencies
 _MIN_DEVIATION = 2  # of a thumbnail: flatter pictures have no hash that means anything
 
 
-def take_fingerprint(image: Image.Image) -> bytes:
-    """Return the perceptual hash of an image and its thumbnail; nothing for an image of nearly one colour."""
-    image = image.reduce(max(1, min(image.size) // _REDUCED_PX)).convert("L")  # the hash looks at 32x32
-    thumbnail = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
-    if thumbnail.std() < _MIN_DEVIATION:
-        return b""
-    return np.packbits(imagehash.phash(image).hash).tobytes() + thumbnail.tobytes()
+def take_fingerprints(images: Sequence[Image.Image]) -> list[bytes]:
+    """Return of each image its perceptual hash and its thumbnail; nothing for an image of nearly one colour.
+
+    The hashes are those of imagehash's `phash`. Many at once take a third of the time.
+    """
+    reduced = [_reduce(image) for image in images]
+    thumbnails_NHW = np.stack([_resize(image, SIDE, Image.Resampling.BILINEAR) for image in reduced])
+    pictures_NHW = np.stack([_resize(image, _HASHED_PX, Image.Resampling.LANCZOS) for image in reduced])
+    is_flat_N = thumbnails_NHW.std(axis=(1, 2)) < _MIN_DEVIATION
+    hashed = zip(is_flat_N.tolist(), _hash(pictures_NHW), thumbnails_NHW, strict=True)
+    return [b"" if is_flat else bits.tobytes() + thumbnail.tobytes() for is_flat, bits, thumbnail in hashed]
+
+
+def _reduce(image: Image.Image) -> Image.Image:
+    return image.reduce(max(1, min(image.size) // _REDUCED_PX)).convert("L")
+
+
+def _resize(image: Image.Image, side: int, method: Image.Resampling) -> NDArray[np.uint8]:
+    return np.asarray(image.resize((side, side), method))
+
+
+def _hash(pictures_NHW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return which of each picture's lowest frequencies are stronger than their median, 8 bytes a row."""
+    frequencies_NHW = dct(dct(pictures_NHW.astype(np.float64), axis=1)[:, :_HASH_SIDE], axis=2)[:, :, :_HASH_SIDE]
+    frequencies_NF = frequencies_NHW.reshape(len(pictures_NHW), -1)
+    return np.packbits(frequencies_NF > np.median(frequencies_NF, axis=1, keepdims=True), axis=1)
 
 
 class Fingerprints:

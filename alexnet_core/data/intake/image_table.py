@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from alexnet_core.data.content_keys import KEY_BYTES, content_key
-from alexnet_core.data.intake.fingerprints import Fingerprints, take_fingerprint
+from alexnet_core.data.intake.fingerprints import Fingerprints, take_fingerprints
 from alexnet_core.data.moments import Moments, count_sums, sum_colours
 from alexnet_core.data.squares import ImageShape, to_pixels
 
@@ -50,9 +50,13 @@ class ShapeTable:
 
     def __iter__(self) -> Iterator[ImageShape]:
         """Give the shapes in the order of the files."""
-        for position in self.list_positions():
-            kind, (width, height) = self._kinds[self._kinds_N[position]], self._sizes_N2[position].tolist()
-            yield ImageShape(width, height, kind.channels, kind.mode, kind.format)
+        return map(self._get, self.list_positions())
+
+    def list_largest(self) -> list[ImageShape]:
+        """List one shape of each colour mode and format: of those the one with the longest shorter side."""
+        shorter_N = self._sizes_N2.min(axis=1)
+        places = (np.flatnonzero(self._kinds_N == number) for number in range(1, len(self._kinds)))
+        return [self._get(int(those[shorter_N[those].argmax()])) for those in places if len(those)]
 
     def sizes(self) -> NDArray[np.uint32]:
         """Return width and height of each file that has a shape, (N, 2)."""
@@ -70,14 +74,18 @@ class ShapeTable:
         del formats[""]
         return dict(modes.most_common()), dict(formats.most_common())
 
+    def _get(self, position: int) -> ImageShape:
+        kind, (width, height) = self._kinds[self._kinds_N[position]], self._sizes_N2[position].tolist()
+        return ImageShape(width, height, kind.channels, kind.mode, kind.format)
 
-class Taken(NamedTuple):
-    """What is known of one image that was decoded."""
 
-    pixels: NDArray[np.uint8]  #: that are stored, HWC
-    key: bytes  #: of its content
-    sums: NDArray[np.uint32]  #: of its colours; see `moments.sum_colours`
-    fingerprint: bytes
+class Described(NamedTuple):
+    """What is known of some images that were decoded."""
+
+    pixels: NDArray[np.uint8]  #: that are stored, NHWC
+    keys: bytes  #: of their content, one behind the other
+    sums: NDArray[np.uint32]  #: of their colours, a row an image; see `moments.sum_colours`
+    fingerprints: list[bytes]
 
 
 class KeptImages:
@@ -107,17 +115,18 @@ class KeptImages:
         """The position of each image's file among all files."""
         return self._positions
 
-    def append(self, position: int, taken: Taken) -> None:
-        """Store what is known of one more image.
+    def append(self, positions: Sequence[int], described: Described) -> None:
+        """Store what is known of some more images.
 
         Args:
-            position: of its file.
-            taken: from `describe_image`.
+            positions: of their files.
+            described: from `describe_images`.
         """
-        self._positions.append(position)
-        self._sums += taken.sums.tobytes()
-        self.keys += taken.key
-        self.fingerprints.append(taken.fingerprint)
+        self._positions.extend(positions)
+        self._sums += described.sums.tobytes()
+        self.keys += described.keys
+        for fingerprint in described.fingerprints:
+            self.fingerprints.append(fingerprint)
 
     def list_keys(self) -> list[bytes]:
         """List the keys of the images' content."""
@@ -135,14 +144,16 @@ class KeptImages:
         return moments
 
 
-def describe_image(square: Image.Image, *, with_fingerprint: bool) -> Taken:
-    """Compute what `KeptImages` stores of an image.
+def describe_images(squares: Sequence[Image.Image], *, with_fingerprints: bool) -> Described:
+    """Compute what `KeptImages` stores of some images.
 
     Args:
-        square: as it is stored; a side of at most 256, or the sums don't fit.
-        with_fingerprint: whether near duplicates are looked for.
+        squares: at least one, as they are stored; a side of at most 256, or the sums don't fit.
+        with_fingerprints: whether near duplicates are looked for.
     """
-    pixels_HWC = to_pixels(square)
-    sums = sum_colours(pixels_HWC.reshape(-1, pixels_HWC.shape[2])).astype(np.uint32)
-    fingerprint = take_fingerprint(square) if with_fingerprint else b""
-    return Taken(pixels_HWC, content_key(pixels_HWC), sums, fingerprint)
+    pixels_NHWC = np.stack([to_pixels(square) for square in squares])
+    keys = b"".join(content_key(pixels_HWC) for pixels_HWC in pixels_NHWC)
+    channels = pixels_NHWC.shape[3]
+    sums = [sum_colours(pixels_HWC.reshape(-1, channels)) for pixels_HWC in pixels_NHWC]
+    fingerprints = take_fingerprints(squares) if with_fingerprints else [b""] * len(squares)
+    return Described(pixels_NHWC, keys, np.array(sums, dtype=np.uint32), fingerprints)

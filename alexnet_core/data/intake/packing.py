@@ -10,32 +10,35 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from alexnet_core.config import DatasetFacts
 from alexnet_core.data.archives.opening import open_archive
 from alexnet_core.data.content_keys import choose_keys
 from alexnet_core.data.image_readers import FileImages, ImageReader, OpenFile
 from alexnet_core.data.inspection.comparison import Contents, compare
 from alexnet_core.data.intake.findings import some
-from alexnet_core.data.intake.image_table import KeptImages, ShapeTable, Taken, describe_image
+from alexnet_core.data.intake.image_table import Described, KeptImages, ShapeTable, describe_images
 from alexnet_core.data.intake.near_duplicates import MAX_IMAGES
 from alexnet_core.data.intake.options import IntakeOptions
-from alexnet_core.data.intake.ordered_map import map_in_order
+from alexnet_core.data.intake.ordered_map import map_batches, map_in_order
 from alexnet_core.data.intake.report import ReportDraft
 from alexnet_core.data.layouts.labelled_files import LabelledFile, LabelledFiles, Rejection
 from alexnet_core.data.layouts.recognition import recognise
 from alexnet_core.data.pack import SPLITS, TEST, TRAIN, VALIDATION, Pack, open_pack
 from alexnet_core.data.pack_draft import PackDraft
 from alexnet_core.data.sources import FolderSource, Source
-from alexnet_core.data.splits import hold_back
+from alexnet_core.data.splits import count_held, hold_back
 from alexnet_core.data.squares import StoredShape, choose_shape
 from alexnet_core.errors import DatasetInvalid, DatasetUnavailable, ImageError, ImageUnreadable
 
 MAX_CLASSES = 30_000  # whoever shows a dataset reads all their names; ImageNet has 21,841
 MAX_REJECTED = 0.05  # of the files
+_HEADERS_AT_ONCE = 32
+_MOST_AT_ONCE, _BYTES_AT_ONCE = 16, 1 << 20  # of images that a thread decodes before it hands them on
 
 R = TypeVar("R")
 Progress = Callable[[int, int], None]
@@ -146,7 +149,8 @@ def _pack(
     while True:
         stored = intake.settle_shape()
         shape = {"image_px": stored.side_px, "channels": stored.channels}
-        with PackDraft(target_dir, **shape) as draft, KeptImages(target_dir.parent, **shape) as kept:
+        expected = intake.expect(stored)
+        with PackDraft(target_dir, **shape, expected=expected) as draft, KeptImages(target_dir.parent, **shape) as kept:
             intake.decode(stored, draft, kept)
             if intake.settle_shape() != stored:
                 continue  # a file that turned out to be damaged had decided it
@@ -167,6 +171,23 @@ def _pack(
             )
 
 
+def _missing(split_N: NDArray[np.uint8], options: IntakeOptions) -> list[tuple[int, float]]:
+    """List the splits that no image is in, with the fraction to hold back for each.
+
+    Validation comes first: without it nothing can be chosen.
+    """
+    fractions = ((VALIDATION, options.validation_fraction), (TEST, options.test_fraction))
+    return [(value, fraction) for value, fraction in fractions if not (split_N == value).any()]
+
+
+class _Decoded(NamedTuple):
+    """What a thread made of some files."""
+
+    taken: list[int]  #: the positions of those that are images
+    described: Described | None  #: these images; None: there are none
+    rejected: list[tuple[int, Rejection]]  #: the positions of the others, and why
+
+
 class _Intake:
     """One conversion of image files to a pack, with its report."""
 
@@ -175,6 +196,7 @@ class _Intake:
         self._rejected: list[Rejection] = list(layout.rejected)
         self._shapes = ShapeTable(len(layout.files))
         self._with_fingerprints = len(layout.files) <= MAX_IMAGES
+        self._threads = options.threads or min(16, os.cpu_count() or 1)
         self._num_done = 0
         self.report = ReportDraft(layout)
 
@@ -188,23 +210,55 @@ class _Intake:
     def read_headers(self) -> None:
         """Read the header of every file, and reject files without a usable one."""
         positions = range(len(self._layout.files))
-        for position, shape in self._work(lambda file: self._images.read_shape(file.path), positions, at_once=16):
+        for position, shape in self._work(
+            lambda file: self._images.read_shape(file.path), positions, at_once=_HEADERS_AT_ONCE
+        ):
             self._shapes.set(position, shape)
         self._require_few_rejected()
 
     def settle_shape(self) -> StoredShape:
         """Choose the stored shape from the files that have not been rejected."""
-        stored = choose_shape(self._shapes, self._options.image_px)
+        stored = choose_shape(self._shapes.list_largest(), self._options.image_px)
         self.report.note_stored(stored)
         return stored
+
+    def expect(self, stored: StoredShape) -> DatasetFacts:
+        """Return the facts of the pack, if no other file is rejected and no copies keep images from a split."""
+        options, files, positions = self._options, self._layout.files, self._shapes.list_positions()
+        labels_N = np.fromiter((files[it].label for it in positions), np.int64)
+        split_N = np.fromiter((files[it].split or TRAIN for it in positions), np.uint8)
+        num_classes = len(self._layout.class_names)
+        training_K = np.bincount(labels_N[split_N == TRAIN], minlength=num_classes)
+        numbers = {VALIDATION: int((split_N == VALIDATION).sum()), TEST: int((split_N == TEST).sum())}
+        for value, fraction in _missing(split_N, options):
+            held_K = count_held(training_K, fraction=fraction, at_least=1)
+            training_K, numbers[value] = training_K - held_K, int(held_K.sum())
+        return DatasetFacts(
+            name=options.name,
+            num_classes=num_classes,
+            class_names=self._layout.class_names,
+            image_px=stored.side_px,
+            channels=stored.channels,
+            flip_safe=options.flip_safe,
+            num_train=int(training_K.sum()),
+            num_val=numbers[VALIDATION],
+            num_test=numbers[TEST],
+        )
 
     def decode(self, stored: StoredShape, draft: PackDraft, kept: KeptImages) -> None:
         """Decode every file that has not been rejected, and append it to the draft."""
         left = self._shapes.list_positions()
         self._num_done = 2 * len(self._layout.files) - len(left)
-        for position, taken in self._work(lambda file: self._decode(file, stored), left, at_once=2):
-            draft.append(taken.pixels[None])
-            kept.append(position, taken)
+        at_once = max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // (stored.side_px**2 * stored.channels)))
+        decoded = map_batches(lambda batch: self._decode(batch, stored), left, self._threads, at_once=at_once)
+        for taken, described, rejected in decoded:
+            if described is not None:
+                draft.append(described.pixels)
+                kept.append(taken, described)
+            for position, rejection in rejected:
+                self._reject(position, rejection)
+            for _ in range(len(taken) + len(rejected)):
+                self._count()
         self._require_few_rejected()
         self.report.note_rejected(self._rejected)
 
@@ -212,17 +266,18 @@ class _Intake:
         """Return the given splits, and make those that are missing. The report is completed."""
         options, files = self._options, self._layout.files
         split_N = np.fromiter((files[it].split or TRAIN for it in kept.positions), np.uint8)
-        made = [name for name, value in (("validation", VALIDATION), ("test", TEST)) if not (split_N == value).any()]
-        for number, name in enumerate(made):  # validation first: without it nothing can be chosen
+        missing = _missing(split_N, options)
+        for number, (value, fraction) in enumerate(missing):
             training = np.flatnonzero(split_N == TRAIN)
             held = hold_back(
                 labels_N[training],
                 choose_keys(kept.keys, training),
-                fraction=options.validation_fraction if name == "validation" else options.test_fraction,
+                fraction=fraction,
                 at_least=1,
                 seed=len(SPLITS) * options.split_seed + number,
             )
-            split_N[training[held]] = SPLITS[name]
+            split_N[training[held]] = value
+        made = [name for name, value in SPLITS.items() if value in dict(missing)]
         self.report.describe(kept, self._shapes, labels_N, split_N, made)
         return split_N
 
@@ -271,28 +326,42 @@ class _Intake:
         self, function: Callable[[LabelledFile], R], positions: Sequence[int], *, at_once: int
     ) -> Iterator[tuple[int, R]]:
         """Apply a function to some files and yield its results in order, without those of rejected files."""
-
-        def attempt(position: int) -> R | Rejection:
-            file = self._layout.files[position]
-            try:
-                return function(file)
-            except ImageError as exc:
-                return Rejection(file.path, exc.code, exc.message)
-            except (FileNotFoundError, PermissionError) as exc:
-                return Rejection(file.path, ImageUnreadable.code, f"It can't be opened: {exc.strerror}.")
-
-        threads = self._options.threads or min(16, os.cpu_count() or 1)
-        results = map_in_order(attempt, positions, threads, at_once=at_once)
+        results = map_in_order(
+            lambda position: self._attempt(function, position), positions, self._threads, at_once=at_once
+        )
         for position, result in zip(positions, results, strict=True):
-            self._num_done += 1
-            self._progress(self._num_done, 2 * len(self._layout.files))
+            self._count()
             if isinstance(result, Rejection):
-                self._rejected.append(result)
-                self._shapes.remove(position)
+                self._reject(position, result)
             else:
                 yield position, result
 
-    def _decode(self, file: LabelledFile, stored: StoredShape) -> Taken:
-        """Return the pixels to store, and what is known of them."""
-        square = self._images.read_square(file.path, stored)
-        return describe_image(square, with_fingerprint=self._with_fingerprints)
+    def _attempt(self, function: Callable[[LabelledFile], R], position: int) -> R | Rejection:
+        file = self._layout.files[position]
+        try:
+            return function(file)
+        except ImageError as exc:
+            return Rejection(file.path, exc.code, exc.message)
+        except (FileNotFoundError, PermissionError) as exc:
+            return Rejection(file.path, ImageUnreadable.code, f"It can't be opened: {exc.strerror}.")
+
+    def _count(self) -> None:
+        self._num_done += 1
+        self._progress(self._num_done, 2 * len(self._layout.files))
+
+    def _reject(self, position: int, rejection: Rejection) -> None:
+        self._rejected.append(rejection)
+        self._shapes.remove(position)
+
+    def _decode(self, positions: list[int], stored: StoredShape) -> _Decoded:
+        """Decode some files, and describe those that are images."""
+        taken, squares, rejected = [], [], []
+        for position in positions:
+            square = self._attempt(lambda file: self._images.read_square(file.path, stored), position)
+            if isinstance(square, Rejection):
+                rejected.append((position, square))
+            else:
+                taken.append(position)
+                squares.append(square)
+        described = describe_images(squares, with_fingerprints=self._with_fingerprints) if squares else None
+        return _Decoded(taken, described, rejected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alexnet_core.data.pack import Pack, open_pack, open_whole
+from alexnet_core.config import DatasetFacts
+from alexnet_core.data import pack_draft
+from alexnet_core.data.moments import Moments
+from alexnet_core.data.pack import TRAIN, Pack, open_pack, open_whole
 from alexnet_core.data.pack_draft import PackDraft, write_pack
 from alexnet_core.errors import DatasetChanged, DatasetDamaged, DatasetUnavailable
 from tests.alexnet_core.killing import ROOT, kill_everywhere, write_again
@@ -160,3 +164,61 @@ def test_a_pack_of_two_channels_is_refused_before_anything_is_written(tmp_path: 
     with pytest.raises(ValueError, match="a pack of 2 channels: give 1"):
         PackDraft(tmp_path / "packs" / "pack", image_px=8, channels=2)
     assert list(tmp_path.iterdir()) == []
+
+
+# --- the digest and the disk while images are appended ---
+
+
+def commit_toy(path: Path, pack: Pack, expected: DatasetFacts | None) -> Pack:
+    with PackDraft(path, image_px=pack.facts.image_px, channels=pack.channels, expected=expected) as draft:
+        for start in range(0, len(pack.images), 7):
+            draft.append(pack.images[start : start + 7])
+        moments = Moments(pack.channels)
+        moments.add(pack.images[pack.split == TRAIN])
+        return draft.commit(
+            name=pack.name,
+            class_names=pack.class_names,
+            labels_N=pack.labels,
+            split_N=pack.split,
+            flip_safe=pack.facts.flip_safe,
+            moments=moments,
+        )
+
+
+def test_images_of_expected_facts_are_hashed_while_they_are_appended(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = pack.facts.model_copy(update={"num_train": 1})
+    for number, expected in enumerate((None, other)):
+        made = commit_toy(tmp_path / str(number), pack, expected)
+        made.verify()
+        assert made.digest == pack.digest
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the images were read again")
+
+    monkeypatch.setattr(PackDraft, "_read_chunks", refuse)
+    made = commit_toy(tmp_path / "expected", pack, pack.facts)
+    made.verify()
+    assert (made.digest, made.mean) == (pack.digest, pack.mean)
+    with pytest.raises(AssertionError, match="read again"):
+        commit_toy(tmp_path / "again", pack, other)
+
+
+def test_a_disk_that_fails_once_while_images_are_appended_fails_the_pack(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system says once what it could not write; the sync at the end would succeed."""
+    monkeypatch.setattr(pack_draft, "_SYNCED_BYTES", 1)
+    sync, answers = os.fsync, iter([OSError(errno.EIO, "Input/output error")])
+
+    def fail_once(descriptor: int) -> None:
+        if (error := next(answers, None)) is not None:
+            raise error
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_once)
+    with pytest.raises(OSError, match="Input/output error"):
+        commit_toy(tmp_path / "pack", pack, pack.facts)
+    assert list(tmp_path.iterdir()) == []
+    commit_toy(tmp_path / "pack", pack, pack.facts).verify()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import resource
 import stat
 import struct
 import time
+import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -52,6 +54,18 @@ def test_members_are_read_in_place_by_several_threads(path: Path, method: int) -
 
         assert list(pool.map(read, list(members) * 5)) == list(members.values()) * 5
     assert [entry.name for entry in path.parent.iterdir()] == ["images.zip"]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_small_and_large_members_with_short_and_long_names_are_read(path: Path, method: int) -> None:
+    """Those of up to 128 kB are read in one piece."""
+    sizes = [0, 1, (1 << 17) - 1, 1 << 17, (1 << 17) + 1, 300_000]
+    noise = random.Random(0).randbytes(max(sizes))
+    members = {
+        f"{'/'.join(folders)}/{size}.png": noise[:size] for size in sizes for folders in (["a"], ["b" * 200] * 2)
+    }
+    path.write_bytes(zip_of(members, method))
+    assert read_all(path) == members
 
 
 def test_what_python_writes_as_zip64_is_read(path: Path) -> None:
@@ -159,6 +173,17 @@ def test_a_size_that_is_a_lie_gives_no_more_than_it_says(path: Path) -> None:
         assert file.read() == b"x"
     assert refuse(path, raw_zip([Entry(b"a/1.png", b"x", says_unpacked=4_000_000_000)])).problem == "archive_bomb"
     assert refuse(path, raw_zip([Entry(b"a/1.png", b"x", says_packed=4_000_000_000)])).problem == "archive_bomb"
+
+
+def test_a_member_said_to_be_empty_is_not_unpacked(path: Path) -> None:
+    path.write_bytes(raw_zip([Entry(b"a/none.bmp", bytes(50 << 20), says_unpacked=0), Entry(b"a/1.png", png())]))
+    with open_archive(path, limits=LIMITS, spool_dir=path.parent) as source:
+        tracemalloc.start()
+        with suppress(ImageUnreadable), source.open("a/none.bmp") as file:
+            assert file.read(1000) == b""
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 def test_entries_are_counted_before_zipfile_makes_objects_of_them(path: Path) -> None:

@@ -17,7 +17,7 @@ from sklearn.datasets import load_sample_images
 
 from alexnet_core.data.intake import near_duplicates
 from alexnet_core.data.intake.findings import FindingCode
-from alexnet_core.data.intake.fingerprints import Fingerprints, take_fingerprint
+from alexnet_core.data.intake.fingerprints import Fingerprints, take_fingerprints
 from alexnet_core.data.intake.near_duplicates import NearDuplicates, find_near_duplicates
 from alexnet_core.data.intake.packing import pack_images
 from alexnet_core.data.published.builtin import prepare
@@ -64,7 +64,7 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def fingerprint(image: Image.Image) -> bytes:
-    return take_fingerprint(image)
+    return take_fingerprints([image])[0]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -81,13 +81,13 @@ def test_a_changed_photograph_is_found_beside_the_original(change: str) -> None:
 def test_few_pictures_of_digits_are_taken_for_another_one(tmp_path: Path) -> None:
     """They are 8x8: the hash alone calls 462 of 1.6 million pairs near."""
     pack = prepare("digits", source_dir=None, target_dir=tmp_path / "digits")
-    found = find([take_fingerprint(to_image(image)) for image in pack.images])
+    found = find(take_fingerprints([to_image(image) for image in pack.images]))
     assert found.is_complete
     assert sum(len(group) - 1 for group in found.groups) <= 3
 
 
 def test_pictures_of_one_colour_are_near_to_none() -> None:
-    flat = [take_fingerprint(Image.new("RGB", (20, 20), (value,) * 3)) for value in range(50)]
+    flat = take_fingerprints([Image.new("RGB", (20, 20), (value,) * 3) for value in range(50)])
     assert set(flat) == {b""}
     assert find(flat).groups == []
     assert find([]).groups == []
