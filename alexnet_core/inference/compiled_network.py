@@ -6,7 +6,7 @@ B batch, C channels, H height, W width, K classes
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -97,35 +97,47 @@ class Compiler:
         model = ov.Model([opset13.result(opset13.matmul(values, values, False, True))], [values], "start")
         self._core.compile_model(model, "CPU", self._options)([np.ones((_START_SIDE, _START_SIDE), np.float32)])
 
-    def load(self, folder: Path, *, precision: str | None = None) -> CompiledNetwork:
+    def load(
+        self, folder: Path, *, precision: str | None = None, pause: Callable[[], object] = lambda: None
+    ) -> CompiledNetwork:
         """Verify a checkpoint's folder and compile its network.
+
+        Args:
+            folder: the checkpoint's.
+            precision: see `compile`.
+            pause: called often between two pieces of the work, for whoever shares the cores with the caller.
 
         Raises:
             CheckpointCorrupt: a file is missing, damaged or unreadable.
             CheckpointIncompatible: another version of this program wrote it, or its weights don't fit its config.
             ExportUnsupported: OpenVINO can't compute a layer of it.
         """
-        return self.compile(read_network(folder, self._scratch), precision=precision)
+        return self.compile(read_network(folder, self._scratch, pause), precision=precision, pause=pause)
 
-    def compile(self, stored: StoredNetwork, *, precision: str | None = None) -> CompiledNetwork:
+    def compile(
+        self, stored: StoredNetwork, *, precision: str | None = None, pause: Callable[[], object] = lambda: None
+    ) -> CompiledNetwork:
         """Compile a network, in this precision or in the one that this machine computes it fastest in."""
         wanted = precision or self._wanted
         if wanted != "auto":
-            return self._compile(stored, Precision(wanted, {}))
+            return self._compile(stored, Precision(wanted, {}), pause)
         shapes = tuple(sorted((name, values.shape) for name, values in stored.weights.items()))
         kind = (tuple(list_layers(stored.config)), shapes)
         with self._lock:
             if (chosen := self._chosen.get(kind)) is not None:
-                return self._compile(stored, chosen)
-            networks = {name: self._compile(stored, Precision(name, {})) for name in PRECISIONS}
+                return self._compile(stored, chosen, pause)
+            networks = {name: self._compile(stored, Precision(name, {}), pause) for name in PRECISIONS}
             speed = _measure(networks)
             name = "bf16" if speed["bf16"] >= _WORTH * speed["fp32"] else "fp32"
             networks[name].precision = self._chosen[kind] = Precision(name, speed)
             return networks[name]
 
-    def _compile(self, stored: StoredNetwork, precision: Precision) -> CompiledNetwork:
+    def _compile(self, stored: StoredNetwork, precision: Precision, pause: Callable[[], object]) -> CompiledNetwork:
         options = {**self._options, "INFERENCE_PRECISION_HINT": _HINTS[precision.name]}
-        compiled = self._core.compile_model(build_graph(stored), "CPU", options)
+        graph = build_graph(stored)
+        pause()
+        compiled = self._core.compile_model(graph, "CPU", options)
+        pause()
         network = CompiledNetwork(stored, precision, compiled)
         network.warm([1])  # which puts the weights in the order that the products want
         if stored.mapping is not None:

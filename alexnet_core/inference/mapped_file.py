@@ -10,8 +10,10 @@ from __future__ import annotations
 import mmap
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 
 @dataclass(frozen=True)
@@ -26,22 +28,23 @@ class Scratch:
     folder: Path
     min_free_bytes: int = 0
 
-    def map_file(self, data: bytes) -> mmap.mmap | None:
-        """Return the same bytes in a file's memory. It may be written to, which does not change the file.
+    def map_file(self, fill: Callable[[BinaryIO], object], size: int) -> mmap.mmap | None:
+        """Return a file's bytes as memory. It may be written to, which does not change the file.
 
-        The file is a copy of its own: whoever changes or cuts the one that the bytes come from changes nothing here.
+        The file is one of its own: whoever changes or cuts the one that the bytes come from changes nothing here.
 
         Args:
-            data: not empty. Its copy takes as much of the disk until the mapping is closed.
+            fill: writes the bytes.
+            size: how many, at least one. They take as much of the disk until the mapping is closed.
 
         Returns:
-            None: there is no room for it.
+            None: there is no room for it, or `fill` could not read what it writes.
         """
         try:
-            if shutil.disk_usage(self.folder).free - len(data) < self.min_free_bytes:
+            if shutil.disk_usage(self.folder).free - size < self.min_free_bytes:
                 return None
             with tempfile.TemporaryFile(dir=self.folder) as file:
-                file.write(data)
+                fill(file)
                 file.flush()
                 return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         except OSError:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import mmap
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from alexnet_core.config import TrainConfig
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible, ConfigError
 from alexnet_core.inference.mapped_file import Scratch
 from alexnet_core.layout import CLASSES, CONFIG, METADATA, PREPROCESSING, WEIGHTS
-from alexnet_core.network.checkpoint_files import read_verified
+from alexnet_core.network.checkpoint_files import copy_file, read_file, read_manifest
 from alexnet_core.network.geometry import weight_shapes
 from alexnet_core.network.input_transform import InputTransform
 
@@ -40,27 +42,32 @@ class StoredNetwork:
         return str(self.metadata.get("weights_sha256", ""))
 
 
-def read_network(path: Path, scratch: Scratch | None = None) -> StoredNetwork:
+def read_network(
+    path: Path, scratch: Scratch | None = None, pause: Callable[[], object] = lambda: None
+) -> StoredNetwork:
     """Read a checkpoint from exactly the bytes that were verified.
 
     Args:
         path: the checkpoint's folder.
         scratch: where a copy of the weights is mapped from; without room there, or None: they are read into memory.
+        pause: called after each piece of the copy.
 
     Raises:
         CheckpointCorrupt: a file is missing, damaged or unreadable.
         CheckpointIncompatible: another version of this program wrote it, or its weights don't fit its config.
     """
-    data = read_verified(path, state=False)
+    files = dict(read_manifest(path)["files"])
     try:
-        weights = data.pop(WEIGHTS)
-        mapping = scratch.map_file(weights) if scratch is not None else None
+        entry = files.pop(WEIGHTS)
+        data = {name: read_file(path, name, entry) for name, entry in files.items()}
+        fill = partial(copy_file, path, WEIGHTS, entry, pause=pause)
+        mapping = scratch.map_file(fill, entry["size"]) if scratch is not None else None
         network = StoredNetwork(
             config=TrainConfig.model_validate_json(data[CONFIG]),
             class_names=tuple(json.loads(data[CLASSES])),
             transform=InputTransform.model_validate_json(data[PREPROCESSING]),
             metadata=json.loads(data[METADATA]),
-            weights=view_tensors(weights if mapping is None else mapping),
+            weights=view_tensors(read_file(path, WEIGHTS, entry) if mapping is None else mapping),
             mapping=mapping,
         )
     except (ValidationError, KeyError) as exc:

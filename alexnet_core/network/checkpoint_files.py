@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible
 from alexnet_core.layout import MANIFEST, METADATA
-from alexnet_core.regular_files import read_regular
+from alexnet_core.regular_files import open_regular, read_regular
 
 FORMAT_VERSION = 1
+PIECE_BYTES = 512 * 1024  #: that are copied at once: half a millisecond's work, and small enough for a core's own cache
 
 
 def json_bytes(value: Any) -> bytes:
@@ -40,7 +41,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     entry = read_manifest(path)["files"].get(METADATA)
     if entry is None:
         raise CheckpointCorrupt(f"the {MANIFEST} of {path} names no {METADATA}")
-    metadata: dict[str, Any] = json.loads(_read_file(path, METADATA, entry))
+    metadata: dict[str, Any] = json.loads(read_file(path, METADATA, entry))
     return metadata
 
 
@@ -78,15 +79,64 @@ def read_verified(path: Path, *, state: bool) -> dict[str, bytes]:
     manifest = read_manifest(path)
     data: dict[str, bytes] = {}
     for name, entry in (manifest["files"] | (manifest["state_files"] if state else {})).items():
-        data[name] = _read_file(path, name, entry)
+        data[name] = read_file(path, name, entry)
     return data
 
 
-def _read_file(path: Path, name: str, entry: Mapping[str, Any]) -> bytes:
+def read_file(path: Path, name: str, entry: Mapping[str, Any]) -> bytes:
+    """Read one file of a checkpoint.
+
+    Args:
+        path: the checkpoint's folder.
+        name: of the file.
+        entry: what the manifest says of it.
+
+    Raises:
+        CheckpointCorrupt: it is missing or differs from the manifest.
+    """
     try:
         data = read_regular(path, name)
     except FileNotFoundError as exc:
-        raise CheckpointCorrupt(f"checkpoint {path} lacks {name}: {exc.strerror}") from exc
+        raise _lacks(path, name, exc) from exc
     if len(data) != entry["size"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise CheckpointCorrupt(f"{name} of checkpoint {path} differs from its manifest: use an older checkpoint")
+        raise _differs(path, name)
     return data
+
+
+def copy_file(
+    path: Path, name: str, entry: Mapping[str, Any], target: BinaryIO, pause: Callable[[], object] = lambda: None
+) -> None:
+    """Copy one file of a checkpoint, and verify exactly the bytes that were copied. It is never in memory as a whole.
+
+    Args:
+        path: the checkpoint's folder.
+        name: of the file.
+        entry: what the manifest says of it.
+        target: is written to.
+        pause: called after each piece.
+
+    Raises:
+        CheckpointCorrupt: it is missing or differs from the manifest.
+        OSError: it can't be read, or the copy can't be written.
+    """
+    try:
+        file = open_regular(path, name)
+    except FileNotFoundError as exc:
+        raise _lacks(path, name, exc) from exc
+    digest, size, piece = hashlib.sha256(), 0, memoryview(bytearray(PIECE_BYTES))
+    with file:
+        while (count := file.readinto(piece)) and size <= entry["size"]:  # type: ignore[attr-defined]  # has it
+            size += count
+            digest.update(piece[:count])
+            target.write(piece[:count])
+            pause()
+    if size != entry["size"] or digest.hexdigest() != entry["sha256"]:
+        raise _differs(path, name)
+
+
+def _lacks(path: Path, name: str, exc: FileNotFoundError) -> CheckpointCorrupt:
+    return CheckpointCorrupt(f"checkpoint {path} lacks {name}: {exc.strerror}")
+
+
+def _differs(path: Path, name: str) -> CheckpointCorrupt:
+    return CheckpointCorrupt(f"{name} of checkpoint {path} differs from its manifest: use an older checkpoint")

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from alexnet_core.layout import STATE, pack_key
 from api.serving.batching import Model
 from api.serving.interface import Agreement
-from api.serving.runtime import Runtime
+from api.serving.runtime import Runtime, go_on
 from api.serving.sampled_images import sampling
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, Job
@@ -41,8 +41,10 @@ class Compared:
 class Comparison:
     """Compares checkpoints of one yard, one after the other, and remembers what came of it."""
 
-    def __init__(self, database: Database, storage: Storage, runtime: Runtime) -> None:
-        self._database, self._storage, self._runtime = database, storage, runtime
+    def __init__(
+        self, database: Database, storage: Storage, runtime: Runtime, pause: Callable[[], object] = go_on
+    ) -> None:
+        self._database, self._storage, self._runtime, self._pause = database, storage, runtime, pause
         self._running: tuple[str, Generator[Compared | None, None, None]] | None = None
         self._not_before: dict[str, float] = {}  # those that could not be compared
         self.agreements: dict[str, Agreement] = {}  #: of models in bf16, by checkpoint
@@ -126,6 +128,7 @@ class Comparison:
                     first, second = ([_best(row) for row in _compute(one, images)] for one in (model, exact))
                     agreeing += sum(a == b for a, b in zip(first, second, strict=True))
                     num_images += len(images)
+                    self._pause()
                 yield None
         if exact is not None:
             yield Compared(Agreement(agreeing / num_images, num_images), exact)

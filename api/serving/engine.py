@@ -41,11 +41,12 @@ from api.serving.interface import (
 )
 from api.serving.loading import Loaded, Loader
 from api.serving.plain_predictions import Plain, PlainPredictions, Times
-from api.serving.refusals import Refusal
+from api.serving.refusals import Refusal, say_which
 from api.serving.resolution import Choice, Resolution
 from api.serving.runtime import Runtime
 from api.serving.shadows import Shadows
 from api.serving.turns import Turn
+from api.thread_priority import Pace
 from trainyard import tracing
 from trainyard.artifacts.calibrations import read_calibration
 from trainyard.database.connection import Database
@@ -94,9 +95,13 @@ class Engine:
         observer: ServingObserver | None = None,
     ) -> None:
         self._settings, self._observer = settings, observer or SilentObserver()
-        most = settings.max_loaded_models
-        limit = settings.max_loaded_bytes
-        self._loader = Loader(database, storage, runtime, max_loaded=most, max_bytes=limit, observer=observer)
+        self._loader = Loader(
+            *(database, storage, runtime),
+            max_loaded=settings.max_loaded_models,
+            max_bytes=settings.max_loaded_bytes,
+            observer=observer,
+            pause=Pace(lambda: self._admitted > 0).pause,
+        )
         self._batcher = Batcher(settings.max_batch, observer)
         self._decoding = Decoding(settings.max_image_pixels, observer)
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookup")
@@ -350,7 +355,7 @@ class Engine:
         answers = []
         for number, outcome in enumerate(outcomes):
             if not isinstance(outcome, Answer):
-                raise _say_which(outcome, number, len(images))
+                raise say_which(outcome, number, len(images))
             answers.append(outcome)
         probabilities = [[float(value) for value in answer.probabilities] for answer in answers]
         if not all(math.isfinite(value) for row in probabilities for value in row):
@@ -391,10 +396,3 @@ def _to_outcome(outcome: Answer | BaseException, top_k: int, facts: ServingFacts
     if isinstance(outcome, ServiceError) and type(outcome) is not ServiceError:
         return Outcome([], 0, 0, 0, Refusal.of(outcome))
     raise outcome
-
-
-def _say_which(error: BaseException, number: int, num_images: int) -> BaseException:
-    """Return the error of one image of several so that it says which one it is."""
-    if isinstance(error, ServiceError) and num_images > 1:
-        return type(error)(f"image {number}: {error.message}", param="inputs", retry_after_s=error.retry_after_s)
-    return error

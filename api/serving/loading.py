@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ from api.observability.serving_observer import LoadOutcome, ServingObserver, Sil
 from api.serving.agreement import Comparison
 from api.serving.batching import Model
 from api.serving.interface import ModelState
-from api.serving.runtime import Runtime
+from api.serving.runtime import Runtime, go_on
 from api.thread_priority import give_way
 from trainyard.artifacts.checkpoints import get_checkpoint, get_latest, has_its_manifest
 from trainyard.artifacts.examination import Condition, set_aside_unless_whole
@@ -71,8 +72,10 @@ class Loader(threading.Thread):
         max_loaded: int,
         max_bytes: int = 1 << 62,
         observer: ServingObserver | None = None,
+        pause: Callable[[], object] = go_on,
     ) -> None:
         super().__init__(name="loader", daemon=True)
+        self._pause = pause
         self._observer = observer or SilentObserver()
         self._database, self._storage, self._runtime = database, storage, runtime
         self._max_loaded, self._max_bytes = max_loaded, max_bytes
@@ -82,7 +85,7 @@ class Loader(threading.Thread):
         self._stopped = False
         self._look_again_at = 0.0
         self._newer_is_known = False
-        self.comparison = Comparison(database, storage, runtime)
+        self.comparison = Comparison(database, storage, runtime, pause)
         self._failed: dict[str, tuple[float, ServiceError]] = {}  #: when, and why
         self.preferred: frozenset[str] = frozenset()  #: checkpoints that aliases name: unloaded after all others
         self.latest: Loaded | None = None
@@ -117,9 +120,10 @@ class Loader(threading.Thread):
         with self._changed:
             if checkpoint_id in self.preferred or (self.latest and self.latest.checkpoint_id == checkpoint_id):
                 return False
-            self._loaded.pop(checkpoint_id, None)
+            unloaded = self._loaded.pop(checkpoint_id, None)  # let go of when nobody waits for the lock
             self._tell_what_is_held()
-            return True
+        del unloaded
+        return True
 
     @property
     def loaded_ids(self) -> frozenset[str]:
@@ -164,7 +168,7 @@ class Loader(threading.Thread):
         """The thread's body."""
         self._follow_latest(load=False)  # so that readiness can name what is to come
         try:
-            self._runtime.start()
+            self._runtime.start(self._pause)
         except Exception:
             log.exception("the model runtime could not be started: this process can't predict")
             return
@@ -346,6 +350,7 @@ class Loader(threading.Thread):
     def _keep(self, loaded: Loaded) -> None:
         newer = (loaded.publication or 0) > (self.latest.publication or 0 if self.latest else 0)
         becomes_latest = newer and self._is_newest(loaded)
+        unloaded = []  # let go of at the end: to free their memory takes milliseconds, in which nobody may wait for it
         with self._changed:
             self._loaded[loaded.checkpoint_id] = loaded
             if becomes_latest:
@@ -356,7 +361,7 @@ class Loader(threading.Thread):
                 held_bytes = sum(kept.weights_bytes for kept in self._loaded.values())
                 if len(self._loaded) <= self._max_loaded and held_bytes <= self._max_bytes:
                     break
-                del self._loaded[old]
+                unloaded.append(self._loaded.pop(old))
             self._tell_what_is_held()
         give_way(NICENESS)  # to the answers that are computed from now on
 

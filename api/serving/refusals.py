@@ -36,3 +36,10 @@ def _classes() -> dict[str, type[ServiceError]]:
         found[kind.__name__] = kind
         to_look_at += kind.__subclasses__()
     return found
+
+
+def say_which(error: BaseException, number: int, num_images: int) -> BaseException:
+    """Return the error of one image of several so that it says which one it is."""
+    if isinstance(error, ServiceError) and num_images > 1:
+        return type(error)(f"image {number}: {error.message}", param="inputs", retry_after_s=error.retry_after_s)
+    return error

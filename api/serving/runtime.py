@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,11 +24,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+def go_on() -> None:
+    """Make no pause."""
+
+
 class Runtime(Protocol):
     """Makes models from checkpoint folders."""
 
-    def start(self) -> None:
-        """Load once what takes long, in the loading thread."""
+    def start(self, pause: Callable[[], object] = go_on) -> None:
+        """Load once what takes long, in the loading thread.
+
+        Args:
+            pause: called in that thread between two pieces of each load.
+        """
         ...
 
     def load(self, folder: Path) -> Model:
@@ -57,9 +66,11 @@ class OpenVinoRuntime:
         self._threads, self._precision, self._scratch = choose_threads(threads), precision, scratch
         self._compiler: Compiler | None = None
         self._torch: TorchRuntime | None = None
+        self._pause: Callable[[], object] = go_on
 
-    def start(self) -> None:
+    def start(self, pause: Callable[[], object] = go_on) -> None:
         """See `Runtime`."""
+        self._pause = pause
         try:
             from alexnet_core.inference.compiled_network import Compiler
         except ImportError as exc:
@@ -80,7 +91,7 @@ class OpenVinoRuntime:
     def _load(self, folder: Path, precision: str | None) -> Model:
         if self._compiler is not None:
             try:
-                return OpenVinoModel(self._compiler.load(folder, precision=precision))
+                return OpenVinoModel(self._compiler.load(folder, precision=precision, pause=self._pause))
             except ExportUnsupported as exc:
                 log.warning("a network is computed by torch", extra={"detail": str(exc)})
         return self._use_torch().load(folder)
@@ -132,8 +143,8 @@ class TorchRuntime:
     def __init__(self, threads: int | None) -> None:
         self._threads = choose_threads(threads)
 
-    def start(self) -> None:
-        """See `Runtime`."""
+    def start(self, pause: Callable[[], object] = go_on) -> None:
+        """See `Runtime`; torch's loads make no pauses."""
         import alexnet_core.evaluation.predictor  # noqa: F401 - so that the first load finds it loaded
 
         keep_what_is_there()

@@ -9,6 +9,7 @@ import signal
 import tarfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from alexnet_core.layout import CheckpointKind
 from api.http.server import TAKEN_WITHIN_S, Server, build_door
 from api.observability.metrics import Metrics
 from api.serving.batching import Rows
+from api.serving.runtime import go_on
 from trainyard.artifacts import checkpoints, datasets
 from trainyard.artifacts.checkpoints import NewCheckpoint
 from trainyard.database.connection import Database
@@ -77,7 +79,7 @@ class FakeRuntime:
         self.load_gate: threading.Event | None = None
         self.trouble: OSError | None = None
 
-    def start(self) -> None:
+    def start(self, pause: Callable[[], object] = go_on) -> None:
         pass
 
     def load_exactly(self, folder: Path) -> FakeModel:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from api.serving.loading import NICENESS
-from api.thread_priority import give_way
+from api.thread_priority import BUSY_SHARE, MAX_PAUSE_S, Pace, give_way
 from tests.api.served import FakeModel, FakeRuntime, Served, png
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
@@ -55,3 +55,43 @@ def test_the_first_model_is_loaded_at_once_and_the_next_gives_way_to_its_answers
         assert answer.status_code == 200
     usual = niceness()
     assert seen == [usual, max(usual, NICENESS)]
+
+
+class Clock:
+    """The time that a thread has computed, and what it has slept."""
+
+    def __init__(self) -> None:
+        self.used_s, self.slept_s = 0.0, list[float]()
+        self.is_busy = True
+
+    def pace(self) -> Pace:
+        return Pace(lambda: self.is_busy, sleep=self.slept_s.append, used=lambda: self.used_s)
+
+
+def test_it_computes_for_its_share_of_the_time_while_others_wait() -> None:
+    clock = Clock()
+    pace = clock.pace()
+    for piece_s in (0.001, 0.002, 0.004):
+        clock.used_s += piece_s
+        pace.pause()
+    assert clock.slept_s == pytest.approx([0.003, 0.006, 0.012])
+    assert 0.007 / (0.007 + sum(clock.slept_s)) == pytest.approx(BUSY_SHARE)
+
+
+def test_it_goes_on_at_once_while_nobody_waits() -> None:
+    clock = Clock()
+    pace = clock.pace()
+    clock.is_busy, clock.used_s = False, 0.01
+    pace.pause()
+    assert clock.slept_s == []
+    clock.is_busy = True
+    pace.pause()
+    assert clock.slept_s == [0.0], "what was done while nobody waited is not made up for"
+
+
+def test_no_pause_is_long() -> None:
+    clock = Clock()
+    pace = clock.pace()
+    clock.used_s = 10.0
+    pace.pause()
+    assert clock.slept_s == [MAX_PAUSE_S]

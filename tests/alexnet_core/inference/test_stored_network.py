@@ -10,6 +10,7 @@ import pytest
 import safetensors.numpy
 
 from alexnet_core.errors import CheckpointCorrupt, CheckpointIncompatible
+from alexnet_core.inference.mapped_file import Scratch
 from alexnet_core.inference.stored_network import read_network, view_tensors
 from alexnet_core.network.checkpoint import load_checkpoint, save_checkpoint
 from tests.alexnet_core.networks import NARROW, make_checkpoint
@@ -31,13 +32,34 @@ def test_it_holds_what_the_checkpoint_holds(folder: Path) -> None:
         assert np.array_equal(values, loaded.weights[name].numpy()), name
 
 
-def test_one_changed_bit_is_noticed(folder: Path) -> None:
+def test_a_copy_of_its_own_holds_the_same(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alexnet_core.network.checkpoint_files.PIECE_BYTES", 4096)
+    in_memory, pauses = read_network(folder), list[None]()
+    copied = read_network(folder, Scratch(tmp_path), lambda: pauses.append(None))
+    assert in_memory.mapping is None
+    assert copied.mapping is not None
+    assert len(pauses) == -(-(folder / "weights.safetensors").stat().st_size // 4096) > 1
+    for name, values in in_memory.weights.items():
+        assert np.array_equal(values, copied.weights[name]), name
+
+
+@pytest.mark.parametrize("change", ["a bit", "cut", "longer", "missing"])
+@pytest.mark.parametrize("is_copied", [False, True])
+def test_weights_that_differ_from_the_manifest_are_noticed(folder: Path, change: str, is_copied: bool) -> None:
     weights = folder / "weights.safetensors"
     data = bytearray(weights.read_bytes())
-    data[-5] ^= 1
-    weights.write_bytes(data)
+    if change == "a bit":
+        data[-5] ^= 1
+    weights.write_bytes(data[:-1] if change == "cut" else data + b"0" if change == "longer" else data)
+    if change == "missing":
+        weights.unlink()
     with pytest.raises(CheckpointCorrupt, match=r"weights\.safetensors"):
-        read_network(folder)
+        read_network(folder, Scratch(folder.parent) if is_copied else None)
+    assert [one.name for one in folder.parent.iterdir()] == [folder.name], "no copy is left behind"
+
+
+def test_without_room_for_a_copy_they_are_read_into_memory(folder: Path, tmp_path: Path) -> None:
+    assert read_network(folder, Scratch(tmp_path / "is not there")).mapping is None
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

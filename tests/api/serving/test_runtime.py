@@ -1,6 +1,7 @@
 """The engine on the real network: a checkpoint that `alexnet_core` wrote, served over HTTP."""
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from alexnet_core.data.published.builtin import BUILTINS
 from alexnet_core.errors import ExportUnsupported
 from alexnet_core.evaluation.predictor import Predictor
 from alexnet_core.inference.compiled_network import CompiledNetwork, Compiler
+from alexnet_core.inference.mapped_file import Scratch
 from alexnet_core.network.checkpoint import Checkpoint, save_checkpoint, weights_sha256
+from alexnet_core.network.checkpoint_files import PIECE_BYTES
 from alexnet_core.network.model import build_model
 from alexnet_core.network.preprocess import Preprocessing
 from alexnet_core.recipes import resolve
@@ -149,7 +152,7 @@ def test_what_openvino_cannot_compute_is_left_to_torch(
 ) -> None:
     _, folder, _ = real
 
-    def refuse(self: Compiler, folder: Path, *, precision: str | None) -> CompiledNetwork:
+    def refuse(self: Compiler, folder: Path, **_: object) -> CompiledNetwork:
         raise ExportUnsupported("a layer of tomorrow")
 
     runtime = OpenVinoRuntime(threads=1, precision="fp32")
@@ -176,3 +179,13 @@ def test_weights_leave_free_on_the_disk_what_uploads_leave_free(
     model = runtime.load(folder)
     assert model.precision == "fp32"
     assert (str(tmp_path) in Path("/proc/self/maps").read_text()) == is_mapped
+
+
+def test_a_load_pauses_between_its_pieces(real: tuple[Served, Path, str]) -> None:
+    _, folder, _ = real
+    runtime, pauses = OpenVinoRuntime(threads=1, precision="fp32", scratch=Scratch(folder.parent)), list[str]()
+    runtime.start(lambda: pauses.append(threading.current_thread().name))
+    assert pauses == []
+    runtime.load(folder)
+    pieces = -(-(folder / "weights.safetensors").stat().st_size // PIECE_BYTES)
+    assert pauses == [threading.current_thread().name] * (pieces + 2), "each of the copy, then one before and after"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from sqlalchemy import update
 
-from tests.api.served import FakeRuntime, Served, error_of, png
+from tests.api.served import FakeRuntime, Served, error_of, png, wait_until
 from tests.api.serving.test_runtime import real  # noqa: F401 - a fixture
 from trainyard.database.tables import Checkpoint
 from trainyard.storage.local import LocalStorage
@@ -52,6 +53,30 @@ def test_a_hundred_checkpoints_come_and_go_under_predictions(
     assert not bad, bad[:3]
     assert len(answers) >= 100
     assert most <= 6, "best, latest two, one on its way, and what is being read at that moment"
+
+
+def test_an_unloaded_model_is_freed_without_the_lock_that_requests_need(serve: Callable[..., Served]) -> None:
+    served = serve(max_loaded_models=1)
+    job_id = served.add_job()
+    first = served.add_checkpoint(job_id, 1)
+    loader = served.app.state.services.engine._loader
+    wait_until(lambda: loader.find(first.id))
+    can_be_had: list[bool] = []
+
+    def take_lock() -> None:
+        if taken := loader._changed.acquire(blocking=False):
+            loader._changed.release()
+        can_be_had.append(taken)
+
+    def take_lock_elsewhere() -> None:
+        thread = threading.Thread(target=take_lock)
+        thread.start()
+        thread.join()
+
+    weakref.finalize(loader.find(first.id).model, take_lock_elsewhere)
+    served.add_checkpoint(job_id, 2)
+    wait_until(lambda: can_be_had)
+    assert can_be_had == [True]
 
 
 def test_two_hundred_flipped_bits_never_serve(real: tuple[Served, Path, str]) -> None:  # noqa: F811

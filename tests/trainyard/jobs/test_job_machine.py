@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from sqlalchemy import delete, select
 
 from api.app import create_app
+from api.serving.runtime import go_on
 from tests.api.served import FakeRuntime, Served
 from tests.chaos.history import FINAL, Event, Look, Record, judge
 from tests.postgres import create_database
@@ -56,7 +57,7 @@ class BrokenWaker(SilentWaker):
 class NoRuntime(FakeRuntime):
     """Without one the app loads nothing: it would find the files of our checkpoints gone, and say so at any moment."""
 
-    def start(self) -> None:
+    def start(self, pause: Callable[[], object] = go_on) -> None:
         raise RuntimeError("there is no torch")
 
 
