@@ -103,9 +103,9 @@ def settle(database: Database) -> None:
             connection.execute(text("VACUUM ANALYZE"))
 
 
-def wait_until_ready(port: int) -> None:
+def wait_until_ready(port: int, patience_s: float = 60.0) -> None:
     """Wait for the API's `/readyz`."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2):

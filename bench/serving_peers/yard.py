@@ -41,13 +41,22 @@ def plant(checkpoint: Path, data_dir: Path) -> str:
 
 def publish(database: Database, checkpoint: Path, data_dir: Path, job_id: str, epoch: int) -> None:
     """Publish a copy of a checkpoint as that of the job's next epoch, as its worker would."""
-    key = checkpoint_key(job_id, f"epoch-{epoch:08d}-e1")
-    shutil.copytree(checkpoint, data_dir / key)
+    store(checkpoint, data_dir, job_id, epoch)
+    commit(database, checkpoint, job_id, epoch)
+
+
+def store(checkpoint: Path, data_dir: Path, job_id: str, epoch: int) -> None:
+    """Write a copy of a checkpoint as that of an epoch, which nobody knows of before `commit`."""
+    shutil.copytree(checkpoint, data_dir / _key(job_id, epoch))
+
+
+def commit(database: Database, checkpoint: Path, job_id: str, epoch: int) -> None:
+    """Make a stored copy of a checkpoint the newest of its job."""
     manifest, facts = read_manifest(checkpoint), read_metadata(checkpoint)
     files = manifest["files"] | manifest["state_files"]
     new = NewCheckpoint(
         kind=CheckpointKind.EPOCH,
-        key=key,
+        key=_key(job_id, epoch),
         epoch=epoch,
         step=epoch,
         metrics={},
@@ -59,3 +68,7 @@ def publish(database: Database, checkpoint: Path, data_dir: Path, job_id: str, e
     )
     with database.writing() as session:
         checkpoints.commit_checkpoint(session, leases.Lease(job_id, 1, "wrk_bench"), new, keep_latest=1)
+
+
+def _key(job_id: str, epoch: int) -> str:
+    return checkpoint_key(job_id, f"epoch-{epoch:08d}-e1")
