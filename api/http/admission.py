@@ -30,8 +30,7 @@ from trainyard.errors import PredictQueueFull, ServiceError, TooManyUploads
 SMALL_BYTES = 64 * 1024
 DROPPED_BYTES = 256 * 1024  #: a refused body up to this is read and dropped: that costs less than a new connection
 STEP_BYTES = 1024 * 1024  #: by which a body of unknown length takes room
-MAX_RUNNING = 24  #: see `Admission`; measured: more make `/healthz` and refusals wait when there are too many
-CALM_RUNNING = 64  #: see there; measured: fewer make batches small
+MAX_RUNNING = 64  #: see `Admission`; measured: fewer make batches small, and leave the engine idle beside many refusals
 PREDICT = ("POST", "/predict")
 _LIVE = PreparedAnswer(200, b'{"status":"ok"}')
 _LIVE_LABELS = AnswerLabels("GET", "/healthz", 200, "ok")
@@ -51,7 +50,6 @@ class Admission:
         largest_bytes: int,
         max_streams: int = 16,
         max_running: int = MAX_RUNNING,
-        calm_running: int = 0,
     ) -> None:
         """Make it.
 
@@ -61,11 +59,8 @@ class Admission:
             largest_bytes: of a body; a larger one is refused by the app, so it needs no room.
             max_streams: files for datasets that are received at once.
             max_running: requests to predict that the app works at.
-            calm_running: as long as no more are under way at all, the app works at all of them: together they make
-                large batches, and nobody is refused whom that could delay.
         """
-        self._running, self._max_running, self._calm_running = 0, max_running, calm_running
-        self._max_predictions = max_predictions
+        self._running, self._max_running = 0, max_running
         self._waiting: dict[Ticket, Callable[[], None]] = {}  # how to start each, the first come first
         self._free_places, self._largest_bytes = max_predictions, largest_bytes
         self._free_streams = max_streams
@@ -117,15 +112,10 @@ class Admission:
 
     def start(self, ticket: Ticket, start: Callable[[], None]) -> None:
         """Start a request that has a ticket: now, or when others have left."""
-        if ticket.places and self._running >= self._most_running:
+        if ticket.places and self._running >= self._max_running:
             self._waiting[ticket] = start
             return
         self._run(ticket, start)
-
-    @property
-    def _most_running(self) -> int:
-        is_calm = self._max_predictions - self._free_places <= self._calm_running
-        return max(self._max_running, self._calm_running) if is_calm else self._max_running
 
     @property
     def has_place(self) -> bool:
@@ -158,7 +148,7 @@ class Admission:
         """
         self._running -= ticket.runs
         ticket.runs = 0
-        while self._waiting and self._running < self._most_running:
+        while self._waiting and self._running < self._max_running:
             first = next(iter(self._waiting))
             self._run(first, self._waiting.pop(first))
 

@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 from api.access.gate import Gate
 from api.access.rate_limit import RateLimiter
-from api.http.admission import CALM_RUNNING, Admission, Door
+from api.http.admission import Admission, Door
 from api.http.connections import Connection
 from api.http.quick_route import Answerer
 from trainyard.settings import Settings
@@ -119,7 +119,6 @@ def build_door(
         max_bytes=settings.max_upload_bytes_at_once,
         largest_bytes=max(settings.max_upload_bytes, settings.max_body_bytes),
         max_streams=settings.max_uploads_at_once,
-        calm_running=CALM_RUNNING,
     )
     most = max(1, min(settings.max_connections, files - RESERVED_FILES))
     return Door(admission, gate, max_connections=most, limiter=limiter, answerer=answerer)

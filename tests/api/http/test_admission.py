@@ -102,22 +102,6 @@ def test_only_some_predictions_run_and_the_others_start_in_the_order_in_which_th
     assert started == [0, 1, 99, 3, 4, 5]
 
 
-def test_all_run_while_few_are_under_way_and_some_at_a_time_when_many_are() -> None:
-    admission = Admission(max_predictions=99, max_bytes=MIB, largest_bytes=MIB, max_running=2, calm_running=4)
-    tickets, started = [], list[int]()
-    for number in range(6):
-        ticket = admission.enter("POST", "/predict", [])
-        assert isinstance(ticket, Ticket)
-        tickets.append(ticket)
-        admission.start(ticket, partial(started.append, number))
-    assert started == [0, 1, 2, 3], "the fifth comes when four are under way"
-    admission.leave(tickets[0])
-    assert started == [0, 1, 2, 3], "five are under way, of which two may run"
-    admission.leave(tickets[1])
-    assert started == [0, 1, 2, 3, 4, 5], "four are under way"
-    assert admission.num_waiting == 0
-
-
 @pytest.mark.parametrize(
     ("headers", "size"),
     [([], 0), (length(7), 7), ([(b"content-length", b"x")], 0), ([*length(7), (b"transfer-encoding", b"x")], None)],
