@@ -14,6 +14,8 @@ from alexnet_core.data.headers import MAX_PIXELS, read_header
 
 MIN_SIDE_PX = 8
 MAX_SIDE_PX = 256  # the paper's (Krizhevsky 2012, section 2)
+#: An image's pixels: (H, W, C) with 1 (grey) or 3 channels (red, green, blue); or as Pillow has them, `L` or `RGB`.
+Pixels = NDArray[np.uint8] | Image.Image
 _GREY_MODES = ("1", "L", "LA", "La", "I", "F")
 
 
@@ -110,15 +112,44 @@ def cut_image(image: Image.Image, stored: StoredShape) -> Image.Image:
     Returns:
         Another image, or the same where nothing has to change.
     """
+    image = _crop_middle(image, stored.channels)
+    if image.width != stored.side_px:
+        image = image.resize((stored.side_px, stored.side_px), Image.Resampling.BILINEAR)
+    return image if stored.channels == 1 or image.mode == "RGB" else image.convert("RGB")
+
+
+def cut_centre(image: Image.Image, stored: StoredShape, centre_px: int) -> Image.Image:
+    """Return the square of that side in the middle of `cut_image`. What lies around it is not computed, where possible.
+
+    Args:
+        image: grey (`L`) or `RGB`; its shorter side is longer than that of `stored`.
+        stored: what the whole would be.
+        centre_px: at most the side of `stored`.
+    """
+    before = (stored.side_px - centre_px) // 2
+    after = before + centre_px
+    square = _crop_middle(image, stored.channels)  # not by the box below: by its size Pillow chooses what it does first
+    scale = square.width / stored.side_px
+    start, end = before * scale, after * scale
+    if not _is_exact(stored.side_px, start, end):
+        return cut_image(square, stored).crop((before, before, after, after))
+    centre = square.resize((centre_px, centre_px), Image.Resampling.BILINEAR, (start, start, end, end))
+    return centre if stored.channels == 1 or centre.mode == "RGB" else centre.convert("RGB")
+
+
+def _crop_middle(image: Image.Image, channels: int) -> Image.Image:
+    """Return the square in the middle; grey, if that is what is wanted: it is then resized in less time."""
     side = min(image.size)
     if image.width != image.height:
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.crop((left, top, left + side, top + side))
-    if stored.channels == 1:
-        image = image if image.mode == "L" else image.convert("L")
-    if side != stored.side_px:
-        image = image.resize((stored.side_px, stored.side_px), Image.Resampling.BILINEAR)
-    return image if stored.channels == 1 or image.mode == "RGB" else image.convert("RGB")
+    return image.convert("L") if channels == 1 and image.mode != "L" else image
+
+
+def _is_exact(side_px: int, start: float, end: float) -> bool:
+    """Whether Pillow rounds neither the scale nor these coordinates: else its weights may not be those of the whole."""
+    is_power_of_two = side_px & (side_px - 1) == 0
+    return is_power_of_two and np.float32(start) == start and np.float32(end) == end
 
 
 def to_image(pixels_HWC: NDArray[np.uint8]) -> Image.Image:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from alexnet_core.data.squares import Pixels
 from alexnet_core.errors import CheckpointIncompatible
 from alexnet_core.inference.pixels import to_input
 from alexnet_core.network.checkpoint import Checkpoint, load_checkpoint
@@ -72,8 +73,8 @@ class Predictor:
             raise CheckpointIncompatible(f"the weights of {checkpoint.path} don't fit its config: {exc}") from exc
         return cls(model, checkpoint.preprocessing, checkpoint.class_names, checkpoint.metadata, device)
 
-    def preprocess(self, image: npt.NDArray[np.uint8]) -> Tensor:
-        """Return the input tensor CHW, float32, of one decoded image, uint8 HWC with 1 or 3 channels."""
+    def preprocess(self, image: Pixels) -> Tensor:
+        """Return the input tensor CHW, float32, of one decoded image with 1 or 3 channels."""
         return torch.from_numpy(to_input(self.preprocessing, image))
 
     @torch.inference_mode()

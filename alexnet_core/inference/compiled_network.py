@@ -16,6 +16,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13
 
+from alexnet_core.data.squares import Pixels
 from alexnet_core.inference.graph import build_graph
 from alexnet_core.inference.layers import list_layers
 from alexnet_core.inference.mapped_file import Scratch, give_back
@@ -53,9 +54,9 @@ class CompiledNetwork:
         """About how much memory its weights take."""
         return self.num_values * (2 if self.precision.name == "bf16" else 4)
 
-    def preprocess(self, image_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def preprocess(self, image: Pixels) -> NDArray[np.float32]:
         """Return the input_CHW of one decoded image: see `pixels.to_input`."""
-        return to_input(self.transform, image_HWC)
+        return to_input(self.transform, image)
 
     def logits(self, batch_BCHW: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute logits_BK."""

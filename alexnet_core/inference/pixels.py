@@ -14,37 +14,54 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from alexnet_core.data.squares import MAX_SIDE_PX, StoredShape, cut_middle, cut_square
+from alexnet_core.data.squares import MAX_SIDE_PX, Pixels, StoredShape, cut_centre, cut_middle, to_image, to_pixels
 from alexnet_core.network.input_transform import LUMA, InputTransform
 
 Floats = NDArray[np.float32]
 
 
-def to_input(transform: InputTransform, image_HWC: NDArray[np.uint8]) -> Floats:
+def to_input(transform: InputTransform, image: Pixels) -> Floats:
     """Return the standardised input_CHW, float32, of one decoded image.
 
     The square in its middle is resized to `resize_px` (bilinear, antialiased), then the centre is cut out.
 
     Args:
         transform: the network's.
-        image_HWC: uint8, 1 (grey) or 3 (red, green, blue) channels.
+        image: 1 or 3 channels.
 
     Raises:
         ValueError: it has another number of channels.
     """
-    side = transform.side_px
-    square_HWC = cut_middle(image_HWC)
-    if len(square_HWC) > max(side, MAX_SIDE_PX):
-        square_HWC = cut_square(square_HWC, StoredShape(side, transform.channels))
-    x_CHW = _to_channels(square_HWC.transpose(2, 0, 1).astype(np.float32), transform.channels)
-    x_CHW = _resize(x_CHW, side)
+    x_CHW = _cut(transform, image)
     if transform.mean_image is not None:
-        x_CHW = x_CHW - transform.mean_image_CHW
-    before = (side - transform.image_px) // 2
-    x_CHW = x_CHW[:, before : before + transform.image_px, before : before + transform.image_px]
-    standardised: Floats = (x_CHW - _column(transform.mean)) / _column(transform.std)
-    return standardised
+        x_CHW -= _centre(transform.mean_image_CHW, transform)
+    x_CHW -= _column(transform.mean)
+    x_CHW /= _column(transform.std)
+    return x_CHW
+
+
+def _cut(transform: InputTransform, image: Pixels) -> Floats:
+    """Return the resized centre as an array of its own."""
+    side = transform.side_px
+    shorter = min(image.size if isinstance(image, Image.Image) else image.shape[:2])
+    if shorter > max(side, MAX_SIDE_PX):
+        whole = image if isinstance(image, Image.Image) else to_image(cut_middle(image))
+        centre = cut_centre(whole, StoredShape(side, transform.channels), transform.image_px)
+        return _to_floats(to_pixels(centre))
+    square_HWC = cut_middle(to_pixels(image) if isinstance(image, Image.Image) else image)
+    return _centre(_resize(_to_channels(_to_floats(square_HWC), transform.channels), side), transform)
+
+
+def _to_floats(pixels_HWC: NDArray[np.uint8]) -> Floats:
+    # in this order: with the channels last, a sum with one value for each channel takes ten times as long
+    return pixels_HWC.transpose(2, 0, 1).astype(np.float32, order="C")
+
+
+def _centre(x_CHW: Floats, transform: InputTransform) -> Floats:
+    before = (transform.side_px - transform.image_px) // 2
+    return x_CHW[:, before : before + transform.image_px, before : before + transform.image_px]
 
 
 @lru_cache(maxsize=64)

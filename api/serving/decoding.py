@@ -78,10 +78,10 @@ class Decoding:
 
     def _try_small(self, model: Model, data: bytes, *, told: bool = True) -> Any | None:
         began = time.perf_counter()
-        pixels_HWC = decode_if_small(data, max_pixels=self._max_pixels)
-        if pixels_HWC is None:
+        pixels = decode_if_small(data, max_pixels=self._max_pixels)
+        if pixels is None:
             return None
-        model_input = model.preprocess(pixels_HWC)
+        model_input = model.preprocess(pixels)
         if told:
             self._observer.decoded([time.perf_counter() - began], large=False)
         return model_input

@@ -53,8 +53,8 @@ class FakeModel:
 
     precision = "fp32"
 
-    def preprocess(self, image_HWC: Any) -> float:
-        return float(image_HWC.mean()) / 255
+    def preprocess(self, image: Any) -> float:
+        return float(np.asarray(image).mean()) / 255
 
     def compute(self, inputs: list[float]) -> Rows:
         self._runtime.batches.append(len(inputs))

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from alexnet_core.data.images import decode_image, decode_square
-from alexnet_core.data.squares import ImageShape, StoredShape, choose_shape, cut_square, read_shape, to_pixels
+from alexnet_core.data.squares import (
+    ImageShape,
+    StoredShape,
+    choose_shape,
+    cut_centre,
+    cut_image,
+    cut_square,
+    read_shape,
+    to_pixels,
+)
 from alexnet_core.errors import ImageError, ImageTooLarge
 from alexnet_core.network.preprocess import Preprocessing
 
@@ -123,3 +132,37 @@ def test_the_fast_way_from_file_to_square_gives_the_same_pixels(
     image.save(buffer, "TIFF" if mode == "CMYK" else "PNG", exif=exif)
     square = decode_square(buffer.getvalue(), stored)
     assert np.array_equal(to_pixels(square), cut_square(decode_image(buffer.getvalue()), stored))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    height=st.integers(66, 400),
+    width=st.integers(66, 400),
+    side_px=st.sampled_from([64, 32, 60]),
+    border=st.integers(0, 20),
+    mode=st.sampled_from(["RGB", "L"]),
+    channels=st.sampled_from([1, 3]),
+)
+def test_the_centre_has_the_pixels_of_the_whole(
+    height: int, width: int, side_px: int, border: int, mode: str, channels: Any
+) -> None:
+    noise = np.random.default_rng(height * width).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    image, stored = Image.fromarray(noise).convert(mode), StoredShape(side_px, channels)
+    centre_px = side_px - border
+    start = border // 2
+    whole_HWC = to_pixels(cut_image(image, stored))
+    centre_HWC = to_pixels(cut_centre(image, stored, centre_px))
+    assert np.array_equal(centre_HWC, whole_HWC[start : start + centre_px, start : start + centre_px])
+
+
+def test_of_a_photograph_only_the_centre_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, resize = [], Image.Image.resize
+
+    def note(image: Image.Image, size: tuple[int, int], *others: Any) -> Image.Image:
+        sizes.append(size)
+        return resize(image, size, *others)
+
+    monkeypatch.setattr(Image.Image, "resize", note)
+    cut_centre(Image.new("RGB", (500, 375)), StoredShape(256, 3), 227)
+    cut_centre(Image.new("RGB", (500, 375)), StoredShape(250, 3), 227)  # it would round
+    assert sizes == [(227, 227), (250, 250)]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
-from alexnet_core.data.squares import StoredShape, cut_square
+from alexnet_core.data.squares import StoredShape, cut_square, to_pixels
 from alexnet_core.inference.pixels import to_input
 from alexnet_core.network.preprocess import Preprocessing
 
@@ -59,6 +60,19 @@ def test_a_larger_image_is_what_a_pack_of_that_side_would_store(channels: int) -
     how, image = transform(64, channels, resize_px=72), noise(375, 500, 3)
     stored = cut_square(image, StoredShape(72, how.channels)).copy()
     assert np.array_equal(to_input(how, image), by_torch(how, stored))
+
+
+@pytest.mark.parametrize("size", [(500, 375), (301, 300), (64, 70), (72, 72)])
+@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 3), ("RGB", 1)])
+def test_an_image_of_pillow_gives_the_same_bits_as_its_pixels(size: tuple[int, int], mode: str, channels: int) -> None:
+    image = Image.fromarray(noise(size[1], size[0], 3)).convert(mode)
+    mean_image = base64.b64encode(np.random.default_rng(1).uniform(0, 9, (channels, 64, 64)).astype("<f4").tobytes())
+    for how in (transform(57, channels, resize_px=64), transform(57, channels, resize_px=64, mean_image=mean_image)):
+        x_CHW = to_input(how, image)
+        assert np.array_equal(x_CHW, to_input(how, to_pixels(image)))
+        if min(size) > 256:
+            stored = cut_square(to_pixels(image), StoredShape(64, how.channels)).copy()
+            assert np.array_equal(x_CHW, by_torch(how, stored))
 
 
 def test_other_numbers_of_channels_are_refused() -> None:

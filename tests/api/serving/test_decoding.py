@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from alexnet_core.data.decoder_process import DecoderProcess
+from alexnet_core.data.squares import Pixels
 from alexnet_core.errors import ImageError, ImageUnreadable
 from api.serving.batching import Rows
 from api.serving.decoding import Decoding
@@ -28,8 +29,8 @@ class Shapes:
     class_names = ("only",)
     input_shape = (1, 1, 1)
 
-    def preprocess(self, image_HWC: np.ndarray) -> tuple[int, ...]:
-        return image_HWC.shape
+    def preprocess(self, image: Pixels) -> tuple[int, ...]:
+        return np.asarray(image).shape
 
     def take_input(self, values_CHW: np.ndarray) -> tuple[int, ...]:
         return values_CHW.shape

@@ -39,8 +39,8 @@ class Odd:
     def take_input(self, values_CHW: Any) -> Any:
         return values_CHW
 
-    def preprocess(self, image_HWC: Any) -> Any:
-        return image_HWC
+    def preprocess(self, image: Any) -> Any:
+        return image
 
     def compute(self, inputs: list[Any]) -> Rows:
         assert self.gate.wait(10)
