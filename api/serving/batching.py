@@ -2,7 +2,7 @@
 that has one image of a fast network may compute it itself while nothing else is to be done.
 
 Requests take turns: a batch takes one image of each request, then a second of each, until it is full. A batch that
-would compute for longer than `BATCH_S` is made smaller, so that a request for another model waits no longer than that.
+would take too long is made smaller, so that a request for another model does not wait for long: see `batch_sizes`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from api.observability.serving_observer import ServingObserver, SilentObserver
+from api.serving.batch_sizes import Demand, most_within
 from api.serving.turns import FairQueue, Turn
 from trainyard import tracing
 
 log = logging.getLogger(__name__)
 
-BATCH_S = 0.06
 AT_ONCE_S = 0.003  # an event loop may stand still for as long as that
 
 
@@ -60,8 +60,8 @@ class Model(Protocol):
         """Turn an input that a client has standardised into what `compute` takes."""
         ...
 
-    def preprocess(self, image_HWC: Any) -> Any:
-        """Turn a decoded image into the network's input; may run in any thread."""
+    def preprocess(self, image: Any) -> Any:
+        """Turn an image's `Pixels` into the network's input; may run in any thread."""
         ...
 
     def compute(self, inputs: list[Any]) -> Rows:
@@ -152,6 +152,7 @@ class Batcher(threading.Thread):
         super().__init__(name="inference", daemon=True)
         self._max_batch, self._observer = max_batch, observer or SilentObserver()
         self._waiting: FairQueue[Item] = FairQueue()
+        self._demand = Demand()
         self._image_s: WeakKeyDictionary[Model, float] = WeakKeyDictionary()  #: an image's share of the fastest batch
         self._alone_s: WeakKeyDictionary[Model, float] = WeakKeyDictionary()  #: the fastest batch of one image
         self._computing = threading.Lock()  #: held by the thread that computes
@@ -182,6 +183,7 @@ class Batcher(threading.Thread):
         with self._changed:
             if self._stopped:
                 return False
+            self._demand.note(item.model, item.ready_at)
             self._waiting.put(turn, item)
             self._changed.notify()
         return True
@@ -204,6 +206,7 @@ class Batcher(threading.Thread):
             with self._changed:
                 if self._stopped or len(self._waiting):
                     return False
+                self._demand.note(item.model, item.ready_at)
             self._compute_and_tell([item])
             return True
         finally:
@@ -231,20 +234,17 @@ class Batcher(threading.Thread):
                     if self._stopped:
                         return []
                     self._changed.wait()
-                batch = [first[1], *self._take_more(first[1].model)]
+                batch = [first[1], *self._take_more(first[1])]
                 if alive := [item for item in batch if item.begin()]:
                     return alive
 
-    def _take_more(self, model: Model) -> Iterator[Item]:
-        for _ in range(self._most_at_once(model) - 1):
+    def _take_more(self, first: Item) -> Iterator[Item]:
+        model = first.model
+        seconds = self._demand.longest_batch_s(first.ready_at)
+        for _ in range(most_within(seconds, self._image_s.get(model, 0), self._max_batch) - 1):
             if (more := self._waiting.take(lambda _, item: item.model is model)) is None:
                 return
             yield more[1]
-
-    def _most_at_once(self, model: Model) -> int:
-        """Return how many images can be computed within `BATCH_S`, by the fastest batch so far."""
-        image_s = self._image_s.get(model, 0)
-        return self._max_batch if image_s <= 0 else max(1, min(self._max_batch, int(BATCH_S / image_s)))
 
     def _compute_and_tell(self, items: list[Item]) -> None:
         try:

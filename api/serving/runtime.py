@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from alexnet_core.errors import ExportUnsupported
 from alexnet_core.inference.mapped_file import Scratch
 from api.garbage import keep_what_is_there
+from api.serving.batch_sizes import round_batch_up
 from api.serving.batching import Model, Rows
 from api.thread_count import choose_threads
 from trainyard.settings import Settings
@@ -128,9 +129,9 @@ class OpenVinoModel:
         """See `Model`."""
         return values_CHW
 
-    def preprocess(self, image_HWC: Any) -> Any:
+    def preprocess(self, image: Any) -> Any:
         """See `Model`."""
-        return self.network.preprocess(image_HWC)
+        return self.network.preprocess(image)
 
     def compute(self, inputs: list[Any]) -> Rows:
         """See `Model`."""
@@ -189,9 +190,9 @@ class TorchModel:
 
         return torch.from_numpy(values_CHW.copy())  # torch wants it writable
 
-    def preprocess(self, image_HWC: Any) -> Any:
+    def preprocess(self, image: Any) -> Any:
         """See `Model`."""
-        return self._predictor.preprocess(image_HWC)
+        return self._predictor.preprocess(image)
 
     def compute(self, inputs: list[Any]) -> Rows:
         """See `Model`."""
@@ -218,14 +219,3 @@ def to_rows(logits_BK: NDArray[np.floating[Any]]) -> Rows:
 def _fill(inputs: list[Any]) -> list[Any]:
     """Fill a batch up to the size that it is computed in."""
     return [*inputs, *inputs[:1] * (round_batch_up(len(inputs)) - len(inputs))]
-
-
-def round_batch_up(images: int) -> int:
-    """The size that a batch of so many images is computed in: exact up to 8, then four steps to each doubling.
-
-    oneDNN, which both engines compute with, keeps compiled kernels for each size that it has seen, and what they keep
-    in memory lies between the memory of the batches, which then can't be given back. Of 64 sizes 20 are left, and no
-    batch computes a quarter more.
-    """
-    step: int = 1 << max(0, (images - 1).bit_length() - 3)
-    return -(-images // step) * step

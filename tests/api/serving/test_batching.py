@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.serving import batching
+from api.serving import batch_sizes, batching
 from api.serving.batching import Batcher, Rows
 from api.serving.turns import Turn
 
@@ -19,8 +19,8 @@ class Doubler:
         self.batches: list[list[int]] = []
         self.gate = threading.Event()
 
-    def preprocess(self, image_HWC: int) -> int:
-        return image_HWC
+    def preprocess(self, image: int) -> int:
+        return image
 
     def take_input(self, values_CHW: Any) -> int:
         return int(values_CHW.sum())
@@ -97,7 +97,7 @@ def test_a_batch_that_would_take_long_is_made_smaller(monkeypatch: pytest.Monkey
             time.sleep(0.01 * len(inputs))
             return super().compute(inputs)
 
-    monkeypatch.setattr(batching, "BATCH_S", 0.05)
+    monkeypatch.setattr(batch_sizes, "BATCH_S", 0.05)
     batcher, slow, quick = Batcher(max_batch=64), Slow(), Doubler()
     slow.gate.set()
     quick.gate.set()
@@ -111,6 +111,38 @@ def test_a_batch_that_would_take_long_is_made_smaller(monkeypatch: pytest.Monkey
     assert not futures[-1].done()
     assert [future.result(5).batch_size <= 5 for future in futures] == [True] * 40
     batcher.stop()
+
+
+class Unheard:
+    """An inbox of images whose answers nobody wants."""
+
+    def deliver(self, items: Any, places: Any, batch: Any) -> None:
+        pass
+
+
+def test_batches_are_long_until_another_model_is_asked_for_and_again_when_that_is_long_ago() -> None:
+    def ask(model: Doubler, images: int, at: float) -> None:
+        for _ in range(images):
+            batcher.add(batching.Item(model, 1, at, None, Unheard()), Turn())
+
+    def take_all() -> list[int]:
+        batcher._image_s[model] = 0.01  # 6 of them take 60 ms, 16 of them 160 ms
+        sizes = []
+        while batcher.num_waiting:
+            sizes.append(len(batcher._take()))
+        return sizes
+
+    batcher, model, other = Batcher(max_batch=64), Doubler(), Doubler()
+    ask(model, 20, at=1)
+    assert take_all() == [16, 4]
+    ask(model, 20, at=100)
+    ask(other, 1, at=101)
+    ask(model, 6, at=102)
+    assert take_all() == [6, 6, 6, 6, 1, 2], "also of what has waited since before the other one came"
+    ask(model, 20, at=110)
+    assert take_all() == [6, 6, 6, 2]
+    ask(model, 20, at=150)
+    assert take_all() == [16, 4]
 
 
 def test_an_image_is_computed_at_once_only_while_nothing_else_is_to_be_done(batcher: Batcher) -> None:

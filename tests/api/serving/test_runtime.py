@@ -23,7 +23,7 @@ from alexnet_core.network.model import build_model
 from alexnet_core.network.preprocess import Preprocessing
 from alexnet_core.recipes import resolve
 from api.app import create_app
-from api.serving.runtime import OpenVinoModel, OpenVinoRuntime, TorchModel, build_runtime, round_batch_up
+from api.serving.runtime import OpenVinoModel, OpenVinoRuntime, TorchModel, build_runtime
 from tests.api.served import Served, error_of, png
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
@@ -107,11 +107,6 @@ def test_batches_of_any_size_are_computed_in_few_sizes(
         assert len(rows) == size
         np.testing.assert_allclose(np.array(rows), alone[:size], atol=1e-4)
     assert computed == {1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64}
-
-
-def test_a_batch_grows_by_less_than_a_quarter() -> None:
-    for images in range(1, 2000):
-        assert images <= round_batch_up(images) < 1.25 * images
 
 
 def test_flipped_bits_are_found_before_they_serve(real: tuple[Served, Path, str]) -> None:
