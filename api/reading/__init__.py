@@ -1,1 +1,1 @@
-"""Jobs, datasets and checkpoints as clients see them, read from the database for many at once."""
+"""What is stored, read for those who ask: jobs, datasets and checkpoints as clients see them, and samples of images."""

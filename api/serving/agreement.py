@@ -15,10 +15,10 @@ import numpy as np
 from sqlalchemy import select
 
 from alexnet_core.layout import STATE, pack_key
+from api.reading.sampled_images import sampling
 from api.serving.batching import Model
 from api.serving.interface import Agreement
 from api.serving.runtime import Runtime, go_on
-from api.serving.sampled_images import sampling
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, Job
 from trainyard.storage.interface import Storage

@@ -11,7 +11,8 @@ import pytest
 
 from alexnet_core.data.published.builtin import prepare
 from api.app import create_app
-from api.serving import agreement, sampled_images
+from api.reading import sampled_images
+from api.serving import agreement
 from api.serving.agreement import Compared, Comparison
 from api.serving.interface import Agreement
 from api.serving.runtime import OpenVinoRuntime

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from alexnet_core.data.published.builtin import prepare
-from api.serving import sampled_images
-from api.serving.sampled_images import choose, sampling
+from api.reading import sampled_images
+from api.reading.sampled_images import choose, sampling
 from tests.object_store import FaultyFilesystem
 from trainyard.storage.local import LocalStorage
 from trainyard.storage.objects import ObjectStorage
