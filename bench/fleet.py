@@ -3,13 +3,14 @@
     .venv/bin/python -m bench.fleet [--workers 200] [--jobs 100000] [--owners 8] [--seconds 20] [--rounds 5]
 
 Starts a PostgreSQL server of its own that writes to disk as it would in use (fsync, full pages), fills it with jobs of
-which half have ended, and lets the workers, threads of eight processes with a connection each, do four things:
+which half have ended, and lets the workers, threads of eight processes with a connection each, do four things. Each
+process has claimed, committed and ended once before, as a worker's own process builds its statements once: otherwise
+its 25 threads would all build the same ones at the start.
 
-- claims: each takes a job and ends its attempt, over and over: claims a second, and how long one takes. Each process
-  has done so once before, or its threads would all build the same statements at the start;
+- claims: each takes a job and ends its attempt, over and over: claims a second, and how long one takes;
 - commits: each has a job, and all commit an epoch's checkpoint at the same moment, a few rounds: milliseconds, and how
-  many did not get through, as the database gave up or was given up. The first round stands alone, because each process
-  then builds its statements, in all its threads at once, and each connection plans them;
+  many did not get through, as the database gave up or was given up. The first round stands alone, because each
+  connection then prepares its statements;
 - a frozen claimer: a process is stopped (SIGSTOP) between its claim and the commit of it; the others claim on. The
   longest time in which nobody got a job, and the longest claim;
 - a frozen committer: the same with a checkpoint's commit.
@@ -36,7 +37,7 @@ from sqlalchemy import insert, text
 from alexnet_core.layout import CheckpointKind
 from tests.postgres import server_pid, serving
 from tests.processes import children_of
-from trainyard.artifacts.checkpoints import NewCheckpoint, commit_checkpoint
+from trainyard.artifacts.checkpoint_commits import NewCheckpoint, commit_checkpoint
 from trainyard.database import connection
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
@@ -44,7 +45,7 @@ from trainyard.database.tables import Dataset, Job
 from trainyard.errors import DatabaseUnavailable
 from trainyard.scheduling.claim_message import claim_at_once
 from trainyard.scheduling.end_message import end_at_once
-from trainyard.scheduling.leases import Ending, Lease, claim, heartbeat
+from trainyard.scheduling.leases import Ending, Lease, claim
 from trainyard.states import DatasetState, JobState
 
 PROCESSES = 8
@@ -178,7 +179,9 @@ def _work(
     ready, between = barriers
     connection._POOL["pool_size"] = share  # each worker keeps its connection, as in a process of its own
     database, seen = Database(url), Seen()
-    _end(database, _take_job(database, f"wrk_{index}"))  # builds the statements once, as a worker's process does
+    first = _take_job(database, f"wrk_{index}")  # builds the statements once, as a worker's process does
+    _commit(database, first, 0)
+    _end(database, first)
     starts = Starts(threading.Barrier(share + 1), threading.Barrier(share), between)
     threads = [
         threading.Thread(target=act, args=(database, f"wrk_{index}_{number}", amount, starts, seen))
@@ -242,8 +245,7 @@ def _commit(database: Database, lease: Lease, step: int) -> None:
         is_best=True,
     )  # fmt: skip
     with database.writing() as session:
-        commit_checkpoint(session, lease, new, keep_latest=2)
-        heartbeat(session, lease, TTL_S)
+        commit_checkpoint(session, lease, new, keep_latest=2, ttl_s=TTL_S)
 
 
 def _take_job(database: Database, worker: str) -> Lease:

@@ -200,7 +200,6 @@ TESTED_BY: dict[str, str] = {
     "trainyard/upload_errors.py": "trainyard/test_errors.py",
     "worker/attempt.py": "worker/test_supervisor.py",
     "worker/process.py": "worker/machine/test_health.py",
-    "worker/report_writer.py": "worker/test_supervisor.py",
     "worker/trainer.py": "worker/test_trainer_process.py",
     "worker/trainer_spec.py": "worker/test_supervisor.py",
 }

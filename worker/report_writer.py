@@ -25,28 +25,31 @@ from alexnet_core.messages import (
     Warned,
 )
 from trainyard.artifacts.calibrations import keep_of_weights
-from trainyard.artifacts.checkpoints import NewCheckpoint, commit_checkpoint
+from trainyard.artifacts.checkpoint_commits import NewCheckpoint, commit_checkpoint
 from trainyard.database.connection import now
 from trainyard.database.tables import JobMetric
 from trainyard.json_values import finite
-from trainyard.scheduling.leases import Lease, report_event
-from trainyard.states import EventType, MetricKind
+from trainyard.scheduling.leases import Lease, heartbeat, report_event
+from trainyard.states import Desired, EventType, MetricKind
 
 _PLACE = set(Place.model_fields)
 _STARTED = {"epoch", "step", "device", "environment", "precision_reason", "resumed_from", "bit_exact", "started_anew"}
 _INTERVAL = {"train_loss", "lr", "images_per_s", "seconds"}
 
 
-def write_reports(session: Session, lease: Lease, reports: Iterable[AnyReport], *, keep_latest: int) -> dict[str, Any]:
-    """Write reports in their order.
+def write_reports(
+    session: Session, lease: Lease, reports: Iterable[AnyReport], *, keep_latest: int, ttl_s: float
+) -> Desired:
+    """Write reports in their order, and extend the lease: with a checkpoint's commit, or by a heartbeat after them all.
 
     Returns:
-        Columns of the job that the heartbeat of the same transaction must write.
+        What the owner wants.
 
     Raises:
         LeaseLost: the lease is over; the transaction must be given up.
     """
     columns: dict[str, Any] = {}
+    desired: Desired | None = None
     for report in reports:
         match report:
             case Progress():
@@ -63,14 +66,18 @@ def write_reports(session: Session, lease: Lease, reports: Iterable[AnyReport], 
             case EpochEnd():
                 _write_metric(session, lease, MetricKind.EPOCH, report, report.metrics)
             case CheckpointSaved():
-                commit_checkpoint(session, lease, _read_checkpoint(lease, report), keep_latest=keep_latest)
+                new = _read_checkpoint(lease, report)
+                committed = commit_checkpoint(session, lease, new, keep_latest=keep_latest, ttl_s=ttl_s, **columns)
+                desired, columns = committed.desired, {}
             case Finished(outcome=Outcome.SUCCEEDED):
                 columns["progress"] = _complete(columns.get("progress"), report)
             case Calibrated():
                 keep_of_weights(session, lease.job_id, report.weights_sha256, report.calibration.model_dump())
             case Warned():
                 report_event(session, lease, EventType.WARNING, reason=report.code, data={"message": report.message})
-    return columns
+    if desired is None or columns:
+        desired = heartbeat(session, lease, ttl_s, **columns)
+    return desired
 
 
 def _write_started(session: Session, lease: Lease, report: Started) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from trainyard.database.connection import BUSY_TIMEOUT_MS, Database
 from trainyard.database.tables import Checkpoint, Job
 from trainyard.errors import DatabaseUnavailable, LeaseLost, ServiceError, StorageUnavailable
 from trainyard.scheduling.end_message import end_at_once
-from trainyard.scheduling.leases import Ending, Lease, heartbeat
+from trainyard.scheduling.leases import Ending, Lease
 from trainyard.settings import Settings
 from trainyard.states import Desired
 from trainyard.storage.interface import Storage
@@ -247,8 +247,8 @@ class Supervisor:
     def _write_in(self, session: Session, attempt: Attempt) -> Desired:
         if any(isinstance(report, CheckpointSaved) for report in attempt.pending):
             failpoints.hit("before_checkpoint_commit")
-        columns = write_reports(session, attempt.lease, attempt.pending, keep_latest=self._settings.keep_latest)
-        return heartbeat(session, attempt.lease, self._settings.lease_ttl_s, **columns)
+        keep_latest, ttl_s = self._settings.keep_latest, self._settings.lease_ttl_s
+        return write_reports(session, attempt.lease, attempt.pending, keep_latest=keep_latest, ttl_s=ttl_s)
 
     def _ask_to_stop(self, attempt: Attempt, trainer: TrainerProcess, reason: StopReason) -> None:
         if attempt.stop_reason is None:

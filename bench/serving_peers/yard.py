@@ -9,8 +9,8 @@ from pathlib import Path
 from alexnet_core.data.published.builtin import BUILTINS
 from alexnet_core.layout import MANIFEST, CheckpointKind, checkpoint_key
 from alexnet_core.network.checkpoint_files import read_manifest, read_metadata
-from trainyard.artifacts import checkpoints, datasets
-from trainyard.artifacts.checkpoints import NewCheckpoint
+from trainyard.artifacts import datasets
+from trainyard.artifacts.checkpoint_commits import NewCheckpoint, commit_checkpoint
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
 from trainyard.jobs import jobs
@@ -67,7 +67,7 @@ def commit(database: Database, checkpoint: Path, job_id: str, epoch: int) -> Non
         is_best=True,
     )
     with database.writing() as session:
-        checkpoints.commit_checkpoint(session, leases.Lease(job_id, 1, "wrk_bench"), new, keep_latest=1)
+        commit_checkpoint(session, leases.Lease(job_id, 1, "wrk_bench"), new, keep_latest=1)
 
 
 def _key(job_id: str, epoch: int) -> str:

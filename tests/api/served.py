@@ -26,8 +26,8 @@ from api.http.server import TAKEN_WITHIN_S, Server, build_door
 from api.observability.metrics import Metrics
 from api.serving.batching import Rows
 from api.serving.runtime import go_on
-from trainyard.artifacts import checkpoints, datasets
-from trainyard.artifacts.checkpoints import NewCheckpoint
+from trainyard.artifacts import datasets
+from trainyard.artifacts.checkpoint_commits import NewCheckpoint, commit_checkpoint
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint
 from trainyard.jobs import jobs
@@ -209,9 +209,7 @@ class Served:
         )
         with self.database.writing() as session:
             lease = leases.Lease(job_id, 1, "wrk_test")
-            return session.get_one(
-                Checkpoint, checkpoints.commit_checkpoint(session, lease, new, keep_latest=keep_latest)
-            )
+            return session.get_one(Checkpoint, commit_checkpoint(session, lease, new, keep_latest=keep_latest).id)
 
 
 def sha256(data: bytes) -> str:

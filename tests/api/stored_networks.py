@@ -12,8 +12,8 @@ from alexnet_core.network.checkpoint import Checkpoint, save_checkpoint, weights
 from alexnet_core.network.model import build_model
 from alexnet_core.network.preprocess import Preprocessing
 from alexnet_core.recipes import resolve
-from trainyard.artifacts import checkpoints, datasets
-from trainyard.artifacts.checkpoints import NewCheckpoint
+from trainyard.artifacts import datasets
+from trainyard.artifacts.checkpoint_commits import NewCheckpoint, commit_checkpoint
 from trainyard.artifacts.datasets import register_builtins
 from trainyard.database.connection import Database
 from trainyard.database.schema import migrate
@@ -69,4 +69,4 @@ def store_epoch(settings: Settings, database: Database, job_id: str, recipe: str
         is_best=True,
     )
     with database.writing() as session:
-        return checkpoints.commit_checkpoint(session, leases.Lease(job_id, 1, "wrk_test"), new, keep_latest=2)
+        return commit_checkpoint(session, leases.Lease(job_id, 1, "wrk_test"), new, keep_latest=2).id

@@ -13,8 +13,7 @@ from sqlalchemy.orm import Session
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.layout import CheckpointKind
-from trainyard.artifacts import checkpoints
-from trainyard.artifacts.checkpoints import NewCheckpoint
+from trainyard.artifacts.checkpoint_commits import NewCheckpoint, commit_checkpoint
 from trainyard.database.connection import Database, now
 from trainyard.database.schema import current_revision
 from trainyard.database.tables import Checkpoint, Dataset, Job
@@ -106,7 +105,7 @@ def commit(
 ) -> str:  # fmt: skip
     new = new_checkpoint(lease, step, kind=kind, is_best=is_best)
     with database.writing() as session:
-        return checkpoints.commit_checkpoint(session, lease, new, keep_latest=keep_latest)
+        return commit_checkpoint(session, lease, new, keep_latest=keep_latest).id
 
 
 @contextmanager

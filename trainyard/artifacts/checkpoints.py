@@ -1,4 +1,4 @@
-"""Checkpoints in the database: commit, publish, prune and find them.
+"""Checkpoints in the database: find them, and say who uses them. `checkpoint_commits` records them.
 
 Their files are handled by the storage and by `alexnet_core`.
 """
@@ -7,23 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
-    Insert,
     Select,
-    Sequence,
-    Update,
-    and_,
-    bindparam,
-    case,
     exists,
-    insert,
-    literal,
+    literal_column,
     or_,
     select,
     update,
@@ -35,186 +25,31 @@ from alexnet_core.regular_files import read_regular
 from trainyard.artifacts.aliases import LATEST as LATEST
 from trainyard.artifacts.aliases import get_alias, is_alias_name
 from trainyard.database.connection import now
-from trainyard.database.ids import has_form, new_id
-from trainyard.database.numbers import Numbers, draw_number
+from trainyard.database.ids import has_form
 from trainyard.database.pages import Page, get_page
 from trainyard.database.tables import Alias, Checkpoint, Job
 from trainyard.errors import CheckpointNotFound, CheckpointPruned, InvalidRequest, NoCheckpoint, NoCheckpointOfJob
-from trainyard.jobs.events import append_event, change_and_tell
+from trainyard.jobs.events import append_event
 from trainyard.jobs.jobs import get_job
 from trainyard.jobs.yard_log import tell
-from trainyard.scheduling.leases import Lease, read_fenced, resumable_checkpoints
+from trainyard.scheduling.leases import resumable_checkpoints
 from trainyard.states import CheckpointStatus, EventType, JobState, YardEventKind
 
-_FINAL_STATES = [state for state in JobState if state.is_final]
+_FINAL_STATES: list[ColumnElement[JobState]] = [literal_column(f"'{state}'") for state in JobState if state.is_final]
 _OF_JOB = re.compile(r"(?P<job>job_[0-9a-z]+)(@(?P<which>latest|epoch-(?P<epoch>[0-9]{1,6})))?")
-
-# statements of a commit, built once: to build one takes longer than to run it
-_COMMITTED_OR_THIS = (
-    select(
-        *(Checkpoint.id, Checkpoint.kind, Checkpoint.step, Checkpoint.lease_epoch),
-        and_(Checkpoint.has_state, Checkpoint.state_pruned_at.is_(None)),
-    )
-    .where(
-        Checkpoint.job_id == bindparam("of_job"),
-        or_(
-            Checkpoint.status == CheckpointStatus.COMMITTED,
-            and_(
-                Checkpoint.lease_epoch == bindparam("of_epoch"),
-                Checkpoint.kind == bindparam("of_kind"),
-                Checkpoint.step == bindparam("of_step"),
-            ),
-        ),
-    )
-    .order_by(Checkpoint.id)
-    .with_for_update()
-)
-_ENTERED = (
-    *("id", "owner", "job_id", "kind", "epoch", "step", "lease_epoch", "key", "files", "metrics", "size_bytes"),
-    *("weights_sha256", "manifest_sha256", "status", "has_state"),
-)
-
-
-@dataclass(frozen=True)
-class NewCheckpoint:
-    """A checkpoint that its trainer reported, with its files complete and in place."""
-
-    kind: CheckpointKind
-    key: str
-    epoch: int
-    step: int
-    metrics: dict[str, Any]
-    files: dict[str, Any]
-    size_bytes: int
-    weights_sha256: str
-    manifest_sha256: str
-    is_best: bool
-
-
-class _Older(NamedTuple):
-    """What retention needs to know of a committed checkpoint."""
-
-    id: str
-    kind: CheckpointKind
-    step: int
-    lease_epoch: int
-    with_state: bool
-
-
-def commit_checkpoint(session: Session, lease: Lease, new: NewCheckpoint, *, keep_latest: int) -> str:
-    """Record a checkpoint in the database. An epoch's is published and moves `latest`. Older ones are pruned.
-
-    It takes few statements, because a whole fleet may commit at the same moment. The last one draws the publication's
-    number, so that as little as possible comes between a number and its commit.
-
-    Returns:
-        Its id, or that of an earlier commit whose answer was lost.
-
-    Raises:
-        LeaseLost: the lease is over: the caller must remove the files.
-    """
-    owner, committed_step, best = read_fenced(session, lease, Job.owner, Job.committed_step, Job.best)
-    known, older = _lock_older(session, lease, new)
-    if known is not None:
-        return known
-    values: dict[str, Any] = {
-        "id": new_id("ckpt"), "owner": owner, "job_id": lease.job_id, "kind": new.kind, "epoch": new.epoch,
-        "step": new.step, "lease_epoch": lease.lease_epoch, "key": new.key, "files": new.files,
-        "metrics": new.metrics, "size_bytes": new.size_bytes, "weights_sha256": new.weights_sha256,
-        "manifest_sha256": new.manifest_sha256, "status": CheckpointStatus.COMMITTED, "has_state": True,
-    }  # fmt: skip
-    of_job: dict[str, Any] = {"latest_checkpoint_id": values["id"], "weights_sha256": new.weights_sha256}
-    if new.step > committed_step:
-        of_job |= {"committed_step": new.step, "failures": 0}
-    if new.kind is CheckpointKind.EPOCH:
-        of_job["metrics"] = new.metrics
-    if new.is_best:
-        best = of_job["best"] = {"epoch": new.epoch, "checkpoint": values["id"]} | new.metrics
-    newest = _Older(values["id"], new.kind, new.step, lease.lease_epoch, with_state=True)
-    _prune_older(session, older, newest, (best or {}).get("checkpoint"), keep_latest)
-    data = {"checkpoint": values["id"], "kind": new.kind, "epoch": new.epoch, "step": new.step}
-    given = {"of_job": lease.job_id} | {f"new_{name}": value for name, value in of_job.items()}
-    given |= {f"entered_{name}": value for name, value in values.items()}
-    is_numbered, draws = new.kind is CheckpointKind.EPOCH, session.get_bind().dialect.name == "postgresql"
-    if is_numbered and not draws:
-        given["entered_publication"] = draw_number(session, Numbers.PUBLICATIONS)
-    change, entry = _build_change(tuple(of_job)), _build_entry(is_numbered=is_numbered, draws=draws)
-    told: dict[str, Any] = {"worker_id": lease.worker_id, "data": data, "checkpoint_id": values["id"]}
-    change_and_tell(session, change, EventType.CHECKPOINT, **told, parameters=given, beside=entry)
-    return str(values["id"])
-
-
-@cache
-def _build_change(names: tuple[str, ...]) -> Update:
-    return update(Job).where(Job.id == bindparam("of_job")).values({name: bindparam(f"new_{name}") for name in names})
-
-
-@cache
-def _build_entry(*, is_numbered: bool, draws: bool) -> Insert:
-    """Build the statement that adds the row. PostgreSQL draws its number within it; otherwise the number is given."""
-    types = Checkpoint.__table__.c
-    columns: dict[str, Any] = {name: bindparam(f"entered_{name}", type_=types[name].type) for name in _ENTERED}
-    if is_numbered:
-        drawn = Sequence(Numbers.PUBLICATIONS).next_value()
-        columns["publication"] = drawn if draws else bindparam("entered_publication")
-    return insert(Checkpoint).values(columns | {"created_at": now()})
-
-
-def _lock_older(session: Session, lease: Lease, new: NewCheckpoint) -> tuple[str | None, list[_Older]]:
-    """Lock the job's committed checkpoints, after the job's own row and by their ids, as a deletion does.
-
-    Returns:
-        The id of this very checkpoint, if it was committed earlier but the answer was lost; and the job's committed
-        checkpoints.
-    """
-    this = {"of_job": lease.job_id, "of_epoch": lease.lease_epoch, "of_kind": new.kind, "of_step": new.step}
-    locked = session.connection().execute(_COMMITTED_OR_THIS, this)
-    older = [_Older(*row) for row in locked]
-    same = (lease.lease_epoch, new.kind, new.step)
-    known = next((row.id for row in older if (row.lease_epoch, row.kind, row.step) == same), None)
-    return known, older
-
-
-def _prune_older(session: Session, older: list[_Older], newest: _Older, best_id: str | None, keep_latest: int) -> None:
-    """Keep the best, the newest few and those in use; keep training state only where a job may resume from it.
-
-    The rows are locked before their users are looked up, so that a transaction which locked a row to name it is seen.
-    """
-    committed = sorted([*older, newest], key=lambda row: (row.step, row.lease_epoch, row.id), reverse=True)
-    epochs = [row.id for row in committed if row.kind is CheckpointKind.EPOCH]
-    kept = {newest.id, best_id, *epochs[:keep_latest]}
-    resumable = {newest.id, *[epoch for epoch in epochs if epoch != newest.id][:1]}
-    if all(row.id in kept and (row.id in resumable or not row.with_state) for row in older):
-        return
-    unkept = [row.id for row in older if row.id not in kept]
-    stateless = [row.id for row in older if row.id not in resumable and row.with_state]
-    given = {"asked": list({*unkept, *stateless}), "unkept": unkept, "stateless": stateless}
-    session.connection().execute(_build_pruning(), given)
-
-
-@cache
-def _build_pruning() -> Update:
-    """Build the statement that prunes checkpoints, or only their training state, unless they are in use."""
-    asked = select(Checkpoint.id, is_in_use().label("is_used"), is_resumed_from().label("is_resumed"))
-    uses = asked.where(Checkpoint.id.in_(bindparam("asked", expanding=True))).cte("uses")
-    uses = uses.prefix_with("MATERIALIZED", dialect="postgresql")  # else each use is looked up several times
-    given_up = and_(Checkpoint.id.in_(bindparam("unkept", expanding=True)), ~uses.c.is_used)
-    without_state = and_(Checkpoint.id.in_(bindparam("stateless", expanding=True)), ~uses.c.is_resumed)
-    columns = {
-        "status": case((given_up, literal(CheckpointStatus.PRUNED, Checkpoint.status.type)), else_=Checkpoint.status),
-        "pruned_at": case((given_up, now()), else_=Checkpoint.pruned_at),
-        "state_pruned_at": case((given_up, Checkpoint.state_pruned_at), else_=now()),
-    }
-    pruned = update(Checkpoint).where(Checkpoint.id == uses.c.id, or_(given_up, without_state))
-    return pruned.values(columns).execution_options(synchronize_session=False)
 
 
 def is_in_use() -> ColumnElement[bool]:
     """Whether an alias names a checkpoint or may be rolled back to it, or a job that has not ended begins with it."""
+    return or_(is_wanted_whole(), is_resumed_from())
+
+
+def is_wanted_whole() -> ColumnElement[bool]:
+    """Whether a checkpoint is in use in another way than by a job that resumes from it."""
     begins = exists().where(Job.init_from == Checkpoint.id, Job.state.not_in(_FINAL_STATES))
     columns = (Alias.checkpoint_id, Alias.canary_id, Alias.shadow_id, Alias.previous_id)
     named = exists().where(or_(*(column == Checkpoint.id for column in columns)))
-    return or_(named, begins, is_resumed_from())
+    return or_(named, begins)
 
 
 def is_resumed_from() -> ColumnElement[bool]:

@@ -33,6 +33,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
 
 from trainyard.database.outages import BUSY, READ_ONLY, find_outage, is_read_only
+from trainyard.database.repeated import prepare
 from trainyard.errors import DatabaseUnavailable
 
 MIN_SQLITE = (3, 51, 3)  # older ones can corrupt a WAL database that several processes write
@@ -57,12 +58,23 @@ def _now_sqlite(element: now, compiler: Any, **kw: Any) -> str:
 
 @compiles(now, "postgresql")
 def _now_postgresql(element: now, compiler: Any, **kw: Any) -> str:
-    return "EXTRACT(EPOCH FROM clock_timestamp())::double precision"
+    return "date_part('epoch', clock_timestamp())"
 
 
 def read_clock(session: Session) -> float:
     """Read the present time of the database's clock."""
     return float(session.scalar(select(now())) or 0.0)
+
+
+class _ReadingSession(Session):
+    """A session in which nothing may be changed: nobody would take it back."""
+
+
+def _refuse_changes(*_: object) -> None:
+    raise AssertionError("a session that reads has changed something: see `Database.writing`")
+
+
+event.listen(_ReadingSession, "before_flush", _refuse_changes)
 
 
 class Database:
@@ -77,16 +89,22 @@ class Database:
                 one would hold its rows, and with them every claim, until it wakes.
         """
         self.engine = _build_engine(url, frozen_s)
-        self._writer = threading.Lock() if self.engine.dialect.name == "sqlite" else None
+        is_sqlite = self.engine.dialect.name == "sqlite"
+        self._writer = threading.Lock() if is_sqlite else None
+        self._reads = self.engine if is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Open a transaction that only reads; on SQLite it never blocks a writer.
+        """Open a session that only reads; on SQLite it never blocks a writer.
+
+        On SQLite it is a transaction, and sees one moment. On PostgreSQL each statement sees what is committed before
+        it, as in any of our transactions. So there is none: its start and end would be two messages, and at its end the
+        driver would also forget the statements that it has prepared on the connection.
 
         Raises:
             DatabaseUnavailable: the database does not answer.
         """
-        with _translated_errors(), Session(self.engine, expire_on_commit=False) as session:
+        with _translated_errors(), _ReadingSession(self._reads, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -208,6 +226,7 @@ def _build_engine(url: str, frozen_s: float) -> Engine:
         event.listen(engine, "connect", postgresql.note_use)
         event.listen(engine, "checkin", postgresql.note_use)
         event.listen(engine, "checkout", postgresql.check)
+        event.listen(engine, "do_execute", prepare)
         event.listen(engine, "handle_error", _leave_read_only_server)
         return engine
     driver = _sqlite_driver()

@@ -10,11 +10,25 @@ from functools import lru_cache
 from itertools import product
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Insert, String, Update, and_, bindparam, case, insert, literal, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Insert,
+    String,
+    Update,
+    and_,
+    bindparam,
+    case,
+    insert,
+    literal,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningInsert
 
 from trainyard.database.connection import now
+from trainyard.database.repeated import REPEATED
 from trainyard.database.tables import Job, JobEvent
 from trainyard.jobs.yard_log import tell_of_work, with_entry
 from trainyard.logs import request_id
@@ -75,7 +89,7 @@ def change_and_tell(
     data: dict[str, Any] | None = None,
     checkpoint_id: str | None = None,
     parameters: dict[str, Any] | None = None,
-    beside: Insert | None = None,
+    beside: tuple[Insert | Update, ...] = (),
 ) -> int | None:
     """Change one job, and write the next event of its log and the entry of the yard's.
 
@@ -89,7 +103,7 @@ def change_and_tell(
         checkpoint_id: the checkpoint that the event reports, for the yard's log.
         parameters: of `change` and `beside`, where they are statements that their caller keeps: the whole is then built
             once.
-        beside: another row that belongs to the change, with `parameters`. On PostgreSQL all is one statement.
+        beside: what else belongs to the change, with `parameters`. On PostgreSQL all is one statement.
 
     Returns:
         The event's number, from 1; None: no row matched, and nothing was written.
@@ -125,8 +139,8 @@ def change_and_tell(
     }
     connection.execute(insert(JobEvent).values(event | told))
     tell_of_work(session, changed, checkpoint_id)
-    if beside is not None:
-        connection.execute(beside, parameters or {})
+    for other in beside:
+        connection.execute(other, parameters or {})
     return int(changed.event_seq)
 
 
@@ -155,24 +169,26 @@ def with_its_event(change: Update, *, checkpoint_id: ColumnElement[Any] | None =
 
 
 @lru_cache(maxsize=64)
-def _with_any_event(change: Update, beside: Insert | None) -> ReturningInsert[int]:
+def _with_any_event(change: Update, beside: tuple[Insert | Update, ...]) -> ReturningInsert[int]:
     columns = (JobEvent.__table__.c[name] for name in ("type", "reason", "worker_id", "request_id", "data"))
     told = {column.name: bindparam(f"told_{column.name}", type_=column.type) for column in columns}
     checkpoint_id = bindparam("told_checkpoint_id", type_=_TEXT)
     logged = with_its_event(change, checkpoint_id=checkpoint_id, **told)
-    return (logged if beside is None else logged.add_cte(beside.cte("beside"))).returning(JobEvent.seq)
+    ctes = [statement.cte(f"beside_{number}") for number, statement in enumerate(beside)]
+    return logged.add_cte(*ctes).returning(JobEvent.seq).execution_options(**REPEATED)
 
 
 def _show_state(state: ColumnElement[JobState], desired: ColumnElement[Desired]) -> ColumnElement[Any]:
     """Build the expression of `states.shown_state` for the database."""
     otherwise = (
-        (and_(state == pair[0], desired == pair[1]), literal(shown, _TEXT)) for pair, shown in _SHOWN_OTHERWISE
+        (and_(state == pair[0], desired == pair[1]), literal_column(f"'{shown}'", _TEXT))
+        for pair, shown in _SHOWN_OTHERWISE
     )
     return case(*otherwise, else_=state)
 
 
 def _numbered(change: Update) -> Update:
-    return change.values(event_seq=Job.event_seq + 1)
+    return change.values(event_seq=Job.event_seq + literal_column("1"))
 
 
 def list_state_changes(session: Session, job_ids: Iterable[str]) -> dict[str, list[StateChange]]:

@@ -11,7 +11,20 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Insert, Select, Text, case, delete, func, insert, literal, or_, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Insert,
+    Select,
+    Text,
+    case,
+    delete,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.orm import Session
 
 from trainyard.database.event_tables import EVENT_NUMBERS, LOCKS_FROM, YardEvent, next_event_number
@@ -67,7 +80,7 @@ def with_entry(changed: Any, checkpoint_id: ColumnElement[Any] | None) -> Insert
 
 
 def _kind(kind: YardEventKind) -> ColumnElement[Any]:
-    return literal(kind.value, Text())
+    return literal_column(f"'{kind.value}'", Text())
 
 
 def tell_of_work(session: Session, changed: Any, checkpoint_id: str | None) -> None:

@@ -10,22 +10,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Select,
-    SQLColumnExpression,
-    Update,
-    bindparam,
-    func,
-    literal,
-    select,
-    update,
-)
+from sqlalchemy import BigInteger, ColumnElement, Select, Update, bindparam, func, literal, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload
 
 from trainyard.database.connection import now, read_clock, update_rows
 from trainyard.database.numbers import Numbers, next_number
+from trainyard.database.repeated import REPEATED
 from trainyard.database.tables import NOT_YET, Checkpoint, Job, JobRow
 from trainyard.errors import LeaseLost
 from trainyard.jobs.events import append_event
@@ -67,6 +57,10 @@ class Lease:
     def parameters(self) -> dict[str, Any]:
         """Return the values of the parameters in `GUARDS`."""
         return {"of_job": self.job_id, "of_epoch": self.lease_epoch, "of_worker": self.worker_id}
+
+    def lost(self) -> LeaseLost:
+        """Return the error for a write after the lease ended."""
+        return LeaseLost(f"{self.job_id}: the lease {self.lease_epoch} of {self.worker_id} is over")
 
 
 _PARAMETERS: Any = (bindparam(name) for name in ("of_job", "of_epoch", "of_worker"))
@@ -137,7 +131,7 @@ def is_free(job_id: Any) -> ColumnElement[bool]:
     return Job.id == free.with_for_update(skip_locked=True).scalar_subquery()
 
 
-def resumable_checkpoints(job_id: str | SQLColumnExpression[str]) -> Select[Checkpoint]:
+def resumable_checkpoints(job_id: str | InstrumentedAttribute[str]) -> Select[Checkpoint]:
     """Select the checkpoints that a job can resume from: committed, with training state, the furthest first."""
     whole = (Checkpoint.status == CheckpointStatus.COMMITTED, Checkpoint.has_state)
     own = select(Checkpoint).where(Checkpoint.job_id == job_id, *whole, Checkpoint.state_pruned_at.is_(None))
@@ -179,8 +173,18 @@ def heartbeat(session: Session, lease: Lease, ttl_s: float, **columns: Any) -> D
 @cache
 def _build_heartbeat(names: tuple[str, ...]) -> Update:
     columns: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names}
-    lease = {"heartbeat_at": now(), "lease_expires_at": now() + bindparam("ttl_s")}
-    return update(Job).where(*GUARDS).values(lease | columns).returning(Job.desired)
+    return (
+        update(Job)
+        .where(*GUARDS)
+        .values(extended_lease() | columns)
+        .returning(Job.desired)
+        .execution_options(**REPEATED)
+    )
+
+
+def extended_lease() -> dict[str, Any]:
+    """Return what a heartbeat writes of the lease itself, with the parameter `ttl_s`."""
+    return {"heartbeat_at": now(), "lease_expires_at": now() + bindparam("ttl_s")}
 
 
 def read_fenced(session: Session, lease: Lease, *columns: InstrumentedAttribute[Any]) -> tuple[Any, ...]:
@@ -216,7 +220,7 @@ def _run_fenced(
     session.flush()
     row = session.connection().execute(statement, lease.parameters | given).one_or_none()
     if row is None:
-        raise LeaseLost(f"{lease.job_id}: the lease {lease.lease_epoch} of {lease.worker_id} is over")
+        raise lease.lost()
     return tuple(row)
 
 
@@ -249,7 +253,7 @@ def end_attempt(session: Session, lease: Lease, ending: Ending, *, first_backoff
     locked = select(Job.id, Job.desired, Job.failures, Job.max_failures).where(*lease.guards).with_for_update()
     job: Any = session.connection().execute(locked).one_or_none()
     if job is None:
-        raise LeaseLost(f"{lease.job_id}: the lease {lease.lease_epoch} of {lease.worker_id} is over")
+        raise lease.lost()
     return _release(session, job, ending, lease.guards, first_backoff_s, worker_id=lease.worker_id)
 
 

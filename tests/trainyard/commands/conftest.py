@@ -50,7 +50,7 @@ def trained(served: Served) -> str:
         )
     ]
     with served.database.writing() as session:
-        write_reports(session, leases.Lease(job_id, 1, "wrk_test"), reports, keep_latest=9)
+        write_reports(session, leases.Lease(job_id, 1, "wrk_test"), reports, keep_latest=9, ttl_s=60)
     for epoch in (1, 2):
         served.add_checkpoint(job_id, epoch, keep_latest=9)
     return job_id

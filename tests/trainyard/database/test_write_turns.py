@@ -77,3 +77,13 @@ def test_a_write_locks_out_other_processes_from_its_start_not_from_its_first_sta
     count_up(impatient)
     of_another_process.close()
     impatient.close()
+
+
+def test_a_session_that_reads_changes_nothing(impatient: Database) -> None:
+    with impatient.reading() as session:
+        counter = session.get_one(Counter, Numbers.CLAIMS)
+        before, counter.value = counter.value, 7
+        with pytest.raises(AssertionError, match="reads"):
+            session.flush()
+    with impatient.reading() as session:
+        assert session.get_one(Counter, Numbers.CLAIMS).value == before

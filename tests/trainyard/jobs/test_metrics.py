@@ -17,7 +17,7 @@ def write(database: Database, lease: Lease, *steps: int, epoch: int | None = Non
     if epoch is not None:
         reports.append(EpochEnd(step=steps[-1], epoch=epoch, metrics={"val_top1": 0.5}))
     with database.writing() as session:
-        write_reports(session, lease, reports, keep_latest=2)
+        write_reports(session, lease, reports, keep_latest=2, ttl_s=60)
 
 
 def test_points_come_in_the_order_of_their_steps(database: Database) -> None:

@@ -42,7 +42,7 @@ def train(served: Served, job_id: str, *epochs: int) -> None:
             EpochEnd(step=10 * epoch, epoch=epoch, metrics={"train_loss": 1 / epoch, "val_top1": epoch / 10})
         )
     with served.database.writing() as session:
-        write_reports(session, leases.Lease(job_id, 1, "wrk_test"), reports, keep_latest=9)
+        write_reports(session, leases.Lease(job_id, 1, "wrk_test"), reports, keep_latest=9, ttl_s=60)
     for epoch in epochs:
         served.add_checkpoint(job_id, epoch, keep_latest=9)
 

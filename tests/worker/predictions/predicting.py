@@ -20,8 +20,8 @@ from alexnet_core.network.checkpoint import save_checkpoint
 from tests.alexnet_core.networks import CLASSES, NARROW, make_checkpoint
 from tests.trainyard import rows as db_rows
 from trainyard import failpoints
-from trainyard.artifacts import checkpoints, predictions
-from trainyard.artifacts.checkpoints import NewCheckpoint
+from trainyard.artifacts import predictions
+from trainyard.artifacts.checkpoint_commits import NewCheckpoint, commit_checkpoint
 from trainyard.artifacts.predictions import NewPrediction
 from trainyard.database.connection import Database, now
 from trainyard.database.prediction_tables import PredictionSegment
@@ -87,7 +87,7 @@ class PredictingYard:
             is_best=True,
         )
         with self.database.writing() as session:
-            return checkpoints.commit_checkpoint(session, lease, new, keep_latest=2)
+            return commit_checkpoint(session, lease, new, keep_latest=2).id
 
     def network(self) -> Predictor:
         return Predictor.load(self.storage.folder(f"checkpoints/{self.job_id}/epoch-00000001-e1"))

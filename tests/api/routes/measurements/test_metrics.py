@@ -23,7 +23,7 @@ from worker.report_writer import write_reports
 def report(served: Served, job_id: str, *reports: AnyReport) -> None:
     with served.database.writing() as session:
         lease = leases.Lease(job_id, 1, "wrk_test")
-        write_reports(session, lease, reports, keep_latest=2)
+        write_reports(session, lease, reports, keep_latest=2, ttl_s=60)
 
 
 def interval(step: int, loss: float) -> Interval:
