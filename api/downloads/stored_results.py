@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 
 from alexnet_core.layout import SEGMENT_ROWS
 from alexnet_core.predictions.table_process import TableProcess
@@ -11,7 +12,8 @@ from api.downloads.slots import DownloadSlot
 from trainyard.artifacts import predictions
 from trainyard.database.connection import Database
 from trainyard.database.prediction_tables import PredictionSegment
-from trainyard.storage.interface import Storage
+from trainyard.errors import StorageUnavailable
+from trainyard.storage.interface import Storage, StoredFilesDamaged
 
 _PIECE_BYTES = 256 * 1024
 SEGMENTS_AT_ONCE = 50  # that one look into the database asks for
@@ -48,6 +50,23 @@ def list_segments(database: Database, prediction_id: str, from_row: int) -> Sequ
     """Return the next segments that hold rows from one on."""
     with database.reading() as session:
         return predictions.list_segments(session, prediction_id, from_row, limit=SEGMENTS_AT_ONCE)
+
+
+def require_readable(database: Database, storage: Storage, prediction_id: str, from_row: int = 0) -> None:
+    """Read the first lines from a row on, if any are stored: what can't be read now is refused before an answer begins.
+
+    Raises:
+        DatabaseUnavailable: see there.
+        StorageUnavailable: they can't be read now.
+    """
+    for segment in list_segments(database, prediction_id, from_row)[:1]:
+        try:
+            with closing(read_rows(storage, segment, from_row)) as pieces:
+                next(pieces, None)
+        except (OSError, StoredFilesDamaged) as exc:
+            raise StorageUnavailable(
+                f"the results of prediction {prediction_id} can't be read now: try again in a moment"
+            ) from exc
 
 
 class ResultTable:

@@ -11,7 +11,7 @@ from alexnet_core.predictions.table_process import CSV, PARQUET
 from api import bulk_submission, submission
 from api.bulk_submission import describe_predictions
 from api.downloads.response import ArchiveResponse
-from api.downloads.stored_results import ResultTable, read_all_rows
+from api.downloads.stored_results import ResultTable, read_all_rows, require_readable
 from api.http import errors
 from api.http.guarded_route import GuardedRoute
 from api.routes.queries import AfterQuery, KeyHeader, LimitQuery, PredictionPath
@@ -37,6 +37,7 @@ from trainyard.errors import (
     JsonInvalid,
     NoCheckpoint,
     NoCheckpointOfJob,
+    StorageUnavailable,
     TooLarge,
     TooManyDownloads,
     TooManyStreams,
@@ -132,7 +133,7 @@ def get_prediction(prediction_id: PredictionPath, services: ServicesDep, caller:
     response_class=StreamingResponse,
     responses=errors.responses(
         *(PredictionNotFound, PredictionNotEnded, InvalidRequest),
-        *(TooManyStreams, TooManyDownloads, DatabaseUnavailable),
+        *(TooManyStreams, TooManyDownloads, DatabaseUnavailable, StorageUnavailable),
         success={200: _RESULTS},
     ),
 )
@@ -156,6 +157,7 @@ def get_results(
     with services.database.reading() as session:
         work = predictions.get_prediction(session, caller, prediction_id)
     if format == "ndjson":
+        require_readable(services.database, services.storage, work.id, after + 1)
         return ResultStream(services.events, services.database, services.storage, work, after + 1)
     if not work.state.is_final:
         raise PredictionNotEnded(
@@ -163,6 +165,7 @@ def get_results(
         )
     if after != -1:
         raise InvalidRequest(f"`after` is for NDJSON; {format} has all rows", param="after")
+    require_readable(services.database, services.storage, work.id)
     rows = lambda: read_all_rows(services.database, services.storage, work.id)  # noqa: E731
     table = ResultTable(format, work.config["top_k"], rows, services.downloads.take())
     return ArchiveResponse(table, f"{work.id}.{format}", media_type=_MEDIA_TYPES[format])

@@ -186,15 +186,15 @@ def test_results_go_on_behind_any_row(served: Served, after: int) -> None:
     assert [it["row"] for it in found] == list(range(max(0, after + 1), 17))
 
 
-def test_results_whose_files_are_gone_cut_the_connection(served: Served) -> None:
+@pytest.mark.parametrize("form", ["ndjson", "csv", "parquet"])
+def test_results_that_can_not_be_read_are_refused_before_the_answer_begins(served: Served, form: str) -> None:
     add_model(served)
     made = submit(served, dataset=add_dataset(served))
     lease = claim(served)
     store(served, lease, [row(0)])
     end(served, lease)
     next((served.settings.data_dir / "predictions" / made["id"]).rglob("rows.ndjson")).unlink()
-    with pytest.raises(httpx.RemoteProtocolError):
-        served.http.get(f"/predictions/{made['id']}/results")
+    error_of(served.http.get(f"/predictions/{made['id']}/results", params={"format": form}), 503, "storage_unavailable")
 
 
 def test_results_whose_store_goes_away_are_cut_and_told_in_a_line(
@@ -252,13 +252,15 @@ def test_results_as_parquet_are_the_same_rows(served: Served) -> None:
     assert pq.read_table(io.BytesIO(answer.content)).to_pylist() == [row(number) for number in range(12)]
 
 
-def test_a_table_whose_rows_are_gone_is_cut_and_its_place_is_free_again(served: Served) -> None:
+def test_a_table_whose_later_rows_are_gone_is_cut_and_its_place_is_free_again(served: Served) -> None:
     add_model(served)
     made = submit(served, dataset=add_dataset(served))
     lease = claim(served)
     store(served, lease, [row(0)])
+    store(served, lease, [row(1)])
     end(served, lease)
-    next((served.settings.data_dir / "predictions" / made["id"]).rglob("rows.ndjson")).unlink()
+    stored = (served.settings.data_dir / "predictions" / made["id"]).rglob("rows.ndjson")
+    next(path for path in stored if b'"row":1' in path.read_bytes().replace(b" ", b"")).unlink()
     for _ in range(10):  # there are eight places
         with pytest.raises(httpx.RemoteProtocolError):
             served.http.get(f"/predictions/{made['id']}/results", params={"format": "csv"})
