@@ -124,7 +124,7 @@ FOLDERS = {
     "api.schemas.runs": {"schemas"},
     "api.insight": {"downloads"},
     "api.remote": {"serving"},
-    "api.serving": {"observability"},
+    "api.serving": {"observability", "reading"},
     "api.streams": {"downloads", "reading", "schemas"},
     "api.uploads": {"http"},
 }
