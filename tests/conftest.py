@@ -16,6 +16,7 @@ from sqlalchemy import text
 from tests.postgres import create_database, find_postgres, serving
 from trainyard.database.connection import Database
 from trainyard.database.numbers import Numbers
+from trainyard.database.postgresql import PatientConnection
 from trainyard.database.schema import migrate
 from trainyard.database.tables import Base
 
@@ -60,11 +61,16 @@ def certificates_read_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """A PostgreSQL server of this test run alone, on a loopback port, gone at its end."""
+    """A PostgreSQL server of this test run alone, on a loopback port, gone at its end.
+
+    It may answer late beside other tests, so that what waits for it in this process has more patience than usual.
+    """
     if find_postgres() is None:
         pytest.skip("no PostgreSQL server is installed (initdb is neither in /usr/lib/postgresql nor on PATH)")
-    with serving() as url:
-        yield url
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PatientConnection, "answer_within_s", 60.0)
+        with serving() as url:
+            yield url
 
 
 @pytest.fixture(scope="session")

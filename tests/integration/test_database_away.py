@@ -17,6 +17,7 @@ from tests.integration.fleet import FAST, SLOW, Fleet, Gather, wait_for
 from tests.postgres import create_database, frozen, server_pid
 from tests.processes import children_of, is_alive
 from trainyard.database.connection import Database
+from trainyard.database.postgresql import ANSWER_WITHIN_S, PatientConnection
 from trainyard.database.schema import migrate
 from trainyard.database.tables import JobMetric
 from trainyard.scheduling.queue import SilentWaker
@@ -105,8 +106,9 @@ def test_a_worker_without_a_database_ends_its_trainer_by_itself_and_the_job_goes
 @pytest.mark.postgres
 @pytest.mark.chaos
 def test_requests_are_answered_503_while_the_server_is_frozen_and_work_again_after(
-    postgres_url: str, tmp_path: Path
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(PatientConnection, "answer_within_s", ANSWER_WITHIN_S)
     settings = Settings(data_dir=tmp_path, database_url=create_database(postgres_url))
     database = Database(settings.sqlalchemy_url)
     migrate(database)

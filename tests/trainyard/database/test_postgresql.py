@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -17,17 +18,24 @@ pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture
-def database(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    monkeypatch.setattr(postgresql.PatientConnection, "answer_within_s", 0.3)
+def database(postgres_url: str) -> Iterator[Database]:
     database = Database(postgres_url)
     yield database
     database.close()
 
 
+@contextmanager
+def in_a_hurry() -> Iterator[None]:
+    """Inside, a server that does not answer for a moment counts as away."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postgresql.PatientConnection, "answer_within_s", 0.3)
+        yield
+
+
 def test_a_server_that_says_nothing_counts_as_away_and_the_next_question_is_answered(database: Database) -> None:
-    with pytest.raises(DatabaseUnavailable), database.writing() as session:
+    with pytest.raises(DatabaseUnavailable), database.writing() as session, in_a_hurry():
         session.execute(text("SELECT pg_sleep(100)"))
-    with pytest.raises(DatabaseUnavailable), database.reading() as session:
+    with pytest.raises(DatabaseUnavailable), database.reading() as session, in_a_hurry():
         session.execute(text("SELECT pg_sleep(100)"))
     with database.reading() as session:
         assert session.scalar(text("SELECT 1")) == 1
@@ -37,7 +45,7 @@ def test_what_was_begun_is_not_there_if_the_server_fell_silent_before_the_commit
     with database.writing() as session:
         session.execute(text("CREATE TABLE half (value int)"))
     try:
-        with pytest.raises(DatabaseUnavailable), database.writing() as session:
+        with pytest.raises(DatabaseUnavailable), database.writing() as session, in_a_hurry():
             session.execute(text("WITH new AS (INSERT INTO half VALUES (1) RETURNING 1) SELECT pg_sleep(100) FROM new"))
         with database.reading() as session:
             assert session.scalar(text("SELECT count(*) FROM half")) == 0
@@ -50,7 +58,7 @@ def test_what_was_begun_is_not_there_if_the_server_fell_silent_before_the_commit
 
 def test_a_migration_may_take_as_long_as_it_needs_and_nothing_after_it(database: Database) -> None:
     slow = text("SELECT pg_sleep(0.6)")
-    with database.engine.connect() as connection:
+    with database.engine.connect() as connection, in_a_hurry():
         with postgresql.without_hurry(connection), connection.begin():
             connection.execute(slow)
         with pytest.raises(OperationalError):
