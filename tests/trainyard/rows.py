@@ -52,26 +52,32 @@ def submit(database: Database, owner: str = OWNER, *, max_failures: int = 3, **n
 
 
 def claim(database: Database, worker: str = "wrk_a", ttl_s: float = 60) -> leases.Lease:
-    claimed = _claim(database, worker, ttl_s)
+    claimed = claim_job(database, worker, ttl_s)
     assert claimed is not None
     return claimed[1]
 
 
 def try_claim(database: Database, worker: str = "wrk_a") -> str | None:
-    claimed = _claim(database, worker, 60)
+    claimed = claim_job(database, worker, 60)
     return claimed and claimed[0].id
 
 
-def _claim(database: Database, worker: str, ttl_s: float) -> tuple[Job, leases.Lease] | None:
+def claim_job(database: Database, worker: str, ttl_s: float, **more: Any) -> tuple[Job, leases.Lease] | None:
     """Claim, and once more if this process was held up for `SILENT_CLAIM_S`, for which PostgreSQL ends a claim."""
     try:
         with database.writing() as session:
-            return leases.claim(session, worker, ttl_s)
+            return leases.claim(session, worker, ttl_s, **more)
     except DatabaseUnavailable as exc:
         if "idle-in-transaction" not in str(exc.__cause__):
             raise
     with database.writing() as session:
-        return leases.claim(session, worker, ttl_s)
+        return leases.claim(session, worker, ttl_s, **more)
+
+
+def allow_silence(session: Session) -> None:
+    """Let the transaction of a claim be silent from here on: PostgreSQL would end it after `SILENT_CLAIM_S`."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
 
 
 def look(database: Database, job_id: str) -> Job:

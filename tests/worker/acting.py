@@ -24,10 +24,10 @@ from alexnet_core.messages import (
     StoredFile,
 )
 from tests.alexnet_core.reports import checkpoint_saved, started
+from tests.trainyard import rows as db_rows
 from trainyard.database.connection import Database, now
 from trainyard.database.tables import Dataset, Job, JobEvent
 from trainyard.errors import DatabaseUnavailable
-from trainyard.scheduling import leases
 from trainyard.settings import Settings
 from trainyard.storage.local import LocalStorage
 from worker.attempt import Slot
@@ -165,7 +165,7 @@ class Stage:
         self._next = ActingTrainer(self.clock, list(script), status, terminable=terminable) if starts else None
         with self.database.writing() as session:
             session.execute(update(Job).values(not_before=0))
-            claimed = leases.claim(session, "wrk_a", 60)
+        claimed = db_rows.claim_job(self.database, "wrk_a", 60)
         assert claimed is not None
         with self._database_away_for(database_away_for):
             self.supervisor.run(*claimed, Slot("cpu", self.settings.data_dir / "lock", 1))
