@@ -19,6 +19,7 @@ from sqlalchemy import select
 from alexnet_core.child_processes import die_with_parent
 from alexnet_core.data.published.builtin import BUILTINS
 from alexnet_core.recipes import resolve
+from tests.integration.running import PATIENCE_S
 from trainyard.artifacts import datasets
 from trainyard.database import schema
 from trainyard.database.connection import Database, read_clock
@@ -181,7 +182,7 @@ def find_faketime() -> Path | None:
     return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
 
 
-def wait_for(look: Callable[[], Any], timeout_s: float = 120) -> Any:
+def wait_for(look: Callable[[], Any], timeout_s: float = PATIENCE_S) -> Any:
     deadline = time.monotonic() + timeout_s
     while not (found := look()):
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from tests.integration.running import RunningYard, start_yard
+from tests.integration.running import PATIENCE_S, RunningYard, start_yard
 from trainyard.client import Client
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, Job, JobEvent
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
-STEP_S = 10.0  # what one of these steps may take on a busy machine; one second on an idle one
 SLOW = {"image_px": 64, "batch_size": 64, "epochs": 50}
 
 Start = Callable[..., RunningYard]
@@ -49,7 +48,7 @@ def submit_slow_job(yard: RunningYard) -> str:
         return str(client.create_job("digits", overrides=SLOW, seed=1)["id"])
 
 
-def wait_for(look: Callable[[], Any], timeout_s: float = 90) -> Any:
+def wait_for(look: Callable[[], Any], timeout_s: float = PATIENCE_S) -> Any:
     deadline = time.monotonic() + timeout_s
     while not (found := look()):
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -92,8 +91,8 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_for_death(pids: list[int], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
+def wait_for_death(pids: list[int]) -> None:
+    deadline = time.monotonic() + 10  # to give their memory back may take a moment
     while alive := [pid for pid in pids if is_alive(pid)]:
         assert time.monotonic() < deadline, [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in alive]
         time.sleep(0.05)
@@ -115,9 +114,9 @@ def test_ctrl_c_writes_a_checkpoint_and_the_next_up_goes_on_from_it(start: Start
     pressed_at = time.monotonic()
     yard.press_ctrl_c()
     read_until(yard, "stopping: 1 running job(s) write a checkpoint first")
-    assert yard.process.wait(timeout=STEP_S + 10) == 0
+    assert yard.process.wait(timeout=PATIENCE_S) == 0
     print(f"Ctrl-C: stopped after {time.monotonic() - pressed_at:.2f} s")
-    wait_for_death(below, timeout_s=0.5)
+    wait_for_death(below)
     job = look(database, job_id)
     assert (job.state, job.state_reason, job.failures) == ("queued", "drain", 0)
     [step] = list_steps(database, job_id)
@@ -140,9 +139,9 @@ def test_a_second_ctrl_c_kills_at_once_and_the_next_up_goes_on_from_the_last_che
     read_until(yard, "Ctrl-C again: kill at once")
     pressed_at = time.monotonic()
     yard.press_ctrl_c()
-    yard.process.wait(timeout=5)
+    yard.process.wait(timeout=PATIENCE_S)
     print(f"second Ctrl-C: ended after {time.monotonic() - pressed_at:.2f} s")
-    wait_for_death(below, timeout_s=2)
+    wait_for_death(below)
     assert look(database, job_id).state == "running", "there was no time to give it back"
     step = list_steps(database, job_id)[0]
 

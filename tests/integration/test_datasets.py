@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tests.integration.running import start_yard
+from tests.integration.running import PATIENCE_S, start_yard
 from trainyard.client import Client
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
@@ -44,7 +44,7 @@ def test_pictures_in_a_folder_are_trained_on_and_unseen_ones_recognised(tmp_path
             assert answer.status_code == 202, answer.text
             job = client.create_job("my-digits", seed=3)
             assert job["waiting_for"] == "dataset"
-            job = client.wait(job["id"], timeout_s=240)
+            job = client.wait(job["id"], timeout_s=PATIENCE_S)
             assert job["state"] == "succeeded", job["error"]
             dataset = http.get("/datasets/my-digits").json()
             assert (dataset["state"], dataset["num_classes"], dataset["channels"]) == ("ready", 10, 1)
@@ -53,7 +53,7 @@ def test_pictures_in_a_folder_are_trained_on_and_unseen_ones_recognised(tmp_path
             right = sum(guess == label for guess, (_, label) in zip(guesses, unseen, strict=True))
             assert right >= 36, f"{right} of 40"
             assert http.delete("/datasets/my-digits").status_code == 204
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + PATIENCE_S
             while (yard.folder / dataset_folder(dataset["id"])).exists():
                 assert time.monotonic() < deadline
                 time.sleep(0.1)

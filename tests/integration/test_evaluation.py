@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from alexnet_core.layout import evaluation_key
-from tests.integration.running import start_yard
+from tests.integration.running import PATIENCE_S, start_yard
 from trainyard.client import Client
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
@@ -35,7 +35,7 @@ def write_mislabelled(folder: Path) -> dict[str, str]:
 
 def train(yard: Any, client: Client, dataset: str, **more: Any) -> Any:
     job = client.create_job(dataset, seed=3, **more)
-    return client.wait(job["id"], timeout_s=240)
+    return client.wait(job["id"], timeout_s=PATIENCE_S)
 
 
 def test_images_in_wrong_folders_are_named_after_the_job(tmp_path: Path) -> None:

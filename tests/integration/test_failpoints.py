@@ -12,7 +12,7 @@ import pytest
 
 from alexnet_core.data.pack import open_pack
 from tests.alexnet_core.data.intake.test_packing import write_classes
-from tests.integration.running import ALL_THREADS, RunningYard, start_yard
+from tests.integration.running import ALL_THREADS, PATIENCE_S, RunningYard, start_yard
 from trainyard.client import Client
 from trainyard.client.answers import Answer
 from trainyard.failpoints import NAMES
@@ -63,20 +63,22 @@ def survives(folder: Path, names: list[str], action: str) -> None:
 
 
 def _check(yard: RunningYard, names: list[str]) -> None:
-    posted = through_outages(yard.url, lambda it, _: it.create_job("digits", idempotency_key="the-one", **JOB), 120)
-    job = through_outages(yard.url, lambda it, left_s: it.wait(posted["id"], timeout_s=left_s), 240)
+    posted = through_outages(
+        yard.url, lambda it, _: it.create_job("digits", idempotency_key="the-one", **JOB), PATIENCE_S
+    )
+    job = through_outages(yard.url, lambda it, left_s: it.wait(posted["id"], timeout_s=left_s), PATIENCE_S)
     assert job["state"] == "succeeded", job["error"]
     hit = {path.name for path in (yard.folder / "failpoints").iterdir()}
     assert hit == set(names), f"not hit: {set(names) - hit}"
     with Client(yard.url) as client:
-        undisturbed = client.wait(client.create_job("digits", **JOB)["id"], timeout_s=120)
+        undisturbed = client.wait(client.create_job("digits", **JOB)["id"], timeout_s=PATIENCE_S)
         assert undisturbed["attempt"] == 1
         assert job["weights_sha256"] == undisturbed["weights_sha256"]
         jobs = httpx.get(f"{yard.url}/jobs", trust_env=False).json()["data"]
         assert {row["id"] for row in jobs} == {job["id"], undisturbed["id"]}, "one request, one job"
         listed = {row["step"] for row in client.list_checkpoints(job["id"]) if row["kind"] == "epoch"}
     root = yard.folder / "checkpoints" / job["id"]
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while leftovers(yard.folder) or len(list(root.iterdir())) != len(listed):
         assert time.monotonic() < deadline, sorted(path.name for path in root.iterdir())
         time.sleep(0.2)
@@ -97,12 +99,14 @@ def test_a_dataset_survives_a_kill_at_every_place_of_its_validation(tmp_path: Pa
     points = ",".join(f"{name}=once:kill9" for name in names)
     yard = start_yard(tmp_path / "data", **SETTINGS, TRAINYARD_FAILPOINTS=points)
     try:
-        pushed = through_outages(yard.url, lambda it, _: it.create_dataset(folder), 120)
-        dataset = through_outages(yard.url, lambda it, left_s: it.wait_for_dataset(pushed["id"], timeout_s=left_s), 240)
+        pushed = through_outages(yard.url, lambda it, _: it.create_dataset(folder), PATIENCE_S)
+        dataset = through_outages(
+            yard.url, lambda it, left_s: it.wait_for_dataset(pushed["id"], timeout_s=left_s), PATIENCE_S
+        )
         assert dataset["state"] == "ready", dataset["error"]
         assert {path.name for path in (yard.folder / "failpoints").iterdir()} == set(names)
         open_pack(yard.folder / "packs" / dataset["id"]).verify()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while list((yard.folder / "uploads").glob("upl_*")) or list((yard.folder / "packs").glob(".*")):
             assert time.monotonic() < deadline, "something is left"
             time.sleep(0.2)
@@ -122,7 +126,7 @@ def test_a_prediction_survives_a_kill_at_every_place(tmp_path: Path) -> None:
     try:
         with Client(yard.url) as client:
             job = client.create_job("digits", overrides={"epochs": 1}, seed=7)
-            assert client.wait(job["id"], timeout_s=120)["state"] == "succeeded"
+            assert client.wait(job["id"], timeout_s=PATIENCE_S)["state"] == "succeeded"
             made = client.create_prediction(dataset="digits")
             rows = list(client.iter_results(made["id"]))
             found = client.get_prediction(made["id"])

@@ -18,6 +18,7 @@ from PIL import Image
 from sqlalchemy import func, select
 
 from tests.integration.fleet import wait_for
+from tests.integration.running import PATIENCE_S
 from trainyard.database.connection import Database
 from trainyard.database.tables import Job
 from trainyard.launch.queue_server import free_port
@@ -59,7 +60,7 @@ def test_what_was_begun_before_sigterm_is_answered_and_the_process_ends(
     assert [status for status, _ in answers] == [202] * NUM_POSTS
     status, refusal = picture.end()
     assert (status, refusal["error"]["code"]) == (503, "no_checkpoint")  # nothing was trained; that is an answer
-    assert api.wait(60) == -signal.SIGTERM  # uvicorn raises it again once everything is down
+    assert api.wait(PATIENCE_S) == -signal.SIGTERM  # uvicorn raises it again once everything is down
     database = Database(settings.sqlalchemy_url)
     with database.reading() as session:
         assert set(session.scalars(select(Job.id))) == {job["id"] for _, job in answers}

@@ -69,7 +69,7 @@ def test_three_machines_train_resume_each_others_jobs_and_serve(machines: Machin
         victim.kill()
         victim.wait()
         for job_id in (disturbed, undisturbed):
-            wait_for(lambda: machines.job(job_id).state.is_final, timeout_s=400)  # noqa: B023
+            wait_for(lambda: machines.job(job_id).state.is_final)  # noqa: B023
         jobs = [machines.job(job_id) for job_id in (disturbed, undisturbed)]
         assert [job.state for job in jobs] == [JobState.SUCCEEDED] * 2, [job.error for job in jobs]
         assert jobs[0].attempt > 1
@@ -105,12 +105,12 @@ def test_a_store_that_freezes_while_jobs_train_loses_nothing(machines: Machines,
             assert (job.state, job.attempt) == (JobState.RUNNING, 1), "heartbeats go on for longer than a lease"
         finally:
             server.wake()
-        wait_for(lambda: machines.job(disturbed).state.is_final, timeout_s=400)
+        wait_for(lambda: machines.job(disturbed).state.is_final)
         job = machines.job(disturbed)
         assert (job.state, job.attempt, job.failures) == (JobState.SUCCEEDED, 1, 0)
         check_what_is_served(api, disturbed)
         undisturbed = machines.submit(JOB)
-        wait_for(lambda: machines.job(undisturbed).state.is_final, timeout_s=400)
+        wait_for(lambda: machines.job(undisturbed).state.is_final)
         assert machines.job(undisturbed).weights_sha256 == job.weights_sha256
 
 
@@ -137,7 +137,7 @@ def test_a_store_that_is_killed_while_a_job_trains_comes_back_and_nothing_is_los
         store.start()
         undisturbed = machines.submit(JOB)
         for job_id in (disturbed, undisturbed):
-            wait_for(lambda: machines.job(job_id).state.is_final, timeout_s=400)  # noqa: B023
+            wait_for(lambda: machines.job(job_id).state.is_final)  # noqa: B023
         jobs = [machines.job(job_id) for job_id in (disturbed, undisturbed)]
         assert [(job.state, job.failures) for job in jobs] == [(JobState.SUCCEEDED, 0)] * 2, [job.error for job in jobs]
         assert jobs[0].attempt == 1
@@ -180,7 +180,7 @@ def check_what_is_served(api: httpx.Client, job_id: str) -> None:
         return answer.json() if answer.status_code == 200 else None
 
     assert wait_for(predict)["model"]["job"] == job_id
-    wait_for(lambda: "succeeded at step" in api.get(f"/jobs/{job_id}/logs").text, timeout_s=60)
+    wait_for(lambda: "succeeded at step" in api.get(f"/jobs/{job_id}/logs").text)
     assert api.get(f"/jobs/{job_id}/curves.png").status_code == 200
     assert api.get(f"/jobs/{job_id}/metrics").json()["by_epoch"][-1]["epoch"] == JOB["epochs"]
     checkpoint = api.get(f"/jobs/{job_id}/checkpoints").json()["data"][0]["id"]

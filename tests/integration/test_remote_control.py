@@ -81,7 +81,7 @@ def test_celery_finds_the_worker_and_shows_what_it_does(gather: Gather, tmp_path
         if inspection == "active":
             assert [task["name"] for task in json.loads(done.stdout)[name]] == ["train.wake"]
     worker.terminate()
-    assert worker.wait(fleet.settings.stop_grace_s) == 0
+    assert worker.wait(2 * fleet.settings.stop_grace_s) == 0
     lines = [json.loads(line) for line in fleet.log(worker).splitlines()]  # no banner, no word about the signal
     assert any(line["message"] == "worker drains" for line in lines)
 
@@ -142,7 +142,7 @@ def test_whoever_is_at_the_broker_can_end_no_worker_and_make_none_deaf(gather: G
     assert worker.poll() is None, fleet.log(worker)
     assert (fleet.job(job_id).state, fleet.job(job_id).lease_epoch) == ("running", 1)
     worker.terminate()
-    assert worker.wait(fleet.settings.stop_grace_s) == 0
+    assert worker.wait(2 * fleet.settings.stop_grace_s) == 0
 
 
 def test_a_worker_that_sends_events_ends_though_the_queue_is_gone(gather: Gather, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_worker_that_sends_events_ends_though_the_queue_is_gone(gather: Gather
     log_length = len(fleet.log(worker))
     wait_for(lambda: "Connection" in fleet.log(worker)[log_length:])  # a heartbeat was tried, and the queue is missed
     worker.terminate()
-    assert worker.wait(fleet.settings.stop_grace_s) == 0
+    assert worker.wait(2 * fleet.settings.stop_grace_s) == 0
     assert fleet.job(job_id).state_reason == "drain"
 
 
@@ -165,7 +165,7 @@ def test_a_worker_that_sends_events_ends_though_the_queue_is_frozen(gather: Gath
     wait_for(lambda: fleet.has_event(job_id, "first_step", 1))
     with fleet.frozen_queue():
         worker.terminate()
-        assert worker.wait(fleet.settings.stop_grace_s) == 0
+        assert worker.wait(2 * fleet.settings.stop_grace_s) == 0
     assert "the connection to the queue does not close" in fleet.log(worker)
     assert fleet.job(job_id).state_reason == "drain"
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.api.served import png
 from tests.collector import Collector
-from tests.integration.running import start_yard
+from tests.integration.running import PATIENCE_S, start_yard
 from trainyard.client import Client
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
@@ -30,9 +30,9 @@ def test_one_trace_leads_from_the_request_to_the_last_checkpoint_and_one_from_an
                     json={"dataset": "digits", "overrides": {"epochs": 3, "width_multiplier": 0.25}},
                     headers={"traceparent": f"00-{TRACE}-{'f' * 16}-01"},
                 )
-                job = client.wait(asked.json()["id"], timeout_s=180)
+                job = client.wait(asked.json()["id"], timeout_s=PATIENCE_S)
                 assert job["state"] == "succeeded", job["error"]
-                deadline = time.monotonic() + 30
+                deadline = time.monotonic() + PATIENCE_S
                 while (answer := http.post("/predict", files={"file": png(size=8)})).status_code != 200:
                     assert time.monotonic() < deadline, answer.text
                     time.sleep(0.2)

@@ -39,7 +39,7 @@ def wait_until_checked(yard: RunningYard, name: str) -> dict[str, Any]:
 
 def assert_no_upload_stays(yard: RunningYard) -> None:
     folder = yard.folder / "uploads"
-    wait_for(lambda: [path.name for path in folder.iterdir()] == ["folder-id"], timeout_s=60)
+    wait_for(lambda: [path.name for path in folder.iterdir()] == ["folder-id"])
     assert httpx.get(f"{yard.url}/uploads", trust_env=False).json()["data"] == []
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.integration.fleet import FAST, NEVER_S, SLOW, Fleet, wait_for
+from tests.integration.running import PATIENCE_S
 from tests.processes import children_of, is_alive, stop_threads
 from trainyard.database.connection import Database
 from trainyard.errors import DatabaseUnavailable
@@ -68,7 +69,7 @@ def test_a_worker_that_hears_no_wake_up_takes_jobs_all_the_same(gather: Gather) 
     job_id = fleet.submit(FAST)
     wait_for(lambda: fleet.job(job_id).state == "succeeded")
     worker.terminate()
-    assert worker.wait(60) == 0
+    assert worker.wait(PATIENCE_S) == 0
     assert fleet.worker(worker).stopped_at is not None
 
 
@@ -93,7 +94,7 @@ def test_sigterm_gives_the_job_back_unharmed_and_the_worker_ends(gather: Gather)
     wait_for(lambda: fleet.has_event(job_id, "first_step", 1))
     trainers = children_of(worker.pid)
     worker.terminate()
-    assert worker.wait(fleet.settings.stop_grace_s) == 0
+    assert worker.wait(2 * fleet.settings.stop_grace_s) == 0
     job = fleet.job(job_id)
     assert (job.state, job.state_reason, job.failures, job.not_before) == ("queued", "drain", 0, 0)
     assert job.committed_step >= 1
@@ -112,8 +113,8 @@ def test_two_signals_while_it_drains_leave_a_job_that_goes_on(gather: Gather) ->
         worker.send_signal(signal.SIGTERM)
         time.sleep(0.2)
         worker.send_signal(signal.SIGQUIT)
-        worker.wait(60)
-        wait_for(lambda: not any(is_alive(pid) for pid in trainers), 10)  # noqa: B023
+        worker.wait(PATIENCE_S)
+        wait_for(lambda: not any(is_alive(pid) for pid in trainers))  # noqa: B023
         wait_for(lambda: fleet.job(job_id).state == "queued")
     job = fleet.job(job_id)
     assert job.state_reason in {"drain", "lease_lost"}
@@ -155,7 +156,7 @@ def test_the_trainer_of_a_frozen_worker_ends_by_itself(gather: Gather) -> None:
     time.sleep(2 * fleet.settings.lease_ttl_s)  # while its worker is there it goes on
     assert is_alive(trainer)
     freeze(fleet.database, [first.pid])
-    wait_for(lambda: not is_alive(trainer), 30)
+    wait_for(lambda: not is_alive(trainer))
     second = fleet.start_worker()
     wait_for(lambda: fleet.has_event(job_id, "first_step", 2))
     os.kill(first.pid, signal.SIGCONT)
