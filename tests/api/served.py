@@ -59,7 +59,7 @@ class FakeModel:
     def compute(self, inputs: list[float]) -> Rows:
         self._runtime.batches.append(len(inputs))
         if self._runtime.gate is not None:
-            assert self._runtime.gate.wait(10)
+            assert self._runtime.gate.wait(60)
         if "failing" in self._manifest:
             raise RuntimeError("it can't compute")
         if "numberless" in self._manifest:
@@ -88,7 +88,7 @@ class FakeRuntime:
     def load(self, folder: Path) -> FakeModel:
         self.loads.append(folder.name)
         if self.load_gate is not None:
-            assert self.load_gate.wait(10)
+            assert self.load_gate.wait(60)
         if self.trouble is not None:
             raise self.trouble
         manifest = (folder / "manifest.json").read_text()
@@ -216,7 +216,7 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def wait_until(condition: Any, timeout_s: float = 10) -> None:
+def wait_until(condition: Any, timeout_s: float = 30) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

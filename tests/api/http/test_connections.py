@@ -267,7 +267,7 @@ class TestParting:
 
 
 class TestTime:
-    SHORT: dict[str, Any] = {"head_s": 0.3, "body_grace_s": 0.3}  # noqa: RUF012
+    SHORT: dict[str, Any] = {"head_s": 1.0, "body_grace_s": 1.0}  # noqa: RUF012
 
     def test_a_silent_connection_is_closed(self, serve: Serve) -> None:
         served = serve(door=self.SHORT)
@@ -286,10 +286,10 @@ class TestTime:
         with connected(served) as client:
             began = time.monotonic()
             with suppress(ConnectionError):
-                while time.monotonic() < began + 5:
+                while time.monotonic() < began + 20:
                     client.sendall(b"a")
                     time.sleep(0.05)
-            assert time.monotonic() < began + 3
+            assert time.monotonic() < began + 10
 
     def test_a_slow_head_after_an_answer_is_refused(self, serve: Serve) -> None:
         served = serve(door=self.SHORT)
@@ -322,7 +322,7 @@ class TestTime:
         def add_route(app: FastAPI) -> None:
             @app.get("/slow")
             def slow() -> str:
-                time.sleep(1.5)
+                time.sleep(2.5)
                 return "done"
 
         served = serve(add_route, door=self.SHORT)
@@ -383,8 +383,8 @@ def test_neither_idle_nor_half_sent_requests_hold_up_a_stop(serve: Serve) -> Non
     wait_until(lambda: sum(connection.is_receiving for connection in served.connections) == 10)
     began = time.monotonic()
     served.tell_to_stop()
-    wait_until(lambda: served.has_stopped, timeout_s=30)
-    assert time.monotonic() - began < 15  # ten seconds for those whose body may still come; nothing for the others
+    wait_until(lambda: served.has_stopped, timeout_s=60)
+    assert time.monotonic() - began < 18  # ten seconds for those whose body may still come; nothing for the others
     for client in clients:
         client.close()
 
@@ -393,13 +393,13 @@ def test_who_reads_no_answers_is_not_read_any_more(served: Served) -> None:
     """Requests that are answered at once would else fill the memory with answers that nobody takes."""
     request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with connected(served) as client:
-        client.settimeout(1)
+        client.settimeout(3)
         sent = 0
         with suppress(TimeoutError):
             while sent < 40 * MIB:
                 sent += client.send(request * 1000)
         [connection] = served.connections
-        assert connection.flow.read_paused
+        wait_until(lambda: connection.flow.read_paused)
         assert connection.transport.get_write_buffer_size() < 8 * MIB
         client.settimeout(10)
         answered, tail, status = 0, b"", b"HTTP/1.1 200"

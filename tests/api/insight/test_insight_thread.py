@@ -51,7 +51,7 @@ def test_what_clients_wait_for_goes_before_longer_work(thread: InsightThread) ->
 
     def step(_: Any) -> float | None:
         began.set()
-        gate.wait(10)
+        gate.wait(60)
         done.append("step")
         return 0 if done.count("step") < 3 else None
 
@@ -74,7 +74,7 @@ def test_longer_works_take_turns(thread: InsightThread) -> None:
 
     def build(name: str) -> Any:
         def step(_: Any) -> float | None:
-            gate.wait(10)
+            gate.wait(60)
             done.append(name)
             return 0 if done.count(name) < 3 else None
 
@@ -88,14 +88,15 @@ def test_longer_works_take_turns(thread: InsightThread) -> None:
 
 
 def test_beyond_the_limit_it_is_refused_and_what_is_cancelled_is_not_done(thread: InsightThread) -> None:
-    gate, done = threading.Event(), list[int]()
+    held, gate, done = threading.Event(), threading.Event(), list[int]()
 
     async def ask() -> None:
         def hold(_: Any) -> None:
-            gate.wait(10)
+            held.set()
+            gate.wait(60)
 
         holding = asyncio.ensure_future(thread.run(hold))
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(held.wait, 60)
         waiting = [asyncio.ensure_future(thread.run(lambda _, i=i: done.append(i))) for i in range(2)]  # type: ignore[misc]  # mypy knows no default of a lambda
         await asyncio.sleep(0)
         with pytest.raises(InsightQueueFull) as refusal:
@@ -151,10 +152,15 @@ def test_steps_that_wait_use_no_core(thread: InsightThread) -> None:
 
 def test_at_the_end_what_waits_is_refused_and_the_child_is_killed(process: FakeProcess) -> None:
     thread = InsightThread(cast("InsightProcess", process), max_waiting=4)
+    held = threading.Event()
+
+    def hold(_: Any) -> bool:
+        held.set()
+        return process.interrupted.wait(60)
 
     async def ask() -> None:
-        holding = asyncio.ensure_future(thread.run(lambda _: process.interrupted.wait(10)))
-        await asyncio.sleep(0.05)
+        holding = asyncio.ensure_future(thread.run(hold))
+        await asyncio.to_thread(held.wait, 60)
         waiting = asyncio.ensure_future(thread.run(lambda _: None))
         await asyncio.sleep(0)
         await asyncio.to_thread(thread.close)

@@ -14,9 +14,9 @@ from api.previews.machine_speed import measure_flops_per_s
 def test_the_speed_is_plausible_and_measured_once() -> None:
     speed = measure_flops_per_s()
     assert 1e8 < speed < 1e15
-    began = time.perf_counter()
+    began = time.thread_time()  # not of the clock: the machine may do something else for a moment
     assert measure_flops_per_s() == speed
-    assert time.perf_counter() - began < 0.01
+    assert time.thread_time() - began < 0.01
 
 
 def test_those_who_ask_at_once_wait_for_one_measurement(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,12 +44,12 @@ class TestShadow:
 
         def slow(image: Any) -> Any:
             begun.set()
-            assert go_on.wait(10)
+            assert go_on.wait(60)
             return preprocess(image)
 
         monkeypatch.setattr(model, "preprocess", slow)
         predict(served)
-        assert begun.wait(5), "the first one is being compared"
+        assert begun.wait(60), "the first one is being compared"
         for _ in range(3):
             predict(served)
         go_on.set()

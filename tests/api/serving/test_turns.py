@@ -51,31 +51,31 @@ def test_whoever_may_not_go_keeps_its_place() -> None:
 def test_a_request_leaves_one_thread_to_the_others(pool: FairPool) -> None:
     greedy, other = Turn(), Turn()
     leave = threading.Event()
-    waiting = [pool.submit(greedy, leave.wait, 10) for _ in range(5)]
-    assert pool.submit(other, lambda: "done").result(5) == "done"
+    waiting = [pool.submit(greedy, leave.wait, 60) for _ in range(5)]
+    assert pool.submit(other, lambda: "done").result(60) == "done"
     assert [future.running() for future in waiting] == [True, False, False, False, False]
     leave.set()
-    assert all(future.result(5) for future in waiting)
+    assert all(future.result(60) for future in waiting)
 
 
 def test_what_is_cancelled_is_not_begun_and_what_fails_fails_alone(pool: FairPool) -> None:
     turn, leave = Turn(), threading.Event()
     begun: list[str] = []
-    first = pool.submit(turn, leave.wait, 10)
+    first = pool.submit(turn, leave.wait, 60)
     given_up, wanted = pool.submit(turn, begun.append, "given up"), pool.submit(turn, begun.append, "wanted")
     failing = pool.submit(turn, lambda: 1 // 0)
     assert given_up.cancel()
     leave.set()
-    assert first.result(5)
-    assert wanted.result(5) is None
+    assert first.result(60)
+    assert wanted.result(60) is None
     assert begun == ["wanted"]
     with pytest.raises(ZeroDivisionError):
-        failing.result(5)
+        failing.result(60)
 
 
 def test_the_end_waits_for_what_has_begun_and_cancels_the_rest(pool: FairPool) -> None:
     turn, leave = Turn(), threading.Event()
-    begun, waiting = pool.submit(turn, leave.wait, 10), pool.submit(turn, leave.wait, 10)
+    begun, waiting = pool.submit(turn, leave.wait, 60), pool.submit(turn, leave.wait, 60)
     while not begun.running():
         time.sleep(0.001)
     threading.Timer(0.05, leave.set).start()
