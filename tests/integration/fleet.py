@@ -170,6 +170,13 @@ class Fleet:
         self.database.close()
 
 
+def make_tables(settings: Settings) -> None:
+    """As `trainyard migrate` does, without another process: whose folder it is must exist."""
+    database = Database(settings.sqlalchemy_url)
+    schema.migrate(database)
+    database.close()
+
+
 def _answers(url: str) -> bool:
     try:
         return httpx.get(url, trust_env=False, timeout=20).status_code == 200

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select
 
-from tests.integration.fleet import wait_for
+from tests.integration.fleet import make_tables, wait_for
 from tests.integration.running import PATIENCE_S
 from trainyard.database.connection import Database
 from trainyard.database.tables import Job
@@ -36,8 +36,7 @@ def settings(tmp_path: Path) -> Settings:
 def api(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
     """An API without queue and workers."""
     command = [sys.executable, "-m", "api", "--die-with-parent", str(os.getpid())]
-    migrating = [sys.executable, "-m", "trainyard", "migrate"]
-    subprocess.run(migrating, env=child_environment(settings), check=True)
+    make_tables(settings)
     with (settings.data_dir / "api.log").open("wb") as log:
         process = subprocess.Popen(command, env=child_environment(settings), stdout=log, stderr=log)
     wait_for(lambda: _is_listening(settings.port) or process.poll() is not None)

@@ -22,7 +22,7 @@ import httpx
 import pytest
 from tusclient.client import TusClient
 
-from tests.integration.fleet import wait_for
+from tests.integration.fleet import make_tables, wait_for
 from tests.integration.test_full_disk import small_disk
 from trainyard.launch.queue_server import free_port
 from trainyard.settings import Settings, child_environment
@@ -41,8 +41,8 @@ class Api:
         self.settings = Settings(data_dir=data_dir, port=free_port(), **settings)
         self.url = f"http://127.0.0.1:{self.settings.port}"
         self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
-        command = [sys.executable, "-m", "trainyard", "migrate"]
-        subprocess.run(command, env=child_environment(self.settings), check=True, stdout=subprocess.DEVNULL)
+        data_dir.mkdir(exist_ok=True)
+        make_tables(self.settings)
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -101,6 +101,14 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Api]]:
     yield build
     for api in running:
         api.stop()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """One process for tests of clients that only upload to it."""
+    api = Api(tmp_path_factory.mktemp("shared") / "data", reaper_s=1)
+    yield api
+    api.stop()
 
 
 @contextmanager
@@ -321,28 +329,24 @@ class TestPublicClients:
         ],
         ids=["at-once", "in-pieces", "with-creation", "post-for-patch"],
     )
-    def test_tus_js_client_uploads(
-        self, js_client: Path, start: Callable[..., Api], tmp_path: Path, options: dict[str, Any]
-    ) -> None:
-        api, file = start(), tmp_path / "flowers.zip"
+    def test_tus_js_client_uploads(self, js_client: Path, shared: Api, tmp_path: Path, options: dict[str, Any]) -> None:
+        api, file = shared, tmp_path / "flowers.zip"
         file.write_bytes(random.Random(6).randbytes(5 * MIB + 3))
         url = self._run_js(js_client, api, file, options)
         found = self._look(api, url)
         assert (found["name"], found["state"]) == ("flowers.zip", "whole")
         assert found["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
 
-    def test_tus_js_client_goes_on_where_it_was_aborted(
-        self, js_client: Path, start: Callable[..., Api], tmp_path: Path
-    ) -> None:
-        api, file = start(), tmp_path / "flowers.zip"
+    def test_tus_js_client_goes_on_where_it_was_aborted(self, js_client: Path, shared: Api, tmp_path: Path) -> None:
+        api, file = shared, tmp_path / "flowers.zip"
         file.write_bytes(random.Random(7).randbytes(20 * MIB))
         url = self._run_js(js_client, api, file, {"chunkSize": MIB, "abortAt": 5 * MIB})
         assert 4 * MIB <= api.offset(httpx.URL(url).path) < 20 * MIB
         assert self._run_js(js_client, api, file, {"uploadUrl": url}) == url
         assert self._look(api, url)["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
 
-    def test_tus_js_client_gives_an_upload_up(self, js_client: Path, start: Callable[..., Api], tmp_path: Path) -> None:
-        api, file = start(), tmp_path / "flowers.zip"
+    def test_tus_js_client_gives_an_upload_up(self, js_client: Path, shared: Api, tmp_path: Path) -> None:
+        api, file = shared, tmp_path / "flowers.zip"
         file.write_bytes(random.Random(8).randbytes(20 * MIB))
         url = self._run_js(js_client, api, file, {"chunkSize": MIB, "abortAt": 5 * MIB, "terminate": True})
         assert api.http.get(httpx.URL(url).path).status_code == 404
