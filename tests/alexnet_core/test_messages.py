@@ -117,6 +117,20 @@ def test_what_is_no_message_is_refused_in_one_line(line: bytes) -> None:
         assert str(refused.value).count("\n") == 0
 
 
+@pytest.mark.parametrize(
+    ("line", "trouble"),
+    [
+        (b"half a mess\n", "Invalid JSON"),
+        (b'{"type": "spec", "job_id": "job_1"}\n', "spec.lease_epoch: Field required"),
+        (b'{"type": "lesson"}\n', "lesson"),
+    ],
+)
+def test_what_is_wrong_with_a_command_is_told(line: bytes, trouble: str) -> None:
+    with pytest.raises(MalformedMessage) as refused:
+        parse_command(line)
+    assert trouble in str(refused.value)
+
+
 @pytest.mark.parametrize("outcome", [Outcome.SUCCEEDED, Outcome.MAX_RUNTIME])
 def test_a_run_that_came_to_its_end_says_where(outcome: Outcome) -> None:
     with pytest.raises(ValueError, match="weights_sha256"):

@@ -156,22 +156,14 @@ def test_a_long_validation_gives_heartbeats(monkeypatch: pytest.MonkeyPatch) -> 
         assert [parse_report(line) for line in lines] == [Alive()] * 3
 
 
-@pytest.mark.parametrize(
-    ("line", "trouble"),
-    [
-        (b"half a mess\n", "Invalid JSON"),
-        (b'{"type": "spec", "job_id": "job_1"}\n', "spec.lease_epoch: Field required"),
-        (b'{"type": "lesson"}\n', "lesson"),
-    ],
-)
-def test_a_child_that_does_not_understand_its_spec_says_so_and_ends(line: bytes, trouble: str) -> None:
+def test_a_child_that_does_not_understand_its_spec_says_so_and_ends() -> None:
     with Child() as child:
         assert child.read() == Ready()
-        child.write(line)
+        child.write(b'{"type": "spec", "job_id": "job_1"}\n')
         failed = child.read()
         assert isinstance(failed, Failed)
         assert failed.code == "protocol_error"
-        assert trouble in failed.message
+        assert "spec.lease_epoch: Field required" in failed.message
         assert child.end() == 1
 
 
