@@ -74,12 +74,18 @@ def test_celery_finds_the_worker_and_shows_what_it_does(gather: Gather, tmp_path
         wait_for(lambda: "task started" in events.read_text() and "train.wake" in events.read_text())
     wait_for(lambda: fleet.has_event(job_id, "claimed", 1))
     password = fleet.queue.url.split(":")[2].partition("@")[0]
-    for inspection in ("active", "stats", "conf", "report", "registered", "active_queues", "reserved", "scheduled"):
+    for inspection in ("active", "conf"):
         done = ask(fleet, "inspect", inspection, *one)
         assert done.returncode == 0, (inspection, done)
         assert password not in done.stdout
         if inspection == "active":
             assert [task["name"] for task in json.loads(done.stdout)[name]] == ["train.wake"]
+    app = build_celery(fleet.queue.url)
+    for inspection in ("stats", "report", "registered", "active_queues", "reserved", "scheduled"):
+        answers = app.control.broadcast(inspection, reply=True, destination=[name], timeout=ANSWERED_WITHIN_S)
+        assert [list(answer) for answer in answers] == [[name]], inspection
+        assert "error" not in answers[0][name], answers
+        assert password not in json.dumps(answers)
     worker.terminate()
     assert worker.wait(2 * fleet.settings.stop_grace_s) == 0
     lines = [json.loads(line) for line in fleet.log(worker).splitlines()]  # no banner, no word about the signal
