@@ -131,6 +131,7 @@ def test_a_folder_becomes_a_ready_dataset_with_pack_facts_report_and_events(yard
     assert seen[-1] == ("state", "finished", "ready")
 
 
+@on_one_database
 def test_an_uploaded_archive_becomes_a_ready_dataset(yard: Yard, tmp_path: Path) -> None:
     folder = write_classes(tmp_path / "zipped", {"round": 6, "square": 6})
     target = yard.storage.folder(upload_key("upl_1"))
@@ -289,6 +290,7 @@ def running(yard: Yard) -> Iterator[threading.Thread]:
         thread.join(timeout=60)
 
 
+@on_one_database
 def test_a_child_that_does_nothing_is_killed_and_tried_again(database: Database, tmp_path: Path) -> None:
     yard = Yard(database, tmp_path, hang_s=3)  # for longer a busy machine lets no child wait
     dataset_id = yard.submit_folder()
@@ -302,6 +304,7 @@ def test_a_child_that_does_nothing_is_killed_and_tried_again(database: Database,
     assert yard.look(dataset_id).state is DatasetState.READY
 
 
+@on_one_database
 def test_files_that_change_between_two_tries_are_told_without_a_path(yard: Yard) -> None:
     dataset_id = yard.submit_folder()
     yard.validate()
@@ -345,6 +348,7 @@ def test_a_job_that_waited_gets_a_config_that_fits_the_dataset(yard: Yard) -> No
     TrainConfig.model_validate_json(json.dumps(job.config))
 
 
+@on_one_database
 def test_a_new_version_says_what_differs_from_its_parent(yard: Yard) -> None:
     parent = yard.submit_folder()
     yard.validate()

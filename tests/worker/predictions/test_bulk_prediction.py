@@ -36,6 +36,9 @@ from trainyard.jobs.failures import FAILURES
 from trainyard.states import CheckpointStatus, JobState, WorkKind
 from trainyard.upkeep.leftovers import Leftovers
 
+#: For what a child does: what is written of it then is written to both databases by the tests beside.
+on_one_database = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+
 
 @pytest.fixture
 def yard(database: Database, tmp_path: Path) -> PredictingYard:
@@ -63,6 +66,7 @@ def test_every_image_of_a_dataset_gets_one_row_with_what_the_network_says(yard: 
     assert work.test["top5"] >= work.test["top1"]
 
 
+@on_one_database
 def test_only_the_images_of_a_split_are_predicted(yard: PredictingYard) -> None:
     yard.add_dataset(60)
     prediction_id = yard.submit(dataset_id="ds_noise", split="test")
@@ -70,6 +74,7 @@ def test_only_the_images_of_a_split_are_predicted(yard: PredictingYard) -> None:
     assert [row["index"] for row in yard.rows(prediction_id)] == [*range(20, 30), *range(50, 60)]
 
 
+@on_one_database
 def test_an_archive_is_predicted_without_a_dataset_and_what_is_no_image_is_a_row_with_an_error(
     yard: PredictingYard, tmp_path: Path
 ) -> None:
@@ -92,6 +97,7 @@ def test_an_archive_is_predicted_without_a_dataset_and_what_is_no_image_is_a_row
     assert (summary["num_rows"], summary["num_errors"], summary["num_labelled"]) == (6, 1, 3)
 
 
+@on_one_database
 def test_a_temperature_changes_the_probabilities_and_no_order(yard: PredictingYard) -> None:
     pack = yard.add_dataset(5)
     prediction_id = yard.submit(dataset_id="ds_noise", temperature=2.5, top_k=10)
@@ -256,6 +262,7 @@ def test_what_is_gone_is_told(yard: PredictingYard, source: str) -> None:
     assert work.error["code"] == {"archive": "upload_missing", "checkpoint": "no_valid_checkpoint"}[source]
 
 
+@on_one_database
 def test_an_archive_that_is_none_fails_with_the_reason(yard: PredictingYard, tmp_path: Path) -> None:
     upload_id = yard.add_archive(write_classes(tmp_path / "pictures", {"a": 1}))
     (yard.storage.folder(f"uploads/{upload_id}") / "content").write_bytes(b"Rar!\x1a\x07\x01\x00" + bytes(100))
@@ -306,6 +313,7 @@ def test_results_beyond_the_owners_quota_end_the_prediction_and_the_rows_before_
     assert len(yard.rows(prediction_id)) in {20, 40}
 
 
+@on_one_database
 def test_too_little_memory_is_told_and_the_worker_lives(database: Database, tmp_path: Path) -> None:
     yard = PredictingYard(database, tmp_path, prediction_memory_bytes=2**30)
     yard.add_dataset(70)
