@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
@@ -63,8 +64,18 @@ def _no_trackers_of_this_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def mlflow_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of an environment with MLflow."""
-    return make_environment(tmp_path_factory.mktemp("mlflow") / "environment", *MLFLOW, *MLFLOW_LOGIN)
+    """The programs of an environment with MLflow, which is made once for all processes of a test run."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # each process of the run has a folder of its own in it
+    environment = shared / "mlflow"
+    made = environment / "made"
+    with (shared / "mlflow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            make_environment(environment, *MLFLOW, *MLFLOW_LOGIN)
+            made.touch()
+    return environment / "bin"
 
 
 @pytest.fixture(scope="session")
