@@ -54,7 +54,7 @@ def test_what_is_off_costs_less_than_a_microsecond() -> None:
     rounds = 20_000
 
     def best(work: str) -> float:
-        return min(timeit.repeat(work, globals={"tracing": tracing}, number=rounds, repeat=5)) / rounds
+        return min(timeit.repeat(work, timer=time.thread_time, globals={"tracing": tracing}, number=rounds)) / rounds
 
     assert best("with tracing.span('decode'): pass") < 2e-6  # twice what it is on an idle machine, and more
     assert best("tracing.current()") < 1e-6
@@ -131,7 +131,7 @@ def test_a_collector_that_is_away_holds_up_no_end() -> None:
             pass
         began = time.monotonic()
         tracing.stop()
-        assert time.monotonic() - began < tracing.STOP_S + 1
+        assert time.monotonic() - began < 3 * tracing.STOP_S
 
 
 def test_an_endpoint_without_opentelemetry_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:

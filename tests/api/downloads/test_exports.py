@@ -16,6 +16,7 @@ from alexnet_core.network.checkpoint import save_checkpoint
 from api.downloads import exports as module
 from api.downloads.exports import Exports
 from tests.alexnet_core.networks import NARROW, make_checkpoint
+from tests.api.served import wait_until
 from trainyard.errors import CheckpointIncompatible, TooManyDownloads
 from trainyard.export_errors import ExportFailed, ExportUnsupported
 from trainyard.settings import Settings
@@ -33,7 +34,7 @@ class Converter:
 
     def __call__(self, folder: Path, form: str, file: Path) -> None:
         self.calls += 1
-        assert self.gate.wait(10)
+        assert self.gate.wait(60)
         file.write_bytes(f"{form} {self.calls} ".encode() + bytes(self.size))
 
 
@@ -72,8 +73,7 @@ def test_who_waits_too_long_is_told_to_come_back(converter: Converter, tmp_path:
     converter.gate.clear()
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(take, exports_in(tmp_path))
-        while not converter.calls:
-            pass
+        wait_until(lambda: converter.calls)
         with pytest.raises(TooManyDownloads) as refusal:
             take(exports_in(tmp_path, patience_s=0.2), "ckpt_b")
         assert refusal.value.retry_after_s
