@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
 from tests.browser.watching import ROOT, Watch
 from tests.integration.running import RunningYard, running_yard
@@ -31,6 +31,7 @@ ARGUMENTS = [
 ]
 DESKTOP = ViewportSize(width=1280, height=800)
 PHONE = ViewportSize(width=390, height=844)
+PATIENCE_MS = 15_000  #: for what a page does by itself: on two busy cores Playwright's own 5 s are too few
 PICTURES = os.environ.get("TRAINYARD_PICTURES")  #: where pictures of the views go; none are taken without it
 
 NUM_FREQUENT = 96  #: colours of a picture that are kept as they are
@@ -50,6 +51,7 @@ def browser() -> Iterator[Browser]:
     program = shutil.which("chromium") or shutil.which("google-chrome")
     assert program is not None, "install Chromium (Debian: apt-get install chromium)"
     assert (ROOT / "api/page/index.html").is_file(), "run `make page`"
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         yield started
@@ -71,7 +73,7 @@ def client(yard: RunningYard) -> Iterator[Client]:
 
 @pytest.fixture
 def http(yard: RunningYard) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=yard.url, trust_env=False) as connected:
+    with httpx.Client(base_url=yard.url, trust_env=False, timeout=30) as connected:
         yield connected
 
 
@@ -84,7 +86,7 @@ def watch(yard: RunningYard) -> Watch:
 def context(browser: Browser, watch: Watch) -> Iterator[BrowserContext]:
     """A browser that knows nothing yet; whatever goes wrong in its pages fails the test."""
     fresh = browser.new_context(viewport=DESKTOP)
-    fresh.set_default_timeout(15_000)
+    fresh.set_default_timeout(PATIENCE_MS)
     watch.follow(fresh)
     yield fresh
     fresh.close()

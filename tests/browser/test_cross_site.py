@@ -57,5 +57,5 @@ def test_another_sites_page_can_neither_write_nor_read(
 
 
 def test_a_name_that_was_made_to_mean_this_machine_is_refused(yard: RunningYard) -> None:
-    refused = httpx.get(f"{yard.url}/", headers={"Host": "attacker.example"}, trust_env=False)
+    refused = httpx.get(f"{yard.url}/", headers={"Host": "attacker.example"}, trust_env=False, timeout=30)
     assert (refused.status_code, refused.json()["error"]["code"]) == (421, "host_refused")

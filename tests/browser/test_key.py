@@ -21,7 +21,8 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningYard]:
     with running_yard(tmp_path_factory.mktemp("keyed") / "data", TRAINYARD_ADMIN_KEY=KEY) as running:
         body = {"dataset": "digits", "name": "night run", "overrides": {"epochs": 1}}
         held = {"Authorization": f"Bearer {KEY}"}
-        assert httpx.post(f"{running.url}/jobs", json=body, headers=held, trust_env=False).status_code == 202
+        made = httpx.post(f"{running.url}/jobs", json=body, headers=held, trust_env=False, timeout=30)
+        assert made.status_code == 202
         yield running
 
 

@@ -137,7 +137,7 @@ def test_the_upload_of_another_program_shows_how_much_has_arrived(
     page: Page, yard: RunningYard, client: Client
 ) -> None:
     size, first = 4_000_000, b"x" * 1_000_000
-    with httpx.Client(base_url=yard.url, trust_env=False) as other:
+    with httpx.Client(base_url=yard.url, trust_env=False, timeout=30) as other:
         made = other.post("/uploads", headers=TUS | {"Upload-Length": str(size)})
         path = made.headers["Location"]
         sent = other.patch(path, headers=PATCH | {"Upload-Offset": "0"}, content=first)
