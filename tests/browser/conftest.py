@@ -99,6 +99,13 @@ def page(context: BrowserContext) -> Page:
 
 
 @pytest.fixture
+def again(request: pytest.FixtureRequest) -> str:
+    """What names end with when a test is tried again: the yard still has what the first try left in it."""
+    tried = getattr(request.node, "execution_count", 1)  # of pytest-rerunfailures
+    return "" if tried == 1 else f"-{tried}"
+
+
+@pytest.fixture
 def photograph() -> Photograph:
     """Takes a picture of a page for docs/pictures, where the environment names a folder for them."""
 

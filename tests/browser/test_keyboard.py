@@ -56,20 +56,21 @@ def test_letters_are_no_shortcuts_in_a_field_nor_once_turned_off(page: Page, yar
 
 
 def test_the_palette_finds_jobs_datasets_and_actions(
-    page: Page, yard: RunningYard, http: httpx.Client, photograph: Photograph
+    page: Page, yard: RunningYard, http: httpx.Client, photograph: Photograph, again: str
 ) -> None:
-    job_id = http.post("/jobs", json={"dataset": "digits", "name": "needle in a haystack"}).json()["id"]
+    job_id = http.post("/jobs", json={"dataset": "digits", "name": f"needle in a haystack{again}"}).json()["id"]
     http.post(f"/jobs/{job_id}/pause")
     open_view(page, yard.url, "#/settings")
     page.keyboard.press("Control+k")
     expect(page.get_by_role("option").first).to_be_visible()
     assert list_faults(page) == []
     photograph(page, "palette")
-    page.keyboard.type("haystack")
+    page.keyboard.type(f"haystack{again}")
     expect(page.get_by_role("option")).to_have_count(1)
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(f"#/jobs/{job_id}"))
     page.keyboard.press("Control+k")
+    expect(page.get_by_role("combobox")).to_be_focused()
     page.keyboard.type("dark")
     page.keyboard.press("Enter")
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
@@ -89,18 +90,19 @@ def test_a_menu_works_by_arrows_and_gives_the_focus_back(page: Page, yard: Runni
     expect(button).to_be_focused()
 
 
-def test_a_job_is_made_and_paused_without_a_mouse(page: Page, yard: RunningYard) -> None:
+def test_a_job_is_made_and_paused_without_a_mouse(page: Page, yard: RunningYard, again: str) -> None:
+    name = f"made by keys{again}"
     open_view(page, yard.url, "#/jobs")
     page.keyboard.press("n")
     expect(page.get_by_role("heading", level=1)).to_have_text("New job")
     page.get_by_label("Name", exact=True).focus()
-    page.keyboard.type("made by keys")
+    page.keyboard.type(name)
     page.keyboard.press("Control+Enter")
     expect(page).to_have_url(re.compile("#/jobs/job_"))
-    expect(page.get_by_role("heading", level=1)).to_have_text("made by keys")  # else the keys go to the form
+    expect(page.get_by_role("heading", level=1)).to_have_text(name)  # else the keys go to the form
     page.keyboard.press("g")
     page.keyboard.press("j")
-    row = page.get_by_role("row").filter(has_text="made by keys")
+    row = page.get_by_role("row").filter(has_text=name)
     expect(row).to_be_visible()
     page.keyboard.press("j")
     page.keyboard.press("p")

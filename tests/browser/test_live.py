@@ -47,52 +47,59 @@ def streams(proxy: Proxy) -> int:
     return sum(entry.startswith("GET /events") for entry in proxy.under_way)
 
 
-def test_nine_tabs_are_live_by_one_stream(proxy: Proxy, context: BrowserContext, http: httpx.Client) -> None:
+def test_nine_tabs_are_live_by_one_stream(
+    proxy: Proxy, context: BrowserContext, http: httpx.Client, again: str
+) -> None:
+    name = f"seen by nine tabs{again}"
     tabs = [context.new_page() for _ in range(9)]
     for tab in tabs:
         open_view(tab, proxy.url)
         expect(tab.get_by_role("status").filter(has_text="live")).to_be_visible()
-    make_job(http, "seen by nine tabs")
+    make_job(http, name)
     for tab in tabs:
         tab.bring_to_front()
-        expect(tab.get_by_text("seen by nine tabs").first).to_be_visible()
+        expect(tab.get_by_text(name).first).to_be_visible()
     assert streams(proxy) == 1
 
 
 def test_a_lost_line_is_said_at_once_and_mended_soon(
-    proxy: Proxy, page: Page, http: httpx.Client, watch: Watch, photograph: Photograph
+    proxy: Proxy, page: Page, http: httpx.Client, watch: Watch, photograph: Photograph, again: str
 ) -> None:
+    before, during = f"before the break{again}", f"during the break{again}"
     watch.expect(LOST)
     page.clock.install()
     page.clock.resume()
-    job_id = make_job(http, "before the break")
+    job_id = make_job(http, before)
     open_view(page, proxy.url)
-    expect(page.get_by_text("before the break").first).to_be_visible()
+    expect(page.get_by_text(before).first).to_be_visible()
     proxy.stop()
     expect(page.get_by_text("reconnecting, last heard")).to_be_visible(timeout=5000)
-    expect(page.get_by_text("before the break").first).to_be_visible()  # what is known stays
+    expect(page.get_by_text(before).first).to_be_visible()  # what is known stays
     page.clock.fast_forward(61_000)
     banner = page.get_by_role("alert").filter(has_text="The yard does not answer. Training goes on without this page.")
     expect(banner).to_be_visible()
     photograph(page, "down")
 
     http.delete(f"/jobs/{job_id}")
-    make_job(http, "during the break")
+    make_job(http, during)
     proxy.start()
     started = time.monotonic()
-    expect(page.get_by_text("during the break").first).to_be_visible(timeout=8000)
+    expect(page.get_by_text(during).first).to_be_visible(timeout=8000)
     expect(banner).to_be_hidden()
     expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
     assert time.monotonic() - started < 8  # at most four seconds between two tries, and the answers
-    assert page.get_by_role("row").filter(has_text="during the break").count() <= 1
+    assert page.get_by_role("row").filter(has_text=during).count() <= 1
 
 
-def test_without_shared_workers_a_tab_has_a_stream_of_its_own(proxy: Proxy, page: Page, http: httpx.Client) -> None:
+def test_without_shared_workers_a_tab_has_a_stream_of_its_own(
+    proxy: Proxy, page: Page, http: httpx.Client, again: str
+) -> None:
+    name = f"seen without a worker{again}"
     page.add_init_script("delete window.SharedWorker")
     open_view(page, proxy.url)
     expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
-    make_job(http, "seen without a worker")
-    expect(page.get_by_text("seen without a worker").first).to_be_visible()
+    make_job(http, name)
+    expect(page.get_by_text(name).first).to_be_visible()
     assert streams(proxy) == 1
 
 
@@ -108,10 +115,11 @@ def test_an_updated_yard_offers_to_reload(proxy: Proxy, page: Page, http: httpx.
 
 
 @pytest.mark.parametrize("view", ["jobs", "datasets", "predict", "yard"])
-def test_all_works_behind_a_path_prefix(prefixed: Proxy, page: Page, http: httpx.Client, view: str) -> None:
+def test_all_works_behind_a_path_prefix(prefixed: Proxy, page: Page, http: httpx.Client, view: str, again: str) -> None:
+    name = f"seen behind a prefix{again}"
     open_view(page, prefixed.url, f"#/{view}")
     expect(page.get_by_role("status").filter(has_text="live")).to_be_visible()
     if view == "jobs":
-        make_job(http, "seen behind a prefix")
-        expect(page.get_by_text("seen behind a prefix").first).to_be_visible()
+        make_job(http, name)
+        expect(page.get_by_text(name).first).to_be_visible()
     assert page.get_by_role("alert").count() == 0

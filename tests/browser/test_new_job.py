@@ -69,20 +69,21 @@ def test_a_job_that_is_not_valid_is_not_started_and_leads_to_its_field(
 
 
 def test_the_learning_rate_that_is_shown_is_the_jobs(
-    page: Page, yard: RunningYard, client: Client, photograph: Photograph
+    page: Page, yard: RunningYard, client: Client, photograph: Photograph, again: str
 ) -> None:
+    name = f"as previewed{again}"
     open_view(page, yard.url, "#/new?dataset=digits&recipe=quick")
     expect(page.get_by_text("Learning rate: rises to 0.05")).to_be_visible()
     with page.expect_response(re.compile("/recipes/preview$")) as told:
         page.get_by_role("textbox", name="epochs", exact=True).fill("2")
     preview = told.value.json()
-    page.get_by_label("Name", exact=True).fill("as previewed")
+    page.get_by_label("Name", exact=True).fill(name)
     expect(page.get_by_text(f"{preview['steps']}, 2 epochs")).to_be_visible()
     photograph(page, "new-job")
     page.get_by_role("button", name="Start training").dblclick()
     page.wait_for_url(re.compile("#/jobs/job_"))
 
-    made = [job for job in client.iter_jobs() if job["name"] == "as previewed"]
+    made = [job for job in client.iter_jobs() if job["name"] == name]
     assert len(made) == 1, "a double click made more than one job"
     ended = client.wait(made[0]["id"], timeout_s=300)
     assert ended["state"] == "succeeded"

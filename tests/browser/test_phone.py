@@ -44,8 +44,10 @@ def test_the_actions_of_a_job_stay_in_view(phone: Page, yard: RunningYard, http:
     expect(phone.get_by_role("button", name="Retry")).to_be_in_viewport(ratio=1, timeout=30_000)
 
 
-def test_jobs_are_selected_by_touch_and_compared(phone: Page, yard: RunningYard, http: httpx.Client) -> None:
-    names = ("touched one", "touched two")
+def test_jobs_are_selected_by_touch_and_compared(
+    phone: Page, yard: RunningYard, http: httpx.Client, again: str
+) -> None:
+    names = (f"touched one{again}", f"touched two{again}")
     for name in names:
         http.post(f"/jobs/{start_job(http, name)['id']}/pause").raise_for_status()
     open_view(phone, yard.url, "#/jobs?q=touched")
@@ -57,6 +59,7 @@ def test_jobs_are_selected_by_touch_and_compared(phone: Page, yard: RunningYard,
     phone.get_by_role("region", name="Selection").get_by_role("link", name="Compare").tap()
     expect(phone.get_by_role("heading", level=1)).to_have_text("Compare 2 jobs")
     phone.go_back()
+    expect(phone.get_by_role("heading", level=1)).to_have_text("Jobs")
     phone.get_by_text(names[0]).tap()  # selecting has ended with the view
     expect(phone).to_have_url(re.compile("#/jobs/job_"))
 

@@ -67,13 +67,14 @@ def kill_web_process(yard: RunningYard) -> None:
 
 
 def test_a_zip_is_whole_though_the_api_is_killed_at_half(
-    page: Page, yard: RunningYard, client: Client, folder: Path, watch: Watch, photograph: Photograph
+    page: Page, yard: RunningYard, client: Client, folder: Path, watch: Watch, photograph: Photograph, again: str
 ) -> None:
+    dataset_name = f"killed{again}"
     watch.expect(LINE_CUT)  # the test cuts it
     open_view(page, yard.url, "#/datasets")
     slow_down(page)
-    begin(page, make_zip(folder), "killed")
-    row = row_of(page, "killed")
+    begin(page, make_zip(folder), dataset_name)
+    row = row_of(page, dataset_name)
     expect(row).to_contain_text("uploading")
     wait_for_half(row)
     photograph(page, "datasets-uploading")
@@ -81,15 +82,15 @@ def test_a_zip_is_whole_though_the_api_is_killed_at_half(
 
     expect(row).to_contain_text(re.compile("validating|ready"), timeout=60_000)
     expect(row).to_contain_text("ready", timeout=180_000)
-    dataset = client.get_dataset("killed")
+    dataset = client.get_dataset(dataset_name)
     assert dataset["report"]["num_images"] == 90
     assert [entry["file"] for entry in dataset["report"]["rejected"]] == ["shapes/circle/cut.png"]
-    thumbs = row.get_by_role("img", name="Some training images of killed").locator("img")
+    thumbs = row.get_by_role("img", name=f"Some training images of {dataset_name}").locator("img")
     expect(thumbs).to_have_count(8)
     wait_for_pictures(page, "main li img")
 
-    row.get_by_role("link", name="killed").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("killed")
+    row.get_by_role("link", name=dataset_name).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(dataset_name)
     page.get_by_text("1 files are no usable images").click()
     expect(page.get_by_text("shapes/circle/cut.png")).to_be_visible()
     for name in CLASSES:
@@ -102,61 +103,67 @@ def test_a_zip_is_whole_though_the_api_is_killed_at_half(
 
 
 def test_a_folder_of_class_folders_becomes_a_dataset(
-    page: Page, yard: RunningYard, client: Client, folder: Path
+    page: Page, yard: RunningYard, client: Client, folder: Path, again: str
 ) -> None:
+    name = f"from-a-folder{again}"
     open_view(page, yard.url, "#/datasets")
-    begin(page, folder, "from-a-folder")
-    expect(row_of(page, "from-a-folder")).to_contain_text("ready", timeout=180_000)
-    dataset = client.get_dataset("from-a-folder")
+    begin(page, folder, name)
+    expect(row_of(page, name)).to_contain_text("ready", timeout=180_000)
+    dataset = client.get_dataset(name)
     assert dataset["class_names"] == sorted(CLASSES)
     assert dataset["report"]["num_images"] == 90
 
 
 def test_an_upload_goes_on_after_a_reload_with_the_same_file_and_no_other(
-    page: Page, yard: RunningYard, client: Client, folder: Path, tmp_path: Path
+    page: Page, yard: RunningYard, client: Client, folder: Path, tmp_path: Path, again: str
 ) -> None:
+    name = f"reloaded{again}"
     archive, other = make_zip(folder), make_zip(make_folder(tmp_path / "others", each=5, seed=1))
     open_view(page, yard.url, "#/datasets")
     slow_down(page)
-    begin(page, archive, "reloaded")
-    wait_for_half(row_of(page, "reloaded"))
+    begin(page, archive, name)
+    wait_for_half(row_of(page, name))
     page.on("dialog", lambda dialog: dialog.accept())  # the page asks before it is left
     page.reload()
 
-    row = row_of(page, "reloaded")
+    row = row_of(page, name)
     expect(row).to_contain_text("Choose shapes.zip again")
     assert percent_of(row) >= 20
     row.get_by_label("The same file again").set_input_files(other)
     expect(row.get_by_role("alert")).to_contain_text("That is another one")
     row.get_by_label("The same file again").set_input_files(archive)
     expect(row).to_contain_text("ready", timeout=180_000)
-    assert client.get_dataset("reloaded")["report"]["num_images"] == 90
+    assert client.get_dataset(name)["report"]["num_images"] == 90
 
 
 def test_the_upload_of_another_program_shows_how_much_has_arrived(
-    page: Page, yard: RunningYard, client: Client
+    page: Page, yard: RunningYard, client: Client, again: str
 ) -> None:
+    name = f"of-another{again}"
     size, first = 4_000_000, b"x" * 1_000_000
     with httpx.Client(base_url=yard.url, trust_env=False, timeout=30) as other:
         made = other.post("/uploads", headers=TUS | {"Upload-Length": str(size)})
         path = made.headers["Location"]
         sent = other.patch(path, headers=PATCH | {"Upload-Offset": "0"}, content=first)
         assert sent.status_code == 204, sent.text
-        dataset = other.post("/datasets", json={"name": "of-another", "upload": path.rpartition("/")[2]}).json()
+        dataset = other.post("/datasets", json={"name": name, "upload": path.rpartition("/")[2]}).json()
         open_view(page, yard.url, "#/datasets")
-        expect(row_of(page, "of-another")).to_contain_text("25 % 1.0 MB of 4.0 MB arrived")
+        expect(row_of(page, name)).to_contain_text("25 % 1.0 MB of 4.0 MB arrived")
         other.patch(path, headers=PATCH | {"Upload-Offset": str(len(first))}, content=first)
-        expect(row_of(page, "of-another")).to_contain_text("50 % 2.0 MB of 4.0 MB arrived")
+        expect(row_of(page, name)).to_contain_text("50 % 2.0 MB of 4.0 MB arrived")
         open_view(page, yard.url, f"#/datasets/{dataset['id']}")
         expect(page.locator("main")).to_contain_text("2.0 MB of 4.0 MB arrived")
         assert other.delete(f"/datasets/{dataset['id']}").is_success
 
 
-def test_an_upload_is_paused_gone_on_with_and_cancelled(page: Page, yard: RunningYard, folder: Path) -> None:
+def test_an_upload_is_paused_gone_on_with_and_cancelled(
+    page: Page, yard: RunningYard, folder: Path, again: str
+) -> None:
+    name = f"cancelled{again}"
     open_view(page, yard.url, "#/datasets")
     slow_down(page)
-    begin(page, make_zip(folder), "cancelled")
-    row = row_of(page, "cancelled")
+    begin(page, make_zip(folder), name)
+    row = row_of(page, name)
     wait_for_half(row)
     row.get_by_role("button", name="Pause").click()
     expect(row).to_contain_text("paused")
