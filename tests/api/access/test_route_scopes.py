@@ -117,7 +117,7 @@ def test_the_refusal_comes_before_the_body(serve: Serve) -> None:
         f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\nAuthorization: Bearer {key}\r\n"
         "Content-Type: image/png\r\nExpect: 100-continue\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", served.port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
         connection.sendall(head.encode())
         assert connection.recv(65536).startswith(b"HTTP/1.1 403")
 

@@ -46,7 +46,7 @@ def test_the_files_are_let_go_where_the_client_leaves_or_wants_the_headers_alone
     assert head.headers["content-disposition"] == 'attachment; filename="it.tar"'
     assert (head.headers["content-length"], head.headers["x-own"]) == (str(1 << 40), "1")
     wait_until(lambda: archive.closed == 1)
-    with socket.create_connection(("127.0.0.1", served.port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as client:
         client.sendall(b"GET /archive HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
     wait_until(lambda: archive.closed == 2)

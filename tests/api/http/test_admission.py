@@ -113,7 +113,7 @@ def test_what_a_head_announces(headers: Headers, size: int | None) -> None:
 @contextmanager
 def unfinished(served: Served, number: int, size: int) -> Iterator[list[socket.socket]]:
     """Uploads that announce a size, and send half of it at the most."""
-    clients = [socket.create_connection(("127.0.0.1", served.port), timeout=5) for _ in range(number)]
+    clients = [socket.create_connection(("127.0.0.1", served.port), timeout=30) for _ in range(number)]
     for client in clients:
         client.sendall(POST + b"Content-Length: %d\r\n\r\n" % size)
     yield clients

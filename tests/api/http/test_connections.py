@@ -332,7 +332,7 @@ class TestTime:
 class TestNumber:
     def test_idle_connections_make_room_the_oldest_first(self, serve: Serve) -> None:
         served = serve(door={"max_connections": 5})
-        clients = [socket.create_connection(("127.0.0.1", served.port), timeout=5) for _ in range(5)]
+        clients = [socket.create_connection(("127.0.0.1", served.port), timeout=30) for _ in range(5)]
         wait_until(lambda: len(served.connections) == 5)
         assert served.http.get("/jobs").status_code == 200
         with suppress(ConnectionResetError):
@@ -346,7 +346,7 @@ class TestNumber:
         served = serve()
         clients = []
         for _ in range(served.door.max_connections + 300):
-            clients.append(socket.create_connection(("127.0.0.1", served.port), timeout=5))
+            clients.append(socket.create_connection(("127.0.0.1", served.port), timeout=30))
         assert served.http.get("/jobs").status_code == 200
         assert len(served.connections) <= served.door.max_connections + 1
         for client in clients:
@@ -356,7 +356,7 @@ class TestNumber:
         served = serve(door={"max_connections": 2})
         clients = []
         for _ in range(2):
-            client = socket.create_connection(("127.0.0.1", served.port), timeout=5)
+            client = socket.create_connection(("127.0.0.1", served.port), timeout=30)
             client.sendall(POST + b"Content-Length: 1000\r\n\r\n")
             clients.append(client)
         wait_until(lambda: sum(connection.is_receiving for connection in served.connections) == 2)
@@ -374,7 +374,7 @@ class TestNumber:
 
 def test_neither_idle_nor_half_sent_requests_hold_up_a_stop(serve: Serve) -> None:
     served = serve()
-    clients = [socket.create_connection(("127.0.0.1", served.port), timeout=5) for _ in range(30)]
+    clients = [socket.create_connection(("127.0.0.1", served.port), timeout=30) for _ in range(30)]
     for number, client in enumerate(clients):
         if number % 3 == 1:
             client.sendall(b"GET /healthz HTTP/1.1\r\nX-Half: a")

@@ -167,7 +167,7 @@ class TestAuthentication:
         from pydantic import SecretStr
 
         served = serve(admin_key=SecretStr(self.KEY))
-        with socket.create_connection(("127.0.0.1", served.port), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
             connection.sendall(
                 b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n"
                 b"Content-Type: image/png\r\nExpect: 100-continue\r\n\r\n"

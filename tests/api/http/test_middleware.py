@@ -60,7 +60,7 @@ def test_a_client_that_leaves_is_no_error(
 ) -> None:
     caplog.set_level(logging.INFO)
     request = POST.replace(b"image/png", content_type) + b"Content-Length: 1000\r\n\r\n--x"
-    with socket.create_connection(("127.0.0.1", served.port), timeout=5) as client:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as client:
         client.sendall(request)
         wait_until(lambda: any(connection.is_receiving for connection in served.connections))
     wait_until(lambda: not served.connections)

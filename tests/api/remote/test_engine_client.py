@@ -132,7 +132,7 @@ async def connected(path: Path, wait_s: float = 5) -> AsyncIterator[RemoteEngine
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 20))
+    asyncio.run(asyncio.wait_for(test, 60))
 
 
 def state_of(client: RemoteEngine) -> str:

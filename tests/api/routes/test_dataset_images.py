@@ -231,15 +231,17 @@ def test_pictures_are_drawn_beside_the_event_loop_and_once(serve: Serve, tmp_pat
     def slow(*args: Any) -> bytes:
         calls.append(threading.current_thread().name)
         drawing.set()
-        assert gate.wait(10)
+        assert gate.wait(60)
         return draw(*args)
 
     monkeypatch.setattr(thumbnails, "draw_sprite", slow)
     with ThreadPoolExecutor(20) as clients:
-        waiting = [clients.submit(httpx.get, f"{served.url}/datasets/{dataset_id}/sprite") for _ in range(20)]
-        assert drawing.wait(10)
-        assert served.http.get("/healthz", timeout=2).status_code == 200
-        assert served.http.get(f"/datasets/{dataset_id}/histogram", timeout=5).status_code == 200
+        waiting = [
+            clients.submit(httpx.get, f"{served.url}/datasets/{dataset_id}/sprite", timeout=60) for _ in range(20)
+        ]
+        assert drawing.wait(60)
+        assert served.http.get("/healthz", timeout=30).status_code == 200
+        assert served.http.get(f"/datasets/{dataset_id}/histogram", timeout=30).status_code == 200
         gate.set()
         answers = {response.result().content for response in waiting}
     assert len(answers) == 1

@@ -116,7 +116,7 @@ class TestIdempotency:
         first = served.http.post("/jobs", json={"dataset": "digits"}, headers=self.HEADERS)
         with served.database.writing() as session:
             session.execute(text("SELECT 1"))  # from here on nobody else can begin to write
-            again = served.http.post("/jobs", json={"dataset": "digits"}, headers=self.HEADERS, timeout=5)
+            again = served.http.post("/jobs", json={"dataset": "digits"}, headers=self.HEADERS, timeout=9)
         assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
 
     def test_another_body_is_refused(self, http: httpx.Client) -> None:

@@ -435,7 +435,7 @@ def test_two_patches_at_once_never_mix(served: Served) -> None:
 
     def offer(letter: bytes) -> None:
         def pieces() -> Any:
-            start.wait(5)
+            start.wait(60)
             for _ in range(8):
                 yield letter * MIB
 

@@ -64,7 +64,7 @@ def test_a_small_image_does_not_wait_for_large_ones(decoders: Decoding, monkeypa
     leave = threading.Event()
 
     def hold(self: object, data: bytes) -> np.ndarray:
-        assert leave.wait(20)
+        assert leave.wait(120)
         return np.zeros((1, 1, 3), np.uint8)
 
     monkeypatch.setattr(DecoderProcess, "decode", hold)
@@ -73,7 +73,7 @@ def test_a_small_image_does_not_wait_for_large_ones(decoders: Decoding, monkeypa
         turns = [Turn() for _ in range(3)]
         large = [asyncio.create_task(decoders.to_input(turn, Shapes(), LARGE)) for turn in turns for _ in range(5)]
         await asyncio.sleep(0.1)
-        small = await asyncio.wait_for(decoders.to_input(Turn(), Shapes(), SMALL), 5)
+        small = await asyncio.wait_for(decoders.to_input(Turn(), Shapes(), SMALL), 60)
         assert not any(task.done() for task in large)
         leave.set()
         return [small, *await asyncio.gather(*large)]

@@ -77,7 +77,7 @@ def test_two_writers_never_both_move_it(database: Database) -> None:
     upload, outcomes, start = begin(database), [], threading.Barrier(4)
 
     def move() -> None:
-        start.wait(5)
+        start.wait(60)
         try:
             advance(database, upload, 0, 50)
             outcomes.append("moved")
@@ -88,7 +88,7 @@ def test_two_writers_never_both_move_it(database: Database) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert sorted(outcomes) == ["moved", "refused", "refused", "refused"]
 
 
@@ -205,7 +205,7 @@ class TestQuota:
         start = threading.Barrier(6)
 
         def try_it() -> None:
-            start.wait(5)
+            start.wait(60)
             try:
                 begin(database, 400, quota=Quota(num_bytes=1000))
                 outcomes.append("begun")
@@ -216,7 +216,7 @@ class TestQuota:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
         assert sorted(outcomes) == ["begun"] * 2 + ["refused"] * 4
         with database.reading() as session:
             assert quotas.count_bytes(session, OWNER) == 800
