@@ -52,7 +52,7 @@ def write_digits(folder: Path) -> list[tuple[Path, str]]:
 
 def test_pictures_in_a_folder_are_trained_on_and_unseen_ones_recognised(yard: RunningYard, pictures: Path) -> None:
     unseen = write_digits(pictures)
-    with Client(yard.url) as client, httpx.Client(base_url=yard.url, trust_env=False) as http:
+    with Client(yard.url) as client, httpx.Client(base_url=yard.url, trust_env=False, timeout=60) as http:
         body = {"name": "my-digits", "path": str(pictures / "digits"), "flip_safe": False}
         answer = http.post("/datasets", json=body)
         assert answer.status_code == 202, answer.text
@@ -94,7 +94,7 @@ def write_mislabelled(folder: Path) -> dict[str, str]:
 
 def test_images_in_wrong_folders_are_named_after_the_job(yard: RunningYard, pictures: Path) -> None:
     wrong = write_mislabelled(pictures / "mislabelled")
-    with Client(yard.url) as client, httpx.Client(base_url=yard.url, trust_env=False) as http:
+    with Client(yard.url) as client, httpx.Client(base_url=yard.url, trust_env=False, timeout=60) as http:
         body = {"name": "mislabelled", "path": str(pictures / "mislabelled"), "flip_safe": False}
         assert http.post("/datasets", json=body).status_code == 202
         job = client.wait(client.create_job("mislabelled", seed=3)["id"], timeout_s=PATIENCE_S)

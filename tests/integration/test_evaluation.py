@@ -19,7 +19,7 @@ def test_a_trainer_that_dies_in_it_costs_only_the_evaluation(tmp_path: Path) -> 
         TRAINYARD_BACKOFF_S="0.1",
     )  # fmt: skip
     try:
-        with Client(yard.url) as client, httpx.Client(base_url=yard.url, trust_env=False) as http:
+        with Client(yard.url) as client, httpx.Client(base_url=yard.url, trust_env=False, timeout=60) as http:
             job = client.wait(client.create_job("digits", overrides={"epochs": 2}, seed=3)["id"], timeout_s=PATIENCE_S)
             assert job["state"] == "succeeded", job["error"]
             assert job["test"] is not None

@@ -74,7 +74,7 @@ def _check(yard: RunningYard, names: list[str]) -> None:
         undisturbed = client.wait(client.create_job("digits", **JOB)["id"], timeout_s=PATIENCE_S)
         assert undisturbed["attempt"] == 1
         assert job["weights_sha256"] == undisturbed["weights_sha256"]
-        jobs = httpx.get(f"{yard.url}/jobs", trust_env=False).json()["data"]
+        jobs = httpx.get(f"{yard.url}/jobs", trust_env=False, timeout=60).json()["data"]
         assert {row["id"] for row in jobs} == {job["id"], undisturbed["id"]}, "one request, one job"
         listed = {row["step"] for row in client.list_checkpoints(job["id"]) if row["kind"] == "epoch"}
     root = yard.folder / "checkpoints" / job["id"]
@@ -110,7 +110,7 @@ def test_a_dataset_survives_a_kill_at_every_place_of_its_validation(tmp_path: Pa
         while list((yard.folder / "uploads").glob("upl_*")) or list((yard.folder / "packs").glob(".*")):
             assert time.monotonic() < deadline, "something is left"
             time.sleep(0.2)
-        rows = httpx.get(f"{yard.url}/datasets", trust_env=False).json()["data"]
+        rows = httpx.get(f"{yard.url}/datasets", trust_env=False, timeout=60).json()["data"]
         assert [row["id"] for row in rows if not row["builtin"]] == [dataset["id"]], "one request, one dataset"
     finally:
         assert yard.stop() == 0

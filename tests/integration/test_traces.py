@@ -24,7 +24,7 @@ def test_one_trace_leads_from_the_request_to_the_last_checkpoint_and_one_from_an
     with Collector() as collector:
         yard = start_yard(tmp_path / "data", TRAINYARD_OTLP_ENDPOINT=collector.url)
         try:
-            with Client(yard.url) as client, httpx.Client(base_url=yard.url, trust_env=False) as http:
+            with Client(yard.url) as client, httpx.Client(base_url=yard.url, trust_env=False, timeout=60) as http:
                 asked = http.post(
                     "/jobs",
                     json={"dataset": "digits", "overrides": {"epochs": 3, "width_multiplier": 0.25}},

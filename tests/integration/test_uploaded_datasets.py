@@ -29,7 +29,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def wait_until_checked(yard: RunningYard, name: str) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
-        found: dict[str, Any] = httpx.get(f"{yard.url}/datasets/{name}", trust_env=False).json()
+        found: dict[str, Any] = httpx.get(f"{yard.url}/datasets/{name}", trust_env=False, timeout=60).json()
         return found if found["state"] in {"ready", "rejected"} else None
 
     checked = wait_for(look)
@@ -40,7 +40,7 @@ def wait_until_checked(yard: RunningYard, name: str) -> dict[str, Any]:
 def assert_no_upload_stays(yard: RunningYard) -> None:
     folder = yard.folder / "uploads"
     wait_for(lambda: [path.name for path in folder.iterdir()] == ["folder-id"])
-    assert httpx.get(f"{yard.url}/uploads", trust_env=False).json()["data"] == []
+    assert httpx.get(f"{yard.url}/uploads", trust_env=False, timeout=60).json()["data"] == []
 
 
 def test_one_line_of_curl_makes_a_dataset(yard: RunningYard, archive: Path) -> None:
@@ -55,7 +55,7 @@ def test_one_line_of_curl_makes_a_dataset(yard: RunningYard, archive: Path) -> N
 
 def test_a_dataset_that_waits_for_its_upload_is_made_when_it_is_whole(yard: RunningYard, archive: Path) -> None:
     data = archive.read_bytes()
-    with httpx.Client(base_url=yard.url, trust_env=False) as http:
+    with httpx.Client(base_url=yard.url, trust_env=False, timeout=60) as http:
         begun = http.post("/uploads", headers=TUS | {"Upload-Length": str(len(data))})
         path = begun.headers["location"]
         body = {"name": "by-tus", "upload": path.rpartition("/")[2]}
@@ -76,6 +76,7 @@ def test_what_is_no_archive_is_rejected_and_nothing_of_it_stays(yard: RunningYar
         content=b"x" * 1_000_000,
         headers={"Content-Type": "application/octet-stream"},
         trust_env=False,
+        timeout=60,
     )
     assert answer.status_code == 202
     dataset = wait_until_checked(yard, "rubbish")

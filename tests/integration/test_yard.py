@@ -131,12 +131,12 @@ def test_the_downloaded_bundle_gives_the_same_answers_by_hand(
 def test_the_curves_and_event_files_of_a_job_show_its_epochs(
     yard: RunningYard, finished: Answer, tmp_path: Path
 ) -> None:
-    picture = httpx.get(f"{yard.url}/jobs/{finished['id']}/curves.png", trust_env=False)
+    picture = httpx.get(f"{yard.url}/jobs/{finished['id']}/curves.png", trust_env=False, timeout=60)
     assert picture.status_code == 200
     with Image.open(io.BytesIO(picture.content)) as image:
         assert image.size == (1000, 600)
     path = f"/checkpoints/{finished['best']['checkpoint']}/download?what=tensorboard"
-    answer = httpx.get(yard.url + path, trust_env=False)
+    answer = httpx.get(yard.url + path, trust_env=False, timeout=60)
     assert answer.status_code == 200
     with tarfile.open(fileobj=io.BytesIO(answer.content)) as bundle:
         bundle.extractall(tmp_path, filter="data")

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 def ask(address: str, path: str, **wanted: Any) -> Any:
-    answer = httpx.get(f"{address}/api/2.0/mlflow/{path}", params=wanted, trust_env=False)
+    answer = httpx.get(f"{address}/api/2.0/mlflow/{path}", params=wanted, trust_env=False, timeout=60)
     assert answer.is_success, answer.text
     return answer.json()
 
@@ -115,7 +115,7 @@ def test_a_job_that_goes_on_is_the_same_run_with_what_is_new(served: Served, run
     assert read_run(mlflow, first["run"])["info"]["status"] == "FINISHED"
     experiment = ask(mlflow, "experiments/get-by-name", experiment_name="trainyard")["experiment"]["experiment_id"]
     wanted = {"experiment_ids": [experiment], "filter": f"tags.`trainyard.job` = '{job_id}'"}
-    runs = httpx.post(f"{mlflow}/api/2.0/mlflow/runs/search", json=wanted, trust_env=False).json()["runs"]
+    runs = httpx.post(f"{mlflow}/api/2.0/mlflow/runs/search", json=wanted, trust_env=False, timeout=60).json()["runs"]
     assert [each["info"]["run_id"] for each in runs] == [first["run"]]
 
 
@@ -130,8 +130,10 @@ def test_more_points_and_parameters_than_a_request_may_carry_all_arrive(served: 
 
 def test_a_deleted_experiment_is_refused_with_what_to_do(served: Served, run: Run, mlflow: str) -> None:
     served.add_job()
-    made = httpx.post(f"{mlflow}/api/2.0/mlflow/experiments/create", json={"name": "gone"}, trust_env=False).json()
-    httpx.post(f"{mlflow}/api/2.0/mlflow/experiments/delete", json=made, trust_env=False)
+    made = httpx.post(
+        f"{mlflow}/api/2.0/mlflow/experiments/create", json={"name": "gone"}, trust_env=False, timeout=60
+    ).json()
+    httpx.post(f"{mlflow}/api/2.0/mlflow/experiments/delete", json=made, trust_env=False, timeout=60)
     done = run("export", "mlflow", "--to", mlflow, "--experiment", "gone", "--json")
     error = json.loads(done.stderr)["error"]
     assert (done.exit_code, error["code"]) == (1, "mlflow_experiment_deleted")
@@ -144,7 +146,7 @@ def test_artifacts_that_the_server_does_not_take_are_refused_with_what_to_do(
 ) -> None:
     served.add_job()
     body = {"name": "elsewhere", "artifact_location": "s3://bucket/runs"}
-    httpx.post(f"{mlflow}/api/2.0/mlflow/experiments/create", json=body, trust_env=False)
+    httpx.post(f"{mlflow}/api/2.0/mlflow/experiments/create", json=body, trust_env=False, timeout=60)
     done = run("export", "mlflow", "--to", mlflow, "--experiment", "elsewhere")
     assert done.exit_code == 1
     assert "--no-artifacts" in done.stderr
@@ -170,6 +172,6 @@ def test_exports_of_a_job_at_once_write_each_point_once_into_one_run(served: Ser
     assert [step for step, _ in read_points(mlflow, runs[0].run, "val/top1")] == list(range(10, 301, 10))
     found = read_run(mlflow, runs[0].run)
     wanted = {"experiment_ids": [found["info"]["experiment_id"]], "filter": f"tags.`trainyard.job` = '{job_id}'"}
-    answer = httpx.post(f"{mlflow}/api/2.0/mlflow/runs/search", json=wanted, trust_env=False).json()
+    answer = httpx.post(f"{mlflow}/api/2.0/mlflow/runs/search", json=wanted, trust_env=False, timeout=60).json()
     assert [run["info"]["run_id"] for run in answer["runs"]] == [runs[0].run]
     assert (found["info"]["status"], found["tags"]["trainyard.state"]) == ("FINISHED", "succeeded")

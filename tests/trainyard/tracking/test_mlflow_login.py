@@ -38,6 +38,7 @@ def locked(mlflow_programs: Path, tmp_path_factory: pytest.TempPathFactory) -> I
             json={"username": USER, "password": PASSWORD},
             auth=ADMIN,
             trust_env=False,
+            timeout=60,
         )
         assert made.is_success, made.text
         yield address
@@ -76,7 +77,11 @@ def test_a_user_who_may_not_write_to_an_experiment_is_told(
     served: Served, run: Run, locked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = httpx.post(
-        f"{locked}/api/2.0/mlflow/experiments/create", json={"name": "of others"}, auth=ADMIN, trust_env=False
+        f"{locked}/api/2.0/mlflow/experiments/create",
+        json={"name": "of others"},
+        auth=ADMIN,
+        trust_env=False,
+        timeout=60,
     )
     assert made.is_success, made.text
     job_id = served.add_job()
@@ -101,7 +106,12 @@ def behind_a_token(mlflow: str) -> Iterator[str]:
                 return self.send(401, b"a token is needed")
             kind = self.headers.get("Content-Type", "application/octet-stream")
             got = httpx.request(
-                self.command, mlflow + self.path, content=content, headers={"Content-Type": kind}, trust_env=False
+                self.command,
+                mlflow + self.path,
+                content=content,
+                headers={"Content-Type": kind},
+                trust_env=False,
+                timeout=60,
             )
             return self.send(got.status_code, got.content)
 

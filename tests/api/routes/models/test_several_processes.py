@@ -104,7 +104,7 @@ def test_a_canary_is_sticky_over_all_processes_and_counted_once(yard: Yard) -> N
     assert set(sides[0].values()) == {"stable", "canary"}
 
     def counts() -> dict[str, Any]:
-        found: dict[str, Any] = httpx.get(f"{yard.url}/aliases/production").json()["counts"]
+        found: dict[str, Any] = httpx.get(f"{yard.url}/aliases/production", timeout=30).json()["counts"]
         return found
 
     wait_for(lambda: counts()["stable"]["answers"] + counts()["canary"]["answers"] == 36)
@@ -144,7 +144,9 @@ def test_tritonclient_over_all_processes(yard: Yard) -> None:
     assert by_files.shape == (2, 10)
     assert by_files == pytest.approx(by_pixels)
     assert by_files.sum(axis=1) == pytest.approx(1, abs=1e-5)
-    predicted = httpx.post(f"{yard.url}/predict?model={second}", content=png(200, 8), headers=PNG).json()["predictions"]
+    predicted = httpx.post(f"{yard.url}/predict?model={second}", content=png(200, 8), headers=PNG, timeout=30).json()[
+        "predictions"
+    ]
     best = client.infer(second, [files]).as_numpy("labels")[0].decode()
     assert best == predicted[0]["label"]
     assert by_files[0].max() == pytest.approx(predicted[0]["probability"], abs=1e-3)
