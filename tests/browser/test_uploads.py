@@ -19,7 +19,7 @@ from tests.browser.watching import Watch, list_faults, open_view, wait_for_pictu
 from tests.integration.running import RunningYard
 from trainyard.client import Client
 
-UPLOAD_BYTES_PER_S = 300_000  #: slow enough to be seen
+UPLOAD_BYTES_PER_S = 100_000  #: an archive takes six seconds: a busy machine, too, sees it and stops it half-way
 LINE_CUT = r"Failed to load resource: net::ERR_|status of 50[0-9]"
 
 
@@ -80,7 +80,7 @@ def test_a_zip_is_whole_though_the_api_is_killed_at_half(
     photograph(page, "datasets-uploading")
     kill_web_process(yard)
 
-    expect(row).to_contain_text(re.compile("validating|ready"), timeout=60_000)
+    expect(row).to_contain_text(re.compile("validating|ready"), timeout=120_000)
     expect(row).to_contain_text("ready", timeout=180_000)
     dataset = client.get_dataset(dataset_name)
     assert dataset["report"]["num_images"] == 90
@@ -127,7 +127,7 @@ def test_an_upload_goes_on_after_a_reload_with_the_same_file_and_no_other(
     page.reload()
 
     row = row_of(page, name)
-    expect(row).to_contain_text("Choose shapes.zip again")
+    expect(row).to_contain_text(re.compile(r"arrived\.\s+Choose\s+shapes\.zip\s+again"))
     assert percent_of(row) >= 20
     row.get_by_label("The same file again").set_input_files(other)
     expect(row.get_by_role("alert")).to_contain_text("That is another one")
