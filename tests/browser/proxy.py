@@ -20,6 +20,7 @@ class Proxy:
         self.prefix = prefix
         self.asked: list[str] = []  #: method and path of each request, without the prefix
         self.under_way: list[str] = []
+        self.answered: list[str] = []  #: those of `asked` of whose answers the head was handed over
         self._yard = urlsplit(yard).netloc
         self._connections: set[socket.socket] = set()
         self._server: ThreadingHTTPServer | None = None
@@ -107,6 +108,7 @@ class Proxy:
             if chunked:
                 handler.send_header("Transfer-Encoding", "chunked")
             handler.end_headers()
+            self.answered.append(f"{handler.command} {path}")
             while has_body and (part := response.read1(65536)):
                 handler.wfile.write(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
                 handler.wfile.flush()
