@@ -57,14 +57,14 @@ def test_an_empty_yard_trains_on_digits_at_one_click_and_the_row_moves_without_a
     row = page.get_by_role("row").filter(has_text="first job")
     expect(row).to_contain_text("digits")
     bar = row.get_by_role("progressbar")
-    expect(row).to_contain_text("running", timeout=30_000)
+    expect(row).to_contain_text("running", timeout=60_000)
     expect(bar).not_to_have_attribute("aria-valuenow", "0", timeout=60_000)
     first = int(bar.get_attribute("aria-valuenow") or 0)
     expect(bar).not_to_have_attribute("aria-valuenow", str(first), timeout=30_000)
     expect(row).to_contain_text(re.compile(r"epoch \d+"))
     [job] = http.get("/jobs").json()["data"]
     http.post(f"/jobs/{job['id']}/cancel").raise_for_status()
-    expect(row).to_contain_text("cancelled", timeout=30_000)
+    expect(row).to_contain_text("cancelled", timeout=60_000)
     assert page.evaluate("window.notReloaded")
 
 
@@ -98,6 +98,8 @@ def test_by_the_machines_name_over_plain_http_all_works_but_the_camera_which_say
 
     page.goto(f"{named}/#/predict?model={job_id}")
     page.get_by_role("button", name="Test image").click()
-    expect(page.get_by_text(re.compile("Answered by"))).to_contain_text(f"epoch {ended['best']['epoch']}")
+    expect(page.get_by_text(re.compile("Answered by"))).to_contain_text(
+        f"epoch {ended['best']['epoch']}", timeout=60_000
+    )
     page.get_by_role("button", name="Camera").click()
     expect(page.get_by_role("alert")).to_contain_text("Browsers give the camera only to https and to localhost")

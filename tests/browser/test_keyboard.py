@@ -173,7 +173,7 @@ def test_a_picture_is_predicted_without_a_mouse(page: Page, yard: RunningYard, t
     go_to(page, page.get_by_role("button", name="Test image"))
     page.keyboard.press("Enter")
     rows = page.locator("main table tbody tr")
-    expect(rows).to_have_count(5)
+    expect(rows).to_have_count(5, timeout=60_000)
     second = rows.nth(1).get_by_role("button")
     go_to(page, page.get_by_role("checkbox", name=re.compile("Heat map")))
     page.keyboard.press("Space")

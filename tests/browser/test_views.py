@@ -47,6 +47,7 @@ def settle(page: Page) -> None:
         """document.querySelector('main').innerText !== '' &&
         document.querySelector('.skeleton, [aria-busy="true"]') === null &&
         [...document.images].every((image) => image.complete || image.loading === 'lazy')""",
+        timeout_s=60,
     )
 
 
