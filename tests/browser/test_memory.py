@@ -42,6 +42,7 @@ def test_a_page_that_follows_a_job_and_changes_views_holds_no_more_after_a_while
     heap = Heap(page)
     for _ in range(2):  # each view's chunk is loaded, and what it keeps for itself is made
         job.walk(page)
+    job.wait_until_shown(page)  # as at the end
     before = heap.read()
     for _ in range(ROUNDS):
         job.grow(POINTS)

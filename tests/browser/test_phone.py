@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import PHONE
-from tests.browser.training import start_job
+from tests.browser.training import start_job, wait_for_job
 from tests.browser.watching import Watch, list_faults, open_view
 from tests.integration.running import RunningYard
 
@@ -27,6 +27,8 @@ def phone(browser: Browser, watch: Watch) -> Iterator[Page]:
 
 def test_the_actions_of_a_job_stay_in_view(phone: Page, yard: RunningYard, http: httpx.Client) -> None:
     job_id = start_job(http, "at hand", epochs=50)["id"]
+    http.post(f"/jobs/{job_id}/pause").raise_for_status()
+    wait_for_job(http, job_id, lambda now: now["state"] == "paused")  # curves that grow would move what is measured
     open_view(phone, yard.url, f"#/jobs/{job_id}")
     cancel = phone.get_by_role("button", name="Cancel", exact=True)
     expect(cancel).to_be_in_viewport(ratio=1)
