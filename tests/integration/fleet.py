@@ -17,7 +17,9 @@ from redis import Redis
 from sqlalchemy import select
 
 from alexnet_core.child_processes import die_with_parent
+from alexnet_core.data.published import builtin
 from alexnet_core.data.published.builtin import BUILTINS
+from alexnet_core.layout import pack_key
 from alexnet_core.recipes import resolve
 from tests.integration.running import PATIENCE_S
 from trainyard.artifacts import datasets
@@ -49,6 +51,8 @@ class Fleet:
         self.database = Database(self.settings.sqlalchemy_url)
         schema.migrate(self.database)
         datasets.register_builtins(self.database, {"digits": BUILTINS["digits"].facts})
+        if self.settings.storage_url is None:
+            self._add_digits()
         self.queue = QueueServer(folder)
         self.queue.start()
         self.queue.wait_until_it_answers()
@@ -58,6 +62,15 @@ class Fleet:
             self.settings, self.database, CeleryWaker(self.queue.url), open_storage(self.settings)
         )
         self.reconciler.start()
+
+    def _add_digits(self) -> None:
+        """Make the pack that the first worker would make, in a process and at the time of its first job."""
+        dataset_id = datasets.builtin_id("digits")
+        pack = builtin.prepare("digits", source_dir=None, target_dir=self.folder / pack_key(dataset_id))
+        size_bytes = sum(file.stat().st_size for file in pack.path.iterdir())
+        facts = pack.facts.model_dump(mode="json")
+        with self.database.writing() as session:
+            datasets.mark_ready(session, dataset_id, digest=pack.digest, facts=facts, size_bytes=size_bytes)
 
     def redis(self) -> Redis:
         return Redis.from_url(self.queue.url)
