@@ -21,6 +21,7 @@ from api.serving.interface import Agreement
 from api.serving.runtime import Runtime, go_on
 from trainyard.database.connection import Database
 from trainyard.database.tables import Checkpoint, Job
+from trainyard.errors import DatabaseUnavailable, StorageUnavailable
 from trainyard.storage.interface import Storage
 
 log = logging.getLogger(__name__)
@@ -84,8 +85,10 @@ class Comparison:
                 if must_stop():
                     return None
             self._pass_over(checkpoint_id, float("inf"))  # there is nothing to compare it on
-        except Exception:
-            log.warning("a model can't be compared with fp32", exc_info=True, extra={"checkpoint": checkpoint_id})
+        except Exception as exc:
+            is_away = isinstance(exc, DatabaseUnavailable | StorageUnavailable)
+            told = {"checkpoint": checkpoint_id}
+            log.warning("a model can't be compared with fp32 now: %s", exc, exc_info=not is_away, extra=told)
             self._pass_over(checkpoint_id, time.monotonic() + TRY_AGAIN_S)
         return None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainyard.logs import JsonLines, request_id
+from trainyard.logs import REPEAT_S, JsonLines, Repeats, request_id
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,3 +78,40 @@ def test_a_log_record_is_one_line_of_json() -> None:
     handler.emit(record)
     (line,) = stream.getvalue().splitlines()
     assert json.loads(line)["job_id"] == "x\ny"
+
+
+def warning(message: str, level: int = logging.WARNING, **extra: object) -> logging.LogRecord:
+    return logging.makeLogRecord({"name": "worker", "levelno": level, "msg": message} | extra)
+
+
+def test_a_warning_that_repeats_is_written_once_in_a_while_with_the_number_left_out() -> None:
+    moments = iter([0.0, 0.1, REPEAT_S - 0.1, REPEAT_S + 0.1, REPEAT_S + 0.2])
+    repeats = Repeats(lambda: next(moments))
+    records = [warning("the database does not answer", job_id="job_a") for _ in range(5)]
+    assert [repeats.filter(record) for record in records] == [True, False, False, True, False]
+    assert json.loads(JsonLines().format(records[3]))["repeats"] == 2
+    assert "repeats" not in json.loads(JsonLines().format(records[0]))
+
+
+def test_other_warnings_other_jobs_and_what_a_request_caused_are_all_written() -> None:
+    repeats = Repeats(lambda: 0.0)
+    told = [warning("a", job_id="job_a"), warning("b", job_id="job_a"), warning("a", job_id="job_b")]
+    assert all(repeats.filter(record) for record in told)
+    failed = [warning("a", exc_info=(type(error), error, None)) for error in (ValueError("1"), ValueError("2"))]
+    assert all(repeats.filter(record) for record in failed)
+    assert all(repeats.filter(warning("a", logging.INFO, job_id="job_a")) for _ in range(3))
+    token = request_id.set("req_12345678")
+    assert all(repeats.filter(warning("a", job_id="job_a")) for _ in range(3))
+    request_id.reset(token)
+
+
+def test_what_is_remembered_of_warnings_is_bounded() -> None:
+    repeats = Repeats(lambda: 0.0)
+    assert all(repeats.filter(warning(f"warning {i}")) for i in range(1000))
+    assert not repeats.filter(warning("warning 999"))
+    assert repeats.filter(warning("warning 0")), "it was forgotten"
+
+
+def test_a_process_writes_a_repeated_warning_once() -> None:
+    lines = lines_of("import logging\nfor _ in range(50): logging.getLogger('a').warning('away')\n")
+    assert [line["message"] for line in lines] == ["away"]

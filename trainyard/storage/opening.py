@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 from typing import Any
@@ -57,7 +58,20 @@ def _connect(settings: Settings) -> Any:
         skip_instance_cache=True,
     )
     filesystem.retries = 1
+    filesystem.loop.call_soon_threadsafe(filesystem.loop.set_exception_handler, leave_to_calls)
     return filesystem
+
+
+def leave_to_calls(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what goes wrong in the event loop of the object store's client, but for what a call fails with anyway.
+
+    When a store closes a connection, both the task that writes the request and the call that waits for the answer fail.
+    Nobody waits for the first one, and asyncio would log it with its traceback.
+    """
+    from aiohttp import ClientError
+
+    if not isinstance(context.get("exception"), ClientError):
+        loop.default_exception_handler(context)
 
 
 class StoreGuard:

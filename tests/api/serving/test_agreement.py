@@ -158,6 +158,14 @@ class TestGoingOn:
         monkeypatch.setattr(time, "monotonic", lambda: later)
         assert comparison.is_due("ckpt_1", BF16())
 
+    @pytest.mark.parametrize(("error", "is_ours"), [(StorageUnavailable(), False), (ValueError("a"), True)])
+    def test_only_a_mistake_is_logged_with_its_traceback(
+        self, comparison: Comparison, caplog: pytest.LogCaptureFixture, error: Exception, is_ours: bool
+    ) -> None:
+        self.error = error
+        comparison.go_on("ckpt_1", lambda: False)
+        assert [bool(record.exc_info) for record in caplog.records] == [is_ours]
+
 
 class BF16(FakeModel):
     precision = "bf16"
