@@ -84,7 +84,8 @@ class Recovery:
     death: Death
     taken_s: float  #: from the death to the end of the lease in the database
     claimed_s: float  #: from the death to the next claim
-    had_free_peer: bool  #: one stayed free and unharmed until the claim, or for as long as a claim may take
+    #: One stayed free and unharmed, with its store, until the claim, or for as long as a claim may take.
+    had_free_peer: bool
 
 
 def judge(records: Iterable[Record], submitted: Iterable[str], *, step_slack: int = 10**9) -> list[str]:
@@ -255,7 +256,11 @@ def wasted_steps(records: Iterable[Record]) -> tuple[int, int]:
 
 
 def find_recovery(
-    records: Mapping[str, Record], death: Death, harmed: Mapping[str, Sequence[float]], within_s: float
+    records: Mapping[str, Record],
+    death: Death,
+    harmed: Mapping[str, Sequence[float]],
+    within_s: float,
+    store_changed_at: Sequence[float] = (),
 ) -> Recovery | None:
     """Return how a dead worker's job went on. None: it was given back before, or was not to go on at once.
 
@@ -264,6 +269,7 @@ def find_recovery(
         death: of the worker.
         harmed: worker -> when it was killed or frozen.
         within_s: how long a recovery may take: a peer that stays free for so long had its chance.
+        store_changed_at: when the store went away or came back: no peer takes a job that it can't read.
     """
     states = [it for it in records[death.job_id].events if it.type == "state"]
     for lost, after in pairwise(states):
@@ -273,7 +279,9 @@ def find_recovery(
             taken = [it for it in _claims(records.values()) if (it.at, it.worker_id) != (after.at, after.worker_id)]
             busy = {it.worker_id for it in taken if death.at < it.at < until}
             hurt = {worker for worker, moments in harmed.items() if any(death.at <= at < until for at in moments)}
-            return Recovery(death, lost.at - death.at, claimed_s, bool(death.free_peers - busy - hurt))
+            is_store_there = not any(death.at <= at < until for at in store_changed_at)
+            has_free_peer = is_store_there and bool(death.free_peers - busy - hurt)
+            return Recovery(death, lost.at - death.at, claimed_s, has_free_peer)
     return None
 
 

@@ -125,6 +125,7 @@ class Store:
         self.server = DurableObjectServer(folder)
         self.server.start()
         self.gate = Gate(self.server.port)
+        self.changed_at: list[float] = []  #: when a fault began or ended, in seconds since 1970
         self._until: float | None = None
         self._is_dead = False
 
@@ -153,6 +154,7 @@ class Store:
         self.server.wake()
         self.gate.set(Mode.OPEN)
         self._until = None
+        self.changed_at.append(time.time())
 
     def close_gate(self, mode: Mode, seconds: float) -> bool:
         """Let the gate refuse, delay or answer 503."""
@@ -184,4 +186,5 @@ class Store:
         if self._until is not None:
             return False
         self._until = time.monotonic() + seconds
+        self.changed_at.append(time.time())
         return True

@@ -193,7 +193,10 @@ class Storm:
             for job_id, told in events.items()
         }
         wasted, needed = wasted_steps(records.values())
-        known = (find_recovery(records, it, self.faults.harmed, RECOVERY_WITHIN_S) for it in self.faults.deaths)
+        changes = self.yard.store.changed_at if self.yard.store is not None else ()
+        known = (
+            find_recovery(records, it, self.faults.harmed, RECOVERY_WITHIN_S, changes) for it in self.faults.deaths
+        )
         recoveries = [it for it in known if it is not None]
         with_peer = [it for it in recoveries if it.had_free_peer]
         own = [event for told in self.yard.read_validations().values() for event in told]

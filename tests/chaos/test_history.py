@@ -140,6 +140,13 @@ def test_a_peer_that_is_free_for_as_long_as_a_recovery_may_take_had_its_chance()
         assert found.had_free_peer is had_free_peer
 
 
+@pytest.mark.parametrize(("changed_at", "had_free_peer"), [([3.0], True), ([4.0], False), ([6.5], True)])
+def test_a_peer_whose_store_is_away_is_not_free(changed_at: list[float], had_free_peer: bool) -> None:
+    found = find_recovery({JOB: RECORD}, DEATH, {}, within_s=10, store_changed_at=changed_at)
+    assert found is not None
+    assert found.had_free_peer is had_free_peer
+
+
 def test_a_death_after_the_jobs_end_or_of_a_job_that_is_not_wanted_now_is_no_recovery() -> None:
     assert find_recovery({JOB: RECORD}, Death(8.5, JOB, 2), {}, within_s=10) is None
     paused = [*GOOD[:5], event(6, "state", "paused", "requested", 1)]
