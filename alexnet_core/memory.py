@@ -8,13 +8,18 @@ By default glibc also moves its two thresholds with what a program frees. Until 
 batch's intermediate results goes back to the system and is mapped again for the next batch, a page fault every 4 kB.
 So does each image while a dataset is packed: without these thresholds a fifth of the CPU time goes there.
 
-Source: mallopt(3) and "Malloc Tunable Parameters" in glibc's manual; the numbers are <malloc.h>'s.
+Source: mallopt(3), "Malloc Tunable Parameters" and "Memory Allocation Tunables" in glibc's manual; the numbers are
+<malloc.h>'s.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
+
+#: The environment that a process which computes is started with: its large blocks then lie in pages of 2 MB, if the
+#: system gives them to whoever asks. Each is one page fault in place of 512. A process can't ask for it later.
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 _MIB = 1 << 20
 _PARAMETERS = (

@@ -17,6 +17,7 @@ import time
 from contextlib import ExitStack
 from types import FrameType
 
+from alexnet_core.memory import HUGE_PAGES
 from api.bootstrap import refuse
 from api.observability.process_files import MetricsFolder
 from trainyard import logs
@@ -65,7 +66,7 @@ class Supervisor:
         self._held.callback(metrics.close)
         environment = os.environ | metrics.environment
         place = metrics.path / "engine.sock"  # private, short, and swept by the next one if this process is killed
-        engine = Child("engine", lambda: _start("api.engine_process", environment, [str(place)]))
+        engine = Child("engine", lambda: _start("api.engine_process", HUGE_PAGES | environment, [str(place)]))
         web = [
             Child(
                 f"web-{number}",

@@ -8,8 +8,8 @@ The contenders train on the same artificial colour images (32 px for `notes-cifa
 a process of its own, one after the other, for the given number of rounds. The best round of each counts, because other
 programs on a machine can only slow it down:
 
-- trainyard: the run of `python -m alexnet_core train`, from the pack to the updated weights, in each precision asked
-  for; `auto` is what a run takes by itself, and the line says which that was;
+- trainyard: the run of `python -m alexnet_core train`, from the pack to the updated weights, with a trainer's memory,
+  in each precision asked for; `auto` is what a run takes by itself, and the line says which that was;
 - plain PyTorch: DataLoader, torchvision transforms, fp32, torch.optim.SGD (bench/peers/plain_pytorch.py); for
   `paper-2012` with torchvision's AlexNet, which has fewer maps and no response norm;
 - Keras: the notes' own pipeline, ImageDataGenerator and model.fit on tensorflow-cpu (bench/peers/notes_keras.py), only
@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_core.config import TrainConfig
+from alexnet_core.memory import HUGE_PAGES
 from alexnet_core.network.geometry import describe
 from alexnet_core.recipes import get_recipe
 
@@ -89,7 +90,17 @@ def main() -> None:
         return
     network = TASKS[options.recipe].network
     common = ["--seconds", str(options.seconds)]
-    ours = [sys.executable, __file__, *common, "--threads", str(options.threads), "--recipe", options.recipe]
+    ours = [
+        "env",
+        *(f"{name}={value}" for name, value in HUGE_PAGES.items()),
+        sys.executable,
+        __file__,
+        *common,
+        "--threads",
+        str(options.threads),
+        "--recipe",
+        options.recipe,
+    ]
     commands = {f"trainyard {name}": [*ours, "--precision", name, "--ours"] for name in options.precisions} | {
         "plain PyTorch": [sys.executable, str(BENCH / "peers" / "plain_pytorch.py"), *common, "--network", network],
     }

@@ -95,6 +95,7 @@ def test_an_api_process_has_two_arenas(tmp_path: Path) -> None:
             assert time.monotonic() < until
             time.sleep(0.1)
         engine, web = sorted(children_of(process.pid))
+        assert b"GLIBC_TUNABLES=glibc.malloc.hugetlb=1" in Path(f"/proc/{engine}/environ").read_bytes().split(b"\0")
         for pid in (engine, web):
             assert len(list(Path(f"/proc/{pid}/task").iterdir())) > 4
             assert count_arenas(pid) <= 2  # the second: what is taken may be more than one reservation holds

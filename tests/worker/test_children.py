@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ def test_a_child_waits_briefly_and_has_its_threads(monkeypatch: pytest.MonkeyPat
         ("CUDA_VISIBLE_DEVICES", "1"),
         ("ONEDNN_MAX_CPU_ISA", "AVX2"),
         ("XDG_CACHE_HOME", "/caches"),
+        ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0"),
     ],
 )
 def test_what_the_operator_says_of_threads_and_devices_is_passed_on(
@@ -37,6 +39,25 @@ def test_what_the_operator_says_of_threads_and_devices_is_passed_on(
 ) -> None:
     monkeypatch.setenv(name, value)
     assert scrubbed_environment(threads=2)[name] == value
+
+
+FAULTS = """
+import resource
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+block = bytearray(64 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(
+    not HUGE.exists() or "[never]" in HUGE.read_text() or tuple(platform.libc_ver()) < ("glibc", "2.35"),
+    reason="the kernel gives no pages of 2 MB, or the C library does not ask for them",
+)
+def test_a_childs_large_blocks_lie_in_large_pages() -> None:
+    command = [sys.executable, "-c", FAULTS]
+    done = subprocess.run(command, env=scrubbed_environment(threads=1), capture_output=True, text=True, check=True)
+    assert int(done.stdout) < (64 << 20) / 4096 / 2
 
 
 def test_a_child_gets_no_key_or_address_of_a_service(monkeypatch: pytest.MonkeyPatch) -> None:
