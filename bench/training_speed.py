@@ -90,17 +90,9 @@ def main() -> None:
         return
     network = TASKS[options.recipe].network
     common = ["--seconds", str(options.seconds)]
-    ours = [
-        "env",
-        *(f"{name}={value}" for name, value in HUGE_PAGES.items()),
-        sys.executable,
-        __file__,
-        *common,
-        "--threads",
-        str(options.threads),
-        "--recipe",
-        options.recipe,
-    ]
+    as_a_trainer = ["env", *(f"{name}={value}" for name, value in HUGE_PAGES.items())]
+    ours = [*as_a_trainer, sys.executable, __file__, *common, "--threads", str(options.threads)]
+    ours += ["--recipe", options.recipe]
     commands = {f"trainyard {name}": [*ours, "--precision", name, "--ours"] for name in options.precisions} | {
         "plain PyTorch": [sys.executable, str(BENCH / "peers" / "plain_pytorch.py"), *common, "--network", network],
     }

@@ -100,7 +100,7 @@ def test_both_ways_of_counting_agree(valkey_url: str) -> None:
         for wanted in (1, 3, 0, 9, 1):
             here, there = (await local.take({key: wanted}))[key], (await both[0].take({key: wanted}))[key]
             assert here.granted == there.granted
-            assert there.next_after_s == pytest.approx(here.next_after_s, abs=60)
+            assert there.next_after_s == pytest.approx(here.next_after_s, abs=2)
 
     with_shared(valkey_url, rate, work)
 
