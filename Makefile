@@ -72,7 +72,9 @@ coverage: $(STAMP)  ## Run what `make test` runs, processes of yards included, a
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-check: $(STAMP) lint spelling types web test-all test-browser  ## Format check, lint, spelling, types and all tests but chaos and test-docs: what CI runs
+check: $(STAMP)  ## Format check, lint, spelling, types and all tests but chaos and test-docs: what CI runs
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint spelling types web
+	@$(MAKE) --no-print-directory test-all test-browser
 
 spelling: $(STAMP)  ## Check spelling
 	$(BIN)/codespell

@@ -57,7 +57,7 @@ class Station:
         for index in range(len(devices)):
             self._free_slots.put(index)
         self._own_threads: list[threading.Thread] = []
-        self._trainers = WarmTrainers(threads)
+        self._trainers = WarmTrainers(threads, keeps_spare=settings.spare_trainer)
         self._draining = threading.Event()
         self._ended = threading.Event()
         self._health = HealthFile(settings.data_dir)

@@ -168,16 +168,24 @@ class WarmTrainers(threading.Thread):
     when the *thread* that started it ends.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, *, keeps_spare: bool = True) -> None:
+        """Make it; it is started as any thread.
+
+        Args:
+            threads: of each trainer.
+            keeps_spare: False: each trainer is started when it is needed, and none waits for a job.
+        """
         super().__init__(name="warm-trainers", daemon=True)
-        self._threads = threads
+        self._threads, self._keeps_spare = threads, keeps_spare
         self._changed = threading.Condition()
         self._spare: TrainerProcess | None = None
         self._wanted = False
         self._closed = False
 
     def want_spare(self) -> None:
-        """Keep a trainer ready from now on; returns at once."""
+        """Keep a trainer ready from now on, if any is to be kept; returns at once."""
+        if not self._keeps_spare:
+            return
         with self._changed:
             self._wanted = True
             self._changed.notify_all()
@@ -219,7 +227,7 @@ class WarmTrainers(threading.Thread):
             Whether it was taken; False: its taker must end it.
         """
         with self._changed:
-            if self._closed or not trainer.is_alive:
+            if self._closed or not self._keeps_spare or not trainer.is_alive:
                 return False
             if self._spare is not None and self._spare.is_alive and self._spare.is_ready:
                 return False

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from tests.integration.fleet import Fleet, Gather
-from tests.integration.running import RunningYard, running_yard
+from tests.integration.running import WITH_SPARE, RunningYard, running_yard
 from trainyard.client import Client
 
 
 @pytest.fixture(scope="module")
 def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningYard]:
-    with running_yard(tmp_path_factory.mktemp("yard") / "data", TRAINYARD_SERVING_PRECISION="fp32") as running:
+    settings = WITH_SPARE | {"TRAINYARD_SERVING_PRECISION": "fp32"}
+    with running_yard(tmp_path_factory.mktemp("yard") / "data", **settings) as running:
         yield running
 
 

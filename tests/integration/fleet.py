@@ -46,7 +46,7 @@ class Fleet:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
-        self.settings = Settings(data_dir=folder, trainer_threads=1, **settings)
+        self.settings = Settings(data_dir=folder, trainer_threads=1, spare_trainer=False, **settings)
         folder.mkdir(parents=True, exist_ok=True)
         self.database = Database(self.settings.sqlalchemy_url)
         schema.migrate(self.database)

@@ -18,6 +18,8 @@ PATIENCE_S = 400.0
 #: Of each trainer. Beside other tests, threads that share one step wait for each other more than they compute. Tests of
 #: a trainer's bits that should hold for several threads ask for as many as a yard takes by itself.
 FEW_THREADS = {"TRAINYARD_TRAINER_THREADS": "1"}
+#: Most yards here train a job or two, and a trainer that waits for another one would load torch for nothing.
+NO_SPARE, WITH_SPARE = ({"TRAINYARD_SPARE_TRAINER": value} for value in ("false", "true"))
 ALL_THREADS = {"TRAINYARD_TRAINER_THREADS": str(os.cpu_count() or 1)}
 
 
@@ -74,9 +76,8 @@ def running_yard(folder: Path, **settings: str) -> Iterator[RunningYard]:
 def start_yard(folder: Path, **settings: str) -> RunningYard:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("TRAINYARD_")}
     command = [sys.executable, "-m", "trainyard", "up", "--port", "0", "--data-dir", str(folder)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=inherited | FEW_THREADS | settings, start_new_session=True
-    )
+    environment = inherited | FEW_THREADS | NO_SPARE | settings
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True)
     assert process.stdout is not None
     deadline = time.monotonic() + START_S
     for line in process.stdout:

@@ -34,11 +34,12 @@ class Process:
         return -9
 
 
-@pytest.fixture
-def trainers(monkeypatch: pytest.MonkeyPatch) -> Iterator[WarmTrainers]:
+@pytest.fixture(params=[True])
+def trainers(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[WarmTrainers]:
+    """Trainers of a worker that keeps a spare; by parameter, of one that keeps none."""
     Process.made = []
     monkeypatch.setattr(trainer_module, "TrainerProcess", Process)
-    trainers = WarmTrainers(1)
+    trainers = WarmTrainers(1, keeps_spare=request.param)
     trainers.start()
     yield trainers
     trainers.close()
@@ -156,3 +157,14 @@ def test_a_kept_trainer_that_died_while_it_waited_is_replaced(trainers: WarmTrai
     second = take(trainers)
     assert second is not first
     assert second.is_alive
+
+
+@pytest.mark.parametrize("trainers", [False], indirect=True)
+def test_without_a_spare_a_trainer_is_started_for_its_job_alone(trainers: WarmTrainers) -> None:
+    trainers.want_spare()
+    with Process.one_more:
+        assert not Process.one_more.wait_for(lambda: len(Process.made) > 0, 0.2)
+    first = take(trainers)
+    assert not take_back(trainers, first)
+    second = take(trainers)
+    assert Process.made == [first, second]
