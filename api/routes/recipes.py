@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Query
+from pydantic import AfterValidator
 
 from alexnet_core.config import TrainConfig
 from alexnet_core.errors import ConfigError
@@ -43,8 +44,21 @@ PREVIEW = "preview"  #: what stands in a recipe's place in the path
 ClassesQuery = Annotated[
     int, Query(ge=2, le=100_000, description="Number of classes for which parameters are counted.")
 ]
+
+
+def _require_grey_or_colour(channels: int | None) -> int | None:
+    if channels not in {None, 1, 3}:
+        raise ValueError("images have 1 channel or 3")
+    return channels
+
+
 ChannelsQuery = Annotated[
-    int | None, Query(ge=1, le=3, description="Channels of the images. Default: the recipe's own, else 3.")
+    int | None,
+    Query(
+        description="Channels of the images: 1 or 3. Default: the recipe's own, else 3.",
+        json_schema_extra={"enum": [1, 3]},
+    ),
+    AfterValidator(_require_grey_or_colour),
 ]
 
 

@@ -59,6 +59,7 @@ from trainyard.storage.interface import Storage
 log = logging.getLogger(__name__)
 
 FOLLOW_EVERY_S = 0.02
+WAITING_PART = 4  #: of the places for predictions, one in so many may be held by a request whose model is not loaded
 MAX_FACTS = 1000  # checkpoints whose calibration is remembered
 
 
@@ -106,8 +107,11 @@ class Engine:
         self._decoding = Decoding(settings.max_image_pixels, observer)
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookup")
         self._traffic = AliasTraffic(database)
-        wait_s = settings.model_wait_s
-        self._resolution = Resolution(database, self._loader, self._lookups, self._traffic, wait_s=wait_s)
+        self._resolution = Resolution(
+            *(database, self._loader, self._lookups, self._traffic),
+            wait_s=settings.model_wait_s,
+            max_waiting=max(1, settings.max_queued_predictions // WAITING_PART),
+        )
         self._shadows = Shadows(self._loader, self._resolution, self._decoding, self._batcher, self._traffic)
         self._plain = PlainPredictions(
             *(self._resolution, self._decoding, self._batcher),
@@ -255,9 +259,9 @@ class Engine:
         calibrated: bool = False,
     ) -> Classified:
         """See `ServingEngine`."""
+        choice, turn = await self.find_model(owner, reference, sticky), Turn()
         self.admit(len(images))
         try:
-            choice, turn = await self.find_model(owner, reference, sticky), Turn()
             working = (self._answer(choice.loaded, data, turn) for data in images)
             outcomes = await asyncio.gather(*working, return_exceptions=True)
         finally:
@@ -344,9 +348,9 @@ class Engine:
         sticky: str | None = None,
     ) -> Inferred:
         """See `ServingEngine`."""
+        choice, turn = await self.find_model(owner, reference, sticky), Turn()
         self.admit(len(images))
         try:
-            choice, turn = await self.find_model(owner, reference, sticky), Turn()
             working = (self._infer_one(choice.loaded, data, turn, form, shape) for data in images)
             outcomes = await asyncio.gather(*working, return_exceptions=True)
         finally:

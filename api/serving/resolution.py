@@ -82,10 +82,28 @@ class Resolution:
     """Finds loaded models. Its database work is done in a pool of threads."""
 
     def __init__(
-        self, database: Database, loader: Loader, pool: ThreadPoolExecutor, traffic: AliasTraffic, *, wait_s: float
+        self,
+        database: Database,
+        loader: Loader,
+        pool: ThreadPoolExecutor,
+        traffic: AliasTraffic,
+        *,
+        wait_s: float,
+        max_waiting: int,
     ) -> None:
+        """Make it.
+
+        Args:
+            database: where checkpoints and aliases are found.
+            loader: loads models.
+            pool: in which the database is read.
+            traffic: is told of canaries that could not answer.
+            wait_s: that a request waits for its model at most.
+            max_waiting: requests that wait for models other than `latest`. Each holds one of the places for
+                predictions, and those for models that are loaded need some, too.
+        """
         self._database, self._loader, self._pool, self._traffic = database, loader, pool, traffic
-        self._wait_s = wait_s
+        self._wait_s, self._num_waiting, self._max_waiting = wait_s, 0, max_waiting
         self.aliases = AliasTable(database, loader)
 
     def choose_at_once(self, owner: str, reference: str) -> Choice | None:
@@ -107,7 +125,7 @@ class Resolution:
         """Return the loaded model that a reference names. Waits for it if no older one can answer.
 
         Raises:
-            ModelLoading: it takes longer than `model_wait_s`.
+            ModelLoading: it takes longer than `model_wait_s`, or too many wait for models already.
             ServiceError: what `checkpoints.resolve_model` raises.
         """
         if reference == LATEST:
@@ -134,7 +152,7 @@ class Resolution:
         """Return the model of a checkpoint. Waits until it is loaded.
 
         Raises:
-            ModelLoading: it takes longer than `model_wait_s`.
+            ModelLoading: it takes longer than `model_wait_s`, or too many wait for models already.
             ServiceError: it can't be used.
         """
         return self._loader.find(checkpoint_id) or await self._load(owner, checkpoint_id)
@@ -155,7 +173,9 @@ class Resolution:
         for _ in range(MAX_LOOKUPS):
             checkpoint = await self._in_pool(lambda: self._look_up(owner, reference))
             try:
-                return await self._wait_for(checkpoint, deadline)
+                if reference == LATEST:
+                    return await self._wait_for(checkpoint, deadline)
+                return await self._wait_in_line(checkpoint, deadline)
             except (CheckpointNotFound, CheckpointPruned):  # damaged, or pruned before it was read: what is it now?
                 if reference == checkpoint.id:
                     raise
@@ -165,6 +185,19 @@ class Resolution:
         raise ModelLoading(
             f"the checkpoints of {reference} are changing too fast: try again in a moment", retry_after_s=1
         )
+
+    async def _wait_in_line(self, checkpoint: Checkpoint, deadline: float) -> Loaded:
+        if self._num_waiting >= self._max_waiting and self._loader.find(checkpoint.id) is None:
+            raise ModelLoading(
+                f"checkpoint {checkpoint.id} is not loaded, and too many requests wait for models that are not: try "
+                "again in a moment",
+                retry_after_s=2,
+            )
+        self._num_waiting += 1
+        try:
+            return await self._wait_for(checkpoint, deadline)
+        finally:
+            self._num_waiting -= 1
 
     async def _wait_for(self, checkpoint: Checkpoint, deadline: float) -> Loaded:
         waiting = asyncio.wrap_future(self._loader.want(checkpoint))

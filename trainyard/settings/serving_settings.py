@@ -38,7 +38,10 @@ class ServingSettings(DocumentedSettings):
     """Bytes of weights, as stored, that the API keeps in memory. `latest` and the last one used always stay."""
 
     model_wait_s: float = Field(10, gt=0)
-    """Seconds that a prediction waits for its checkpoint to be loaded. Then the answer is 503."""
+    """Seconds that a prediction waits for its checkpoint to be loaded. Then the answer is 503.
+
+    As many wait as a quarter of `max_queued_predictions`, not counting those for `latest`; others are told so at once.
+    """
 
     max_open_predictions_per_owner: int = Field(100, ge=1)
     """Predictions of one owner over many images that have not ended."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from alexnet_core.layout import GONE_PREFIX, TEMPORARY_PREFIX
+from alexnet_core.regular_files import open_regular
 from trainyard.errors import StorageMismatch, StorageUnavailable
 from trainyard.storage.interface import ALWAYS, StreamFacts, parts_of
 
@@ -63,7 +64,7 @@ class LocalStorage:
 
     def read_part(self, key: str, file: str, start: int, end: int) -> bytes:
         """See `Storage`."""
-        with self.materialise(key) as folder, (folder / file).open("rb") as found:
+        with self.materialise(key) as folder, open_regular(folder, file) as found:
             found.seek(start)
             return found.read(max(0, end - start))
 

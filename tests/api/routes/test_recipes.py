@@ -21,6 +21,14 @@ def test_recipes_are_described(http: httpx.Client) -> None:
     error_of(http.get("/recipes/quick?num_classes=1"), 422, "invalid_request")
 
 
+@pytest.mark.parametrize("path", ["/recipes", "/recipes/quick"])
+def test_images_have_one_channel_or_three(http: httpx.Client, path: str) -> None:
+    for channels in (1, 3):
+        assert http.get(f"{path}?channels={channels}").status_code == 200
+    for refused in ("2", "0", "many"):
+        assert error_of(http.get(f"{path}?channels={refused}"), 422, "invalid_request")["param"] == "channels"
+
+
 @pytest.fixture
 def prepared(served: Served) -> httpx.Client:
     """A yard whose digits are prepared, as far as the database knows."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from api.serving.alias_table import Entry
@@ -109,3 +112,38 @@ def test_the_users_of_one_canary_are_not_those_of_the_next() -> None:
     for other in (guests(entry(0.5, canary="ckpt_c")), guests(entry(0.5, name="staging"))):
         assert 300 <= len(first & other) <= 700, "half of them, by chance"
     assert choose_side(Entry("local", "production", 1, "ckpt_a", None, 0.0, None), "user-1") is Side.STABLE
+
+
+def test_requests_for_models_that_are_not_loaded_leave_places_for_the_others(
+    serve: Callable[..., Served], runtime: FakeRuntime
+) -> None:
+    served = serve(max_queued_predictions=8, model_wait_s=60)  # two of the eight may wait for a model
+    job_id = served.add_job()
+    older, newest = (served.add_checkpoint(job_id, epoch).id for epoch in (1, 2))
+    assert predict(served, "latest")["model"]["checkpoint"] == newest
+    runtime.load_gate = threading.Event()
+    with ThreadPoolExecutor(10) as clients:
+        asked = [clients.submit(ask_for, served, older) for _ in range(10)]
+        wait_until(lambda: sum(one.done() for one in asked) == 8)
+        for refused in [one.result() for one in asked if one.done()]:
+            error_of(refused, 503, "model_loading")
+            assert refused.headers["retry-after"] == "2"
+        assert predict(served, "latest")["model"]["checkpoint"] == newest
+        runtime.load_gate.set()
+        assert [one.result().status_code for one in asked].count(200) == 2
+    assert predict(served, older)["model"]["checkpoint"] == older
+
+
+def ask_for(served: Served, model: str) -> httpx.Response:
+    return served.http.post(f"/predict?model={model}", content=png(), headers=PNG)
+
+
+def test_all_wait_for_latest(serve: Callable[..., Served], runtime: FakeRuntime) -> None:
+    runtime.load_gate = threading.Event()
+    served = serve(max_queued_predictions=8, model_wait_s=60)
+    newest = served.add_checkpoint(served.add_job(), 1).id
+    with ThreadPoolExecutor(8) as clients:
+        asked = [clients.submit(predict, served, "latest") for _ in range(8)]
+        wait_until(lambda: not served.door.admission.has_place)
+        runtime.load_gate.set()
+        assert {one.result()["model"]["checkpoint"] for one in asked} == {newest}

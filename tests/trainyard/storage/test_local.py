@@ -108,3 +108,8 @@ def test_a_part_of_a_file_is_read(storage: LocalStorage) -> None:
     assert storage.read_part("packs/ds_x", "file", 5, 500) == b"nt"
     with pytest.raises(FileNotFoundError):
         storage.read_part("packs/ds_x", "nothing", 0, 5)
+    os.mkfifo(storage.folder("packs/ds_x") / "pipe")
+    (storage.folder("packs/ds_x") / "link").symlink_to("file")
+    for replaced in ("pipe", "link"):
+        with pytest.raises(FileNotFoundError):
+            storage.read_part("packs/ds_x", replaced, 0, 5)
