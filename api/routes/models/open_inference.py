@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from sqlalchemy.orm import Session
 
 from api.http import errors
-from api.http.client_patience import answer_nobody, unless_gone
+from api.http.client_patience import TimeoutHeader, answer_nobody, count_left_ms, unless_gone
 from api.http.errors import Responses
 from api.http.guarded_route import GuardedRoute
 from api.open_inference.answers import LABELS, PROBABILITIES, build_outputs, check_outputs, encode, most_named
@@ -59,7 +59,7 @@ from trainyard.errors import (
     UnsupportedImageFormat,
     UnsupportedMedia,
 )
-from trainyard.serving_errors import AliasNotFound, CheckpointUnusable
+from trainyard.serving_errors import AliasNotFound, CheckpointUnusable, DeadlineExceeded
 
 router = APIRouter(prefix="/v2", tags=["open inference"], route_class=GuardedRoute)
 
@@ -177,7 +177,7 @@ JsonLengthHeader = Annotated[
     summary="Classify images by the protocol",
     response_model=InferAnswer,
     openapi_extra=_BODY,
-    responses=_refusals(*_NOT_READY, *_IMAGES, PredictQueueFull, TooManyUploads),
+    responses=_refusals(*_NOT_READY, *_IMAGES, DeadlineExceeded, PredictQueueFull, TooManyUploads),
 )
 async def infer(
     request: Request,
@@ -186,9 +186,10 @@ async def infer(
     caller: CallerDep,
     json_length: JsonLengthHeader = None,
     sticky: StickyHeader = None,
+    timeout_ms: TimeoutHeader = None,
 ) -> Response:
     """Classify images that are sent as a tensor: files, decoded images or the network's input."""
-    return await _infer(request, services, caller, name, name, None, json_length, sticky)
+    return await _infer(request, services, caller, name, name, None, json_length, sticky, timeout_ms)
 
 
 @router.post(
@@ -196,7 +197,7 @@ async def infer(
     summary="Classify images with a version of a model",
     response_model=InferAnswer,
     openapi_extra=_BODY,
-    responses=_refusals(*_NOT_READY, *_IMAGES, PredictQueueFull, TooManyUploads),
+    responses=_refusals(*_NOT_READY, *_IMAGES, DeadlineExceeded, PredictQueueFull, TooManyUploads),
 )
 async def infer_with_version(
     request: Request,
@@ -205,10 +206,11 @@ async def infer_with_version(
     services: ServicesDep,
     caller: CallerDep,
     json_length: JsonLengthHeader = None,
+    timeout_ms: TimeoutHeader = None,
 ) -> Response:
     """Classify images with one version of a model."""
     reference = await _of_version(services, caller, name, version)
-    return await _infer(request, services, caller, name, reference, version, json_length, None)
+    return await _infer(request, services, caller, name, reference, version, json_length, None, timeout_ms)
 
 
 @router.post("/repository/index", summary="List models", responses=_refusals(InvalidRequest, DatabaseUnavailable))
@@ -262,6 +264,7 @@ async def _infer(
     version: str | None,
     json_length: str | None,
     sticky: str | None,
+    timeout_ms: int | None,
 ) -> Response:
     if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise UnsupportedMedia("the body is compressed: send it as it is")
@@ -275,8 +278,9 @@ async def _infer(
     del body
     check_outputs(parsed)
     check_pixels(images, services.settings.max_image_pixels)
+    left_ms = count_left_ms(request, timeout_ms)
     working = _ask(services, caller, reference, images, most_named(parsed), sticky)
-    inferred = await unless_gone(request, working)
+    inferred = await unless_gone(request, working, left_ms)
     if inferred is None:
         return answer_nobody()
     model = inferred.model

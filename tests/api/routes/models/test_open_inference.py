@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
 
 from tests.api.aliased import Three, put
-from tests.api.served import Served, png
+from tests.api.served import FakeRuntime, Served, png
 
 
 def refused(response: Any, status: int, said: str) -> None:
@@ -180,6 +181,18 @@ def test_files_in_json(three: Three) -> None:
     assert answer["outputs"][0]["data"] == [1, 0, 0, 0, 1, 0]
     assert answer["outputs"][1] == {"name": "labels", "datatype": "BYTES", "shape": [2], "data": ["bright", "dark"]}
     assert "id" not in answer
+
+
+@pytest.mark.parametrize("path", ["/v2/models/latest/infer", "/v2/models/{}/versions/1/infer"])
+def test_an_answer_that_comes_too_late_is_given_up(three: Three, runtime: FakeRuntime, path: str) -> None:
+    served, _, (_, _, newest) = three
+    url, body = path.format(newest), {"inputs": [image_input(text_of(255), shape=[1])]}
+    assert served.http.post(url, json=body).status_code == 200
+    runtime.gate = threading.Event()
+    late = served.http.post(url, json=body, headers={"X-Trainyard-Timeout-Ms": "50"})
+    refused(late, 504, "not there within")
+    runtime.gate.set()
+    assert served.http.post(url, json=body, headers={"X-Trainyard-Timeout-Ms": "60000"}).status_code == 200
 
 
 def test_a_large_photo(three: Three) -> None:
