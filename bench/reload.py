@@ -41,17 +41,18 @@ PATIENCE_S = 180.0
 
 def measure_reloads(api: Api, script: Path, settings: Settings, checkpoint: Path, job_id: str) -> None:
     """Print p50 and p99 of both, round by round, and what a reload costs the engine."""
-    database, epoch, given = Database(settings.sqlalchemy_url), 1, api.given
+    database, given = Database(settings.sqlalchemy_url), api.given
+    epoch = stored = 1
     for number in range(given.rounds):
         steady = api.load(script)
-        copies = range(epoch + 1, epoch + 2 + int(given.seconds / given.every_s))
-        for copy in copies:  # now: to write them is a worker's work, and none of what is measured
-            store(checkpoint, settings.data_dir, job_id, copy)
+        while stored < epoch + 1 + int(given.seconds / given.every_s):
+            stored += 1  # now: to write them is a worker's work, and none of what is measured
+            store(checkpoint, settings.data_dir, job_id, stored)
         found: list[Loaded] = []
         thread = threading.Thread(target=lambda found=found: found.append(api.load(script)))
         thread.start()
         began = epoch
-        while thread.is_alive() and epoch < copies[-1]:
+        while thread.is_alive() and epoch < stored:
             epoch += 1
             commit(database, checkpoint, job_id, epoch)
             thread.join(given.every_s)

@@ -307,7 +307,7 @@ def test_every_state_desired_state_move_and_event_has_its_row() -> None:
 
 _STARTED = (
     r'Thread\([^#]*?name=f?"([a-z-]+)',  # a thread of its own function
-    r'super\(\).__init__\(name="([a-z-]+)"',  # a class that is a thread
+    r'super\(\).__init__\(name=f?"([a-z-]+)',  # a class that is a thread
     r'thread_name_prefix="([a-z-]+)"',
     r'_open_lane\("([a-z-]+)"',  # a worker's work beside its slots
     r'FairPool\(.*, "([a-z-]+)"\)',
@@ -331,6 +331,44 @@ def test_every_thread_has_its_row() -> None:
     }
     assert len(started) > 10
     assert_same(listed, started, "threads")
+
+
+def test_every_lock_is_named() -> None:
+    written = (DOCS / "threads.md").read_text()
+    locks = {
+        name
+        for package in ("api", "worker", "trainyard", "alexnet_core")
+        for path in (ROOT / package).rglob("*.py")
+        for name in _locks_of(path)
+    }
+    assert len(locks) > 20
+    assert {name for name in locks if f"`{name}`" not in written} == set()
+
+
+def _locks_of(path: Path) -> Iterator[str]:
+    """Each lock that a module keeps, by its class or module."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            kept = {name for it in ast.walk(node) for name in _locks_in(it) if name.startswith("self.")}
+            yield from (name.replace("self", node.name, 1) for name in kept)
+    yield from (f"{path.stem}.{name}" for it in tree.body for name in _locks_in(it))
+
+
+def _locks_in(node: ast.AST) -> Iterator[str]:
+    """What a statement assigns a lock to, or declares to hold some."""
+    assigned: list[tuple[ast.expr, ast.expr]] = []
+    if isinstance(node, ast.AnnAssign):
+        assigned = [(node.target, node.annotation)]
+    elif isinstance(node, ast.Assign):
+        target, value = node.targets[0], node.value
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            assigned = [*zip(target.elts, value.elts, strict=True)]
+        else:
+            assigned = [(target, value)]
+    for target, value in assigned:
+        if re.search(r"threading\.(Lock|Condition)\b", ast.unparse(value)):
+            yield ast.unparse(target)
 
 
 # --- the command line ---

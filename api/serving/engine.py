@@ -107,11 +107,9 @@ class Engine:
         self._decoding = Decoding(settings.max_image_pixels, observer)
         self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookup")
         self._traffic = AliasTraffic(database)
-        self._resolution = Resolution(
-            *(database, self._loader, self._lookups, self._traffic),
-            wait_s=settings.model_wait_s,
-            max_waiting=max(1, settings.max_queued_predictions // WAITING_PART),
-        )
+        wait_s, most = settings.model_wait_s, max(1, settings.max_queued_predictions // WAITING_PART)
+        around = (database, self._loader, self._lookups, self._traffic)
+        self._resolution = Resolution(*around, wait_s=wait_s, max_waiting=most)
         self._shadows = Shadows(self._loader, self._resolution, self._decoding, self._batcher, self._traffic)
         self._plain = PlainPredictions(
             *(self._resolution, self._decoding, self._batcher),

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from alexnet_core.data.pack import open_pack
-from alexnet_core.layout import PACKS, UPLOADS, pack_key
+from alexnet_core.layout import PACKS, UPLOADS, draft_prefix, pack_key
 from tests.chaos.yard import ChaosYard
 from trainyard.errors import StorageUnavailable
 
@@ -34,6 +34,7 @@ PAUSE_S = 3.0  # between two uploads: the machine has other work in a storm
 MOST_WAITING = 8  # datasets that are not settled: what is left at the end must be settled soon
 SETTLED = frozenset({"ready", "rejected"})
 GONE_WITHIN_S = 20.0  # until nothing is left of uploads and rejected datasets
+PREPARED = f"{PACKS}/{draft_prefix('ds_digits')}"  # half-written packs of the built-in dataset
 
 
 @dataclass
@@ -239,8 +240,13 @@ class Datasets:
             self.broken.append(f"datasets: {row['id']} is ready with another content")
 
     def _check_folders(self) -> None:
-        deadline = time.monotonic() + GONE_WITHIN_S
-        while (left := self._find_leftovers()) and time.monotonic() < deadline:
+        """Nothing is left of what was uploaded, and later nothing of what was prepared, which no lease protects."""
+        began = time.monotonic()
+        while left := self._find_leftovers():
+            prepared = all(name.startswith(PREPARED) for name in left)
+            waits_s = GONE_WITHIN_S + (self._yard.settings.leftover_s if prepared else 0)
+            if time.monotonic() > began + waits_s:
+                break
             self._yard.tick()
             time.sleep(0.5)
         self.broken += [f"datasets: {name} is left" for name in left]

@@ -37,6 +37,7 @@ from trainyard.storage.opening import open_storage
 
 TTL_S, REAPER_S = 4.0, 1.0
 RECOVERY_EVERY_S = 0.5
+LEFTOVER_S = 30.0  # longer than anything is frozen
 STORAGE_TIMEOUT_S = 3.0
 COMMITTED = Checkpoint.status == CheckpointStatus.COMMITTED
 RECOVERY_WITHIN_S = TTL_S + REAPER_S + 5  # from a worker's death to the next claim of its job, where a peer is free
@@ -83,7 +84,7 @@ class ChaosYard:
         self.settings = Settings(
             data_dir=folder, port=free_port(), redis_url=self.queue.url, trainer_threads=1, serving_threads=1,
             lease_ttl_s=TTL_S, reaper_s=REAPER_S, recovery_every_s=RECOVERY_EVERY_S, max_failures=100,
-            garbage_grace_s=5, database_url=postgres[0] if postgres else f"sqlite:///{folder.absolute()}/trainyard.db",
+            garbage_grace_s=5, leftover_s=LEFTOVER_S, database_url=postgres[0] if postgres else f"sqlite:///{folder.absolute()}/trainyard.db",
             testing=True, prediction_segment_rows=100,
             failpoints="intake_packing_8=sleep:0.5,predict_row_150=sleep:0.5,predict_row_950=sleep:0.5", **times,
         )  # fmt: skip
