@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from trainyard import __version__
-from trainyard.build import build_id, find_commit
+from trainyard import __version__, build
+from trainyard.build import build_id, digest_code, find_commit
 
 
 def git(folder: Path, *command: str) -> str:
@@ -46,3 +46,25 @@ def test_a_folder_without_git_has_no_commit(tmp_path: Path) -> None:
 
 def test_the_build_begins_with_the_release() -> None:
     assert build_id().partition("+")[0] == __version__
+
+
+def test_without_a_checkout_builds_of_different_code_have_different_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "api" / "routes" / "one.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("A = 1\n")
+    first = digest_code(tmp_path)
+    (module.parent / "__pycache__").mkdir()
+    (module.parent / "__pycache__" / "one.pyc").write_bytes(b"compiled")
+    assert digest_code(tmp_path) == first
+    module.write_text("A = 2\n")
+    second = digest_code(tmp_path)
+    module.rename(module.with_name("two.py"))
+    assert len({first, second, digest_code(tmp_path)}) == 3
+    monkeypatch.setattr(build, "_ROOT", tmp_path)
+    build_id.cache_clear()
+    try:
+        assert build_id() == f"{__version__}+code.{digest_code(tmp_path)[:9]}"
+    finally:
+        build_id.cache_clear()
