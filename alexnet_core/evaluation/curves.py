@@ -161,7 +161,7 @@ def _draw_accuracy(axes: Axes, curves: Curves) -> None:
         axes.axvline(epoch, color=_BEST, linewidth=1, linestyle=":", zorder=1)
         label = f"best: epoch {epoch:.0f}, {top1:.2%}"
         axes.plot([epoch], [top1], "*", color=_BEST, markersize=13, label=label, zorder=4)
-    axes.set_title("val accuracy", fontsize=10, loc="left")
+    axes.set_title("validation accuracy", fontsize=10, loc="left")
     axes.set_xlabel("epoch", fontsize=9)
     axes.set_xlim(0, 1.04 * _highest(curves.epoch))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -167,7 +167,7 @@ class Job(Base):
 
 JobRow = Row[Any]  #: a job's columns alone, by the names of `Job`'s attributes: `jobs.read_job`, `job_list.list_jobs`
 
-Index(  # for `waiting.in_turn`, which reads nothing else of most jobs
+Index(  # for `claim_order.in_turn`, which reads nothing else of most jobs
     "ix_jobs_turn", Job.state, Job.kind, Job.owner, Job.priority.desc(), Job.queued_at, Job.id, Job.not_before
 )
 
@@ -178,7 +178,7 @@ class JobLabel(Base):
     __tablename__ = "job_labels"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
-    digest: Mapped[str] = mapped_column(String(64), primary_key=True)  #: `labels.digest_of` key and value
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)  #: `metadata_index.digest_of` key and value
     owner: Mapped[str]  #: this and the next are the job's and never change
     created_at: Mapped[float]
 

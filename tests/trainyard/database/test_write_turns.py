@@ -21,7 +21,7 @@ from trainyard.errors import DatabaseUnavailable
 
 @pytest.fixture
 def impatient(tmp_path: Path, migrated_sqlite_file: Path) -> Database:
-    """Books whose connections give up at once where SQLite is locked."""
+    """A database whose connections give up at once where SQLite is locked."""
     path = tmp_path / "trainyard.db"
     shutil.copyfile(migrated_sqlite_file, path)
     database = Database(f"sqlite:///{path}")

@@ -150,7 +150,7 @@ def test_a_commit_that_comes_during_a_sweep_keeps_its_files(
 def test_jobs_that_are_not_in_the_database_and_names_of_others_are_left_alone(
     database: Database, storage: LocalStorage
 ) -> None:
-    """Books that were lost, or the wrong ones, must not take the files with them."""
+    """A database that was lost, or the wrong one, must not take the files with it."""
     job_id = db_rows.submit(database)
     strangers = [
         make(storage, "checkpoints/job_unknown/epoch-00000010-e1"),
