@@ -23,8 +23,13 @@ def children_of(pid: int) -> list[int]:
 
 def find_child(parent: int, module: str) -> int:
     """The process that a process has started to run a module."""
-    [found] = [pid for pid in children_of(parent) if module in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
+    [found] = [pid for pid in children_of(parent) if is_running_module(pid, module)]
     return found
+
+
+def is_running_module(pid: int, module: str) -> bool:
+    """Whether it was started by `python -m`, or so, with that module."""
+    return module in Path(f"/proc/{pid}/cmdline").read_text().split("\0")
 
 
 def is_alive(pid: int) -> bool:

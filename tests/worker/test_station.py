@@ -29,7 +29,7 @@ from worker.station import Station
 class NoTrainers:
     """Stands where `WarmTrainers` would."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, *, keeps_spare: bool) -> None:
         self.is_started = False
 
     def start(self) -> None:
