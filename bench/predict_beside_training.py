@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 
 from bench.overload import ask, build_request
+from bench.predict_beside_validation import print_beside
 from bench.serving import predicting_api
 from trainyard.client import Client
 
@@ -53,9 +54,7 @@ def main() -> None:
             shared_per_s += _speeds(client, job["id"], lambda: beside.extend(predict(1)))
             client.cancel_job(job["id"])
             client.wait(job["id"])
-    for name, waits in (("worker idle", idle), ("beside a job", beside)):
-        print(f"{name:13} {len(waits):6} predictions  p50 {_at(waits, 50):6.1f}  p99 {_at(waits, 99):6.1f} ms")
-    print(f"ratio: p50 {_at(beside, 50) / _at(idle, 50):.2f}, p99 {_at(beside, 99) / _at(idle, 99):.2f}")
+    print_beside(idle, beside, "beside a job")
     alone, shared = statistics.median(alone_per_s), statistics.median(shared_per_s)
     print(f"{given.recipe}: {alone:.0f} images/s alone, {shared:.0f} beside predictions ({shared / alone:.0%})")
 
@@ -80,10 +79,6 @@ def _wait_until_training(client: Client, job_id: str) -> None:
     while _speed(client, job_id) is None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
-
-
-def _at(waits: list[float], percent: int) -> float:
-    return statistics.quantiles(waits, n=100)[percent - 1]
 
 
 if __name__ == "__main__":

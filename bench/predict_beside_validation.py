@@ -63,9 +63,7 @@ def main() -> None:
             client.delete_dataset(dataset["id"])
     speed = given.images / statistics.median(took)
     print(f"{given.images} images a dataset: {speed:.0f} images/s from the beginning of the upload to ready")
-    for name, waits in (("worker idle", idle), ("worker validates", beside)):
-        print(f"{name:17} {len(waits):6} predictions  p50 {_at(waits, 50):6.1f}  p99 {_at(waits, 99):6.1f} ms")
-    print(f"ratio: p50 {_at(beside, 50) / _at(idle, 50):.2f}, p99 {_at(beside, 99) / _at(idle, 99):.2f}")
+    print_beside(idle, beside, "worker validates")
 
 
 def write_archive(path: Path, num_images: int, *, seed: int) -> None:
@@ -81,6 +79,13 @@ def write_archive(path: Path, num_images: int, *, seed: int) -> None:
             image = io.BytesIO()
             base.crop((left, top, left + 500, top + 375)).rotate(int(noise.integers(0, 360))).save(image, "JPEG")
             archive.writestr(f"class-{number % CLASSES}/{number}.jpg", image.getvalue())
+
+
+def print_beside(idle: list[float], beside: list[float], what: str) -> None:
+    """Print milliseconds of predictions with an idle worker and beside its work, and the ratios of the two."""
+    for name, waits in (("worker idle", idle), (what, beside)):
+        print(f"{name:17} {len(waits):6} predictions  p50 {_at(waits, 50):6.1f}  p99 {_at(waits, 99):6.1f} ms")
+    print(f"ratio: p50 {_at(beside, 50) / _at(idle, 50):.2f}, p99 {_at(beside, 99) / _at(idle, 99):.2f}")
 
 
 def _at(waits: list[float], percent: int) -> float:

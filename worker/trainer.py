@@ -199,8 +199,13 @@ class WarmTrainers(threading.Thread):
         Raises:
             RuntimeError: the worker is closing.
         """
-        while (trainer := self._take_spare()) is None:
-            while_waiting()
+        try:
+            while (trainer := self._take_spare()) is None:
+                while_waiting()
+        except BaseException:
+            with self._changed:
+                self._wanted = self._keeps_spare  # else one would be started that nobody waits for
+            raise
         return trainer
 
     def _take_spare(self) -> TrainerProcess | None:

@@ -19,7 +19,8 @@ PATIENCE_S = 400.0
 #: a trainer's bits that should hold for several threads ask for as many as a yard takes by itself.
 FEW_THREADS = {"TRAINYARD_TRAINER_THREADS": "1"}
 #: Most yards here train a job or two, and a trainer that waits for another one would load torch for nothing.
-NO_SPARE, WITH_SPARE = ({"TRAINYARD_SPARE_TRAINER": value} for value in ("false", "true"))
+NO_SPARE = {"TRAINYARD_SPARE_TRAINER": "false"}
+WITH_SPARE = {"TRAINYARD_SPARE_TRAINER": "true"}
 ALL_THREADS = {"TRAINYARD_TRAINER_THREADS": str(os.cpu_count() or 1)}
 
 

@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -88,6 +89,19 @@ def test_whoever_waits_for_a_trainer_can_give_up(trainers: WarmTrainers, monkeyp
     monkeypatch.setattr(trainer_module, "TrainerProcess", fail)
     with pytest.raises(InterruptedError):
         trainers.take(give_up)
+
+
+@pytest.mark.parametrize("trainers", [False], indirect=True)
+def test_without_a_spare_none_is_started_for_one_who_gave_up(
+    trainers: WarmTrainers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test_whoever_waits_for_a_trainer_can_give_up(trainers, monkeypatch)
+    monkeypatch.setattr(trainer_module, "TrainerProcess", Process)
+    for _ in range(30):  # longer than the pause after a start that failed
+        with trainers._changed:
+            trainers._changed.notify_all()
+        time.sleep(0.1)
+    assert Process.made == []
 
 
 def test_a_trainer_whose_listener_can_not_be_started_leaves_no_process_behind(monkeypatch: pytest.MonkeyPatch) -> None:
